@@ -8,30 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.analysis.controls import Expected
-    from reports.analysis.diagnostics import (
-        Angles,
-        Diagnosis,
-        DiagnosisFiles,
-        Displacement,
-        Mapped,
-        Readability,
-        Shift,
-        write_diagnostics,
-    )
-    from reports.analysis.estimates import Estimated, EstimateFiles, write_estimates
+    from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift
+    from reports.analysis.estimates import Estimated
     from reports.analysis.options import Options
     from reports.build import ReportFiles, write_report
-    from reports.choose.write import ChoiceFiles, write_choice
+    from reports.choose import ChoiceFiles, write_choice
     from reports.page.thumbnails import Thumbnails
+    from reports.text.diagnosis import DiagnosisFiles, write_diagnostics
+    from reports.text.estimates import EstimateFiles, write_estimates
     from reports.text.origin import Origin
 
 _HOMES = {
     "Angles": "reports.analysis.diagnostics",
-    "ChoiceFiles": "reports.choose.write",
+    "ChoiceFiles": "reports.choose",
     "Diagnosis": "reports.analysis.diagnostics",
-    "DiagnosisFiles": "reports.analysis.diagnostics",
+    "DiagnosisFiles": "reports.text.diagnosis",
     "Displacement": "reports.analysis.diagnostics",
-    "EstimateFiles": "reports.analysis.estimates",
+    "EstimateFiles": "reports.text.estimates",
     "Estimated": "reports.analysis.estimates",
     "Expected": "reports.analysis.controls",
     "Mapped": "reports.analysis.diagnostics",
@@ -41,9 +34,9 @@ _HOMES = {
     "ReportFiles": "reports.build",
     "Shift": "reports.analysis.diagnostics",
     "Thumbnails": "reports.page.thumbnails",
-    "write_choice": "reports.choose.write",
-    "write_diagnostics": "reports.analysis.diagnostics",
-    "write_estimates": "reports.analysis.estimates",
+    "write_choice": "reports.choose",
+    "write_diagnostics": "reports.text.diagnosis",
+    "write_estimates": "reports.text.estimates",
     "write_report": "reports.build",
 }
 __all__ = [

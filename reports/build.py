@@ -13,7 +13,7 @@ from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.against import Check, against_published, gate
+from reports.analysis.against import Check, against_published
 from reports.analysis.chosen import Selections, pick_records
 from reports.analysis.comparisons import Comparison, in_columns, overall_in_columns
 from reports.analysis.controls import Verdict, verdicts
@@ -25,7 +25,7 @@ from reports.analysis.predictions import ImagesOf, MethodPredictions, prediction
 from reports.analysis.robustness import lines_of
 from reports.analysis.settings import BANNER, Setting, by_setting, named
 from reports.analysis.verdicts import Answer, answer
-from reports.document import Paper, Scope, write_paper
+from reports.document import Paper, Scope, answer_paragraphs, write_paper
 from reports.document.chapters import chapters
 from reports.figures import (
     Drawing,
@@ -35,7 +35,6 @@ from reports.figures import (
     drawn,
     for_paper,
     left_out,
-    several_drawings,
 )
 from reports.page.build import page
 from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
@@ -44,16 +43,16 @@ from reports.render.records import records_csv
 from reports.render.table import Table
 from reports.tables import paper_tables
 from reports.tables.accuracies import accuracy_records
-from reports.text.captions import protocol_words
+from reports.text.captions import protocols
 from reports.text.controls import in_a_sentence, wrong_in_words
 from reports.text.headline import headline
 from reports.text.notes import notes
 from reports.text.origin import Origin
-from reports.text.published_table import records_of, table_of
-from reports.text.sentences import in_words, overall_sentences
+from reports.text.published_table import gate_sentence, records_of, table_of
+from reports.text.sentences import decodability, overall_sentences
 from reports.text.summary import Sections, report_markdown
 from reports.text.terminal import text
-from reports.text.verdicts import sentence, unjudged
+from reports.text.verdicts import sentence
 
 FEW = 500  # rows: of more, it pays to start a process that draws the figures
 
@@ -104,11 +103,6 @@ class _Said:
         of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.others]) for one in self.answer.verdicts]
         return [(setting, comparison) for setting, every in of_verdicts for comparison in every]
 
-    def compared_in(self, described: Sequence[tuple[Setting, Selections]]) -> list[tuple[Setting, Comparison]]:
-        """What the forest shows of some settings."""
-        settings = {setting for setting, _ in described}
-        return [one for one in self.compared if one[0] in settings]
-
 
 def write_report(
     rows: pd.DataFrame,
@@ -145,8 +139,6 @@ def write_report(
         said = _said(rows, tested, origin, options, images_of or (lambda _: None))
         drawings = all_drawings(said.described, said.compared, options)
         scope = Scope(said.described, origin.names)
-        if options.paper:
-            drawings += several_drawings(scope.drawn, said.compared_in(scope.compared), options.margin)
         figures = workers.begin(drawn, [([drawing],) for drawing in drawings])
         tables = _tables(said)
         contents = {
@@ -172,14 +164,14 @@ def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: O
     random = any(setting.random_weights for setting, _ in said.described)
     title = f"{BANNER}: {origin.name}" if random else origin.name
     opening = [
-        headline(said.answer),
+        *answer_paragraphs(said.answer),
         *origin.missing,
-        gate(said.checks).sentence,
+        gate_sentence(said.checks),
         *filter(None, [scope.sentence]),
         *_provenance(rows, origin),
     ]
     shown = for_paper(figures)
-    return write_paper(title, opening, chapters(scope, said.tables, shown, said.checks), shown)
+    return write_paper(title, opening, *chapters(scope, said.tables, shown, said.checks), shown)
 
 
 def _said(
@@ -196,7 +188,8 @@ def _said(
     of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
     checks = against_published(described, options) if options.published or options.paper else []
     published = table_of(checks) if checks else None
-    tables = paper_tables(described, options, costs=_costs(origin, options), names=origin.names, price=options.price)
+    costs = None if options.price is None else origin.costs  # seconds that were measured differ for equal rows
+    tables = paper_tables(described, options, costs=costs, names=origin.names, price=options.price)
     return _Said(
         described,
         accuracies,
@@ -208,11 +201,6 @@ def _said(
         [*tables, *([published] if published else [])],
         {setting: predictions_of(selections, lists) for setting, selections in described},
     )
-
-
-def _costs(origin: Origin, options: Options) -> tuple[Mapping[str, Any], ...] | None:
-    """Return what work cost, where a price is asked for: seconds that were measured differ for equal rows."""
-    return origin.costs if options.price is not None else None
 
 
 def _tables(said: _Said) -> dict[str, bytes]:
@@ -244,11 +232,7 @@ def _records(said: _Said, margin: float) -> dict[str, bytes]:
         "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
         "controls": [named(s) | one.in_columns() for s, one in said.controls],
         "picks": [named(setting) | pick for setting, selections in described for pick in pick_records(selections)],
-        "findings": [
-            named(s) | {"finding": words}
-            for (s, selections), f in made
-            for words in (*in_words(s, selections, f, said.families), *notes(selections))
-        ],
+        "findings": [named(s) | {"finding": words} for (s, selections), f in made for words in notes(s, selections, f)],
         "against_published": records_of(said.checks),
     }
     contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
@@ -292,22 +276,15 @@ def _page(
 
 def _markdown(said: _Said, drawings: Sequence[Drawing], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
     sections = Sections(
-        unjudged=unjudged(said.answer, said.described),
-        over_data_sets=[words for family in said.families for words in overall_sentences(family, gains_alone=True)],
+        reading=decodability(said.described),
+        over_data_sets=overall_sentences(said.families),
         controls=[in_a_sentence(setting, one) for setting, one in said.controls],
-        published=[gate(said.checks).sentence] if said.checks else (),
-        protocols=_protocols(said.described, options),
+        published=[gate_sentence(said.checks)] if said.checks else (),
+        protocols=protocols(said.described, options),
         provenance=_provenance(rows, origin),
     )
     settings, names = [setting for setting, _ in said.described], [one.name for one in drawings]
     return report_markdown(origin, settings, said.answer, said.tables, names, sections).encode()
-
-
-def _protocols(described: Sequence[tuple[Setting, Selections]], options: Options) -> list[str]:
-    """Return what every setting's numbers are, one of each protocol first."""
-    first = {setting.protocol: i for i, (setting, _) in reversed(list(enumerate(described)))}
-    order = sorted(range(len(described)), key=lambda i: (first[described[i][0].protocol] != i, i))
-    return [described[i][0].banner + protocol_words(*described[i], options) for i in order]
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:

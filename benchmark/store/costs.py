@@ -45,6 +45,7 @@ class Cost:
         ceiling: views/s of the bare model in one encoder; 0 where it is not known.
         memory: bytes that an encoder took at most; 0 where it is not known.
         gpu: kind of GPU that each encoder had; empty without GPUs, and where it is not known.
+        run: of embeddings, the command that measured it, by a random name; empty where that is not known.
         at: time of day when it was measured, in seconds since 1970; 0 where it is not known.
     """
 
@@ -58,6 +59,7 @@ class Cost:
     ceiling: float = 0.0
     memory: int = 0
     gpu: str = ""
+    run: str = ""
     at: float = field(default=0.0, compare=False)
 
     @property

@@ -166,19 +166,6 @@ class Check:
         return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
 
 
-@dataclass(frozen=True)
-class Gate:
-    """All checks in one answer.
-
-    Attributes:
-        passed: whether all that is comparable is within its tolerance; None where nothing is comparable.
-        sentence: the answer in words.
-    """
-
-    passed: bool | None
-    sentence: str
-
-
 def accuracies(numbers: Iterable[PublishedNumber]) -> tuple[float, ...]:
     """Return the accuracies of the numbers that have one, in percent."""
     return tuple(one.accuracy for one in numbers if one.accuracy is not None)
@@ -457,23 +444,3 @@ def _cases(sources: Sequence[PublishedNumber]) -> str:
     if all(source.lower_cased for source in sources):
         return "sources write them in lower case"
     return "a source does not say how it writes them"
-
-
-def gate(checks: Sequence[Check]) -> Gate:
-    """Return whether all that is comparable is within its tolerance, and a sentence that says it."""
-    gated = [check for check in checks if check.gated]
-    failed = [check for check in gated if check.verdict == FAIL]
-    others = sum(check.verdict == NOT_COMPARABLE for check in checks)
-    more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
-    if not gated:
-        return Gate(None, f"No accuracy here is comparable with a published one{more}.")
-    count = f"{len(gated) - len(failed)} of {len(gated)} accuracies are within the tolerance of what is published"
-    if not failed:
-        return Gate(True, f"{count}{more}.")
-    named = [_failed(check) for check in failed[:3]] + ([f"{len(failed) - 3} more"] if len(failed) > 3 else [])
-    return Gate(False, f"{count}{more}. Not within it: {'; '.join(named)}.")
-
-
-def _failed(check: Check) -> str:
-    assert check.difference is not None
-    return f"{check.ours.name} by {check.difference:+.1f} points, first suspect {check.reason}"

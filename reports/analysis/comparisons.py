@@ -279,13 +279,11 @@ class Ranked:
         methods: those that are ranked; or that cannot be, where there is no `ranking`.
         ranking: what their differences say; None where no seed has all that is held out for all of them.
         seeds: under which all of them were tested on all that is held out, ascending.
-        undefined: methods that take no part, since their harmonic mean is of two zeros somewhere.
     """
 
     methods: tuple[Method, ...]
     ranking: Ranking | None
     seeds: tuple[int, ...] = ()
-    undefined: tuple[Method, ...] = ()
 
     @property
     def tied(self) -> list[Method]:
@@ -325,9 +323,8 @@ def _ranked(selections: Selections, rule: str, methods: Sequence[Method]) -> Ran
     values = answers.scores.values
     known = np.flatnonzero(~np.isnan(values).any(axis=1)).tolist()
     defined = tuple(methods[k] for k in known)
-    undefined = tuple(method for method in methods if method not in defined)
     ranking = rank_intervals(replace(answers.scores, values=values[known])) if len(defined) > 1 else None
-    return Ranked(defined, ranking, answers.seeds, undefined)
+    return Ranked(defined, ranking, answers.seeds)
 
 
 def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:

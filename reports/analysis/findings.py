@@ -1,18 +1,17 @@
 """Which methods of a setting are compared with which, and what several data sets say together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmark.common.errors import IcmBenchError, nearest
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
-from reports.analysis.credit import BORROWED, FIXED, baselines, judged, plain_for
+from reports.analysis.credit import BORROWED, FIXED, baselines, judged, plain_of
 from reports.analysis.methods import Method
 from reports.analysis.options import Options
 from reports.analysis.settings import Setting
 
 _CONTROLS = ("pca", "random")  # which use no intervention
-FEW_ENVIRONMENTS = 6  # of a data set: with fewer, only several data sets together say something of new environments
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,14 @@ class Findings:
     Attributes:
         compared: gains by the rule, the same by the rule that keeps nothing back, and all others by that.
         missing: those that could not be made.
+        asked: methods that the reader names, in that order.
+        direct: those of `compared` that the reader asks for, without those that are a gain.
     """
 
     compared: tuple[Comparison, ...] = ()
     missing: tuple[Missing, ...] = ()
+    asked: tuple[Method, ...] = ()
+    direct: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,6 @@ class Family:
     settings: tuple[Setting, ...]
     members: tuple[Overall, ...]
 
-    def has(self, setting: Setting, one: Comparison) -> bool:
-        """Say whether a comparison of a setting is part of it."""
-        key = (one.method, one.baseline, one.rule)
-        return setting in self.settings and any(
-            (member.method, member.baseline, member.rule) == key and setting.dataset in member.datasets
-            for member in self.members
-        )
-
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
     """Compare what is judged with plain prediction, and with what could explain its gain away.
@@ -68,28 +63,36 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
     """
     if setting.protocol_class.looks_at_target:
         return Findings()
+    known = {method.label: method for method in selections.compared}
+    asked = dict.fromkeys(known[label] for pair in options.compare for label in pair if label in known)
+    pairs = [(known[one], known[other]) for one, other in options.compare if one in known and other in known]
+    gains = [{method, plain_of(method, selections.parts)} for method in asked]
+    direct = [pair for pair in pairs if set(pair) not in gains]
     compared, missing = [], []
-    for method, baseline, rule in _pairs(selections, options.compare):
+    for method, baseline, rule in _pairs(selections, asked, direct):
         one = compare(selections, method, rule, baseline) if baseline in selections.compared else None
         if one is not None:
             compared.append(one)
-        elif rule == selections.base_rule:
+        else:
             missing.append(Missing(method, baseline, why_not(selections, method, baseline)))
-    return Findings(tuple(compared), tuple(missing))
+    of_both = [one for one in compared if one.rule == selections.rule and (one.method, one.baseline) in direct]
+    return Findings(tuple(compared), tuple(dict.fromkeys(missing)), tuple(asked), tuple(of_both))
 
 
-def _pairs(selections: Selections, asked: Sequence[tuple[str, str]]) -> list[tuple[Method, Method, str]]:
+def _pairs(
+    selections: Selections, asked: Iterable[Method], direct: Sequence[tuple[Method, Method]]
+) -> list[tuple[Method, Method, str]]:
     """Return method, baseline and rule of all comparisons, each once."""
     rule, pairs = selections.base_rule, list[tuple[Method, Method, str]]()
     every = judged(selections.parts)
-    for method in every:
-        plain = plain_for(method, selections.parts) or method.plain
-        others = [] if method.imported else [*baselines(selections.compared, method), *_explaining(selections, method)]
+    for method in dict.fromkeys([*every, *(m for m in asked if not m.is_plain)]):
+        plain = plain_of(method, selections.parts)
+        others = [*baselines(selections.compared, method), *_explaining(selections, method)]
+        others = others if method in every and not method.imported else []
         pairs += [(method, plain, selections.rule), (method, plain, rule), *((method, m, rule) for m in others)]
     imported = [m for m in every if m.imported]
     pairs += [(m, other, rule) for m in every if not m.imported and m.projection != FIXED for other in imported]
-    known = {method.label: method for method in selections.compared}
-    pairs += [(known[ours], known[theirs], rule) for ours, theirs in asked if ours in known and theirs in known]
+    pairs += [(method, baseline, selections.rule) for method, baseline in direct]
     return list(dict.fromkeys(pairs))
 
 

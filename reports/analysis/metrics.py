@@ -188,6 +188,21 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
     return np.bincount(label[first], minlength=classes)
 
 
+def chance_and_majority(selections: Selections) -> tuple[float, float]:
+    """Return the accuracy of guessing, and of the best answer that is always the same, in percent.
+
+    The latter is averaged over held-out environments, as accuracies are, over all seeds together.
+
+    Args:
+        selections: the rows of one setting.
+    """
+    count, shares = selections.n_classes, []
+    for _, tested in selections.rows[selections.rows["n_test"] > 0].groupby("held_out")["tested"]:
+        labels = np.concatenate([selections.tested[one].label for one in sorted(set(tested))])
+        shares.append(np.bincount(labels, minlength=count) / len(labels))
+    return 100 / count, 100 * float(np.mean(shares, axis=0).max())
+
+
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None  # infinite: a class that occurs was ruled out
 

@@ -15,7 +15,8 @@ class Options:
         plus_minus: what stands behind ± in tables: `images`, the cluster-robust standard error, or `seeds`, DomainBed's
             standard error over seeds.
         margin: within which two accuracies count as level, as a fraction; default one point.
-        compare: labels of methods, method and baseline, that are compared beside all others; by default none.
+        compare: labels of methods, method and baseline, that come first in the answer, each with its gain, and are
+            compared with each other; by default none.
         published: whether numbers are held against published ones; default False.
         price: of an hour of a GPU, in any currency, which adds the table of costs; None (default) for no such table.
         paper: whether all of it is also written as one paper; numbers are then held against published ones. Default

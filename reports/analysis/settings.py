@@ -12,6 +12,7 @@ from benchmark.common.errors import IcmBenchError, PluginError
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
+IMPORTED_TEXTS = "imported texts"  # in the place of templates, with a digest: nobody knows them
 
 _KEYS = [
     "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
@@ -36,6 +37,11 @@ class Setting:
     class_half: str
     folds: int
     rounding: str | None
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates of the prompts, without what names a file of imported texts: class names are the data set's."""
+        return tuple(IMPORTED_TEXTS if prompt.startswith(f"{IMPORTED_TEXTS} ") else prompt for prompt in self.prompts)
 
     @property
     def backbone_label(self) -> str:
@@ -90,7 +96,8 @@ class Setting:
     @property
     def without_backbone(self) -> tuple[object, ...]:
         """What settings that differ in the backbone alone have in common."""
-        return tuple(getattr(self, key) for key in _KEYS if not key.startswith("backbone"))
+        named = [key for key in _KEYS if key != "prompts" and not key.startswith("backbone")]
+        return (self.templates, *(getattr(self, key) for key in named))
 
 
 def named(setting: Setting) -> dict[str, object]:

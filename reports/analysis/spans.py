@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.method.evaluation.distributions import ranks
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
@@ -101,23 +102,22 @@ def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
     known = by_setting.dropna(subset=[name])
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:
         return None
-    ranks = [
+    pairs = [
         (_centred(part[name].to_numpy()), _centred(part[ACCURACY.key].to_numpy()))
         for _, part in known.groupby("held_out", sort=True)
     ]
-    x, y = (np.concatenate(side) for side in zip(*ranks, strict=True))
-    return GoesWith(_cosine(x, y), tuple(_cosine(*pair) for pair in ranks), len(known))
+    x, y = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return GoesWith(_cosine(x, y), tuple(_cosine(*pair) for pair in pairs), len(known))
 
 
-def average_ranks(values: Array) -> Array:
-    """Return the rank of each value from 1 on, shape (n,); equal ones share the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
+def rank_correlation(x: Array, y: Array) -> float:
+    """Return Spearman's rank correlation of two arrays of one length; NaN where one is constant."""
+    return _cosine(_centred(x), _centred(y))
 
 
 def _centred(values: Array) -> Array:
-    ranks = average_ranks(np.round(values, 12))
-    return np.asarray((ranks - ranks.mean()) / len(ranks))
+    of_values = ranks(np.round(values, 12))
+    return np.asarray((of_values - of_values.mean()) / len(of_values))
 
 
 def _cosine(x: Array, y: Array) -> float:

@@ -5,9 +5,8 @@ the metric of the data set and by class-balanced accuracy, adjusted for all gain
 gain that is shown by the metric it is asked what explains it (see `credit`). All else that reports show is description.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from benchmark.method.evaluation.judging import (
     HELPS,
     HURTS,
     METRIC_ONLY,
-    NO_DIFFERENCE,
     TRADES,
     Gain,
     JudgedGain,
@@ -29,14 +27,13 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Adjusted, Comparison, compare
-from reports.analysis.credit import QUESTIONS, Question, asked, judged, plain_for, plain_of
+from reports.analysis.credit import FIXED, QUESTIONS, Question, asked, judged, plain_for, plain_of
 from reports.analysis.findings import Findings, why_not
 from reports.analysis.methods import ICM, Method
 from reports.analysis.settings import Setting, named
 
 IS_PLAIN, UNSAID = "is plain", "cannot be said"
 DECIDED = (HELPS, METRIC_ONLY, BALANCED_ONLY, TRADES, HURTS)  # that a difference is shown
-KINDS = (*DECIDED, NO_DIFFERENCE, IS_PLAIN, UNSAID)
 MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
 
 
@@ -48,7 +45,7 @@ class Verdict:
         setting: what its rows share.
         method: the judged method.
         rule: by which everything was chosen.
-        kind: one of `KINDS`.
+        kind: one of `judging.KINDS`, `IS_PLAIN` or `UNSAID`.
         metric: of the data set.
         accuracy: the method's own, whatever can be said of its gain; NaN where the rule picks nothing.
         gain: method minus plain prediction by the metric, with its adjusted p-value; None without one.
@@ -61,6 +58,7 @@ class Verdict:
         shares: how far the shares of answers lie from those of the classes, see `shares_apart`: plain, method.
         images: of a fit, for each dimension, the fewest; NaN where it is unknown.
         why: why nothing can be said, else empty.
+        asked: whether the reader brought the method or names it, so that it stands first.
     """
 
     setting: Setting
@@ -79,6 +77,7 @@ class Verdict:
     shares: tuple[float | None, float | None] = (None, None)
     images: float = np.nan
     why: str = ""
+    asked: bool = False
 
     @property
     def where(self) -> str:
@@ -170,12 +169,10 @@ class LeftOut:
     Attributes:
         setting: what its rows share.
         method: a method that cannot predict the classes of the setting; None where the setting has no judged method.
-        accuracies: method -> accuracy of what the rule picks, of a setting without a judged method.
     """
 
     setting: Setting
     method: Method | None = None
-    accuracies: Mapping[Method, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,8 +200,9 @@ class Standing:
         rule: by which everything was chosen.
         metric: of the data set.
         plain: of plain prediction by the metric; NaN without rows.
-        verdicts: on the predictor's methods: what the user brings first, then in the order of the tables.
-        entries: all methods with an accuracy that look at no tested image, the highest accuracy first.
+        verdicts: on the predictor's methods: what the reader names, what the reader brings, then the order of tables.
+        entries: all methods with an accuracy, the highest first; of those that look at tested images the judged ones.
+        direct: comparisons of the predictor's methods that the reader asks for.
     """
 
     setting: Setting
@@ -214,6 +212,17 @@ class Standing:
     plain: float
     verdicts: tuple[Verdict, ...]
     entries: tuple[Entry, ...]
+    direct: tuple[Comparison, ...] = ()
+
+    def shown(self, best: int) -> list[Entry]:
+        """Return plain prediction, what is asked about, what helps most, then the best by accuracy, controls last."""
+        asked = [one.method for one in self.verdicts if one.asked or one.method.is_paper]
+        asked += [one.method for one in [best_of(self.verdicts)] if one and one.method not in asked]
+        others = [one for one in self.entries if not one.method.is_plain]
+        first = sorted((one for one in others if one.method in asked), key=lambda one: asked.index(one.method))
+        plain = [one for one in self.entries if one.method.is_plain]
+        highest = sorted(others[:best], key=lambda one: one.method.is_control)
+        return [*plain, *first, *(one for one in highest if one not in first)]
 
 
 @dataclass(frozen=True)
@@ -233,6 +242,28 @@ class Answer:
         """One for each judged method, predictor and setting."""
         return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
+    @property
+    def places(self) -> list[str]:
+        """What tells each standing from the others, such as "PACS, ViT-B-32"; empty where there is one."""
+        every = [(one, one.setting) for one in self.standings]
+        told = [
+            (s.dataset, s.backbone_label, s.protocol, s.test_split, s.half_words[2:] or "all classes", one.predictor)
+            for one, s in every
+        ]
+        places: list[tuple[str, ...]] = [() for _ in told]
+        for column in zip(*told, strict=True):
+            longer = [(*place, words) for place, words in zip(places, column, strict=True)]
+            places = longer if len(set(longer)) > len(set(places)) else places
+        titles = [f"{s.title}, {one.predictor}" for one, s in every]
+        return [", ".join(place) for place in places] if len(set(places)) == len(places) else titles
+
+
+def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """Return the verdict of the largest gain that is shown, the control's only where nothing else helps; or None."""
+    helping = [one for one in verdicts if one.kind in (HELPS, METRIC_ONLY)]
+    chosen = [one for one in helping if one.method.projection != FIXED]
+    return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
+
 
 def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings]) -> Answer:
     """Return the answer of a report.
@@ -241,7 +272,7 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
         described: its settings with their rows.
         findings: of each setting its comparisons, see `findings.comparisons`.
     """
-    waiting: list[tuple[Setting, Selections, list[Verdict]]] = []
+    waiting: list[tuple[Setting, Selections, Findings, list[Verdict]]] = []
     left_out: list[LeftOut] = []
     together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(described, findings, strict=True):
@@ -249,25 +280,31 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
             continue  # bounds: the tables show them
         if setting.class_half in ("base", "new") and _whole(setting) in together:
             continue  # their harmonic mean is judged
-        of_setting = [_unjudged(setting, selections, m, made) for m in judged(selections.parts)]
+        named_ = [m for m in made.asked if not m.is_plain]
+        methods = dict.fromkeys([*named_, *sorted(judged(selections.parts), key=lambda m: not m.brought)])
+        of_setting = [_unjudged(setting, selections, m, made) for m in methods]
         kept = [one for one in of_setting if not _cannot_predict(one)]
         left_out += [LeftOut(setting, one.method) for one in of_setting if _cannot_predict(one)]
-        left_out += [] if of_setting else [_without_methods(setting, selections)]
-        waiting.append((setting, selections, sorted(kept, key=lambda one: not one.method.brought)))
-    done = iter(_judged([one for _, _, of_setting in waiting for one in of_setting]))
+        left_out += [] if of_setting else [LeftOut(setting)]
+        waiting.append((setting, selections, made, kept))
+    done = iter(_judged([one for _, _, _, of_setting in waiting for one in of_setting]))
     standings = [
         standing
-        for setting, selections, of_setting in waiting
-        for standing in _standings(setting, selections, [next(done) for _ in of_setting])
+        for setting, selections, made, of_setting in waiting
+        for standing in _standings(setting, selections, made.direct, [next(done) for _ in of_setting])
     ]
     return Answer(tuple(standings), tuple(left_out))
 
 
-def _standings(setting: Setting, selections: Selections, verdicts: Sequence[Verdict]) -> Iterator[Standing]:
+def _standings(
+    setting: Setting, selections: Selections, direct: Sequence[Comparison], verdicts: Sequence[Verdict]
+) -> Iterator[Standing]:
     """Yield how each predictor stands; what was imported is held against the first one's plain prediction."""
-    fair = [m for m in selections.parts if not (m.looks_at_target_images or m.is_draw)]
-    for predictor in dict.fromkeys(plain_of(m, fair).predictor for m in fair):
-        methods = [m for m in fair if plain_of(m, fair).predictor == predictor]
+    of_verdicts = [one.method for one in verdicts]
+    either = dict.fromkeys([*selections.parts, *of_verdicts])
+    every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
+    for predictor in dict.fromkeys(plain_of(m, every).predictor for m in every):
+        methods = [m for m in every if plain_of(m, every).predictor == predictor]
         own = tuple(one for one in verdicts if one.method in methods)
         accuracies = {m: value for m in methods if not np.isnan(value := _accuracy(selections, m))}
         plain = next((m for m in methods if m.is_plain), None)
@@ -275,9 +312,10 @@ def _standings(setting: Setting, selections: Selections, verdicts: Sequence[Verd
         known = next((one.gain.accuracies[1] for one in own if one.gain), known)
         words, rule = (plain or methods[0]).predictor_label, selections.rule
         gains = {m: compare(selections, m, rule, plain) if plain not in (None, m) else None for m in accuracies}
-        entries = [Entry(m, value, gains[m]) for m, value in accuracies.items()]
+        entries = [Entry(m, of.accuracies[0] if (of := gains[m]) else v, of) for m, v in accuracies.items()]
         entries.sort(key=lambda one: -one.accuracy)
-        yield Standing(setting, words, rule, selections.metric, known, own, tuple(entries))
+        asked_for = tuple(one for one in direct if one.method in methods)
+        yield Standing(setting, words, rule, selections.metric, known, own, tuple(entries), asked_for)
 
 
 def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:
@@ -312,11 +350,6 @@ def _cannot_predict(one: Verdict) -> bool:
     return one.setting.class_half in ("new", "harmonic") and one.method.learns_classes
 
 
-def _without_methods(setting: Setting, selections: Selections) -> LeftOut:
-    rows = {m: _accuracy(selections, m) for m in selections.parts}
-    return LeftOut(setting, accuracies={m: value for m, value in rows.items() if not np.isnan(value)})
-
-
 def _accuracy(selections: Selections, method: Method) -> float:
     """Return the accuracy of what the rule picks, of the folds and environments that there are; NaN without any.
 
@@ -343,6 +376,7 @@ def _unjudged(setting: Setting, selections: Selections, method: Method, made: Fi
         others=tuple(one for one in made.compared if one.method == method and one.baseline != plain),
         plain_picks=selections.plain_picks(method, rule),
         images=np.nan if method.imported or not len(fits) else float((fits["n_train"] / fits["dim"]).min()),
+        asked=method.brought or method in made.asked,
     )
     by_metric = compare(selections, method, rule, plain, metric=metric) if plain else None
     if plain is None or by_metric is None:
@@ -409,9 +443,3 @@ def _shown(metric: Metric, value: float | None) -> float | None:
 
 def _known(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else round(float(value), 6)
-
-
-def counts_of(verdicts: Sequence[Verdict]) -> Mapping[str, int]:
-    """Return kind, in words -> number of verdicts of it, of the kinds that there are."""
-    in_order = sorted(verdicts, key=lambda one: KINDS.index(one.kind))
-    return Counter(one.said for one in in_order)

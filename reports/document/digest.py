@@ -1,6 +1,6 @@
 """Tables of a report as a paper has room for them: one of all data sets, or of all backbones, in the place of many."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports.analysis.against import SPLIT_ORDER
@@ -26,10 +26,6 @@ class _Part:
     table: Table
     blocks: tuple[Block, ...]
 
-    def block(self, key: tuple[str, str]) -> Block | None:
-        """Return the block of a backbone and of what else its title says."""
-        return next((block for block in self.blocks if _key(block) == key), None)
-
 
 def of_one_split(tables: Iterable[Table]) -> list[Table]:
     """Return the tables of one split for each protocol: the first of the released code's that is there."""
@@ -52,7 +48,10 @@ def over_backbones(tables: Sequence[Table], what: str, predictors: Sequence[str]
         predictors: as titles of blocks end with them; of several, the first that a table has is shown.
     """
     made = []
-    for alike in _grouped(tables, lambda one: (_protocol(one), one.context.get("dataset", ""))):
+    grouped: dict[tuple[str, str], list[Table]] = {}
+    for one in tables:
+        grouped.setdefault((_protocol(one), one.context.get("dataset", "")), []).append(one)
+    for alike in grouped.values():
         parts = [_Part(one.context.get("backbone", ""), one, _of_first(one, predictors)) for one in alike]
         if len(parts) == 1:
             made.append(replace(alike[0], blocks=parts[0].blocks))
@@ -65,7 +64,8 @@ def over_backbones(tables: Sequence[Table], what: str, predictors: Sequence[str]
         ]
         dataset = alike[0].context.get("dataset", "")
         made.append(_together(f"{kind_of(alike[0])}-{dataset}", f"{dataset}: {what} (%).", parts, columns, blocks))
-    return _with_notes_once(_distinct(made))
+    names = _numbered([one.name for one in made], "{}-{}")
+    return [replace(one, name=name) for one, name in zip(made, names, strict=True)]
 
 
 def over_data_sets(tables: Sequence[Table], what: str, predictors: Sequence[str]) -> list[Table]:
@@ -85,7 +85,7 @@ def over_data_sets(tables: Sequence[Table], what: str, predictors: Sequence[str]
     fewer = False
     blocks = []
     for key in keys:
-        there = [part.block(key) for part in parts]
+        there = [next((block for block in part.blocks if _key(block) == key), None) for part in parts]
         names = list(dict.fromkeys(line.name for block in there if block for line in block.lines))
         shown = _shown(names, there)
         fewer = fewer or len(shown) < len(names)
@@ -98,13 +98,9 @@ def over_data_sets(tables: Sequence[Table], what: str, predictors: Sequence[str]
 
 
 def _together(
-    name: str,
-    caption: str,
-    parts: Sequence[_Part],
-    columns: Sequence[Column],
-    blocks: Sequence[Block],
+    name: str, caption: str, parts: Sequence[_Part], columns: Sequence[Column], blocks: Sequence[Block],
     own: Sequence[str] = (),
-) -> Table:
+) -> Table:  # fmt: skip
     tables = [part.table for part in parts]
     context = {
         field: ", ".join(dict.fromkeys(one.context.get(field, "") for one in tables)) for field in tables[0].context
@@ -136,17 +132,6 @@ def _notes(notes: Mapping[str, Sequence[str]], gone: Sequence[str]) -> list[str]
         of_some.setdefault("" if len(own) == len(notes) else f"{', '.join(own)}: ", []).append(note)
     shared = of_some.pop("", [])
     return [*shared, *(f"{words}{' '.join(own)}" for words, own in of_some.items())]
-
-
-def _with_notes_once(tables: Sequence[Table]) -> list[Table]:
-    """Return tables of one kind, in which notes that the first one has too stand below that alone."""
-    if len(tables) < 2:
-        return list(tables)
-    first, *others = tables
-    said = set(first.notes)
-    again = [replace(one, notes=tuple(note for note in one.notes if note not in said)) for one in others]
-    also = replace(first, notes=(*first.notes, "These notes hold for the next tables of this kind too."))
-    return [also, *again]
 
 
 def _shown(names: Sequence[str], blocks: Sequence[Block | None]) -> list[str]:
@@ -208,21 +193,12 @@ def _labels(tables: Sequence[Table]) -> list[str]:
     """Return what columns are called: the data set, with the protocol, or a number, where one comes more than once."""
     names = [one.context.get("dataset", "") for one in tables]
     names = [n if names.count(n) == 1 else f"{n}, {_protocol(t)}" for n, t in zip(names, tables, strict=True)]
-    return [n if names.count(n) == 1 else f"{n} ({names[: i + 1].count(n)})" for i, n in enumerate(names)]
+    return _numbered(names, "{} ({})")
 
 
-def _distinct(tables: Sequence[Table]) -> list[Table]:
-    """Return tables with names of their own: a number behind those that come again."""
-    names = [one.name for one in tables]
-    numbered = [n if names.count(n) == 1 else f"{n}-{names[: i + 1].count(n)}" for i, n in enumerate(names)]
-    return [replace(one, name=name) for one, name in zip(tables, numbered, strict=True)]
-
-
-def _grouped(tables: Iterable[Table], key: Callable[[Table], tuple[str, str]]) -> list[list[Table]]:
-    found: dict[tuple[str, str], list[Table]] = {}
-    for one in tables:
-        found.setdefault(key(one), []).append(one)
-    return list(found.values())
+def _numbered(names: Sequence[str], form: str) -> list[str]:
+    """Return names of which those that come again have a number."""
+    return [n if names.count(n) == 1 else form.format(n, names[: i + 1].count(n)) for i, n in enumerate(names)]
 
 
 def kind_of(one: Table | Figure) -> str:

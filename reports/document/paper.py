@@ -3,23 +3,28 @@ r"""The paper as one document: LaTeX with its PDF where pdflatex is at hand, and
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.analysis.verdicts import DECIDED, Answer
 from reports.document.chapters import Chapter
 from reports.document.pdf import compiled, has_pdflatex
 from reports.figures import Figure
 from reports.figures.wording import latex_figure
-from reports.render import latex, markdown
-from reports.render.latex import LAYOUT
+from reports.render import markdown
+from reports.render.cells import shared_notes
+from reports.render.latex import COMMANDS, PACKAGES, floats, shared_notes_tex
 from reports.render.latex_signs import latex_escape
 from reports.render.markdown import markdown_escape
+from reports.text.headline import headline
+from reports.text.verdicts import sentence
 
 FOLDER = "paper"
 NO_PDFLATEX = "pdflatex is not on the PATH: paper.md has in Markdown what paper.tex has."
+MAX_VERDICTS = 8
+_ABSENT = "What is not here"
 _HIGHEST = "6.5in"  # of a figure, which has a caption below it
 _HEAD = rf"""\documentclass[10pt]{{article}}
-\usepackage{{booktabs}}
-\usepackage{{graphicx}}
+{PACKAGES}
+{COMMANDS}
 \graphicspath{{{{figures/}}{{../figures/}}}}
-{LAYOUT}
 % Equal rows give equal bytes: no date, and no number drawn from the clock.
 \ifdefined\pdftrailerid\pdftrailerid{{}}\pdfinfoomitdate=1\fi
 % A figure at its own size, or as high as a page takes it.
@@ -55,40 +60,53 @@ class Paper:
     note: str = ""
 
 
-def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter], figures: Sequence[Figure]) -> Paper:
+def answer_paragraphs(answer: Answer) -> list[str]:
+    """Return the first paragraphs: the headline, then the verdict on each method, those that decide something first."""
+    decided = sorted(answer.verdicts, key=lambda one: one.kind not in DECIDED)
+    more = len(decided) - MAX_VERDICTS
+    rest = [f"{more:,} more verdicts stand in tables/verdicts.csv of the report."] if more > 0 else []
+    return [headline(answer), *map(sentence, decided[:MAX_VERDICTS]), *rest]
+
+
+def write_paper(
+    title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str], figures: Sequence[Figure]
+) -> Paper:
     """Return the paper in all forms that can be made here.
 
     Args:
         title: its title.
-        opening: sentences before the first chapter, the answer first.
+        opening: paragraphs before the first chapter, the answer first.
         chapters: in order.
+        absent: sentences on what is not in it, which end it.
         figures: all that chapters have, which lie in the folder `figures` beside that of the paper.
     """
-    source = tex(title, opening, chapters)
+    source = _tex(title, opening, chapters, absent)
     contents = {f"{FOLDER}/paper.tex": source.encode()}
     note = NO_PDFLATEX
     if has_pdflatex():
         pdf, note = compiled(source, {f"{one.name}.pdf": one.contents["pdf"] for one in figures})
         if pdf is not None:
             return Paper({**contents, f"{FOLDER}/paper.pdf": pdf}, f"{FOLDER}/paper.pdf")
-    text = in_markdown(title, opening, chapters)
+    text = _markdown(title, opening, chapters, absent)
     return Paper({**contents, f"{FOLDER}/paper.md": text.encode()}, f"{FOLDER}/paper.md", note)
 
 
-def tex(title: str, opening: Sequence[str], chapters: Sequence[Chapter]) -> str:
-    """Return the paper as LaTeX; arguments as of `write_paper`."""
+def _tex(title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str]) -> str:
+    shared = shared_notes([table for chapter in chapters for table in chapter.tables])
     lines = [_HEAD, rf"\begin{{center}}\Large\bfseries {_escaped(title)}\end{{center}}"]
     lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in opening]
     for chapter in chapters:
         lines.append(rf"\section{{{_escaped(chapter.title)}}}")
-        lines += [latex(table, "page").rstrip() for table in chapter.tables]
+        lines += [line for table in chapter.tables for line in floats(table, shared)]
         lines += [latex_figure(figure).rstrip() for figure in chapter.figures]
-        lines += [rf"\noindent {_escaped(sentence)}\par\smallskip" for sentence in chapter.absent]
+    lines += shared_notes_tex(shared)
+    if absent:
+        items = [rf"\item {_escaped(sentence)}" for sentence in absent]
+        lines += [rf"\section*{{{_ABSENT}}}", r"\begin{itemize}\raggedright", *items, r"\end{itemize}"]
     return "\n".join([*lines, r"\end{document}", ""])
 
 
-def in_markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter]) -> str:
-    """Return the paper as Markdown; arguments as of `write_paper`."""
+def _markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str]) -> str:
     parts = [f"# {markdown_escape(title)}", *map(markdown_escape, opening)]
     for chapter in chapters:
         parts.append(f"## {markdown_escape(chapter.title)}")
@@ -98,7 +116,8 @@ def in_markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter])
             name = markdown_escape(one.name)
             parts += [f"### {markdown_escape(f'Figure {one.name}')}", f"![{name}](../figures/{one.name}.png)"]
             parts.append(markdown_escape(one.caption))
-        parts += map(markdown_escape, chapter.absent)
+    if absent:
+        parts += [f"## {_ABSENT}", "\n".join(f"- {markdown_escape(sentence)}" for sentence in absent)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,19 +1,17 @@
-"""Which of all settings a paper shows where it cannot show all: one split, one backbone in figures, one predictor."""
+"""Which of all settings a paper shows where it cannot show all: one split, one backbone in figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from benchmark.method.evaluation.protocols import OpenClass
-from reports.analysis.against import SPLIT_ORDER
 from reports.analysis.chosen import Selections
 from reports.analysis.settings import Setting
-from reports.figures.wording import drawable
+from reports.figures import groups_of
 from reports.tables import words
 
 Family: TypeAlias = Literal["shift", "open", "both", "variants"]
-_FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,9 @@ class Scope:
         return list(dict.fromkeys(words.short(method.predictor_label, self.names) for method in methods))
 
     @cached_property
-    def compared(self) -> list[tuple[Setting, Selections]]:
-        """The settings of the forest: of the first experiment that has any, one protocol and split, all backbones."""
-        settings = drawable(self.described)
-        if not settings:
-            return []
-        family = min((self.families[s.protocol] for s, _ in settings), key=_FAMILIES.index)
-        settings = [one for one in settings if self.families[one[0].protocol] == family]
-        first = min((s for s, _ in settings), key=lambda s: (_split(s), s.protocol))
-        return [one for one in settings if _alike(one[0]) == _alike(first)]
-
-    @cached_property
-    def drawn(self) -> list[tuple[Setting, Selections]]:
-        """The settings of the other figures: of these those of the first backbone, one of each data set."""
-        first = [one for one in self.compared if one[0].backbone_label == self.compared[0][0].backbone_label]
-        return list({one[0].dataset: one for one in reversed(first)}.values())[::-1]
+    def drawn(self) -> Sequence[tuple[Setting, Selections]]:
+        """The settings that figures show: of one backbone, protocol and split, one of each data set."""
+        return next(iter(groups_of(self.described)), [])
 
     @property
     def drawn_family(self) -> Family | None:
@@ -64,13 +50,12 @@ class Scope:
     @property
     def sentence(self) -> str:
         """What figures are of, and what stays in the report; nothing where figures are of all rows."""
-        if not self.drawn or (len(self.drawn) == len(self.described) and len(self.predictors) == 1):
+        if not self.drawn or len(self.drawn) == len(self.described):
             return ""
         setting = self.drawn[0][0]
-        more = f", predictor {self.predictors[0]}" if len(self.predictors) > 1 else ""
         return (
             f"Figures of data sets are of {setting.backbone_label}, protocol {setting.protocol}, split "
-            f"{setting.test_split}{more}; a report of fewer rows has those of others (`--where backbone=NAME`)."
+            f"{setting.test_split}; a report of fewer rows has those of others (`--where backbone=NAME`)."
         )
 
     def family(self, protocol: str) -> Family | None:
@@ -85,11 +70,3 @@ def _family_of(setting: Setting) -> Family:
     if protocol.open_class:
         return "open" if issubclass(protocol, OpenClass) else "both"
     return "shift"
-
-
-def _split(setting: Setting) -> int:
-    return SPLIT_ORDER.index(setting.test_split) if setting.test_split in SPLIT_ORDER else len(SPLIT_ORDER)
-
-
-def _alike(setting: Setting) -> tuple[str, ...]:
-    return setting.protocol, setting.test_split, setting.class_half

@@ -1,5 +1,6 @@
 """Forest: what methods gain over what could explain the gain away, in every setting, with intervals."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,28 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from reports.analysis.comparisons import Comparison
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting
+from reports.figures import style
 from reports.figures.gains import Point
-from reports.figures.style import (
-    GREY,
-    INK,
-    LIGHT,
-    PAGE,
-    SMALL,
-    TALLEST,
-    Look,
-    arrange,
-    labels_left,
-    legend_above,
-    looks_of,
-    mark_handle,
-    points_word,
-    sheet_of,
-    signed,
-    words,
-)
 
 MAX_LINES = 40
-_TELLING = ("protocol", "test_split", "class_half")  # named where lines differ in them
+_STROKE = {"marker": "|", "markersize": 6.0}  # of what was not tested
 _LINE, _HEAD = 0.15, 0.2  # inches of a comparison, and of a group's name
 
 
@@ -47,7 +31,8 @@ class Line:
         baseline: what is subtracted.
         point: the difference, with its interval for these environments.
         new: mean difference and interval for new environments; None where nothing is said of them.
-        separated: whether a difference is shown, adjusted as the comparison was handed over (Holm).
+        separated: whether a difference is shown, adjusted as the comparison was handed over (Holm); None where it was
+            not tested.
         same: whether both gave the same answers to everything.
     """
 
@@ -55,7 +40,7 @@ class Line:
     baseline: Method
     point: Point
     new: Point | None
-    separated: bool
+    separated: bool | None
     same: bool
 
 
@@ -64,8 +49,7 @@ class ForestNumbers:
     """The lines of a forest.
 
     Attributes:
-        groups: (data set, backbone, predictor) in words and its lines, in the order in which they came; protocol, split
-            and half of the classes stand behind the data set where lines differ in them.
+        groups: (data set, backbone, predictor) in words and its lines, in the order in which they came.
         margin: points within which two methods count as level.
         left_out: number of comparisons that are not drawn, for want of room.
     """
@@ -80,27 +64,23 @@ class ForestNumbers:
         return [line for _, lines in self.groups for line in lines]
 
 
-def forest_numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers | None:
-    """Return the lines of the forest; None without a comparison.
+def forest_numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers:
+    """Return the lines of a forest.
 
     Of more than `MAX_LINES` those with plain prediction are drawn, and of these the first.
 
     Args:
-        compared: settings and comparisons, in their order.
+        compared: settings and comparisons, at least one, of one protocol and split.
         margin: within which two methods count as level, a fraction.
     """
     drawn = list(compared)
     if len(drawn) > MAX_LINES:
         with_plain = [pair for pair in drawn if pair[1].baseline.is_plain]
         drawn = (with_plain or drawn)[:MAX_LINES]
-    differ = [name for name in _TELLING if len({getattr(setting, name) for setting, _ in drawn}) > 1]
     groups: dict[tuple[str, ...], list[Line]] = {}
     for setting, one in drawn:
-        more = [getattr(setting, name) for name in differ]
-        key = (setting.dataset, *more, setting.backbone_label, one.method.predictor_label)
+        key = (setting.dataset, setting.backbone_label, one.method.predictor_label)
         groups.setdefault(key, []).append(_line(one))
-    if not groups:
-        return None
     left_out = len(compared) - len(drawn)
     return ForestNumbers(tuple((key, tuple(lines)) for key, lines in groups.items()), 100 * margin, left_out)
 
@@ -108,21 +88,22 @@ def forest_numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float
 def _line(one: Comparison) -> Line:
     others = one.others.interval
     new = Point.of(others) if others is not None and others.standard_error > 0 else None
-    return Line(one.method, one.baseline, Point.of(one.interval), new, one.adjusted.differs, one.interval.same)
+    separated = None if math.isnan(one.adjusted.p) else one.adjusted.differs
+    return Line(one.method, one.baseline, Point.of(one.interval), new, separated, one.interval.same)
 
 
 def draw_forest(numbers: ForestNumbers) -> Sheet:
     """Draw the forest, as wide as a page."""
-    looks = looks_of([line.method for line in numbers.lines])
+    looks = style.looks_of([line.method for line in numbers.lines])
     tall = len(numbers.lines) * _LINE + len(numbers.groups) * _HEAD + 0.68
-    sheet = sheet_of(PAGE, min(tall, TALLEST))
+    sheet = style.sheet_of(style.PAGE, min(tall, style.TALLEST))
     axes = sheet.add_subplot()
-    axes.axvspan(-numbers.margin, numbers.margin, color=LIGHT, linewidth=0, zorder=0)
-    axes.axvline(0, color=GREY, linewidth=0.6, zorder=1)
+    axes.axvspan(-numbers.margin, numbers.margin, color=style.LIGHT, linewidth=0, zorder=0)
+    axes.axvline(0, color=style.GREY, linewidth=0.6, zorder=1)
     at, labels = 0.0, []
     for key, of_group in numbers.groups:
         at += _HEAD
-        labels.append((at, words(" · ".join(key), 62), 0.0))
+        labels.append((at, style.words(" · ".join(key), 62), 0.0))
         for line in of_group:
             at += _LINE
             _draw_line(axes, line, at, looks[line.method])
@@ -132,8 +113,8 @@ def draw_forest(numbers: ForestNumbers) -> Sheet:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("Difference of accuracies (points)")
-    labels_left(axes, labels)
-    arrange(sheet, [[axes]], legend=_legend(sheet, numbers))
+    style.labels_left(axes, labels)
+    style.arrange(sheet, [[axes]], legend=_legend(sheet, numbers))
     return sheet
 
 
@@ -142,19 +123,20 @@ def _versus(line: Line) -> str:
     ours, theirs = line.method.projection_label, line.baseline.projection_label
     if theirs.startswith(f"{ours} (") and theirs.endswith(")"):
         theirs = theirs[len(ours) + 2 : -1]
-    return words(f"{ours} − {theirs}", 58)
+    return style.words(f"{ours} − {theirs}", 58)
 
 
-def _draw_line(axes: Axes, line: Line, at: float, look: Look) -> None:
+def _draw_line(axes: Axes, line: Line, at: float, look: style.Look) -> None:
     if line.new is not None:
-        axes.plot([line.new.low, line.new.high], [at, at], color=GREY, linewidth=0.6, zorder=2)
+        axes.plot([line.new.low, line.new.high], [at, at], color=style.GREY, linewidth=0.6, zorder=2)
     if line.point.known:
         axes.plot([line.point.low, line.point.high], [at, at], color=look.colour, linewidth=1.8, zorder=3)
-    face = look.colour if line.separated else "white"
-    axes.plot([line.point.value], [at], linestyle="none", zorder=4, **{**look.marks(), "markerfacecolor": face})
+    marks = {**look.marks(), "markerfacecolor": look.colour if line.separated else "white"}
+    marks |= _STROKE if line.separated is None else {}
+    axes.plot([line.point.value], [at], linestyle="none", zorder=4, **marks)
     axes.annotate(
         _in_points(line), (1, at), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-        fontsize=SMALL, va="center",
+        fontsize=style.SMALL, va="center",
     )  # fmt: skip
 
 
@@ -162,8 +144,8 @@ def _in_points(line: Line) -> str:
     if line.same:
         return "0.0  same answers"
     if not line.point.known:
-        return f"{signed(line.point.value)}  no interval"
-    return f"{signed(line.point.value)}  [{signed(line.point.low)}, {signed(line.point.high)}]"
+        return f"{style.signed(line.point.value)}  no interval"
+    return f"{style.signed(line.point.value)}  [{style.signed(line.point.low)}, {style.signed(line.point.high)}]"
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
@@ -178,10 +160,14 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _legend(sheet: Sheet, numbers: ForestNumbers) -> Legend | None:
-    filled, hollow = Look(INK, "o", "-"), Look(INK, "o", "-", hollow=True)
-    handles = [mark_handle(filled), mark_handle(hollow), Line2D([], [], color=INK, linewidth=1.8)]
+    filled, hollow = style.Look(style.INK, "o", "-"), style.Look(style.INK, "o", "-", hollow=True)
+    handles = [style.mark_handle(filled), style.mark_handle(hollow), Line2D([], [], color=style.INK, linewidth=1.8)]
     labels = ["separated (Holm)", "not separated", "95 %, these environments"]
+    if any(line.separated is None for line in numbers.lines):
+        handles.insert(2, style.mark_handle(filled, **_STROKE))
+        labels.insert(2, "not tested")
     if any(line.new for line in numbers.lines):
-        handles.append(Line2D([], [], color=GREY, linewidth=0.6))
+        handles.append(Line2D([], [], color=style.GREY, linewidth=0.6))
         labels.append("95 %, new environments")
-    return legend_above(sheet, [*handles, Patch(color=LIGHT)], [*labels, f"within {points_word(numbers.margin)}"])
+    labels.append(f"within {style.points_word(numbers.margin)}")
+    return style.legend_above(sheet, [*handles, Patch(color=style.LIGHT)], labels)

@@ -1,24 +1,14 @@
-"""What several figures share: which methods are shown, and paired differences from plain prediction, in points."""
+"""What several figures share: which predictors and methods are shown, and differences in points."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from benchmark.method.evaluation.inference import Interval
-from benchmark.method.evaluation.selection import KEY, unpacked
-from reports.analysis.answers import Answered, Pooled
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import EQUAL_N, ICM, SHRINKAGE, Method
-from reports.analysis.whole import whole_estimate
 
 MAX_PREDICTORS = 4  # with a panel each
-# What `answers_of` looks at, beside the key and the rank.
-ANSWERS = ("ranks", "correct", "n_test", "tested")
 
 
 @dataclass(frozen=True)
@@ -62,47 +52,3 @@ def shown_methods(selections: Selections, predictor: str, released: bool = False
     shown = {("pca", ""), ("random", ""), (ICM, ""), (ICM, EQUAL_N), (SHRINKAGE, "")}
     of_predictor = [m for m in selections.parts if m.predictor == predictor]
     return [m for m in of_predictor if (m.projection, m.variant) in shown and (released or m.order != "released")]
-
-
-def gain(selections: Selections, answers: Answered, plain: Answered) -> Point | None:
-    """Return answers minus plain prediction's on the same images; None without all that is held out under some seed.
-
-    Args:
-        selections: the rows of one setting.
-        answers: of some method.
-        plain: those of plain prediction.
-    """
-    estimate = whole_estimate(selections, answers, plain)
-    return None if estimate is None else Point.of(estimate.interval)
-
-
-def answers_of(selections: Selections, rows: pd.DataFrame) -> Answered:
-    """Return the answers of given rows, each at a rank of its own, where every fold has some.
-
-    Args:
-        selections: of which they are.
-        rows: at most one for each held-out environment, seed and fold, with the column `rank`, one of its `ranks`.
-    """
-    folds = max(1, int(selections.rows["folds"].iloc[0]))
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows.sort_values(list(KEY)).to_dict("records"):
-        named = {str(name): value for name, value in row.items()}
-        found.setdefault((str(row["held_out"]), int(row["seed"])), []).append(named)
-    pooled = {}
-    for key, of_test in found.items():
-        if len(of_test) == folds:
-            correct = np.concatenate([unpacked(row)[row["ranks"].index(row["rank"])] for row in of_test])
-            tested = reduce(add, (selections.tested[row["tested"]] for row in of_test))
-            pooled[key] = Pooled(correct, tested)
-    return selections.answered(pooled)
-
-
-def picks_by(values: Sequence[float], among: Sequence[float]) -> tuple[int, ...]:
-    """Return how often each of some values is among what was picked."""
-    return tuple(sum(bool(np.isclose(value, one)) for value in values) for one in among)
-
-
-def plain_answers(selections: Selections, predictor: str, rule: str) -> Answered:
-    """Return the answers of plain prediction; none where there are none."""
-    plain = selections.plain_of(predictor)
-    return selections.answered({}) if plain is None else selections.pooled(plain, rule)

@@ -1,5 +1,6 @@
 """Lambda against rank as twin maps: what the rule saw on the sources, and the accuracy on what is held out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -13,9 +14,8 @@ from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
 from reports.analysis.spread import spread_of
 from reports.figures.gains import predictors_of
-from reports.figures.style import GREY, INK, PAGE, SMALL, arrange, panel_label, sheet_of
+from reports.figures.style import GREY, INK, PAGE, SMALL, TALLEST, arrange, panel_label, sheet_of
 
-MAX_ROWS = 2  # predictors with a pair of maps each
 _COLOURS = "cividis"  # even steps of lightness: it reads in grey, and by the colour-blind
 _MOST = (9, 10)  # lambdas and ranks: of more, numbers do not fit into the cells
 
@@ -41,21 +41,8 @@ class Maps:
     picks: Array
 
 
-@dataclass(frozen=True)
-class HeatMapNumbers:
-    """The maps of one setting, a pair for each predictor, or of several data sets, a pair for each.
-
-    Attributes:
-        maps: from the top down.
-        titles: what each pair is of, where there are several; by default its predictor.
-    """
-
-    maps: tuple[Maps, ...]
-    titles: tuple[str, ...] = ()
-
-
-def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
-    """Return the maps of CLIP-ICM (largest); None where it has not two lambdas and two ranks.
+def panels(selections: Selections, rule: str) -> dict[str, Maps]:
+    """Return predictor (in words) -> the maps of CLIP-ICM (largest), where it has two lambdas and two ranks.
 
     Everything else is chosen at each lambda and rank by the rule. Means are over folds by their images, then seeds,
     then held-out environments.
@@ -64,11 +51,9 @@ def numbers(selections: Selections, rule: str) -> HeatMapNumbers | None:
         selections: the rows of one setting.
         rule: one that looks at sources alone.
     """
-    found = []
-    for predictor in predictors_of(selections):
-        for method in (m for m in selections.parts if m.predictor == predictor and m.is_paper):
-            found += [maps] if (maps := _maps(selections, method, rule)) else []
-    return HeatMapNumbers(tuple(found[:MAX_ROWS])) if found else None
+    predictors = predictors_of(selections)
+    found = [(m, _maps(selections, m, rule)) for m in selections.parts if m.is_paper and m.predictor in predictors]
+    return {method.predictor_label: maps for method, maps in found if maps}
 
 
 def _maps(selections: Selections, method: Method, rule: str) -> Maps | None:
@@ -86,14 +71,13 @@ def _maps(selections: Selections, method: Method, rule: str) -> Maps | None:
     return Maps(method, tuple(lambdas), tuple(spread.ranks), 100 * source, 100 * held_out, picks)
 
 
-def draw(numbers: HeatMapNumbers) -> Sheet:
-    """Draw the maps side by side, a row for each predictor or data set, as wide as a page."""
-    heights = [_cell(maps) * len(maps.lambdas) for maps in numbers.maps]
-    titles = numbers.titles or [maps.method.predictor_label for maps in numbers.maps]
-    sheet = sheet_of(PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), 8.5))
+def draw(panels: Sequence[tuple[str, Maps]]) -> Sheet:
+    """Draw panels (title, maps) below one another, both maps side by side, as wide as a page."""
+    heights = [_cell(maps) * len(maps.lambdas) for _, maps in panels]
+    sheet = sheet_of(PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), TALLEST))
     grid = sheet.subplots(len(heights), 2, squeeze=False)
-    for row, maps in enumerate(numbers.maps):
-        words = f"{titles[row]}: " if len(numbers.maps) > 1 else ""
+    for row, (title, maps) in enumerate(panels):
+        words = f"{title}: " if title else ""
         for axes, values, of in zip(grid[row], (maps.source, maps.held_out), ("source score", "held out"), strict=True):
             _draw(axes, maps, values)
             panel_label(axes, f"{words}{of} (%)")

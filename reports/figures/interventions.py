@@ -1,6 +1,5 @@
 """Interventions: how much they move what shifts between environments, what is kept of it, and what each set gains."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,28 +12,15 @@ from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import compare
 from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
 from reports.analysis.spans import picked
+from reports.figures import style
 from reports.figures.gains import Point, predictors_of
-from reports.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    PAGE,
-    TALLEST,
-    VERMILLION,
-    Look,
-    arrange,
-    labels_left,
-    legend_above,
-    mark_handle,
-    sheet_of,
-    words,
-)
+from reports.text.intervention_sets import kinds_of, pairs_of, place_of, set_words
 
 MAX_SETS = 30
-_KEPT: Mapping[str, tuple[str, Look]] = {
-    "energy_removed": ("energy", Look(GREEN, "^", "-")),
-    "shift_removed_sources": ("shift between sources", Look(BLUE, "s", "-")),
-    "shift_removed_target": ("shift to held-out †", Look(VERMILLION, "o", "-", hollow=True)),
+_KEPT: Mapping[str, tuple[str, style.Look]] = {
+    "energy_removed": ("energy", style.Look(style.GREEN, "^", "-")),
+    "shift_removed_sources": ("shift between sources", style.Look(style.BLUE, "s", "-")),
+    "shift_removed_target": ("shift to held-out †", style.Look(style.VERMILLION, "o", "-", hollow=True)),
 }
 _LINE, _DENSE = 0.16, 0.115  # inches of a line, and of one where several data sets stand below one another
 _AROUND, _MOST = 0.85, 6.5  # inches of legend and axis, and of all where several data sets stand together
@@ -77,8 +63,10 @@ class InterventionNumbers:
         return bool(self.title)
 
 
-def numbers(selections: Selections, rule: str) -> InterventionNumbers | None:
+def panels(selections: Selections, rule: str) -> dict[str, InterventionNumbers]:
     """Return a line for each intervention set of CLIP-ICM (largest), else of shrinkage; with one set, for each method.
+
+    Of the first predictor that has any, under no name; nothing where none has.
 
     Args:
         selections: the rows of one setting.
@@ -88,47 +76,27 @@ def numbers(selections: Selections, rule: str) -> InterventionNumbers | None:
         of_predictor = [m for m in selections.parts if m.predictor == predictor]
         for method in (m for m in of_predictor if m.is_paper or m.is_shrinkage):
             if len(sets := selections.by_set(method)) > 1:
-                return _by_set(selections, method, sets, rule)
+                return {"": _by_set(selections, method, sets, rule)}
         kinds = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
         lines = [_line(m.projection_label, selections, m, rule, None) for m in kinds]
         lines = [line for line in lines if any(share is not None for share in line.kept)]
         if lines:
-            return InterventionNumbers("", tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))
-    return None
+            return {"": InterventionNumbers("", tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))}
+    return {}
 
 
 def _by_set(selections: Selections, method: Method, sets: Mapping[str, pd.DataFrame], rule: str) -> InterventionNumbers:
-    universe = sorted({kind for part in sets.values() for kind in kinds_of(part)})
-    plain = selections.plain_of(method.predictor)
-    lines = []
-    for name, part in sorted(sets.items(), key=lambda item: _place(kinds_of(item[1]), len(universe))):
-        alone = alone_with(selections, method, part, plain)
-        lines.append(_line(set_label(name, kinds_of(part), universe), alone, method, rule, plain))
+    described = {name: (kinds_of(part), pairs_of(part)) for name, part in sets.items()}
+    every = frozenset().union(*(kinds for kinds, _ in described.values()))
+    plain, lines = selections.plain_of(method.predictor), []
+    for name in sorted(sets, key=lambda name: place_of(described[name][0], every, described[name][1])):
+        kinds, share = described[name]
+        alone = _alone_with(selections, method, sets[name], plain)
+        lines.append(_line(set_words(name, kinds, every, share), alone, method, rule, plain))
     return InterventionNumbers(method.label, tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))
 
 
-def _place(kinds: Sequence[str], most: int) -> tuple[int, Sequence[str]]:
-    """Return a sort key: all kinds, then each left out, then each alone, then the others."""
-    order = {most: 0, most - 1: 1, 1: 2}
-    return order.get(len(kinds), 3 + most - len(kinds)), kinds
-
-
-def set_label(name: str, kinds: Sequence[str], universe: Sequence[str]) -> str:
-    """Return how a set is called: "all", "without blur", "blur alone", else its own name."""
-    if len(universe) < 3:
-        return name
-    if len(kinds) == len(universe) - 1:
-        return f"without {next(kind for kind in universe if kind not in kinds)}"
-    return f"{kinds[0]} alone" if len(kinds) == 1 else name
-
-
-def kinds_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Return the kinds of intervention of a set from the first of its rows, sorted."""
-    content = rows["interventions"].iloc[0]
-    return tuple(sorted(str(k["name"]) for k in json.loads(content)["kinds"])) if isinstance(content, str) else ()
-
-
-def alone_with(selections: Selections, method: Method, part: pd.DataFrame, plain: Method | None) -> Selections:
+def _alone_with(selections: Selections, method: Method, part: pd.DataFrame, plain: Method | None) -> Selections:
     """Return the rows of one set as all that a method has, beside plain prediction."""
     beside = [selections.parts[plain]] if plain else []
     return Selections(pd.concat([as_rows_of(method, part), *beside]), selections.tested)
@@ -141,28 +109,26 @@ def _line(label: str, selections: Selections, method: Method, rule: str, plain: 
     return Line(label, shares["shift_moved_sources"], tuple(kept), Point.of(one.interval) if one else None)
 
 
-def draw(numbers: InterventionNumbers) -> Sheet:
-    """Draw two panels, or three where there are gains of sets, as wide as a page."""
-    return draw_several([("", numbers)])
-
-
 def lines_of_each(groups: int) -> int:
     """Return how many lines of each of so many data sets fit on a page."""
     return MAX_SETS if groups == 1 else min(MAX_SETS, max(1, int((_MOST - _AROUND) / _DENSE / groups) - 1))
 
 
-def draw_several(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
-    """Draw the lines of several data sets below one another, each under its name; of too many the first of each."""
+def draw(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
+    """Draw lines of (data set, lines) below one another, as wide as a page: two panels, or three with gains of sets.
+
+    Of several data sets each stands under its name, of too many lines the first of each.
+    """
     pitch, most = (_LINE if len(groups) == 1 else _DENSE), lines_of_each(len(groups))
     placed: list[tuple[int, Line]] = []
     labels: list[tuple[float, str, float]] = []
     row = 0
     for title, numbers in groups:
         if title:
-            labels.append((row, words(title), 0.0))
+            labels.append((row, style.words(title), 0.0))
             row += 1
         for line in numbers.lines[:most]:
-            labels.append((row, words(line.label), 8.0 if title else 0.0))
+            labels.append((row, style.words(line.label), 8.0 if title else 0.0))
             placed.append((row, line))
             row += 1
     lines = [line for _, line in placed]
@@ -170,7 +136,7 @@ def draw_several(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
     shown += [any(share is not None for line in lines for share in line.kept)]
     shown += [any(line.gain is not None for line in lines)]
     panels = [draw_ for draw_, there in zip((_moved, _kept, _gained), shown, strict=True) if there]
-    sheet = sheet_of(PAGE, min(row * pitch + _AROUND, TALLEST))
+    sheet = style.sheet_of(style.PAGE, min(row * pitch + _AROUND, style.TALLEST))
     grid = sheet.subplots(1, len(panels), squeeze=False)
     for axes, draw_panel in zip(grid[0], panels, strict=True):
         for at, _ in placed:
@@ -180,18 +146,20 @@ def draw_several(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.set_yticks([])
-    labels_left(grid[0, 0], labels)
+    style.labels_left(grid[0, 0], labels)
     named = [look for i, look in enumerate(_KEPT.values()) if any(line.kept[i] is not None for line in lines)]
-    legend = legend_above(sheet, [mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named])
-    arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
+    legend = style.legend_above(
+        sheet, [style.mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named]
+    )
+    style.arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
     return sheet
 
 
 def _moved(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
-    axes.axvline(1, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
+    axes.axvline(1, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     for row, line in placed:
         if line.moved is not None:
-            axes.plot([0, line.moved], [row, row], color=GREY, linewidth=0.8)
+            axes.plot([0, line.moved], [row, row], color=style.GREY, linewidth=0.8)
             axes.plot([line.moved], [row], marker="D", color="#000000", linestyle="none")
     axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for _, line in placed)))
     axes.set_xlabel("C_d along the shift")
@@ -208,10 +176,10 @@ def _kept(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
 
 
 def _gained(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
-    axes.axvline(0, color=GREY, linewidth=0.6)
+    axes.axvline(0, color=style.GREY, linewidth=0.6)
     for row, line in placed:
         if line.gain is not None:
             if line.gain.known:
-                axes.plot([line.gain.low, line.gain.high], [row, row], color=VERMILLION, linewidth=1.2)
-            axes.plot([line.gain.value], [row], marker="o", color=VERMILLION, linestyle="none")
+                axes.plot([line.gain.low, line.gain.high], [row, row], color=style.VERMILLION, linewidth=1.2)
+            axes.plot([line.gain.value], [row], marker="o", color=style.VERMILLION, linestyle="none")
     axes.set_xlabel("Accuracy − plain (points)")

@@ -10,12 +10,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, SHRINKAGE, Method
-from reports.figures.gains import Point, gain, plain_answers, predictors_of, shown_methods
-from reports.figures.panels import Legend, over_strips
-from reports.figures.style import GREY, Look, line_handle, looks_of, picks_below
+from reports.analysis.whole import whole_estimate
+from reports.figures import style
+from reports.figures.gains import Point, predictors_of, shown_methods
 
 LOWEST = 4.0  # times the highest gain (or `_LEAST` points): lines that fall farther leave the panel
 _LEAST = 3.0
+_HEAD, _LETTERS = 0.15, 0.4  # inches of a legend, and of the letters around a row of panels
+_HIGH, _LOWER, _STRIP = 2.0, 1.25, 0.1  # inches of a panel, of one where there are several rows, of a method's picks
 
 
 @dataclass(frozen=True)
@@ -35,69 +37,68 @@ class Curve:
     picks: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class RankNumbers:
-    """Rank curves: predictor of one setting, or data set, in words -> its curves."""
-
-    panels: tuple[tuple[str, tuple[Curve, ...]], ...]
-
-
-def numbers(selections: Selections, rule: str) -> RankNumbers | None:
-    """Return the curves of each predictor that has plain rows and a method with ranks; None where none has.
+def panels(selections: Selections, rule: str) -> dict[str, tuple[Curve, ...]]:
+    """Return the curves of each predictor (in words) that has plain rows and a method with ranks.
 
     Args:
         selections: the rows of one setting.
         rule: what chooses everything but the rank at each rank, for each held-out environment, seed and fold.
     """
-    panels = []
+    found = {}
     for predictor in predictors_of(selections):
         methods = shown_methods(selections, predictor, released=True)
-        curves = [curve for method in methods if (curve := _curve(selections, method, rule))]
+        curves = tuple(curve for method in methods if (curve := _curve(selections, method, rule)))
         if any(len(curve.ranks) > 1 for curve in curves):
-            panels.append((curves[0].method.predictor_label, tuple(curves)))
-    return RankNumbers(tuple(panels)) if panels else None
+            found[curves[0].method.predictor_label] = curves
+    return found
 
 
 def _curve(selections: Selections, method: Method, rule: str) -> Curve | None:
-    plain = plain_answers(selections, method.predictor, rule)
-    ranks = sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks})
-    found = [(rank, gain(selections, selections.pooled(method, rule, rank), plain)) for rank in ranks]
-    known = [(rank, point) for rank, point in found if point is not None]
-    if not known:
+    plain = selections.plain_of(method.predictor)
+    if plain is None:
         return None
+    ranks, baseline = selections.parts[method]["ranks"], selections.pooled(plain, rule)
+    estimates = {
+        rank: whole_estimate(selections, selections.pooled(method, rule, rank), baseline)
+        for rank in sorted({int(rank) for of_row in ranks for rank in of_row})
+    }
+    points = {rank: Point.of(one.interval) for rank, one in estimates.items() if one}
     picked = selections.picks(method, rule)["rank"].tolist()
-    return Curve(
-        method,
-        tuple(rank for rank, _ in known),
-        tuple(point for _, point in known),
-        tuple(picked.count(rank) for rank, _ in known),
-    )
+    return Curve(method, tuple(points), tuple(points.values()), tuple(map(picked.count, points))) if points else None
 
 
-def draw(numbers: RankNumbers) -> Sheet:
-    """Draw a panel for each predictor or data set, with a strip of picks below it."""
-    panels = [curves for _, curves in numbers.panels]
-    curves = [curve for of_panel in panels for curve in of_panel]
-    looks = looks_of([curve.method for curve in curves])
+def draw(panels: Sequence[tuple[str, Sequence[Curve]]]) -> Sheet:
+    """Draw panels (title, curves), with a strip of picks below each."""
+    every = {curve.method: curve for _, curves in panels for curve in curves}
+    looks, (rows, _) = style.looks_of([*every]), style.rows_of(len(panels))
+    heights = [_HIGH if rows == 1 else _LOWER, _STRIP * max(len(_ranked(curves)) for _, curves in panels)]
+    sheet = style.sheet_of(style.COLUMN if len(panels) == 1 else style.PAGE, rows * (sum(heights) + _LETTERS) + _HEAD)
+    grid = style.grid_of(sheet, len(panels), high=2)
+    for above, below, (_, curves) in zip(style.axes_of(grid[::2]), style.axes_of(grid[1::2]), panels, strict=True):
+        above.sharex(below)
+        _draw_curves(above, curves, looks)
+        _draw_picks(below, _ranked(curves), looks)
+        _log2(below, [rank for curve in _ranked(curves) for rank in curve.ranks])
+        above.tick_params(labelbottom=False)
+    up = "Accuracy − plain (points)" if rows == 1 else "− plain (points)"
+    style.label_panels(grid[::2], [title for title, _ in panels], "", up)
+    style.label_panels(grid[1::2], [""] * len(panels), "Rank kept", "")
+    for below in style.axes_of([row[:1] for row in grid[1::2]]):
+        below.set_ylabel("picked", rotation=0, ha="right", va="center")
+    shown = {curve.method.projection_label: curve for curve in every.values()}
+    handles = [
+        style.line_handle(looks[c.method], **({"marker": ""} if len(c.ranks) == 1 else {})) for c in shown.values()
+    ]
+    style.arrange(sheet, grid, heights=heights * rows, legend=style.legend_above(sheet, handles, list(shown)), gap=0.07)
+    return sheet
 
-    def ranked(number: int) -> list[Curve]:
-        return [curve for curve in panels[number] if len(curve.ranks) > 1]
 
-    def lower(axes: Axes, number: int) -> None:
-        picks_below(axes, [(looks[c.method], c.ranks, c.picks) for c in ranked(number)])
-        _log2(axes, [rank for curve in ranked(number) for rank in curve.ranks])
-
-    shown = {curve.method.projection_label: curve for curve in curves}
-    handles = [line_handle(looks[c.method], **({"marker": ""} if len(c.ranks) == 1 else {})) for c in shown.values()]
-    strips = max(len(ranked(i)) for i in range(len(panels)))
-    return over_strips(
-        [title for title, _ in numbers.panels], lambda axes, i: _draw_curves(axes, panels[i], looks), lower,
-        (2.0, 0.1 * strips), "Rank kept", Legend(handles, list(shown)),
-    )  # fmt: skip
+def _ranked(curves: Sequence[Curve]) -> list[Curve]:
+    return [curve for curve in curves if len(curve.ranks) > 1]
 
 
-def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, Look]) -> None:
-    axes.axhline(0, color=GREY, linewidth=0.6)
+def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, style.Look]) -> None:
+    axes.axhline(0, color=style.GREY, linewidth=0.6)
     for curve in curves:
         look = looks[curve.method]
         values = [point.value for point in curve.points]
@@ -110,6 +111,20 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, Look])
         axes.plot(curve.ranks, values, linestyle=look.line, **look.marks())
     axes.set_ylim(*_limits(curves))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _draw_picks(axes: Axes, curves: Sequence[Curve], looks: dict[Method, style.Look]) -> None:
+    """Draw a strip for each method, where the area of a marker is the share of the picks at a rank."""
+    for row, curve in enumerate(curves):
+        whole = max(1, sum(curve.picks))
+        axes.plot([curve.ranks[0], curve.ranks[-1]], [row, row], color=style.LIGHT, linewidth=0.5, zorder=0)
+        for rank, count in zip(curve.ranks, curve.picks, strict=True):
+            if count:
+                size = max(1.2, 5.4 * (count / whole) ** 0.5)
+                axes.plot([rank], [row], markersize=size, linestyle="none", **looks[curve.method].marks())
+    axes.set_ylim(len(curves) - 0.35, -0.65)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
 
 
 def _limits(curves: Sequence[Curve]) -> tuple[float, float]:

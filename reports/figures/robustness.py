@@ -5,30 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
-from scipy.special import betaincinv
+from scipy.special import expit, logit
 
+from benchmark.method.evaluation.distributions import clopper_pearson
 from benchmark.method.evaluation.inference import CONFIDENCE
-from benchmark.method.evaluation.metrics import Array
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.analysis.robustness import ZERO_SHOT, AccuracyLine
 from reports.analysis.settings import Setting
 from reports.analysis.whole import mean_beside, whole_estimate
+from reports.figures import style
 from reports.figures.gains import shown_methods
-from reports.figures.style import (
-    COLUMN,
-    GREY,
-    Look,
-    arrange,
-    legend_above,
-    looks_of,
-    mark_handle,
-    sheet_of,
-)
 from reports.text.captions import whole_size
 
 _NEAREST = 1e-3
@@ -106,67 +97,53 @@ def _dot(setting: Setting, selections: Selections, method: Method) -> Dot | None
     if np.isnan(source + target):
         return None
     judged = selections.rows["labels_choice"].dropna()
-    bar = clopper_pearson(source, float(judged.median())) if len(judged) and judged.median() > 0 else None
+    n = float(judged.median()) if len(judged) else 0.0
+    bar = clopper_pearson(source * n, n, CONFIDENCE) if n > 0 else None
     units = whole_size(selections).units_per_seed
-    return Dot(method, setting.backbone, source, target, bar, clopper_pearson(target, units))
-
-
-def clopper_pearson(share: float, n: float) -> tuple[float, float]:
-    """Return Clopper and Pearson's exact interval of a share of n; n may be a mean over seeds."""
-    successes, tail = share * n, (1 - CONFIDENCE) / 2
-    low = 0.0 if successes <= 0 else float(betaincinv(successes, n - successes + 1, tail))
-    high = 1.0 if successes >= n else float(betaincinv(successes + 1, n - successes, 1 - tail))
-    return low, high
+    return Dot(method, setting.backbone, source, target, bar, clopper_pearson(target * units, units, CONFIDENCE))
 
 
 def draw(numbers: RobustnessNumbers) -> Sheet:
     """Draw all backbones in a column's width."""
     methods = list(dict.fromkeys(dot.method for dot in numbers.dots))
-    looks = looks_of(methods) | {ZERO_SHOT: Look("#000000", "s", "-", hollow=True)}
-    sheet = sheet_of(COLUMN, 3.1)
+    looks = style.looks_of(methods) | {ZERO_SHOT: style.Look("#000000", "s", "-", hollow=True)}
+    sheet = style.sheet_of(style.COLUMN, 3.1)
     axes = sheet.add_subplot()
-    sources = [dot.source for dot in numbers.dots]
-    sources += [end for dot in numbers.dots for end in dot.source_bar or ()]
-    x = np.linspace(_logit(min(sources)) - 0.1, _logit(max(sources)) + 0.1, 60)
-    middle, low, high = np.array([numbers.line.expected(float(s)) for s in _share(x)]).T
-    axes.fill_between(x, _logit(low), _logit(high), color=GREY, alpha=0.16, linewidth=0)
-    axes.plot(x, _logit(middle), color=GREY, linewidth=0.9)
-    axes.plot(x, x, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
+    axes.set(xscale="logit", yscale="logit")
+    sources = [end for dot in numbers.dots for end in (dot.source, *(dot.source_bar or ()))]
+    targets = [end for dot in numbers.dots for end in dot.target_bar]
+    x, y = _logit_axis(axes.xaxis, sources), _logit_axis(axes.yaxis, targets)
+    along = expit(np.linspace(logit(x[0]), logit(x[1]), 60))
+    middle, low, high = np.array([numbers.line.expected(float(source)) for source in along]).T
+    axes.fill_between(along, low, high, color=style.GREY, alpha=0.16, linewidth=0)
+    axes.plot(along, middle, color=style.GREY, linewidth=0.9)
+    axes.plot(along, along, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     for dot in numbers.dots:
-        look, at = looks[dot.method], (float(_logit(dot.source)), float(_logit(dot.target)))
+        look = looks[dot.method]
         bars: dict[str, Any] = {"color": look.colour, "linewidth": 0.6, "alpha": 0.7}
-        axes.plot([at[0]] * 2, _logit(np.array(dot.target_bar)), **bars)
+        axes.plot([dot.source] * 2, dot.target_bar, **bars)
         if dot.source_bar:
-            axes.plot(_logit(np.array(dot.source_bar)), [at[1]] * 2, **bars)
-        axes.plot(*([v] for v in at), linestyle="none", markersize=3.4, zorder=3, **look.marks())
-    ends = [end for dot in numbers.dots for end in dot.target_bar]
-    _logit_ticks(axes, (float(x[0]), float(x[-1])), (float(_logit(min(ends))) - 0.1, float(_logit(max(ends))) + 0.1))
+            axes.plot(dot.source_bar, [dot.target] * 2, **bars)
+        axes.plot([dot.source], [dot.target], linestyle="none", markersize=3.4, zorder=3, **look.marks())
+    axes.set(xlim=x, ylim=y)
     axes.set_xlabel("Accuracy on sources (%)")
     axes.set_ylabel("Accuracy, held out (%)")
-    handles = [mark_handle(looks[method]) for method in methods]
+    handles = [style.mark_handle(looks[method]) for method in methods]
     labels = ["Plain" if method.projection == PLAIN else method.projection_label for method in methods]
-    line = Line2D([], [], color=GREY, linewidth=0.9)
-    legend = legend_above(sheet, [*handles, line], [*labels, "line of plain, 95 %"])
-    arrange(sheet, [[axes]], legend=legend)
+    line = Line2D([], [], color=style.GREY, linewidth=0.9)
+    legend = style.legend_above(sheet, [*handles, line], [*labels, "line of plain, 95 %"])
+    style.arrange(sheet, [[axes]], legend=legend)
     return sheet
 
 
-def _logit_ticks(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
-    for axis, set_lim, (low, high) in ((axes.xaxis, axes.set_xlim, x), (axes.yaxis, axes.set_ylim, y)):
-        places = [(float(_logit(tick)), tick) for tick in _TICKS]
-        shown: list[tuple[float, float]] = []
-        for place, tick in places:
-            if low <= place <= high and (not shown or place - shown[-1][0] > (high - low) / 10):
-                shown.append((place, tick))
-        axis.set_ticks([place for place, _ in shown], labels=[f"{100 * tick:g}" for _, tick in shown])
-        axis.set_minor_locator(NullLocator())
-        set_lim(low, high)
-
-
-def _logit(p: float | Array) -> Array:
-    p = np.clip(p, _NEAREST, 1 - _NEAREST)
-    return np.asarray(np.log(p / (1 - p)))
-
-
-def _share(logit: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-logit)))
+def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
+    """Set ticks in percent that are not too close on a logit axis, and return its limits around some shares."""
+    low, high = np.clip([min(shares), max(shares)], _NEAREST, 1 - _NEAREST)
+    start, end = logit(low) - 0.1, logit(high) + 0.1
+    ticks: list[float] = []
+    for tick in _TICKS:
+        if start <= logit(tick) <= end and (not ticks or logit(tick) - logit(ticks[-1]) > (end - start) / 10):
+            ticks.append(tick)
+    axis.set_ticks(ticks, labels=[f"{100 * tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+    return float(expit(start)), float(expit(end))

@@ -14,24 +14,11 @@ from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import KEY
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
-from reports.analysis.spans import average_ranks
+from reports.analysis.spans import MIN_SETTINGS, rank_correlation
 from reports.analysis.spread import spread_of
 from reports.analysis.whole import mean_beside
+from reports.figures import style
 from reports.figures.gains import predictors_of, shown_methods
-from reports.figures.style import (
-    COLUMN,
-    GREY,
-    INK,
-    PAGE,
-    SMALL,
-    Look,
-    arrange,
-    legend_above,
-    looks_of,
-    mark_handle,
-    panel_label,
-    sheet_of,
-)
 
 MAX_POINTS = 400  # of a method; of more, every so many
 _SETTING = ["lambda_", "intervention_set", "normalize", "predictor_params", "projection_params"]
@@ -59,27 +46,18 @@ class Panel:
     """The settings of all methods of a predictor.
 
     Attributes:
-        predictor: in words.
         clouds: of each method, plain prediction first.
-        rho: rank correlation over all settings that are drawn; None with fewer than eight, or where nothing varies.
+        rho: rank correlation over all settings that are drawn; NaN with fewer than eight, or where nothing varies.
         thinned: whether not all settings are drawn.
     """
 
-    predictor: str
     clouds: tuple[Cloud, ...]
-    rho: float | None
+    rho: float
     thinned: bool
 
 
-@dataclass(frozen=True)
-class SelectionNumbers:
-    """Source scores against held-out accuracies of one setting, a panel for each predictor."""
-
-    panels: tuple[Panel, ...]
-
-
-def numbers(selections: Selections, rule: str) -> SelectionNumbers | None:
-    """Return the settings of each predictor with something to choose; None where nothing is chosen.
+def panels(selections: Selections, rule: str) -> dict[str, Panel]:
+    """Return predictor (in words) -> its settings, where there is something to choose.
 
     Scores and accuracies are means over folds by their images, then seeds, then held-out environments.
 
@@ -87,21 +65,22 @@ def numbers(selections: Selections, rule: str) -> SelectionNumbers | None:
         selections: the rows of one setting.
         rule: one that looks at sources alone.
     """
-    panels = []
+    found = {}
     for predictor in predictors_of(selections):
         plain = [m for m in selections.parts if m.is_plain and m.predictor == predictor]
         methods = [*plain, *shown_methods(selections, predictor)]
         clouds = [cloud for method in methods if (cloud := _cloud(selections, method, rule))]
         if sum(len(cloud.source) for cloud in clouds) > 2:
-            panels.append(_panel(clouds))
-    return SelectionNumbers(tuple(panels)) if panels else None
+            found[clouds[0].method.predictor_label] = _panel(clouds)
+    return found
 
 
 def _panel(clouds: Sequence[Cloud]) -> Panel:
     drawn = [_thinned(cloud) for cloud in clouds]
-    rho = spearman(*(np.concatenate([getattr(c, of) for c in clouds]) for of in ("source", "held_out")))
+    x, y = (np.round(np.concatenate([getattr(c, of) for c in clouds]), 9) for of in ("source", "held_out"))
+    rho = rank_correlation(x, y) if len(x) >= MIN_SETTINGS else np.nan
     thinned = any(len(a.source) < len(b.source) for a, b in zip(drawn, clouds, strict=True))
-    return Panel(clouds[0].method.predictor_label, tuple(drawn), rho, thinned)
+    return Panel(tuple(drawn), rho, thinned)
 
 
 def _thinned(cloud: Cloud) -> Cloud:
@@ -128,37 +107,24 @@ def _numbered(rows: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
     return np.array(found, dtype=np.int64), len(numbers)
 
 
-def spearman(x: Array, y: Array) -> float | None:
-    """Return the rank correlation of two arrays of one length; None with fewer than eight, or where one is constant."""
-    if len(x) < 8:
-        return None
-    a, b = (average_ranks(np.round(values, 9)) for values in (x, y))
-    a, b = a - a.mean(), b - b.mean()
-    length = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / length if length > 0 else None
-
-
-def draw(numbers: SelectionNumbers) -> Sheet:
-    """Draw a panel for each predictor."""
-    panels = numbers.panels
-    methods = [cloud.method for panel in panels for cloud in panel.clouds]
-    looks = {m: Look("#000000", "X", "-") if m.is_plain else look for m, look in looks_of(methods).items()}
-    sheet = sheet_of(COLUMN if len(panels) == 1 else PAGE, 2.9)
-    grid = sheet.subplots(1, len(panels), squeeze=False)
-    for axes, panel in zip(grid[0], panels, strict=True):
+def draw(panels: Sequence[tuple[str, Panel]]) -> Sheet:
+    """Draw panels (title, settings)."""
+    methods = [cloud.method for _, panel in panels for cloud in panel.clouds]
+    looks = {m: style.Look("#000000", "X", "-") if m.is_plain else look for m, look in style.looks_of(methods).items()}
+    sheet = style.sheet_of(style.COLUMN if len(panels) == 1 else style.PAGE, 2.6 * style.rows_of(len(panels))[0] + 0.3)
+    grid = style.grid_of(sheet, len(panels))
+    for axes, (_, panel) in zip(style.axes_of(grid), panels, strict=True):
         _draw_panel(axes, panel, looks)
-        if len(panels) > 1:
-            panel_label(axes, panel.predictor)
-    grid[0, 0].set_ylabel("Accuracy, held out (%)")
+    style.label_panels(grid, [title for title, _ in panels], "Source score (%)", "Accuracy, held out (%)")
     shown = {method.projection_label: method for method in methods}
-    handles = [mark_handle(looks[m]) for m in shown.values()]
-    ring = mark_handle(Look(INK, "o", "-", hollow=True), markersize=7.5, markerfacecolor="none")
-    legend = legend_above(sheet, [*handles, ring], [*shown, "what the rule picks"])
-    arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
+    handles = [style.mark_handle(looks[m]) for m in shown.values()]
+    ring = style.mark_handle(style.Look(style.INK, "o", "-", hollow=True), markersize=7.5, markerfacecolor="none")
+    legend = style.legend_above(sheet, [*handles, ring], [*shown, "what the rule picks"])
+    style.arrange(sheet, grid, legend=legend, gap=0.16)
     return sheet
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, Look]) -> None:
+def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, style.Look]) -> None:
     for cloud in panel.clouds:
         look = looks[cloud.method]
         axes.plot(cloud.source, cloud.held_out, linestyle="none", alpha=0.6, markersize=3, markeredgewidth=0.4,
@@ -168,16 +134,15 @@ def _draw_panel(axes: Axes, panel: Panel, looks: dict[Method, Look]) -> None:
         x, y = cloud.picked
         axes.plot([x], [y], linestyle="none", zorder=4, **{**look.marks(), "markersize": 4.2})
         axes.plot([x], [y], linestyle="none", marker="o", markersize=8, markerfacecolor="none",
-                  markeredgecolor=INK, markeredgewidth=0.8, zorder=5)  # fmt: skip
+                  markeredgecolor=style.INK, markeredgewidth=0.8, zorder=5)  # fmt: skip
     low = max(axes.get_xlim()[0], axes.get_ylim()[0])
     high = min(axes.get_xlim()[1], axes.get_ylim()[1])
     if low < high:
-        axes.plot([low, high], [low, high], color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
+        axes.plot([low, high], [low, high], color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("Source score (%)")
-    if panel.rho is not None:
+    if not np.isnan(panel.rho):
         axes.annotate(
             f"rank correlation {panel.rho:.2f}", (1, 0), (-3, 4), xycoords="axes fraction",
-            textcoords="offset points", fontsize=SMALL, ha="right",
+            textcoords="offset points", fontsize=style.SMALL, ha="right",
         )  # fmt: skip

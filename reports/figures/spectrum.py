@@ -14,43 +14,35 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM
 from reports.analysis.spectra import Spectra, spectra
-from reports.figures.panels import grid_of, rows_of
-from reports.figures.style import COLUMN, GREY, INK, PAGE, arrange, legend_above, panel_label, sheet_of
+from reports.figures import style
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 _SKIPPED = 2  # powers of ten next to zero that are not named in a small panel
-_PCA: Mapping[str, Any] = {"color": INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
+_PCA: Mapping[str, Any] = {"color": style.INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
 
 
-def numbers(selections: Selections, rule: str) -> Spectra | None:
-    """Return the spectra; None where the rows hold none of CLIP-ICM or PCA.
+def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
+    """Return the spectra, under no name; nothing where the rows hold none of CLIP-ICM or PCA.
 
     Args:
         selections: the rows of one setting.
         rule: picks the intervention set and normalisation that are shown.
     """
     found = spectra(selections, rule)
-    return found if found.lines else None
+    return {"": found} if found.lines else {}
 
 
-def draw(numbers: Spectra) -> Sheet:
-    """Draw the spectra in a column's width: darker for larger lambda, PCA in dashes of its own."""
-    return draw_several([("", numbers)])
-
-
-def draw_several(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
-    """Draw a panel for each data set: its name and its spectra."""
-    rows, columns = rows_of(len(panels))
-    sheet = sheet_of(COLUMN, 2.5) if len(panels) == 1 else sheet_of(PAGE, 1.75 * rows + 0.3)
-    grid = grid_of(sheet, len(panels))
+def draw(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
+    """Draw panels (data set, spectra): darker for larger lambda, PCA in dashes of its own."""
+    rows, _ = style.rows_of(len(panels))
+    sheet = style.sheet_of(style.COLUMN, 2.5) if len(panels) == 1 else style.sheet_of(style.PAGE, 1.75 * rows + 0.3)
+    grid = style.grid_of(sheet, len(panels))
     every = [line.lambda_ for _, of_set in panels for line in of_set.lines if line.method.projection == ICM]
     lambdas = sorted({x for x in every if x is not None})
     shades = matplotlib.colormaps["cividis"](np.linspace(0.85, 0.0, max(len(lambdas), 2)))
     shown: dict[str, Mapping[str, Any]] = {}
-    for i, (title, of_set) in enumerate(panels):
-        axes = grid[i // columns][i % columns]
-        assert axes is not None
+    for axes, (_, of_set) in zip(style.axes_of(grid), panels, strict=True):
         for line in of_set.lines:
             label, look = "PCA", _PCA
             if line.lambda_ in lambdas:
@@ -60,14 +52,9 @@ def draw_several(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
             axes.plot(np.arange(1, len(line.values) + 1), line.values, **look)
             shown.setdefault(label, look)
         _scales(axes, of_set, _SKIPPED if len(panels) > 1 else 0)
-        if title:
-            panel_label(axes, title)
-        if i + columns >= len(panels):
-            axes.set_xlabel("Position in the basis")
-        if i % columns == 0:
-            axes.set_ylabel("Eigenvalue")
-    legend = legend_above(sheet, [Line2D([], [], **look) for look in shown.values()], list(shown))
-    arrange(sheet, grid, legend=legend)
+    style.label_panels(grid, [title for title, _ in panels], "Position in the basis", "Eigenvalue")
+    legend = style.legend_above(sheet, [Line2D([], [], **look) for look in shown.values()], list(shown))
+    style.arrange(sheet, grid, legend=legend)
     return sheet
 
 
@@ -86,7 +73,7 @@ def _scales(axes: Axes, numbers: Spectra, skipped: int) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(_power))
     axes.yaxis.set_minor_locator(NullLocator())
     if everything.min() < 0:
-        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.axhline(0, color=style.GREY, linewidth=0.6)
     most = max(len(line.values) for line in numbers.lines)
     axes.set_xscale("log", base=2)
     step = max(1, math.ceil(math.log2(max(most, 2)) / 6))

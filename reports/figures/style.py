@@ -18,13 +18,13 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.figures.letters import family
 
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
 TALLEST = 8.5  # inches: what is higher does not fit on a page with its caption
 SMALL, NORMAL = 6.5, 7.0  # pt, at final size: nothing is scaled
 INK, GREY, LIGHT = "#1A1A1A", "#6B6B6B", "#E3E3E3"
 MAX_LETTERS = 44  # of a name inside a figure
+MAX_COLUMNS = 3  # of panels
 
 # Okabe and Ito's colours. Marker and line differ too, so that lines are told apart in grey.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
@@ -56,7 +56,7 @@ def in_style() -> Iterator[None]:
     with matplotlib.rc_context():
         parameters: Any = matplotlib.rcParams
         parameters.update(_DEFAULTS)
-        parameters.update({**_STYLE, "font.family": family()})
+        parameters.update({**_STYLE, "font.family": "DejaVu Sans"})
         yield
 
 
@@ -131,6 +131,35 @@ def sheet_of(width: float, height: float) -> Sheet:
     return sheet
 
 
+def rows_of(count: int) -> tuple[int, int]:
+    """Return in how many rows and columns panels stand."""
+    columns = max(1, min(count, MAX_COLUMNS))
+    return -(-count // columns), columns
+
+
+def grid_of(sheet: Sheet, count: int, high: int = 1) -> list[list[Axes | None]]:
+    """Return the axes of panels, row by row; None where there is none.
+
+    Args:
+        sheet: where they stand.
+        count: number of panels.
+        high: number of axes below one another in each panel.
+    """
+    rows, columns = rows_of(count)
+    cells = sheet.subplots(rows * high, columns, squeeze=False)
+    grid: list[list[Axes | None]] = cells.tolist()
+    for panel in range(count, rows * columns):
+        for row in range(panel // columns * high, panel // columns * high + high):
+            cells[row, panel % columns].remove()
+            grid[row][panel % columns] = None
+    return grid
+
+
+def axes_of(grid: Sequence[Sequence[Axes | None]]) -> list[Axes]:
+    """Return the axes of a grid, row by row."""
+    return [axes for row in grid for axes in row if axes is not None]
+
+
 def words(text: str, letters: int = MAX_LETTERS) -> str:
     """Return a name as it can be drawn: one line, no control characters, not longer than so many letters."""
     text = "".join(c if c.isprintable() else " " for c in text)
@@ -138,10 +167,30 @@ def words(text: str, letters: int = MAX_LETTERS) -> str:
 
 
 def panel_label(axes: Axes, text: str) -> None:
-    """Write what a panel is of above its left end, where there are several."""
-    axes.annotate(
-        words(text), (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=NORMAL, va="bottom"
-    )
+    """Write what a panel is of above its left end; nothing where there is one."""
+    if text:
+        axes.annotate(
+            words(text), (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=NORMAL,
+            va="bottom",
+        )  # fmt: skip
+
+
+def label_panels(grid: Sequence[Sequence[Axes | None]], titles: Sequence[str], across: str, up: str) -> None:
+    """Write what panels are of, and their axes on the left of a grid and below it.
+
+    Args:
+        grid: see `grid_of`.
+        titles: of the panels, row by row; empty where there is one.
+        across: what the horizontal axes are.
+        up: what the vertical axes are.
+    """
+    columns = len(grid[0])
+    for i, (axes, title) in enumerate(zip(axes_of(grid), titles, strict=True)):
+        panel_label(axes, title)
+        if i + columns >= len(titles):
+            axes.set_xlabel(across)
+        if i % columns == 0:
+            axes.set_ylabel(up)
 
 
 def labels_left(axes: Axes, labels: Sequence[tuple[float, str, float]]) -> None:
@@ -200,7 +249,6 @@ def arrange(
     sheet: Sheet,
     grid: Sequence[Sequence[Axes | None]],
     heights: Sequence[float] = (),
-    widths: Sequence[float] = (),
     legend: Legend | None = None,
     gap: float = 0.12,
 ) -> None:
@@ -210,7 +258,6 @@ def arrange(
         sheet: of which they are.
         grid: rows of axes; None where there is none.
         heights: of the rows, relative; by default all alike.
-        widths: of the columns, relative; by default all alike.
         legend: what stands at the upper edge.
         gap: what is left between letters of neighbours, in inches.
     """
@@ -228,7 +275,7 @@ def arrange(
                 bottom[r, c], top[r, c] = inner.y0 - outer.y0, outer.y1 - inner.y1
     left, right, top, bottom = (np.maximum(one, 0) / sheet.dpi for one in (left, right, top, bottom))
     above = legend.get_window_extent(renderer).height / sheet.dpi + 0.1 if legend else 0.0
-    x = _places(wide, left.max(axis=0), right.max(axis=0), widths or [1.0] * columns, 0.03, 0.03, gap)
+    x = _places(wide, left.max(axis=0), right.max(axis=0), [1.0] * columns, 0.03, 0.03, gap)
     # From the top down: what is above a row takes the part that is on the left of a column.
     y = _places(tall, top.max(axis=1), bottom.max(axis=1), heights or [1.0] * rows, 0.03 + above, 0.03, gap)
     for r, of_row in enumerate(grid):
@@ -261,22 +308,3 @@ def signed(value: float, decimals: int = 1) -> str:
     """Return a number with its sign, "+1.2" or "−0.3"; what rounds to zero has none."""
     text = f"{value:+.{decimals}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
-
-
-def picks_below(axes: Axes, strips: Sequence[tuple[Look, Sequence[float], Sequence[int]]]) -> None:
-    """Draw what rules picked: a strip for each method, where the area of a marker is the share of the picks there.
-
-    Args:
-        axes: a low one, which shares its horizontal axis with what is above it.
-        strips: (look of a method, places, number of picks at each).
-    """
-    for row, (look, places, counts) in enumerate(strips):
-        whole = max(1, sum(counts))
-        axes.plot([min(places), max(places)], [row, row], color=LIGHT, linewidth=0.5, zorder=0)
-        for place, count in zip(places, counts, strict=True):
-            if count:
-                size = max(1.2, 5.4 * (count / whole) ** 0.5)
-                axes.plot([place], [row], markersize=size, linestyle="none", **look.marks())
-    axes.set_ylim(len(strips) - 0.35, -0.65)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)

@@ -5,23 +5,20 @@ from collections.abc import Iterable, Sequence
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison
-from reports.analysis.robustness import MIN_BACKBONES
 from reports.analysis.settings import BANNER, Setting
 from reports.analysis.spectra import Spectra
-from reports.figures.environments import MAX_ENVIRONMENTS, EnvironmentNumbers
+from reports.figures.environments import MAX_ENVIRONMENTS, Panel
 from reports.figures.forest import ForestNumbers
-from reports.figures.heat_maps import HeatMapNumbers
-from reports.figures.interventions import InterventionNumbers
-from reports.figures.pairs import PairNumbers
-from reports.figures.rank import RankNumbers
+from reports.figures.heat_maps import Maps
+from reports.figures.interventions import InterventionNumbers, lines_of_each
+from reports.figures.rank import Curve
 from reports.figures.robustness import RobustnessNumbers
-from reports.figures.selection import SelectionNumbers
+from reports.figures.selection import Panel as SelectionPanel
 from reports.figures.style import PAGE, points_word, signed
 from reports.figures.writing import Figure
 from reports.render.latex_signs import latex_escape
 from reports.render.markdown import markdown_escape
 from reports.text.captions import (
-    environment_words,
     number,
     rule_meaning,
     sample_words,
@@ -30,73 +27,30 @@ from reports.text.captions import (
     whole_size,
 )
 
-MAX_SETTINGS = 4  # with figures of their own: each takes some seconds
 
-
-def drawable(described: Sequence[tuple[Setting, Selections]]) -> list[tuple[Setting, Selections]]:
-    """Return the settings of which figures are drawn: those without a label of what is tested in their fits."""
-    return [(s, selections) for s, selections in described if not s.protocol_class.looks_at_target]
-
-
-def left_out(described: Sequence[tuple[Setting, Selections]]) -> list[str]:
-    """Return which figures there are none of, and why, in sentences."""
-    fair, sentences = drawable(described), []
-    bounds = sorted({s.protocol for s, _ in described if s.protocol_class.looks_at_target})
-    if bounds:
-        sentences.append(f"No figures of protocol {', '.join(bounds)}: labels of what is tested enter its fits.")
-    if len(fair) > MAX_SETTINGS:
-        sentences.append(
-            f"The first {MAX_SETTINGS} of {len(fair)} settings have figures of their own; a report of fewer rows has "
-            "those of the others (`--where dataset=NAME`)."
-        )
-    backbones = {s.backbone_fingerprint for s, _ in fair if not s.random_weights}
-    if 1 < len(backbones) < MIN_BACKBONES:
-        sentences.append(f"No effective robustness: {len(backbones)} backbones, where {MIN_BACKBONES} are needed.")
-    return sentences
-
-
-def caption(setting: Setting, selections: Selections, rule: str, words: str) -> str:
-    """Return the caption of a figure of one setting.
+def caption(described: Sequence[tuple[Setting, Selections]], words: str) -> str:
+    """Return the caption of a figure.
 
     Args:
-        setting: what the rows share.
-        selections: the rows of that setting.
-        rule: what chooses.
-        words: what the figure shows.
-    """
-    seeds, size = selections.seeds, whole_size(selections)
-    folds = f", {setting.folds} folds" if setting.folds else ""
-    return (
-        f"{setting.banner}{words} {setting.dataset}, {setting.backbone_label}, {setting.precision}; protocol "
-        f"{setting.protocol}; test split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} "
-        f"{', '.join(map(str, seeds))}{folds}; n = {number(size.units_per_seed)} {unit_words(setting)} per seed in "
-        f"{environment_words(setting, selections.rows['held_out'].nunique())}. Rule {rule}: "
-        f"{rule_meaning(rule, setting)}."
-    ) + (f" {few}" if (few := sample_words(selections.rows)) else "")
-
-
-def caption_of_several(described: Sequence[tuple[Setting, Selections]], words: str) -> str:
-    """Return the caption of a figure of several data sets under one backbone, protocol and split.
-
-    Args:
-        described: the settings and their rows, one of each data set.
+        described: the settings that it shows and their rows, which differ in the data set alone.
         words: what the figure shows.
     """
     setting, selections = described[0]
     rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in described}
-    units = unit_words(setting)
+    units, seeds = unit_words(setting), selections.seeds
     sizes = [
         f"n = {number(whole_size(x).units_per_seed)} in {x.rows['held_out'].nunique()} ({s.dataset}"
         f"{'' if unit_words(s) == units else f', {unit_words(s)}'})"
         for s, x in described
     ]
-    seeds = selections.seeds
-    return (
+    samples = dict.fromkeys(filter(None, [sample_words(x.rows) for _, x in described]))
+    return " ".join([
         f"{setting.banner}{words} {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; test "
-        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. "
-        f"{units.capitalize()} per seed in {setting.protocol_class.holdouts_in_words}: {', '.join(sizes)}. "
-        f"Rule {'; '.join(rules.values())}."
-    )
+        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        f"{f', {setting.folds} folds' if setting.folds else ''}. {units.capitalize()} per seed in "
+        f"{setting.protocol_class.holdouts_in_words}: {', '.join(sizes)}. Rule {'; '.join(rules.values())}.",
+        *samples,
+    ])  # fmt: skip
 
 
 def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparison]]) -> str:
@@ -106,7 +60,6 @@ def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparis
     rules = sorted({one.rule for _, one in compared})
     sizes = [one.size.units_per_seed for _, one in compared]
     low, high = number(min(sizes)), number(max(sizes))
-    protocols = sorted({f"{setting.protocol}, {setting.test_split}" for setting in settings})
     new = (
         " Thin lines: 95 % for new environments, from 4 held-out ones on, adjusted as gains are; one that leaves the "
         "panel is cut."
@@ -117,16 +70,17 @@ def of_forest(numbers: ForestNumbers, compared: Sequence[tuple[Setting, Comparis
     return (
         f"{banner}Accuracy of a method minus that of a baseline on the same images, in points. Thick lines: 95 % "
         f"intervals for these environments, cluster-robust over images. Filled: a difference is shown (Holm, "
-        f"5 %).{new} Grey: within {points_word(numbers.margin)}.{some} Protocol and split: {'; '.join(protocols)}; "
-        f"rule {', '.join(rules)}; n = {low if low == high else f'{low} to {high}'} test units per seed."
+        f"5 %); a stroke: not tested.{new} Grey band: within {points_word(numbers.margin)}.{some} Protocol and split: "
+        f"{settings[0].protocol}, {settings[0].test_split}; rule {', '.join(rules)}; n = "
+        f"{low if low == high else f'{low} to {high}'} test units per seed."
     )
 
 
-def of_rank(numbers: RankNumbers, setting: Setting) -> str:
+def of_rank(panels: Sequence[Sequence[Curve]], setting: Setting) -> str:
     """Return what the figure of ranks shows."""
     return (
         "Accuracy minus plain prediction's on the same images against the rank kept; everything but the rank is chosen "
-        f"at each rank. {_band(p.known for _, curves in numbers.panels for c in curves for p in c.points)} Below: "
+        f"at each rank. {_band(p.known for curves in panels for c in curves for p in c.points)} Below: "
         "how often the rule picks each rank, by area. Lines that fall far below leave the panel. Reading the best rank "
         f"off this figure would be choosing on the {setting.protocol_class.tested}."
     )
@@ -138,34 +92,31 @@ def _band(known: Iterable[bool]) -> str:
     return f"No band: one takes {MIN_UNITS} units in every environment, and answers that vary."
 
 
-def of_heat_maps(numbers: HeatMapNumbers, setting: Setting) -> str:
+def of_heat_maps(panels: Sequence[Maps], setting: Setting) -> str:
     """Return what the twin maps show."""
-    picks = sorted({int(maps.picks.sum()) for maps in numbers.maps})
+    picks = sorted({int(maps.picks.sum()) for maps in panels})
     every = f"{picks[0]}" if len(picks) == 1 else f"{picks[0]} to {picks[-1]}"
     return (
-        f"{numbers.maps[0].method.projection_label}: score of the rule on the sources (left) and accuracy on the "
+        f"{panels[0].method.projection_label}: score of the rule on the sources (left) and accuracy on the "
         f"{setting.protocol_class.tested} (right), in %, by λ and rank; everything else is chosen at each of them. "
         f"Framed: what the rule picks, with how many of its {every} picks."
     )
 
 
-def of_environments(numbers: EnvironmentNumbers, setting: Setting) -> str:
+def of_environments(panels: Sequence[Panel], setting: Setting) -> str:
     """Return what the figure of environments shows."""
-    left = max(panel.left_out for panel in numbers.panels)
+    left = max(panel.left_out for panel in panels)
     some = f" The first {MAX_ENVIRONMENTS} are drawn, {left} more are in the tables." if left else ""
     return (
-        f"Accuracy minus plain prediction's on the same images, in points: average, and each {_tested(setting)} by "
-        f"itself, with 95 % intervals (not adjusted). On the right: accuracy of plain prediction in %.{some}"
+        f"Accuracy minus plain prediction's on the same images, in points: average, and each "
+        f"{setting.protocol_class.tested} by itself, with 95 % intervals (not adjusted). On the right: accuracy of "
+        f"plain prediction in %.{some}"
     )
 
 
-def _tested(setting: Setting) -> str:
-    return setting.protocol_class.tested
-
-
-def of_selection(numbers: SelectionNumbers, setting: Setting) -> str:
+def of_selection(panels: Sequence[SelectionPanel], setting: Setting) -> str:
     """Return what the figure of the selection shows."""
-    thin = " Not every setting is drawn." if any(panel.thinned for panel in numbers.panels) else ""
+    thin = " Not every setting is drawn." if any(panel.thinned for panel in panels) else ""
     return (
         "Score by which the rule chooses, on the sources, against accuracy on the "
         f"{setting.protocol_class.tested}: every setting (λ, rank, intervention set, nuisance) that was tested "
@@ -174,11 +125,13 @@ def of_selection(numbers: SelectionNumbers, setting: Setting) -> str:
     )
 
 
-def of_interventions(numbers: InterventionNumbers, setting: Setting) -> str:
+def of_interventions(panels: Sequence[InterventionNumbers], setting: Setting) -> str:
     """Return what the figure of interventions shows."""
-    sets = f"Intervention sets of {numbers.title}, each as a method of its own. " if numbers.by_set else ""
-    gains = " Right: accuracy minus plain prediction's, 95 % intervals, not adjusted." if numbers.by_set else ""
-    some = f" {numbers.left_out} more are not drawn." if numbers.left_out else ""
+    titles = dict.fromkeys(panel.title for panel in panels if panel.by_set)
+    sets = f"Intervention sets of {' and '.join(titles)}, each as a method of its own. " if titles else ""
+    gains = " Right: accuracy minus plain prediction's, 95 % intervals, not adjusted." if titles else ""
+    left_out = sum(p.left_out + max(0, len(p.lines) - lines_of_each(len(panels))) for p in panels)
+    some = f" {left_out} more are not drawn." if left_out else ""
     return (
         f"{sets}C_d along the shift: how much interventions (or their placebo) move what shifts between source "
         "environments, 1 as the average direction. Kept: share of the embeddings' energy, and of the shift of class "
@@ -187,25 +140,14 @@ def of_interventions(numbers: InterventionNumbers, setting: Setting) -> str:
     )
 
 
-def of_pairs(numbers: PairNumbers, _: Setting) -> str:
-    """Return what the figure of pairs shows."""
-    parts = []
-    if numbers.kinds:
-        parts.append("Points over plain prediction with two interventions alone; on the diagonal with one.")
-    if numbers.shares:
-        parts.append(
-            "Points over plain prediction against the share of images whose views enter C_d. Bands: 95 % intervals "
-            "for these environments; of several draws the lowest and the highest."
-        )
-    return " ".join(parts)
-
-
-def of_spectrum(numbers: Spectra, _: Setting) -> str:
+def of_spectrum(panels: Sequence[Spectra], _: Setting) -> str:
     """Return what the figure of spectra shows."""
-    which = ""
-    if numbers.intervention_set is not None:
-        which = f" Intervention set {numbers.intervention_set}, normalize {numbers.normalize}: picked most often."
-    fewer = " Not every λ is drawn." if numbers.thinned else ""
+    shown = {(one.intervention_set, one.normalize) for one in panels}
+    which = " Intervention set and normalize of each data set: those picked most often."
+    if len(shown) == 1:
+        name, normalize = next(iter(shown))
+        which = "" if name is None else f" Intervention set {name}, normalize {normalize}: picked most often."
+    fewer = " Not every λ is drawn." if any(one.thinned for one in panels) else ""
     return (
         "Eigenvalues of M = C_z - λ C_d, fitted on the sources, largest first, on a symmetric log scale; mean over "
         f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The "

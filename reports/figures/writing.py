@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.figure import Figure as Sheet
 
 from reports.analysis.settings import BANNER
-from reports.figures.letters import named
 from reports.figures.style import in_style
 
 DPI = 200
@@ -73,7 +72,7 @@ def _drawn(drawing: Drawing) -> Figure:
         with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             sheet.savefig(sink, format=form, dpi=DPI, metadata=dict(metadata))
-        contents[form] = named(sink.getvalue()) if form == "svg" else sink.getvalue()
+        contents[form] = sink.getvalue()
     return Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
 
 

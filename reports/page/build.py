@@ -4,9 +4,8 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -14,32 +13,46 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.common.visible import visible, visible_in
-from benchmark.method.evaluation.judging import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, TRADES
 from reports.analysis.chosen import Selections
+from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.predictions import MethodPredictions
-from reports.analysis.robustness import lines_of
 from reports.analysis.settings import BANNER, Setting
-from reports.analysis.verdicts import Answer, Verdict
+from reports.analysis.verdicts import Answer
+from reports.analysis.verdicts import answer as answered
 from reports.page import data
-from reports.page.forest import forests, signed
+from reports.page.answer import first_screen, how_sure, leading, named
+from reports.page.data import Plain
+from reports.page.forest import every_comparison
 from reports.page.thumbnails import Thumbnails
-from reports.render.table import GAP, Cell, Table
+from reports.render.html import html
+from reports.render.table import Table
+from reports.text.captions import rule_meaning
 from reports.text.headline import headline
-from reports.text.verdicts import sentence, unjudged
+from reports.text.sentences import decodability
+from reports.text.verdicts import compared, intervals, left_out, sentence
 
 MAX_BYTES = 2_000_000
-MAX_CARDS = 4  # verdicts that stand open, those of a difference first; the others are one click away
-# What is dropped first of a setting where the page would be too large, and what it is in words.
-_DROPPED = (("details", "predictions of single images"), ("grids", "the explorer"), ("classes", "accuracy of classes"))
-MAIN = "main"  # the table that stands in the page without JavaScript too, and can be copied in any case
-_TONES = {HELPS: "good", METRIC_ONLY: "warn", BALANCED_ONLY: "warn", TRADES: "warn", HURTS: "bad"}
+PLANNED = "lodo_1se"  # by which verdicts were planned to be, see docs/preregistration.md
+# Data by the beginning of their names, in the order in which they are left out where the page would be too large.
+_DROPPED = {
+    "thumbs": "thumbnails of images",
+    "copies-csv": "CSV of tables to be copied; the files in tables/ have it",
+    "images-": "predictions of single images",
+    "grids-": "the explorer",
+    "classes-": "accuracy of classes",
+    "copies-": "LaTeX and Markdown of tables to be copied; the files in tables/ have them",
+    "rule-": "the answer by a rule that was not planned",
+    "core-": "all but its line in the tables",
+}
+_OF_ABLATIONS = ("ablation", "selection")  # how names of their tables begin
+Described = Sequence[tuple[Setting, Selections]]
 
 
 def page(
     name: str,
     answer: Answer,
-    described: Sequence[tuple[Setting, Selections]],
+    described: Described,
     tables: Sequence[Table],
     options: Options,
     gaps: Sequence[str] = (),
@@ -52,9 +65,9 @@ def page(
 
     Args:
         name: what the report is called.
-        answer: verdicts, and what has none.
+        answer: by the rule of each setting.
         described: each setting with its rows.
-        tables: what is printed; that named `main`, or the first, stands in the page without JavaScript too.
+        tables: what is printed.
         options: what the reader asks for.
         gaps: sentences on what is missing.
         forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
@@ -63,109 +76,115 @@ def page(
         thumbnails: small images, which stand beside the names of images; None for none.
     """
     places = None if thumbnails is None else thumbnails.places
+    cores = {setting: data.core(setting, selections, options) for setting, selections in described}
     parts = [
         {
-            "core": data.core(setting, selections, lines, options),
+            "core": cores[setting],
             "classes": data.classes(selections),
             "grids": data.grids(selections) or None,
-            "details": data.details_of(selections, (predictions or {}).get(setting, ()), places),
+            "images": data.predictions_of(selections, (predictions or {}).get(setting, ()), places),
         }
-        for (setting, selections), lines in zip(described, lines_of(described), strict=True)
+        for setting, selections in described
     ]
-    packed = [{key: pack(value) for key, value in part.items() if value is not None} for part in parts]
+    rule, screens = _by_rule(answer, described, cores, options)
+    copies = {
+        f"copies-{form}": {one: texts[form] for one, texts in (forms or {}).items() if form in texts}
+        for form in ("csv", "tex", "md")
+    }
+    every: dict[str, Any] = {
+        **{f"rule-{one}": screen for one, screen in screens.items()},
+        "tables": [_as_data(table) for table in tables],
+        **{key: texts for key, texts in copies.items() if texts},
+        **({} if thumbnails is None else {"thumbs": _sprites(thumbnails)}),
+        **{f"{key}-{k}": value for k, part in enumerate(parts) for key, value in part.items() if value is not None},
+    }
+    blobs, left_out = {key: pack(value) for key, value in every.items()}, list[str]()
+    random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
+    head = {"settings": [data.described_setting(setting) for setting, _ in described], "rule": rule}
+    shown = {
+        "name": name,
+        "headline": headline(answer),
+        "banner": BANNER if random else "",
+        "random": random,
+        "shown": screens[rule],
+        "rule": rule,
+        "planned": PLANNED,
+        "ablations": sum(one["ablation"] for one in every["tables"]),
+        "tables": sum(not one["ablation"] for one in every["tables"]),
+        "gaps": list(gaps),
+        "ledger": list(ledger),
+        "head": Markup(json.dumps(visible_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")),
+    }
     titles = [setting.title for setting, _ in described]
-    images = {} if thumbnails is None else {"thumbs": pack(_sprites(thumbnails))}
-    copied = {key: dict(of_one) for key, of_one in (forms or {}).items()}
-    shared = _Shared([as_data(table) for table in tables], copied, forests(answer.verdicts)[1] is not None)
-    left_out = list[str]()
-
-    def made() -> bytes:
-        head = {
-            "name": name,
-            "settings": [
-                {**data.described_setting(s), "has": sorted(p)} for (s, _), p in zip(described, packed, strict=True)
-            ],
-            "rule": answer.verdicts[0].rule if answer.verdicts else None,
-        }
-        parts = {f"{key}-{k}": b for k, part in enumerate(packed) for key, b in part.items()}
-        blobs = {"shared": shared.packed, **images, **parts}
-        return _render(name, answer, described, tables, gaps, ledger, head, blobs, left_out, shared.every)
-
-    return _fitting(made, [*_of_images(images), *_droppable(packed, titles, shared)], left_out)
-
-
-class _Shared:
-    """What belongs to no setting: tables, and their texts to be copied; and whether all comparisons are listed.
-
-    Args:
-        tables: as `as_data` returns them.
-        forms: name of a table -> form -> text.
-        every: whether there is a list of all comparisons.
-    """
-
-    def __init__(self, tables: list[dict[str, Any]], forms: dict[str, dict[str, str]], every: bool) -> None:
-        self._content, self._forms, self.every = {"tables": tables, "forms": forms}, forms, every
-        self.packed = pack(self._content)
-
-    def have(self, *forms: str) -> bool:
-        """Return whether tables but the main one have texts of some forms."""
-        return any(form in of_one for name, of_one in self._forms.items() if name != MAIN for form in forms)
-
-    def drop(self, *forms: str) -> int:
-        """Leave out forms of all tables but the main one; return how many bytes that spares."""
-        before = len(self.packed)
-        for name in self._forms.keys() - {MAIN}:
-            self._forms[name] = {form: text for form, text in self._forms[name].items() if form not in forms}
-        self.packed = pack(self._content)
-        return before - len(self.packed)
-
-    def drop_comparisons(self) -> int:
-        """Leave out the list of all comparisons; return more than that can spare, so that the page is made anew."""
-        self.every = False
-        return MAX_BYTES
-
-
-_Part = tuple[Callable[[], int], str]  # drops what it is of and returns how many bytes that spares; what that is
-
-
-def _fitting(made: Callable[[], bytes], waiting: list[_Part], left_out: list[str]) -> bytes:
-    """Return the page without what waits to be left out, one after the other, until it is small enough."""
-    content = made()
+    waiting = _droppable({key: blob for key, blob in blobs.items() if key != f"rule-{rule}"}, titles)
+    content = _rendered(shown, blobs, left_out)
     while len(content) > MAX_BYTES and waiting:
         excess = len(content) - MAX_BYTES
         while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
-            drop, words = waiting.pop(0)
-            excess -= drop()
+            key, words = waiting.pop(0)
+            excess -= len(blobs.pop(key))
             left_out.append(words)
-        content = made()
+        content = _rendered(shown, blobs, left_out)
     return content
 
 
-def _of_images(images: dict[str, str]) -> list[_Part]:
-    return [(partial(_popped, images, key), "thumbnails of images.") for key in images]
+def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[str, str]]:
+    """Return keys of data that can be left out, in the order in which they are, and what each is in words."""
+    found: dict[str, str] = {}
+    for start, words in _DROPPED.items():
+        for key in sorted((key for key in blobs if key.startswith(start)), key=lambda key: -len(blobs[key])):
+            number = key.rpartition("-")[2]
+            found.setdefault(key, f"{titles[int(number)]}: {words}." if number.isdigit() else f"{words}.")
+    return [*found.items()]
 
 
-def _droppable(packed: list[dict[str, str]], titles: Sequence[str], shared: _Shared) -> list[_Part]:
-    """Return what can be left out in the order in which it is: first what lies in files beside the page anyway."""
-    copies = "to be copied of all tables but the main one; the files in tables/ have it."
-    found: list[_Part] = [(partial(shared.drop, "csv"), f"CSV {copies}")] if shared.have("csv") else []
-    for key, words in _DROPPED:
-        found += _of_settings(packed, titles, key, words)
-    if shared.have("tex", "md"):
-        found.append((partial(shared.drop, "tex", "md"), f"LaTeX and Markdown {copies}"))
-    if shared.every:
-        found.append((shared.drop_comparisons, "the list of all comparisons; their tables have it."))
-    return found + _of_settings(packed, titles, "core", "all but its line in the tables")
+def _rendered(shown: Mapping[str, Any], blobs: Mapping[str, str], left_out: Sequence[str]) -> bytes:
+    css, js = _squeezed("page.css"), _squeezed("page.js")
+    code = {"css": Markup(css), "js": Markup(js), "css_hash": _hash(css), "js_hash": _hash(js)}
+    rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
+    explores = any(key.startswith("grids-") for key in blobs)
+    text = _template("template.html").render(
+        **shown, **code, blobs=blobs, left_out=left_out, rules=rules, explores=explores
+    )
+    return str(text).encode()
 
 
-def _of_settings(packed: list[dict[str, str]], titles: Sequence[str], key: str, words: str) -> list[_Part]:
-    """Return the same part of all settings, the biggest first."""
-    numbers = sorted((k for k, part in enumerate(packed) if key in part), key=lambda k: -len(packed[k][key]))
-    return [(partial(_popped, packed[number], key), f"{titles[number]}: {words}.") for number in numbers]
+def _by_rule(
+    answer: Answer, described: Described, cores: Mapping[Setting, Plain], options: Options
+) -> tuple[str, dict[str, Plain]]:
+    """Return the rule of the report, then rule -> what depends on it and stands on the page in words: HTML by part."""
+    fair = [cores[setting] for setting, _ in described if not setting.protocol_class.looks_at_target]
+    rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
+    default = answer.standings[0].rule if answer.standings else next(iter(rules), PLANNED)
+    made, screens = _template("answer.html").module, {}
+    for rule in dict.fromkeys([default, *rules]):
+        known, other = described, ""
+        if rule != default:
+            there = [any(one["name"] == rule for one in cores[setting]["rules"]) for setting, _ in described]
+            known = [(s, x.judged_by(rule) if has else x) for (s, x), has in zip(described, there, strict=True)]
+            answer = answered(known, [comparisons(setting, selections, options) for setting, selections in known])
+            other = rule_meaning(rule, described[0][0])
+        screen = first_screen(answer, {setting: (selections, cores[setting]) for setting, selections in known})
+        asked = [one for standing in answer.standings for one in standing.direct]
+        said = [*map(sentence, answer.verdicts), *map(compared, asked), *intervals(answer)]
+        said += [*left_out(answer), *decodability(known)]
+        screens[rule] = {
+            "answer": made.answer(headline(answer), how_sure(answer), other, rule, default, PLANNED, **screen),
+            "sentences": made.sentences(said, rule, PLANNED),
+            "every": made.forest_table(every_comparison(answer.verdicts), "All differences"),
+            "short": _short(answer),
+        }
+    return default, screens
 
 
-def _popped(part: dict[str, str], key: str) -> int:
-    return len(part.pop(key))
+def _short(answer: Answer) -> str:
+    """Return in a few words the verdicts on the first methods: "CLIP-ICM: no difference found; ..."."""
+    lead = next((one for one in answer.standings if one.verdicts), None)
+    if lead is None:
+        return ""
+    names = named(leading(lead))
+    said = {one.method: one.said for one in lead.verdicts}
+    return "; ".join([f"{name}: {said[method]}" for method, name in names.items() if method in said][:3])
 
 
 def _sprites(thumbnails: Thumbnails) -> dict[str, Any]:
@@ -179,149 +198,24 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-_DEFAULTS = {f.name: f.default for f in fields(Cell) if f.default is not MISSING}
-
-
-def as_data(table: Table) -> dict[str, Any]:
-    """Return a table as plain data; of a cell what differs from an empty one, without trial ids."""
-
-    def cell(one: Cell) -> dict[str, Any]:
-        values = {name: getattr(one, name) for name in _DEFAULTS if name != "trials"}
-        kept = {key: value for key, value in values.items() if value != _DEFAULTS[key]}
-        return {
-            k: round(v, 4) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for k, v in kept.items()
-        }
-
+def _as_data(table: Table) -> dict[str, Any]:
+    """Return a table as HTML, with the keys by which its numbers are found in the settings."""
     return {
         "name": table.name,
-        "caption": table.caption,
-        "corner": table.corner,
-        "columns": [{"name": c.name, "short": c.heading, "group": c.group, "unit": c.unit} for c in table.columns],
-        "blocks": [
-            {
-                "title": block.title,
-                "part": block.part,
-                "lines": [
-                    {
-                        "name": line.name,
-                        "short": line.heading,
-                        "plain": line.equals_plain,
-                        "cells": [cell(one) for one in line.cells],
-                    }
-                    for line in block.lines
-                ],
-            }
-            for block in table.blocks
-        ],
-        "notes": list(table.notes),
-        "context": dict(sorted(table.context.items())),
+        "ablation": table.name.startswith(_OF_ABLATIONS),
+        "html": html(table),
+        "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
+        "columns": [dict(column.key) for column in table.columns],
+        "lines": [dict(line.key) for _, line in table.lines()],
     }
 
 
-def cell_text(cell: Cell) -> str:
-    """Return a cell as the page without JavaScript has it."""
-    if cell.text is not None:
-        return cell.text
-    if cell.value is None:
-        return GAP
-    shown = signed(cell.value, cell.decimals) if cell.signed else f"{cell.value:,.{cell.decimals}f}"
-    return f"{shown}{' †' if cell.bound else ''}"
-
-
-def _render(
-    name: str,
-    answer: Answer,
-    described: Sequence[tuple[Setting, Selections]],
-    tables: Sequence[Table],
-    gaps: Sequence[str],
-    ledger: Sequence[tuple[str, str]],
-    head: Mapping[str, Any],
-    blobs: Mapping[str, str],
-    left_out: Sequence[str],
-    lists_all: bool,
-) -> bytes:
-    css, js = _squeezed("page.css"), _squeezed("page.js")
-    first = next((table for table in tables if table.name == MAIN), next(iter(tables), None))
-    forest, every = forests(answer.verdicts)
-    random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
-    text = _template().render(
-        name=name,
-        headline=headline(answer),
-        banner=BANNER if random else "",
-        random=random,
-        about=_about(described),
-        cards=sorted((_card(one) for one in answer.verdicts), key=lambda card: not card["tone"]),
-        open_cards=MAX_CARDS,
-        unjudged=unjudged(answer, described),
-        forest=forest,
-        every=every,
-        lists_all=lists_all,
-        rules=list(dict.fromkeys(r for _, selections in described for r in data.rules_of(selections))),
-        table=first,
-        gaps=list(gaps),
-        left_out=list(left_out),
-        ledger=list(ledger),
-        head=Markup(
-            json.dumps(visible_in(head), separators=(",", ":"), allow_nan=False, sort_keys=True).replace("<", "\\u003c")
-        ),
-        blobs=dict(blobs),
-        css=Markup(css),
-        js=Markup(js),
-        css_hash=_hash(css),
-        js_hash=_hash(js),
-    )
-    return text.encode()
-
-
-def _card(one: Verdict) -> dict[str, Any]:
-    """Return what the card of a verdict says."""
-    gain, shown = one.gain, one.metric.shown
-    k, n = one.plain_picks
-    return {
-        "method": one.method.projection_label,
-        "predictor": one.method.predictor_label,
-        "where": f"{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}",
-        "kind": one.said,
-        "tone": _TONES.get(one.kind, ""),
-        "big": None if gain is None else signed(shown(gain.interval.estimate), 1),
-        "ends": _ends(gain.interval, shown) if gain and gain.interval.standard_error > 0 else None,
-        "balanced": one.balanced and signed(100 * one.balanced.interval.estimate, 1),
-        "metric": one.metric.title.capitalize() if gain else "Accuracy",
-        "both": None if gain is None else [f"{shown(value):.1f}" for value in gain.accuracies],
-        "own": f"{100 * one.accuracy:.1f}",
-        "ahead": None if gain is None else (gain.others.ahead, len(gain.held_outs)),
-        "plain": f"plain in {k} of {n} picks" if k else "",
-        "sentence": sentence(one),
-        "banner": one.setting.banner,
-    }
-
-
-def _ends(interval: Any, shown: Callable[[float], float]) -> str:
-    return f"{signed(shown(interval.low), 1)} to {signed(shown(interval.high), 1)}"
-
-
-def _about(described: Sequence[tuple[Setting, Selections]]) -> str:
-    """Return in a line what was tested."""
-    sets = _listed(setting.dataset for setting, _ in described)
-    backbones = _listed(setting.backbone_label for setting, _ in described)
-    protocols = _listed(setting.protocol for setting, _ in described)
-    seeds = sorted({int(seed) for _, selections in described for seed in selections.rows["seed"].unique()})
-    words = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
-    return " · ".join((sets, backbones, f"protocol {protocols}", words))
-
-
-def _listed(names: Iterable[str]) -> str:
-    known = list(dict.fromkeys(names))
-    return ", ".join(known) if len(known) <= 6 else f"{', '.join(known[:5])} and {len(known) - 5} more"
-
-
-@lru_cache(maxsize=1)
-def _template() -> Any:
+@lru_cache(maxsize=2)
+def _template(name: str) -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
-    environment.globals["cell_text"] = cell_text
-    return environment.from_string(_asset("template.html"))
+    return environment.from_string(_asset(name))
 
 
 def _shown(value: Any) -> Any:

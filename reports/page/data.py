@@ -1,90 +1,105 @@
 """What the page shows of one setting, as plain data: sorted, with few digits, without NaN."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmark.method.evaluation.metrics import ACCURACY, ECE, WORST_ENVIRONMENT, Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import Estimate
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, compare
+from reports.analysis.credit import plain_for, plain_of
 from reports.analysis.methods import ICM, PLAIN, Method
-from reports.analysis.metrics import Metrics, further, metrics_of
+from reports.analysis.metrics import ORACLE
 from reports.analysis.options import Options
-from reports.analysis.predictions import MethodPredictions, read_of
-from reports.analysis.robustness import Lines
+from reports.analysis.predictions import MethodPredictions
 from reports.analysis.settings import Setting
-from reports.analysis.spans import picked
 from reports.analysis.spread import spread_of
 from reports.analysis.whole import whole_estimate
-from reports.page.numbers import points, rounded, tenths
 from reports.text.captions import protocol_words, rule_words
 
-_READ = ("before", "after", "chance")
 SHORTEST = 8  # letters of an image's id
+IN_CONTEXT = ("dataset", "backbone", "protocol", "test_split", "class_half", "folds", "precision")  # of a table
 MAX_SETS = 12  # of a method's explorer: those picked most often come first
 Plain = dict[str, Any]
 
 
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Return a number with so many decimals, with all it has where fewer would print another tenth; None for NaN."""
+    if value is None or not math.isfinite(value):
+        return None
+    short = round(float(value), digits)
+    short = short if f"{short:.1f}" == f"{value:.1f}" else float(value)
+    return int(short) if short == int(short) else short
+
+
+def points(value: float | None) -> float | None:
+    """Return a fraction in percent."""
+    return None if value is None else rounded(100 * value)
+
+
+def with_average(values: NDArray[np.float64]) -> Any:
+    """Return fractions by held-out environment, shape (environments, ...), in percent and with their mean as the last.
+
+    Nested lists; None where a number is unknown.
+    """
+    flat = np.concatenate([values, values.mean(axis=0, keepdims=True)])
+    return _nested((100 * flat).tolist())
+
+
+def _nested(values: Any) -> Any:
+    return [_nested(one) for one in values] if isinstance(values, list) else rounded(values)
+
+
 def rules_of(selections: Selections) -> list[str]:
-    """Return the rules that the page can show: those with scores, the ceiling left out."""
-    return [rule.name for rule in selections.rules if rule.name != "ceiling"]
+    """Return the rules that the page can show: those of the sources that have scores, else the oracle alone."""
+    return [rule.name for rule in selections.rules if not rule.looks_at_target] or [ORACLE]
 
 
 def described_setting(setting: Setting) -> Plain:
-    """Return what tells a setting from others."""
+    """Return what tells a setting from others; fields that tables have in their context are called as there."""
     return {
+        **{name: str(getattr(setting, name)) for name in IN_CONTEXT},
+        "backbone": setting.backbone_label,
         "title": setting.title,
         "banner": setting.banner,
-        "dataset": setting.dataset,
-        "backbone": setting.backbone_label,
-        "protocol": setting.protocol,
-        "split": setting.test_split,
         "half": setting.half_words.removeprefix(", "),
-        "precision": setting.precision,
-        "bound": setting.protocol_class.looks_at_target,
     }
 
 
-def core(setting: Setting, selections: Selections, lines: Lines, options: Options) -> Plain:
-    """Return results, picks, rank curves and metrics of one setting, and what they rest on.
+def core(setting: Setting, selections: Selections, options: Options) -> Plain:
+    """Return results, picks and rank curves of one setting, and what they rest on.
 
     Args:
         setting: what the rows share.
         selections: the rows of that setting.
-        lines: of the setting, for robustness.
         options: what the reader asks for.
     """
     methods, rules = list(selections.parts), rules_of(selections)
     environments = selections.held_outs
-    trials = sorted({str(t) for t in selections.rows["trial_id"]})
-    place = {trial: k for k, trial in enumerate(trials)}
+    bound = setting.protocol_class.looks_at_target
     return {
-        **described_setting(setting),
-        "rule": selections.rule,
-        "rules": [{"name": r, "bound": RULES[r].looks_at_target, "words": rule_words(r, setting)} for r in rules],
+        "rule": selections.rule if selections.rule in rules else rules[0],
+        "rules": [{"name": r, "bound": bound or _bound(r), "words": rule_words(r, setting)} for r in rules],
         "environments": environments,
         "classes": [str(name) for name in selections.rows["classes"].iloc[0]],
         "seeds": selections.seeds,
-        "dim": int(selections.rows["dim"].iloc[0]),
         "methods": [_method(m, methods) for m in methods],
-        "results": {r: [_result(selections, m, r, environments, place) for m in methods] for r in rules},
+        "results": {r: [_result(selections, m, r) for m in methods] for r in rules},
         "curves": {r: [_curve(selections, m, r) for m in methods] for r in rules if not _bound(r)},
-        "behind": {r: _behind(metrics_of(selections, r, lines), further(selections.metrics)) for r in rules},
-        "spans": {r: spans for r in rules if not _bound(r) and (spans := _spans(selections, r))},
         "protocol_words": protocol_words(setting, selections, options),
         "prompts": list(setting.prompts),
         "data_hash": setting.dataset_fingerprint,
         "weights_hash": setting.backbone_fingerprint,
         "versions": sorted({str(v) for v in selections.rows["code_version"]}),
         "recipes": sorted({str(v) for v in selections.rows["recipe_hash"]}),
-        "sources": sorted({int(n) for n in selections.rows["n_sources"]}),
-        "trials": trials,
+        "trials": int(selections.rows["trial_id"].nunique()),
     }
 
 
@@ -107,39 +122,24 @@ def _method(method: Method, methods: Sequence[Method]) -> Plain:
         "name": method.label if method.imported else method.projection_label,
         "predictor": "imported" if method.imported else method.predictor_label,
         "family": family_of(method),
-        "sees": method.looks_at_target_images,
-        "plain": next((k for k, m in enumerate(methods) if m.is_plain and m.predictor == method.predictor), -1),
+        "plain": methods.index(plain) if (plain := plain_for(method, methods)) else -1,
     }
 
 
-def _result(
-    selections: Selections, method: Method, rule: str, environments: list[str], place: dict[str, int]
-) -> Plain | None:
-    """Return cells (each environment, then the average), picks and trials of a method under a rule."""
-    pooled = selections.pooled(method, rule)
-    if not pooled:
+def _result(selections: Selections, method: Method, rule: str) -> Plain | None:
+    """Return cells (each environment, then the average) and picks of a method under a rule."""
+    if not selections.pooled(method, rule):
         return None
-    plain = selections.plain_of(method.predictor) or method
-    if _bound(rule):
-        cells = _bounds(selections, method, plain, rule, environments)
-    else:
-        cells = _cells(selections, method, rule, environments)
-        other = compare(selections, method, rule, plain) if plain != method else None
-        for cell, difference in zip(cells, _differences(other, environments), strict=True):
-            cell.update(difference)
-    own, total = selections.plain_picks(method, rule)
-    picks, rows = selections.picks(method, rule), selections.parts[method]
-    chosen = selections.chosen_rows(method, rule, ("trial_id",))["trial_id"]
-    trials: dict[str, set[int]] = {name: set() for name in environments}
-    for name, trial in zip(picks["held_out"], chosen, strict=True):
-        trials[str(name)].add(place[str(trial)])
-    by_environment = _picks(picks, environments, _more(rows))
-    return {
-        "cells": cells,
-        "plain": [own, total],
-        "picks": by_environment,
-        "trials": [sorted(v) for v in trials.values()],
-    }
+    environments = selections.held_outs
+    cells = _cells(selections, method, rule, environments)
+    plain = plain_of(method, selections.parts)
+    other = compare(selections, method, rule, plain) if plain in selections.parts and plain != method else None
+    for cell, difference in zip(cells, _differences(other, environments), strict=True):
+        cell.update(difference)
+    if _bound(rule):  # labels of what is tested choose: no result, so no interval
+        cells = [{key: cell[key] for key in ("v", "d", "why") if key in cell} for cell in cells]
+    picks = _picks(selections.picks(method, rule), environments, _more(selections.parts[method]))
+    return {"cells": cells, "plain": list(selections.plain_picks(method, rule)), "picks": picks}
 
 
 def _cells(selections: Selections, method: Method, rule: str, environments: list[str]) -> list[Plain]:
@@ -158,21 +158,9 @@ def _cells(selections: Selections, method: Method, rule: str, environments: list
     return [*cells, _cell(average, expected)]
 
 
-def _bounds(selections: Selections, method: Method, plain: Method, rule: str, environments: list[str]) -> list[Plain]:
-    """Return accuracies and differences to plain where labels of what is tested choose: no result, so no interval."""
-    pooled, of_plain = selections.pooled(method, rule), selections.pooled(plain, rule)
-    estimate = whole_estimate(selections, pooled, None if method == plain else of_plain)
-    if estimate is None:
-        return _cells(selections, method, rule, environments)
-    means = [np.append(of_method, of_method.mean()) for of_method in estimate.means]
-    if method == plain:
-        return [{"v": points(own)} for own in means[0]]
-    return [{"v": points(own), "d": points(own - other)} for own, other in zip(*means, strict=True)]
-
-
 def _cell(estimate: Estimate, expected: int) -> Plain:
     interval = estimate.interval
-    cell: Plain = {"v": points(interval.estimate), "n": rounded(estimate.size.images_per_seed, 0)}
+    cell: Plain = {"v": points(interval.estimate), "n": round(estimate.size.images_per_seed)}
     error = interval.plus_minus
     if error:
         cell |= {"e": points(error), "l": points(interval.low), "h": points(interval.high)}
@@ -224,44 +212,14 @@ def _picks(
 
 
 def _curve(selections: Selections, method: Method, rule: str) -> Plain | None:
-    """Return accuracy at each rank in each environment, all but the rank chosen; None without a choice of ranks."""
+    """Return accuracy at each rank in each environment, all else chosen; None without a choice of ranks."""
     spread = spread_of(selections, method)
     if len(spread.ranks) < 2 or method.projection == PLAIN:
         return None
     _, accuracy = spread.chosen(rule, np.zeros(len(spread.rows), dtype=np.int64), 1)
     if np.isnan(accuracy).all():
         return None
-    return {"ranks": spread.ranks, "accuracy": tenths(accuracy[:, 0, :])}
-
-
-def _behind(found: Sequence[Metrics], metrics: Sequence[Metric]) -> list[Plain]:
-    known = [metric for metric in metrics if any(one.of(metric) is not None for one in found)]
-    return [
-        {
-            "method": one.method.label,
-            "means": {metric.title: rounded(one.of(metric)) for metric in known},
-            "accuracy": rounded(one.of(ACCURACY)),
-            "source": rounded(one.source_accuracy),
-            "environment": [one.worst_environment, rounded(one.of(WORST_ENVIRONMENT))],
-            "class": (worst := one.worst_class) and [worst.name, worst.held_out, rounded(worst.accuracy), worst.n],
-            "ece": rounded(one.of(ECE)),
-            "ece_scaled": rounded(one.ece_scaled),
-            "robustness": one.effective_robustness and rounded(one.effective_robustness.points),
-        }
-        for one in found
-    ]
-
-
-def _spans(selections: Selections, rule: str) -> list[Plain]:
-    """Return what the picks of each method remove; of methods of which that is known."""
-    found = []
-    for method in selections.parts:
-        if method.is_plain or method.imported:
-            continue
-        shares = {name: points(value) for name, value in picked(selections, method, rule).items()}
-        if any(value is not None for value in shares.values()):
-            found.append({"method": method.label, **shares})
-    return found
+    return {"ranks": spread.ranks, "accuracy": with_average(accuracy[:, 0, :])}
 
 
 def classes(selections: Selections) -> Plain:
@@ -332,8 +290,8 @@ def _grid(
     for name in (None, *shown):
         inside = np.ones(len(rows), dtype=bool) if name is None else (rows["intervention_set"] == name).to_numpy()
         both = spread.chosen(rule, np.where(inside, of_lambda, -1), max(1, len(lambdas)))
-        score.append(tenths(both[0]))
-        accuracy.append(tenths(both[1]))
+        score.append(with_average(both[0]))
+        accuracy.append(with_average(both[1]))
     at = {rank: k for k, rank in enumerate(spread.ranks)}
     sets: list[str | None] = [None, *shown]
     counted: Counter[tuple[int, int, int, int]] = Counter()
@@ -361,35 +319,24 @@ def _numbered(values: Sequence[Any], known: Sequence[float | None]) -> Any:
     return np.array([-1 if pd.isna(v) else place[float(v)] for v in values], dtype=np.int64)
 
 
-def details_of(
+def predictions_of(
     selections: Selections, predictions: Sequence[MethodPredictions], places: Mapping[str, int] | None = None
 ) -> Plain | None:
-    """Return what was predicted for each image, and how well environments are read; None where neither is known.
+    """Return images, what was asked of them under which seed, and for each rule and method what was answered.
 
     Args:
         selections: the rows of the setting.
-        predictions: of each method that has some.
+        predictions: of each method that has some; without any there is nothing to return.
         places: id -> number of the thumbnail of an image; None where the page has no thumbnails.
     """
-    number = {method: k for k, method in enumerate(selections.parts)}
-    decoded = [{"method": number[method], **_decoded(lines)} for method, lines in read_of(selections).items()]
-    if not predictions and not decoded:
+    if not predictions:
         return None
-    known = [(number[one.method], one.table) for one in predictions]
-    return {"predictions": _predictions(selections, known, places) if known else None, "decoded": decoded}
-
-
-def _predictions(
-    selections: Selections,
-    known: Sequence[tuple[int, pd.DataFrame]],
-    places: Mapping[str, int] | None,
-) -> Plain:
-    """Return images, what was asked of them under which seed, and for each rule and method what was answered."""
+    number = {method: k for k, method in enumerate(selections.parts)}
     environments = selections.held_outs
     names = [str(name) for name in selections.rows["classes"].iloc[0]]
-    place, number_of = ({name: k for k, name in enumerate(some)} for some in (environments, names))
+    place, class_of = ({name: k for k, name in enumerate(some)} for some in (environments, names))
     columns = ["held_out", "image_id", "path", "seed", "class", "rule", "predicted"]
-    frames = {number: table[columns] for number, table in known}
+    frames = {number[one.method]: one.table[columns] for one in predictions}
     every = pd.concat(frames.values(), keys=frames.keys(), names=["method", None]).reset_index("method")
     every = every[every["held_out"].isin(environments)].astype({"held_out": str, "image_id": str, "class": str})
     asked = every[["held_out", "image_id", "seed"]].drop_duplicates().sort_values(["held_out", "image_id", "seed"])
@@ -397,18 +344,18 @@ def _predictions(
     images = images.sort_values(["held_out", "image_id"])
     at, at_image = pd.MultiIndex.from_frame(asked), pd.MultiIndex.from_frame(images[["held_out", "image_id"]])
     answers: dict[str, dict[str, list[int]]] = {}
-    for (rule, number), part in every.groupby(["rule", "method"], sort=True, observed=True):
+    for (rule, method), part in every.groupby(["rule", "method"], sort=True, observed=True):
         values = np.full(len(asked), -1, dtype=np.int64)
         values[at.get_indexer(pd.MultiIndex.from_frame(part[["held_out", "image_id", "seed"]]))] = part[
             "predicted"
-        ].map(number_of)
-        answers.setdefault(str(rule), {})[str(number)] = values.tolist()
+        ].map(class_of)
+        answers.setdefault(str(rule), {})[str(method)] = values.tolist()
     thumbs = {} if places is None else {"thumbs": [places.get(name, -1) for name in images["image_id"]]}
     return {
         "names": _names(images["image_id"].tolist(), images["path"].tolist()),
         **thumbs,
         "environment": [place[name] for name in images["held_out"]],
-        "class": [number_of[name] for name in images["class"]],
+        "class": [class_of[name] for name in images["class"]],
         "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[["held_out", "image_id"]])).tolist(),
         "answers": answers,
     }
@@ -420,9 +367,3 @@ def _names(ids: Sequence[str], paths: Sequence[str]) -> list[str]:
     while len({name[:letters] for name in ids}) < len(set(ids)):
         letters += 1
     return [path or name[:letters] for name, path in zip(ids, paths, strict=True)]
-
-
-def _decoded(lines: Sequence[tuple[float, float, float, int]]) -> Plain:
-    """Return how well environments are read before and after, mean over what is held out, in percent."""
-    means = {name: points(float(np.mean([one[k] for one in lines])), 1) for k, name in enumerate(_READ)}
-    return {**means, "ranks": sorted({one[3] for one in lines})}

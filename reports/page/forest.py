@@ -1,160 +1,95 @@
-"""The forest of the page: one line for each comparison, placed in percent of the width, so that text keeps its size."""
+"""Forests of the page: a line for each difference, placed in percent of the width, so that text keeps its size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.method.evaluation.metrics import ACCURACY, Metric
 from reports.analysis.comparisons import Comparison
-from reports.analysis.settings import Setting
-from reports.page.data import family_of
+from reports.analysis.verdicts import Verdict
 from reports.text.sentences import p_words
 
-MANY = 24  # comparisons: with more, the forest has differences to the plain space alone
-_MINUS = "−"
+MINUS = "−"
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One comparison of the forest; places are in percent of the width.
+class Difference:
+    """What a line of a forest shows.
 
     Attributes:
-        label: what is subtracted, "− PCA".
-        family: by which colour it is drawn.
-        x: where the estimate is.
-        low: where its interval begins; None without one.
-        high: where it ends.
-        text: difference and interval in points.
-        p: adjusted p-value in words; empty without one.
-        differs: whether a difference is shown.
+        group: title of the lines that it stands among; empty where all are one group.
+        name: what is compared with plain prediction, or what is subtracted.
+        made: the comparison.
+        judged: whether its adjusted p-value says what is shown.
+        metric: what is compared.
     """
 
-    label: str
-    family: str
-    x: float
-    low: float | None
-    high: float | None
-    text: str
-    p: str
-    differs: bool
+    group: str
+    name: str
+    made: Comparison
+    judged: bool
+    metric: Metric = ACCURACY
+
+    @property
+    def points(self) -> tuple[float, float | None, float | None]:
+        """Estimate and ends of the interval as they are shown; None without one."""
+        one, shown = self.made.interval, self.metric.shown
+        has_ends = one.standard_error > 0 and not math.isnan(one.low)
+        return (shown(one.estimate), *((shown(one.low), shown(one.high)) if has_ends else (None, None)))
+
+    def mark(self, reach: float) -> dict[str, Any]:
+        """Return how it is drawn on a scale, and what stands beside it.
+
+        Args:
+            reach: either end of the scale, in points.
+        """
+        (estimate, low, high), adjusted = self.points, self.made.adjusted
+        has_ends, sign = low is not None and high is not None, "better" if estimate > 0 else "worse"
+        return {
+            "name": self.name,
+            "kind": "other" if not self.judged else sign if adjusted.differs else "open",
+            "x": _place(estimate, reach),
+            "ends": (_place(low, reach), _place(high, reach)) if low is not None and high is not None else None,
+            "text": f"{signed(estimate)}{f' [{signed(low)}, {signed(high)}]' if has_ends else ''}",
+            "p": "" if math.isnan(adjusted.p) else p_words(adjusted.p),
+        }
 
 
-@dataclass(frozen=True)
-class Group:
-    """The comparisons of one method in one setting."""
-
-    title: str
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True)
-class Forest:
-    """All groups on one scale.
-
-    Attributes:
-        groups: in the order of the verdicts.
-        ticks: (place, text) of the scale.
-        zero: place of no difference.
-    """
-
-    groups: tuple[Group, ...]
-    ticks: tuple[tuple[float, str], ...]
-    zero: float
-
-
-def forests(verdicts: Sequence[Any]) -> tuple[Forest | None, Forest | None]:
-    """Return the forest to be shown first, and one of all comparisons where the first has not all of them.
-
-    Args:
-        verdicts: see `reports.analysis.verdicts.Verdict`.
-    """
-    every = [(one, [c for c in (one.gain, *one.others) if c is not None]) for one in verdicts]
-    every = [(one, compared) for one, compared in every if compared]
-    if not every:
-        return None, None
-    if sum(len(compared) for _, compared in every) <= MANY:
-        return _forest(every, each=True), None
-    plain = [(one, [one.gain]) for one, _ in every if one.gain is not None]
-    return (_forest(plain, each=False) if plain else None), _forest(every, each=True)
-
-
-def _forest(parts: Sequence[tuple[Any, Sequence[Comparison]]], each: bool) -> Forest:
-    ends = [abs(v) for _, compared in parts for one in compared for v in _points(one) if v is not None]
-    reach, step = _scale(max(ends, default=1.0))
-    settings = [one.setting for one, _ in parts]
-    groups: dict[str, list[Mark]] = {}
-    for one, compared in parts:
-        where = _where(one.setting, settings)
-        title = _title(one.method, where) if each else where or f"{one.method.predictor_label}"
-        for comparison in compared:
-            label = f"{_MINUS}\u00a0{_baseline(comparison)}" if each else _title(one.method, "")
-            groups.setdefault(title, []).append(_mark(comparison, label, reach, each))
+def forest(differences: Sequence[Difference]) -> dict[str, Any] | None:
+    """Return differences by group on one scale, with even ticks on either side of 0; None without any."""
+    if not differences:
+        return None
+    reach, step = _scale(max(abs(v) for one in differences for v in one.points if v is not None))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for one in differences:
+        groups.setdefault(one.group, []).append(one.mark(reach))
     ticks = [k * step for k in range(-round(reach / step), round(reach / step) + 1)]
-    return Forest(
-        tuple(Group(title, tuple(marks)) for title, marks in groups.items()),
-        tuple((_place(tick, reach), signed(tick, 1 if step < 1 else 0)) for tick in ticks),
-        _place(0.0, reach),
-    )
+    return {"groups": groups, "ticks": [(_place(v, reach), signed(v, 1 if step < 1 else 0)) for v in ticks]}
 
 
-def _title(method: Any, where: str) -> str:
-    return f"{method.projection_label} + {method.predictor_label}" + (f" · {where}" if where else "")
+def every_comparison(verdicts: Iterable[Verdict]) -> dict[str, Any] | None:
+    """Return a forest of all that judged methods are compared with, a group for each; None without any."""
+    found = []
+    for one in verdicts:
+        group, others = f"{one.name} · {one.where}", ((made, ACCURACY) for made in one.others)
+        for made, metric in ((one.gain, one.metric), *others):
+            if made is not None:
+                name = "plain" if made.baseline.is_plain else made.baseline.projection_label
+                found.append(Difference(group, f"{MINUS}\u00a0{name}", made, made is one.gain, metric))
+    return forest(found)
 
 
-def _where(setting: Setting, settings: Sequence[Setting]) -> str:
-    """Return what tells a setting from the others of the forest; empty where there is one."""
-    names = ("dataset", "backbone_label", "precision", "protocol", "test_split", "half_words")
-    told = [n for n in names if len({getattr(s, n) for s in settings}) > 1]
-    return ", ".join(str(getattr(setting, n)).removeprefix(", ") or "all classes" for n in told)
-
-
-def _baseline(one: Comparison) -> str:
-    """Return what is subtracted, without the words that it shares with the method."""
-    if one.baseline.is_plain:
-        return "plain"
-    words, own = one.baseline.projection_label, one.method.projection_label
-    for joint, end in ((", ", ""), (" (", ")")):
-        if words.startswith(own + joint) and words.endswith(end):
-            return words[len(own + joint) : len(words) - len(end)]
-    return words
-
-
-def _mark(one: Comparison, label: str, reach: float, by_baseline: bool) -> Mark:
-    estimate, low, high = _points(one)
-    shown = signed(estimate or 0.0, 1)
-    p = one.adjusted.p
-    known = not math.isnan(p)
-    return Mark(
-        label,
-        family_of(one.baseline if by_baseline and not one.baseline.is_plain else one.method),
-        _place(estimate or 0.0, reach),
-        None if low is None else _place(low, reach),
-        None if high is None else _place(high, reach),
-        shown if low is None or high is None else f"{shown} [{signed(low, 1)}, {signed(high, 1)}]",
-        p_words(p) if known else "",
-        known and one.adjusted.differs,
-    )
-
-
-def _points(one: Comparison) -> tuple[float | None, float | None, float | None]:
-    interval = one.interval
-    has_ends = interval.standard_error > 0 and not math.isnan(interval.low)
-    ends = (100 * interval.low, 100 * interval.high) if has_ends else (None, None)
-    return (100 * interval.estimate, *ends)
-
-
-def signed(value: float, decimals: int) -> str:
+def signed(value: float | None, decimals: int = 1) -> str:
     """Return a difference with its sign, as it is printed: "+0.2", "−1.0", "0.0"."""
-    text = f"{abs(value):.{decimals}f}"
-    if float(text) == 0:
-        return text
-    return f"{'+' if value > 0 else _MINUS}{text}"
+    text = f"{abs(value or 0):.{decimals}f}"
+    return text if float(text) == 0 else f"{'+' if value and value > 0 else MINUS}{text}"
 
 
 def _scale(reach: float) -> tuple[float, float]:
     """Return the end of the scale and the step of its ticks, in points."""
     for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0):
-        if reach <= 4 * step:
+        if 1.02 * reach <= 3 * step:
             return max(2, math.ceil(1.02 * reach / step)) * step, step
     return 100.0, 50.0
 

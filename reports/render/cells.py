@@ -1,7 +1,9 @@
 """What all forms of a table print alike: numbers, marks, footnotes, and names without line breaks."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from benchmark.common.visible import one_line
 from reports.render.table import GAP, Cell, Column, Table
@@ -88,8 +90,13 @@ def name_heading(line_name: str, same: bool) -> str:
     return f"{line_name} {SAME}" if same else line_name
 
 
-def notes_of(table: Table) -> list[str]:
-    """Return the sentences below a table, with those for its marks and its unit where none of its own says them."""
+def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
+    """Return the sentences below a table, with those for its marks and its unit where none of its own says them.
+
+    Args:
+        table: whose notes they are.
+        shared: notes that stand at the end of the document; the table has their numbers, the first one's is 1.
+    """
     notes = [one_line(note) for note in table.notes]
     said = " ".join([one_line(table.caption), *notes])
     units = {c.unit for c in table.columns}
@@ -100,7 +107,17 @@ def notes_of(table: Table) -> list[str]:
     same = any(line.equals_plain for _, line in table.lines()) or any(c.equals_plain for c in _cells(table))
     if same and f'"{SAME}"' not in said and not any(note.startswith(SAME) for note in notes):
         notes.append(_LEGEND[SAME])
-    return notes
+    own = [note for note in notes if note not in shared]
+    numbers = [i for i, note in enumerate(shared, 1) if note in notes]
+    runs = [[i for _, i in run] for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0])]
+    said = ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return [*own, f"Notes at the end: {said}."] if said else own
+
+
+def shared_notes(tables: Iterable[Table]) -> list[str]:
+    """Return the notes that two tables or more have, in order of appearance."""
+    counts = Counter(note for table in tables for note in dict.fromkeys(notes_of(table)))
+    return [note for note, n in counts.items() if n > 1]
 
 
 class Footnotes:
@@ -108,7 +125,7 @@ class Footnotes:
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         notes = dict.fromkeys(one_line(cell.note) for cell in cells if cell.note)
-        self.texts = tuple(_sentence(note) for note in notes)
+        self.texts = tuple(note if note.endswith((".", "!", "?")) else f"{note}." for note in notes)
         self._numbers = {note: i for i, note in enumerate(notes, 1)}
 
     def number(self, cell: Cell) -> int:
@@ -142,10 +159,6 @@ def size_words(cell: Cell) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
-
-
-def _sentence(note: str) -> str:
-    return note if note.endswith((".", "!", "?")) else f"{note}."
 
 
 def _cells(table: Table) -> Iterable[Cell]:

@@ -1,17 +1,15 @@
 """A table as data: one line per cell as CSV, and all of it as JSON."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from benchmark.common.visible import FORMULA_SIGNS, escaped_json, one_line
+from benchmark.common.visible import escaped_json
 from reports.render.cells import DECIMALS, exact_text, finite
+from reports.render.records import csv_lines
 from reports.render.table import Block, Cell, Column, Line, Table
 
-_FORMULA = (*FORMULA_SIGNS, "\t", "\r")
 _COLUMNS = (
     "block", "part", "line", "column", "group", "unit", "value", "text", "low", "high", "error", "spread", "n_images",
     "n_clusters", "seeds", "folds", "note", "equals_plain", "best", "bound", "trials",
@@ -27,13 +25,13 @@ def csv_text(table: Table) -> str:
     shared = dict(sorted(table.context.items()))
     taken = {"table", *_COLUMNS}
     names = [f"context_{name}" if name in taken else name for name in shared]
-    head = ["table", *map(safe_text, names), *_COLUMNS]
-    before = [safe_text(table.name), *map(safe_text, shared.values())]
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows([*before, *_row(*where)] for where in _places(table))
-    return sink.getvalue()
+    before = [table.name, *shared.values()]
+    body = (
+        [*before, *_row(block, line, column, cell)]
+        for block, line in table.lines()
+        for column, cell in zip(table.columns, line.cells, strict=True)
+    )
+    return csv_lines(["table", *names, *_COLUMNS], body)
 
 
 def json_text(table: Table) -> str:
@@ -42,31 +40,19 @@ def json_text(table: Table) -> str:
     return escaped_json(text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode()) + "\n"
 
 
-def _places(table: Table) -> Iterator[tuple[Block, Line, Column, Cell]]:
-    for block, line in table.lines():
-        for column, cell in zip(table.columns, line.cells, strict=True):
-            yield block, line, column, cell
-
-
-def _row(block: Block, line: Line, column: Column, cell: Cell) -> list[str]:
-    where = [block.title, block.part, line.name, column.name, column.group, column.unit]
+def _row(block: Block, line: Line, column: Column, cell: Cell) -> list[str | None]:
     spans = [cell.low, cell.high, cell.error, cell.spread, cell.n_images, cell.n_clusters]
     return [
-        *map(safe_text, where),
+        *(block.title, block.part, line.name, column.name, column.group, column.unit),
         exact_text(cell.value),
-        safe_text(cell.text or ""),
+        cell.text,
         *map(exact_text, spans),
         " ".join(map(str, cell.seeds)),
         str(cell.folds),
-        safe_text(cell.note or ""),
+        cell.note,
         *(str(flag).lower() for flag in (cell.equals_plain, cell.best, cell.bound)),
-        safe_text(" ".join(cell.trials)),
+        " ".join(cell.trials),
     ]
-
-
-def safe_text(text: str) -> str:
-    """Return text on one line that no spreadsheet runs."""
-    return "'" + one_line(text) if text.lstrip(" \n").startswith(_FORMULA) else one_line(text)
 
 
 def _plain(value: Any) -> Any:

@@ -1,91 +1,90 @@
-r"""A table in LaTeX, as a paper prints it: no package but booktabs, nothing scaled, nothing wider than its column."""
+r"""A table in LaTeX by booktabs, tabularx and graphicx: LaTeX lays it out, and scales what is wider than its line.
 
+Letters alone are counted here: they decide whether a table stands in a column or across the page, and where it is
+divided, so that nothing has to be scaled below 6 points.
+"""
+
+import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import groupby
-from typing import Literal
 
 from benchmark.common.errors import IcmBenchError
 from reports.render import cells
-from reports.render.latex_grid import FITS, Fit, Grid, letter
-from reports.render.latex_signs import latex_escape, latex_width
+from reports.render.latex_signs import latex_escape, spelled
 from reports.render.splits import balanced
-from reports.render.table import Block, Table
-
-Width = Literal["column", "page"]
+from reports.render.table import Cell, Line, Table
 
 MAX_WORDS = 40  # of a caption
-INCH = 72.27  # points
-WIDTHS: dict[Width, float] = {"column": 3.25 * INCH, "page": 6.75 * INCH}
-TALLEST = 510.0  # points of the smallest page that is meant, that of a plain article
-_NOTE_BASELINE, _CAPTION_BASELINE = 9.5, 12.0
-_COLUMN_ROWS = 3  # into which names and words are broken before a table takes the page
-_NAMED_PARTS = 3  # beyond which a caption does not list what stands in its piece
-_NEEDS = r"% needs \usepackage{booktabs}"
-LAYOUT = r"""\setlength{\textwidth}{6.75in}
-\setlength{\columnsep}{0.25in}
-\setlength{\oddsidemargin}{-0.125in}
-\setlength{\evensidemargin}{-0.125in}
-\setlength{\textheight}{9in}
-\setlength{\topmargin}{-0.5in}
-\setlength{\headheight}{0in}
-\setlength{\headsep}{0in}
-\renewcommand{\topfraction}{0.95}
-\renewcommand{\dbltopfraction}{0.95}
-\renewcommand{\textfraction}{0.02}
-\renewcommand{\floatpagefraction}{0.6}
-\renewcommand{\dblfloatpagefraction}{0.6}
-\setcounter{topnumber}{9}
-\setcounter{dbltopnumber}{9}
-\setcounter{totalnumber}{18}"""
-_DOCUMENT = rf"""\documentclass[10pt,twocolumn]{{article}}
-\usepackage{{booktabs}}
-{LAYOUT}
-\begin{{document}}"""
+_SMALLEST = 6 / 7  # to which a table is scaled: its smallest font, \scriptsize, has 7 points
+_LETTERS = {"table": 54, "table*": 113}  # of \footnotesize on a line of 3.25 and of 6.75 in
+_LINES = 48  # of \footnotesize on a page of a plain article
+_GAP = 1.5  # letters between columns
+_LONG = 24  # letters: where the page is too narrow, longer names and words are broken into lines
+_WORD = 14  # letters of a word of a heading that stay on one line
 _BETWEEN = 8  # tables between two breaks of the page: LaTeX holds no more than some dozens back
+# How LaTeX aligns a number, one with something behind it, words, and words that are broken into lines.
+_NUMBER, _PAIR, _WORDS = "r", r"r@{}>{\scriptsize}l", "l"
+_BROKEN = r">{\raggedright\arraybackslash\hangindent=1em}X"
+PACKAGES = r"""\usepackage{booktabs,graphicx,tabularx}
+\usepackage[textwidth=6.75in,textheight=9in,columnsep=0.25in]{geometry}"""
+COMMANDS = r"""\providecommand{\icmfit}[1]{\sbox0{#1}%
+  \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}
+\providecommand{\icmmark}[1]{\raisebox{.7ex}{\scriptsize#1}}"""
+_NEEDS = rf"""% needs \usepackage{{booktabs,graphicx,tabularx}}
+{COMMANDS}
+"""
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """What stands in one float: a table or a piece of one, how it is set, and for which width."""
+class _Column:
+    """A column for LaTeX.
 
-    table: Table
-    fit: Fit
-    width: Width
+    Attributes:
+        kind: how LaTeX aligns it; what stands behind a number has a column of its own.
+        heading: what stands above it, in lines.
+        cells: one for each line of the table, as LaTeX has it.
+        lengths: letters of each cell.
+    """
 
-    @cached_property
-    def grid(self) -> Grid:
-        """Its table at its fit."""
-        return Grid(self.table, self.fit, WIDTHS[self.width])
+    kind: str
+    heading: list[str]
+    cells: list[str]
+    lengths: list[int]
 
     @property
-    def is_narrow_enough(self) -> bool:
-        """Whether it fits, in a column without names that are broken all too often."""
-        return self.grid.fits and (self.width == "page" or self.grid.most_rows <= _COLUMN_ROWS)
+    def span(self) -> int:
+        """How many columns of LaTeX it takes."""
+        return 2 if self.kind == _PAIR else 1
 
-    @cached_property
-    def rest(self) -> float:
-        """Points that are left for the grid below the caption and above the notes."""
-        width = WIDTHS[self.width]
-        notes = [*cells.notes_of(self.table), " ".join(cells.footnotes(self.table).texts)]
-        lines = sum(1 + 1.15 * latex_width(note, 8) // width for note in notes)
-        caption = 2 + 1.15 * latex_width(self.table.caption, 10) // width  # one more for what a piece adds
-        return TALLEST - lines * _NOTE_BASELINE - caption * _CAPTION_BASELINE - 20.0
+    @property
+    def letters(self) -> int:
+        """Letters of the widest line."""
+        return max([*map(len, self.heading), *self.lengths])
+
+    @property
+    def least(self) -> int:
+        """Letters that it takes where words may be broken."""
+        return min(self.letters, _LONG) if self.kind == _WORDS else self.letters
 
 
-def latex(table: Table, width: Width = "column", placement: str = "tp") -> str:
-    r"""Return a table as LaTeX floats that need nothing but `\usepackage{booktabs}`.
+def latex(table: Table) -> str:
+    """Return a table as a file of LaTeX: the commands that it takes, and its floats with all notes; see `floats`."""
+    return _NEEDS + "\n".join([*floats(table), ""])
 
-    What does not fit a column (3.25 in) is set across the page (6.75 in, `table*`). What does not fit the page is
-    divided by the parts of its blocks, the backbones, or else by columns, groups of columns first; what is too tall is
-    divided by parts, blocks and lines. The first piece has the label `tab:NAME`, the pieces `tab:NAME-a`,
-    `tab:NAME-b`, ...
+
+def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
+    r"""Return the lines of a table as LaTeX floats, for a document with `PACKAGES` and `COMMANDS`.
+
+    What does not fit a column (3.25 in) is set across the page (6.75 in, `table*`). There long words are broken into
+    lines, and LaTeX scales the table down to a font of 6 points. What would still be too wide is divided by columns,
+    groups of columns first, and what is too tall by blocks. The first piece has the label `tab:NAME`, the others
+    `tab:NAME-b`, `tab:NAME-c`, ...
 
     Args:
         table: what is printed, with the short names of lines and columns.
-        width: of what the table is meant for: "column" or "page".
-        placement: where LaTeX may set it, in its letters.
+        shared: notes that stand at the end of the document, see `reports.render.cells.shared_notes`.
 
     Raises:
         IcmBenchError: the caption has more than 40 words.
@@ -96,66 +95,72 @@ def latex(table: Table, width: Width = "column", placement: str = "tp") -> str:
             f"table '{table.name}': its caption has {words} words, more than the {MAX_WORDS} of a printed table; move "
             "what is not needed at first sight to its notes."
         )
-    pieces = [short for piece in _pieces(table, width) for short in _short_enough(piece)]
-    captions = _captions(table, pieces)
-    return "\n".join(
-        [_NEEDS, *(line for i, piece in enumerate(pieces) for line in _float(piece, i, captions, placement)), ""]
-    )
+    notes = cells.notes_of(table, shared)
+    height = sum(2 + len(block.lines) for block in table.blocks)
+    is_narrow = _row(column.letters for column in _columns(table)) <= _LETTERS["table"]
+    if is_narrow and height <= _rest(table, "table", notes):
+        return _float([table], 0, "table", notes)
+    pieces = [short for narrow in _narrow_enough(table) for short in _short_enough(narrow, notes)]
+    return [line for i in range(len(pieces)) for line in _float(pieces, i, "table*", notes)]
 
 
-def all_tex(tables: Sequence[Table], width: Width = "column") -> str:
+def all_tex(tables: Sequence[Table]) -> str:
     r"""Return a document in two columns with all tables, which `pdflatex` compiles alone.
 
     Args:
         tables: what it has, in order.
-        width: as in `latex`.
 
     Raises:
         IcmBenchError: a caption has more than 40 words.
     """
-    lines = [_NEEDS, _DOCUMENT]
+    shared = cells.shared_notes(tables)
+    lines = [r"\documentclass[10pt,twocolumn]{article}", PACKAGES, COMMANDS, r"\begin{document}"]
     for i, table in enumerate(tables):
         lines += [r"\clearpage"] if i and i % _BETWEEN == 0 else []
-        lines.append(latex(table, width).removeprefix(f"{_NEEDS}\n").rstrip())
+        lines += floats(table, shared)
         # Without a line of text LaTeX would hold all tables back until the end.
         file = latex_escape(f"{table.name}.tex", breaks=True)
         lines.append(rf"\noindent Table~\ref{{{_label(table)}}}: \texttt{{{file}}}.\par")
-    return "\n".join([*lines, r"\end{document}", ""])
+    return "\n".join([*lines, *shared_notes_tex(shared), r"\end{document}", ""])
 
 
-def _pieces(table: Table, width: Width) -> list[_Piece]:
-    """Return the pieces of a table that fit side by side, whatever their height."""
-    widths: list[Width] = ["column", "page"] if width == "column" else ["page"]
-    for where in widths:
-        fit = _fit([table], where)
-        if fit and (where == "page" or _Piece(table, fit, where).rest > TALLEST / 2):  # a caption can fill a column
-            return [_Piece(table, fit, where)]
-    parts = [_with_blocks(table, blocks) for _, blocks in _parts(table.blocks)]
-    divided = parts if len(parts) > 1 and _fit(parts, "page") else _by_columns(table)
-    fit = _fit(divided, "page") or FITS[-1]
-    return [_Piece(piece, fit, "page") for piece in divided]
+def shared_notes_tex(shared: Sequence[str]) -> list[str]:
+    """Return the notes that tables of a document share, as the numbered list at its end."""
+    if not shared:
+        return []
+    notes = [rf"\item {latex_escape(note, breaks=True)}" for note in shared]
+    return [
+        r"\section*{Notes on the tables}",
+        r"\begin{enumerate}\small\raggedright\setlength{\itemsep}{0pt}",
+        *notes,
+        r"\end{enumerate}",
+    ]
 
 
-def _fit(tables: Sequence[Table], width: Width) -> Fit | None:
-    """Return the most readable fit at which all tables fit, those that are not too tall first; None where none does."""
-    if not all(Grid(table, FITS[-1], WIDTHS[width]).fits for table in tables):
-        return None  # where the tightest is too wide, all are
-    too_tall = None
-    for fit in FITS:
-        pieces = [_Piece(table, fit, width) for table in tables]
-        if all(piece.is_narrow_enough for piece in pieces):
-            if all(piece.grid.height <= piece.rest for piece in pieces):
-                return fit
-            too_tall = too_tall or fit
-    return too_tall
+def letter(number: int) -> str:
+    """Return the letter of a footnote: a, ..., z, 27, 28, ..."""
+    return chr(ord("a") + number - 1) if number <= 26 else str(number)
 
 
-def _parts(blocks: Sequence[Block]) -> list[tuple[str, tuple[Block, ...]]]:
-    return [(part, tuple(run)) for part, run in groupby(blocks, key=lambda block: block.part)]
+def _row(letters: Iterable[int]) -> float:
+    """Return how many letters a line takes whose columns have so many."""
+    return sum(n + _GAP for n in letters) - _GAP
 
 
-def _with_blocks(table: Table, blocks: Iterable[Block]) -> Table:
-    return replace(table, blocks=tuple(blocks))
+def _rest(table: Table, environment: str, notes: Sequence[str]) -> int:
+    """Return how many lines are left for a table below its caption and above its notes."""
+    around = [1.5 * len(spelled(table.caption)), sum(map(len, notes)), sum(map(len, cells.footnotes(table).texts))]
+    return _LINES - sum(math.ceil(n / _LETTERS[environment]) for n in around)
+
+
+def _narrow_enough(table: Table) -> list[Table]:
+    """Return a table in pieces that fit the page side by side; columns of a group stay together."""
+    names, *others = [column.least + _GAP for column in _columns(table)]
+    room = _LETTERS["table*"] / _SMALLEST - names
+    groups = groupby(range(len(others)), key=lambda i: table.columns[i].group or str(i))
+    units = [list(run) for _, run in groups]
+    pieces = balanced([sum(others[i] for i in unit) for unit in units], room)
+    return [_with_columns(table, [i for unit in piece for i in units[unit]]) for piece in pieces] or [table]
 
 
 def _with_columns(table: Table, places: Sequence[int]) -> Table:
@@ -167,49 +172,136 @@ def _with_columns(table: Table, places: Sequence[int]) -> Table:
     return replace(table, columns=tuple(table.columns[i] for i in places), blocks=blocks)
 
 
-def _by_columns(table: Table) -> list[Table]:
-    """Return a table divided by columns; those of a group stay together where they fit."""
-    grid = Grid(table, FITS[-1], WIDTHS["page"])
-    widths = [width + 2 * grid.gap for width in grid.column_widths]
-    room = WIDTHS["page"] - (grid.width - sum(widths))
-    units: list[list[int]] = []
-    for group, run in groupby(range(len(widths)), key=lambda i: table.columns[i].group):
-        places = list(run)
-        together = group and sum(widths[i] for i in places) <= room
-        units += [places] if together else [[i] for i in places]
-    pieces = balanced([sum(widths[i] for i in unit) for unit in units], room)
-    return [_with_columns(table, [i for unit in piece for i in units[unit]]) for piece in pieces]
+def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
+    """Return a table in pieces that are no taller than the page: whole blocks, else the lines of one."""
+    rest, columns = max(_rest(table, "table*", notes), _LINES // 4), _columns(table)
+    broken = _broken(columns, "table*")
+    rows = [[math.ceil(1.2 * length / n) for length in columns[i].lengths] for i, n in broken.items()]
+    heights = map(max, zip([1] * len(columns[0].cells), *rows, strict=True))
+    blocks, sizes = [], []
+    for block in table.blocks:
+        own = [next(heights) for _ in block.lines]
+        for i, places in enumerate(balanced(own, rest - 2) or [[]]):
+            title = f"{block.title} (continued)" if i and block.title else block.title
+            blocks.append(replace(block, title=title, lines=tuple(block.lines[place] for place in places)))
+            sizes.append(2 + sum(own[place] for place in places))
+    return [replace(table, blocks=tuple(blocks[i] for i in piece)) for piece in balanced(sizes, rest)] or [table]
 
 
-def _short_enough(piece: _Piece) -> list[_Piece]:
-    """Return a piece, or the pieces of one that is too tall: whole parts, else whole blocks, else lines."""
-    grid, rest = piece.grid, piece.rest
-    if grid.height <= rest:
-        return [piece]
-    room = rest - grid.head_height
-    units: list[tuple[Block, ...]] = []
-    for _, blocks in _parts(piece.table.blocks):
-        if sum(map(grid.block_height, blocks)) <= room:
-            units.append(blocks)
+def _broken(columns: Sequence[_Column], environment: str) -> dict[int, float]:
+    """Return the columns whose words are broken into lines, each with the letters that it has on a line."""
+    long = [i for i, column in enumerate(columns) if column.least < column.letters]
+    spare = _LETTERS[environment] - _row(column.least for column in columns)
+    fits = _row(column.letters for column in columns) <= _LETTERS[environment]
+    return {} if fits else {i: _LONG + max(0, spare) / len(long) for i in long}
+
+
+def _columns(table: Table) -> list[_Column]:
+    """Return the names of the lines, then the columns of a table."""
+    notes, names, lengths = cells.footnotes(table), [], []
+    for block, line in table.lines():
+        name = latex_escape(line.heading, breaks=True)
+        indent = r"\enspace " if block.title else "{}" if name.startswith(("[", "*")) else ""
+        names.append(indent + name + _marked([cells.SAME] if line.equals_plain else []))
+        lengths.append(len(spelled(line.heading)) + bool(block.title) + line.equals_plain)
+    columns = [_Column(_WORDS, [spelled(table.corner)], names, lengths)]
+    return [*columns, *(_column(table, i, notes) for i in range(len(table.columns)))]
+
+
+def _column(table: Table, place: int, notes: cells.Footnotes) -> _Column:
+    column, own = table.columns[place], [line.cells[place] for _, line in table.lines()]
+    values, behind = [spelled(cells.value_text(cell, "−")) for cell in own], [_behind(cell) for cell in own]
+    marks = [_marks(line.cells[place], line, notes) for _, line in table.lines()]
+    words = any(cell.text for cell in own) and not any(map(_is_number, own))
+    kind = _WORDS if words else _PAIR if any(behind) else _NUMBER
+    lengths = [sum(map(len, one)) for one in zip(values, behind, marks, strict=True)]
+    unit = cells.unit_of(column, table)
+    heading = _wrapped(f"{column.heading} ({unit})" if unit else column.heading, max(lengths, default=0))
+    made = []
+    for cell, value, more, mark in zip(own, values, behind, marks, strict=True):
+        text, marked = latex_escape(value, breaks=cell.text is not None), _marked(mark, apart=kind == _NUMBER)
+        if _is_number(cell):
+            text = rf"\textbf{{{text}}}" if cell.best else rf"\textit{{{text}}}" if cell.equals_plain else text
+        if kind != _PAIR:
+            made.append(text + marked)
+        elif _is_number(cell):
+            made.append(f"{text}&{'~' if more.startswith('[') else ''}{latex_escape(more)}{marked}")
         else:
-            units += [(short,) for block in blocks for short in _short_blocks(block, grid, room)]
-    heights = [sum(map(grid.block_height, unit)) for unit in units]
-    return [
-        replace(piece, table=_with_blocks(piece.table, (block for i in places for block in units[i])))
-        for places in balanced(heights, room)
-    ]
+            made.append(rf"\multicolumn{{2}}{{c}}{{{text}{marked}}}")
+    return _Column(kind, heading, made, lengths)
 
 
-def _short_blocks(block: Block, grid: Grid, room: float) -> list[Block]:
-    """Return a block, or pieces of its lines, all with its title."""
-    heights = [grid.line_height(line) for line in block.lines]
-    extra = grid.block_height(block) - sum(heights)
-    pieces = balanced(heights, max(room - extra, max(heights, default=0.0)))
-    titles = [block.title if i == 0 or not block.title else f"{block.title} (continued)" for i in range(len(pieces))]
-    return [
-        replace(block, title=title, lines=tuple(block.lines[i] for i in places))
-        for title, places in zip(titles, pieces, strict=True)
-    ]
+def _is_number(cell: Cell) -> bool:
+    return cell.text is None and not cells.is_gap(cell)
+
+
+def _wrapped(heading: str, letters: int) -> list[str]:
+    """Return a heading in lines of so many letters, or as many as its longest word has; it is broken behind `_` too."""
+    parts = spelled(heading).replace("_", "_ ")
+    longest = max([1, letters, *(min(len(word), _WORD) for word in parts.split())])
+    lines = textwrap.wrap(parts, longest + ("_" in parts))
+    return [line.replace("_ ", "_") for line in lines] or [""]
+
+
+def _behind(cell: Cell) -> str:
+    """Return what stands behind a number: ± and one standard error, or an interval."""
+    error, interval = cells.error_text(cell), cells.interval_text(cell, "−")
+    return f"±{error}" if error else interval
+
+
+def _marks(cell: Cell, line: Line, notes: cells.Footnotes) -> list[str]:
+    """Return the marks of a cell, without "=" where its line has it."""
+    same = [cells.SAME] if cell.equals_plain and not (cells.is_gap(cell) or line.equals_plain) else []
+    return [*([r"$\dagger$"] if cell.bound else []), *same, *([letter(notes.number(cell))] if cell.note else [])]
+
+
+def _marked(marks: Sequence[str], apart: bool = False) -> str:
+    """Return marks as LaTeX has them; apart from the number they take no room, so that digits stand below digits."""
+    marked = rf"\icmmark{{{','.join(marks)}}}" if marks else ""
+    return rf"\rlap{{{marked}}}" if marked and apart else marked
+
+
+def _tabular(table: Table, environment: str) -> list[str]:
+    columns = _columns(table)
+    broken = _broken(columns, environment)
+    kinds = "".join(_BROKEN if i in broken else column.kind for i, column in enumerate(columns))
+    least = _row(column.least for column in columns)
+    scale = max(1.0, least / _LETTERS[environment])  # a table that is scaled down is laid out on a longer line
+    name, line = ("tabularx", rf"{{{scale:.2f}\linewidth}}") if broken else ("tabular", "")
+    lines = [rf"\icmfit{{\begin{{{name}}}{line}{{@{{}}{kinds}}}", r"\toprule", *_head(table, columns)]
+    span, place = sum(column.span for column in columns), 0
+    for block in table.blocks:
+        lines.append(r"\midrule")
+        for title in textwrap.wrap(spelled(block.title), max(round(least), _LONG)):
+            lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{latex_escape(title)}}}}} \\")
+        for _ in block.lines:
+            lines.append(" & ".join(column.cells[place] for column in columns) + r" \\")
+            place += 1
+    return [*lines, r"\bottomrule", rf"\end{{{name}}}}}"]
+
+
+def _head(table: Table, columns: Sequence[_Column]) -> list[str]:
+    """Return the headings, below the names of their groups."""
+    lines, place = [], 1 + columns[0].span
+    if any(column.group for column in table.columns):
+        groups, rules = [(columns[0].span, [""])], []
+        for group, run in groupby(zip(table.columns, columns[1:], strict=True), key=lambda one: one[0].group):
+            own = [column for _, column in run]
+            n = sum(column.span for column in own)
+            room = round(_row(column.letters for column in own))
+            groups.append((n, _wrapped(group, room)))
+            rules += [rf"\cmidrule(lr){{{place}-{place + n - 1}}}"] if group else []
+            place += n
+        lines = [*_stacked(groups), " ".join(rules)]
+    return [*lines, *_stacked([(column.span, column.heading) for column in columns])]
+
+
+def _stacked(headings: Sequence[tuple[int, list[str]]]) -> list[str]:
+    """Return headings of several lines, each over so many columns, as lines of a table; their last lines are level."""
+    height = max(len(lines) for _, lines in headings)
+    rows = zip(*([""] * (height - len(lines)) + lines for _, lines in headings), strict=True)
+    spans = [rf"\multicolumn{{{n}}}{{c}}{{%s}}" if n > 1 else "%s" for n, _ in headings]
+    return [" & ".join(s % latex_escape(text) for s, text in zip(spans, row, strict=True)) + r" \\" for row in rows]
 
 
 def _label(table: Table) -> str:
@@ -217,51 +309,25 @@ def _label(table: Table) -> str:
     return "tab:" + "".join(sign if sign.isascii() and (sign.isalnum() or sign in ".-") else "-" for sign in table.name)
 
 
-def _float(piece: _Piece, place: int, captions: Sequence[str], placement: str) -> list[str]:
-    """Return the lines of one float, one of as many as there are captions."""
-    table, label = piece.table, _label(piece.table)
-    labels = rf"\label{{{label}}}" if place == 0 else ""
-    labels += rf"\label{{{label}-{letter(place + 1)}}}" if len(captions) > 1 else ""
-    environment = "table" if piece.width == "column" else "table*"
-    grid = piece.grid
+def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequence[str]) -> list[str]:
+    """Return the lines of one float: a piece of a table, with the notes below the first."""
+    table, n = pieces[place], len(pieces)
+    caption = table.caption + (f" Part {letter(place + 1)} of {n}." if n > 1 else "")
+    label, part = _label(table), f"-{letter(place + 1)}" if place else ""
+    said = [latex_escape(note, breaks=True) for note in notes]
+    if place and notes:
+        said = [rf"Notes: see Table~\ref{{{label}}}."]
+    footnotes = enumerate(cells.footnotes(table).texts, 1)
+    numbered = [rf"\icmmark{{{letter(i)}}}{latex_escape(note, breaks=True)}" for i, note in footnotes]
+    below = "\\par\n".join(" ".join(sentences) for sentences in (said, numbered) if sentences)
     return [
-        rf"\begin{{{environment}}}[{placement}]",
+        rf"\begin{{{environment}}}[tp]",
         r"\centering\emergencystretch=3em",
         r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{5pt}",
-        rf"\caption{{{latex_escape(captions[place], breaks=True)}}}",
-        labels,
-        rf"{piece.fit.command}\setlength{{\tabcolsep}}{{{grid.gap:.3g}pt}}",
-        *grid.tabular(),
-        *_below(table, place),
+        rf"\caption{{{latex_escape(caption, breaks=True)}}}",
+        rf"\label{{{label}{part}}}",
+        r"\footnotesize\setlength{\tabcolsep}{3pt}",
+        *_tabular(table, environment),
+        *([r"\par\vspace{4pt}", rf"\parbox{{\linewidth}}{{\raggedright {below}}}"] if below else []),
         rf"\end{{{environment}}}",
-    ]
-
-
-def _captions(table: Table, pieces: Sequence[_Piece]) -> list[str]:
-    """Return the caption of each piece: where there are several, with its letter, and its parts where they differ."""
-    if len(pieces) == 1:
-        return [table.caption]
-    parts = [[part for part, _ in _parts(piece.table.blocks) if part] for piece in pieces]
-    differ = any(own != parts[0] for own in parts)
-    named = [f": {', '.join(own)}" if differ and 0 < len(own) <= _NAMED_PARTS else "" for own in parts]
-    return [f"{table.caption} Part {letter(i)} of {len(pieces)}{own}." for i, own in enumerate(named, 1)]
-
-
-def _below(table: Table, place: int) -> list[str]:
-    """Return notes and footnotes; the pieces behind the first have the notes by its number."""
-    notes = [latex_escape(note, breaks=True) for note in cells.notes_of(table)]
-    if place and notes:
-        notes = [rf"Notes: see Table~\ref{{{_label(table)}}}."]
-    numbered = [
-        rf"\textsuperscript{{{letter(i)}}}{latex_escape(note, breaks=True)}"
-        for i, note in enumerate(cells.footnotes(table).texts, 1)
-    ]
-    paragraphs = [" ".join(sentences) for sentences in (notes, numbered) if sentences]
-    if not paragraphs:
-        return []
-    return [
-        r"\par\vspace{4pt}",
-        r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
-        "\\par\n".join(paragraphs),
-        r"\end{minipage}",
     ]

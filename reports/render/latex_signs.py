@@ -1,7 +1,4 @@
-r"""Text as LaTeX has it, and how wide it is: no package, whatever the encoding of the fonts.
-
-Widths are those of Computer Modern, or a little more: what is said to fit fits.
-"""
+r"""Text as LaTeX prints it: no package, whatever the encoding of the fonts."""
 
 import unicodedata
 from functools import lru_cache
@@ -9,56 +6,49 @@ from itertools import groupby
 
 from benchmark.common.visible import one_line
 
-# Of cmr10 from the blank between words to the tilde, in thousandths of the size.
-_WIDTHS = (
-    340, 278, 500, 833, 500, 833, 778, 278, 389, 389, 500, 778, 278, 333, 278, 500, 500, 500, 500, 500, 500, 500, 500,
-    500, 500, 500, 278, 278, 778, 778, 778, 472, 778, 750, 708, 722, 764, 681, 653, 785, 750, 361, 514, 778, 625, 917,
-    750, 778, 681, 778, 736, 556, 722, 750, 750, 1028, 750, 750, 611, 278, 500, 278, 611, 500, 500, 500, 556, 444, 556,
-    444, 306, 500, 556, 278, 306, 528, 278, 833, 556, 500, 556, 528, 392, 394, 389, 556, 528, 722, 528, 528, 444, 500,
-    278, 500, 500,
-)  # fmt: skip
-# Fonts of small sizes are wider for their size than that of ten points; a fiftieth more for signs that stand apart.
-_WIDER = {10: 1.02, 9: 1.05, 8: 1.085, 7: 1.165, 6: 1.25}
-_BOLD, _ITALIC = 1.18, 1.07
 _WORD = 14  # letters: a longer word may be broken there, and behind the signs that part its own words
 _BREAKABLE = "_/,.:+"
 _LIGATURES = "-'`,"  # two of them print as another sign
-_SIGNS = {
+_GREEK = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "omicron", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
+_LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}  # fmt: skip
-# Sign -> its LaTeX, and as many ASCII letters as are as wide.
-_OTHERS = {
-    "—": ("---", "mm"), "–": ("--", "n"), "−": ("$-$", "="), "±": (r"$\pm$", "="), "×": (r"$\times$", "="),
-    "÷": (r"$\div$", "="), "†": (r"\dag{}", "n"), "‡": (r"\ddag{}", "n"), "…": (r"\ldots{}", "mm"),
-    "‘": ("`{}", "n"), "’": ("'{}", "n"), "“": ("``", "n"), "”": ("''", "n"), "„": (",,", "n"), "·": (r"$\cdot$", "n"),
-    "•": (r"$\bullet$", "n"), "≤": (r"$\leq$", "="), "≥": (r"$\geq$", "="), "≠": (r"$\neq$", "="),
-    "≈": (r"$\approx$", "="), "→": (r"$\rightarrow$", "M"), "←": (r"$\leftarrow$", "M"), "∞": (r"$\infty$", "M"),
-    "°": (r"$^\circ$", "n"), "§": (r"\S{}", "n"), "¶": (r"\P{}", "m"), "©": (r"\copyright{}", "M"),
-    "®": (r"\textregistered{}", "M"), "£": (r"\pounds{}", "m"), "€": ("EUR", "EUR"), "«": (r"$\ll$", "M"),
-    "»": (r"$\gg$", "M"), "ß": (r"\ss{}", "n"), "æ": (r"\ae{}", "m"), "Æ": (r"\AE{}", "M"), "œ": (r"\oe{}", "m"),
-    "Œ": (r"\OE{}", "W"), "ø": (r"\o{}", "n"), "Ø": (r"\O{}", "M"), "ł": (r"\l{}", "i"), "Ł": (r"\L{}", "H"),
-    "ı": (r"\i{}", "i"), "đ": ("d", "d"), "Đ": ("D", "D"), "ð": ("d", "d"), "Ð": ("D", "D"), "þ": ("th", "th"),
-    "Þ": ("Th", "Th"), "\u2044": ("/", "/"), "\u2010": ("-", "-"), "\u2011": ("-", "-"), "\u00a0": ("~", " "),
-    "µ": (r"$\mu$", "m"),
+    "|": r"\textbar{}", "—": "---", "–": "--", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "…": r"\ldots{}", "‘": "`{}", "’": "'{}", "“": "``", "”": "''", "„": ",,",
+    "·": r"$\cdot$", "•": r"$\bullet$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$",
+    "→": r"$\rightarrow$", "←": r"$\leftarrow$", "∞": r"$\infty$", "°": r"$^\circ$", "§": r"\S{}", "¶": r"\P{}",
+    "©": r"\copyright{}", "®": r"\textregistered{}", "£": r"\pounds{}", "€": "EUR", "«": r"$\ll$", "»": r"$\gg$",
+    "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th",
+    "\u2044": "/", "\u2010": "-", "\u2011": "-", "\u00a0": "~", "µ": r"$\mu$",
+    **{chr(ord("α") + i): rf"$\{name}$" for i, name in enumerate(_GREEK)},
+    **{sign: rf"$\{_GREEK[ord(sign) - ord('Α')].title()}$" for sign in "ΓΔΘΛΞΠΣΥΦΨΩ"},
+    **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True)),
 }  # fmt: skip
 _ACCENTS = {
     "\u0300": r"\`", "\u0301": r"\'", "\u0302": r"\^", "\u0303": r"\~", "\u0304": r"\=", "\u0306": r"\u",
     "\u0307": r"\.", "\u0308": r"\"", "\u030a": r"\r", "\u030b": r"\H", "\u030c": r"\v", "\u0327": r"\c",
     "\u0323": r"\d", "\u0331": r"\b",
 }  # fmt: skip
-_GREEK = (
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
-    "omicron", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
-)  # fmt: skip
-_UPPER = {"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon",
-          "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega"}  # fmt: skip
-_AS_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 
 
+@lru_cache(maxsize=8192)
+def spelled(text: str) -> str:
+    """Return a text in signs that LaTeX has: what Computer Modern lacks is transliterated or written as U+4E2D."""
+    written: list[str] = []
+    for sign in unicodedata.normalize("NFC", one_line(text)):
+        own = sign if _is_known(sign) else _transliterated(sign)
+        apart = own.startswith("U+") and written and written[-1].startswith(("U+", " U+"))
+        written.append(f" {own}" if apart else own)
+    return "".join(written)
+
+
+@lru_cache(maxsize=8192)
 def latex_escape(text: str, breaks: bool = False) -> str:
-    r"""Return text that LaTeX prints as it is; what Computer Modern lacks is transliterated or written as U+4E2D.
+    r"""Return text that LaTeX prints as it is, `spelled` where it has to be.
 
     Args:
         text: a name or a sentence.
@@ -66,68 +56,47 @@ def latex_escape(text: str, breaks: bool = False) -> str:
     """
     written: list[str] = []
     quoted = False
-    for is_blank, run in groupby(_signs(text), key=lambda sign: sign[1] == " "):
+    for is_blank, run in groupby(spelled(text), key=lambda sign: sign == " "):
         signs = list(run)
-        long = breaks and not is_blank and sum(len(shown) for _, shown in signs) > _WORD
+        long = breaks and not is_blank and len(signs) > _WORD
         before, since = "", 0
-        for tex, shown in signs:
+        for sign in signs:
+            tex = _tex(sign)
             if tex == '"':
                 quoted, tex = not quoted, "''" if quoted else "``"
             parted = (before == tex and tex in _LIGATURES) or (tex == "`" and before in ("?", "!"))
             written.append(f"{{}}{tex}" if parted else tex)
-            before, since = tex, since + len(shown)
-            if long and (since >= _WORD or (since > 2 and shown in _BREAKABLE)):
+            before, since = tex, since + 1
+            if long and (since >= _WORD or (since > 2 and sign in _BREAKABLE)):
                 written.append(r"\allowbreak{}")
                 since = 0
+            since = 0 if sign == "-" else since  # LaTeX breaks there
     return "".join(written)
 
 
-@lru_cache(maxsize=32768)
-def latex_width(text: str, points: float, bold: bool = False, italic: bool = False) -> float:
-    """Return how wide a text is in points, or a little more.
-
-    Args:
-        text: as it is given to `latex_escape`.
-        points: size of the font: 10, 9, 8, 7 or 6.
-        bold: whether it is bold.
-        italic: whether it is in italics.
-    """
-    thousandths = sum(_WIDTHS[ord(sign) - 32] for _, shown in _signs(text) for sign in shown)
-    return thousandths / 1000 * points * _WIDER[int(points)] * (_BOLD if bold else _ITALIC if italic else 1)
+def _is_known(sign: str) -> bool:
+    return sign in _LATEX or (sign.isascii() and sign.isprintable())
 
 
-@lru_cache(maxsize=8192)  # a table is measured at several sizes
-def _signs(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the LaTeX of each sign of a text with ASCII letters that are as wide."""
-    signs: list[tuple[str, str]] = []
-    for sign in unicodedata.normalize("NFC", one_line(text)):
-        signs += _sign(sign, after_number=bool(signs) and signs[-1][0].startswith("U+"))
-    return tuple(signs)
-
-
-def _sign(sign: str, after_number: bool) -> list[tuple[str, str]]:
-    if sign in _SIGNS or (sign.isascii() and sign.isprintable()):
-        return [(_SIGNS.get(sign, sign), sign)]
-    if sign in _OTHERS:
-        return [_OTHERS[sign]]
+@lru_cache(maxsize=8192)
+def _transliterated(sign: str) -> str:
+    """Return a letter with an accent that LaTeX has, or without one, signs that look alike, or its number."""
     base, *marks = list(unicodedata.normalize("NFD", sign))
-    if (greek := _greek(base)) is not None:
-        return [greek]
+    if base in _LATEX:
+        return base
     if marks and base.isascii() and base.isalpha():
-        accents = [_ACCENTS[mark] for mark in marks if mark in _ACCENTS][:1]  # two accents: the first one
-        return [(f"{accents[0]}{{{base}}}" if accents else base, base)]
+        return sign if _accents(marks) else base
     alike = [s for s in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(s)]
-    if alike != [sign] and alike and all(s in _OTHERS or (s.isascii() and s.isprintable()) for s in alike):
-        return [one for s in alike for one in _sign(s, False)]
-    number = f"U+{ord(sign):04X}"
-    return [(" ", " "), (number, number)] if after_number else [(number, number)]
+    return "".join(alike) if alike and all(map(_is_known, alike)) else f"U+{ord(sign):04X}"
 
 
-def _greek(sign: str) -> tuple[str, str] | None:
-    if sign in _AS_LATIN:
-        return _AS_LATIN[sign], _AS_LATIN[sign]
-    if sign in _UPPER:
-        return rf"$\{_UPPER[sign]}$", "M"
-    if "α" <= sign <= "ω":
-        return rf"$\{_GREEK[ord(sign) - ord('α')]}$", "m"
-    return None
+def _accents(marks: list[str]) -> list[str]:
+    return [_ACCENTS[mark] for mark in marks if mark in _ACCENTS]
+
+
+def _tex(sign: str) -> str:
+    """Return the LaTeX of one sign of `spelled` text; of two accents the first."""
+    if _is_known(sign):
+        return _LATEX.get(sign, sign)
+    base, *marks = list(unicodedata.normalize("NFD", sign))
+    return f"{_accents(marks)[0]}{{{base}}}"

@@ -4,14 +4,16 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from reports.render.data import safe_text
+from benchmark.common.visible import FORMULA_SIGNS, one_line
+
+_FORMULA = (*FORMULA_SIGNS, "\t", "\r")
 
 
 def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
     """Return lines of cells as CSV with a head; text that a spreadsheet would take for a formula is kept from it."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(map(safe_text, columns))
+    writer.writerow(map(_safe_text, columns))
     known = _Known()
     # Most cells are numbers, which stay as they are.
     writer.writerows([known[v] if isinstance(v, str) else "" if v is None else v for v in line] for line in body)
@@ -28,7 +30,7 @@ class _Known(dict[str, str]):
     """Text -> what stands for it: most text stands in very many lines."""
 
     def __missing__(self, text: str) -> str:
-        return self.setdefault(text, text if _is_number(text) else safe_text(text))
+        return self.setdefault(text, text if _is_number(text) else _safe_text(text))
 
 
 def _is_number(text: str) -> bool:
@@ -37,3 +39,8 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _safe_text(text: str) -> str:
+    """Return text on one line that no spreadsheet runs."""
+    return "'" + one_line(text) if text.lstrip(" \n").startswith(_FORMULA) else one_line(text)

@@ -58,12 +58,15 @@ class Column:
         short: as a printed table has it.
         group: what stands above several columns side by side; empty where nothing does.
         unit: "%", "points", or what the numbers are; empty for words and plain counts.
+        key: what tells the setting of its numbers from the table's others: `dataset`, `class_half`; and `held_out`,
+            empty for the average. Empty where its numbers are of no single setting.
     """
 
     name: str
     short: str = ""
     group: str = ""
     unit: str = "%"
+    key: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def heading(self) -> str:
@@ -73,12 +76,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: what it is of, in full and as a printed table has it, and a cell for each column."""
+    """One line: what it is of, in full and as a printed table has it, and a cell for each column.
+
+    Attributes:
+        name: in full.
+        cells: one for each column.
+        short: the name as a printed table has it.
+        equals_plain: whether all that was picked is the full space.
+        key: `backbone` and `method` of its numbers, by their labels; empty where it is of no single method.
+    """
 
     name: str
     cells: tuple[Cell, ...]
     short: str = ""
     equals_plain: bool = False
+    key: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def heading(self) -> str:

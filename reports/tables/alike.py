@@ -12,8 +12,9 @@ Described: TypeAlias = Sequence[tuple[Setting, Selections]]  # settings, each wi
 
 _ALL_SHARE = ("protocol", "test_split", "folds", "rounding", "precision", "class_half")
 # Templates, groups and images are a data set's own: they may differ between data sets, and never within one.
-_SET_SHARES = ("prompts", "grouped", "dataset_fingerprint")
+_SET_SHARES = ("templates", "grouped", "dataset_fingerprint")
 _HALVES = "class_half"
+_SAME_TEMPLATES = "give backbones the same prompts.templates, or take those that have with --where backbone=NAME"
 
 
 def groups(described: Described, halves: bool = False) -> list[list[tuple[Setting, Selections]]]:
@@ -100,8 +101,8 @@ def _apart(described: Described, name: str, owner: str) -> list[list[tuple[Setti
         own += [] if getattr(setting, name) in own else [getattr(setting, name)]
     if all(len(own) == 1 for own in values.values()):
         return [list(described)]
-    if name == "prompts":
-        return _split(described, lambda setting: setting.prompts)
+    if name == "templates":
+        return _split(described, lambda setting: setting.templates)
     return _split(described, lambda setting: values[getattr(setting, owner)].index(getattr(setting, name)))
 
 
@@ -112,9 +113,10 @@ def _refuse(described: Described, table: str, name: str, owner: Callable[[Settin
     for (words, whose), of_owner in values.items():
         if len(of_owner) > 1:
             said = _few(map(str, of_owner))
+            remedy = _SAME_TEMPLATES if name == "templates" else f"report on one of them with --where {name}=VALUE"
             raise IcmBenchError(
                 f"Rows of unlike {name} {words}{whose}{' ' if whose else ''}({said}) cannot stand in the one table "
-                f"'{table}': report on one of them with --where {name}=VALUE."
+                f"'{table}': {remedy}."
             )
 
 

@@ -61,7 +61,7 @@ def paper_tables(
     """
     apart, halves = groups(described), groups(described, halves=True)
     shifted = [part for group in apart if _across(group) for part in by_data_set(group).values()]
-    others = [group for group in apart if not _across(group) and not _halved(group)]
+    others = [group for group in apart if not _across(group) and group[0][0].class_half == "all"]
     results = [group for group in others if not group[0][0].protocol_class.looks_at_target]
     of_one_set = [part for group in results for part in by_data_set(group).values()]
     single = [one for group in others for one in group]
@@ -86,11 +86,6 @@ def paper_tables(
 def _across(group: Described) -> bool:
     """Say whether environments are whole data sets."""
     return group[0][0].protocol_class.across_sets
-
-
-def _halved(group: Described) -> bool:
-    """Say whether rows are of base classes, of new classes, or of both together."""
-    return group[0][0].class_half != "all"
 
 
 def _in_domain(one: tuple[Setting, Selections], described: Described) -> Selections | None:

@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from benchmark.method.evaluation.metrics import ACCURACY, ECE, SCORED, WORST_ENVIRONMENT, Metric
-from reports.analysis.chosen import Selections
-from reports.analysis.metrics import MIN_CLASS_IMAGES, Metrics, further, metrics_of
+from reports.analysis.metrics import MIN_CLASS_IMAGES, Metrics, chance_and_majority, further, metrics_of
 from reports.analysis.options import Options
 from reports.analysis.robustness import Lines
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.alike import Described, check_alike, common_rule
 from reports.tables.blocks import block_of, blocks_of, is_contender, line_of, table_of
-from reports.text.captions import tested_sizes
 
 NAME = "behind"
 _COLUMNS = (
@@ -81,23 +77,6 @@ def _means(among: Sequence[Metric]) -> list[Column]:
         for m in (ACCURACY, *among)
     )
     return [first, Column("source accuracy", "Sources"), *more]
-
-
-def chance_and_majority(selections: Selections) -> tuple[float, float]:
-    """Return the accuracy of guessing, and of the best answer that is always the same, in percent.
-
-    The latter is averaged over held-out environments, as accuracies are, over all seeds together.
-
-    Args:
-        selections: the rows of one setting.
-    """
-    count = int(selections.rows["n_classes"].iloc[0])
-    shares = []
-    for name in tested_sizes(selections):
-        rows = selections.rows[selections.rows["held_out"] == name]
-        labels = np.concatenate([selections.tested[one].label for one in sorted(set(rows["tested"]))])
-        shares.append(np.bincount(labels, minlength=count) / len(labels))
-    return 100 / count, 100 * float(np.mean(shares, axis=0).max())
 
 
 def _cells(m: Metrics, bound: bool, among: Sequence[Metric], options: Options) -> list[Cell]:

@@ -172,7 +172,8 @@ def blocks_of(
             if own:
                 titles = [words.short(backbone, names)] if len(backbones) > 1 else []
                 titles += [words.short(label, names)] if len(predictors) > 1 else []
-                made.append(Block(", ".join(titles), tuple(own), words.short(backbone, names)))
+                of_backbone = (replace(line, key={"backbone": backbone, **line.key}) for line in own)
+                made.append(Block(", ".join(titles), tuple(of_backbone), words.short(backbone, names)))
     return made
 
 
@@ -185,7 +186,7 @@ def predictor_words(described: Described, predictor: str) -> str:
 def line_of(method: Method, own: Sequence[Cell], names: Mapping[str, str], equals_plain: bool = False) -> Line:
     """Return the line of a method."""
     marked = tuple(replace(cell, equals_plain=True) if equals_plain and cell.text is None else cell for cell in own)
-    return Line(method.label, marked, words.short_name(method, names), equals_plain)
+    return Line(method.label, marked, words.short_name(method, names), equals_plain, {"method": method.label})
 
 
 def with_picks(lines: Sequence[Line], methods: Sequence[Method], described: Described, rule: str) -> list[Line]:

@@ -29,7 +29,7 @@ from reports.tables.blocks import (
 )
 
 NAME = "environments"
-AVERAGE, WORST = Column("average", "Average"), Column("worst environment", "Worst")
+AVERAGE, WORST = Column("average", "Average", key={"held_out": ""}), Column("worst environment", "Worst")
 SHIFT = Column("shift costs", "Shift costs †", unit="points")
 
 
@@ -79,7 +79,8 @@ def build(
         placed = [*zip(methods, made, strict=True), *draws]
         return [line for _, line in sorted(placed, key=lambda item: item[0].place)]
 
-    columns = [*(Column(name, words.short(name, names)) for name in held_outs), AVERAGE, WORST]
+    columns = [Column(name, words.short(name, names), key={"held_out": name}) for name in held_outs]
+    columns += [AVERAGE, WORST]
     columns += [*([SHIFT] if shift else []), *([PICKS] if counted else [])]
     blocks = blocks_of(described, names, lines, every=True)
     own = [*marked.notes, words.INTERVAL, _shift_words(shift), words.PLAIN_PICKS if counted else ""]

@@ -13,7 +13,7 @@ from reports.tables.blocks import Marked, blocks_of, line_of, methods_of, rankin
 
 NAME = "imagenet"
 SHORT = {"ImageNetV2": "V2", "ImageNet-R": "R", "ImageNet-A": "A", "ImageNet-Sketch": "Sketch"}
-AVERAGE = Column("average of shifts", "Average of shifts")
+AVERAGE = Column("average of shifts", "Average of shifts", key={"held_out": ""})
 _SOURCE = (
     "IN: on images of ImageNet that the fit has not seen, those by which training_domain chooses; the other columns "
     "are tested on all images of a variant."
@@ -42,7 +42,7 @@ def build(
     there = {name for _, selections in described for name in selections.held_outs}
     variants = [*(name for name in SHORT if name in there), *sorted(there - SHORT.keys())]
     source = Column(described[0][0].dataset, "IN")
-    columns = [source, *(Column(name, words.short(name, names)) for name in variants), AVERAGE]
+    columns = [source, *(Column(name, words.short(name, names), key={"held_out": name}) for name in variants), AVERAGE]
 
     def lines(parts: Described, predictor: str, block: str) -> list[Line]:
         methods, selections = methods_of(parts, predictor), parts[0][1]

@@ -4,7 +4,6 @@ All kinds, each alone, each left out, shares of the pairs; of many sets those wi
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -15,10 +14,10 @@ from reports.analysis.options import Options
 from reports.render.table import Table
 from reports.tables.ablations import MAX_VALUES, Together, Value, build_of, of_rows, times_picked
 from reports.tables.alike import Described
+from reports.text.intervention_sets import OTHERS, kinds_of, pairs_of, place_of, set_words
 
 NAME, TEXT_NAME = "ablation_interventions", "ablation_text"
 TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
-_OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
 _OWN = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
     "beside the others.",
@@ -98,7 +97,7 @@ def _takes_part(method: Method) -> bool:
 def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> list[Value | Together]:
     """Return a value for each set; of many for those that say most, then for each number of kinds."""
     every = frozenset().union(*map(kinds_of, sets.values()))
-    places = {name: _place(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
+    places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
     picks = selections.picks(method, rule)
 
     def value(name: str) -> Value:
@@ -110,7 +109,7 @@ def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> l
     values = {name: value(name) for name in ordered}
     if len(ordered) <= MAX_VALUES:
         return [*values.values()]
-    telling = [name for name in ordered if places[name][0] < _OTHERS]
+    telling = [name for name in ordered if places[name][0] < OTHERS]
     shown = telling if len(telling) <= MAX_VALUES else []
     alike: dict[tuple[bool, float, int], list[str]] = {}
     for name in ordered:
@@ -127,46 +126,3 @@ def _together(values: Sequence[Value], share: float, kinds: int) -> Value | Toge
         return values[0]
     pairs = f", {100 * share:g} % of the pairs" if share < 1 else ""
     return Together(f"{len(values)} sets of {kinds} kind{'' if kinds == 1 else 's'}{pairs}", tuple(values))
-
-
-def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
-    """Return the kinds, with their parameters, of the one intervention set of some rows: as JSON."""
-    kinds = json.loads(rows["interventions"].iloc[0])["kinds"]
-    return frozenset(json.dumps(kind, sort_keys=True) for kind in kinds)
-
-
-def pairs_of(rows: pd.DataFrame) -> float:
-    """Return the share of the images whose views enter C_d, 0 to 1."""
-    share = float(rows["pairs_share"].iloc[0])
-    return 1.0 if math.isnan(share) else share
-
-
-def set_words(name: str, kinds: frozenset[str], every: frozenset[str], share: float = 1.0) -> str:
-    """Return what a set is, with its name where that says more: "all", "blur alone", "without blur (mild)".
-
-    Args:
-        name: in the recipe.
-        kinds: that it has, as `kinds_of` returns them.
-        every: that any set has.
-        share: of the pairs.
-    """
-    missing, pairs = every - kinds, f", {100 * share:g} % of the pairs" if share < 1 else ""
-    said = name
-    if kinds == every:
-        said = "all"
-    elif len(kinds) == 1:
-        said = f"{_named(kinds)} alone"
-    elif len(missing) == 1:
-        said = f"without {_named(missing)}"
-    known = name in said or name.replace("_", " ") in (said, "all", _named(kinds), f"no {_named(missing)}")
-    return f"{said if known else f'{said} ({name})'}{pairs}"
-
-
-def _named(kinds: frozenset[str]) -> str:
-    return ", ".join(sorted(str(json.loads(kind)["name"]) for kind in kinds))
-
-
-def _place(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
-    """Sort key: all, alone, left out, others by number of kinds; shares of the pairs last."""
-    place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else _OTHERS
-    return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

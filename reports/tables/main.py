@@ -50,7 +50,8 @@ def build(
     names, rule = names or {}, common_rule(described, rule)
     sets = list(dict.fromkeys(setting.dataset for setting, _ in described))
     several, marked = len(sets) > 1, Marked()
-    columns = [Column(name, words.short(name, names)) for name in sets] + ([AVERAGE] if several else []) + [GAIN]
+    columns = [Column(name, words.short(name, names), key={"dataset": name}) for name in sets]
+    columns += [*([AVERAGE] if several else []), GAIN]
     metrics = {s.dataset: selections.metric for s, selections in described if selections.metric != ACCURACY}
     columns += [
         Column(f"{name}, {m.title}", f"{words.short(name, names)}, {m.title}", unit="%" if m.percent else "")

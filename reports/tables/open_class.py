@@ -39,7 +39,9 @@ def build(
     names, rule, marked = names or {}, common_rule(described, rule), Marked()
     sets = list(by_data_set(described))
     columns = [
-        Column(f"{name}, {half}", short, words.short(name, names)) for name in sets for half, short in HALVES.items()
+        Column(f"{name}, {half}", short, words.short(name, names), key={"dataset": name, "class_half": half})
+        for name in sets
+        for half, short in HALVES.items()
     ]
     if len(sets) > 1:
         columns += [Column(f"average, {half}", short, "Average over data sets") for half, short in HALVES.items()]

@@ -1,7 +1,7 @@
 """The words of tables: short names, captions of at most 40 words, and notes that say each thing once."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reports.analysis.chosen import Selections
@@ -10,23 +10,7 @@ from reports.analysis.options import Options
 from reports.analysis.settings import BANNER, Setting
 from reports.render.table import Table
 from reports.tables.alike import Described
-from reports.text.captions import (
-    choice_words,
-    choosing_words,
-    fold_words,
-    grouping_words,
-    imported_words,
-    open_class_words,
-    prompt_words,
-    rule_words,
-    sample_words,
-    seed_words,
-    sees_target_words,
-    shared_words,
-    size_words,
-    split_words,
-    view_words,
-)
+from reports.text.captions import SENTENCES, Sentence, once, rule_words
 
 LONGEST_CAPTION = 40  # words
 INTERVAL = "In brackets: 95 % interval for these environments (cluster-robust, Student's t)."
@@ -108,18 +92,14 @@ def notes(described: Described, rule: str | None, options: Options, own: Iterabl
         options: what the reader asks for.
         own: the table's own sentences, which stand first.
     """
-    about_rule = [lambda setting, _: rule_words(rule, setting)] if rule else []
-    every: list[Callable[[Setting, Selections], str]] = [*_SENTENCES[:4], *about_rule, *_SENTENCES[4:_FEW]]
-    sentences = [*own, *(line for one in every for line in _once(described, one))]
-    errors = _once(described, lambda setting, selections: _error_words(setting, selections, options))
-    return [sentence for sentence in [*sentences, *errors] if sentence]
+    about_rule: list[Sentence] = [lambda setting, _, __: rule_words(rule, setting)] if rule else []
+    every = [*SENTENCES[:4], *about_rule, *SENTENCES[4:_FEW], _error_words]
+    return [*filter(None, own), *(line for one in every for line in once(described, one, options))]
 
 
 def details(described: Described, options: Options) -> list[str]:
     """Return what else there is to know of how it was tested; arguments as of `notes`."""
-    sentences = [line for one in _SENTENCES[_FEW:] for line in _once(described, one)]
-    seeds = _once(described, lambda setting, selections: seed_words(setting, selections.rows, options))
-    return [sentence for sentence in [*sentences, *seeds] if sentence]
+    return [line for words in SENTENCES[_FEW:] for line in once(described, words, options)]
 
 
 def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
@@ -132,49 +112,7 @@ def _error_words(setting: Setting, selections: Selections, options: Options) -> 
     return f"±: standard error over {units} (cluster-robust), {named}."
 
 
-_SENTENCES: tuple[Callable[[Setting, Selections], str], ...] = (
-    lambda setting, _: f"Accuracy in %, {setting.precision}.",
-    lambda setting, _: f"Protocol {setting.protocol}{f': {m}' if (m := setting.protocol_class.meaning) else ''}.",
-    lambda setting, _: (
-        "Labels of what is tested enter the fit: a bound (†), no result."
-        if setting.protocol_class.looks_at_target
-        else ""
-    ),
-    lambda setting, _: f"Test split {split_words(replace(setting, class_half='all'))}.",
-    lambda _, selections: sees_target_words(selections),
-    lambda setting, _: fold_words(setting),
-    lambda setting, selections: size_words(setting, selections),
-    lambda _, selections: sample_words(selections.rows),
-    lambda setting, _: prompt_words(setting),
-    choosing_words,
-    lambda setting, _: grouping_words(setting),
-    lambda setting, selections: (
-        open_class_words(replace(setting, class_half="base"), selections) if setting.class_half != "all" else ""
-    ),
-    lambda _, selections: shared_words(selections.rows),
-    lambda _, selections: view_words(selections.rows),
-    lambda _, selections: choice_words(selections.rows),
-    lambda _, selections: imported_words(selections),
-)
 _FEW = 5  # of them are printed below every table; the others are details
-
-
-def _once(described: Described, words: Callable[[Setting, Selections], str]) -> list[str]:
-    """Return a sentence once if it is the same for all, else of each data set, or of each of its backbones."""
-    said = [(setting, words(setting, selections)) for setting, selections in described]
-    if len({sentence for _, sentence in said}) == 1:
-        return [said[0][1]]
-    lines = []
-    for dataset in dict.fromkeys(setting.dataset for setting, _ in said):
-        of_set = [(f"{s.backbone_label}{s.half_words}", sentence) for s, sentence in said if s.dataset == dataset]
-        if len({sentence for _, sentence in of_set}) == 1:
-            of_set = [("", of_set[0][1])]
-        lines += [
-            f"{dataset}{f', {backbone}' if backbone else ''}: {sentence}"
-            for backbone, sentence in dict.fromkeys(of_set)
-            if sentence
-        ]
-    return lines
 
 
 def named(tables: Sequence[Table]) -> list[Table]:

@@ -1,7 +1,8 @@
 """The words without which an accuracy means nothing: protocol, split, seeds, n, selection rule."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -21,6 +22,7 @@ _SPLIT_MEANING = {
     "out_fold": "each fold of the held-out environment in turn",
 }
 
+Sentence = Callable[[Setting, Selections, Options], str]
 MAX_LISTED = 12  # values beyond which their number says more
 NO_IMAGE_DRAWN = ("text", "cross_environment")  # kinds of intervention without a view of any image
 
@@ -64,11 +66,6 @@ def _tested_by_seed(selections: Selections) -> dict[tuple[str, int], list[Tested
     return parts
 
 
-def environment_words(setting: Setting, held_out: int) -> str:
-    """Return the number of what is held out in turn in words."""
-    return f"{held_out} {setting.protocol_class.holdouts_in_words}"
-
-
 def number(value: float) -> str:
     """Write a count (or a mean of counts) with thousands separators."""
     return f"{value:,.1f}".removesuffix(".0")
@@ -101,20 +98,23 @@ def unit_words(setting: Setting) -> str:
 
 
 def size_words(setting: Setting, selections: Selections) -> str:
-    """Return the numbers of test and training images."""
+    """Return the numbers of test images."""
     sizes = tested_sizes(selections)
     if setting.grouped:
         each = (f"{name} {number(s.units_per_seed)} ({number(s.images_per_seed)})" for name, s in sizes.items())
-        tests = f"Groups of test images (and images) per seed: {', '.join(each)}. n counts groups."
-    else:
-        each = (f"{name} {number(s.images_per_seed)}" for name, s in sizes.items())
-        tests = f"Test images per seed: {', '.join(each)}."
-    known = selections.rows["n_train"].dropna()
+        return f"Groups of test images (and images) per seed: {', '.join(each)}. n counts groups."
+    each = (f"{name} {number(s.images_per_seed)}" for name, s in sizes.items())
+    return f"Test images per seed: {', '.join(each)}."
+
+
+def train_words(rows: pd.DataFrame) -> str:
+    """Return the number of training images; nothing of imported methods."""
+    known = rows["n_train"].dropna()
     if known.empty:
-        return tests
+        return ""
     low, high = int(known.min()), int(known.max())
     train = number(low) if low == high else f"{number(low)} to {number(high)}"
-    return f"{tests} Training images: {train}."
+    return f"Training images: {train}."
 
 
 def sample_words(rows: pd.DataFrame) -> str:
@@ -296,31 +296,56 @@ def oracle_words(setting: Setting) -> str:
     return "chosen on one half of the tested images and reported on the other, both ways"
 
 
+# What a table needs beside it, but for the selection rule; the first five stand below every printed table.
+SENTENCES: tuple[Sentence, ...] = (
+    lambda s, _, __: f"Accuracy in %, {s.precision}.",
+    lambda s, _, __: f"Protocol {s.protocol}{f': {meaning}' if (meaning := s.protocol_class.meaning) else ''}.",
+    lambda s, _, __: (
+        "Labels of what is tested enter the fit: a bound (†), no result." if s.protocol_class.looks_at_target else ""
+    ),
+    lambda s, _, __: f"Test split {split_words(replace(s, class_half='all'))}.",
+    lambda _, selections, __: sees_target_words(selections),
+    lambda s, _, __: fold_words(s),
+    lambda s, selections, _: size_words(s, selections),
+    lambda _, selections, __: train_words(selections.rows),
+    lambda _, selections, __: sample_words(selections.rows),
+    lambda s, _, __: prompt_words(s),
+    lambda s, selections, _: choosing_words(s, selections),
+    lambda s, _, __: grouping_words(s),
+    lambda _, selections, __: cluster_words(selections.rows),
+    lambda s, selections, _: open_class_words(s, selections),
+    lambda _, selections, __: shared_words(selections.rows),
+    lambda _, selections, __: view_words(selections.rows),
+    lambda _, selections, __: choice_words(selections.rows),
+    lambda _, selections, __: imported_words(selections),
+    lambda s, selections, options: seed_words(s, selections.rows, options),
+)
+_TELLING = ("dataset", "backbone_label", "protocol", "test_split", "class_half", "title")
+
+
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
     """Return everything that a table needs beside it, except the banner and the selection rule."""
-    protocol, meaning, rows = setting.protocol_class, setting.protocol_class.meaning, selections.rows
-    bound = "Labels of what is tested enter the fit: a bound (†), no result." if protocol.looks_at_target else ""
-    sentences = [
-        f"Accuracy in % on {protocol.accuracy_on}{setting.dataset}, {setting.backbone_label}, {setting.precision}.",
-        f"Protocol {setting.protocol}{f': {meaning}' if meaning else ''}.",
-        bound,
-        sees_target_words(selections),
-        f"Test split {split_words(setting)}.",
-        fold_words(setting),
-        seed_words(setting, rows, options),
-        size_words(setting, selections),
-        sample_words(rows),
-        prompt_words(setting),
-        choosing_words(setting, selections),
-        grouping_words(setting),
-        cluster_words(rows),
-        open_class_words(setting, selections),
-        shared_words(rows),
-        view_words(rows),
-        choice_words(rows),
-        imported_words(selections),
-    ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    on = f"{setting.protocol_class.accuracy_on}{setting.dataset}, {setting.backbone_label}"
+    said = [f"Accuracy in % on {on}, {setting.precision}{setting.half_words}."]
+    return " ".join(filter(None, [*said, *(words(setting, selections, options) for words in SENTENCES[1:])]))
+
+
+def protocols(described: Sequence[tuple[Setting, Selections]], options: Options) -> list[str]:
+    """Return the same of several settings: a paragraph for each kind of sentence."""
+    every = [once(described, words, options) for words in SENTENCES]
+    more = [f" And {len(lines) - MAX_LISTED} more." if len(lines) > MAX_LISTED else "" for lines in every]
+    return [f"{' '.join(lines[:MAX_LISTED])}{rest}" for lines, rest in zip(every, more, strict=True) if lines]
+
+
+def once(described: Sequence[tuple[Setting, Selections]], words: Sentence, options: Options) -> list[str]:
+    """Return each sentence on settings once: behind what tells those that it is of from others, where they differ."""
+    said: dict[str, list[Setting]] = {}
+    for setting, selections in described:
+        said.setdefault(words(setting, selections, options), []).append(setting)
+    values = {name: [{getattr(s, name) for s in of_one} for of_one in said.values()] for name in _TELLING}
+    told = next((v for v in values.values() if sum(map(len, v)) == len(set().union(*v))), values["title"])
+    named = [(", ".join(sorted(of_one)[:MAX_LISTED]), line) for of_one, line in zip(told, said, strict=True) if line]
+    return [line if len(said) == 1 or name in line else f"{name}: {line}" for name, line in named]
 
 
 def sees_target_words(selections: Selections) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from reports.analysis.controls import Verdict
 from reports.analysis.methods import ALONE
 from reports.analysis.settings import Setting
+from reports.text.headline import explained
 from reports.text.sentences import p_words, points_with_ends
-from reports.text.verdicts import explained
 
 _WORDS = dict(zip(ALONE, ("interventions", "environment means"), strict=True))
 

@@ -38,15 +38,19 @@ class Origin:
     costs: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def partial(self) -> list[str]:
+        """A sentence that says that trials are missing; none where all are finished, or where that is unknown."""
+        if self.planned is None or self.finished is None or self.finished >= self.planned:
+            return []
+        return [
+            f"PARTIAL: {self.finished:,} of {self.planned:,} trials are finished; every number may change. "
+            "icm-bench sweep RECIPE computes what is missing."
+        ]
+
+    @property
     def missing(self) -> list[str]:
         """Sentences on all that is missing: unfinished trials, failed ones, conflicts, what is left out."""
-        partial = []
-        if self.planned is not None and self.finished is not None and self.finished < self.planned:
-            partial = [
-                f"PARTIAL: {self.finished:,} of {self.planned:,} trials are finished; every number may change. "
-                "icm-bench sweep RECIPE computes what is missing."
-            ]
         failed = [f"Gap: {trial}: {reason}" for trial, reason in self.failed.items()]
         if len(failed) > MAX_FAILED:
             failed = [*failed[:MAX_FAILED], f"{len(failed) - MAX_FAILED:,} more trials failed."]
-        return [*partial, *failed, *self.conflicts, *self.left_out]
+        return [*self.partial, *failed, *self.conflicts, *self.left_out]

@@ -166,3 +166,22 @@ def _distinct(words: Iterable[str]) -> str:
 
 def _four(value: float | None) -> float | str:
     return "" if value is None else round(value, 4)
+
+
+def gate_sentence(checks: Sequence[Check]) -> str:
+    """Return whether all that is comparable is within its tolerance, and what is not."""
+    gated = [check for check in checks if check.gated]
+    failed = [check for check in gated if check.verdict == FAIL]
+    others = sum(check.verdict == NOT_COMPARABLE for check in checks)
+    more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
+    if not gated:
+        return f"No accuracy here is comparable with a published one{more}."
+    passed = len(gated) - len(failed)
+    within = f"{passed} of {len(gated)} accuracies are within the tolerance of what is published{more}."
+    named = [
+        f"{one.ours.name} by {one.difference:+.1f} points, first suspect {one.reason}"
+        for one in failed[:3]
+        if one.difference is not None
+    ]
+    named += [f"{len(failed) - 3} more"] if len(failed) > 3 else []
+    return f"{within} Not within it: {'; '.join(named)}." if failed else within

@@ -1,20 +1,23 @@
-"""report.md: the answer, one table, what is missing, and where everything else lies; at most 150 lines."""
+"""report.md: the answer in plain English, one table, and where everything else lies; at most 150 lines."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from benchmark.method.evaluation.selection import RULES
+from reports.analysis.comparisons import Comparison
 from reports.analysis.settings import BANNER, Setting
-from reports.analysis.verdicts import DECIDED, Answer, counts_of
+from reports.analysis.verdicts import UNSAID, Answer, Standing, Verdict
 from reports.render.markdown import markdown, markdown_escape, markdown_grid
-from reports.render.table import Table
-from reports.text.headline import headline
+from reports.render.table import GAP, Table
+from reports.text.captions import rule_words
+from reports.text.headline import KIND_WORDS, capital, headline, short_name
 from reports.text.origin import Origin
-from reports.text.verdicts import sentence
+from reports.text.verdicts import ahead, cause, compared, ends, frequencies, intervals, left_out, outcome, trust
 
 MAX_LINES = 150
-MAX_VERDICTS = 24
-MAX_TABLE_LINES = 70
-MAX_SENTENCES = 8
+MAX_METHODS = 20  # lines of the first table
+MAX_SENTENCES = 7
 
 
 @dataclass(frozen=True)
@@ -22,20 +25,20 @@ class Sections:
     """Sentences of which report.md shows the first ones.
 
     Attributes:
-        unjudged: what has no verdict, and how well environments are read.
+        reading: how well environments are read from embeddings.
         over_data_sets: what several data sets say together.
         controls: whether what must be found was.
         published: how the numbers stand beside published ones.
-        protocols: what each protocol is.
+        protocols: what the numbers are and how they were made.
         provenance: rows, trials, recipes and versions.
     """
 
-    unjudged: Sequence[str] = ()
+    reading: Sequence[str] = ()
     over_data_sets: Sequence[str] = ()
     controls: Sequence[str] = ()
     published: Sequence[str] = ()
     protocols: Sequence[str] = ()
-    provenance: Sequence[str] = field(default=())
+    provenance: Sequence[str] = ()
 
 
 def report_markdown(
@@ -57,48 +60,104 @@ def report_markdown(
         sections: sentences.
     """
     random = sorted({s.backbone for s in settings if s.random_weights})
-    title = f"# {BANNER}: {markdown_escape(origin.name)}" if random else f"# {markdown_escape(origin.name)}"
-    parts = [title, f"**{markdown_escape(headline(answer))}**"]
-    parts += [f"Backbones with random weights: {markdown_escape(', '.join(random))}."] if random else []
-    parts += _listed("", origin.missing)
-    parts += _answers(answer, sections.unjudged)
-    parts += _first_table(tables)
-    parts += _listed("## Over all data sets", sections.over_data_sets)
-    parts += _listed("## Controls", sections.controls)
-    parts += _listed("## Against published numbers", sections.published)
-    parts += _listed("## Protocol", sections.protocols)
-    parts += _files(tables, figures)
-    parts += _listed("## Provenance", sections.provenance)
-    return "\n\n".join(parts) + "\n"
+    placed = list(zip(answer.places, answer.standings, strict=True))
+    verdicts = [(place, one) for place, standing in placed for one in standing.verdicts]
+    unsaid = [_at(place, outcome(one)) for place, one in verdicts if one.kind == UNSAID]
+    causes = [f"{_name(one, place)}: {words}" for place, one in verdicts if (words := cause(one))]
+    trusted = [(_name(one, place), [*trust(one), *frequencies(one)]) for place, one in verdicts]
+    sure = [f"{name}: {' '.join(said)}" for name, said in trusted if said]
+    missing = [words for words in origin.missing if words not in origin.partial]
+    notes = _notes(answer)
+    head = [f"# {f'{BANNER}: ' if random else ''}{markdown_escape(origin.name)}"]
+    head += [f"**{markdown_escape(headline(answer))}**", *map(markdown_escape, origin.partial)]
+    head += [f"Backbones with random weights: {markdown_escape(', '.join(random))}."] if random else []
+    head += _methods(placed)
+    head += _listed("## What explains it", [*causes[:MAX_SENTENCES], *sections.reading])
+    head += _listed("## Can it be trusted?", [*intervals(answer), *sure])
+    head += _listed("## What is missing", [*missing, *unsaid, *left_out(answer)])
+    rest = _listed("## Over all data sets", sections.over_data_sets)
+    rest += _listed("## Controls", sections.controls)
+    rest += _listed("## Against published numbers", sections.published)
+    rest += _files(tables, figures)
+    rest += _listed("## Protocol", sections.protocols, 2 * MAX_SENTENCES)
+    rest += _listed("## Provenance", sections.provenance)
+    rest += _listed("## How to read this", notes)
+    room = MAX_LINES - len("\n\n".join([*head, *rest]).splitlines())
+    return "\n\n".join([*head, *_first_table(tables, {*sections.protocols, *notes}, room), *rest]) + "\n"
 
 
-def _listed(heading: str, sentences: Sequence[str]) -> list[str]:
+def _at(place: str, words: str) -> str:
+    return f"{place}: {words}" if place else words
+
+
+def _name(one: Verdict, place: str = "") -> str:
+    name = capital(short_name(one.method))
+    return f"{name} ({place})" if place else name
+
+
+def _listed(heading: str, sentences: Sequence[str], most: int = MAX_SENTENCES) -> list[str]:
     if not sentences:
         return []
-    lines = [f"- {markdown_escape(sentence)}" for sentence in sentences[:MAX_SENTENCES]]
-    if len(sentences) > MAX_SENTENCES:
-        lines.append(f"- and {len(sentences) - MAX_SENTENCES:,} more: `index.html`")
-    return [*([heading] if heading else []), "\n".join(lines)]
+    lines = [f"- {markdown_escape(sentence)}" for sentence in sentences[:most]]
+    if len(sentences) > most:
+        lines.append(f"- and {len(sentences) - most:,} more: `index.html`")
+    return [*filter(None, [heading]), "\n".join(lines)]
 
 
-def _answers(answer: Answer, unjudged: Sequence[str]) -> list[str]:
-    """Return the verdicts, those that decide something first; counts alone where they are too many."""
-    decided = [one for one in answer.verdicts if one.kind in DECIDED]
-    ordered = [*decided, *(one for one in answer.verdicts if one not in decided)]
-    lines = [f"- {markdown_escape(sentence(one))}" for one in ordered[:MAX_VERDICTS]]
-    if len(ordered) > MAX_VERDICTS:
-        counts = ", ".join(f"{n} {kind}" for kind, n in counts_of(answer.verdicts).items())
-        lines.append(f"- and {len(ordered) - MAX_VERDICTS:,} more in `tables/verdicts.csv`; of all: {counts}")
-    lines += [f"- {markdown_escape(words)}" for words in unjudged[:MAX_SENTENCES]]
-    return ["## Answers", "\n".join(lines)] if lines else []
+def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
+    """Return the table of plain prediction, of all that is judged and of what does best, then what is compared."""
+    lines = [line for place, standing in placed for line in _of_standing(place, standing)]
+    if not lines:
+        return []
+    metrics = {one.metric: None for _, one in placed}
+    values = " or ".join(f"{metric.title} (%)" for metric in metrics)
+    gains = ["gain (points, 95 % interval)", "gain with classes counted equally", "ahead in (environments)"]
+    header = ["", values, *gains, "verdict"]
+    grid = markdown_grid(header, [[markdown_escape(cell) for cell in line] for line in lines[:MAX_METHODS]])
+    more = f"And {len(lines) - MAX_METHODS} more lines: `tables/verdicts.csv`."
+    direct = [_at(place, compared(one)) for place, standing in placed for one in standing.direct]
+    said = [grid, more] if len(lines) > MAX_METHODS else [grid]
+    return ["## Accuracy and gain", *said, *_listed("", direct)]
 
 
-def _first_table(tables: Sequence[Table]) -> list[str]:
+def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
+    """Yield lines of plain prediction with one predictor, of what is judged, and of the best if that is not."""
+    shown = standing.metric.shown
+    if standing.plain == standing.plain:
+        yield [
+            _at(place, "plain prediction") if place else "Plain prediction",
+            f"{shown(standing.plain):.1f}",
+            "",
+            "",
+            "",
+            "",
+        ]
+    for one in standing.verdicts:
+        own = shown(one.gain.accuracies[0]) if one.gain else 100 * one.accuracy
+        gains = [_gain(one.metric, one.gain), _gain(BALANCED, one.balanced)]
+        value = f"{own:.1f}" if own == own else GAP
+        yield [_name(one), value, *gains, ahead(one), KIND_WORDS[one.kind]]
+    judged = {one.method for one in standing.verdicts}
+    best = next(iter(standing.entries), None)
+    if best is not None and not best.method.is_plain and best.method not in judged and standing.metric == ACCURACY:
+        value = f"{100 * best.accuracy:.1f}"
+        yield [capital(short_name(best.method)), value, _gain(ACCURACY, best.gain), "", "", "not judged"]
+
+
+def _gain(metric: Metric, one: Comparison | None) -> str:
+    if one is None:
+        return GAP
+    return f"{metric.shown(one.interval.estimate):+.1f}{ends(one.interval, metric.shown)}"
+
+
+def _first_table(tables: Sequence[Table], said: set[str], room: int) -> list[str]:
+    """Return the first table without the notes that stand elsewhere; its place where there is no room for it."""
     if not tables:
         return []
-    text = markdown(tables[0]).rstrip()
-    if len(text.splitlines()) > MAX_TABLE_LINES:
-        return [f"## Table 1\n\nIt is long: `tables/{tables[0].name}.md`."]
+    table = replace(tables[0], notes=tuple(note for note in tables[0].notes if note not in said), details=())
+    text = markdown(table).rstrip()
+    if len(text.splitlines()) + 4 > room:
+        text = f"It is long: `tables/{table.name}.md`."
     return ["## Table 1", text]
 
 
@@ -107,7 +166,25 @@ def _files(tables: Sequence[Table], figures: Sequence[str]) -> list[str]:
         "page": "`index.html`, with every number behind the answers",
         "tables": ", ".join(dict.fromkeys(f"`{t.name}`" for t in tables[:MAX_SENTENCES])) or "none",
         "as": "`tables/NAME.md`, `.tex`, `.csv`, `.json`; `tables/all.tex` compiles alone",
-        "more": "`tables/accuracies.csv`, `verdicts.csv`, `differences.csv`, `picks.csv`, `findings.csv` and others",
+        "more": "`tables/accuracies.csv`, `verdicts.csv`, `differences.csv`, `picks.csv` and others",
         "figures": ", ".join(dict.fromkeys(f"`{name}`" for name in figures[:MAX_SENTENCES])) or "none",
     }
     return ["## Files", markdown_grid(["", "in this folder"], [[key, value] for key, value in names.items()])]
+
+
+def _notes(answer: Answer) -> list[str]:
+    """Return what the words of the answer mean."""
+    rules = [rule_words(rule, s.setting) for s in answer.standings for rule in (RULES[s.rule].base, s.rule)]
+    family = max((one.family for one in answer.verdicts), default=0)
+    if not family:
+        return list(dict.fromkeys(rules))
+    together = (
+        f"for all {family} gains of this report together (by Holm's method)" if family > 1 else "for the one gain"
+    )
+    return [
+        *dict.fromkeys(rules),
+        f"Verdicts hold {together} with an error of at most 5 %. An interval is of one gain alone; of new environments "
+        "it is adjusted for all of them.",
+        "With classes counted equally, each class has the same weight, however many images it has.",
+        "Differences are rounded after they are computed, so that the last digit may not add up.",
+    ]

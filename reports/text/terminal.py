@@ -4,14 +4,15 @@ import textwrap
 from collections.abc import Sequence
 
 from benchmark.common.visible import one_line
-from reports.analysis.verdicts import Answer, Entry, Standing
-from reports.text.headline import headline, short_name
+from reports.analysis.comparisons import Comparison
+from reports.analysis.verdicts import Answer, Standing
+from reports.text.headline import headline, pair_name, short_name
 from reports.text.sentences import points_with_ends
 
 WIDTH = 80
 MAX_LINES_ALONE = 16
 MAX_LINES = 30
-MAX_GAPS = 2
+MAX_GAPS = 4  # lines
 MAX_BEST = 3  # methods of the highest accuracy that stand there
 _NAME = 44  # columns
 _FEWEST = 2  # lines of a setting and predictor: plain prediction and a method
@@ -23,65 +24,58 @@ def text(answer: Answer, missing: Sequence[str], page: str, color: bool = False)
 
     Args:
         answer: of a report.
-        missing: sentences on gaps.
+        missing: sentences on gaps; what has no room is counted.
         page: path or URI of the page.
         color: whether to set the headline in bold.
     """
-    head = textwrap.wrap(one_line(headline(answer)), WIDTH)
-    end = [textwrap.shorten(one_line(words), WIDTH, placeholder=" ... (report.md)") for words in missing[:MAX_GAPS]]
-    end += [f"and {len(missing) - MAX_GAPS} more gaps, see report.md"] if len(missing) > MAX_GAPS else []
-    end += [f"Page: {page}"]
+    head, end = textwrap.wrap(one_line(headline(answer)), WIDTH), list[str]()
+    for left, words in zip(range(len(missing), 0, -1), missing, strict=True):
+        lines = textwrap.wrap(one_line(words), WIDTH)
+        if len(end) + len(lines) > MAX_GAPS:
+            end.append(f"{'and ' if end else ''}{left} {'more ' if end else ''}gap{'s' if left > 1 else ''}: report.md")
+            break
+        end += lines
+    end.append(f"Page: {page}")
     alone = len({standing.setting for standing in answer.standings}) == 1
-    room = (MAX_LINES_ALONE if alone else MAX_LINES) - len(head) - len(end) - 2
-    body = _table(answer.standings, alone, room)
+    body = _table(answer, (MAX_LINES_ALONE if alone else MAX_LINES) - len(head) - len(end) - 2)
     said = [f"{_BOLD}{line}{_PLAIN_TEXT}" if color else line for line in head]
     return "\n".join([*said, "", *body, *([""] if body else []), *end])
 
 
-def _table(standings: Sequence[Standing], alone: bool, room: int) -> list[str]:
+def _table(answer: Answer, room: int) -> list[str]:
     """Return a head, then plain prediction and methods of each setting and predictor; of many, a line each."""
-    known = [one for one in standings if one.entries]
+    known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
     if not known:
         return []
-    protocols = ", ".join(dict.fromkeys(one.setting.protocol for one in known))
-    rules = ", ".join(dict.fromkeys(one.rule for one in known))
+    protocols = ", ".join(dict.fromkeys(one.setting.protocol for _, one in known))
+    rules = ", ".join(dict.fromkeys(one.rule for _, one in known))
     title = f"{_cut(f'Protocol {protocols}, chosen by {rules}', _NAME):<{_NAME}} accuracy  gain [95 %]"
     headings = len(known) if len(known) > 1 else 0
     each = (room - 1 - headings) // len(known)  # lines of each
     if each >= _FEWEST:
-        lines = [line for one in known for line in _block(one, alone, bool(headings), each)]
+        blocks = [[*([_cut(place, WIDTH)] if headings else []), *_block(one, each)] for place, one in known]
+        lines = [line for block in blocks for line in block]
     else:
-        best = [(_where(one, alone), _wanted(one)[1:2] or one.entries[:1]) for one in known]
-        lines = [_line(f"{where}: {short_name(e.method)}", e) for where, entries in best for e in entries]
+        best = [(place, one.shown(MAX_BEST)[1:2] or one.entries[:1]) for place, one in known]
+        lines = [_line(f"{place}: {short_name(e.method)}", e.accuracy, e.gain) for place, some in best for e in some]
     if len(lines) > room - 1:
         lines = [*lines[: room - 2], f"and {len(lines) - room + 2} more: tables/verdicts.csv"]
     return [title, *lines]
 
 
-def _block(standing: Standing, alone: bool, headed: bool, most: int) -> list[str]:
-    entries = sorted(_wanted(standing)[:most], key=lambda one: (not one.method.is_plain, -one.accuracy))
+def _block(standing: Standing, most: int) -> list[str]:
+    """Return plain prediction, what is asked about, the best, and what the reader wants to be compared directly."""
+    entries = standing.shown(MAX_BEST)[:most]
     names = ["plain" if one.method.is_plain else short_name(one.method) for one in entries]
-    lines = [_line(name, one, "  ") for name, one in zip(names, entries, strict=True)]
-    return [*([_cut(_where(standing, alone), WIDTH)] if headed else []), *lines]
+    lines = [_line(name, one.accuracy, one.gain, "  ") for name, one in zip(names, entries, strict=True)]
+    return [*lines, *(_line(pair_name(one), None, one, "  ") for one in standing.direct[: most - len(lines)])]
 
 
-def _where(standing: Standing, alone: bool) -> str:
-    setting = standing.setting
-    return standing.predictor if alone else f"{setting.dataset}, {setting.backbone_label}, {standing.predictor}"
-
-
-def _line(name: str, entry: Entry, indent: str = "") -> str:
-    gain = "" if entry.gain is None else f"  {points_with_ends(entry.gain)}"
+def _line(name: str, accuracy: float | None, gain: Comparison | None, indent: str = "") -> str:
+    value = "" if accuracy is None else f"{100 * accuracy:.1f}"
+    points = "" if gain is None else f"  {points_with_ends(gain)}"
     width = _NAME - len(indent)
-    return f"{indent}{_cut(name, width):<{width}} {100 * entry.accuracy:8.1f}{gain}"
-
-
-def _wanted(standing: Standing) -> list[Entry]:
-    """Return plain prediction, what is asked about, and the methods of the highest accuracy."""
-    plain = [one for one in standing.entries if one.method.is_plain]
-    asked = [one for one in standing.entries if one.method.brought or one.method.is_paper]
-    best = [one for one in standing.entries if not one.method.is_plain][:MAX_BEST]
-    return list({one.method: one for one in (*plain, *asked, *best)}.values())
+    return f"{indent}{_cut(name, width):<{width}} {value:>8}{points}"
 
 
 def _cut(words: str, width: int) -> str:

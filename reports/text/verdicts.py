@@ -1,91 +1,133 @@
-"""Verdicts in words: a few short sentences for each."""
+"""Verdicts in plain words: what a method does, what explains it, and how far that can be trusted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import NO_DIFFERENCE
+from benchmark.method.evaluation.inference import Interval
+from benchmark.method.evaluation.judging import BALANCED_ONLY, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
-from reports.analysis.chosen import Selections
-from reports.analysis.credit import Question
-from reports.analysis.settings import Setting
+from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS
+from reports.analysis.comparisons import Comparison
 from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, UNSAID, Answer, LeftOut, Verdict
-from reports.text.sentences import decodability, p_words
+from reports.text.headline import CAUSES, KIND_WORDS, capital, explained, level, pair_name, short_name
+
+NARROW = "Intervals for new environments are too narrow, for groups of images stand in several."
 
 
 def sentence(one: Verdict) -> str:
-    """Return the whole answer of a verdict in short sentences."""
-    return f"{one.setting.banner}{one.where}: {_in_words(one)}"
+    """Return all that a verdict says in short sentences: setting, outcome, cause, and how far it can be trusted."""
+    said = [outcome(one), cause(one), *trust(one), *frequencies(one)]
+    said += [NARROW] if one.setting.grouped and one.in_new else []
+    said += [few_images([one])] if one.images < MIN_IMAGES else []
+    return f"{one.setting.banner}{one.where}: {' '.join(filter(None, said))}"
 
 
-def unjudged(answer: Answer, described: Sequence[tuple[Setting, Selections]]) -> list[str]:
-    """Return sentences on what has no verdict, then on how well environments are read from embeddings.
+def outcome(one: Verdict) -> str:
+    """Return what a method does, with accuracies, gain and interval."""
+    name, known = capital(short_name(one.method)), f"{100 * one.accuracy:.1f} %"
+    if one.gain is None or one.balanced is None or one.kind == UNSAID:
+        own = f"{name} has no accuracy, and" if np.isnan(one.accuracy) else f"{name} has {known};"
+        return f"{own} what it gains cannot be said: {one.why}."
+    if one.kind == IS_PLAIN:
+        return f"{name} {KIND_WORDS[IS_PLAIN]}, and has its {known}."
+    gain, balanced, shown = one.gain.interval, one.balanced.interval, one.metric.shown
+    ours, plain = (f"{shown(value):.1f}" for value in one.gain.accuracies)
+    unit = "%" if one.metric == ACCURACY else f"% {one.metric.title}"
+    points = f"{shown(gain.estimate):+.1f} points{ends(gain, shown, '95 % interval ')}"
+    of_classes = f"{BALANCED.shown(balanced.estimate):+.1f}{ends(balanced, BALANCED.shown)}"
+    does = f"{name} {KIND_WORDS[one.kind]}: {ours} instead of {plain} {unit}, {points}"
+    return f"{does}; with classes counted equally {of_classes}. It is ahead in {ahead(one)} environments."
 
-    Args:
-        answer: of a report.
-        described: its settings with their rows.
-    """
-    return [*dict.fromkeys(map(_left_out, answer.left_out)), *decodability(described)]
+
+def ahead(one: Verdict) -> str:
+    """Return "4 of 6": in how many held-out environments a method is ahead; nothing without a gain."""
+    return f"{one.gain.others.ahead} of {len(one.gain.held_outs)}" if one.gain else ""
+
+
+def ends(interval: Interval, shown: Callable[[float], float], words: str = "") -> str:
+    """Return the ends of an interval in brackets, behind a blank; nothing where it has none."""
+    if not interval.standard_error > 0:
+        return ""
+    return f" ({words}{shown(interval.low):+.1f} to {shown(interval.high):+.1f})"
+
+
+def cause(one: Verdict) -> str:
+    """Return what explains a gain, and what the method is not ahead of; nothing where no gain is shown."""
+    words, missing = explained(one.questions), [CAUSES[q.name] for q in one.questions if q.missing]
+    not_asked = f"For want of rows it was not asked of {' and '.join(missing)}." if words and missing else ""
+    return " ".join(filter(None, [words, not_asked, level(one, "The method")]))
+
+
+def trust(one: Verdict) -> list[str]:
+    """Return sentences on choices and on new environments; none without a gain."""
+    if one.gain is None or one.kind == UNSAID:
+        return []
+    (k, n), shown, new, said = one.plain_picks, one.metric.shown, one.in_new, []
+    if one.kind != IS_PLAIN:
+        said += [f"Any difference is below {one.bound:.1f} points."] if one.kind == NO_DIFFERENCE else []
+        said += [f"Plain prediction is kept in {k} of {n} choices."] if k else []
+    if k and one.ungated is not None and one.ungated.rule != one.rule:
+        ungated = f"{shown(one.ungated.interval.estimate):+.1f} points"
+        name = short_name(one.method)
+        said.append(f"Without a preference for plain prediction the gain of {name} is {ungated}.")
+    if one.kind != IS_PLAIN and new is not None and new.standard_error > 0:
+        none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else ": none is shown there"
+        between = f"between {shown(new.low):+.1f} and {shown(new.high):+.1f} points"
+        said.append(f"Over new environments of this kind the mean gain lies {between}{none}.")
+    return said
+
+
+def frequencies(one: Verdict) -> list[str]:
+    """Return how often a wrong class is predicted too often, where the two accuracies of a gain differ."""
+    before, after = one.shares
+    if one.kind not in (METRIC_ONLY, BALANCED_ONLY, TRADES) or before is None or after is None:
+        return []
+    return [
+        f"For classes to be predicted as often as they occur, {100 * before:.0f} % of plain predictions would have to "
+        f"change, and {100 * after:.0f} % of this method's."
+    ]
+
+
+def few_images(verdicts: Iterable[Verdict]) -> str:
+    """Return how many images a fit has for each dimension; nothing where that is unknown."""
+    known = [one.images for one in verdicts if not np.isnan(one.images)]
+    if not known:
+        return ""
+    few = f"; with fewer than {MIN_IMAGES}, choices were found to harm" if min(known) < MIN_IMAGES else ""
+    return f"A fit has {min(known):.1f} images for each dimension of the embeddings{few}."
+
+
+def intervals(answer: Answer) -> list[str]:
+    """Return what holds for the intervals of all verdicts, each sentence once; nothing without a gain."""
+    gains = [(one, one.gain) for one in answer.verdicts if one.gain is not None and one.kind not in (UNSAID, IS_PLAIN)]
+    if not gains:
+        return []
+    one_seed = any(len(gain.seeds) == 1 for _, gain in gains)
+    seeds = f"other seeds of the split are {'not ' if one_seed else ''}counted in"
+    said = [f"Intervals (95 %) are for other images of these environments; {seeds}."]
+    if all(one.in_new is None for one, _ in gains):
+        shared = any(gain.shared for _, gain in gains)
+        why = "what is held out has images in common" if shared else f"that takes {MIN_ENVIRONMENTS} held-out ones"
+        said.append(f"Nothing can be said of new environments: {why}.")
+    said += [NARROW] if any(one.setting.grouped and one.in_new for one, _ in gains) else []
+    said += filter(None, (one.setting.protocol_class.interval_note for one, _ in gains))
+    return [*dict.fromkeys(said), *filter(None, [few_images(one for one, _ in gains)])]
+
+
+def compared(one: Comparison) -> str:
+    """Return the comparison of two methods that a reader asks for."""
+    points = f"{100 * one.interval.estimate:+.1f} points{ends(one.interval, ACCURACY.shown, '95 % interval ')}"
+    return f"{capital(pair_name(one))}: {points}."
+
+
+def left_out(answer: Answer) -> list[str]:
+    """Return sentences on what has no verdict."""
+    return list(dict.fromkeys(map(_left_out, answer.left_out)))
 
 
 def _left_out(one: LeftOut) -> str:
     if one.method is not None:
-        where = f"{one.setting.dataset}, {one.setting.backbone_label}, {one.method.predictor_label}"
-        return (
-            f"{where}{one.setting.half_words}: left out, for a {one.method.predictor_label} cannot predict new classes."
-        )
-    named = ", ".join(f"{method.label} {100 * value:.1f} %" for method, value in one.accuracies.items())
-    return f"{one.setting.title}: no method to be judged; {named or 'no accuracy under a rule of the sources'}."
-
-
-def _both(one: Verdict, ends: bool = True) -> str:
-    """Return the gain by the metric and by class-balanced accuracy: "+3.3 points, class-balanced -0.6"."""
-    parts = []
-    for metric, made in ((one.metric, one.gain), (BALANCED, one.balanced)):
-        assert made is not None  # see `_judged`
-        title = "" if metric in (ACCURACY, BALANCED) else f" of {metric.title}"
-        unit = "" if metric == BALANCED else f" points{title}"
-        low, high = (metric.shown(end) for end in (made.interval.low, made.interval.high))
-        shown = f" ({low:+.1f} to {high:+.1f})" if ends and made.interval.standard_error > 0 else ""
-        parts.append(f"{metric.shown(made.interval.estimate):+.1f}{unit}{shown}")
-    return f"{parts[0]}, class-balanced {parts[1]}"
-
-
-def _in_words(one: Verdict) -> str:
-    """Return the verdict in short sentences."""
-    k, n = one.plain_picks
-    own = f"{one.name} has {100 * one.accuracy:.1f} %" if not np.isnan(one.accuracy) else f"{one.name} has no accuracy"
-    if one.gain is None or one.kind == UNSAID:
-        return f"{own}; what it gains cannot be said: {one.why}."
-    if one.kind == IS_PLAIN:
-        return f"{one.name} is plain prediction here, with {100 * one.accuracy:.1f} %: all {n} picks are plain."
-    others, others_n = one.gain.others, len(one.gain.held_outs)
-    said = [f"{one.name}: {one.said}, {_both(one)}, against plain (95 % each)."]
-    if one.kind == NO_DIFFERENCE:
-        said.append(f"Below {one.bound:.1f} points at 95 %, adjusted for {one.family} gains (Holm).")
-    said.append(f"Ahead in {others.ahead} of {others_n} environments.")
-    if one.holds_in_new:
-        caveat = " (groups stand in several, which makes that interval too narrow)" if one.setting.grouped else ""
-        said.append(f"In new environments too{caveat}.")
-    if one.ungated is not None and one.ungated.rule != one.rule:
-        said.append(f"By {one.ungated.rule} {one.metric.shown(one.ungated.interval.estimate):+.1f}.")
-    said += [f"It is plain in {k} of {n} picks."] if k else []
-    said += [words] if (words := explained(one.questions)) else []
-    before, after = one.shares
-    if before is not None and after is not None:
-        said.append(
-            f"Shares of answers lie {100 * before:.0f} % from those of classes before, {100 * after:.0f} % after."
-        )
-    if one.images < MIN_IMAGES:
-        said.append(
-            f"A fit has {one.images:.1f} images for each dimension: with fewer than {MIN_IMAGES} choices can harm."
-        )
-    return " ".join(said)
-
-
-def explained(questions: Sequence[Question]) -> str:
-    """Return what explains a gain; empty without questions."""
-    said = [f"{one.name} {one.answer}{'' if one.missing else f' ({p_words(one.p)})'}" for one in questions]
-    if questions and all(one.missing for one in questions):
-        return "What explains it was not asked, for want of rows of its parts."
-    return f"What explains it (Holm over three): {'; '.join(said)}." if said else ""
+        where = f"{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}"
+        return f"{where}: a {one.method.predictor_label} cannot predict new classes, and is left out."
+    return f"{one.setting.title}: there is no method to be judged."

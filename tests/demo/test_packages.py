@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.demo.emoji import draw
 from benchmark.demo.packages import fetch_together, npm_package, pypi_wheel, read_member
 
 TINY_NPM = ("is-number", "7.0.0")
@@ -140,3 +142,11 @@ def test_after_an_error_no_other_package_is_begun() -> None:
     with pytest.raises(IcmBenchError, match="Could not download 0"):
         fetch_together([partial(fetched, number) for number in range(30)], "fetching")
     assert 0 < len(begun) < 15
+
+
+def test_without_the_extra_the_sentence_says_how_a_checkout_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(
+        IcmBenchError, match=r"needs resvg-py; run `pip install -e '\.\[demo\]'` in a checkout, or `pip"
+    ):
+        draw("<svg/>")

@@ -160,7 +160,7 @@ def test_a_browser_shows_it(report: tuple[Path, ReportFiles], axe: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for fragment in ("", "#view=each&cell=1.0", "#rule=lodo&view=each"):
+        for fragment in ("", "#open=trust.tables.protocol&cell=1.0", "#rule=lodo&open=classes"):
             with Opened(browser, report[0] / "index.html", fragment) as opened:
                 assert opened.messages == []
                 assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []

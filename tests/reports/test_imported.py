@@ -109,7 +109,7 @@ def test_imported_methods_are_judged_and_compared_with_what_else_is() -> None:
         ("ERM (imported)", "Zero-shot"),
         ("CLIP-ICM (largest) + zero-shot", "ERM (imported)"),
     ]
-    assert [one.name for one in answer([(setting, selections)], [findings]).verdicts] == ["CLIP-ICM", "ERM (imported)"]
+    assert [one.name for one in answer([(setting, selections)], [findings]).verdicts] == ["ERM (imported)", "CLIP-ICM"]
     parts = [only(both(dataset=name)) for name in "xy"]
     families = overall([(s, comparisons(s, selections, Options())) for s, selections in parts])
     assert [len(family.members) for family in families] == [3]

@@ -27,8 +27,8 @@ def sign_test(successes: int, n: int) -> float:
     return float(min(1.0, 2 * bdtr(min(successes, n - successes), n, 0.5)))
 
 
-def clopper_pearson(successes: int, n: int, confidence: float) -> tuple[float, float]:
-    """Return Clopper and Pearson's (1934) exact interval of a share."""
+def clopper_pearson(successes: float, n: float, confidence: float) -> tuple[float, float]:
+    """Return Clopper and Pearson's (1934) exact interval of a share; counts may be means over seeds."""
     alpha = (1 - confidence) / 2
     low = float(betaincinv(successes, n - successes + 1, alpha)) if successes else 0.0
     high = float(betainccinv(successes + 1, n - successes, alpha)) if successes < n else 1.0

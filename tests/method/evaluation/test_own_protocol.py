@@ -15,8 +15,9 @@ from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import by_setting
-from reports.text.captions import environment_words, protocol_words
-from reports.text.sentences import in_words
+from reports.analysis.verdicts import answer
+from reports.text.captions import protocol_words
+from reports.text.verdicts import intervals
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import TESTED, frame, row
@@ -51,7 +52,7 @@ def test_a_protocol_of_the_users_own_makes_trials_holdouts_and_curves() -> None:
     assert tested == [("2023", ["cyan"]), ("2024", ["dun"])]
 
 
-def test_its_words_stand_in_captions_and_findings() -> None:
+def test_its_words_stand_in_captions_and_beside_intervals() -> None:
     rows = [row(held_out=name, protocol=NAME, projection=p, order=o) for name in YEARS[2:] for p, o in
             (("identity", None), ("icm", "largest"))]  # fmt: skip
     [(setting, part)] = by_setting(frame(rows))
@@ -59,15 +60,15 @@ def test_its_words_stand_in_captions_and_findings() -> None:
     words = protocol_words(setting, selections, Options())
     for phrase in (f"{NAME}: fitted on earlier", "on the future of synthetic", "out-split of the next environment"):
         assert phrase in words
-    assert environment_words(setting, 2) == "2 later environments"
-    sentences = in_words(setting, selections, comparisons(setting, selections, Options()))
-    assert any("Later environments have seen more." in sentence for sentence in sentences)
+    assert setting.protocol_class.holdouts_in_words == "later environments"
+    made = comparisons(setting, selections, Options())
+    assert "Later environments have seen more." in intervals(answer([(setting, selections)], [made]))
 
 
 def test_rows_of_a_protocol_that_is_gone_are_still_reported() -> None:
     [(setting, part)] = by_setting(frame([row(protocol="gone.module:Protocol")]))
     assert "Protocol gone.module:Protocol. " in protocol_words(setting, Selections(part, TESTED), Options())
-    assert environment_words(setting, 1) == "1 held-out environments"
+    assert setting.protocol_class.holdouts_in_words == "held-out environments"
 
 
 def test_a_misspelt_name_gets_the_nearest_one() -> None:

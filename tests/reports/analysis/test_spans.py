@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata, spearmanr
 
+from benchmark.method.evaluation.distributions import ranks
 from reports.analysis.methods import Method
-from reports.analysis.spans import average_ranks, correlations, goes_with, picked
+from reports.analysis.spans import correlations, goes_with, picked
 from tests.reports.synthetic import RANKS, only, row
 
 HELD_OUTS = ("art", "sketch")
@@ -63,8 +64,8 @@ def test_a_rank_correlation_is_scipys_within_an_environment_and_over_several_the
     single = [spearmanr(part["share"], part["target"]).statistic for part in parts]
     np.testing.assert_allclose(found.single, single)
     assert found.n == 22
-    ranks = [part[["share", "target"]].rank() - part[["share", "target"]].rank().mean() for part in parts]
-    together = pd.concat(ranks)
+    ranked = [part[["share", "target"]].rank() - part[["share", "target"]].rank().mean() for part in parts]
+    together = pd.concat(ranked)
     assert found.rho == pytest.approx(np.corrcoef(together["share"], together["target"])[0, 1])
     assert goes_with(table.iloc[:20], "share") is None  # seven settings in an environment
 
@@ -73,7 +74,7 @@ def test_ranks_of_ties_are_scipys_to_the_bit() -> None:
     rng = np.random.default_rng(1)
     few = np.array([2.5])
     for values in (rng.integers(0, 5, 40).astype(float), rng.normal(size=30), np.zeros(7), few, few[1:]):
-        np.testing.assert_array_equal(average_ranks(values), rankdata(values))
+        np.testing.assert_array_equal(ranks(values), rankdata(values))
 
 
 def test_correlations_are_of_means_over_seeds_by_rank_and_lambda() -> None:

@@ -20,8 +20,8 @@ from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import by_setting
 from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
-from reports.text.headline import headline
-from reports.text.verdicts import sentence
+from reports.text.headline import KIND_WORDS, headline
+from reports.text.verdicts import NARROW, sentence
 from tests.reports.synthetic import TESTED, frame, row
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")
@@ -93,7 +93,7 @@ def test_the_kind_is_what_both_accuracies_show(
     assert record["verdict"] == {METRIC_ONLY: "helps in accuracy only"}.get(kind, kind)
     assert verdict.gain is not None
     assert record["p_holm"] == pytest.approx(verdict.gain.interval.p, abs=1e-6)
-    assert record["verdict"] in sentence(verdict)
+    assert KIND_WORDS[kind] in sentence(verdict)
 
 
 def test_intervals_are_those_of_a_few_lines_of_numpy() -> None:
@@ -146,8 +146,9 @@ def test_a_new_environment_is_claimed_by_an_adjusted_interval_with_its_caveat() 
     spread = [r for n, s in zip(names, shares, strict=True) for r in world((s, s), environments=[n])]
     verdict = only(spread)
     assert verdict.holds_in_new
-    assert "In new environments too." in sentence(verdict)
     assert verdict.in_new is not None
+    ends = f"between {100 * verdict.in_new.low:+.1f} and {100 * verdict.in_new.high:+.1f} points."
+    assert f"Over new environments of this kind the mean gain lies {ends}" in sentence(verdict)
     several = answered([r | {"dataset": f"set{k}", "dataset_fingerprint": f"{k}"} for k in range(5) for r in spread])
     wider = several.verdicts[0].in_new
     assert wider is not None
@@ -161,7 +162,7 @@ def test_groups_in_several_environments_have_their_caveat() -> None:
     verdict = only(world((0.6, 0.6), groups=[i // 2 for i in range(1000)]))
     record = verdict.record()
     assert (verdict.kind, record["grouped"], verdict.holds_in_new) == (HELPS, True, True)
-    assert "groups stand in several" in sentence(verdict)
+    assert NARROW in sentence(verdict)
 
 
 def test_three_environments_say_nothing_of_new_ones() -> None:
@@ -201,7 +202,7 @@ def test_fixed_is_judged_and_named_where_it_hurts() -> None:
     fixed = of((0.4, 0.4), "fixed", correct=[right((0.4, 0.4))], target=(0.4,), lodo=[0.2], predicted=None)
     found = answered([*world((0.6, 0.6)), *fixed])
     assert [(one.method.projection, one.kind) for one in found.verdicts] == [("icm", HELPS), ("fixed", HURTS)]
-    assert "Shrinkage, nothing chosen: hurts" in sentence(found.verdicts[1])
+    assert "Fixed shrinkage hurts: 40.0 instead of 50.0 %" in sentence(found.verdicts[1])
 
 
 def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_bring_is() -> None:
@@ -268,7 +269,8 @@ def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
 def test_without_a_method_the_accuracies_stand_there() -> None:
     found = answered(of((0.5, 0.5)))
     assert (found.verdicts, headline(found).startswith("Plain prediction gets 50.0 %")) == ((), True)
-    assert {m.label: value for m, value in found.left_out[0].accuracies.items()} == {"Zero-shot": 0.5}
+    assert [(one.method.label, one.accuracy) for one in found.standings[0].entries] == [("Zero-shot", 0.5)]
+    assert [one.method for one in found.left_out] == [None]
 
 
 def test_bounds_have_no_verdict() -> None:
@@ -300,3 +302,38 @@ def test_few_images_for_each_dimension_are_noted() -> None:
         verdict = only(world((0.6, 0.6), n_train=n_train, dim=1000))
         assert verdict.record()["images_per_dimension"] == pytest.approx(n_train / 1000)
         assert ("images for each dimension" in sentence(verdict)) == noted
+
+
+def test_methods_that_a_reader_names_come_first_and_are_judged_with_all_others() -> None:
+    rest = [r for name, share in (("pca", 0.45), ("random", 0.5)) for r in of((share, share), name)]
+    mine = of((0.6, 0.6), "mine:Leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
+    [(setting, part)] = by_setting(frame([*world((0.6, 0.6)), *rest, *mine]))
+    parts = [(setting, Selections(part, TESTED))]
+    names = ("Random projection + zero-shot", "PCA + zero-shot")
+    found, without = (
+        answer(parts, [comparisons(*parts[0], Options(compare=asked))]) for asked in ((names,), ())
+    )  # fmt: skip
+    kinds = [(one.method.projection, one.kind, one.asked, one.family) for one in found.verdicts]
+    assert kinds == [
+        ("random", NO_DIFFERENCE, True, 4),
+        ("pca", HURTS, True, 4),
+        ("mine:Leace", HELPS, True, 4),
+        ("icm", HELPS, False, 4),
+    ]
+    assert [one.family for one in without.verdicts] == [2, 2]  # nothing that was not asked for is judged
+    [standing] = found.standings
+    [direct] = standing.direct
+    assert (direct.method.label, direct.baseline.label) == names
+    of_both = [one.gain.interval.estimate for one in found.verdicts[:2] if one.gain]
+    assert direct.interval.estimate == pytest.approx(of_both[0] - of_both[1])
+    assert [one.method.projection for one in standing.shown(0)] == ["identity", "random", "pca", "mine:Leace", "icm"]
+
+
+def test_standings_are_told_apart_by_what_differs_between_them() -> None:
+    made = [r for p in ("zero_shot", "ridge") for r in world((0.6, 0.6), predictor=p)]
+    assert answered(made[:8]).places == [""]
+    assert answered(made).places == ["zero-shot", "ridge probe"]
+    sets = [r | {"dataset": name, "dataset_fingerprint": name} for name in "ab" for r in made[:8]]
+    assert answered(sets).places == ["a", "b"]
+    prompts = [r | {"prompts": words} for words in ('["{}"]', '["a {}"]') for r in made[:8]]
+    assert len(set(answered(prompts).places)) == 1  # their titles, which do not name prompts

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reports.analysis.choice import Candidate, Choice
 from reports.analysis.options import Options
-from reports.choose.choice import Choice, choose
+from reports.tables.choose import choose
 from tests.reports.synthetic import described, row
 from tests.reports.tables.rows import setting
 
@@ -39,7 +40,7 @@ def rows_of(
 
 def cost(speed: float, **more: Any) -> dict[str, Any]:
     """Return what embedding 1,000 views cost."""
-    about = {"machine": "EPYC", "device": "cpu", "actors": 1, "cores": 4, "memory": 2**30}
+    about = {"run": "a run", "machine": "EPYC", "device": "cpu", "actors": 1, "cores": 4, "memory": 2**30}
     return {"kind": ("embedding", "x"), "work": 1000.0, "seconds": 1000.0 / speed, **about, **more}
 
 
@@ -62,3 +63,8 @@ def chosen(
     every = TIED | (rows or {})
     of_names = [one for name in names for one in every[name]]
     return choose(described(of_names), COSTS if costs is None else costs, Options())
+
+
+def of(choice: Choice, name: str) -> Candidate:
+    """Return a backbone by its label."""
+    return next(one for one in choice.candidates if one.name == name)

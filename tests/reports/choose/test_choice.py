@@ -1,5 +1,6 @@
 """Which backbone: pairs, ties, what is dominated and what is said, against hand-made references. All rows are synthetic."""
 
+import json
 from itertools import combinations
 from typing import Any
 
@@ -10,9 +11,9 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.options import Options
-from reports.choose.sentence import sentence
-from reports.choose.table import table
-from tests.reports.choose.rows import COSTS, ENVIRONMENTS, TIED, N, answers, chosen, cost, rows_of
+from reports.tables.choose import build
+from reports.text.choose import sentence
+from tests.reports.choose.rows import COSTS, ENVIRONMENTS, TIED, N, answers, chosen, cost, of, rows_of
 from tests.reports.synthetic import row
 from tests.reports.tables.rows import cell
 
@@ -54,7 +55,7 @@ def test_the_fastest_of_those_tied_is_chosen_and_the_sentence_says_why() -> None
     assert choice.chosen.name == "B"
     _, half, _ = difference("B", "A")
     assert sentence(choice) == (
-        f"A has the highest average, {100 * correct('A').mean():.1f} %; B is not separated from it (0.0 "
+        f"A has the highest average, {100 * correct('A').mean():.1f} %; B is tied with it (0.0 "
         f"[{-100 * half:+.1f}, {100 * half:+.1f}] points) and encodes 3.2 times as many images a second: choose B."
     )
 
@@ -76,30 +77,41 @@ def test_a_best_that_is_separated_is_chosen_and_what_is_faster_stands_beside_it(
     mean, half, _ = difference("A", "C")
     assert sentence(fast) == (
         f"A is best with {100 * correct('A').mean():.1f} %; C encodes 4.0 times as many images a second and is behind "
-        f"by {100 * mean:.1f} points [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}]: choose A where accuracy "
+        f"by {100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] points: choose A where accuracy "
         "counts most."
     )
     assert fast.chosen is fast.best
 
 
-def test_without_speeds_that_may_be_compared_nothing_is_chosen_among_those_tied() -> None:
-    elsewhere = chosen(costs={**COSTS, "B": [cost(320.0, device="cuda", machine="H100", cores=0)]})
-    assert elsewhere.of("B").measured.images_per_second is None
-    assert "measured on another machine" in elsewhere.of("B").measured.why
-    assert elsewhere.chosen is None
-    assert sentence(elsewhere).endswith("and no speeds that may be compared say which to take: nothing is chosen.")
-    old: dict[str, Any] = {name: [{"kind": ("embedding", name), "work": 10.0, "seconds": 1.0 + i, "machine": "EPYC"}]
-                           for i, name in enumerate("BA")}  # fmt: skip
-    before = chosen("ABC", costs=old)  # records of an earlier version: no memory, and no encoders
-    assert before.of("A").measured.images_per_second == pytest.approx(5.0)
-    assert before.of("A").measured.memory is None
-    assert before.chosen is not None
-    assert before.chosen.name == "B"
+def test_without_speeds_of_one_run_nothing_is_chosen_among_those_tied() -> None:
+    """Another machine, another run and a record of an earlier version are none to compare with."""
+    for other in ({"device": "cuda", "cores": 0}, {"run": "another day's"}, {"run": ""}):
+        elsewhere = chosen(costs={**COSTS, "B": [cost(320.0, **other)]})
+        assert of(elsewhere, "A").speed == pytest.approx(100.0)
+        assert of(elsewhere, "B").speed is None
+        assert elsewhere.chosen is None
+        assert sentence(elsewhere).endswith("and no run measured the speed of these: nothing is chosen.")
+    old = chosen(costs={name: [cost(100.0, run="")] for name in "ABCD"})
+    assert {one.speed for one in old.candidates} == {None}
 
 
-def test_of_several_runs_that_with_most_images_counts() -> None:
-    choice = chosen(costs={**COSTS, "A": [cost(999.0, work=8.0, seconds=8 / 999), cost(100.0)]})
-    assert choice.of("A").measured.images_per_second == pytest.approx(100.0)
+def test_of_several_runs_that_with_most_backbones_counts_and_of_a_backbone_what_took_most_images() -> None:
+    alone = cost(500.0, work=9e6, seconds=9e6 / 500, run="of A alone")
+    choice = chosen(costs={**COSTS, "A": [cost(999.0, work=8.0, seconds=8 / 999), alone, cost(100.0)]})
+    assert of(choice, "A").speed == pytest.approx(100.0)
+
+
+def test_imported_encoders_with_texts_of_their_own_are_compared_and_unlike_templates_refused() -> None:
+    def rows(*prompts: str) -> dict[str, Any]:
+        given = zip("AB", prompts, strict=True)
+        return {name: [{**one, "prompts": json.dumps([prompt])} for one in TIED[name]] for name, prompt in given}
+
+    choice = chosen("AB", rows=rows("imported texts 0123456789abcdef", "imported texts fedcba9876543210"))
+    assert set(choice.ties.tied) == {"A", "B"}
+    with pytest.raises(
+        IcmBenchError, match=r"^Rows of unlike templates of the data set set .* --where backbone=NAME\.$"
+    ):
+        chosen("AB", rows=rows("a photo of a {}.", "{}"))
 
 
 def test_an_interval_that_leaves_out_0_without_being_separated_has_its_p_beside_it() -> None:
@@ -110,7 +122,7 @@ def test_an_interval_that_leaves_out_0_without_being_separated_has_its_p_beside_
         own[np.flatnonzero(~own)[-1:]] = True
     rows = {"A": TIED["A"], "B": TIED["B"], "C": rows_of("C", turned)}
     choice = chosen("ABC", costs={**COSTS, "C": [cost(900.0)]}, rows=rows)
-    interval, p = choice.differences["C"], choice.p(choice.of("C"))
+    interval, p = choice.differences["C"], choice.p("C")
     assert interval.high < 0
     assert p is not None
     assert p > 0.05
@@ -151,14 +163,13 @@ def test_what_the_rule_scores_highest_is_picked_for_each_environment_by_its_sour
         )
     ]
     choice = chosen("AD", rows={"A": rows})
-    one = choice.of("A")
+    one = of(choice, "A")
     assert one.methods == {"PCA + zero-shot": 1, "Zero-shot": 2}
     expected = [worse["art"].mean(), plain["photo"].mean(), plain["sketch"].mean()]
     assert one.average.value == pytest.approx(100 * np.mean(expected))
     assert one.plain.value == pytest.approx(100 * np.mean([own.mean() for own in plain.values()]))
-    assert one.worst is not None
-    assert one.worst.name == "art"
-    assert one.worst.cell.value == pytest.approx(100 * min(expected))
+    assert one.worst_name == "art"
+    assert one.worst.value == pytest.approx(100 * min(expected))
     assert one.ece.value == pytest.approx(100 * np.mean([0.08, 0.02, 0.02]))
     assert "D has no rows of PCA + zero-shot." in choice.left_out
 
@@ -167,10 +178,8 @@ def test_data_sets_count_alike_and_one_that_lacks_a_set_is_not_compared() -> Non
     other: dict[str, Any] = {"dataset": "two", "dataset_fingerprint": "data two"}
     both = {name: TIED[name] + rows_of(name, answers(share), **other) for name, share in (("A", 0.5), ("C", 0.8))}
     choice = chosen("ACD", rows=both)
-    assert choice.of("A").average.value == pytest.approx(50 * (correct("A").mean() + answers_mean(0.5)))
-    worst = choice.of("A").worst
-    assert worst is not None
-    assert worst.name == "two: sketch"
+    assert of(choice, "A").average.value == pytest.approx(50 * (correct("A").mean() + answers_mean(0.5)))
+    assert of(choice, "A").worst_name == "two: sketch"
     assert choice.left_out == ("D is not compared: it has no rows of two.",)
     single = [difference("A", "C")[0], answers_mean(0.5) - answers_mean(0.8)]
     assert choice.ties.best == ("A" if np.mean(single) > 0 else "C")
@@ -206,18 +215,18 @@ def test_bounds_and_halves_of_the_classes_do_not_count() -> None:
 
 
 def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:
-    made = table(chosen(), Options(), {"A": "a"})
+    made = build(chosen(), Options(), {"A": "a"})
     assert [column.heading for column in made.columns] == [
         "Plain", "Picked", "Gap", "Worst", "ECE", "Images/s", "GiB"]  # fmt: skip
     assert [line.heading for _, line in made.lines()] == ["a", "B", "C", "D"]
     picked = "what the rule picks"
     assert [cell(made, name, picked).best for name in ("a", "B", "C", "D")] == [True, True, False, False]
-    assert cell(made, "D", "images per second").note == "no speed was recorded in this store"
+    assert cell(made, "D", "images per second").note == "not measured in the run whose speeds are compared"
     assert cell(made, "B", "images per second").value == pytest.approx(320.0)
     assert cell(made, "B", "memory of an encoder in GiB").value == pytest.approx(1.0)
     assert cell(made, "C", "worst environment").value == pytest.approx(100 * correct("C")[2].mean())
-    assert "Worst: the environment sketch for all." in made.notes
+    assert "Worst environment: sketch for all." in made.notes
     assert all(c.value is not None or c.note for _, line in made.lines() for c in line.cells)
     assert "1 encoder on cpu with 4 threads each, EPYC" in " ".join(made.notes)
-    none = table(chosen(costs={}), Options(), {})
-    assert {cell(none, name, "images per second").note for name in "ABCD"} == {"no speed was recorded in this store"}
+    none = build(chosen(costs={}), Options(), {})
+    assert {cell(none, name, "images per second").note for name in "ABCD"} == {"no run recorded it"}

@@ -14,9 +14,8 @@ from PIL import Image
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from reports import Origin, write_choice
-from reports.choose.figure import drawing
 from reports.figures import style
-from reports.figures.pareto import Dot, draw
+from reports.figures.speed import Dot, draw, drawing
 from tests.reports.choose.rows import COSTS, TIED, answers, chosen, cost
 from tests.reports.synthetic import TESTED, frame
 
@@ -38,7 +37,7 @@ def test_table_and_figure_in_all_forms_and_a_terminal_of_80_columns(tmp_path: Pa
     lines = first.text.splitlines()
     average = f"{100 * np.mean(list(answers(0.85).values())):.1f}"
     assert max(map(len, lines[:-1])) <= 80  # the last one names a file
-    assert " ".join(lines[:3]).startswith(f"A has the highest average, {average} %; B is not separated from it (0.0 [")
+    assert " ".join(lines[:3]).startswith(f"A has the highest average, {average} %; B is tied with it (0.0 [")
     assert any(line.startswith("PARTIAL: 9 of 12 trials") for line in lines)
     [alpha] = [line for line in lines if line.startswith("Alpha ")]
     assert alpha.split()[1:3] == [average, f"*{average}"]
@@ -90,7 +89,7 @@ def test_the_front_is_drawn_through_what_no_other_is_above() -> None:
     [front] = [line for line in axes.lines if line.get_drawstyle() == "steps-pre"]
     x, y = np.asarray(front.get_xdata()), np.asarray(front.get_ydata())
     assert x[1:] == pytest.approx([100.0, 500.0, 500.0])
-    worst = {one.name: one.worst.cell.value for one in choice.candidates if one.worst}
+    worst = {one.name: one.worst.value for one in choice.candidates}
     assert y[:3] == pytest.approx([worst["A"], worst["A"], worst["C"]])
 
 

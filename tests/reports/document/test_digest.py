@@ -72,8 +72,7 @@ def test_backbones_are_blocks_of_one_table_of_a_data_set() -> None:
     assert [[cell.value for cell in line.cells] for _, line in first.lines()] == [[0.0, 1.0, None], [None, 0.0, 1.0]]
     assert [block.title for block in first.blocks] == ["B", "L"]
     assert first.notes[:3] == ("Accuracy in %.", "B: Of B.", "L: Of L.")
-    assert second.notes == ()  # the first one says that its notes hold for it too
-    assert "hold for the next tables" in first.notes[-1]
+    assert second.notes == first.notes
 
 
 @pytest.mark.parametrize(("splits", "shown"), [(("full", "in_80", "out_20"), "out_20"), (("full", "mine"), "full")])

@@ -52,6 +52,11 @@ def rows_of(name: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
     return found
 
 
+def plain_and_pca(**of: Any) -> list[dict[str, Any]]:
+    """Return the fewest rows of which a rank curve can be drawn, in one environment."""
+    return [row(**of), row(projection="pca", target=[0.3, 0.4, 0.5], **of)]
+
+
 def sets() -> list[tuple[str, ...]]:
     """Return all kinds, every kind alone, every kind left out and every pair."""
     pairs = [(a, b) for i, a in enumerate(KINDS) for b in KINDS[i + 1 :]]

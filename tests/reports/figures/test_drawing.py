@@ -16,11 +16,11 @@ from reports import figures
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import BANNER
-from reports.figures import style, wording, writing
+from reports.figures import every, style, writing
 from reports.figures.style import COLUMN, PAGE
 from tests.reports.analysis.test_robustness import BACKBONES
 from tests.reports.analysis.test_robustness import rows_of as rows_of_backbone
-from tests.reports.figures.rows import rows_of
+from tests.reports.figures.rows import plain_and_pca, rows_of
 from tests.reports.synthetic import described, row
 
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
@@ -90,7 +90,7 @@ def made() -> list[figures.Figure]:
 
 def test_there_is_every_figure(sheets: dict[str, Sheet]) -> None:
     assert list(sheets) == [
-        "forest", "environments", "rank", "lambda_rank", "selection", "interventions", "pairs", "spectrum",
+        "forest", "environments", "rank", "lambda_rank", "selection", "interventions", "spectrum",
         "robustness",
     ]  # fmt: skip
 
@@ -195,7 +195,7 @@ def test_equal_rows_give_equal_bytes_without_a_date(made: list[figures.Figure]) 
 def test_a_users_own_settings_do_not_change_the_bytes() -> None:
     import matplotlib
 
-    rows = [row(), row(projection="pca", target=[0.3, 0.4, 0.5])]
+    rows = plain_and_pca()
     plain = all_of(rows)
     assert plain
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "lines.linewidth": 9}):
@@ -204,11 +204,10 @@ def test_a_users_own_settings_do_not_change_the_bytes() -> None:
 
 def test_the_banner_is_drawn_across_every_figure_of_random_weights(made: list[figures.Figure]) -> None:
     found = drawn(rows_of(random_weights=True))
-    assert len(found) == 8
+    assert len(found) == 7
     for name, sheet in found.items():
         assert sum(text.get_text() == BANNER for text in letters(sheet)) == 1, name
-    few = [row(random_weights=True), row(projection="pca", target=[0.3, 0.4, 0.5], random_weights=True)]
-    for one in all_of(few):
+    for one in all_of(plain_and_pca(random_weights=True)):
         assert one.caption.startswith(f"{BANNER}: "), one.name
         assert BANNER in one.contents["svg"].decode()
     assert not any(BANNER in one.contents["svg"].decode() for one in made)
@@ -220,24 +219,24 @@ def test_methods_differ_without_colour() -> None:
     assert len({(look.colour, str(look.line)) for look in looks}) == len(looks)
 
 
-def test_files_have_the_names_of_settings_where_there_are_several() -> None:
-    few = [row(dataset=name) for name in "ab"]
-    few += [row(dataset=name, projection="pca", target=[0.3, 0.4, 0.5]) for name in "ab"]
+def test_files_have_the_names_of_settings_where_several_do_not_share_a_figure() -> None:
+    few = [
+        one for name in "ab" for b in "xy" for one in plain_and_pca(dataset=name, backbone=b, backbone_fingerprint=b)
+    ]
     names = [one.name for one in all_of(few)]
-    assert {n for n in names if n.startswith("rank")} == {"rank-a-ViT-B-32-out_20", "rank-b-ViT-B-32-out_20"}
+    assert {n for n in names if n.startswith("rank")} == {"rank-2-sets-x-out_20", "rank-2-sets-y-out_20"}
     assert len(names) == len(set(names))
 
 
 def test_what_is_left_out_is_said() -> None:
-    names = [f"set{i}" for i in range(wording.MAX_SETTINGS + 1)]
-    rows = [row(dataset=name) for name in names]
-    rows += [row(dataset=name, projection="pca", target=[0.3, 0.4, 0.5]) for name in names]
+    names = [f"b{i}" for i in range(every.MAX_SETTINGS + 1)]
+    rows = [one for name in names for one in plain_and_pca(backbone=name, backbone_fingerprint=name)]
     parts = described([*rows, row(protocol="in_domain")])
-    made = list(figures.drawn(figures.all_drawings(parts, [], Options())))
-    assert len([one for one in made if one.name.startswith("rank")]) == wording.MAX_SETTINGS
+    made = figures.all_drawings(parts, [], Options())
+    assert len([one for one in made if one.name.startswith("rank")]) == every.MAX_SETTINGS
     assert not any("in_domain" in one.name for one in made)
     said = figures.left_out(parts)
-    assert any("The first 4 of 5 settings" in sentence for sentence in said)
+    assert any("5 of 6 backbones, protocols and splits" in sentence for sentence in said)
     assert any("in_domain" in sentence for sentence in said)
     assert figures.left_out(described([row()])) == []
 
@@ -263,6 +262,5 @@ def test_captions_say_protocol_split_seed_n_and_rule(made: list[figures.Figure])
 
 
 def test_few_images_have_no_band_and_the_caption_says_so() -> None:
-    rows = [row(n_test=20), row(projection="pca", target=[0.3, 0.4, 0.5], n_test=20)]
-    found = {one.name: one for one in all_of(rows)}
+    found = {one.name: one for one in all_of(plain_and_pca(n_test=20))}
     assert "No band: one takes 30 units" in found["rank"].caption

@@ -1,6 +1,7 @@
 """What figures draw, against NumPy and other references. All rows are synthetic."""
 
-import json
+from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.method.evaluation.selection import unpacked
 from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Adjusted
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.trend import same_but_backbone
-from reports.figures import environments, heat_maps, interventions, pairs, rank, robustness, selection
+from reports.figures import environments, heat_maps, interventions, rank, robustness, selection
 from reports.figures.forest import MAX_LINES, forest_numbers
 from reports.figures.gains import Point
 from tests.reports.analysis.test_robustness import BACKBONES, settings
@@ -27,11 +29,10 @@ SETTING, SELECTIONS = only(ROWS)
 FRAME = frame(ROWS)
 
 
-def numbers_of(figure: Any, selections: Selections = SELECTIONS) -> Any:
-    """Return what a figure draws under the rule lodo, where there is something."""
-    numbers = figure.numbers(selections, "lodo")
-    assert numbers is not None
-    return numbers
+def panel_of(figure: Any, selections: Selections = SELECTIONS) -> Any:
+    """Return what the only panel of a figure shows under the rule lodo."""
+    [panel] = figure.panels(selections, "lodo").values()
+    return panel
 
 
 def of_icm(**where: Any) -> pd.DataFrame:
@@ -76,8 +77,7 @@ def check(point: Point, found: dict[str, np.ndarray[Any, Any]]) -> None:
 
 
 def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> None:
-    numbers = numbers_of(rank)
-    [(predictor, curves)] = numbers.panels
+    [(predictor, curves)] = rank.panels(SELECTIONS, "lodo").items()
     assert predictor == "zero-shot"
     icm = next(curve for curve in curves if curve.method.projection == "icm")
     assert icm.ranks == RANKS
@@ -94,8 +94,7 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
 
 
 def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
-    numbers = numbers_of(heat_maps)
-    [found] = numbers.maps
+    found = panel_of(heat_maps)
     assert (found.lambdas, found.ranks) == (LAMBDAS, RANKS)
     for i, lambda_ in enumerate(LAMBDAS):
         for j, rank_ in enumerate(RANKS):
@@ -112,13 +111,11 @@ def test_heat_maps_weigh_folds_by_their_images() -> None:
         for fold, (n, accuracy) in enumerate(((100, 0.5), (300, 0.9))) for x in (1.0, 2.0)
     ]  # fmt: skip
     rows += [row(n_test=n, folds=2, fold=f, first=1000 * f, test_split="out_fold") for f, n in enumerate((100, 300))]
-    numbers = numbers_of(heat_maps, only(rows)[1])
-    assert numbers.maps[0].held_out == pytest.approx(np.full((2, 2), 80.0))
+    assert panel_of(heat_maps, only(rows)[1]).held_out == pytest.approx(np.full((2, 2), 80.0))
 
 
 def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
-    numbers = numbers_of(environments)
-    [panel] = numbers.panels
+    panel = panel_of(environments)
     assert panel.environments == HELD_OUTS
     own = [100 * plain(name).mean() for name in HELD_OUTS]
     assert panel.plain == pytest.approx((np.mean(own), *own))
@@ -128,12 +125,11 @@ def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
         answers = answers_in(rows[rows["held_out"] == name].sort_values("fold"), 0)
         assert point is not None
         check(point, {name: answers - plain(name)})
-    assert environments.numbers(only([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") is None
+    assert environments.panels(only([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") == {}
 
 
 def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_picked() -> None:
-    numbers = numbers_of(selection)
-    [panel] = numbers.panels
+    panel = panel_of(selection)
     cloud = next(c for c in panel.clouds if c.method.projection == "icm")
     rows = of_icm()
     expected = [
@@ -146,20 +142,20 @@ def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_pick
     x, y = (np.concatenate([getattr(c, of) for c in panel.clouds]) for of in ("source", "held_out"))
     assert panel.rho == pytest.approx(stats.spearmanr(np.round(x, 9), np.round(y, 9)).statistic)
     gone = [r for r in ROWS if not (r["projection"] == "icm" and r["held_out"] == "art" and r["lambda_"] == 0.3)]
-    fewer = numbers_of(selection, only(gone)[1])
-    assert len(next(c for c in fewer.panels[0].clouds if c.method.projection == "icm").source) == len(expected) / 2
+    fewer = panel_of(selection, only(gone)[1])
+    assert len(next(c for c in fewer.clouds if c.method.projection == "icm").source) == len(expected) / 2
 
 
 def test_interventions_are_alone_left_out_and_all() -> None:
-    numbers = numbers_of(interventions)
+    numbers = panel_of(interventions)
     assert numbers.by_set
     labels = [line.label for line in numbers.lines]
-    assert labels[0] == "+".join(KINDS)
-    assert labels[1:5] == [f"without {kind}" for kind in sorted(KINDS, reverse=True)]
-    assert labels[5:9] == [f"{kind} alone" for kind in KINDS]
+    assert labels[0] == f"all ({'+'.join(KINDS)})"
+    assert labels[1:5] == [f"{kind} alone" for kind in KINDS]
+    assert [label.partition(" (")[0] for label in labels[5:9]] == [f"without {kind}" for kind in KINDS]
     assert numbers.lines[0].moved == pytest.approx(0.8)
     assert numbers.lines[0].kept == pytest.approx((70, 60, 70))  # rank 2 is picked
-    for line, kinds in ((numbers.lines[0], KINDS), (numbers.lines[5], ("blur",))):
+    for line, kinds in ((numbers.lines[0], KINDS), (numbers.lines[1], ("blur",))):
         of_set = of_icm(intervention_set="+".join(kinds), lambda_=3.0)
         found = {}
         for name in HELD_OUTS:
@@ -170,41 +166,11 @@ def test_interventions_are_alone_left_out_and_all() -> None:
 
 def test_of_one_set_the_lines_are_methods() -> None:
     rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
-    numbers = numbers_of(interventions, only(rows)[1])
+    numbers = panel_of(interventions, only(rows)[1])
     assert not numbers.by_set
     assert [line.label for line in numbers.lines] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
     bare = [{**r, "energy_removed": None, "shift_removed_sources": None, "shift_removed_target": None} for r in rows]
-    assert interventions.numbers(only(bare)[1], "lodo") is None
-
-
-def test_pairs_are_symmetric_with_single_kinds_on_the_diagonal() -> None:
-    numbers = numbers_of(pairs)
-    assert numbers.kinds == KINDS
-    assert numbers.gains == pytest.approx(numbers.gains.T)
-    sets = {line.label: line.gain for line in numbers_of(interventions).lines}
-    for i, a in enumerate(KINDS):
-        for j in range(len(KINDS)):
-            gain = sets[f"{a} alone"] if i == j else sets["+".join((KINDS[min(i, j)], KINDS[max(i, j)]))]
-            assert gain is not None
-            assert numbers.gains[i, j] == pytest.approx(gain.value)
-    assert numbers.shares == ()
-
-
-def test_shares_of_pairs_are_a_curve_and_draws_of_one_share_their_mean() -> None:
-    rows: list[Any] = []
-    all_pairs: dict[str, Any] = {"kinds": [{"name": "blur"}, {"name": "crop"}]}
-    for held_out in ("art", "sketch"):
-        rows.append(row(held_out=held_out))
-        for pairs_share, seed, share in ((None, None, 0.6), (0.1, 1, 0.54), (0.1, 2, 0.58), (0.01, 0, 0.51)):
-            rows.append(row(held_out=held_out, projection="icm", order="largest", lambda_=1.0, intervention_set=f"set {share}",
-                            interventions=json.dumps(all_pairs), pairs_share=pairs_share, pairs_seed=seed,
-                            target=(share,)))  # fmt: skip
-    numbers = numbers_of(pairs, only(rows)[1])
-    [curve] = numbers.shares
-    assert curve.shares == (1.0, 10.0, 100.0)
-    assert [point.value for point in curve.points] == pytest.approx([1, 6, 10])
-    assert (curve.points[1].low, curve.points[1].high) == pytest.approx((4, 8))
-    assert numbers.kinds == ()
+    assert interventions.panels(only(bare)[1], "lodo") == {}
 
 
 def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
@@ -228,32 +194,25 @@ def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
     assert same_but_backbone(settings(list(BACKBONES), random_weights=True)) == []
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 40), (7, 40), (40, 40)])
-def test_clopper_and_pearson(successes: int, n: int) -> None:
-    expected = stats.binomtest(successes, n).proportion_ci(0.95, method="exact")
-    assert robustness.clopper_pearson(successes / n, n) == pytest.approx((expected.low, expected.high))
-
-
 def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> None:
     parts = described([*rows_of("a"), *rows_of("b")])
-    compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
+    every = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
+    tested = {0.01: True, 0.2: False, np.nan: None}
+    compared = [(s, replace(c, adjusted=Adjusted(p, 3))) for (s, c), p in zip(every, cycle(tested), strict=False)]
     numbers = forest_numbers(compared, 0.01)
-    assert numbers is not None
     assert [key for key, _ in numbers.groups] == [("a", "ViT-B-32", "zero-shot"), ("b", "ViT-B-32", "zero-shot")]
     assert len(numbers.lines) == len(compared)
-    for line, (_, made) in zip(numbers.lines, compared, strict=True):
+    for line, (_, made), separated in zip(numbers.lines, compared, cycle(tested.values()), strict=False):
         assert line.point.value == pytest.approx(100 * made.interval.estimate)
-        assert line.separated == (made.adjusted.p <= 0.05)
+        assert line.separated is separated
         assert line.new is None  # three environments say nothing of new ones
     many = compared * (MAX_LINES // len(compared) + 1)
     cut = forest_numbers(many, 0.01)
-    assert cut is not None
     assert all(line.baseline.is_plain for line in cut.lines)
     assert cut.left_out == len(many) - len(cut.lines) > 0
-    assert forest_numbers([], 0.01) is None
 
 
 def test_without_data_there_are_no_numbers() -> None:
     _, selections = only([row(), row(held_out="sketch")])
-    for figure in (rank, heat_maps, environments, selection, interventions, pairs):
-        assert figure.numbers(selections, "lodo") is None, figure.__name__
+    for figure in (rank, heat_maps, environments, selection, interventions):
+        assert figure.panels(selections, "lodo") == {}, figure.__name__

@@ -8,38 +8,54 @@ from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import Setting
-from reports.figures import Drawing, Figure, for_paper, forest, interventions, rank, several_drawings, style
-from tests.reports.figures.rows import rows_of
+from reports.figures import Drawing, Figure, all_drawings, for_paper, groups_of, interventions, rank, style
+from tests.reports.figures.rows import plain_and_pca, rows_of
 from tests.reports.figures.test_drawing import check, check_apart
 from tests.reports.synthetic import described
 
-SETS = ("first", "second", "third", "a set with a name that is rather long")
+SETS = ("a set with a name that is rather long", "first", "second", "third")
 Parts = list[tuple[Setting, Selections]]
+
+
+def drawings_of(parts: Parts) -> dict[str, Drawing]:
+    compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
+    return {one.name: one for one in all_drawings(parts, compared, Options())}
 
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    return described([row for name in SETS for row in rows_of(name)])
+    return described([one for name in SETS for one in rows_of(name)])
 
 
 @pytest.fixture(scope="module")
 def drawings(parts: Parts) -> dict[str, Drawing]:
-    compared = [(s, c) for s, x in parts[:1] for c in comparisons(s, x, Options()).compared]
-    return {one.name: one for one in several_drawings(parts, compared, 0.01)}
+    return drawings_of(parts)
 
 
-def test_there_is_one_of_each_kind_with_a_panel_for_each_data_set(drawings: dict[str, Drawing], parts: Parts) -> None:
-    kinds = ("forest", "environments", "lambda_rank", "rank", "spectrum", "interventions")
-    assert tuple(drawings) == tuple(f"{kind}-sets" for kind in kinds)
-    shown = drawings["rank-sets"].numbers
-    assert [title for title, _ in shown.panels] == [setting.dataset for setting, _ in parts]
-    for (_, curves), (_, selections) in zip(shown.panels, parts, strict=True):
-        own = rank.numbers(selections, selections.rule)
-        assert own is not None
-        assert curves == own.panels[0][1]
-    for name in kinds[1:]:
-        caption = drawings[f"{name}-sets"].caption
-        assert all(f"n = 720 in 3 ({dataset})" in caption for dataset in SETS), name
+def test_data_sets_share_a_figure_of_each_kind_with_a_panel_for_each(
+    drawings: dict[str, Drawing], parts: Parts
+) -> None:
+    assert [*drawings] == ["forest", "environments", "rank", "lambda_rank", "selection", "interventions", "spectrum"]
+    shown = drawings["rank"].numbers
+    assert [title for title, _ in shown] == [setting.dataset for setting, _ in parts] == list(SETS)
+    for (_, curves), (_, selections) in zip(shown, parts, strict=True):
+        assert rank.panels(selections, selections.base_rule) == {"zero-shot": curves}
+    for name, one in drawings.items():
+        assert name == "forest" or all(f"n = 720 in 3 ({dataset})" in one.caption for dataset in SETS), name
+
+
+def test_of_several_predictors_as_many_have_panels_as_fit() -> None:
+    predictors = ("zero_shot", "linear_probe")
+    rows = [one for name in "abcde" for of in predictors for one in plain_and_pca(dataset=name, predictor=of)]
+    parts = described(rows)
+    two = drawings_of(parts[:2])["rank"]
+    assert [title for title, _ in two.numbers] == [
+        f"{name}, {of}" for name in "ab" for of in ("zero-shot", "linear probe")
+    ]
+    assert "Predictors that are drawn" not in two.caption
+    five = drawings_of(parts)["rank"]
+    assert [title for title, _ in five.numbers] == [*"abcde"]
+    assert "Predictors that are drawn: zero-shot." in five.caption
 
 
 def test_letters_lie_inside_and_not_on_one_another(drawings: dict[str, Drawing]) -> None:
@@ -53,26 +69,23 @@ def test_letters_lie_inside_and_not_on_one_another(drawings: dict[str, Drawing])
 def test_a_legend_names_only_the_shares_that_were_measured() -> None:
     def legends(**shares: Any) -> list[list[str]]:
         [(_, selections)] = described([{**one, **shares} for one in rows_of()])
-        numbers = interventions.numbers(selections, selections.rule)
-        assert numbers is not None
         with style.in_style():
-            sheet = interventions.draw(numbers)
+            sheet = interventions.draw([*interventions.panels(selections, selections.rule).items()])
         return [[text.get_text() for text in legend.get_texts()] for legend in sheet.legends]
 
     assert legends(energy_removed=None, shift_removed_sources=None, shift_removed_target=None) == []
     assert legends(shift_removed_sources=None, shift_removed_target=None) == [["kept: energy"]]
 
 
-def test_the_forest_tells_protocols_apart(parts: Parts) -> None:
-    other = described(rows_of("first", protocol="fixed_split"))
-    compared = [(s, c) for s, x in [parts[0], *other] for c in comparisons(s, x, Options()).compared]
-    numbers = forest.forest_numbers(compared, 0.01)
-    assert numbers is not None
-    keys = [key[:2] for key, _ in numbers.groups]
-    assert keys == [(parts[0][0].dataset, "held_out"), ("first", "fixed_split")]
+def test_protocols_have_figures_of_their_own_held_out_environments_first(parts: Parts) -> None:
+    other = described(rows_of("first", protocol="held_out_open_class", class_half="new"))
+    assert [[s.dataset for s, _ in group] for group in groups_of([*other, *parts])] == [[*SETS], ["first"]]
+    names = [*drawings_of([*other, *parts])]
+    assert [name for name in names if name.startswith("forest")] == [
+        "forest-held_out-out_fold-all", "forest-held_out_open_class-out_fold-new"]  # fmt: skip
 
 
-def test_the_paper_has_these_those_over_backbones_and_the_first_of_pairs() -> None:
-    names = ("rank-a", "rank-sets", "pairs-a", "pairs-b", "robustness-x", "map-a")
+def test_a_paper_has_of_each_kind_of_figure_the_first() -> None:
+    names = ("forest-a", "forest-b", "rank-2-sets", "rank-b", "lambda_rank", "robustness-x", "robustness-y")
     figures = [Figure(name, {}, "", 3.25) for name in names]
-    assert [one.name for one in for_paper(figures)] == ["rank-sets", "robustness-x", "pairs-a"]
+    assert [one.name for one in for_paper(figures)] == ["forest-a", "rank-2-sets", "lambda_rank", "robustness-x"]

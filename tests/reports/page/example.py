@@ -67,7 +67,7 @@ def predictions(setting: Setting, selections: Selections) -> dict[Setting, list[
 
 
 def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
-    """Return the page of settings, with a table of the first as Table 1."""
+    """Return the page of settings, with a table of the first as Table 1, and one of each setting."""
     tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
     given = {"forms": FORMS, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
     return page("A <report>", answer(parts), parts, tables, Options(), ["One trial failed & so."], **{**given, **other})

@@ -11,9 +11,11 @@ from PIL import Image, ImageColor
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
+from reports.analysis.chosen import Selections
+from reports.analysis.settings import Setting
 from reports.page import Thumbnails
 from reports.text.headline import headline
-from tests.reports.page.example import HOSTILE, described, made
+from tests.reports.page.example import HOSTILE, described, made, rows
 from tests.reports.page.standin import FORMS, answer
 from tests.reports.synthetic import row
 
@@ -24,8 +26,10 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"
 AXE = ("axe-core", "4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745")
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 COLORS = ("red", "lime", "blue", "white", "black")
-DRILL = "#view=each&cell=3.1"  # CLIP-ICM with zero-shot in the second environment
-VIEWS = ("", DRILL, "#rule=training_domain&view=each", "#rule=oracle&show=difference&view=each&cell=3.1")
+DRILL = "#cell=3.1"  # CLIP-ICM with zero-shot in the second environment
+EVERY = "trust.terms.classes.explore.tables.protocol"
+VIEWS = ("", f"#open={EVERY}&cell=3.1", f"#rule=training_domain&show=difference&open={EVERY}&cell=3.4&set=1")
+FOCUSABLE = "a[href], button:not([tabindex='-1']), select, summary, input, [tabindex='0']"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ class Opened:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_it_says_nothing_asks_for_nothing_and_fits(browser: Any, file: Path, size: str) -> None:
-    for fragment in ("", DRILL, "#rule=oracle&view=each&cell=3.4&show=difference"):
+    for fragment in VIEWS:
         with Opened(browser, file, fragment, size) as opened:
             assert opened.messages == []
             assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
@@ -94,7 +98,8 @@ def axe() -> str:
         pytest.skip(f"axe-core is not at hand: {error}")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("desk", "light"), ("phone", "dark")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
 def test_it_is_accessible(browser: Any, file: Path, axe: str, size: str, scheme: str) -> None:
     with Opened(browser, file, "", size, color_scheme=scheme) as opened:
         opened.page.evaluate(axe)
@@ -103,13 +108,72 @@ def test_it_is_accessible(browser: Any, file: Path, axe: str, size: str, scheme:
             if fragment:
                 opened.page.evaluate("to => { location.hash = to; }", fragment)
                 opened.page.wait_for_selector(f"html[data-ready]:not([data-ready='{turn}'])")
-            opened.page.eval_on_selector_all("main details", "all => all.forEach(one => { one.open = true; })")
+                opened.page.eval_on_selector_all("main details", "all => all.forEach(one => { one.open = true; })")
             assert opened.violations() == []
 
 
+@pytest.mark.parametrize(("size", "tallest"), [("desk", 3000), ("phone", 6000)])
+def test_folded_it_is_short_and_nothing_is_built(browser: Any, file: Path, size: str, tallest: int) -> None:
+    with Opened(browser, file, "", size) as opened:
+        assert opened.page.evaluate("document.documentElement.scrollHeight") <= tallest
+        all_focusable = "all => all.filter(one => one.checkVisibility()).length"
+        assert 5 < opened.page.eval_on_selector_all(FOCUSABLE, all_focusable) <= 60
+        assert set(opened.page.locator(".inside").evaluate_all("all => all.map(one => one.innerHTML.trim())")) == {""}
+
+
+@pytest.mark.parametrize("parts", [rows(), [*rows(), *rows("other")]], ids=["one", "two"])
+def test_the_first_screen_has_headline_forest_and_table(
+    browser: Any, tmp_path: Path, parts: list[dict[str, Any]]
+) -> None:
+    (tmp_path / "index.html").write_bytes(made(described(parts), predictions=None))
+    with Opened(browser, tmp_path / "index.html") as opened:
+        for what in ("h1", ".trust", ".forest", ".numbers.first"):
+            box = opened.page.locator(what).first.bounding_box()
+            assert box["y"] + box["height"] <= SIZES["desk"][1], what
+
+
+def test_the_rule_changes_all_that_depends_on_it(browser: Any, file: Path) -> None:
+    what = (
+        "h1",
+        ".forest",
+        ".numbers.first",
+        "#sentences",
+        "#drill-title + button",
+        "#classes .drill p",
+        "#explore .lead",
+    )
+    with Opened(browser, file, f"#open={EVERY}&cell=3.4") as opened:
+        before = [opened.page.locator(one).first.inner_text() for one in what]
+        assert "planned" not in opened.page.locator("#answer").inner_text()
+        opened.page.locator("#rule").select_option("training_domain")
+        opened.page.wait_for_selector("#answer .warning")
+        opened.page.wait_for_selector("html[data-ready='2']")
+        after = [opened.page.locator(one).first.inner_text() for one in what]
+        unlike = [one for one, a, b in zip(what, before, after, strict=True) if a != b]
+        assert set(what) - set(unlike) <= {"h1", "#drill-title + button"}
+        assert opened.page.locator("h1").inner_text() == headline(answer(judged("training_domain")))
+        assert "The rule that was planned before any result is lodo_1se" in opened.page.locator("#answer").inner_text()
+        assert "training_domain picked" in opened.page.locator("#classes .drill").inner_text()
+        _address(opened, "rule=training_domain")
+        opened.page.locator("#rule").select_option("lodo")
+        opened.page.wait_for_selector("html[data-ready='3']")
+        assert [opened.page.locator(one).first.inner_text() for one in what] == before
+
+
+def judged(rule: str) -> list[tuple[Setting, Selections]]:
+    return [(setting, selections.judged_by(rule)) for setting, selections in described()]
+
+
+@pytest.mark.parametrize("given", ["#protocol", "#open=protocol"])
+def test_an_address_opens_its_fold_alone(browser: Any, file: Path, given: str) -> None:
+    with Opened(browser, file, given) as opened:
+        assert opened.page.locator("details.fold[open]").evaluate_all("all => all.map(one => one.id)") == ["protocol"]
+        assert "ViT-B-32" in opened.page.locator("#protocol .inside").inner_text()
+
+
 def test_a_heading_sorts_within_its_block(browser: Any, file: Path) -> None:
-    with Opened(browser, file, "#view=each") as opened:
-        column = "#table-view tbody:nth-of-type(1) tr:not(.block) td:nth-of-type(1)"
+    with Opened(browser, file, "#open=classes") as opened:
+        column = "#classes .numbers tbody:nth-of-type(1) tr:not(.block) td:nth-of-type(1)"
 
         def numbers() -> list[float]:
             return [float(words.split()[0]) for words in opened.page.locator(column).all_inner_texts()]
@@ -122,23 +186,23 @@ def test_a_heading_sorts_within_its_block(browser: Any, file: Path) -> None:
 
 
 def test_what_is_copied_is_the_file(browser: Any, file: Path) -> None:
-    with Opened(browser, file, permissions=["clipboard-read", "clipboard-write"]) as opened:
+    with Opened(browser, file, "#open=tables", permissions=["clipboard-read", "clipboard-write"]) as opened:
         for kind, text in FORMS["main"].items():
-            opened.page.locator(f"#table-view [data-copy={kind}]").click()
+            opened.page.locator(f"#tables [data-copy={kind}]").click()
             opened.page.wait_for_selector(".saved")
             assert opened.page.evaluate("navigator.clipboard.readText()") == text
 
 
 def test_a_cell_is_reached_and_opened_by_keyboard(browser: Any, file: Path) -> None:
-    with Opened(browser, file, "#view=each") as opened:
-        cells = opened.page.locator("#table-view td button")
+    with Opened(browser, file, "#open=classes") as opened:
+        cells = opened.page.locator("#classes td button")
         assert [cells.nth(k).get_attribute("tabindex") for k in range(cells.count())].count("0") == 1
         cells.first.focus()
         for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowDown"):
             opened.page.keyboard.press(key)
         opened.page.keyboard.press("Enter")
-        opened.page.wait_for_selector("#drill:not([hidden])")
-        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#drill").inner_text()
+        opened.page.wait_for_selector("#classes .drill:not([hidden])")
+        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "cell=3.1")
 
 
@@ -147,16 +211,16 @@ def test_numbers_are_rounded_as_the_printed_tables_are(browser: Any, tmp_path: P
     environments = [f"e{k}" for k in range(len(right))]
     lines = [row(held_out=e, target=[n / 80], n_test=80) for e, n in zip(environments, right, strict=True)]
     (tmp_path / "index.html").write_bytes(made(described(lines), predictions=None))
-    with Opened(browser, tmp_path / "index.html", "#view=each") as opened:
-        shown = [words.split()[0] for words in opened.page.locator("#table-view td").all_inner_texts()]
+    with Opened(browser, tmp_path / "index.html", "#open=classes") as opened:
+        shown = [words.split()[0] for words in opened.page.locator("#classes td").all_inner_texts()]
     assert shown[:-1] == [f"{100 * n / 80:.1f}" for n in right]
 
 
 def test_a_number_of_a_printed_table_opens_its_setting(browser: Any, file: Path) -> None:
-    with Opened(browser, file, "#view=environments-1") as opened:
-        opened.page.locator("#table-view tbody tr:nth-child(5) td button").nth(1).click()
-        opened.page.wait_for_selector("#drill:not([hidden])")
-        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#drill").inner_text()
+    with Opened(browser, file, "#table=environments-1") as opened:
+        opened.page.locator("#tables tbody tr:nth-child(5) td button").nth(1).click()
+        opened.page.wait_for_selector("#classes .drill:not([hidden])")
+        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "set=1")
 
 
@@ -164,7 +228,7 @@ def test_the_arrow_moves_the_slider_and_all_that_follows_it(browser: Any, file: 
     with Opened(browser, file, "#lam=0&rank=0") as opened:
         opened.page.locator("#rank").focus()
         opened.page.keyboard.press("ArrowRight")
-        assert opened.page.locator("#explorer .lead").inner_text().startswith("λ 1, rank 2: ")
+        assert opened.page.locator("#explore .lead").inner_text().startswith("λ 1, rank 2: ")
         marked = opened.page.locator("#maps button.on")
         assert [marked.nth(k).get_attribute("aria-label").split(":")[0] for k in range(2)] == ["λ 1 rank 2"] * 2
         _address(opened, "rank=1")
@@ -172,32 +236,33 @@ def test_the_arrow_moves_the_slider_and_all_that_follows_it(browser: Any, file: 
 
 def test_the_address_restores_a_view(browser: Any, file: Path) -> None:
     with Opened(browser, file) as opened:
-        opened.page.get_by_role("button", name="training domain").click()
+        opened.page.locator("#rule").select_option("training_domain")
+        opened.page.locator("#classes > summary").click()
         opened.page.get_by_role("button", name="Theme: auto").click()
         opened.page.get_by_role("button", name="Theme: light").click()
         opened.page.get_by_role("button", name="difference to plain").click()
-        address = _address(opened, "rule=training_domain", "theme=dark", "show=difference")
+        address = _address(opened, "rule=training_domain", "theme=dark", "show=difference", "open=classes")
         ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     with Opened(browser, file, address) as again:
         pressed = again.page.locator("button[aria-pressed=true]").all_inner_texts()
-        assert "training domain" in pressed
-        assert "difference to plain" in pressed
+        assert pressed[0] == "difference to plain"
+        assert again.page.locator("#rule").input_value() == "training_domain"
         assert again.page.locator("#theme").inner_text() == "Theme: dark"
         assert again.page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
 def test_the_average_comes_first_on_a_phone(browser: Any, file: Path) -> None:
     for size, place in (("phone", 1), ("desk", -1)):
-        with Opened(browser, file, "#view=each", size) as opened:
-            headings = opened.page.locator("#table-view thead th").all_inner_texts()
+        with Opened(browser, file, "#open=classes", size) as opened:
+            headings = opened.page.locator("#classes .numbers thead th").all_inner_texts()
             assert headings[place].strip() == "average"
 
 
 def test_a_cell_of_the_confusions_filters_the_images(browser: Any, file: Path) -> None:
     with Opened(browser, file, DRILL) as opened:
-        before = opened.page.locator("#drill .images li").count()
-        opened.page.locator("#drill .cm td.wrong button").first.click()
-        assert 0 < opened.page.locator("#drill .images li").count() < before
+        before = opened.page.locator("#classes .drill .images li").count()
+        opened.page.locator("#classes .drill .cm td.wrong button").first.click()
+        assert 0 < opened.page.locator("#classes .drill .images li").count() < before
 
 
 def test_thumbnails_stand_beside_the_names_of_images(browser: Any, tmp_path: Path) -> None:
@@ -205,8 +270,8 @@ def test_thumbnails_stand_beside_the_names_of_images(browser: Any, tmp_path: Pat
     thumbnails = Thumbnails(40, 3, places, (sprite("red", "lime", "blue"), sprite("white", "black")))
     (tmp_path / "index.html").write_bytes(made(described(), thumbnails=thumbnails))
     with Opened(browser, tmp_path / "index.html", DRILL) as opened:
-        opened.page.eval_on_selector_all("#drill details", "all => all.forEach(one => { one.open = true; })")
-        lines, colors = opened.page.locator("#drill .images li"), set()
+        opened.page.eval_on_selector_all("#classes .drill details", "all => all.forEach(one => { one.open = true; })")
+        lines, colors = opened.page.locator("#classes .drill .images li"), set()
         for k in range(lines.count()):
             thumb, words = lines.nth(k).locator(".thumb"), lines.nth(k).inner_text()
             number = int(words.removeprefix(f"{HOSTILE}/").partition(".jpg")[0])
@@ -233,8 +298,10 @@ def test_without_javascript_it_can_be_read(browser: Any, file: Path) -> None:
     with Opened(browser, file, size="phone", java_script_enabled=False) as opened:
         assert opened.page.locator("h1").inner_text() == headline(answer(described()))
         assert opened.page.locator(".forest circle").first.is_visible()
-        assert opened.page.locator("#table-view td").first.is_visible()
-        assert not opened.page.locator("#explore").is_visible()
+        assert opened.page.locator(".numbers.first td").nth(1).is_visible()
+        opened.page.locator("#trust > summary").click()
+        assert opened.page.locator("#sentences li").first.is_visible()
+        assert not opened.page.locator("#rule").is_visible()
 
 
 def test_it_prints(browser: Any, file: Path) -> None:

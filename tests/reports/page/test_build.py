@@ -5,10 +5,10 @@ import gzip
 import hashlib
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
-import numpy as np
 import pytest
 
 from reports.analysis.chosen import Selections
@@ -16,7 +16,10 @@ from reports.analysis.options import Options
 from reports.analysis.settings import Setting
 from reports.analysis.verdicts import Answer, LeftOut
 from reports.page import Thumbnails, build, page
+from reports.page.answer import leading, named
+from reports.tables import environments
 from reports.text.headline import headline
+from reports.text.verdicts import sentence
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import answer
 
@@ -66,14 +69,61 @@ def test_equal_input_gives_equal_bytes(content: bytes) -> None:
     assert made(described()) == content
 
 
-def test_headline_forest_and_table_stand_in_the_file_itself(content: bytes) -> None:
-    text = Text(content)
-    assert "".join(text.of["h1"]) == headline(answer(described()))
-    assert sum(tag == "circle" for tag, _ in text.tags) == 2 * 2 * 3  # settings, predictors, baselines
-    cells = "".join(text.of["td"])
-    assert re.search(r"\d\d\.\d", cells)
-    headings = [words.strip() for words in text.of["th"]]
-    assert all(name in headings for name in (*HELD_OUTS, "Average"))
+def test_headline_forest_table_and_sentences_stand_in_the_file_itself() -> None:
+    for parts, lines in ((described(rows()), HELD_OUTS), (described(), ("other, zero-shot", "synthetic, zero-shot"))):
+        text, made_of = Text(made(parts)), answer(parts)
+        assert "".join(text.of["h1"]) == headline(made_of)
+        assert 1 < sum(tag == "line" and a["class"] == "span" for tag, a in text.tags) <= 5
+        assert all(name in [words.strip() for words in text.of["th"]] for name in lines)
+        said = "".join(text.of["li"])
+        assert all(sentence(one) in said for one in made_of.verdicts)
+
+
+def test_each_rule_has_the_answer_that_its_own_selections_give(parts: Parts, content: bytes) -> None:
+    found = {key.removeprefix("rule-"): blob for key, blob in blobs(content).items() if key.startswith("rule-")}
+    assert list(found) == ["lodo", "training_domain"]  # SYNTHETIC rows have no standard errors
+    for rule, blob in found.items():
+        known = [(setting, selections.judged_by(rule)) for setting, selections in parts]
+        own, text = answer(known), Text(blob["answer"].encode())
+        assert "".join(text.of["h1"]) == headline(own)
+        assert all(sentence(one) in "".join(Text(blob["sentences"].encode()).of["li"]) for one in own.verdicts)
+        assert ("planned" in "".join(text.of["p"])) == (rule != "lodo")
+        assert sum(tag == "circle" for tag, _ in Text(blob["every"].encode()).tags) == sum(
+            len([one.gain, *one.others]) for one in own.verdicts
+        )
+
+
+def test_numbers_of_the_first_screen_are_those_behind_it(parts: Parts) -> None:
+    """The table by environment has the numbers of the drill-down, by each rule, and of the printed table."""
+    parts = described(rows())
+    written = blobs(made(parts))
+    core = written["core-0"]
+    for rule, results in core["results"].items():
+        known = [(setting, selections.judged_by(rule)) for setting, selections in parts]
+        lines = table_lines(written[f"rule-{rule}"]["answer"])
+        names = {name: method.label for method, name in named(leading(answer(known).standings[0])).items()}
+        columns = [names.get(name, "Zero-shot") for name in lines.pop("Held out")]
+        of = {method["label"]: one for method, one in zip(core["methods"], results, strict=True)}
+        for name in (*HELD_OUTS, "Mean over environments"):
+            place = core["environments"].index(name) if name in core["environments"] else -1
+            cells = [of[label]["cells"][place] for label in columns]
+            assert [shown.split()[0] for shown in lines[name]] == [f"{cell['v']:.1f}" for cell in cells]
+        if rule == "lodo":
+            printed = environments.build(known, Options())
+            assert printed is not None
+            plain = dict(zip((c.name for c in printed.columns), printed.blocks[0].lines[0].cells, strict=True))
+            assert [lines[name][0] for name in HELD_OUTS] == [f"{plain[name].value:.1f}" for name in HELD_OUTS]
+
+
+def table_lines(page_of: str) -> dict[str, list[str]]:
+    """Return heading of a line -> its cells, of the table of the first screen."""
+    found = {}
+    for line in re.findall(r"<tr[^>]*>(.*?)</tr>", page_of.rpartition("<table")[2], re.S):
+        name, *cells = (
+            unescape(re.sub(r"<[^>]+>", " ", one)).strip() for one in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", line, re.S)
+        )
+        found[name] = cells
+    return found
 
 
 def test_names_stay_text(content: bytes) -> None:
@@ -98,72 +148,55 @@ def test_only_the_page_s_own_code_and_style_may_run(content: bytes) -> None:
 
 
 def test_code_and_style_are_small() -> None:
+    code = build._asset("page.js")
+    assert len(code) <= 45_000
+    assert max(map(len, code.splitlines())) <= 120
     assert sum(len(build._squeezed(name).encode()) for name in ("page.css", "page.js")) <= 60_000
 
 
 def test_data_stand_by_setting(content: bytes) -> None:
     found = blobs(content)
     own = [f"{kind}-{k}" for kind in ("classes", "core", "grids") for k in (0, 1)]
-    assert sorted(found) == sorted([*own, "details-0", "shared"])
-    assert found["shared"]["forms"]["main"]["tex"].startswith("\\begin{table}")
+    copies = [f"copies-{form}" for form in ("csv", "md", "tex")]
+    assert sorted(found) == sorted([*own, *copies, "images-0", "rule-lodo", "rule-training_domain", "tables"])
+    assert found["copies-tex"]["main"].startswith("\\begin{table}")
+
+
+def test_cells_of_tables_have_the_key_of_their_setting(parts: Parts, content: bytes) -> None:
+    for one, (setting, selections) in zip(blobs(content)["tables"][1:], parts, strict=True):
+        assert one["key"]["dataset"] == setting.dataset
+        assert [column.get("held_out") for column in one["columns"]][: len(HELD_OUTS) + 1] == [*sorted(HELD_OUTS), ""]
+        labels = {method.label for method in selections.parts}
+        assert {line["method"] for line in one["lines"]} == labels
+        assert one["html"].count("<tr") == 1 + 2 + len(one["lines"]) + one["html"].count("<tfoot>")
 
 
 def test_what_is_too_large_is_left_out_in_order_and_named(
     parts: Parts, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    order = [key for key, _ in build._droppable({**dict.fromkeys(blobs(content), ""), "thumbs": ""}, ["a", "b"])]
+    assert order == [
+        "thumbs", "copies-csv", "images-0", "grids-0", "grids-1", "classes-0", "classes-1", "copies-tex", "copies-md",
+        "rule-lodo", "rule-training_domain", "core-0", "core-1",
+    ]  # fmt: skip
     monkeypatch.setattr(build, "MAX_BYTES", len(content) - 10)
     smaller = made(parts)
     assert len(smaller) <= len(content) - 10
-    assert "details-0" not in blobs(smaller)
-    assert "predictions of single images" in smaller.decode()
+    assert {"copies-csv"} <= set(blobs(content)) - set(blobs(smaller)) <= {"copies-csv", "images-0"}
     monkeypatch.setattr(build, "MAX_BYTES", 0)
     least = made(parts)
-    assert sorted(blobs(least)) == ["shared"]
-    assert [*blobs(least)["shared"]["forms"]["main"]] == ["tex", "csv", "md"]
-    words = least.decode().partition("Left out, so")[2].partition("</details>")[0]
-    assert words.count("<li>") == 1 + 3 * 2  # the details of one setting, three parts of both; no list, no copies
-
-
-def test_copies_of_tables_whose_files_lie_beside_it_are_left_out_before_the_explorer(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noise = np.random.default_rng(0).bytes(20_000).hex()  # which no compression makes small
-    forms = {name: {form: f"{form} {noise}" for form in ("tex", "csv", "md")} for name in ("main", "environments-0")}
-    whole = made(parts, forms=forms)
-    for spared, left in ((10, ["tex", "md"]), (len(whole), [])):
-        monkeypatch.setattr(build, "MAX_BYTES", max(0, len(whole) - spared))
-        smaller = made(parts, forms=forms)
-        found = blobs(smaller)["shared"]["forms"]
-        assert [[*found[name]] for name in ("main", "environments-0")] == [["tex", "csv", "md"], left]
-        assert "CSV to be copied of all tables but the main one; the files in tables/ have it." in smaller.decode()
-        assert ("LaTeX and Markdown to be copied" in smaller.decode()) == (not left)
-        assert ("details-0" in blobs(smaller)) == bool(left)
-
-
-def test_the_list_of_all_comparisons_is_left_out_late(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reports.page.forest.MANY", 0)
-    every = "All comparisons, with PCA, random projections and placebos"
-    assert every in made(parts).decode()
-    monkeypatch.setattr(build, "MAX_BYTES", 0)
-    least = made(parts).decode()
-    assert every not in least
-    assert "the list of all comparisons; their tables have it." in least
+    assert sorted(blobs(least)) == ["rule-lodo", "tables"]
+    words = least.decode().partition("Left out, so")[2].partition("</ul>")[0]
+    assert words.count("<li>") == len(order) - 2  # neither thumbnails nor another rule than the report's
+    assert "predictions of single images" in words
 
 
 def test_thumbnails_stand_in_it_only_where_they_are_given(parts: Parts, content: bytes) -> None:
     found = blobs(made(parts, thumbnails=THUMBNAILS))
     assert found["thumbs"] == {"size": 40, "rows": 2, "webp": [base64.b64encode(b"one").decode(), "dHdv"]}
-    assert found["details-0"]["predictions"]["thumbs"] == [2, -1, -1, 0, -1, -1] * len(HELD_OUTS)
+    assert found["images-0"]["thumbs"] == [2, -1, -1, 0, -1, -1] * len(HELD_OUTS)
     assert "thumbs" not in blobs(content)
-    assert "thumbs" not in blobs(content)["details-0"]["predictions"]
-
-
-def test_thumbnails_are_left_out_first(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(parts, thumbnails=THUMBNAILS)
-    monkeypatch.setattr(build, "MAX_BYTES", len(whole) - 1)
-    smaller = made(parts, thumbnails=THUMBNAILS)
-    assert set(blobs(whole)) - set(blobs(smaller)) == {"thumbs"}
-    assert "thumbnails of images." in smaller.decode()
+    assert "thumbs" not in blobs(content)["images-0"]
 
 
 def test_many_settings_stay_small() -> None:
@@ -198,4 +231,4 @@ def test_nothing_to_compare_is_a_page_too() -> None:
     parts = described([r for r in rows() if r["projection"] == "identity"])
     left = Answer((), (LeftOut(parts[0][0]),))
     text = Text(page("x", left, parts, [], Options()))
-    assert "no method to be judged; no accuracy under a rule" in "".join(text.of["p"])
+    assert "there is no method to be judged" in "".join(text.of["li"])

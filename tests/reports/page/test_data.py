@@ -11,9 +11,7 @@ from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
 from reports.analysis.options import Options
 from reports.analysis.predictions import MethodPredictions
-from reports.analysis.robustness import Lines
 from reports.page import data
-from reports.page.numbers import rounded, tenths
 from tests.reports.synthetic import only, row
 
 
@@ -38,8 +36,8 @@ def described() -> tuple[Any, Selections]:
     return only(rows())
 
 
-def test_results_have_accuracy_difference_picks_and_trials(described: tuple[Any, Selections]) -> None:
-    core = data.core(*described, Lines(), Options())
+def test_results_have_accuracy_difference_and_picks(described: tuple[Any, Selections]) -> None:
+    core = data.core(*described, Options())
     assert core["environments"] == ["art", "b_c"]
     assert [m["family"] for m in core["methods"]] == ["plain", "icm"]
     plain, icm = core["results"]["lodo"]
@@ -48,14 +46,18 @@ def test_results_have_accuracy_difference_picks_and_trials(described: tuple[Any,
     assert [cell["d"] for cell in icm["cells"]] == [10, 10, 10]
     assert icm["picks"] == [[[2, 1, "all", "", 1]]] * 2
     assert icm["plain"] == [0, 2]
-    assert core["trials"][icm["trials"][1][0]] == "icm-largest-zero_shot-b_c-0--1"
-    assert core["curves"]["lodo"] == [None, {"ranks": [1, 2, 4], "accuracy": [[400, 600, 500]] * 2}]
-    assert core["curves"]["training_domain"][1]["accuracy"] == [[900, 300, 500]] * 2
-    assert [(one["ece"], one["ece_scaled"]) for one in core["behind"]["lodo"]] == [(20, 10)] * 2
+    assert core["trials"] == 4
+    # The average is the last.
+    assert core["curves"]["lodo"] == [None, {"ranks": [1, 2, 4], "accuracy": [[40, 60, 50]] * 3}]
+    assert core["curves"]["training_domain"][1]["accuracy"] == [[90, 30, 50]] * 3
 
 
-def test_a_bound_has_accuracies_and_no_interval(described: tuple[Any, Selections]) -> None:
-    _, icm = data.core(*described, Lines(), Options())["results"]["oracle"]
+def test_a_bound_stands_alone_and_has_no_interval() -> None:
+    unscored = {"training_domain": [np.nan] * 3, "lodo": None}
+    setting, selections = only([{**one, **unscored, "ranks": one["ranks"]} for one in rows()])
+    core = data.core(setting, selections, Options())
+    assert [(one["name"], one["bound"]) for one in core["rules"]] == [("oracle", True)]
+    _, icm = core["results"]["oracle"]
     # Either half of the images has its highest accuracy at lambda 10 and rank 1: 90 of 100 over both
     assert icm["cells"] == [{"v": 90, "d": 40}] * 3
 
@@ -63,8 +65,8 @@ def test_a_bound_has_accuracies_and_no_interval(described: tuple[Any, Selections
 def test_the_explorer_has_scores_accuracies_and_counted_picks(described: tuple[Any, Selections]) -> None:
     (grid,) = data.grids(described[1])["lodo"]
     assert (grid["lambdas"], grid["ranks"], grid["sets"]) == ([1, 10], [1, 2, 4], [])
-    assert grid["score"][0][1] == [[200, 900, 500], [100, 200, 500]]
-    assert grid["accuracy"][0][0] == [[400, 600, 500], [900, 300, 500]]
+    assert grid["score"][0][1] == [[20, 90, 50], [10, 20, 50]]
+    assert grid["accuracy"][0][0] == grid["accuracy"][0][-1] == [[40, 60, 50], [90, 30, 50]]
     assert grid["picks"] == [[0, 0, 0, 1, 1], [1, 0, 0, 1, 1]]
 
 
@@ -77,7 +79,7 @@ def test_classes_count_right_answers_of_all(described: tuple[Any, Selections]) -
 
 def test_what_is_missing_is_a_gap_with_a_reason() -> None:
     made = [*rows(), row(held_out="zzz", target=[0.5], classes=["cat", "<b>"])]
-    core = data.core(*only(made), Lines(), Options())
+    core = data.core(*only(made), Options())
     cells = core["results"]["lodo"][1]["cells"]
     assert [cell.get("v") for cell in cells] == [60, 60, None, None]
     assert cells[2]["why"] == "no answers of all folds for what is held out here"
@@ -88,34 +90,26 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
     plain, icm = described[1].parts
     known = [predictions(plain, [0, 1, 1]), predictions(icm, [1, 1, 0])]
-    found = data.details_of(described[1], known, {"3": 0, "1": 7})
+    found = data.predictions_of(described[1], known, {"3": 0, "1": 7})
     assert found is not None
-    assert found["decoded"] == []
-    of_images = found["predictions"]
-    assert of_images["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
-    assert of_images["thumbs"] == [7, -1, 0]
-    assert of_images["class"] == [0, 1, 0]
-    assert of_images["environment"] == [0, 0, 1]
-    assert of_images["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
+    assert found["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
+    assert found["thumbs"] == [7, -1, 0]
+    assert found["class"] == [0, 1, 0]
+    assert found["environment"] == [0, 0, 1]
+    assert found["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
+    assert data.predictions_of(described[1], []) is None
 
 
-def test_how_well_environments_are_read_is_a_mean_over_what_is_held_out() -> None:
-    read = {"read_ranks": [2], "read_before": 0.9, "read_chance": 0.5}
-    after = {"art": [0.5], "b_c": [0.7]}
-    made = [
-        {**one, **read, "read_after": after[one["held_out"]]} if one["projection"] == "icm" else one for one in rows()
-    ]
-    found = data.details_of(only(made)[1], [])
-    assert found == {
-        "predictions": None, "decoded": [{"method": 1, "before": 90, "after": 60, "chance": 50, "ranks": [2]}]
-    }  # fmt: skip
-    assert data.details_of(only(rows())[1], []) is None
+def test_numbers_are_short_never_nan_and_print_the_same_tenth() -> None:
+    values = (1.0, 1.005, 2.361, float("nan"), float("inf"), None)
+    assert [data.rounded(v, 2) for v in values] == [1, 1, 2.36, None, None, None]
+    near = (47.94999999, 47.95000001, 100 * (0.4795 - 1e-12), 12.25, 100 * 0.1225)
+    assert [f"{data.rounded(v):.1f}" for v in near] == [f"{v:.1f}" for v in near]
 
 
-def test_numbers_are_short_and_never_nan() -> None:
-    values = (1.0, 1.005, 2.345, float("nan"), float("inf"), None)
-    assert [rounded(v, 2) for v in values] == [1, 1, 2.35, None, None, None]
-    assert tenths(np.array([[0.1234, np.nan], [1.0, 0.0]])) == [[123, None], [1000, 0]]
+def test_the_mean_over_environments_is_of_what_is_not_rounded() -> None:
+    found = data.with_average(np.array([[0.47951, np.nan], [0.47948, 1.0]]))
+    assert found == [[47.951, None], [47.948, 100], [47.9495, None]]
 
 
 def predictions(method: Method, predicted: list[int]) -> MethodPredictions:

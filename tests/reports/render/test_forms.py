@@ -127,10 +127,10 @@ def test_a_sheet_runs_no_text_of_the_csv_and_numbers_stay_numbers() -> None:
     )  # fmt: skip
     rows = list(csv.reader(io.StringIO(csv_text(table))))
     assert len(rows) == 1 + len(dangerous)
-    assert {field for row in rows for field in row if field[:1] in tuple("=+-@\t\r")} == {"-1.5"}
+    assert {field for row in rows for field in row if field[:1] in tuple("=+-@\t\r")} == {"-1.5", "+1", "-1"}
     assert rows[0][:3] == ["table", "'=k", "context_note"]
     assert len(rows[0]) == len(set(rows[0]))
-    assert [row[rows[0].index("column")] for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@x", "'=1", "'=1", "'=1"]
+    assert [row[rows[0].index("column")] for row in rows[1:]] == ["'=1+1", "+1", "-1", "'@x", "'=1", "'=1", "'=1"]
 
 
 def test_the_csv_has_one_line_for_each_cell_with_what_its_table_shares() -> None:

@@ -43,7 +43,7 @@ def test_it_is_short_and_narrow_whatever_there_is(sets: int, most: int) -> None:
     assert len(lines) <= most
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "Page: out/index.html"
-    assert any(line.startswith("and 28 more gaps") for line in lines)
+    assert "30 gaps: report.md" in lines  # none of them fits, and none is cut
 
 
 def test_no_number_is_nan() -> None:
@@ -60,3 +60,18 @@ def test_without_plain_prediction_methods_stand_with_their_averages_and_no_diffe
     lines = shown(of((0.6, 0.6), "own:Projection", lodo_se=None, training_domain_se=None)).splitlines()
     [line] = [line for line in lines if line.startswith("  own:Projection")]
     assert line.split() == ["own:Projection", "60.0"]
+
+
+def test_gaps_stand_there_whole_or_are_counted() -> None:
+    partial = "PARTIAL: 3 of 4 trials are finished; every number may change. icm-bench sweep RECIPE goes on."
+    lines = shown(everything(0.6), missing=[partial, "Gap: a: no memory", "Gap: b: no memory", "Gap: c: no memory"])
+    assert f"{partial} Gap: a: no memory Gap: b: no memory and 1 more gap: report.md Page:" in " ".join(lines.split())
+
+
+def test_methods_that_a_reader_compares_stand_there_with_their_difference() -> None:
+    parts = described(everything(0.6))
+    asked = Options(compare=(("PCA + zero-shot", "CLIP-ICM (largest) + zero-shot"),))
+    lines = text(answer(parts, [comparisons(*one, asked) for one in parts]), [], "out/index.html").splitlines()
+    table = [line.split() for line in lines if line.startswith("  ")]
+    assert [words[0] for words in table] == ["plain", "PCA", "CLIP-ICM", "random", "PCA"]
+    assert table[-1] == ["PCA", "minus", "CLIP-ICM", "-10.0", "[-10.9,", "-9.1]"]

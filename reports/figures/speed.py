@@ -1,6 +1,6 @@
 """Accuracy in the worst environment against speed: a dot for each backbone, and the front of those none is above."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,7 +11,9 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
+from reports.analysis.choice import Choice
 from reports.figures.style import BLUE, COLUMN, GREY, SMALL, Look, arrange, sheet_of, words
+from reports.figures.writing import Drawing
 
 _ON, _BEHIND = Look(BLUE, "o", "-"), Look(GREY, "o", "-", hollow=True)
 _LETTERS = 30  # of a name beside its dot
@@ -36,6 +38,30 @@ class Dot:
     low: float | None
     high: float | None
     on_front: bool
+
+
+def drawing(choice: Choice, names: Mapping[str, str]) -> Drawing | None:
+    """Return the figure of accuracy in the worst environment against speed; None with fewer than two that have both.
+
+    Args:
+        choice: what the rows say.
+        names: long name -> short name of backbones.
+    """
+    dots = [
+        Dot(names.get(c.name, c.name), c.speed, c.worst.value, c.worst.low, c.worst.high, c in choice.front)
+        for c in choice.candidates
+        if c.speed and c.worst.value is not None
+    ]
+    missing = [one.name for one in choice.candidates if not one.speed]
+    absent = f" Not drawn, for no speed may be compared: {', '.join(missing)}." if missing else ""
+    sets = ", ".join(dict.fromkeys(setting.dataset for setting, _ in choice.described))
+    caption = (
+        "Accuracy of what the rule picks, in the held-out environment where it is lowest, against images a second (log "
+        f"axis), {len(dots)} backbones. Filled, at the dashes: the front of those that no other is above in both, by "
+        "these numbers alone; bars: 95 % intervals of that environment. Where bars overlap, the order is not shown. "
+        f"Speeds of one run: {choice.measured_on}.{absent} {sets}; rule {choice.rule}."
+    )
+    return Drawing("choose", caption, draw, dots) if len(dots) > 1 else None
 
 
 def draw(dots: Sequence[Dot]) -> Sheet:

@@ -1,0 +1,126 @@
+"""A number that stands twice in a report is equal: terminal, report.md, first screen by each rule, tables, CSV files."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.common.storage import Storage
+from reports.build import ReportFiles, write_report
+from reports.text.origin import Origin
+from tests.reports.page.test_build import blobs, table_lines
+from tests.reports.synthetic import TESTED, frame, row
+
+ENVIRONMENTS = ("art", "photo", "sketch", "toy")
+N = 123  # images of each: thirds and sevenths of a percent, that rounding twice would change
+RIGHT = {"identity": (0.5,), "pca": (0.52, 0.5), "icm": (0.61, 0.5), "shrinkage": (0.57,)}  # by rank: 2, then 4
+SCORES = {"lodo": {"icm": (0.9, 0.5), "pca": (0.6, 0.5)}, "training_domain": {"icm": (0.4, 0.5), "pca": (0.7, 0.5)}}
+LABELS = {
+    "plain": "Zero-shot", "cLIP-ICM": "CLIP-ICM (largest) + zero-shot", "pCA": "PCA + zero-shot",
+    "shrinkage": "Shrinkage + zero-shot", "plain prediction": "Zero-shot",
+}  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    made = []
+    for held_out in ENVIRONMENTS:
+        draws, labels = np.random.default_rng(ENVIRONMENTS.index(held_out)).random(N), np.arange(N) % 2
+        for projection, shares in RIGHT.items():
+            correct = [draws < share + 0.07 * (len(held_out) - 4) for share in shares]
+            scores: dict[str, Any] = {}
+            for rule, of in SCORES.items():
+                known = list(of.get(projection, (0.8,) if projection == "shrinkage" else (0.5,)))
+                scores |= {rule: known, f"{rule}_se": [0.01] * len(known)}
+            made.append(
+                row(
+                    held_out=held_out, projection=projection, order={"icm": "largest"}.get(projection), correct=correct,
+                    labels=labels, predicted=np.where(correct, labels, 1 - labels).astype("<u2").tobytes(),
+                    predicted_ranks=[2, 4][-len(shares) :], **scores,
+                )
+            )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportFiles, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(frame(rows()), TESTED, Storage(str(folder)), "", Origin("equal")), folder
+
+
+def lines(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracies(folder: Path, rule: str) -> dict[tuple[str, str], float]:
+    return {(one["method"], one["held_out"]): float(one["mean"]) for one in lines(folder, "accuracies")
+            if one["rule"] == rule}  # fmt: skip
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[-+]?\d+\.\d+", text.replace("\N{MINUS SIGN}", "-"))]
+
+
+def label(name: str) -> str:
+    return LABELS[name[:1].lower() + name[1:]]
+
+
+def test_the_rules_pick_different_numbers(report: tuple[ReportFiles, Path]) -> None:
+    by_rule = {rule: accuracies(report[1], rule)[LABELS["cLIP-ICM"], "average"] for rule in SCORES}
+    assert abs(by_rule["lodo"] - by_rule["training_domain"]) > 5
+
+
+@pytest.mark.parametrize("rule", ["lodo", "lodo_1se", "training_domain", "training_domain_1se"])
+def test_the_first_screen_has_the_numbers_of_the_tables_by_each_rule(
+    report: tuple[ReportFiles, Path], rule: str
+) -> None:
+    _, folder = report
+    known, screen = accuracies(folder, rule), blobs((folder / "index.html").read_bytes())[f"rule-{rule}"]["answer"]
+    table = table_lines(screen)
+    methods = [label(name) for name in table.pop("Held out")]
+    compared = 0
+    for place in (*ENVIRONMENTS, "average"):
+        plain, *others = (numbers(cell) for cell in table["Mean over environments" if place == "average" else place])
+        assert plain == pytest.approx([known["Zero-shot", place]], abs=0.0501)
+        for method, (value, difference) in zip(methods[1:], others, strict=True):
+            assert value == pytest.approx(known[method, place], abs=0.0501)
+            assert difference == pytest.approx(known[method, place] - known["Zero-shot", place], abs=0.0502)
+            compared += 1
+    assert compared == 3 * (len(ENVIRONMENTS) + 1)
+    forest = {label(name): numbers(said) for name, said in re.findall(
+        r'<th scope="row">([^<]*)</th>\s*<td class="plot">.*?<td class="said">([^<]*)', screen.partition("</table")[0], re.S
+    )}  # fmt: skip
+    assert len(forest) == 3
+    for method, (gain, *_) in forest.items():
+        assert gain == pytest.approx(known[method, "average"] - known["Zero-shot", "average"], abs=0.0502)
+
+
+def test_terminal_report_md_verdicts_and_main_table_have_the_same_numbers(report: tuple[ReportFiles, Path]) -> None:
+    files, folder = report
+    known, markdown = accuracies(folder, "lodo_1se"), (folder / "report.md").read_text(encoding="utf-8")
+    verdicts = {one["method"]: one for one in lines(folder, "verdicts")}
+    assert verdicts.keys() == {LABELS["cLIP-ICM"], LABELS["shrinkage"]}
+    for method, one in verdicts.items():
+        assert float(one["value"]) == pytest.approx(known[method, "average"], abs=1e-3)
+        assert float(one["difference"]) == pytest.approx(float(one["value"]) - float(one["plain"]), abs=1e-5)
+    main = {one["line"]: float(one["value"]) for one in lines(folder, "main") if one["column"] == "synthetic"}
+    for name, value in main.items():
+        method = name if (name, "average") in known else f"{name} + zero-shot"
+        assert value == pytest.approx(known[method, "average"], abs=1e-3)
+    assert len(main) == 4
+    said = [re.split(r"\s{2,}", line.strip()) for line in files.text.splitlines() if line.startswith("  ")]
+    said += [line.strip("| ").split(" | ") for line in markdown.partition("## Table 1")[0].splitlines()
+             if re.match(r"\| (Plain prediction|CLIP-ICM|Shrinkage) ", line)]  # fmt: skip
+    assert len(said) == 4 + 3
+    for name, value, *gain in said:
+        assert float(value) == pytest.approx(known[label(name), "average"], abs=0.0501)
+        if label(name) in verdicts and gain:
+            one = verdicts[label(name)]
+            ends = [float(one[key]) for key in ("difference", "low", "high")]
+            assert numbers(gain[0]) == pytest.approx(ends, abs=0.0501)
+    stated = numbers(files.headline)
+    for name in ("plain", "cLIP-ICM"):  # the shrinkage of these rows is no better than CLIP-ICM
+        assert any(value == pytest.approx(known[LABELS[name], "average"], abs=0.0501) for value in stated)
