@@ -126,7 +126,7 @@ def _explaining(selections: Selections, method: Method) -> list[Method]:
 def why_not(selections: Selections, method: Method, baseline: Method) -> str:
     """Return why two methods are not compared."""
     if baseline not in selections.compared:
-        return "there are no such rows"
+        return "there are no such rows" + ("; add identity to sweep.projections" if baseline.is_plain else "")
     for one in (method, baseline):
         if there := selections.folds_there(one):
             return f"{one.label} has {there[0]} of {there[1]} folds"

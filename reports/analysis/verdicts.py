@@ -222,7 +222,8 @@ class Standing:
         first = sorted((one for one in others if one.method in asked), key=lambda one: asked.index(one.method))
         plain = [one for one in self.entries if one.method.is_plain]
         highest = sorted(others[:best], key=lambda one: one.method.is_control)
-        return [*plain, *first, *(one for one in highest if one not in first)]
+        judged = [entry for entry in others if entry.method in {one.method for one in self.verdicts}]
+        return list({one.method: one for one in (*plain, *first, *highest, *(judged if best else ()))}.values())
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,11 @@ def level(one: Verdict, who: str) -> str:
 def in_question(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts that a headline is about.
 
-    First on what the reader brought or named, else on the paper's method, else on the first; then on what helps most.
+    First on what the reader brought or named, then on the paper's method, else on the first; then on what helps most.
     """
-    paper = [one for one in verdicts if one.method.is_paper]
-    about = [one for one in verdicts if one.asked] or paper or [one for one in verdicts if one.name == verdicts[0].name]
-    best = best_of(verdicts)
+    about, best = [one for one in verdicts if one.asked], best_of(verdicts)
+    about += [one for one in verdicts if one.method.is_paper and not one.asked]
+    about = about or [one for one in verdicts if one.name == verdicts[0].name]
     more = best is not None and best.name not in {one.name for one in about}
     return [*about, *(one for one in verdicts if more and best and one.name == best.name)]
 
@@ -171,7 +171,7 @@ def _alone(one: Verdict, several: bool) -> str:
         known = f" has {100 * one.accuracy:.1f} %;" if one.accuracy == one.accuracy else ":"
         return f"{name}{known} what it gains cannot be said."
     interval, shown = gain.interval, one.metric.shown
-    kind = _BY_CLASSES if one.kind == HURTS and not gain.adjusted.differs else one.kind
+    kind = _BY_CLASSES if one.kind == HURTS and not interval.high < 0 else one.kind
     points, of_classes = shown(interval.estimate), BALANCED.shown(balanced.interval.estimate)
     return _ALONE[kind].format(
         name=name,

@@ -72,7 +72,7 @@ def trust(one: Verdict) -> list[str]:
         name = short_name(one.method)
         said.append(f"Without a preference for plain prediction the gain of {name} is {ungated}.")
     if one.kind != IS_PLAIN and new is not None and new.standard_error > 0:
-        none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else ": none is shown there"
+        none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else "; a gain there is not shown"
         between = f"between {shown(new.low):+.1f} and {shown(new.high):+.1f} points"
         said.append(f"Over new environments of this kind the mean gain lies {between}{none}.")
     return said

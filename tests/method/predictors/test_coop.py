@@ -37,7 +37,11 @@ def tower(names: Sequence[str] = NAMES) -> tuple[TextTower, nn.Embedding, torch.
     def tokenize(texts: Sequence[str]) -> torch.Tensor:
         return torch.tensor([[words[word] for word in ("[", *text.split())] for text in texts])
 
-    return TextTower(tuple(names), tokenize, table, lambda tokens: torch.tanh(table(tokens)).mean(1) @ weights), table, weights
+    return (
+        TextTower(tuple(names), tokenize, table, lambda tokens: torch.tanh(table(tokens)).mean(1) @ weights),
+        table,
+        weights,
+    )
 
 
 def problem(**changes: object) -> Problem:

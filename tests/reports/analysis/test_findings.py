@@ -111,7 +111,7 @@ def test_too_few_groups_give_no_interval(groups: int, few: bool) -> None:
              for p, o, n in (("icm", "largest", 3), ("identity", None, 5)) for f in range(n)],
             f"{ICM} has 3 of 5 folds",
         ),
-        ([row(projection="icm", order="largest")], "there are no such rows"),
+        ([row(projection="icm", order="largest")], "there are no such rows; add identity to sweep.projections"),
     ],
 )  # fmt: skip
 def test_what_is_not_compared_has_its_reason(made: list[Any], why: str) -> None:

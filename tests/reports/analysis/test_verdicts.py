@@ -245,7 +245,7 @@ def test_a_metric_of_the_data_set_is_judged_by_its_jackknife(metric: Any) -> Non
 @pytest.mark.parametrize(
     ("rows", "metric", "why"),
     [
-        (of((0.6, 0.6), "icm"), ACCURACY, "there are no such rows"),
+        (of((0.6, 0.6), "icm"), ACCURACY, "there are no such rows; add identity to sweep.projections"),
         ([*of((0.5, 0.5), folds=2, fold=0), *of((0.6, 0.6), "icm", folds=2, fold=0)], ACCURACY, "has 1 of 2 folds"),
         (world((0.6, 0.6)), BUILT_IN[4], "rows do not keep what an interval of top-5 needs"),
         ([row(n_test=20), row(n_test=20, projection="icm", order="largest", target=(0.6,))], ACCURACY, "has 20 images"),
