@@ -37,7 +37,7 @@ def rows() -> list[dict[str, Any]]:
             made.append(
                 row(
                     held_out=held_out, projection=projection, order={"icm": "largest"}.get(projection), correct=correct,
-                    labels=labels, predicted=np.where(correct, labels, 1 - labels).astype("<u2").tobytes(),
+                    labels=labels.tolist(), predicted=np.where(correct, labels, 1 - labels).astype("<u2").tobytes(),
                     predicted_ranks=[2, 4][-len(shares) :], **scores,
                 )
             )  # fmt: skip
@@ -115,8 +115,8 @@ def test_terminal_report_md_verdicts_and_main_table_have_the_same_numbers(report
     said += [line.strip("| ").split(" | ") for line in markdown.partition("## Table 1")[0].splitlines()
              if re.match(r"\| (Plain prediction|CLIP-ICM|Shrinkage) ", line)]  # fmt: skip
     assert len(said) == 4 + 3
-    for name, value, *gain in said:
-        assert float(value) == pytest.approx(known[label(name), "average"], abs=0.0501)
+    for name, accuracy, *gain in said:
+        assert float(accuracy) == pytest.approx(known[label(name), "average"], abs=0.0501)
         if label(name) in verdicts and gain:
             one = verdicts[label(name)]
             ends = [float(one[key]) for key in ("difference", "low", "high")]
