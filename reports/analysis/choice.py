@@ -25,7 +25,7 @@ class Candidate:
         answers: data set -> answers of what is picked.
         methods: label of a method -> in how many tests it is picked.
         plain: accuracy of plain zero-shot in percent, averaged over data sets.
-        average: accuracy of what is picked, averaged likewise; a gap where not all that is held out has answers.
+        average: mean accuracy of the picked method; a gap where a held-out environment has no answers.
         worst: accuracy in the environment of all data sets where it is lowest.
         worst_name: that environment; of several data sets with the data set before it.
         ece: calibration error of what is picked, in percent.
@@ -54,7 +54,7 @@ class Choice:
         rule: by which everything was picked.
         candidates: those that are compared, the highest average first.
         ties: who is not separated from the best, by label.
-        differences: backbone -> what is picked for it minus what is picked for the best, on the same images.
+        differences: backbone -> its picked method minus the best backbone's, on the same images.
         measured_on: where speeds were measured, in words; empty where none may be compared.
         left_out: sentences on backbones that are not compared, and on methods that some lack.
         described: the settings behind it all, with their rows.

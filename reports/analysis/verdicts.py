@@ -215,7 +215,7 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, what is asked about, what helps most, then the best by accuracy, controls last."""
+        """Return plain prediction, the methods in question, the largest gain, then the most accurate, controls last."""
         asked = [one.method for one in self.verdicts if one.asked or one.method.is_paper]
         asked += [one.method for one in [best_of(self.verdicts)] if one and one.method not in asked]
         others = [one for one in self.entries if not one.method.is_plain]

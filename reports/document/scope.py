@@ -55,7 +55,7 @@ class Scope:
         setting = self.drawn[0][0]
         return (
             f"Figures of data sets are of {setting.backbone_label}, protocol {setting.protocol}, split "
-            f"{setting.test_split}; a report of fewer rows has those of others (`--where backbone=NAME`)."
+            f"{setting.test_split}; `icm-bench report --where backbone=NAME` draws those of another backbone."
         )
 
     def family(self, protocol: str) -> Family | None:

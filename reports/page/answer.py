@@ -53,7 +53,7 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
 def leading(standing: Standing) -> list[Method]:
     """Return the methods of a predictor in the order in which they are shown.
 
-    First what is asked about (what the user brought, else the paper's method), then what gains most, the one with the
+    First the methods in question (the user's and the paper's), then the largest gain, the method with the
     highest accuracy, the parts that explain a gain, and all others by accuracy.
     """
     helping = best_of(standing.verdicts)

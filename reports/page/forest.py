@@ -19,7 +19,7 @@ class Difference:
 
     Attributes:
         group: title of the lines that it stands among; empty where all are one group.
-        name: what is compared with plain prediction, or what is subtracted.
+        name: of the method, or of the baseline that is subtracted from it.
         made: the comparison.
         judged: whether its adjusted p-value says what is shown.
         metric: what is compared.

@@ -557,7 +557,7 @@ class Evaluation:
         basis = basis or self._basis(fit, method, moments)
         fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
         c_d = moments.c_d() if method.predictor.uses_c_d else None
-        for_choice = len(fit.sides) < self._split.folds - 1  # what is tested is fitted on all folds but one
+        for_choice = len(fit.sides) < self._split.folds - 1  # a fit that is tested has all folds but one
         settings = self._normalize, self._seed_of(fit), self._device, self._known_of(fit, few), c_d
         more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions", for_choice
         classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
