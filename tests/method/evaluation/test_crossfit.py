@@ -17,6 +17,7 @@ from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.fits import Sources
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import Rows, select
 from benchmark.method.evaluation.splits import Split
@@ -291,6 +292,18 @@ def test_other_images_and_labels_of_what_is_hidden_change_no_score(
                 assert one == two, name
     assert compared == (3 if hidden == "environment" else 4) * len(clean) // 12
     assert any((mine.correct != theirs.correct).any() for (_, mine), (_, theirs) in zip(clean, other, strict=True))
+
+
+def test_the_random_seed_of_a_fit_is_that_of_its_training_set_whatever_fold_is_tested() -> None:
+    world = made_up(4, 3, dim=4, classes=3, concepts=12)
+    data, split = embedded(world)
+    cells = cells_of(data.layout(split), data.z.astype(np.float64), {})
+    asked = [((0, 1), {0}), ((0, 1), {2}), ((0, 2), {0}), ((0, 1), {0, 2})]
+    fits = [Sources(environments, frozenset(sides), ("base", "new")) for environments, sides in asked]
+    every, second = (Evaluation(data, cells, split, "none", fold) for fold in (None, 1))
+    seeds = [every._seed_of(fit) for fit in fits]
+    assert seeds == [second._seed_of(fit) for fit in fits]
+    assert len(set(seeds)) == len(fits)
 
 
 def test_six_environments_and_five_folds_take_150_and_60_and_30_fits() -> None:

@@ -66,9 +66,12 @@ class Sampled(ClassMeans):
 
 
 def evaluations(
-    predictor: Predictor, fold: int | None, protocol: str = "held_out"
+    predictor: Predictor, fold: int | None, protocol: str = "held_out", scores: Sequence[Sequence[float]] = ()
 ) -> tuple[list[list[list[RankCurve]]], list[Holdout]]:
-    """Curves of two maps: with all images everywhere, with some, and with some and full fits at what is picked."""
+    """Curves of two maps: with all images everywhere, with some, and with some and full fits at what is picked.
+
+    Scores of each map, if given, stand in the place of those that were found with some images.
+    """
     data, _ = synthetic()
     split = Split(0, folds=0 if fold is None else 5)
     holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, ["out_20" if fold is None else "out_fold"])
@@ -77,6 +80,8 @@ def evaluations(
     whole, few = (Evaluation(data, cells, split, "none", fold, selection_images=most) for most in (None, MOST))
     assert (whole.samples(predictor), few.samples(predictor)) == (False, True)
     every, some = ([list(e.curves(method, holdouts)) for method in methods] for e in (whole, few))
+    for of_method, given in zip(some, scores, strict=False):
+        of_method[:] = [replace(c, training_domain=list(given), lodo=list(given)) for c in of_method]
     return [every, some, few.with_full_fits(methods, some, holdouts)], holdouts
 
 
@@ -123,6 +128,12 @@ def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_th
                 assert c.metrics["target"][index] == expected.metrics["target"][index]
             assert any(f"fitted on {a.n_train} images" in note for note in c.notes) == bool(at)
     assert any((a.correct != b.correct).any() for a, b in zip(every[0], some[0], strict=True))
+
+
+def test_the_last_rank_where_it_is_best_is_fitted_on_all_images_though_no_rule_picks_it() -> None:
+    (_, _, (pca, random)), holdouts = evaluations(Sampled(), None, scores=((0.9, 0.5, 0.1), (0.8, 0.5, 0.2)))
+    assert [c.full_ranks for c in pca] == [(RANKS[0],)] * len(holdouts)
+    assert [c.full_ranks for c in random] == [(RANKS[-1],)] * len(holdouts)
 
 
 def test_a_calibration_stands_where_a_rule_picks_and_is_of_the_full_fit() -> None:
