@@ -305,7 +305,7 @@ def _asked(args: argparse.Namespace) -> "Asked":
     pairs = tuple((method, baseline) for method, baseline in args.compare)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     images, paper = getattr(args, "images", False), getattr(args, "form", None) == "paper"
-    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper)
+    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper, tuple(args.tables))
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
@@ -351,8 +351,8 @@ def _diagnose(args: argparse.Namespace) -> None:
     with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.diagnose import diagnose
 
-        diagnosis, written = diagnose(run, _choosing(args), args.rank)
-    print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{written.text}\nReport: {written.report}")
+        diagnosis, files, text = diagnose(run, _choosing(args), args.rank)
+    print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{text}\nReport: {files[0]}")
 
 
 def _choose(args: argparse.Namespace) -> None:

@@ -368,6 +368,10 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--against", choices=("published",), help="hold the numbers against published ones")
     parser.add_argument(
+        "--table", action="append", default=[], metavar="MODULE:NAME", dest="tables",
+        help="add a table of your own, a TableSpec; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
         "--price", type=_price, metavar="AMOUNT", help="of an hour of a GPU: adds the table of costs; 0 for hours alone"
     )
 

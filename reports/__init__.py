@@ -8,24 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.analysis.controls import Expected
-    from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift
-    from reports.analysis.estimates import Estimated
+    from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Estimated, Mapped, Readability, Shift
     from reports.analysis.options import Options
     from reports.build import ReportFiles, write_report
     from reports.choose import ChoiceFiles, write_choice
-    from reports.page.thumbnails import Thumbnails
-    from reports.text.diagnosis import DiagnosisFiles, write_diagnostics
-    from reports.text.estimates import EstimateFiles, write_estimates
+    from reports.page.data import Thumbnails
+    from reports.text.diagnosis import write_diagnostics
+    from reports.text.estimates import write_estimates
     from reports.text.origin import Origin
 
 _HOMES = {
     "Angles": "reports.analysis.diagnostics",
     "ChoiceFiles": "reports.choose",
     "Diagnosis": "reports.analysis.diagnostics",
-    "DiagnosisFiles": "reports.text.diagnosis",
     "Displacement": "reports.analysis.diagnostics",
-    "EstimateFiles": "reports.text.estimates",
-    "Estimated": "reports.analysis.estimates",
+    "Estimated": "reports.analysis.diagnostics",
     "Expected": "reports.analysis.controls",
     "Mapped": "reports.analysis.diagnostics",
     "Options": "reports.analysis.options",
@@ -33,7 +30,7 @@ _HOMES = {
     "Readability": "reports.analysis.diagnostics",
     "ReportFiles": "reports.build",
     "Shift": "reports.analysis.diagnostics",
-    "Thumbnails": "reports.page.thumbnails",
+    "Thumbnails": "reports.page.data",
     "write_choice": "reports.choose",
     "write_diagnostics": "reports.text.diagnosis",
     "write_estimates": "reports.text.estimates",
@@ -43,9 +40,7 @@ __all__ = [
     "Angles",
     "ChoiceFiles",
     "Diagnosis",
-    "DiagnosisFiles",
     "Displacement",
-    "EstimateFiles",
     "Estimated",
     "Expected",
     "Mapped",

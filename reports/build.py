@@ -1,57 +1,41 @@
 """Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.speech import tell
 from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.against import Check, against_published
-from reports.analysis.chosen import Selections, pick_records
+from reports.analysis import against, chosen, controls, findings, metrics, verdicts
+from reports.analysis.backbones import lines_of
 from reports.analysis.comparisons import Comparison, in_columns, overall_in_columns
-from reports.analysis.controls import Verdict, verdicts
-from reports.analysis.findings import Family, Findings, check_asked, comparisons, overall
-from reports.analysis.metrics import metrics_csv, per_class_csv
 from reports.analysis.options import Options
-from reports.analysis.predicted import Predicted
-from reports.analysis.predictions import ImagesOf, MethodPredictions, predictions_of
-from reports.analysis.robustness import lines_of
+from reports.analysis.predictions import ImagesOf, predictions_of
 from reports.analysis.settings import BANNER, Setting, by_setting, named
-from reports.analysis.verdicts import Answer, answer
-from reports.document import Paper, Scope, answer_paragraphs, write_paper
-from reports.document.chapters import chapters
-from reports.figures import (
-    Drawing,
-    Figure,
-    all_drawings,
-    captions,
-    drawn,
-    for_paper,
-    left_out,
-)
+from reports.document.chapters import Scope, chapters
+from reports.document.paper import Paper, answer_paragraphs, write_paper
+from reports.figures import Drawing, Figure, all_drawings, captions, drawn, left_out
+from reports.made import MADE, key_of, unchanged, write_made
 from reports.page.build import page
-from reports.page.thumbnails import Thumbnails, ThumbnailsOf, wanted
+from reports.page.data import ThumbnailsOf, wanted
 from reports.render import FORMS, all_tex
-from reports.render.records import records_csv
-from reports.render.table import Table
-from reports.tables import paper_tables
+from reports.render.data import records_csv
+from reports.tables import paper_tables, published
 from reports.tables.accuracies import accuracy_records
+from reports.text import sentences, summary, terminal
 from reports.text.captions import protocols
-from reports.text.controls import in_a_sentence, wrong_in_words
 from reports.text.headline import headline
-from reports.text.notes import notes
 from reports.text.origin import Origin
-from reports.text.published_table import gate_sentence, records_of, table_of
-from reports.text.sentences import decodability, overall_sentences
-from reports.text.summary import Sections, report_markdown
-from reports.text.terminal import text
 from reports.text.verdicts import sentence
 
 FEW = 500  # rows: of more, it pays to start a process that draws the figures
@@ -67,7 +51,7 @@ class ReportFiles:
         text: the answer for a terminal, 80 characters wide.
         headline: of the answer.
         verdicts: a record of each verdict, with its sentence.
-        answer: what all of these say.
+        built: whether they were written now; False where they lay there, made of the same rows, options and code.
     """
 
     report: str
@@ -75,22 +59,33 @@ class ReportFiles:
     text: str
     headline: str
     verdicts: list[dict[str, Any]]
-    answer: Answer
+    built: bool
 
 
-@dataclass(frozen=True)
 class _Said:
-    """A report without its files: settings, what was found in each, and all that is said of them together."""
+    """A report without its files: what it is made of, what was found in each setting, and what is said of all."""
 
-    described: list[tuple[Setting, Selections]]
-    accuracies: list[dict[str, object]]
-    findings: list[Findings]
-    families: list[Family]
-    controls: list[tuple[Setting, Verdict]]
-    checks: list[Check]
-    answer: Answer
-    tables: list[Table]
-    predictions: dict[Setting, list[MethodPredictions]]
+    def __init__(
+        self, rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
+    ) -> None:
+        self.origin, self.options, self.provenance = origin, options, _provenance(rows, origin)
+        predicted = chosen.Predicted(rows)
+        self.described = [
+            (s, chosen.Selections(part, tested, predicted, options.metrics, options.metric_of.get(s.dataset, ACCURACY)))
+            for s, part in by_setting(rows)
+        ]
+        findings.check_asked([selections for _, selections in self.described], options.compare)
+        self.accuracies = list(accuracy_records(self.described, options))  # most of the work, with progress printed
+        self.findings = [findings.comparisons(setting, selections, options) for setting, selections in self.described]
+        of_settings = [(setting, found) for (setting, _), found in zip(self.described, self.findings, strict=True)]
+        self.families = findings.overall(of_settings)
+        self.controls = controls.verdicts(of_settings, origin.expected)
+        self.answer = verdicts.answer(self.described, self.findings)
+        held = options.published or options.paper
+        self.checks = against.against_published(self.described, options) if held else []
+        tables = paper_tables(self.described, options, costs=origin.costs, names=origin.names)
+        self.tables = [table for table in (*tables, published.table_of(self.checks)) if table]
+        self.predictions = {s: predictions_of(selections, images_of) for s, selections in self.described}
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
@@ -100,8 +95,7 @@ class _Said:
     @property
     def compared(self) -> list[tuple[Setting, Comparison]]:
         """What the forest shows: of each verdict the gain, then what could explain it away."""
-        of_verdicts = [(one.setting, [*([one.gain] if one.gain else []), *one.others]) for one in self.answer.verdicts]
-        return [(setting, comparison) for setting, every in of_verdicts for comparison in every]
+        return [(one.setting, own) for one in self.answer.verdicts for own in (one.gain, *one.others) if own]
 
 
 def write_report(
@@ -114,7 +108,10 @@ def write_report(
     images_of: ImagesOf | None = None,
     thumbnails_of: ThumbnailsOf | None = None,
 ) -> ReportFiles:
-    """Write the report of result rows into one folder. Equal rows give equal bytes.
+    """Write the report of result rows into one folder, unless it is there. Equal rows give equal bytes.
+
+    The folder keeps what the report is made of, in `made.json`. Where that is the same as now and no file was changed
+    or is gone, nothing is built.
 
     Args:
         rows: as `benchmark.store.rows.read_rows` returns them, of any number of data sets and backbones.
@@ -134,163 +131,133 @@ def write_report(
         raise IcmBenchError(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
-    options = options or Options()
-    with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
-        said = _said(rows, tested, origin, options, images_of or (lambda _: None))
-        drawings = all_drawings(said.described, said.compared, options)
-        scope = Scope(said.described, origin.names)
-        figures = workers.begin(drawn, [([drawing],) for drawing in drawings])
-        tables = _tables(said)
-        contents = {
-            "report.md": _markdown(said, drawings, rows, origin, options),
-            "index.html": _page(said, tables, rows, origin, options, thumbnails_of),
-            **tables,
-            **_records(said, options.margin),
-        }
-        made = list(figures())
-        contents |= _figures(made, said)
-    paper = _paper(said, made, rows, origin, scope) if options.paper else None
-    contents |= paper.contents if paper else {}
-    files = storage.write_files(folder, contents)
-    gaps = [*wrong_in_words(said.controls), *origin.missing]
-    shown = text(said.answer, gaps, files["index.html"], options.color)
-    ends = [shown, *([f"Paper: {files[paper.main]}", paper.note] if paper else [])]
-    answered = headline(said.answer), said.verdicts, said.answer
-    return ReportFiles(files["report.md"], list(files.values()), "\n".join(filter(None, ends)), *answered)
+    options, lists = options or Options(), cache(images_of or (lambda _: None))
+    there = [name for name in sorted(set(rows["images"].dropna())) if lists(name) is not None]
+    own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
+    pdf = options.paper and shutil.which("pdflatex") is not None
+    asked = replace(options, color=False), own, pdf, thumbnails_of is not None
+    # Each command adds some costs that a report does not show.
+    shown = [cost for cost in origin.costs if "kind" not in cost or cost["kind"][0] in ("embedding", "trial")]
+    origin = replace(origin, costs=() if options.price is None else tuple(shown))
+    key = key_of(rows, sorted(tested), there, origin, *asked)
+    if made := unchanged(storage, folder, key):
+        tell("report: up to date; rows, options and code are those that it was made of.")
+        return _answered(made, storage, folder, options.color, built=False)
+    # Matrices are small, so that threads wait for each other; of small frames words in Arrow's arrays take longer.
+    with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
+        contents, answered = _built(rows, tested, origin, options, lists, thumbnails_of)
+    # What a table of the user's own computes is not known here; why pdflatex failed may be mended by the next time.
+    lasts = not options.tables and (not pdf or answered["paper"].endswith(".pdf"))
+    made = write_made(storage, folder, key if lasts else "", contents, answered)
+    return _answered(made, storage, folder, options.color, built=True)
 
 
-def _paper(said: _Said, figures: Sequence[Figure], rows: pd.DataFrame, origin: Origin, scope: Scope) -> Paper:
-    """Return what a paper has room for as one document, in the order of the paper."""
-    random = any(setting.random_weights for setting, _ in said.described)
-    title = f"{BANNER}: {origin.name}" if random else origin.name
-    opening = [
-        *answer_paragraphs(said.answer),
-        *origin.missing,
-        gate_sentence(said.checks),
-        *filter(None, [scope.sentence]),
-        *_provenance(rows, origin),
-    ]
-    shown = for_paper(figures)
-    return write_paper(title, opening, *chapters(scope, said.tables, shown, said.checks), shown)
+def _answered(made: Mapping[str, Any], storage: Storage, folder: str, color: bool, built: bool) -> ReportFiles:
+    """Return what is said of a report whose files lie in a folder."""
+    paths = {name: storage.path(f"{folder}/{name}" if folder else name) for name in [*dict(made["files"]), MADE]}
+    page, paper = paths["index.html"], made["paper"]
+    shown = [made["texts"][color] + page, *([f"Paper: {paths[paper]}"] if paper else []), made["note"]]
+    answer, every = "\n".join(filter(None, shown)), [dict(one) for one in made["verdicts"]]
+    return ReportFiles(paths["report.md"], [*paths.values()], answer, made["headline"], every, built)
 
 
-def _said(
-    rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
-) -> _Said:
-    predicted, lists = Predicted(rows), cache(images_of)
-    described = [
-        (s, Selections(part, tested, predicted, options.metrics, options.metric_of.get(s.dataset, ACCURACY)))
-        for s, part in by_setting(rows)
-    ]
-    check_asked([selections for _, selections in described], options.compare)
-    accuracies = list(accuracy_records(described, options))  # most of the work, of which progress is printed
-    findings = [comparisons(setting, selections, options) for setting, selections in described]
-    of_settings = [(setting, found) for (setting, _), found in zip(described, findings, strict=True)]
-    checks = against_published(described, options) if options.published or options.paper else []
-    published = table_of(checks) if checks else None
-    costs = None if options.price is None else origin.costs  # seconds that were measured differ for equal rows
-    tables = paper_tables(described, options, costs=costs, names=origin.names, price=options.price)
-    return _Said(
-        described,
-        accuracies,
-        findings,
-        overall(of_settings),
-        verdicts(of_settings, origin.expected),
-        checks,
-        answer(described, findings),
-        [*tables, *([published] if published else [])],
-        {setting: predictions_of(selections, lists) for setting, selections in described},
-    )
-
-
-def _tables(said: _Said) -> dict[str, bytes]:
-    """Return the files of all tables, in every form."""
-    if not said.tables:
-        return {}
-    made = {f"tables/{t.name}.{suffix}": form(t).encode() for t in said.tables for suffix, form in FORMS.items()}
-    return made | {"tables/all.tex": all_tex(said.tables).encode()}
-
-
-def _figures(figures: Sequence[Figure], said: _Said) -> dict[str, bytes]:
-    """Return the files of all figures, and their captions."""
-    if not figures:
-        return {}
-    contents = {f"figures/{one.name}.{suffix}": data for one in figures for suffix, data in one.contents.items()}
-    in_markdown, in_latex = captions(figures, left_out(said.described))
-    return contents | {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
-
-
-def _records(said: _Said, margin: float) -> dict[str, bytes]:
-    """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
-    described = said.described
-    made = list(zip(described, said.findings, strict=True))
-    families = [(f.settings[0], one) for f in said.families for one in f.members]
-    records: dict[str, list[dict[str, object]]] = {
-        "verdicts": said.verdicts,
-        "accuracies": said.accuracies,
-        "differences": [named(s) | c for (s, _), f in made for one in f.compared for c in in_columns(one, margin)],
-        "over_data_sets": [named(setting) | overall_in_columns(one) for setting, one in families],
-        "controls": [named(s) | one.in_columns() for s, one in said.controls],
-        "picks": [named(setting) | pick for setting, selections in described for pick in pick_records(selections)],
-        "findings": [named(s) | {"finding": words} for (s, selections), f in made for words in notes(s, selections, f)],
-        "against_published": records_of(said.checks),
-    }
-    contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
-    lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
-    contents["tables/metrics.csv"] = metrics_csv(lined).encode()
-    contents["tables/per_class.csv"] = per_class_csv(described).encode()
-    return contents
-
-
-def _page(
-    said: _Said,
-    files: Mapping[str, bytes],
+def _built(
     rows: pd.DataFrame,
+    tested: Mapping[str, Tested],
     origin: Origin,
     options: Options,
+    images_of: ImagesOf,
     thumbnails_of: ThumbnailsOf | None,
-) -> bytes:
-    forms = {
-        table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
-        for table in said.tables
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of a report, and as plain data what is said of it."""
+    with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
+        said = _Said(rows, tested, origin, options, images_of)
+        drawings = all_drawings(said.described, said.compared, options)
+        scope = Scope(said.described, origin.names)
+        begun = workers.begin(drawn, [([drawing],) for drawing in drawings])
+        tables = {f"tables/{t.name}.{suffix}": form(t).encode() for t in said.tables for suffix, form in FORMS.items()}
+        head = {"report.md": _markdown(said, drawings), "index.html": _page(said, tables, thumbnails_of)}
+        whole = {"tables/all.tex": all_tex(said.tables).encode()} if tables else {}
+        contents = head | tables | whole | _records(said)
+        figures = list(begun())
+    if figures:
+        in_markdown, in_latex = captions(figures, left_out(said.described))
+        contents |= {f"figures/{one.name}.{suffix}": data for one in figures for suffix, data in one.contents.items()}
+        contents |= {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
+    paper = _paper(said, figures, scope) if options.paper else None
+    gaps = [*sentences.wrong_in_words(said.controls), *origin.missing]
+    return contents | (paper.contents if paper else {}), {
+        "headline": headline(said.answer),
+        "verdicts": [[*one.items()] for one in said.verdicts],  # pairs, whose order JSON keeps
+        # They end with the page's place.
+        "texts": [terminal.text(said.answer, gaps, "", color) for color in (False, True)],
+        "paper": paper.main if paper else "",
+        "note": paper.note if paper else "",
     }
-    ledger = [("provenance", words) for words in _provenance(rows, origin)]
-    thumbnails: Thumbnails | None = None
-    if thumbnails_of is not None:
-        ids = wanted(said.predictions.values())
-        thumbnails = thumbnails_of(ids)
-        ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
-    return page(
-        origin.name,
-        said.answer,
-        said.described,
-        said.tables,
-        options,
-        origin.missing,
-        forms,
-        said.predictions,
-        ledger,
-        thumbnails,
-    )
-
-
-def _markdown(said: _Said, drawings: Sequence[Drawing], rows: pd.DataFrame, origin: Origin, options: Options) -> bytes:
-    sections = Sections(
-        reading=decodability(said.described),
-        over_data_sets=overall_sentences(said.families),
-        controls=[in_a_sentence(setting, one) for setting, one in said.controls],
-        published=[gate_sentence(said.checks)] if said.checks else (),
-        protocols=protocols(said.described, options),
-        provenance=_provenance(rows, origin),
-    )
-    settings, names = [setting for setting, _ in said.described], [one.name for one in drawings]
-    return report_markdown(origin, settings, said.answer, said.tables, names, sections).encode()
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
+    """Return a sentence on the number of rows and trials, and on recipes, versions and stores."""
     recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
     own = rows[rows["projection"] != IMPORTED]
     trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
     more = f" and {imported:,} imported ones" if imported else ""
     stores = f" Stores: {', '.join(origin.stores)}." if len(origin.stores) > 1 else ""
     return [f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}.{stores}"]
+
+
+def _paper(said: _Said, figures: Sequence[Figure], scope: Scope) -> Paper:
+    """Return what a paper has room for as one document, in the order of the paper."""
+    random = any(setting.random_weights for setting, _ in said.described)
+    title = f"{BANNER}: {said.origin.name}" if random else said.origin.name
+    beside = [published.gate_sentence(said.checks), scope.sentence]
+    opening = [*answer_paragraphs(said.answer), *said.origin.missing, *filter(None, beside), *said.provenance]
+    return write_paper(title, opening, *chapters(scope, said.tables, figures, said.checks))
+
+
+def _records(said: _Said) -> dict[str, bytes]:
+    """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
+    described, margin = said.described, said.options.margin
+    made = [(setting, selections, f) for (setting, selections), f in zip(described, said.findings, strict=True)]
+    records: dict[str, list[dict[str, object]]] = {
+        "verdicts": said.verdicts,
+        "accuracies": said.accuracies,
+        "differences": [named(s) | c for s, _, f in made for one in f.compared for c in in_columns(one, margin)],
+        "over_data_sets": [named(f.settings[0]) | overall_in_columns(one) for f in said.families for one in f.members],
+        "controls": [named(s) | one.in_columns() for s, one in said.controls],
+        "picks": [named(s) | pick for s, selections in described for pick in chosen.pick_records(selections)],
+        "findings": [named(one[0]) | {"finding": words} for one in made for words in sentences.notes(*one)],
+        "against_published": published.records_of(said.checks),
+    }
+    contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
+    lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
+    contents["tables/metrics.csv"] = metrics.metrics_csv(lined).encode()
+    contents["tables/per_class.csv"] = metrics.per_class_csv(described).encode()
+    return contents
+
+
+def _page(said: _Said, files: Mapping[str, bytes], thumbnails_of: ThumbnailsOf | None) -> bytes:
+    forms = {
+        table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
+        for table in said.tables
+    }
+    ledger, thumbnails = [("provenance", words) for words in said.provenance], None
+    if thumbnails_of is not None:
+        ids = wanted(said.predictions.values())
+        thumbnails = thumbnails_of(ids)
+        ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
+    shown = said.origin, said.answer, said.described, said.tables, said.options
+    return page(*shown, forms, said.predictions, ledger, thumbnails)
+
+
+def _markdown(said: _Said, drawings: Sequence[Drawing]) -> bytes:
+    more = {
+        "What explains it": sentences.decodability(said.described),
+        "Over all data sets": sentences.overall_sentences(said.families),
+        "Controls": [sentences.in_a_sentence(setting, one) for setting, one in said.controls],
+        "Against published numbers": [published.gate_sentence(said.checks)] if said.checks else [],
+        "Protocol": protocols(said.described, said.options),
+        "Provenance": said.provenance,
+    }
+    settings, names = [setting for setting, _ in said.described], [one.name for one in drawings]
+    return summary.report_markdown(said.origin, settings, said.answer, said.tables, names, more).encode()

@@ -1,9 +1,9 @@
 """`icm-bench choose`: which of a recipe's backbones, from the rows that exist."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.backbones.spec import Engine
 from benchmark.commands.gather import gather
@@ -15,28 +15,20 @@ from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.records import read_record, report_folder
 
-
-@dataclass(frozen=True)
-class Chosen:
-    """What `choose` found and wrote.
-
-    Attributes:
-        record: sentence, backbones and their numbers as plain data, with the folder of the files and their names, and
-            sentences on what is missing.
-        text: sentence and table, 80 characters wide.
-    """
-
-    record: dict[str, Any]
-    text: str
+if TYPE_CHECKING:
+    from reports import ChoiceFiles
 
 
-def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]]) -> Chosen:
+def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]]) -> "ChoiceFiles":
     """Say which backbone of a recipe its rows speak for, and write table and figure beside the report. Needs no Ray.
 
     Args:
         recipe: of two backbones or more.
         storage: its store.
         where: column of the rows -> values, one of which a row must have.
+
+    Returns:
+        What was written; its record also has the folder of the files, their names, and sentences on what is missing.
 
     Raises:
         IcmBenchError: the recipe has one backbone, was never swept with this store, its rows are of unlike protocols or
@@ -64,7 +56,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
         "report": place.path(folder).rstrip("/"),
         "files": written.files,
     }
-    return Chosen(found, written.text)
+    return replace(written, record=found)
 
 
 def _costs(recipe: Recipe, costs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -47,8 +47,7 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     Raises:
         IcmBenchError: the recipe was never swept with this store, or its rows have no predictions.
     """
-    from reports.analysis.chosen import Selections
-    from reports.analysis.predicted import Predicted
+    from reports.analysis.chosen import Predicted, Selections
     from reports.analysis.predictions import predictions_of
     from reports.analysis.settings import by_setting, suffixes
 
@@ -62,14 +61,14 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     files: list[str] = []
     count = 0
     for (_, rows), suffix in zip(parts, suffixes([setting for setting, _ in parts]), strict=True):
-        for one in predictions_of(Selections(rows, gathered.tested, predicted), named):
-            words = re.sub(r"[^A-Za-z0-9.]+", "-", one.method.label).strip("-").lower()
+        for method, table in predictions_of(Selections(rows, gathered.tested, predicted), named).items():
+            words = re.sub(r"[^A-Za-z0-9.]+", "-", method.label).strip("-").lower()
             name = f"{folder}/{FOLDER}/{words}{suffix}.parquet".lstrip("/")
             if out.path(name) in files:  # two methods whose labels differ in other characters alone
                 name = name.replace(".parquet", f"-{len(files)}.parquet")
-            out.write_table(name, pa.Table.from_pandas(one.table, preserve_index=False))
+            out.write_table(name, pa.Table.from_pandas(table, preserve_index=False))
             files.append(out.path(name))
-            count += len(one.table)
+            count += len(table)
     if not files:
         raise IcmBenchError(f"No rows of '{recipe.name}' have predictions; run the recipe again: rows take minutes.")
     return Written(files, count)

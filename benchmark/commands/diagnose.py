@@ -30,13 +30,13 @@ from benchmark.method.subspace.placebos import Matched, Rotated
 from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
-from reports import Angles, Diagnosis, DiagnosisFiles, Displacement, Mapped, Readability, Shift, write_diagnostics
+from reports import Angles, Diagnosis, Displacement, Mapped, Readability, Shift, write_diagnostics
 
 DRAWS = 20  # of each placebo of C_d that the shift is held against
 
 
-def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, DiagnosisFiles]:
-    """Look at one projection of a recipe; return what was found, and what was written. In a block of `connected`.
+def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, list[str], str]:
+    """Look at one projection of a recipe; return what was found, the files, and their text. In a block of `connected`.
 
     Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
 
@@ -59,7 +59,7 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
     digest = canonical_hash([*content, list(choice.without), rank])
     place = report_place(run, report_folder(run.recipe.name, run.recipe.hash(), digest, "diagnostics"))
-    return diagnosis, write_diagnostics(diagnosis, *place)
+    return diagnosis, *write_diagnostics(diagnosis, *place)
 
 
 def _compared(run: Run, choice: Choice, rank: int | None) -> Diagnosis:

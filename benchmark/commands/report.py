@@ -43,6 +43,7 @@ class Asked:
         color: whether the terminal's headline may be set in bold.
         images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
         paper: whether all of it is also written as one paper, with what is published beside each table.
+        tables: of the reader's own, each as "module:NAME" of a `TableSpec`.
     """
 
     plus_minus: PlusMinus = "images"
@@ -53,6 +54,7 @@ class Asked:
     color: bool = False
     images: bool = False
     paper: bool = False
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Outcome:
         verdicts: a record of each verdict, as in tables/verdicts.csv: of a setting, methods that
             `compare` names come first.
         conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
+        built: whether the report was written now; False where it was there, made of the same rows, options and code.
         text: the answer as plain text.
     """
 
@@ -86,6 +89,7 @@ class Outcome:
     headline: str
     verdicts: list[dict[str, Any]]
     conflicts: list[str]
+    built: bool
     text: str = field(repr=False)
 
 
@@ -118,7 +122,8 @@ def report_stage(
         raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     outcome = _written([recipe], gathered, [storage], (storage, folder), recipe.name, asked or Asked())
-    remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
+    if outcome.built:
+        remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
     return dataclasses.replace(
         outcome,
         embedded=sum(e.embedded for e in embedded),
@@ -196,6 +201,7 @@ def _written(
         asked.color,
         asked.paper,
         *_metrics(recipes, set(gathered.rows["dataset"])),
+        asked.tables,
     )
     origin = origin_of(name, recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
@@ -214,6 +220,7 @@ def _written(
         report.headline,
         report.verdicts,
         list(gathered.conflicts),
+        report.built,
         report.text,
     )
 

@@ -50,8 +50,8 @@ def unlabelled(run: Run) -> Unlabelled:
     estimates = on_sound_embeddings(run, lambda: _estimates(run))
     recipe, record = run.recipe, PurePosixPath(record_of(run.recipe, run.subjects)).stem
     place, folder = report_place(run, report_folder(recipe.name, recipe.hash(), record, "unlabelled"))
-    written = write_estimates(estimates, place, folder, recipe.name)
-    return Unlabelled({"estimates": [one.content() for one in estimates], "files": written.files}, written.text)
+    files, text = write_estimates(estimates, place, folder, recipe.name)
+    return Unlabelled({"estimates": [one.content() for one in estimates], "files": files}, text)
 
 
 def _estimates(run: Run) -> "list[Estimated]":

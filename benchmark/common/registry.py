@@ -108,6 +108,35 @@ C = TypeVar("C")
 T = TypeVar("T", bound=Component)
 
 
+def load(kind: str, name: str, home: str | None = None) -> Any:
+    """Return what stands at a place of the form `module:NAME`.
+
+    Args:
+        kind: what it is, in the singular, for messages.
+        name: as the user calls it; also its place, unless `home` is given.
+        home: its place in this package, as "module:NAME".
+
+    Raises:
+        PluginError: code that is not of this package is not to be imported, see `NO_PLUGINS`.
+        IcmBenchError: there is no such module or name, or the module raises.
+    """
+    if home is None and os.environ.get(NO_PLUGINS):
+        raise PluginError(
+            f"The {kind} '{name}' is code of somebody's own, which --no-plugins (or {NO_PLUGINS}) keeps from "
+            f"being imported; read it, and run without."
+        )
+    module, _, attribute = (home or name).partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        if place := place_of_import(error):
+            raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
+        raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {error}.") from error
+    except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
+        place = place_of_import(error) or where(error)
+        raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
+
+
 class ClassRegistry(Generic[C]):
     """Names of one kind of class, each loaded when it is first asked for.
 
@@ -135,23 +164,7 @@ class ClassRegistry(Generic[C]):
         home = self._homes.get(name) or (name if ":" in name else None)
         if home is None:
             raise IcmBenchError(f"Unknown {self.kind} '{name}': {nearest(name, self.names())}")
-        if name not in self._homes and os.environ.get(NO_PLUGINS):
-            raise PluginError(
-                f"The {self.kind} '{name}' is code of somebody's own, which --no-plugins (or {NO_PLUGINS}) keeps from "
-                f"being imported; read it, and run without."
-            )
-        module, _, attribute = home.partition(":")
-        try:
-            component = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            if place := place_of_import(error):
-                raise IcmBenchError(
-                    f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}."
-                ) from error
-            raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {error}.") from error
-        except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
-            place = place_of_import(error) or where(error)
-            raise IcmBenchError(f"The {self.kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
+        component = load(self.kind, name, home if name in self._homes else None)
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
         if inspect.isabstract(component):

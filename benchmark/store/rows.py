@@ -430,7 +430,8 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     try:
         with open_parquet(storage, name) as file:
             version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
-            if _SEALED in file.schema_arrow.names and not is_sealed(file):
+            there = file.schema_arrow.names
+            if _SEALED in there and not is_sealed(file):
                 raise DamagedError.of(storage, {name: DIFFERS})
             if version > VERSION:
                 raise IcmBenchError(
@@ -446,7 +447,7 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
             needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
             # Several files are read at the same time.
-            table = file.read([c for c in file.schema_arrow.names if c in needed], use_threads=False)
+            table = file.read([column for column in there if column in needed], use_threads=False)
             table = _typed(table) if old else table
             trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
             _check_trials(storage, name, trials)

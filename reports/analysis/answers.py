@@ -1,19 +1,15 @@
 """Answers of several methods to the same images, as what the inference module takes."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import UserDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.inference import (
-    ImageInterval,
-    Scores,
-    balanced_contributions,
-    harmonic_contributions,
-    image_interval,
-)
+from benchmark.method.evaluation import inference
+from benchmark.method.evaluation.inference import ImageInterval, Scores
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.selection import measured
 from benchmark.method.evaluation.tested import Tested
@@ -83,11 +79,6 @@ class Estimate(Accuracies):
 
     interval: ImageInterval
 
-    @property
-    def is_difference(self) -> bool:
-        """Whether it is of two methods."""
-        return len(self.accuracies) > 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class MethodAnswers(Accuracies):
@@ -109,44 +100,27 @@ class MethodAnswers(Accuracies):
         """The accuracy of the first method, or that minus the second's."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
-        interval = image_interval(replace(self.scores, values=first - others[0] if others else first))
+        interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))
         exact = float(means[0] - means[1]) if others else float(means[0])
-        return Estimate(
-            interval=replace(interval, estimate=exact),  # of harmonic means the interval's own is a first-order one
-            held_outs=self.held_outs,
-            seeds=self.seeds,
-            accuracies=self.accuracies,
-            size=self.size,
-            shared=self.shared,
-        )
+        shared = {one.name: getattr(self, one.name) for one in fields(Accuracies)}
+        # Of harmonic means the interval's own estimate is a first-order one.
+        return Estimate(interval=replace(interval, estimate=exact), **shared)
 
 
-@dataclass(frozen=True, eq=False)
-class Answered(Mapping[Key, Pooled]):
+class Answered(UserDict[Key, Pooled]):
     """(held_out, seed) -> the answers of a method there; and what they come to, computed only once.
 
-    Attributes:
+    Args:
         pooled: the answers.
         n_classes: number of classes.
         n_base: number of base classes where base and new classes are taken together; None elsewhere.
     """
 
-    pooled: Mapping[Key, Pooled]
-    n_classes: int
-    n_base: int | None = None
-    _measures: dict[Metric, dict[Key, float]] = field(default_factory=dict, repr=False)
-    _estimates: "dict[tuple[Answered | None, str | None, Metric], Estimate | None]" = field(
-        default_factory=dict, repr=False
-    )
-
-    def __getitem__(self, key: Key) -> Pooled:
-        return self.pooled[key]
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.pooled)
-
-    def __len__(self) -> int:
-        return len(self.pooled)
+    def __init__(self, pooled: Mapping[Key, Pooled], n_classes: int, n_base: int | None = None) -> None:
+        super().__init__(pooled)
+        self.n_classes, self.n_base = n_classes, n_base
+        self._measures: dict[Metric, dict[Key, float]] = {}
+        self._estimates: dict[tuple[Answered | None, str | None, Metric], Estimate | None] = {}
 
     def __eq__(self, other: object) -> bool:
         return self is other  # arrays are not compared
@@ -157,22 +131,18 @@ class Answered(Mapping[Key, Pooled]):
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
         """Return a metric of correctness on what is held out under a seed; of base and new classes for both."""
         if metric not in self._measures:
-            about = {"class_half": "all" if self.n_base is None else "harmonic", "n_base": self.n_base}
-            every = [*self.pooled.values()]
-            of_sets = measured(
-                [one.correct for one in every],
-                [one.tested for one in every],
-                {**about, "n_classes": self.n_classes},
-                [metric],
-            )
-            self._measures[metric] = dict(zip(self.pooled, of_sets[metric.key].tolist(), strict=True))
+            half = "all" if self.n_base is None else "harmonic"
+            about = {"class_half": half, "n_base": self.n_base, "n_classes": self.n_classes}
+            every = self.values()
+            of_sets = measured([one.correct for one in every], [one.tested for one in every], about, [metric])
+            self._measures[metric] = dict(zip(self, of_sets[metric.key].tolist(), strict=True))
         return self._measures[metric]
 
     def of(self, held_outs: Collection[str]) -> "Answered":
         """Return the answers to some of what is held out alone."""
-        there = {key: one for key, one in self.pooled.items() if key[0] in held_outs}
-        measures = {metric: {key: of_all[key] for key in there} for metric, of_all in self._measures.items()}
-        return Answered(there, self.n_classes, self.n_base, measures)
+        part = Answered({key: one for key, one in self.items() if key[0] in held_outs}, self.n_classes, self.n_base)
+        part._measures = {metric: {key: of_all[key] for key in part} for metric, of_all in self._measures.items()}
+        return part
 
     def estimate(
         self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
@@ -189,9 +159,7 @@ class Answered(Mapping[Key, Pooled]):
         if asked not in self._estimates:
             self.measure(metric)  # of all at once
             of_all = [self] if minus is None else [self, minus]
-            if held_out is not None:
-                of_all = [one.of([held_out]) for one in of_all]
-            answers = together(of_all, metric)
+            answers = together(of_all if held_out is None else [one.of([held_out]) for one in of_all], metric)
             self._estimates[asked] = None if answers is None else answers.estimate
         return self._estimates[asked]
 
@@ -206,10 +174,8 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
         methods: `Selections.pooled` of each method.
         metric: what counts: accuracy, or class-balanced accuracy.
     """
-    first, *others = (method.pooled for method in methods)
-    common = list(first)
-    for other in others:
-        common = [k for k in common if k in other and other[k].tested.hash == first[k].tested.hash]
+    first, *others = methods
+    common = [key for key in first if all(key in other and other[key].tested == first[key].tested for other in others)]
     held_outs = sorted({held_out for held_out, _ in common})
     there = set(common)
     seeds = sorted(s for s in {s for _, s in common} if all((h, s) in there for h in held_outs))
@@ -217,13 +183,13 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
         return None
     keys = [(h, s) for s in seeds for h in held_outs]
     tested = [first[key].tested for key in keys]
-    correct = np.stack([np.concatenate([method.pooled[key].correct for key in keys]) for method in methods])
+    correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
     scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
     label = np.concatenate([images.label for images in tested])
     new = None if (n_base := methods[0].n_base) is None else label >= n_base
-    scores = balanced_contributions(scores, label, new) if metric == BALANCED else scores
-    scores = scores if new is None else harmonic_contributions(scores, new)
-    size = size_of(tested[i : i + len(held_outs)] for i in range(0, len(tested), len(held_outs)))
+    scores = inference.balanced_contributions(scores, label, new) if metric == BALANCED else scores
+    scores = scores if new is None else inference.harmonic_contributions(scores, new)
+    size = size_of(tuple(tuple(tested[i : i + len(held_outs)]) for i in range(0, len(tested), len(held_outs))))
     accuracies = [[of_method[key] for key in keys] for of_method in (method.measure(metric) for method in methods)]
     return MethodAnswers(
         correct=correct,
@@ -245,13 +211,9 @@ def _places(tested: tuple[Tested, ...], held_outs: int) -> Scores:
     return Scores(np.zeros(sum(sizes)), environment, seed, np.concatenate([images.unit for images in tested]))
 
 
-def size_of(by_seed: Iterable[Sequence[Tested]]) -> Size:
-    """Return how much was tested, from the tested images of each seed."""
-    return _size(tuple(tuple(images) for images in by_seed))
-
-
 @lru_cache(maxsize=64)  # a column of a table asks once for each method, with equal images
-def _size(by_seed: tuple[tuple[Tested, ...], ...]) -> Size:
+def size_of(by_seed: tuple[tuple[Tested, ...], ...]) -> Size:
+    """Return how much was tested, from the tested images of each seed."""
     units = [_different(images.unit for images in of_seed) for of_seed in by_seed]
     images = [len(_different(images.position for images in of_seed)) for of_seed in by_seed]
     return Size(len(_different(units)), float(np.mean([len(u) for u in units])), float(np.mean(images)))

@@ -1,12 +1,12 @@
-"""What a selection rule chose: whole result rows for the figures, hyper-parameters for the report."""
+"""What a selection rule chose: whole result rows for the figures, hyper-parameters for the report, and predictions."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from itertools import groupby
-from math import fsum
-from operator import add, itemgetter
+from operator import add
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,17 +14,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
-from benchmark.method.evaluation.selection import KEY, RULES, Rows, Rule, select
+from benchmark.method.evaluation.selection import KEY, RULES, SETTING, Rows, Rule, select
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Answered, Key, Pooled
+from reports.analysis.answers import Answered, Estimate, Key, MethodAnswers, Pooled, together
 from reports.analysis.methods import ALONE, PLAIN, REPLACED, Method, by_method
-from reports.analysis.predicted import OF_ROW, Kept, Predicted
 
 T = TypeVar("T")
-_PICKED = (
-    *KEY, "kept_plain", "rank", "score", "training_domain", "lambda_", "intervention_set", "normalize",
-    "predictor_params", "projection_params",
-)  # fmt: skip
+_PICKED = (*KEY, "kept_plain", "rank", "score", "training_domain", *SETTING)
+
+# What names the rows of base and of new classes to which one of both together refers.
+OF_ROW = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params", "class_half")
+_KEPT = ("tested", "images", "predicted_ranks", "predicted", "margins", "n_test")
+_HALVES = {"harmonic": ("base", "new")}
+_ALL_BUT_N = [*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]  # of what is chosen for shrinkage
 
 
 def rule_for(rows: pd.DataFrame) -> str:
@@ -49,10 +51,80 @@ def _scored(rows: pd.DataFrame, rule: Rule) -> bool:
     return all(any(isinstance(curve, list) and not np.isnan(curve).all() for curve in rows[name]) for name in names)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The predictions of one row at one rank.
+
+    Attributes:
+        half: which classes the images are of.
+        tested: hash of these images.
+        images: hash of the list in which they have their positions.
+        classes: number of the predicted class of each image, shape (m,).
+        margins: best score minus the second, shape (m,); NaN where there is none.
+    """
+
+    half: str
+    tested: str
+    images: str | None
+    classes: NDArray[np.uint16]
+    margins: NDArray[np.float32]
+
+
+class Predicted:
+    """The predictions of rows.
+
+    Args:
+        rows: result rows; those of base and of new classes beside those of both together.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._rows = rows
+
+    @cached_property
+    def _known(self) -> dict[tuple[object, ...], dict[str, Any]]:
+        if "predicted" not in self._rows.columns:
+            return {}
+        kept = self._rows.loc[self._rows["predicted"].notna(), [*OF_ROW, *_KEPT]].to_dict("records")
+        return {_name(row, row["class_half"]): {str(k): v for k, v in row.items()} for row in kept}
+
+    def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
+        """Yield what the images of a row are taken for at a rank, of base and of new classes one after the other.
+
+        Args:
+            row: columns of `OF_ROW`.
+            rank: the rank; there is nothing where no rule of the sources picks it.
+        """
+        for half in _HALVES.get(row["class_half"], (row["class_half"],)):
+            own = self._known.get(_name(row, half))
+            if own is not None and rank in own["predicted_ranks"]:
+                at, n = list(own["predicted_ranks"]).index(rank), int(own["n_test"])
+                classes, margins = np.frombuffer(own["predicted"], "<u2", n, 2 * at * n), np.full(n, np.nan, np.float32)
+                if isinstance(own["margins"], bytes):
+                    margins = np.frombuffer(own["margins"], "<f4", n, 4 * at * n)
+                yield Kept(half, own["tested"], own["images"], classes, margins)
+
+
+def _name(row: Mapping[Any, Any], half: str) -> tuple[object, ...]:
+    """Return what tells a row from all others, None for an absent number, which is not equal to itself."""
+    values = (row[name] for name in OF_ROW[:-1])
+    return (*(None if value != value else value for value in values), half)
+
+
 class Selections:
     """The rows of one setting by method, and what each rule picks among them, selected only once.
 
-    `parts` has the methods that are lines of tables: single draws of a placebo are none, see `draws`.
+    Attributes:
+        parts: method -> its rows, of all that are lines of tables: single draws of a placebo are none, see `draws`.
+        held_outs: the held-out environments sorted as strings (as DomainBed sorts folders).
+        seeds: the seeds, ascending.
+        grouped: whether images come in groups.
+        draws: what stands for several draws of a placebo -> these draws, in the order of tables.
+        rule: by which gains are judged: see `rule_for`.
+        rules: the rules that have what they look at in some row.
+        compared: the methods that may be compared: those of `parts`, and shrinkage with its chosen N replaced.
+        folds: number of folds that a test is cut into, 0 or 1 without any.
+        n_classes: number of classes.
+        n_base: number of base classes where base and new ones are taken together; None elsewhere.
 
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
@@ -72,10 +144,24 @@ class Selections:
     ) -> None:
         self.rows, self.tested, self.metrics, self.metric = rows, tested, metrics, metric
         self._predicted = predicted or Predicted(rows)
-        self._every = by_method(rows)
-        self.parts = {method: part for method, part in self._every.items() if not method.is_draw}
-        self.grouped = bool(rows["grouped"].iloc[0])
         self._once: dict[Hashable, Any] = {}
+        every = by_method(rows)
+        self.parts = {method: part for method, part in every.items() if not method.is_draw}
+        replaced = {}
+        for method in (m for m in self.parts if m.is_shrinkage):
+            if (alone := replace(method, projection_variant=ALONE[0])) in self.parts:
+                replaced[replace(method, projection_variant=REPLACED)] = self.parts[alone]
+        self.compared, self._every = (*self.parts, *replaced), every | replaced
+        together: dict[Method, list[Method]] = {}
+        for method in (m for m in every if m.is_draw):
+            together.setdefault(method.mean_of(0), []).append(method)
+        self.draws = {draws[0].mean_of(len(draws)): draws for draws in together.values()}
+        self.rule, self.rules = rule_for(rows), tuple(rule for rule in RULES.values() if _scored(rows, rule))
+        self.held_outs = sorted(str(name) for name in rows["held_out"].unique())
+        self.seeds = sorted(int(seed) for seed in rows["seed"].unique())
+        first = rows.iloc[0]
+        self.grouped, self.folds, self.n_classes = bool(first["grouped"]), int(first["folds"]), int(first["n_classes"])
+        self.n_base = int(first["n_base"]) if first["class_half"] == "harmonic" else None
 
     def once(self, key: Hashable, made: Callable[[], T]) -> T:
         """Return what is made of these rows, which is made when it is first asked for.
@@ -89,52 +175,16 @@ class Selections:
         found: T = self._once[key]
         return found
 
-    @cached_property
-    def held_outs(self) -> list[str]:
-        """The held-out environments sorted as strings (as DomainBed sorts folders)."""
-        return sorted(str(name) for name in self.rows["held_out"].unique())
-
-    @cached_property
-    def seeds(self) -> list[int]:
-        """The seeds, ascending."""
-        return sorted(int(seed) for seed in self.rows["seed"].unique())
-
-    @cached_property
-    def rule(self) -> str:
-        """By which gains are judged: see `rule_for`."""
-        return rule_for(self.rows)
-
     def judged_by(self, rule: str) -> "Selections":
         """Return the same rows, whose gains are judged by another rule; what was chosen before is shared."""
         other = copy(self)
-        other.__dict__.pop("base_rule", None)
         other.rule = rule
         return other
 
-    @cached_property
+    @property
     def base_rule(self) -> str:
         """By which methods are compared with each other: the rule with the same score that keeps nothing back."""
         return RULES[self.rule].base
-
-    @cached_property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules that have what they look at in some row."""
-        return tuple(rule for rule in RULES.values() if _scored(self.rows, rule))
-
-    @cached_property
-    def compared(self) -> tuple[Method, ...]:
-        """The methods that may be compared: those of `parts`, and shrinkage with its chosen N replaced."""
-        alone = [m for m in self.parts if m.is_shrinkage and _of_interventions(m) in self.parts]
-        return (*self.parts, *(replace(m, projection_variant=REPLACED) for m in alone))
-
-    @cached_property
-    def draws(self) -> dict[Method, list[Method]]:
-        """What stands for several draws of a placebo -> these draws, in the order of tables."""
-        together: dict[Method, list[Method]] = {}
-        for method in self._every:
-            if method.is_draw:
-                together.setdefault(method.mean_of(0), []).append(method)
-        return {draws[0].mean_of(len(draws)): draws for draws in together.values()}
 
     def plain_of(self, predictor: str) -> Method | None:
         """Return plain prediction with a predictor; None where it has no rows."""
@@ -145,50 +195,38 @@ class Selections:
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
-    @cached_property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return int(self.rows["n_classes"].iloc[0])
-
-    @cached_property
-    def n_base(self) -> int | None:
-        """Number of base classes where base and new ones are taken together; None elsewhere."""
-        first = self.rows.iloc[0]
-        return int(first["n_base"]) if first["class_half"] == "harmonic" else None
-
     def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
 
         Positions are among its own rows, of REPLACED among those that are left of them, and then among those of plain
         prediction, which a one-standard-error rule may keep: `chosen_rows` looks them up.
         """
-        return self.once(
-            ("picks", method, rule, rank), lambda: select(self._candidates(method, rule), rule, self.tested, rank)
-        )
+        asked = method, rule, rank
+        return self.once(("picks", *asked), lambda: select(self._candidates(method, rule), rule, self.tested, rank))
 
     def _candidates(self, method: Method, rule: str) -> Rows:
-        if method.projection_variant == REPLACED:
-            return Rows(self._replaced(method, rule), self._plain_rows(method))
-        return self.once(("candidates", method), lambda: Rows(self._rows(method), self._plain_rows(method)))
-
-    def _plain_rows(self, method: Method) -> pd.DataFrame | None:
-        plain = self.plain_of(method.predictor)
-        return None if plain is None else self._every[plain]
+        """Return the rows among which a rule chooses for a method."""
+        plain, rows = self.plain_of(method.predictor), self._every[method]
+        beside = None if plain is None else self._every[plain]
+        if method.projection_variant != REPLACED:
+            return self.once(("candidates", method), lambda: Rows(rows, beside))
+        # Those that differ in N alone from what the rule picks for shrinkage.
+        chosen = self.picks(replace(method, projection_variant=None), rule)
+        known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen))
+        return Rows(rows[known.isin(wanted)], beside)
 
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
         """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
-        return self.once(("pooled", method, rule, rank), lambda: self._folds_together(self.picks(method, rule, rank)))
+        made = self._pooled(self.picks(method, rule, rank))
+        return self.once(("pooled", method, rule, rank), lambda: self.answered(dict(made)))
 
-    def _folds_together(self, picked: pd.DataFrame) -> Answered:
-        folds = max(1, int(self.rows["folds"].iloc[0]))
-        keys = [(str(name), int(seed)) for name, seed in zip(picked["held_out"], picked["seed"], strict=True)]
-        answers = list(zip(picked["correct"].tolist(), picked["tested"].tolist(), strict=True))
-        if folds == 1:
-            of_one = zip(keys, answers, strict=True)
-            return self.answered({key: Pooled(correct, self.tested[name]) for key, (correct, name) in of_one})
-        by_test = [(key, [answers[i] for i, _ in same]) for key, same in groupby(enumerate(keys), key=itemgetter(1))]
-        found = {key: self._together(of_folds) for key, of_folds in by_test if len(of_folds) == folds}
-        return self.answered(found)
+    def _pooled(self, picks: pd.DataFrame) -> Iterator[tuple[Key, Pooled]]:
+        for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
+            if len(folds) == max(1, self.folds):
+                parts, names = zip(*folds, strict=True)
+                if ("tested", names) not in self._once:  # kept, since what names the images is computed from them all
+                    self._once["tested", names] = reduce(add, (self.tested[name] for name in names))
+                yield key, Pooled(parts[0] if len(parts) == 1 else np.concatenate(parts), self._once["tested", names])
 
     def measure(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
         """Return a metric on what is held out under a seed, all folds together; NaN where rows lack what it needs.
@@ -197,16 +235,20 @@ class Selections:
         """
         if metric.needs == "correct":
             return self.pooled(method, rule).measure(metric)
-        made = self._of_predictions if metric.needs == "predictions" else self._of_scores
-        return self.once(("measure", method, rule, metric), lambda: made(method, rule, metric))
+        return self.once(("measure", method, rule, metric), lambda: dict(self._measured(method, rule, metric)))
 
-    def _of_scores(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
-        """Return a metric of scores; folds weigh as much as they have images."""
-        sums: dict[Key, list[tuple[float, int]]] = {}
-        picks = (self.picks(method, rule)[name] for name in ("held_out", "seed", "scored", "n_test"))
-        for held_out, seed, scored, n in zip(*picks, strict=True):
-            sums.setdefault((str(held_out), int(seed)), []).append((scored.get(metric.key, np.nan) * n, n))
-        return {key: fsum(v for v, _ in folds) / sum(n for _, n in folds) for key, folds in sums.items()}
+    def _measured(self, method: Method, rule: str, metric: Metric) -> Iterator[tuple[Key, float]]:
+        """Yield a metric of predictions, of base and new classes what stands for both; or one of scores."""
+        if metric.needs == "predictions":
+            known = self.predicted(method, rule)
+            for key, one in self.pooled(method, rule).items():
+                there = key in known
+                yield key, self.computed(metric, one.tested.label, one.correct, known[key]) if there else np.nan
+        else:
+            picks = self.picks(method, rule)
+            scores = [scored.get(metric.key, np.nan) for scored in picks["scored"]]
+            for key, folds in by_test(picks, scores, picks["n_test"]).items():  # which weigh by their images
+                yield key, math.fsum(value * n for value, n in folds) / sum(n for _, n in folds)
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
         """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
@@ -220,21 +262,11 @@ class Selections:
     def predicted(self, method: Method, rule: str) -> dict[Key, NDArray[np.int64]]:
         """Return the predicted class of each image of `pooled`, in its order; without what rows keep none of."""
         picks, halves = self.picks(method, rule), 1 if self.n_base is None else 2
-        folds: dict[Key, list[list[Kept]]] = {}
-        for held_out, seed, kept in zip(picks["held_out"], picks["seed"], self.kept(method, rule), strict=True):
-            folds.setdefault((str(held_out), int(seed)), []).append(kept)
+        folds = by_test(picks, self.kept(method, rule))
         return {
-            key: np.concatenate([one.classes for kept in folds[key] for one in kept]).astype(np.int64)
+            key: np.concatenate([one.classes for (kept,) in folds[key] for one in kept]).astype(np.int64)
             for key in self.pooled(method, rule)
-            if all(len(kept) == halves for kept in folds[key])
-        }
-
-    def _of_predictions(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
-        """Return a metric of predictions; of base and new classes what stands for both."""
-        known = self.predicted(method, rule)
-        return {
-            key: self.computed(metric, one.tested.label, one.correct, known[key]) if key in known else np.nan
-            for key, one in self.pooled(method, rule).items()
+            if all(len(kept) == halves for (kept,) in folds[key])
         }
 
     def computed(
@@ -261,37 +293,21 @@ class Selections:
             method: whose rows.
             held_out: of what is held out; by default anything.
         """
-        rows, folds = self._rows(method), int(self.rows["folds"].iloc[0])
+        rows = self._every[method]
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
-        return (int(most), folds) if most < folds else None
+        return (int(most), self.folds) if most < self.folds else None
 
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
         """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
-        picks, dim = self.picks(method, rule), int(self._rows(method)["dim"].iloc[0])
+        picks, dim = self.picks(method, rule), int(self._every[method]["dim"].iloc[0])
         points = zip(picks["kept_plain"], picks["rank"], picks["lambda_"], strict=True)
         return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
-        keys = self.pooled(method, rule).pooled.keys()
+        keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
-
-    def _replaced(self, method: Method, rule: str) -> pd.DataFrame:
-        """Return the rows that differ in N alone from those that a rule picks for shrinkage."""
-        chosen, rows = self.picks(replace(method, projection_variant=None), rule), self._rows(method)
-        return rows[_settings(rows).isin(_settings(chosen))]
-
-    def _rows(self, method: Method) -> pd.DataFrame:
-        """Return the rows among which a method's are."""
-        return self._every[_of_interventions(method) if method.projection_variant == REPLACED else method]
-
-    def _together(self, folds: Sequence[tuple[NDArray[np.bool_], str]]) -> Pooled:
-        """Return the answers of all folds, each with the name of its tested images."""
-        names = tuple(name for _, name in folds)
-        # Kept, since what names the images of all folds is computed from all of them.
-        tested = self.once(("tested", names), lambda: reduce(add, (self.tested[name] for name in names)))
-        return Pooled(np.concatenate([of_fold for of_fold, _ in folds]), tested)
 
     def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
         """Return answers of a method to images of these rows; keys are what is held out and the seed."""
@@ -304,19 +320,65 @@ class Selections:
         return pd.DataFrame({name: candidates.values(name)[positions] for name in columns})
 
 
-def _of_interventions(shrinkage: Method) -> Method:
-    return replace(shrinkage, projection_variant=ALONE[0])
+def by_test(picks: pd.DataFrame, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
+    """Return what is held out and the seed -> of each of its folds the values, which stand in the order of picks."""
+    found: dict[Key, list[tuple[Any, ...]]] = {}
+    for held_out, seed, *of_fold in zip(picks["held_out"], picks["seed"], *values, strict=True):
+        found.setdefault((str(held_out), int(seed)), []).append(tuple(of_fold))
+    return found
 
 
-def _settings(rows: pd.DataFrame) -> pd.MultiIndex:
-    """Return what rows are for, and all that was chosen for shrinkage but N."""
-    return pd.MultiIndex.from_frame(rows[[*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]])
+def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> float:
+    """Return the mean of a column of `selection.select` over folds, seeds, then held-out environments; NaN if one is.
+
+    Args:
+        picks: of one method, with the seeds that count.
+        column: its name.
+        weight: name of the column by which folds weigh; by default all alike.
+    """
+    values = pd.to_numeric(picks[column]).tolist()
+    weights = picks[weight].tolist() if weight else [1.0] * len(values)
+    of_held_out: dict[str, list[float]] = {}
+    for (held_out, _), folds in by_test(picks, values, weights).items():
+        mean = math.fsum(value * times for value, times in folds) / math.fsum(times for _, times in folds)
+        of_held_out.setdefault(held_out, []).append(mean)
+    return fmean(map(fmean, of_held_out.values())) if of_held_out else math.nan
+
+
+def whole_estimate(
+    selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
+) -> Estimate | None:
+    """Return the accuracy of some answers by the seeds that have all that is held out; None where none has.
+
+    Args:
+        selections: the rows of one setting, which say what is held out.
+        answers: `Selections.pooled` of a method, of these rows or of some of them.
+        minus: answers whose accuracy on the same images is subtracted.
+        metric: accuracy, or class-balanced accuracy.
+    """
+    estimate = answers.estimate(minus, metric=metric)
+    names = tuple(selections.held_outs)
+    return estimate if estimate is not None and estimate.held_outs == names else None
+
+
+def whole(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
+    """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
+
+    Args:
+        selections: the rows of one setting.
+        methods: methods and the rule for each.
+
+    Returns:
+        The answers, or None where no seed has all that is held out.
+    """
+    answers = together([selections.pooled(method, rule) for method, rule in methods])
+    names = tuple(selections.held_outs)
+    return answers if answers is not None and answers.held_outs == names else None
 
 
 def has_choice(rows: pd.DataFrame) -> bool:
     """Say whether a rule has anything to choose among the rows of one method."""
-    several_rows = rows.groupby(list(KEY)).size().max() > 1
-    return bool(several_rows or any(len(ranks) > 1 for ranks in rows["ranks"]))
+    return any(len(ranks) > 1 for ranks in rows["ranks"]) or bool(rows.duplicated(list(KEY)).any())
 
 
 def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
@@ -325,13 +387,7 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
         if not has_choice(part):
             continue
         for rule in selections.rules:
-            picks = selections.picks(method, rule.name)
+            picks = selections.picks(method, rule.name)[[*_PICKED]].astype(object)
             named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
-            for pick in zip(*(_known(picks[name]) for name in _PICKED), strict=True):
+            for pick in picks.where(picks.notna(), None).itertuples(index=False):
                 yield {**named, **dict(zip(_PICKED, pick, strict=True))}
-
-
-def _known(column: "pd.Series[Any]") -> list[object]:
-    """Return the values of a column, None for NaN."""
-    values: list[object] = column.tolist()
-    return [None if value != value else value for value in values]

@@ -3,51 +3,27 @@
 Each method stands with what its rule picks. Everything is in fractions, not in points.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.evaluation.inference import (
-    CONFIDENCE,
-    ImageInterval,
-    Scores,
-    by_environment,
-    equivalence,
-    jackknife_interval,
-    mcnemar,
-    pooled_interval,
-    smallest_gain,
-)
+from benchmark.method.evaluation import inference, other_environments
+from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metric
 from benchmark.method.evaluation.multiplicity import Ranking, holm, rank_intervals
-from benchmark.method.evaluation.other_environments import (
-    OtherEnvironments,
-    environment_interval,
-    random_effects_interval,
-)
+from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import MethodAnswers, Size, together
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, whole
 from reports.analysis.methods import Method
-from reports.analysis.whole import whole
 
-ALPHA = 1 - CONFIDENCE
-
-
-@dataclass(frozen=True)
-class Changed:
-    """Of one environment under one seed: images that the method alone answers correctly, and the baseline alone."""
-
-    gained: int
-    lost: int
-
-    @property
-    def p(self) -> float:
-        """McNemar's exact p-value."""
-        return mcnemar(self.gained, self.lost)
+ALPHA = 1 - inference.CONFIDENCE
+SAME = 1e-9  # accuracies that differ by less are equal
+T = TypeVar("T", bound=Hashable)
+Compared = TypeVar("Compared", bound="Difference")
 
 
 @dataclass(frozen=True)
@@ -68,123 +44,121 @@ class Adjusted:
         return self.p <= ALPHA
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A method minus a baseline on what both were tested on.
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A method minus a baseline.
 
     Attributes:
         method: whose accuracy counts.
-        baseline: whose accuracy is subtracted; equal to `method` where two rules are compared.
-        rule: what chooses for the method.
-        baseline_rule: what chooses for the baseline.
-        held_outs: what is held out, sorted.
-        seeds: seeds, ascending.
-        size: how much was tested.
-        accuracies: of the method and of the baseline, averaged; the data set's metric where that was compared.
+        baseline: whose accuracy is subtracted.
+        rule: what chooses for both.
         interval: for these environments.
-        single: the interval for each of `held_outs` alone.
         others: what is said of other environments.
-        shared: whether what is held out has images in common, so that nothing can be said of others.
         grouped: whether images come in groups, which stand in several environments.
-        changed: for each of `held_outs` the answers gained and lost; empty with several seeds, with groups, and for
-            harmonic means.
         adjusted: as one of a family, see `in_family`; of none by default.
     """
 
     method: Method
     baseline: Method
     rule: str
-    baseline_rule: str
+    interval: ImageInterval
+    others: OtherEnvironments
+    grouped: bool
+    adjusted: Adjusted = Adjusted()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Difference):
+    """A method minus a baseline on what both were tested on.
+
+    Attributes:
+        held_outs: what is held out, sorted.
+        seeds: seeds, ascending.
+        size: how much was tested.
+        accuracies: of the method and of the baseline, averaged; the data set's metric where that was compared.
+        single: the interval for each of `held_outs` alone.
+        shared: whether what is held out has images in common, so that nothing can be said of others.
+        changed: for each of `held_outs` how many images the method alone answers correctly, and the baseline alone;
+            empty with several seeds, with groups, and for harmonic means.
+    """
+
     held_outs: tuple[str, ...]
     seeds: tuple[int, ...]
     size: Size
     accuracies: tuple[float, float]
-    interval: ImageInterval
     single: tuple[ImageInterval, ...]
-    others: OtherEnvironments
     shared: bool
-    grouped: bool
-    changed: tuple[Changed, ...]
-    adjusted: Adjusted = Adjusted()
+    changed: tuple[tuple[int, int], ...]
 
 
 def compare(
-    selections: Selections,
-    method: Method,
-    rule: str,
-    baseline: Method,
-    baseline_rule: str | None = None,
-    metric: Metric = ACCURACY,
+    selections: Selections, method: Method, rule: str, baseline: Method, metric: Metric = ACCURACY
 ) -> Comparison | None:
-    """Compare two methods, or two rules, on the same tested images.
+    """Compare two methods on the same tested images.
 
     Args:
         selections: the rows of one setting.
         method: the method whose accuracy counts.
-        rule: what chooses for it.
+        rule: what chooses for both.
         baseline: the method whose accuracy is subtracted.
-        baseline_rule: what chooses for that; by default `rule`.
         metric: what is compared. Of those that are no mean of images the interval is a jackknife's; of metrics of
             scores, which rows do not keep, there is none.
 
     Returns:
         The comparison over the seeds with answers of both on all that both were tested on, or None without such a seed.
     """
-    asked = (method, rule), (baseline, baseline_rule or rule), metric
+    asked = method, baseline, rule, metric
     return selections.once(("compared", *asked), lambda: _compared(selections, *asked))
 
 
-def _compared(
-    selections: Selections, ours: tuple[Method, str], theirs: tuple[Method, str], metric: Metric
-) -> Comparison | None:
+def _compared(selections: Selections, method: Method, baseline: Method, rule: str, metric: Metric) -> Comparison | None:
     is_mean = metric in (ACCURACY, BALANCED)
     weighed = metric if is_mean else ACCURACY
-    of_ours, of_theirs = selections.pooled(*ours), selections.pooled(*theirs)
-    answers, estimate = together([of_ours, of_theirs], weighed), of_ours.estimate(of_theirs, metric=weighed)
+    ours, theirs = selections.pooled(method, rule), selections.pooled(baseline, rule)
+    answers, estimate = together([ours, theirs], weighed), ours.estimate(theirs, metric=weighed)
     if answers is None or estimate is None:
         return None
     if is_mean:
         means, interval = answers.means, estimate.interval  # of harmonic means the exact ones
         difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
-        exact = zip(by_environment(difference), (means[0] - means[1]).tolist(), strict=True)
+        exact = zip(inference.by_environment(difference), (means[0] - means[1]).tolist(), strict=True)
         single = [replace(one, estimate=e) for one, e in exact]
     else:
-        means, interval, *single = _of_no_mean(selections, answers, (ours, theirs), metric)
-    others = environment_interval(means[0] - means[1], [one.standard_error**2 for one in single])
+        means, interval, *single = _of_no_mean(selections, answers, (method, baseline), rule, metric)
+    others = other_environments.environment_interval(means[0] - means[1], [one.standard_error**2 for one in single])
     countable = is_mean and len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
     changed = []
     for environment in range(len(answers.held_outs) if countable else 0):
         a, b = answers.correct[:, answers.scores.environment == environment]
-        changed.append(Changed(int((a & ~b).sum()), int((b & ~a).sum())))
+        changed.append((int((a & ~b).sum()), int((b & ~a).sum())))
     return Comparison(
-        ours[0],
-        theirs[0],
-        ours[1],
-        theirs[1],
-        answers.held_outs,
-        answers.seeds,
-        answers.size,
-        (metric.over(means[0]), metric.over(means[1])),
-        interval,
-        tuple(single),
-        replace(others, interval=None) if answers.shared else others,
-        answers.shared,
-        selections.grouped,
-        tuple(changed),
+        method=method,
+        baseline=baseline,
+        rule=rule,
+        interval=interval,
+        others=replace(others, interval=None) if answers.shared else others,
+        grouped=selections.grouped,
+        held_outs=answers.held_outs,
+        seeds=answers.seeds,
+        size=answers.size,
+        accuracies=(metric.over(means[0]), metric.over(means[1])),
+        single=tuple(single),
+        shared=answers.shared,
+        changed=tuple(changed),
     )
 
 
 def _of_no_mean(
-    selections: Selections, answers: MethodAnswers, pair: Sequence[tuple[Method, str]], metric: Metric
+    selections: Selections, answers: MethodAnswers, pair: Sequence[Method], rule: str, metric: Metric
 ) -> tuple[Any, ...]:
     """Return a metric of two methods in each environment, shape (2, E), and the intervals: of all, then of each."""
     scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
-    values = np.array([[selections.measure(*one, metric).get(key, np.nan) for key in keys] for one in pair])
+    values = np.array([[selections.measure(one, rule, metric).get(key, np.nan) for key in keys] for one in pair])
     means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
     computable = metric.needs != "scores" and not np.isnan(means).any()
     predicted = np.zeros(answers.correct.shape, dtype=np.int64)
     if computable and metric.needs == "predictions":
-        predicted = np.array([np.concatenate([selections.predicted(*one)[key] for key in keys]) for one in pair])
+        predicted = np.array([np.concatenate([selections.predicted(one, rule)[key] for key in keys]) for one in pair])
 
     def interval(inside: NDArray[np.int64], of: Scores) -> ImageInterval:
         if not computable:
@@ -202,37 +176,26 @@ def _of_no_mean(
             ours, theirs = (np.apply_along_axis(metric.over, 1, np.reshape(one, (of.seeds, -1))) for one in each)
             return np.asarray(ours - theirs)
 
-        return jackknife_interval(difference, of)
+        return inference.jackknife_interval(difference, of)
 
     alone = [(np.flatnonzero(scores.environment == e), scores.of(e)) for e in range(len(answers.held_outs))]
     return means, *(interval(*one) for one in [(np.arange(len(scores.environment)), scores), *alone])
 
 
-@dataclass(frozen=True)
-class Overall:
+@dataclass(frozen=True, kw_only=True)
+class Overall(Difference):
     """A method minus a baseline over several data sets, each counting alike.
 
+    What all held-out environments of all data sets say is of a new environment of a new data set; images come in groups
+    where they do in one of the data sets.
+
     Attributes:
-        method: whose accuracy counts.
-        baseline: whose accuracy is subtracted.
-        rule: what chooses for both.
         datasets: names of the data sets.
         left_out: names of those with a comparison and without an interval in some environment.
-        grouped: whether images of one of the data sets come in groups, which stand in several environments.
-        interval: for these environments.
-        others: what all held-out environments of all data sets say of a new environment of a new data set.
-        adjusted: as one of a family, see `in_family`; of none by default.
     """
 
-    method: Method
-    baseline: Method
-    rule: str
     datasets: tuple[str, ...]
     left_out: tuple[str, ...]
-    grouped: bool
-    interval: ImageInterval
-    others: OtherEnvironments
-    adjusted: Adjusted = Adjusted()
 
 
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
@@ -247,21 +210,20 @@ def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
     first = usable[0][1]
     effects = [interval for _, one in usable for interval in one.single]
     sets = np.repeat(np.arange(len(usable)), [len(one.single) for _, one in usable])
-    others = random_effects_interval([i.estimate for i in effects], [i.standard_error**2 for i in effects], sets)
+    others = other_environments.random_effects_interval(
+        [i.estimate for i in effects], [i.standard_error**2 for i in effects], sets
+    )
     shared = any(one.shared for _, one in usable)
     return Overall(
-        first.method,
-        first.baseline,
-        first.rule,
-        tuple(name for name, _ in usable),
-        tuple(name for name, one in named if (name, one) not in usable),
-        any(one.grouped for _, one in usable),
-        pooled_interval([one.interval for _, one in usable]),
-        replace(others, interval=None) if shared else others,
+        method=first.method,
+        baseline=first.baseline,
+        rule=first.rule,
+        interval=inference.pooled_interval([one.interval for _, one in usable]),
+        others=replace(others, interval=None) if shared else others,
+        grouped=any(one.grouped for _, one in usable),
+        datasets=tuple(name for name, _ in usable),
+        left_out=tuple(name for name, one in named if (name, one) not in usable),
     )
-
-
-Compared = TypeVar("Compared", Comparison, Overall)
 
 
 def in_family(members: Iterable[Compared]) -> list[Compared]:
@@ -276,21 +238,14 @@ class Ranked:
     """Methods of one predictor, and what their differences say of their order.
 
     Attributes:
-        methods: those that are ranked; or that cannot be, where there is no `ranking`.
-        ranking: what their differences say; None where no seed has all that is held out for all of them.
-        seeds: under which all of them were tested on all that is held out, ascending.
+        methods: those that are ranked; or that cannot be, where none is tied with the best.
+        tied: those that are not separated from the best.
+        ranking: what their differences say on one data set; None where no seed has all that is held out for all.
     """
 
     methods: tuple[Method, ...]
-    ranking: Ranking | None
-    seeds: tuple[int, ...] = ()
-
-    @property
-    def tied(self) -> list[Method]:
-        """The methods that are not separated from the best."""
-        if self.ranking is None:
-            return []
-        return [m for m, tied in zip(self.methods, self.ranking.tied_with_best, strict=True) if tied]
+    tied: tuple[Method, ...] = ()
+    ranking: Ranking | None = None
 
 
 def ranked(selections: Selections, rule: str, among: Collection[Method] | None = None) -> list[Ranked]:
@@ -305,26 +260,69 @@ def ranked(selections: Selections, rule: str, among: Collection[Method] | None =
         among: the methods that are ranked; by default all.
     """
     taken = None if among is None else frozenset(among)
-    return selections.once(("ranked", rule, taken), lambda: _ranked_by_predictor(selections, rule, taken))
+    return selections.once(("ranked", rule, taken), lambda: [*_ranked(selections, rule, taken)])
 
 
-def _ranked_by_predictor(selections: Selections, rule: str, among: Collection[Method] | None) -> list[Ranked]:
+def _ranked(selections: Selections, rule: str, among: Collection[Method] | None) -> Iterator[Ranked]:
     blocks: dict[str, list[Method]] = {}
     for method in selections.parts if among is None else [m for m in selections.parts if m in among]:
         if selections.is_whole(method, rule) and not method.looks_at_target_images:
             blocks.setdefault(method.predictor, []).append(method)
-    return [_ranked(selections, rule, methods) for methods in blocks.values() if len(methods) > 1]
+    for methods in (block for block in blocks.values() if len(block) > 1):
+        answers = whole(selections, [(method, rule) for method in methods])
+        if answers is None:
+            yield Ranked(tuple(methods))
+            continue
+        values = answers.scores.values
+        known = np.flatnonzero(~np.isnan(values).any(axis=1)).tolist()
+        ranking = rank_intervals(replace(answers.scores, values=values[known])) if len(known) > 1 else None
+        places = [] if ranking is None else np.array(known)[ranking.tied_with_best].tolist()
+        yield Ranked(tuple(methods[k] for k in known), tuple(methods[k] for k in places), ranking)
 
 
-def _ranked(selections: Selections, rule: str, methods: Sequence[Method]) -> Ranked:
-    answers = whole(selections, [(method, rule) for method in methods])
-    if answers is None:
-        return Ranked(tuple(methods), None)
-    values = answers.scores.values
-    known = np.flatnonzero(~np.isnan(values).any(axis=1)).tolist()
-    defined = tuple(methods[k] for k in known)
-    ranking = rank_intervals(replace(answers.scores, values=values[known])) if len(defined) > 1 else None
-    return Ranked(defined, ranking, answers.seeds)
+@dataclass(frozen=True)
+class Ties(Generic[T]):
+    """What all paired differences of some items say.
+
+    Attributes:
+        best: the one with the highest mean, of equals the first.
+        tied: those that are not separated from it, itself included, in their order; none where nothing can be compared.
+        equal: whether all means are equal, so that none is better than another.
+        adjusted: (one, other) -> p-value of no difference, adjusted by Holm over all pairs; NaN without an interval.
+    """
+
+    best: T
+    tied: tuple[T, ...]
+    equal: bool
+    adjusted: Mapping[tuple[T, T], float]
+
+
+def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
+    """Return which of some items are not separated from the one with the highest mean.
+
+    Args:
+        items: two or more.
+        differences: (one, other) -> interval of one minus the other, of every pair, in one of its two orders.
+    """
+    adjusted = holm([interval.p for interval in differences.values()]).tolist()
+    ahead = dict.fromkeys(items, 0.0)
+    for (one, other), interval in differences.items():
+        ahead[one] += interval.estimate
+        ahead[other] -= interval.estimate
+    best = max(items, key=lambda item: ahead[item])
+    equal = bool(np.ptp(list(ahead.values())) <= 1e-12)
+    separated = {pair for pair, p in zip(differences, adjusted, strict=True) if p <= ALPHA}  # false for NaN
+    level = tuple(item for item in items if not {(best, item), (item, best)} & separated)
+    tied = () if np.isnan(adjusted).all() else level
+    return Ties(best, tied, equal, dict(zip(differences, adjusted, strict=True)))
+
+
+def p_value(real: float, draws: Sequence[float]) -> float:
+    """Return (1 + number of draws at least as good) / (1 + draws): where the real C_d stands among its placebos.
+
+    It stands beside intervals and never decides alone.
+    """
+    return (1 + sum(draw >= real - SAME for draw in draws)) / (1 + len(draws))
 
 
 def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
@@ -336,30 +334,24 @@ def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
     """
     shared: dict[str, object] = {
         "rule": one.rule,
-        "baseline_rule": one.baseline_rule,
-        "looks_at_target": any(RULES[rule].looks_at_target for rule in (one.rule, one.baseline_rule)),
+        "baseline_rule": one.rule,
+        "looks_at_target": RULES[one.rule].looks_at_target,
         "method": one.method.label,
         "baseline": one.baseline.label,
         "seeds": " ".join(map(str, one.seeds)),
     }
-    single = zip(one.held_outs, one.single, one.changed or [None] * len(one.single), strict=True)
-    return [
-        {
-            **shared,
-            "held_out": "average",
-            **_numbers(one.interval),
-            "margin": _known(100 * margin),
-            "p_level": _known(equivalence(one.interval, margin)),
-            **_others(one.others),
-            "n_units": one.size.units,
-            "n_units_per_seed": one.size.units_per_seed,
-            "n_images_per_seed": one.size.images_per_seed,
-        },
-        *(
-            {**shared, "held_out": name, **_numbers(interval), "n_units": interval.clusters, **_changed(changed)}
-            for name, interval, changed in single
-        ),
-    ]
+    average = {
+        **_numbers(one.interval),
+        "margin": rounded(100 * margin),
+        "p_level": rounded(inference.equivalence(one.interval, margin)),
+        **_others(one.others),
+        **{f"n_{name}": value for name, value in vars(one.size).items()},
+    }
+    lines = [{**shared, "held_out": "average", **average}]
+    for name, interval, of in zip(one.held_outs, one.single, one.changed or [None] * len(one.single), strict=True):
+        changed = {"gained": of[0], "lost": of[1], "p_mcnemar": inference.mcnemar(*of)} if of else {}
+        lines.append({**shared, "held_out": name, **_numbers(interval), "n_units": interval.clusters, **changed})
+    return lines
 
 
 def overall_in_columns(one: Overall) -> dict[str, object]:
@@ -380,23 +372,19 @@ def _numbers(interval: ImageInterval) -> dict[str, object]:
         "standard_error": interval.standard_error,
         "low": interval.low,
         "high": interval.high,
-        "smallest_gain": smallest_gain(interval.standard_error),
+        "smallest_gain": inference.smallest_gain(interval.standard_error),
     }
-    named: dict[str, object] = {name: _known(100 * value) for name, value in points.items()}
-    return {**named, "degrees_of_freedom": _known(interval.degrees_of_freedom), "p": _known(interval.p)}
+    named: dict[str, object] = {name: rounded(100 * value) for name, value in points.items()}
+    return {**named, "degrees_of_freedom": rounded(interval.degrees_of_freedom), "p": rounded(interval.p)}
 
 
 def _others(others: OtherEnvironments) -> dict[str, object]:
-    ends = (others.interval.low, others.interval.high) if others.interval else (np.nan, np.nan)
-    low, high = (_known(100 * end) for end in ends)
-    mean = _known(100 * others.interval.estimate) if others.interval else None
+    new = others.interval
+    mean, low, high = (rounded(100 * v) for v in ((new.estimate, new.low, new.high) if new else (np.nan,) * 3))
     counts: dict[str, object] = {"ahead": others.ahead, "level": others.level, "behind": others.behind}
     return {"new_environment": mean, "new_environment_low": low, "new_environment_high": high, **counts}
 
 
-def _changed(changed: Changed | None) -> dict[str, object]:
-    return {} if changed is None else {"gained": changed.gained, "lost": changed.lost, "p_mcnemar": changed.p}
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+def rounded(value: float | None) -> float | None:
+    """Return a number of a tidy file, with six decimals; None where it is not known."""
+    return None if value is None or np.isnan(value) else round(float(value), 6)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from benchmark.method.evaluation.judging import ALPHA
 from benchmark.method.evaluation.multiplicity import holm
 from reports.analysis.comparisons import Comparison
-from reports.analysis.credit import OURS, Question, asked
-from reports.analysis.findings import Findings
+from reports.analysis.findings import OURS, Findings, Question, asked
 from reports.analysis.methods import ALONE
 from reports.analysis.settings import Setting
 
@@ -77,7 +76,9 @@ def verdict(compared: Iterable[Comparison], expected: Expected) -> Verdict | Non
     """
     looked = [one for one in compared if one.method.predictor == expected.predictor]
     if expected.held_out is not None:
-        looked = [alone for one in looked if (alone := _held_out(one, expected.held_out))]
+        name = expected.held_out
+        there = [(one, one.held_outs.index(name)) for one in looked if name in one.held_outs]
+        looked = [replace(one, held_outs=(name,), interval=one.single[place]) for one, place in there]
     with_plain = [one for one in looked if one.baseline.is_plain]
     gain = next((one for one in with_plain if (one.method.projection, one.method.variant) == OURS), None)
     if gain is None:
@@ -97,13 +98,5 @@ def verdicts(
         parts: settings with their comparisons.
         expected: data set -> what must be found in it.
     """
-    known = [(setting, findings) for setting, findings in parts if setting.dataset in expected]
-    found = [(setting, verdict(f.compared, expected[setting.dataset])) for setting, f in known]
-    return [(setting, one) for setting, one in found if one is not None]
-
-
-def _held_out(one: Comparison, name: str) -> Comparison | None:
-    """Return a comparison on one of the environments that were held out; None where that was not."""
-    if name not in one.held_outs:
-        return None
-    return replace(one, held_outs=(name,), interval=one.single[one.held_outs.index(name)])
+    known = [(setting, f.compared, expected[setting.dataset]) for setting, f in parts if setting.dataset in expected]
+    return [(setting, one) for setting, looked, of in known if (one := verdict(looked, of)) is not None]

@@ -1,26 +1,135 @@
-"""Which methods of a setting are compared with which, and what several data sets say together."""
+"""Which methods of a setting are compared with which, what explains a gain, and what several data sets say together.
 
-from collections.abc import Iterable, Sequence
+What explains a gain are three questions, with what a method must be ahead of for a yes (METHOD, section 11).
+
+Each is an intersection-union test of `judging`. The environment means are credited where a method is ahead of itself
+with interventions alone, as the rule chooses for that and with all but N as it was chosen for the method (two choices
+end apart by chance, which no interval covers); interventions where it is ahead of environments alone, of isotropic
+shrinkage with environments and of the interventions of another data set; shrinking where it is ahead of equal-N
+truncation. The rule that keeps nothing back chooses on both sides: else they would tie at plain prediction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.method.evaluation.judging import ALPHA, answered
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
-from reports.analysis.credit import BORROWED, FIXED, baselines, judged, plain_of
-from reports.analysis.methods import Method
+from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method
 from reports.analysis.options import Options
 from reports.analysis.settings import Setting
 
+INTERVENTIONS, ENVIRONMENTS = ALONE  # which may be credited; so may SHRINKING
+SHRINKING = "shrinking"
+BORROWED = "borrowed"
+FIXED = "fixed"  # shrinkage with nothing chosen: a control that is judged, since it can hurt
+Kind = tuple[str, str]  # projection and variant
+OURS: Kind = (SHRINKAGE, "")
+EQUAL_N_TRUNCATION: Kind = (ICM, EQUAL_N)
+_OWN = ""  # in the place of a projection: the method's own
+# Question -> what a method must be ahead of, by name.
+QUESTIONS: Mapping[str, Mapping[str, Kind]] = {
+    ENVIRONMENTS: {
+        "interventions alone": (_OWN, INTERVENTIONS),
+        "interventions alone with all else as chosen": (_OWN, REPLACED),
+    },
+    INTERVENTIONS: {
+        "environments alone": (_OWN, ENVIRONMENTS),
+        "isotropic + environments": ("isotropic_environments", ""),
+        "borrowed interventions": (_OWN, BORROWED),
+    },
+    SHRINKING: {"truncation with the same N": EQUAL_N_TRUNCATION},
+}
+_PARTS = (*ALONE, "both", EQUAL_N, REPLACED)  # variants that are no method of their own beside the whole
 _CONTROLS = ("pca", "random")  # which use no intervention
 
 
 @dataclass(frozen=True)
-class Missing:
-    """Two methods that were not compared, and why: the whole of the sentence's end."""
+class Question:
+    """One of `QUESTIONS`, asked of one method in one setting.
 
-    method: Method
-    baseline: Method
-    why: str
+    Attributes:
+        name: of the question.
+        parts: name -> what the method is ahead of, or is not; None for want of rows.
+        p: of the whole question, adjusted by Holm over the three.
+    """
+
+    name: str
+    parts: Mapping[str, Comparison | None]
+    p: float
+
+    @property
+    def yes(self) -> bool:
+        """Whether the method is shown to be ahead of all parts."""
+        return self.p <= ALPHA
+
+    @property
+    def answer(self) -> str:
+        """Yes, not shown, or for want of which rows it was not asked."""
+        if self.yes:
+            return "yes"
+        return f"not asked, for want of {', '.join(self.missing)}" if self.missing else "not shown"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The parts for want of which it was not asked."""
+        return tuple(name for name, one in self.parts.items() if one is None)
+
+
+def judged(methods: Iterable[Method]) -> list[Method]:
+    """Return the methods that are judged, in their order.
+
+    They are those of the role `method`, what the user brings (imported, or a class of the user's own), and `fixed`;
+    never placebos, parts of the pairs, parts of another method, or the order of eigenvectors of the released code.
+    """
+    every = [
+        m
+        for m in methods
+        if (m.brought or m.projection == FIXED or m.of_projection.role == "method")
+        and not (m.placebo or m.pairs_share is not None or m.order == "released")
+    ]
+    whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
+    return [m for m in every if m.projection_variant not in _PARTS or (m.projection, m.predictor) not in whole]
+
+
+def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
+    """Return plain prediction with a method's predictor, of an imported one with the first; None without rows."""
+    same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
+    return next(same, None)
+
+
+def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
+    """Return what a judged method is compared with to explain its gain; nothing of a method without parts of its own.
+
+    Args:
+        methods: all that have rows, see `Selections.compared`.
+        method: one that is judged.
+    """
+    same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
+    kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
+    own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
+    return [same[of] for kind in (*kinds, (FIXED, "")) if (of := _kind(method, kind)) in same] if own else []
+
+
+def asked(compared: Iterable[Comparison], method: Method) -> tuple[Question, ...]:
+    """Return the three questions, asked of a method.
+
+    Args:
+        compared: the comparisons of a setting.
+        method: one that is judged, and whose gain is shown.
+    """
+    made = {(one.baseline.projection, one.baseline.variant): one for one in compared if one.method == method}
+    parts = {
+        question: {name: made.get(_kind(method, kind)) for name, kind in kinds.items()}
+        for question, kinds in QUESTIONS.items()
+    }
+    p = answered({name: [one.interval if one else None for one in kinds.values()] for name, kinds in parts.items()})
+    return tuple(Question(name, of_one, p[name]) for name, of_one in parts.items())
+
+
+def _kind(method: Method, kind: Kind) -> Kind:
+    return (kind[0] or method.projection, kind[1])
 
 
 @dataclass(frozen=True)
@@ -29,13 +138,13 @@ class Findings:
 
     Attributes:
         compared: gains by the rule, the same by the rule that keeps nothing back, and all others by that.
-        missing: those that could not be made.
+        missing: method, baseline and why they could not be compared: the whole of the sentence's end.
         asked: methods that the reader names, in that order.
         direct: those of `compared` that the reader asks for, without those that are a gain.
     """
 
     compared: tuple[Comparison, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[tuple[Method, Method, str], ...] = ()
     asked: tuple[Method, ...] = ()
     direct: tuple[Comparison, ...] = ()
 
@@ -65,35 +174,28 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
         return Findings()
     known = {method.label: method for method in selections.compared}
     asked = dict.fromkeys(known[label] for pair in options.compare for label in pair if label in known)
-    pairs = [(known[one], known[other]) for one, other in options.compare if one in known and other in known]
-    gains = [{method, plain_of(method, selections.parts)} for method in asked]
-    direct = [pair for pair in pairs if set(pair) not in gains]
-    compared, missing = [], []
-    for method, baseline, rule in _pairs(selections, asked, direct):
-        one = compare(selections, method, rule, baseline) if baseline in selections.compared else None
-        if one is not None:
-            compared.append(one)
-        else:
-            missing.append(Missing(method, baseline, why_not(selections, method, baseline)))
-    of_both = [one for one in compared if one.rule == selections.rule and (one.method, one.baseline) in direct]
-    return Findings(tuple(compared), tuple(dict.fromkeys(missing)), tuple(asked), tuple(of_both))
-
-
-def _pairs(
-    selections: Selections, asked: Iterable[Method], direct: Sequence[tuple[Method, Method]]
-) -> list[tuple[Method, Method, str]]:
-    """Return method, baseline and rule of all comparisons, each once."""
-    rule, pairs = selections.base_rule, list[tuple[Method, Method, str]]()
-    every = judged(selections.parts)
+    named = [(known[one], known[other]) for one, other in options.compare if one in known and other in known]
+    gains = [{method, plain_for(method, selections.parts)} for method in asked]
+    direct = [pair for pair in named if set(pair) not in gains]
+    rule, every = selections.base_rule, judged(selections.parts)
+    pairs: list[tuple[Method, Method, str]] = []
     for method in dict.fromkeys([*every, *(m for m in asked if not m.is_plain)]):
-        plain = plain_of(method, selections.parts)
+        plain = plain_for(method, selections.parts) or method.plain
         others = [*baselines(selections.compared, method), *_explaining(selections, method)]
         others = others if method in every and not method.imported else []
         pairs += [(method, plain, selections.rule), (method, plain, rule), *((method, m, rule) for m in others)]
     imported = [m for m in every if m.imported]
     pairs += [(m, other, rule) for m in every if not m.imported and m.projection != FIXED for other in imported]
     pairs += [(method, baseline, selections.rule) for method, baseline in direct]
-    return list(dict.fromkeys(pairs))
+    compared, missing = [], []
+    for method, baseline, by in dict.fromkeys(pairs):
+        one = compare(selections, method, by, baseline) if baseline in selections.compared else None
+        if one is not None:
+            compared.append(one)
+        else:
+            missing.append((method, baseline, why_not(selections, method, baseline)))
+    of_both = [one for one in compared if one.rule == selections.rule and (one.method, one.baseline) in direct]
+    return Findings(tuple(compared), tuple(dict.fromkeys(missing)), tuple(asked), tuple(of_both))
 
 
 def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -> None:
@@ -112,7 +214,7 @@ def _explaining(selections: Selections, method: Method) -> list[Method]:
     """Return what else could explain a gain away: PCA, random, the best rival, and placebos.
 
     The rival is the one that looks at no label and whose source score under the rule is highest. Of placebos with
-    several draws the rank says more, see `reports.analysis.placebos`; `borrowed` is compared with already.
+    several draws the rank says more, see `comparisons.p_value`; `borrowed` is compared with already.
     """
     same = [m for m in selections.parts if m.predictor == method.predictor]
     found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
@@ -142,15 +244,13 @@ def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
     for setting, findings in parts:
         kinds.setdefault(setting.without_data, []).append((setting, findings))
     families = []
-    for of_kind in kinds.values():
-        for alike in _each_set_once(of_kind):
-            pairs: dict[tuple[Method, Method, str], list[tuple[str, Comparison]]] = {}
-            for setting, findings in alike:
-                for one in findings.compared:
-                    pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
-            settings = tuple(setting for setting, _ in alike)
-            if members := [whole for named in pairs.values() if (whole := over_data_sets(named))]:
-                families.append(Family(settings, tuple(members)))
+    for alike in (group for of_kind in kinds.values() for group in _each_set_once(of_kind)):
+        pairs: dict[tuple[Method, Method, str], list[tuple[str, Comparison]]] = {}
+        for setting, findings in alike:
+            for one in findings.compared:
+                pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
+        if members := [whole for named in pairs.values() if (whole := over_data_sets(named))]:
+            families.append(Family(tuple(setting for setting, _ in alike), tuple(members)))
     return families
 
 

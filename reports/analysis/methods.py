@@ -21,6 +21,7 @@ ALONE = ("interventions", "environments")
 # What shrinkage chose, with interventions alone in the place of the chosen N: nothing is chosen for it.
 REPLACED = "interventions alone, all else as chosen"
 ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
+_RENAMED = {"Shrinkage, nothing chosen": "Fixed shrinkage"}  # label in rows of before -> today's
 _ORDERS = ("released", "largest")  # of eigenvectors, as they follow one another in tables
 # The columns that tell methods apart, as the fields of `Method` follow one another.
 _TELLING = (
@@ -112,7 +113,8 @@ class Method:
     def projection_label(self) -> str:
         """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
         truncates = self.projection == ICM and self.projection_variant  # the paper's knows C_d alone
-        name = "Truncation" if truncates else self.of_projection.label or self.projection
+        label = _RENAMED.get(self.of_projection.label, self.of_projection.label)
+        name = "Truncation" if truncates else label or self.projection
         order = "released order" if self.order == "released" else self.order
         order = None if truncates and order == "largest" else order  # the name says this order already
         alone = f"{self.variant} alone" if self.variant in (*ALONE, "both") else self.variant
@@ -196,16 +198,9 @@ class Method:
     @property
     def place(self) -> tuple[bool, int, str, int, str, str, int, str]:
         """Sort key: block of the predictor (imported last), then the projection's place, name, variant and order."""
-        return (
-            self.imported,
-            self.of_predictor.place,
-            _natural(self.predictor),
-            self.of_projection.place,
-            self.projection,
-            _natural(self.variant),
-            1 + _ORDERS.index(self.order) if self.order in _ORDERS else 0,
-            self.order or "",
-        )
+        block = (self.imported, self.of_predictor.place, _natural(self.predictor))
+        order = 1 + _ORDERS.index(self.order) if self.order in _ORDERS else 0
+        return (*block, self.of_projection.place, self.projection, _natural(self.variant), order, self.order or "")
 
     def is_plain_at(self, rank: int, lambda_: float, dim: int) -> bool:
         """Say whether it predicts as plain prediction does where a rule picks a rank and a lambda.
@@ -249,67 +244,57 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
     """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
     apart = rows.groupby(list(_TELLING), dropna=False, sort=False)
     parts = {Method.of_row(part.iloc[0].to_dict()): part for _, part in apart}
-    candidates = _Candidates()
+    candidates: dict[tuple[object, ...], pd.DataFrame] = {}
     parts |= {
-        m: candidates.beside(m, part, parts[m.real])
+        m: _beside_real(m, part, parts[m.real], candidates)
         for m, part in parts.items()
         if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
-    for method in [m for m in parts if m.is_shrinkage]:
-        parts |= _of_one_nuisance(method, parts[method])
+    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance: no other fit is needed for them
+        of_each = {name: parts[method][parts[method]["nuisance"] == name] for name in ALONE}
+        parts |= {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
 
 
-class _Candidates:
-    """Rows of real methods among which the rules of their placebos choose too, looked for once for all draws.
+def _beside_real(
+    method: Method, rows: pd.DataFrame, real: pd.DataFrame, known: dict[tuple[object, ...], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return the rows of a placebo with those of the real method among which its rules choose too.
 
     Where N is environments alone, C_d is its scale and no more: a placebo's rule chooses among these rows as the real
     one's does, and they are not made again. They stand where they would if they had been made with it, since of equals
     a rule takes the first.
+
+    Args:
+        method: the placebo; of a single draw of several, rows are there that rules of the sources pick alone.
+        rows: its own rows.
+        real: rows of `method.real`.
+        known: the rows of real methods that were looked for before, once for all draws.
     """
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], pd.DataFrame] = {}
-
-    def beside(self, method: Method, rows: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of a placebo with these of the real one.
-
-        Args:
-            method: the placebo; of a single draw of several, rows are there that rules of the sources pick alone.
-            rows: its own rows.
-            real: rows of `method.real`.
-        """
-        names, sets = real["nuisance"], rows["interventions"]
-        key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
-        if key not in self._found:
-            found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
-            if method.is_draw:
-                records = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
-                found = found.iloc[picked_by_sources(records)]
-            self._found[key] = found
-        tested = pd.MultiIndex.from_frame(rows[list(KEY)])
-        candidates = self._found[key]
-        candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # or gaps would be filled
-        if candidates.empty:
-            return rows
-        both = pd.concat([rows, candidates])
-        of_set = pd.concat([sets, candidates["interventions"]])
-        places = {
-            "set": _in_order_of(of_set, real["interventions"]),
-            "normalize": _in_order_of(both["normalize"], real["normalize"]),
-            "lambda": both["lambda_"],
-            "nuisance": _in_order_of(both["nuisance"], names),
-        }
-        order = pd.DataFrame({name: values.to_numpy() for name, values in places.items()})
-        return both.iloc[order.sort_values(list(places), kind="stable").index.to_numpy()]
+    names, sets = real["nuisance"], rows["interventions"]
+    key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
+    if key not in known:
+        found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
+        if method.is_draw:
+            records = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+            found = found.iloc[picked_by_sources(records)]
+        known[key] = found
+    tested = pd.MultiIndex.from_frame(rows[list(KEY)])
+    candidates = known[key]
+    candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # or gaps would be filled
+    if candidates.empty:
+        return rows
+    both = pd.concat([rows, candidates])
+    places = {
+        "set": _in_order_of(pd.concat([sets, candidates["interventions"]]), real["interventions"]),
+        "normalize": _in_order_of(both["normalize"], real["normalize"]),
+        "lambda": both["lambda_"],
+        "nuisance": _in_order_of(both["nuisance"], names),
+    }
+    order = pd.DataFrame({name: values.to_numpy() for name, values in places.items()})
+    return both.iloc[order.sort_values(list(places), kind="stable").index.to_numpy()]
 
 
 def _in_order_of(values: "pd.Series[str]", first: "pd.Series[str]") -> "pd.Series[float]":
     """Return for each value its place among those of `first`, by where they come first; NaN for any other."""
     return values.map({value: place for place, value in enumerate(first.unique())})
-
-
-def _of_one_nuisance(method: Method, rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
-    """Return the rows of shrinkage that know interventions, or environments, alone: no other fit is needed for them."""
-    of_each = {name: rows[rows["nuisance"] == name] for name in ALONE}
-    return {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}

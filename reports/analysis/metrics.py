@@ -2,37 +2,25 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import ImageInterval, difference_interval
-from benchmark.method.evaluation.metrics import (
-    ACCURACY,
-    BALANCED,
-    ECE,
-    WORST_CLASS,
-    WORST_ENVIRONMENT,
-    Array,
-    Metric,
-    per_class,
-)
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_CLASS, WORST_ENVIRONMENT, Answers, Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Answered, Estimate, MethodAnswers, Pooled
-from reports.analysis.chosen import Selections, has_choice
+from reports.analysis.answers import Answered, Pooled
+from reports.analysis.backbones import ZERO_SHOT, Lines, WithEnds
+from reports.analysis.chosen import Selections, has_choice, mean_beside, whole, whole_estimate
 from reports.analysis.methods import Method
-from reports.analysis.robustness import ZERO_SHOT, Above, Lines
-from reports.analysis.settings import Setting
-from reports.analysis.whole import mean_beside, whole, whole_estimate
-from reports.render.records import csv_lines
+from reports.analysis.settings import Setting, named
+from reports.render.data import csv_lines
 
-# "class_group" is what published files call the half of the classes.
-_SETTING_COLUMNS = ("dataset", "backbone", "random_weights", "protocol", "test_split", "class_group")
-_LABELS = ("labels_fit", "labels_choice")
 MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
 ORACLE = "oracle"  # the cross-fitted one
 
@@ -71,13 +59,9 @@ class Metrics:
         temperature: geometric mean of those temperatures.
         labels_fit: labelled images that projection or predictor learn from, mean over fits; NaN where unknown.
         labels_choice: labelled images of the sources by which rules may choose, mean over fits; NaN where unknown.
-        above_zero_shot_line: points above what plain zero-shot of other backbones makes expect.
-        effective_robustness: points above what the plain linear probe of other backbones makes expect; of methods
-            whose predictor learns from images.
     """
 
     method: Method
-    rule: str
     means: Mapping[str, float | None]
     intervals: Mapping[str, ImageInterval]
     source_accuracy: float | None
@@ -87,8 +71,6 @@ class Metrics:
     temperature: float | None
     labels_fit: float
     labels_choice: float
-    above_zero_shot_line: Above | None
-    effective_robustness: Above | None
 
     def of(self, metric: Metric) -> float | None:
         """Return a metric as tables show it; None where it is unknown."""
@@ -102,55 +84,40 @@ def further(metrics: Iterable[Metric]) -> list[Metric]:
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
-def metrics_of(selections: Selections, rule: str, lines: Lines) -> list[Metrics]:
+def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
-    without_lines = selections.once(("metrics", rule), lambda: _without_lines(selections, rule))
-    return [_on_lines(one, lines) for one in without_lines]
+    return selections.once(("metrics", rule), lambda: [*_metrics(selections, rule)])
 
 
-def _on_lines(one: Metrics, lines: Lines) -> Metrics:
-    source, target = one.source_accuracy, one.means[ACCURACY.key]
-    fractions = math.nan if source is None else source / 100, math.nan if target is None else target / 100
-    trained = one.method.predictor != ZERO_SHOT.predictor
-    return replace(
-        one,
-        above_zero_shot_line=lines.zero_shot.above(*fractions),
-        effective_robustness=lines.linear_probe.above(*fractions) if trained else None,
-    )
-
-
-def _without_lines(selections: Selections, rule: str) -> list[Metrics]:
-    """Return the metrics of each method that has answers for every held-out environment, without robustness."""
-    found = ((method, whole_estimate(selections, selections.pooled(method, rule))) for method in selections.parts)
-    return [_metrics(selections, method, rule, estimate) for method, estimate in found if estimate is not None]
-
-
-def _metrics(selections: Selections, method: Method, rule: str, estimate: Estimate) -> Metrics:
-    pooled, names, seeds = selections.pooled(method, rule), estimate.held_outs, estimate.seeds
-    picks, fits = selections.picks(method, rule), selections.chosen_rows(method, rule, ("seed", *_LABELS))
-    picks, fits = picks[picks["seed"].isin(seeds)], fits[fits["seed"].isin(seeds)]
-    of_tests = {m: selections.measure(method, rule, m) for m in selections.metrics if m != WORST_CLASS}
-    means = {
-        m.key: m.shown(m.over(np.array([np.mean([of_test.get((name, s), math.nan) for s in seeds]) for name in names])))
-        for m, of_test in of_tests.items()
-    }
-    of_two = {m.key: whole_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
-    temperatures = pd.to_numeric(picks["temperature"]).dropna()
-    return Metrics(
-        method=method,
-        rule=rule,
-        means={key: _known(value) for key, value in means.items()},
-        intervals={key: one.interval for key, one in of_two.items() if one is not None},
-        source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
-        worst_environment=names[int(estimate.means[0].argmin())],
-        worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
-        ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
-        temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
-        labels_fit=float(fits["labels_fit"].mean()),
-        labels_choice=float(fits["labels_choice"].mean()),
-        above_zero_shot_line=None,
-        effective_robustness=None,
-    )
+def _metrics(selections: Selections, rule: str) -> Iterator[Metrics]:
+    for method in selections.parts:
+        pooled = selections.pooled(method, rule)
+        of_two = {m.key: whole_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
+        estimate = of_two[ACCURACY.key]
+        if estimate is None:
+            continue
+        names, seeds = estimate.held_outs, estimate.seeds
+        picks = selections.picks(method, rule)
+        fits = selections.chosen_rows(method, rule, ("labels_fit", "labels_choice"))[picks["seed"].isin(seeds)]
+        picks = picks[picks["seed"].isin(seeds)]
+        means = {}
+        for metric in (m for m in selections.metrics if m != WORST_CLASS):
+            values = selections.measure(method, rule, metric)
+            single = [np.mean([values.get((name, seed), math.nan) for seed in seeds]) for name in names]
+            means[metric.key] = _known(metric.shown(metric.over(np.array(single))))
+        temperatures = pd.to_numeric(picks["temperature"]).dropna()
+        yield Metrics(
+            method=method,
+            means=means,
+            intervals={key: one.interval for key, one in of_two.items() if one is not None},
+            source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
+            worst_environment=names[int(estimate.means[0].argmin())],
+            worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
+            ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
+            temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
+            labels_fit=float(fits["labels_fit"].mean()),
+            labels_choice=float(fits["labels_choice"].mean()),
+        )
 
 
 def _worst_class(
@@ -164,7 +131,7 @@ def _worst_class(
     return min(worst, key=lambda one: (one.accuracy, -one.n), default=None)
 
 
-def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[Array, NDArray[np.int64]]:
+def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return accuracy and number of different images of every class, over all answers together.
 
     Args:
@@ -174,10 +141,9 @@ def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[Array, NDArray[np.
     Returns:
         Both of shape (classes,); accuracies are NaN where there is no image.
     """
-    label, correct = (
-        np.concatenate(column) for column in zip(*((one.tested.label, one.correct) for one in pooled), strict=True)
-    )
-    return per_class(correct, label, classes), _images_of_classes(tuple(one.tested for one in pooled), classes)
+    correct = np.concatenate([one.correct for one in pooled])
+    label = np.concatenate([one.tested.label for one in pooled])
+    return Answers(correct, label, classes).by_class, _images_of_classes(tuple(one.tested for one in pooled), classes)
 
 
 @lru_cache(maxsize=64)  # all methods are tested on the same images
@@ -228,64 +194,65 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
     """Return what each method with something to choose gets under each rule."""
     costs = []
     for method, part in selections.parts.items():
-        rules = [one.name for one in selections.rules if has_choice(part) and selections.is_whole(method, one.name)]
+        asked = selections.rules if has_choice(part) else ()
+        rules = [one.name for one in asked if selections.is_whole(method, one.name)]
         answers = whole(selections, [(method, rule) for rule in rules]) if rules else None
-        if answers is not None:
-            costs.append(_cost(method, rules, answers))
-    return costs
-
-
-def _cost(method: Method, rules: list[str], answers: MethodAnswers) -> SelectionCost:
-    accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
-    gaps = {}
-    for rule in SOURCE_RULES:
-        if rule in rules and ORACLE in rules:
+        if answers is None:
+            continue
+        accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
+        gaps = {}
+        for rule in (one for one in SOURCE_RULES if one in rules and ORACLE in rules):
             gap = difference_interval(answers.scores, rules.index(ORACLE), rules.index(rule))
             error = None if gap.plus_minus is None else 100 * gap.plus_minus
             gaps[rule] = (accuracies[ORACLE] - accuracies[rule], error)
-    return SelectionCost(method, accuracies, gaps)
+        costs.append(SelectionCost(method, accuracies, gaps))
+    return costs
+
+
+def robustness(one: Metrics, lines: Lines) -> tuple[WithEnds | None, WithEnds | None]:
+    """Return points above what plain zero-shot, and the plain linear probe, of other backbones make expect.
+
+    The second of methods whose predictor learns from images alone; None likewise where there is no line.
+    """
+    shares = one.source_accuracy, one.means[ACCURACY.key]
+    source, target = (math.nan if share is None else share / 100 for share in shares)
+    learns = one.method.predictor != ZERO_SHOT.predictor
+    return lines.zero_shot.above(source, target), lines.linear_probe.above(source, target) if learns else None
 
 
 def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
     """Return the metrics of all methods of settings under all rules, shares in percent, with four decimals."""
-    body: list[list[object]] = []
-    for setting, selections, lines in parts:
-        shared = [setting.dataset, setting.backbone_label, setting.random_weights, setting.protocol]
-        shared += [setting.test_split, setting.class_half]
-        for rule in selections.rules:
-            for m in metrics_of(selections, rule.name, lines):
-                own = _cells(m, lines, further(selections.metrics))
-                body.append([*shared, rule.name, rule.looks_at_target, m.method.label, *own])
-    headings = [metric.heading for metric in further(parts[0][1].metrics)]
-    columns = [*_SETTING_COLUMNS, "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy"]
-    columns += ["worst_environment", WORST_ENVIRONMENT.heading]
-    columns += ["worst_class", "worst_class_environment", WORST_CLASS.heading, "worst_class_n"]
-    columns += [
-        *headings,
-        *(f"{BALANCED.heading}_{end}" for end in ("low", "high")),
-        ECE.heading,
-        "ece_scaled",
-        "temperature",
-        "labels_fit",
-        "labels_choice",
+    setting, selections, _ = parts[0]
+    among = further(selections.metrics)
+    columns = [
+        *named(setting), "rule", "selected_on_target", "method", ACCURACY.heading, "source_accuracy",
+        "worst_environment", WORST_ENVIRONMENT.heading, "worst_class", "worst_class_environment", WORST_CLASS.heading,
+        "worst_class_n", *(metric.heading for metric in among), f"{BALANCED.heading}_low", f"{BALANCED.heading}_high",
+        ECE.heading, "ece_scaled", "temperature", "labels_fit", "labels_choice",
+        "above_zero_shot_line", "above_zero_shot_line_low", "above_zero_shot_line_high", "n_backbones",
+        "effective_robustness", "effective_robustness_low", "effective_robustness_high", "n_probe_backbones",
+    ]  # fmt: skip
+    body = [
+        [*named(setting).values(), rule.name, rule.looks_at_target, m.method.label, *_cells(m, lines, among)]
+        for setting, selections, lines in parts
+        for rule in selections.rules
+        for m in metrics_of(selections, rule.name)
     ]
-    for name, count in (("above_zero_shot_line", "n_backbones"), ("effective_robustness", "n_probe_backbones")):
-        columns += [name, f"{name}_low", f"{name}_high", count]
     return csv_lines(columns, body)
 
 
-def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> list[object]:
+def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object]:
+    """Yield what a line of the file says of a method after its name."""
+    yield from (_four(m.of(ACCURACY)), _four(m.source_accuracy), m.worst_environment, _four(m.of(WORST_ENVIRONMENT)))
     worst = m.worst_class
-    named = ["", "", "", ""] if worst is None else [worst.name, worst.held_out, _four(worst.accuracy), str(worst.n)]
-    cells = [_four(m.of(ACCURACY)), _four(m.source_accuracy), m.worst_environment, _four(m.of(WORST_ENVIRONMENT))]
-    cells += [*named, *(_four(m.of(metric)) for metric in among)]
+    yield from (worst.name, worst.held_out, _four(worst.accuracy), worst.n) if worst else ("", "", "", "")
     balanced = m.intervals.get(BALANCED.key)
-    cells += [_four(None if balanced is None else _known(100 * end)) for end in _ends(balanced)]
-    cells += [*map(_four, (m.of(ECE), m.ece_scaled, m.temperature)), *map(_count, (m.labels_fit, m.labels_choice))]
-    for above, line in ((m.above_zero_shot_line, lines.zero_shot), (m.effective_robustness, lines.linear_probe)):
-        numbers = (None, None, None) if above is None else (above.points, above.low, above.high)
-        cells += [*map(_four, numbers), "" if above is None else str(len(line.source))]
-    return list(cells)
+    ends = (balanced.low, balanced.high) if balanced else (math.nan, math.nan)
+    numbers = *(m.of(metric) for metric in among), *(_known(100 * end) for end in ends)
+    yield from map(_four, (*numbers, m.of(ECE), m.ece_scaled, m.temperature))
+    yield from ("" if np.isnan(count) else f"{count:g}" for count in (m.labels_fit, m.labels_choice))
+    for above, line in zip(robustness(m, lines), (lines.zero_shot, lines.linear_probe), strict=True):
+        yield from (*map(_four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
 
 
 def per_class_csv(described: Iterable[tuple[Setting, Selections]]) -> str:
@@ -293,30 +260,23 @@ def per_class_csv(described: Iterable[tuple[Setting, Selections]]) -> str:
 
     Folds and seeds together: n is the number of different images.
     """
-    columns = ("method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds")
-    names = ("dataset", "backbone", "protocol", "test_split", "class_group")
-    return csv_lines((*names, *columns), (line for part in described for line in _class_lines(*part)))
-
-
-def _class_lines(setting: Setting, selections: Selections) -> Iterator[list[object]]:
-    classes = selections.rows["classes"].iloc[0]
-    fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
-    for method in selections.parts:
-        for rule in selections.rules:
+    columns = (
+        "dataset", "backbone", "protocol", "test_split", "class_group",
+        "method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds",
+    )  # fmt: skip
+    body: list[list[object]] = []
+    for setting, selections in described:
+        classes = selections.rows["classes"].iloc[0]
+        fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
+        for method, rule in product(selections.parts, selections.rules):
             of_rule = selections.pooled(method, rule.name)
+            shared = [*fixed, method.label, rule.name, rule.looks_at_target]
             for held_out in dict.fromkeys(name for name, _ in of_rule):
                 pooled = [one for (name, _), one in of_rule.items() if name == held_out]
                 for name, accuracy, n in zip(classes, *by_class(pooled, len(classes)), strict=True):
-                    numbers = ["" if np.isnan(accuracy) else _four(100 * accuracy), int(n), len(pooled)]
-                    yield [*fixed, method.label, rule.name, rule.looks_at_target, held_out, name, *numbers]
-
-
-def _ends(interval: ImageInterval | None) -> tuple[float, float]:
-    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
-
-
-def _count(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:g}"
+                    share = "" if np.isnan(accuracy) else _four(100 * accuracy)
+                    body.append([*shared, held_out, name, share, int(n), len(pooled)])
+    return csv_lines(columns, body)
 
 
 def _four(value: float | None) -> str:

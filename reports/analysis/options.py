@@ -24,6 +24,7 @@ class Options:
         color: whether the terminal's headline may be bold; default False.
         metrics: that tables show; by default the built-in ones.
         metric_of: data set, as rows call it -> its metric, where that is not accuracy.
+        tables: of the user's own, each as "module:TABLE", see `reports.tables.spec`; by default none.
     """
 
     plus_minus: PlusMinus = "images"
@@ -35,3 +36,4 @@ class Options:
     paper: bool = False
     metrics: tuple[Metric, ...] = BUILT_IN
     metric_of: Mapping[str, Metric] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()

@@ -1,7 +1,6 @@
 """What methods take the tested images for, image by image: read from the rows that rules pick."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -20,39 +19,29 @@ COLUMNS = (
     "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",
     "rule", "predicted", "margin",
 )  # fmt: skip
+# Method -> columns of `COLUMNS`, a line for each tested image of each pick.
+Predictions = Mapping[Method, pd.DataFrame]
 
 
-@dataclass(frozen=True)
-class MethodPredictions:
-    """What a method takes the tested images of a setting for, under the rules that look at sources alone.
+def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
+    """Return what each method of a setting takes the tested images for, under the rules that look at sources alone.
 
-    Attributes:
-        method: the method.
-        table: columns of `COLUMNS`, a line for each tested image of each pick; `class` and `predicted` are names,
-            `margin` is the best score minus the second, NaN where there is none.
-    """
-
-    method: Method
-    table: pd.DataFrame
-
-
-def predictions_of(selections: Selections, images_of: ImagesOf) -> list[MethodPredictions]:
-    """Return the predictions of each method of a setting that has some, in the order of tables.
+    `class` and `predicted` are names, `margin` is the best score minus the second, NaN where there is none. Methods are
+    in the order of tables, without those that have no predictions.
 
     Args:
         selections: the rows of the setting.
         images_of: returns the list of images that a row names, or None.
     """
-    columns_of = cache(lambda hash_: _columns(images_of(hash_)))
+
+    @cache
+    def columns_of(hash_: str) -> Columns | None:
+        if (images := images_of(hash_)) is None:
+            return None
+        return {name: images[name].to_numpy(zero_copy_only=False) for name in ("image_id", "path", "group")}
+
     found = [(method, list(_of_picks(selections, method, columns_of))) for method in selections.parts]
-    return [MethodPredictions(method, _together(parts)) for method, parts in found if parts]
-
-
-def _columns(images: pa.Table | None) -> Columns | None:
-    """Return what tells images, column by column; None where there is no list of them."""
-    if images is None:
-        return None
-    return {name: images[name].to_numpy(zero_copy_only=False) for name in ("image_id", "path", "group")}
+    return {method: _together(parts) for method, parts in found if parts}
 
 
 def _of_picks(
@@ -85,15 +74,8 @@ def _of_picks(
 
 def _together(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the columns of picks one after the other."""
-    sizes = [len(part["class"]) for part in parts]
-    columns = {}
-    for name in COLUMNS:
-        values = [
-            part[name] if isinstance(part[name], np.ndarray) else np.repeat(np.array([part[name]]), size)
-            for part, size in zip(parts, sizes, strict=True)
-        ]
-        columns[name] = np.concatenate(values)
-    return pd.DataFrame(columns)
+    values = {name: [np.broadcast_to(part[name], len(part["class"])) for part in parts] for name in COLUMNS}
+    return pd.DataFrame({name: np.concatenate(of_column) for name, of_column in values.items()})
 
 
 def read_of(selections: Selections) -> dict[Method, list[tuple[float, float, float, int]]]:
@@ -106,9 +88,8 @@ def read_of(selections: Selections) -> dict[Method, list[tuple[float, float, flo
     found = {}
     for method in selections.parts:
         picks = selections.picks(method, selections.rule)["rank"].tolist()
-        rows = selections.chosen_rows(
-            method, selections.rule, ("read_ranks", "read_before", "read_after", "read_chance")
-        )
+        columns = ("read_ranks", "read_before", "read_after", "read_chance")
+        rows = selections.chosen_rows(method, selections.rule, columns)
         of_picks = [
             (one["read_before"], one["read_after"][list(one["read_ranks"]).index(rank)], one["read_chance"], rank)
             for rank, one in zip(picks, rows.to_dict("records"), strict=True)

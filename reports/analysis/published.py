@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
 from statistics import fmean
@@ -18,19 +18,10 @@ from benchmark.datasets.catalog import CATALOG, DatasetFacts
 
 AVERAGE = "average"  # environment of a number that is the mean over all environments of a set
 EIGHTY = "80 ImageNet templates"
-COLUMNS = (
-    "dataset", "environment", "method", "backbone", "pretrained", "accuracy_percent", "test_split", "template",
-    "source", "note",
-)  # fmt: skip
 FAIR = ("zero_shot", "linear_probe")  # what a published method must be for ours of that name to be the same thing
 OF_ENVIRONMENTS = ", mean of its environments"  # behind the source of an average that the source itself does not have
 # What a source calls its test split -> what rows call it. Zero-shot fits nothing, so that "source-free" says nothing.
-_SPLITS = {
-    "full": "full",
-    "full (source-free protocol)": "full",
-    "domainbed in_80": "in_80",
-    "held_out out_20": "out_20",
-}
+_SPLITS = {"full (source-free protocol)": "full", "domainbed in_80": "in_80", "held_out out_20": "out_20"}
 _EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # what sources call the 80 of CLIP's authors begins so
 
 
@@ -78,26 +69,18 @@ class PublishedNumber:
         return EIGHTY if self.template.startswith(_EIGHTY_SPELT) else prompt_key(self.template)
 
     @property
-    def lower_cased(self) -> bool:
-        """Whether the source says that it writes class names in lower case."""
-        return "lower-cased" in self.note
-
-    @property
-    def half_precision(self) -> bool:
-        """Whether the source says that its numbers are of fp16."""
-        return "fp16" in self.note
-
-    @property
     def context(self) -> str | None:
         """Why it is context and never a gate; None where it may be one."""
-        note = self.note.lower()
-        if "suspect" in note:
-            return "suspect"
-        if "secondary" in note:
-            return "second-hand"
-        if "not stated" in self.test_split:
-            return "split not stated"
-        return None if self.method in FAIR else "trained otherwise"
+        marks = {
+            "suspect": "suspect" in self.note.lower(),
+            "second-hand": "secondary" in self.note.lower(),
+            "split not stated": "not stated" in self.test_split,
+            "trained otherwise": self.method not in FAIR,
+        }
+        return next((reason for reason, marked in marks.items() if marked), None)
+
+
+COLUMNS = tuple({"accuracy": "accuracy_percent"}.get(field.name, field.name) for field in fields(PublishedNumber))
 
 
 def prompt_key(template: str) -> str:
@@ -132,21 +115,27 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
     lines = csv.DictReader(io.StringIO(text))
     if missing := [column for column in COLUMNS if column not in (lines.fieldnames or ())]:
         raise IcmBenchError(f"{name} has no column '{missing[0]}'; its columns are {', '.join(COLUMNS)}.")
-    return tuple(_number(line, f"{name}, line {lines.line_num}") for line in lines)
+    numbers = []
+    for line in lines:
+        place, words = f"{name}, line {lines.line_num}", {column: line[column] for column in COLUMNS}
+        if short := [column for column, word in words.items() if word is None]:
+            raise IcmBenchError(f"{place}, has no '{short[0]}'; give every column, empty where nothing is known.")
+        accuracy = words.pop("accuracy_percent")
+        try:
+            value = float(accuracy) if accuracy else None
+        except ValueError:
+            value = math.nan
+        if value is not None and not 0 <= value <= 100:
+            raise IcmBenchError(f"{place}: accuracy_percent is '{accuracy}'; give a number from 0 to 100, or nothing.")
+        numbers.append(PublishedNumber(accuracy=value, **words))
+    return tuple(numbers)
 
 
-def _number(line: dict[str, str | None], place: str) -> PublishedNumber:
-    words = {column: line[column] for column in COLUMNS}
-    if short := [column for column, word in words.items() if word is None]:
-        raise IcmBenchError(f"{place}, has no '{short[0]}'; give every column, empty where nothing is known.")
-    accuracy = words.pop("accuracy_percent")
-    try:
-        value = float(accuracy) if accuracy else None
-    except ValueError:
-        value = math.nan
-    if value is not None and not 0 <= value <= 100:
-        raise IcmBenchError(f"{place}: accuracy_percent is '{accuracy}'; give a number from 0 to 100, or nothing.")
-    return PublishedNumber(accuracy=value, **words)  # type: ignore[arg-type]
+@cache
+def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
+    """Return the package's numbers and averages of a method on a data set, without empty ones."""
+    every = with_averages(read_published())
+    return tuple(one for one in every if (one.dataset, one.method) == (dataset, method) and one.accuracy is not None)
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
@@ -159,12 +148,9 @@ def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
     for one in every:
         if one.accuracy is not None:
             groups.setdefault(replace(one, environment=AVERAGE, accuracy=None), {})[one.environment] = one.accuracy
-    return [*every, *(mean for whole, of in groups.items() if (mean := _average(whole, of)) is not None)]
-
-
-def _average(whole: PublishedNumber, of_environments: dict[str, float]) -> PublishedNumber | None:
-    facts = facts_of(whole.dataset)
-    if facts is None or facts.single or set(of_environments) != set(facts.environments):
-        return None
-    mean = fmean(of_environments[name] for name in facts.environments)
-    return replace(whole, accuracy=mean, source=whole.source + OF_ENVIRONMENTS)
+    for whole, of_environments in groups.items():
+        facts = facts_of(whole.dataset)
+        if facts is not None and not facts.single and set(of_environments) == set(facts.environments):
+            source = whole.source + OF_ENVIRONMENTS
+            every.append(replace(whole, accuracy=fmean(of_environments.values()), source=source))
+    return every

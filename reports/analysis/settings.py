@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -12,12 +12,8 @@ from benchmark.common.errors import IcmBenchError, PluginError
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
+SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")  # the released code's first
 IMPORTED_TEXTS = "imported texts"  # in the place of templates, with a digest: nobody knows them
-
-_KEYS = [
-    "dataset", "dataset_fingerprint", "grouped", "backbone", "backbone_fingerprint", "random_weights",
-    "precision", "prompts", "protocol", "test_split", "class_half", "folds", "rounding",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,8 @@ class Setting:
     @property
     def half_words(self) -> str:
         """Which classes the tested images are of; nothing where it is all of them."""
-        words = {
-            "base": ", base classes",
-            "new": ", new classes",
-            "harmonic": ", harmonic mean of base and new classes",
-        }
-        return words.get(self.class_half, "")
+        halves = {"base": "base classes", "new": "new classes", "harmonic": "harmonic mean of base and new classes"}
+        return f", {halves[self.class_half]}" if self.class_half in halves else ""
 
     @property
     def without_data(self) -> tuple[object, ...]:
@@ -100,6 +92,23 @@ class Setting:
         return (self.templates, *(getattr(self, key) for key in named))
 
 
+_KEYS = [one.name for one in fields(Setting)]
+# How a column is read; as text where it is not named here.
+_READ: Mapping[str, Callable[[Any], object]] = {
+    "grouped": bool,
+    "random_weights": bool,
+    "prompts": lambda prompts: tuple(json.loads(str(prompts))),
+    "folds": int,
+    "rounding": lambda rounding: rounding if isinstance(rounding, str) else None,
+}
+_NAMING = ("dataset", "backbone", "protocol", "test_split", "class_half")
+
+
+def split_place(split: str) -> int:
+    """Return the place of a test split among all of them: the released code's first, one that is unknown last."""
+    return SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)
+
+
 def named(setting: Setting) -> dict[str, object]:
     """Return the columns by which tidy files tell settings apart; "class_group" is the half of the classes there."""
     return {
@@ -114,12 +123,12 @@ def named(setting: Setting) -> dict[str, object]:
 
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     """Split rows of `benchmark.store.rows.schema` into those that may stand in one table, in a fixed order."""
-    parts = [(_setting(part.iloc[0].to_dict()), part) for _, part in rows.groupby(_KEYS, dropna=False, sort=False)]
+    parts = []
+    for _, part in rows.groupby(_KEYS, dropna=False, sort=False):
+        first = part.iloc[0].to_dict()
+        columns: dict[str, Any] = {name: _READ.get(name, str)(first[name]) for name in _KEYS}
+        parts.append((Setting(**columns), part))
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
-
-
-_NAMING = ("dataset", "backbone", "protocol", "test_split", "class_half")
-_ALWAYS_NAMED = ("dataset", "backbone", "test_split")
 
 
 def suffixes(settings: list[Setting]) -> list[str]:
@@ -127,25 +136,11 @@ def suffixes(settings: list[Setting]) -> list[str]:
     if len(settings) == 1:
         return [""]
     names: list[str] = []
-    named = [k for k in _NAMING if k in _ALWAYS_NAMED or len({getattr(s, k) for s in settings}) > 1]
+    always = ("dataset", "backbone", "test_split")
+    named = [k for k in _NAMING if k in always or len({getattr(s, k) for s in settings}) > 1]
     for setting in settings:
         words = "-".join(getattr(setting, k) for k in named)
-        base = suffix = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
-        number = 1
-        while suffix in names:
-            number += 1
-            suffix = f"{base}-{number}"
-        names.append(suffix)
+        base = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
+        numbered = [base, *(f"{base}-{number}" for number in range(2, len(settings) + 1))]
+        names.append(next(name for name in numbered if name not in names))
     return names
-
-
-def _setting(row: dict[Hashable, Any]) -> Setting:
-    words = {k: str(row[k]) for k in _KEYS if k not in ("grouped", "random_weights", "prompts", "folds", "rounding")}
-    return Setting(
-        **words,
-        grouped=bool(row["grouped"]),
-        random_weights=bool(row["random_weights"]),
-        prompts=tuple(json.loads(str(row["prompts"]))),
-        folds=int(row["folds"]),
-        rounding=row["rounding"] if isinstance(row["rounding"], str) else None,
-    )

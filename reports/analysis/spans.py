@@ -13,15 +13,14 @@ import pandas as pd
 
 from benchmark.method.evaluation.distributions import ranks
 from benchmark.method.evaluation.metrics import ACCURACY, Array
-from reports.analysis.chosen import Selections
+from benchmark.method.evaluation.selection import SETTING
+from reports.analysis.chosen import Selections, mean_beside
 from reports.analysis.methods import Method
-from reports.analysis.whole import mean_beside
 
 MIN_SETTINGS = 8  # of a method in an environment, for a rank correlation
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
 MOVED = ("shift_moved_sources", "shift_moved_target")
 CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative: to the energy
-_SETTING = ["lambda_", "intervention_set", "normalize", "predictor_params", "projection_params"]
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,9 @@ def _by_setting(rows: pd.DataFrame) -> pd.DataFrame:
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}
     usable = rows[known["shift_removed_sources"]]
     shares = [name for name in SHARES if known[name][usable.index].all()]
-    long = usable[["held_out", *_SETTING, "ranks", ACCURACY.key, *shares]].explode(["ranks", ACCURACY.key, *shares])
+    long = usable[["held_out", *SETTING, "ranks", ACCURACY.key, *shares]].explode(["ranks", ACCURACY.key, *shares])
     long = long.astype(dict.fromkeys([ACCURACY.key, *shares], float))
-    by_setting: Any = long.groupby(["held_out", *_SETTING, "ranks"], dropna=False)[[ACCURACY.key, *shares]]
+    by_setting: Any = long.groupby(["held_out", *SETTING, "ranks"], dropna=False)[[ACCURACY.key, *shares]]
     means = by_setting.mean().where(by_setting.count().eq(by_setting.size(), axis=0)).reset_index()
     means = means.reindex(columns=[*means.columns, *(name for name in SHARES if name not in shares)])
     means = means.astype(dict.fromkeys(SHARES, float))

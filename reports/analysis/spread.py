@@ -1,8 +1,6 @@
 """Accuracies and source scores at every rank, lambda and intervention set, averaged, in arrays."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -22,33 +20,31 @@ def spread_of(selections: Selections, method: Method) -> "Spread":
     return selections.once(("spread", method), lambda: Spread(selections.parts[method], selections.held_outs))
 
 
-@dataclass(frozen=True, eq=False)
 class Spread:
     """The rows of one method with their rank curves as arrays.
 
     Attributes:
         rows: rows of `benchmark.store.rows.schema` of one method.
         held_outs: all that is held out, in the order in which results are wanted.
+        ranks: all ranks, ascending.
     """
 
-    rows: pd.DataFrame
-    held_outs: Sequence[str]
-    _curves: dict[str, Array] = field(default_factory=dict, repr=False)
+    def __init__(self, rows: pd.DataFrame, held_outs: Sequence[str]) -> None:
+        self.rows, self.held_outs = rows, held_outs
+        self._curves: dict[str, Array] = {}
+        self._alike: dict[tuple[int, ...], list[int]] = {}  # ranks -> the positions of the rows that have these
+        for i, ranks in enumerate(rows["ranks"].tolist()):
+            self._alike.setdefault(tuple(ranks), []).append(i)
+        self.ranks = sorted({int(rank) for ranks in self._alike for rank in ranks})
+        # Numbers of each row's test (held-out, seed and fold), held-out and seed; and of each held-out's tests.
+        self._test: Labels = np.asarray(rows.groupby(list(KEY), sort=True).ngroup().to_numpy(), dtype=np.int64)
+        place = {name: k for k, name in enumerate(held_outs)}
+        self._held_out: Labels = np.array([place[str(name)] for name in rows["held_out"].tolist()], dtype=np.int64)
+        self._seed: Labels = np.unique(rows["seed"].to_numpy(), return_inverse=True)[1]
+        _, first = np.unique(self._test, return_index=True)
+        self._tests = np.bincount(self._held_out[first], minlength=len(held_outs))
 
-    @cached_property
-    def ranks(self) -> list[int]:
-        """All ranks, ascending."""
-        return sorted({int(rank) for ranks in self._alike for rank in ranks})
-
-    @cached_property
-    def _alike(self) -> dict[tuple[int, ...], list[int]]:
-        """Ranks -> the positions of the rows that have these."""
-        found: dict[tuple[int, ...], list[int]] = {}
-        for i, ranks in enumerate(self.rows["ranks"].tolist()):
-            found.setdefault(tuple(ranks), []).append(i)
-        return found
-
-    def curve(self, column: str) -> Array:
+    def _curve(self, column: str) -> Array:
         """Return a column of rank curves, shape (rows, ranks); NaN where a row has none."""
         if column not in self._curves:
             out, curves = np.full((len(self.rows), len(self.ranks)), np.nan), self.rows[column].tolist()
@@ -59,28 +55,6 @@ class Spread:
                     out[there[:, None], np.searchsorted(self.ranks, ranks)] = values
             self._curves[column] = out
         return self._curves[column]
-
-    @cached_property
-    def _test(self) -> Labels:
-        """Number of each row's test (held-out, seed and fold), shape (rows,)."""
-        return np.asarray(self.rows.groupby(list(KEY), sort=True).ngroup().to_numpy(), dtype=np.int64)
-
-    @cached_property
-    def _held_out(self) -> Labels:
-        """Number of what each row holds out, shape (rows,)."""
-        place = {name: k for k, name in enumerate(self.held_outs)}
-        return np.array([place[str(name)] for name in self.rows["held_out"].tolist()], dtype=np.int64)
-
-    @cached_property
-    def _tests(self) -> Labels:
-        """Number of tests of each held-out environment, shape (held_outs,)."""
-        _, first = np.unique(self._test, return_index=True)
-        return np.bincount(self._held_out[first], minlength=len(self.held_outs))
-
-    @cached_property
-    def _seed(self) -> Labels:
-        """Number of each row's seed, shape (rows,)."""
-        return np.unique(self.rows["seed"].to_numpy(), return_inverse=True)[1]
 
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
         """Return source score and accuracy where all but the rank and the kind of row is chosen by a rule.
@@ -96,7 +70,7 @@ class Spread:
         Returns:
             Both of shape (held_outs, kinds, ranks), fractions.
         """
-        score, target = self.curve(RULES[rule].score), self.curve(ACCURACY.key)
+        score, target = self._curve(RULES[rule].score), self._curve(ACCURACY.key)
         seeds, n = int(self._seed.max()) + 1, len(self.held_outs)
         weight = self.rows["n_test"].to_numpy(dtype=float)
         out = np.full((2, n, kinds, len(self.ranks)), np.nan)

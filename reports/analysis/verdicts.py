@@ -2,7 +2,7 @@
 
 The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
 the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). Of a
-gain that is shown by the metric it is asked what explains it (see `credit`). All else that reports show is description.
+gain that is shown by the metric it is asked what explains it (see `findings`). All else in reports is description.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.method.evaluation import judging
 from benchmark.method.evaluation.inference import ImageInterval, Interval
-from benchmark.method.evaluation.judging import (
-    BALANCED_ONLY,
-    HELPS,
-    HURTS,
-    METRIC_ONLY,
-    TRADES,
-    Gain,
-    JudgedGain,
-    adjusted_interval,
-    judged_gains,
-)
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.chosen import Selections
-from reports.analysis.comparisons import Adjusted, Comparison, compare
-from reports.analysis.credit import FIXED, QUESTIONS, Question, asked, judged, plain_for, plain_of
-from reports.analysis.findings import Findings, why_not
-from reports.analysis.methods import ICM, Method
+from reports.analysis.comparisons import Adjusted, Comparison, compare, rounded
+from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, asked, judged, plain_for, why_not
+from reports.analysis.methods import Method
 from reports.analysis.settings import Setting, named
 
 IS_PLAIN, UNSAID = "is plain", "cannot be said"
-DECIDED = (HELPS, METRIC_ONLY, BALANCED_ONLY, TRADES, HURTS)  # that a difference is shown
+DECIDED = tuple(kind for kind in judging.KINDS if kind != judging.NO_DIFFERENCE)  # that a difference is shown
 MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
 
 
@@ -69,7 +58,7 @@ class Verdict:
     accuracy: float
     gain: Comparison | None = None
     balanced: Comparison | None = None
-    judged: JudgedGain | None = None
+    judged: judging.JudgedGain | None = None
     ungated: Comparison | None = None
     questions: tuple[Question, ...] = ()
     others: tuple[Comparison, ...] = ()
@@ -88,9 +77,8 @@ class Verdict:
     @property
     def name(self) -> str:
         """The method in words: "CLIP-ICM", and an imported one by its own name."""
-        if self.method.imported:
-            return self.method.label
-        return "CLIP-ICM" if self.method.projection == ICM and self.method.is_paper else self.method.projection_label
+        own = self.method.label if self.method.imported else self.method.projection_label
+        return "CLIP-ICM" if self.method.is_paper else own
 
     @property
     def said(self) -> str:
@@ -107,7 +95,7 @@ class Verdict:
         """The largest difference that the adjusted interval of the gain leaves, in points; NaN without one."""
         if self.gain is None:
             return np.nan
-        interval = adjusted_interval(self.gain.interval, self.family)
+        interval = judging.adjusted_interval(self.gain.interval, self.family)
         end = interval.may_differ if interval.same else max(abs(interval.low), abs(interval.high))
         return self.metric.shown(float(end))
 
@@ -140,15 +128,15 @@ class Verdict:
             "value": _shown(self.metric, gain.accuracies[0] if gain else None),
             "plain": _shown(self.metric, gain.accuracies[1] if gain else None),
             **_of_interval("", self.metric, gain.interval if gain else None),
-            "p_holm": _known(judged.p_metric if judged else None),
+            "p_holm": rounded(judged.p_metric if judged else None),
             **_of_interval("balanced_", BALANCED, self.balanced.interval if self.balanced else None),
-            "balanced_p_holm": _known(judged.p_balanced if judged else None),
-            "both_p_holm": _known(judged.p_both if judged else None),
+            "balanced_p_holm": rounded(judged.p_balanced if judged else None),
+            "both_p_holm": rounded(judged.p_both if judged else None),
             "verdicts": self.family or None,
             "difference_ungated": _shown(self.metric, self.ungated.interval.estimate if self.ungated else None),
             "value_ungated": _shown(self.metric, self.ungated.accuracies[0] if self.ungated else None),
             **{f"by_{name}": questions[name].answer if name in questions else None for name in QUESTIONS},
-            **{f"by_{name}_p": _known(questions[name].p if name in questions else None) for name in QUESTIONS},
+            **{f"by_{name}_p": rounded(questions[name].p if name in questions else None) for name in QUESTIONS},
             "shares_before": _shown(ACCURACY, self.shares[0]),
             "shares_after": _shown(ACCURACY, self.shares[1]),
             "plain_picks": self.plain_picks[0],
@@ -158,21 +146,8 @@ class Verdict:
             "new_low": _shown(self.metric, new.low if new else None),
             "new_high": _shown(self.metric, new.high if new else None),
             "grouped": self.setting.grouped,
-            "images_per_dimension": _known(self.images),
+            "images_per_dimension": rounded(self.images),
         }
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What has no verdict.
-
-    Attributes:
-        setting: what its rows share.
-        method: a method that cannot predict the classes of the setting; None where the setting has no judged method.
-    """
-
-    setting: Setting
-    method: Method | None = None
 
 
 @dataclass(frozen=True)
@@ -232,11 +207,12 @@ class Answer:
 
     Attributes:
         standings: of each setting and predictor, in the order of the tables.
-        left_out: what has no verdict.
+        left_out: what has no verdict: a setting with a method that cannot predict its classes, or with None where it
+            has no judged method.
     """
 
     standings: tuple[Standing, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[tuple[Setting, Method | None], ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -261,7 +237,7 @@ class Answer:
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
     """Return the verdict of the largest gain that is shown, the control's only where nothing else helps; or None."""
-    helping = [one for one in verdicts if one.kind in (HELPS, METRIC_ONLY)]
+    helping = [one for one in verdicts if one.kind in (judging.HELPS, judging.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
 
@@ -273,8 +249,9 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
         described: its settings with their rows.
         findings: of each setting its comparisons, see `findings.comparisons`.
     """
-    waiting: list[tuple[Setting, Selections, Findings, list[Verdict]]] = []
-    left_out: list[LeftOut] = []
+    waiting: list[tuple[Setting, Selections, Findings, list[Method]]] = []
+    gains: dict[tuple[Setting, Method], judging.Gain] = {}
+    left_out: list[tuple[Setting, Method | None]] = []
     together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(described, findings, strict=True):
         if setting.protocol_class.looks_at_target:
@@ -283,17 +260,17 @@ def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[F
             continue  # their harmonic mean is judged
         named_ = [m for m in made.asked if not m.is_plain]
         methods = dict.fromkeys([*named_, *sorted(judged(selections.parts), key=lambda m: not m.brought)])
-        of_setting = [_unjudged(setting, selections, m, made) for m in methods]
-        kept = [one for one in of_setting if not _cannot_predict(one)]
-        left_out += [LeftOut(setting, one.method) for one in of_setting if _cannot_predict(one)]
-        left_out += [] if of_setting else [LeftOut(setting)]
-        waiting.append((setting, selections, made, kept))
-    done = iter(_judged([one for _, _, _, of_setting in waiting for one in of_setting]))
-    standings = [
-        standing
-        for setting, selections, made, of_setting in waiting
-        for standing in _standings(setting, selections, made.direct, [next(done) for _ in of_setting])
-    ]
+        never = [m for m in methods if setting.class_half in ("new", "harmonic") and m.learns_classes]
+        left_out += [(setting, method) for method in never] if methods else [(setting, None)]
+        waiting.append((setting, selections, made, [m for m in methods if m not in never]))
+        for method in waiting[-1][-1]:
+            if of_both := _gains(selections, method):
+                gains[setting, method] = judging.Gain(of_both[0].interval, of_both[1].interval)
+    of_gains = dict(zip(gains, judging.judged_gains([*gains.values()]), strict=True))
+    standings: list[Standing] = []
+    for setting, selections, made, kept in waiting:
+        verdicts = [_verdict(setting, selections, m, made, of_gains.get((setting, m))) for m in kept]
+        standings += _standings(setting, selections, made.direct, verdicts)
     return Answer(tuple(standings), tuple(left_out))
 
 
@@ -301,22 +278,24 @@ def _standings(
     setting: Setting, selections: Selections, direct: Sequence[Comparison], verdicts: Sequence[Verdict]
 ) -> Iterator[Standing]:
     """Yield how each predictor stands; what was imported is held against the first one's plain prediction."""
-    of_verdicts = [one.method for one in verdicts]
+    rule, metric, of_verdicts = selections.rule, selections.metric, [one.method for one in verdicts]
     either = dict.fromkeys([*selections.parts, *of_verdicts])
     every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
-    for predictor in dict.fromkeys(plain_of(m, every).predictor for m in every):
-        methods = [m for m in every if plain_of(m, every).predictor == predictor]
+    by_predictor: dict[str, list[Method]] = {}
+    for method in every:
+        by_predictor.setdefault((plain_for(method, every) or method).predictor, []).append(method)
+    for methods in by_predictor.values():
         own = tuple(one for one in verdicts if one.method in methods)
         accuracies = {m: value for m in methods if not np.isnan(value := _accuracy(selections, m))}
         plain = next((m for m in methods if m.is_plain), None)
-        known = accuracies.get(plain, np.nan) if plain and selections.metric == ACCURACY else np.nan
+        known = accuracies.get(plain, np.nan) if plain and metric == ACCURACY else np.nan
         known = next((one.gain.accuracies[1] for one in own if one.gain), known)
-        words, rule = (plain or methods[0]).predictor_label, selections.rule
         gains = {m: compare(selections, m, rule, plain) if plain not in (None, m) else None for m in accuracies}
         entries = [Entry(m, of.accuracies[0] if (of := gains[m]) else v, of) for m, v in accuracies.items()]
         entries.sort(key=lambda one: -one.accuracy)
         asked_for = tuple(one for one in direct if one.method in methods)
-        yield Standing(setting, words, rule, selections.metric, known, own, tuple(entries), asked_for)
+        words = (plain or methods[0]).predictor_label
+        yield Standing(setting, words, rule, metric, known, own, tuple(entries), asked_for)
 
 
 def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:
@@ -347,10 +326,6 @@ def _whole(setting: Setting) -> Setting:
     return replace(setting, class_half="all", prompts=(), rounding=None)
 
 
-def _cannot_predict(one: Verdict) -> bool:
-    return one.setting.class_half in ("new", "harmonic") and one.method.learns_classes
-
-
 def _accuracy(selections: Selections, method: Method) -> float:
     """Return the accuracy of what the rule picks, of the folds and environments that there are; NaN without any.
 
@@ -362,11 +337,23 @@ def _accuracy(selections: Selections, method: Method) -> float:
     return float((totals["right"] / totals["n_test"]).mean()) if len(totals := sums.sum()) else np.nan
 
 
-def _unjudged(setting: Setting, selections: Selections, method: Method, made: Findings) -> Verdict:
-    """Return the verdict on a method before its gain is judged with all others."""
+def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparison] | None:
+    """Return a method minus plain prediction by the metric and by class-balanced accuracy; None where it has none."""
+    if plain := plain_for(method, selections.parts):
+        gain = compare(selections, method, selections.rule, plain, metric=selections.metric)
+        balanced = compare(selections, method, selections.rule, plain, metric=BALANCED)
+        return (gain, balanced) if gain and balanced else None
+    return None
+
+
+def _verdict(
+    setting: Setting, selections: Selections, method: Method, made: Findings, judged: judging.JudgedGain | None
+) -> Verdict:
+    """Return the verdict on a method, whose gain was judged with all others."""
     rule, base, metric = selections.rule, selections.base_rule, selections.metric
-    plain = plain_for(method, selections.parts)
+    plain, of_both = plain_for(method, selections.parts), _gains(selections, method)
     fits = selections.chosen_rows(method, base, ("n_train", "dim"))
+    k, n = selections.plain_picks(method, rule)
     found = Verdict(
         setting,
         method,
@@ -375,62 +362,44 @@ def _unjudged(setting: Setting, selections: Selections, method: Method, made: Fi
         metric,
         _accuracy(selections, method),
         others=tuple(one for one in made.compared if one.method == method and one.baseline != plain),
-        plain_picks=selections.plain_picks(method, rule),
+        plain_picks=(k, n),
         images=np.nan if method.imported or not len(fits) else float((fits["n_train"] / fits["dim"]).min()),
         asked=method.brought or method in made.asked,
     )
-    by_metric = compare(selections, method, rule, plain, metric=metric) if plain else None
-    if plain is None or by_metric is None:
+    if plain is None or of_both is None or judged is None:
         return replace(found, why=why_not(selections, method, plain or method.plain))
+    both_p = judged.p_metric, judged.p_balanced
+    gain, balanced = (_adjusted(one, p, judged.family) for one, p in zip(of_both, both_p, strict=True))
+    why = _why_unsaid(metric, gain.interval)
+    kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
     return replace(
         found,
-        accuracy=by_metric.accuracies[0] if metric == ACCURACY else found.accuracy,
-        gain=by_metric,
-        balanced=compare(selections, method, rule, plain, metric=BALANCED),
+        kind=kind,
+        accuracy=gain.accuracies[0] if metric == ACCURACY else found.accuracy,
+        gain=gain,
+        balanced=balanced,
+        judged=judged,
         ungated=compare(selections, method, base, plain, metric=metric),
+        questions=asked(found.others, method) if judged.shown and kind != IS_PLAIN else (),
         shares=(shares_apart(selections, plain, rule), shares_apart(selections, method, rule)),
+        why=why,
     )
-
-
-def _judged(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return verdicts of the kind that their gain has once all gains are judged together."""
-    known = [one for one in verdicts if one.gain is not None and one.balanced is not None]
-    gains = judged_gains([Gain(one.gain.interval, one.balanced.interval) for one in known if one.gain and one.balanced])
-    of_gain = iter(gains)
-    done = []
-    for one in verdicts:
-        if one.gain is None or one.balanced is None:
-            done.append(one)
-            continue
-        judged = next(of_gain)
-        gain, balanced = (
-            _adjusted(made, p, judged.family)
-            for made, p in ((one.gain, judged.p_metric), (one.balanced, judged.p_balanced))
-        )
-        why = _why_unsaid(one, gain.interval)
-        k, n = one.plain_picks
-        kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
-        questions = asked(one.others, one.method) if judged.shown and kind != IS_PLAIN else ()
-        done.append(replace(one, kind=kind, gain=gain, balanced=balanced, judged=judged, questions=questions, why=why))
-    return done
 
 
 def _adjusted(made: Comparison, p: float, family: int) -> Comparison:
     """Return a gain with its adjusted p-value, and what is said of new environments adjusted likewise."""
     new = made.others.interval
-    others = replace(made.others, interval=None if new is None else adjusted_interval(new, family))
+    others = replace(made.others, interval=None if new is None else judging.adjusted_interval(new, family))
     return replace(made, adjusted=Adjusted(p, family), others=others)
 
 
-def _why_unsaid(one: Verdict, interval: ImageInterval) -> str:
+def _why_unsaid(metric: Metric, interval: ImageInterval) -> str:
     """Return why nothing can be said of a gain; empty where something can."""
     if interval.fewest < MIN_UNITS:
         return f"an environment has {interval.fewest} images, or groups of them, and {MIN_UNITS} are needed"
-    if not np.isnan(interval.p):
-        return ""
-    if one.metric.needs == "correct":
-        return "there is no standard error"
-    return f"rows do not keep what an interval of {one.metric.title} needs"
+    of_scores = f"rows do not keep what an interval of {metric.title} needs"
+    why = "there is no standard error" if metric.needs == "correct" else of_scores
+    return why if np.isnan(interval.p) else ""
 
 
 def _of_interval(name: str, metric: Metric, interval: ImageInterval | None) -> dict[str, float | None]:
@@ -439,8 +408,4 @@ def _of_interval(name: str, metric: Metric, interval: ImageInterval | None) -> d
 
 
 def _shown(metric: Metric, value: float | None) -> float | None:
-    return None if value is None else _known(metric.shown(value))
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), 6)
+    return None if value is None else rounded(metric.shown(value))

@@ -1,43 +1,46 @@
 """The chapters of the paper in its order: what stands in each, and what is not there and why."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
 
+from benchmark.method.evaluation.protocols import OpenClass, Protocol
 from reports.analysis.against import Check
+from reports.analysis.chosen import Selections
+from reports.analysis.settings import Setting
 from reports.document.digest import kind_of, of_one_predictor, of_one_split, over_backbones, over_data_sets
-from reports.document.published import beside
-from reports.document.scope import Family, Scope
-from reports.figures import Figure
+from reports.figures import Figure, groups_of
 from reports.render.table import Table
-from reports.text.published_table import table_of
+from reports.tables import words
+from reports.tables.published import beside, table_of
 
+Family: TypeAlias = Literal["shift", "open", "both", "variants"]
 _PUBLISHED = "published"
-# Kind of a table -> what rows must have for it.
-_TABLES = {
-    "main": "two methods or more",
-    "environments": "two methods or more",
-    _PUBLISHED: "a data set of which something is published",
-    "open_class": "two methods or more",
-    "imagenet": "two methods or more",
-    "ablation_lambda": "a method with two lambdas or more",
-    "ablation_rank": "a method with two ranks or more",
-    "ablation_interventions": "two sets of interventions on images",
-    "ablation_text": "a set of interventions on texts beside another set",
-    "cost": "--price AMOUNT, 0 for hours alone",
-    "backbones": "two backbones or more",
-    "trend": "three backbones or more",
-    "over_data_sets": "two data sets or more",
-    "ablation_order": "both orders",
-}
-_FIGURES = {
-    "forest": "a method and plain prediction on the same images",
-    "environments": "a method and plain prediction on the same images",
-    "lambda_rank": "a method with several lambdas and ranks",
-    "rank": "a method with two ranks or more",
-    "spectrum": "a method with eigenvalues",
-    "interventions": "a method that looks at interventions",
-    "robustness": "eight backbones or more",
+# Kind of a table or figure -> what rows must have for it.
+_TAKES = {
+    "table main": "two methods or more",
+    "table environments": "two methods or more",
+    f"table {_PUBLISHED}": "a data set of which something is published",
+    "table open_class": "two methods or more",
+    "table imagenet": "two methods or more",
+    "table ablation_lambda": "a method with two lambdas or more",
+    "table ablation_rank": "a method with two ranks or more",
+    "table ablation_interventions": "two sets of interventions on images",
+    "table ablation_text": "a set of interventions on texts beside another set",
+    "table cost": "--price AMOUNT, 0 for hours alone",
+    "table backbones": "two backbones or more",
+    "table trend": "three backbones or more",
+    "table over_data_sets": "two data sets or more",
+    "table ablation_order": "both orders",
+    "figure forest": "a method and plain prediction on the same images",
+    "figure environments": "a method and plain prediction on the same images",
+    "figure lambda_rank": "a method with several lambdas and ranks",
+    "figure rank": "a method with two ranks or more",
+    "figure spectrum": "a method with eigenvalues",
+    "figure interventions": "a method that looks at interventions",
+    "figure robustness": "eight backbones or more",
 }
 # Tables that are one in the paper where the report has one for each data set -> what it shows.
 _OVER_DATA_SETS = {
@@ -47,6 +50,7 @@ _OVER_DATA_SETS = {
     "ablation_text": "accuracy by interventions on images, texts or both",
     "ablation_order": "accuracy by order of the eigenvectors",
 }
+_ONE_PREDICTOR = ("environments", "backbones", "over_data_sets", *_OVER_DATA_SETS)  # in the paper; others have all
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,52 @@ class Chapter:
     figures: tuple[Figure, ...]
 
 
+@dataclass(frozen=True)
+class Scope:
+    """The settings of a report, and those of them that its paper shows where it cannot show all.
+
+    Attributes:
+        described: every setting with its rows.
+        names: long name -> short name, as tables have them.
+    """
+
+    described: Sequence[tuple[Setting, Selections]]
+    names: Mapping[str, str]
+
+    @cached_property
+    def families(self) -> dict[str, Family]:
+        """Protocol -> the experiment of the paper to which its rows belong."""
+        return {setting.protocol: _family(setting.protocol_class) for setting, _ in self.described}
+
+    @cached_property
+    def predictors(self) -> list[str]:
+        """The predictors as titles of tables call them, in the order of tables."""
+        methods = sorted({m for _, x in self.described for m in x.parts}, key=lambda method: method.place)
+        return list(dict.fromkeys(words.short(method.predictor_label, self.names) for method in methods))
+
+    @cached_property
+    def drawn(self) -> Sequence[tuple[Setting, Selections]]:
+        """The settings that figures show: of one backbone, protocol and split, one of each data set."""
+        return next(iter(groups_of(self.described)), [])
+
+    @property
+    def sentence(self) -> str:
+        """What figures are of, and what stays in the report; nothing where figures are of all rows."""
+        if not self.drawn or len(self.drawn) == len(self.described):
+            return ""
+        setting = self.drawn[0][0]
+        return (
+            f"Figures of data sets are of {setting.backbone_label}, protocol {setting.protocol}, split "
+            f"{setting.test_split}; `icm-bench report --where backbone=NAME` draws those of another backbone."
+        )
+
+
+def _family(protocol: type[Protocol]) -> Family:
+    if protocol.open_class:
+        return "open" if issubclass(protocol, OpenClass) else "both"
+    return "variants" if protocol.across_sets else "shift"
+
+
 _PLANS = (
     Plan("Domain shift", ("main", "environments", _PUBLISHED), ("forest", "environments"), "shift", "held_out"),
     Plan("Open class", ("open_class",), (), "open", "open_class"),
@@ -107,25 +157,28 @@ def chapters(
     Args:
         scope: which settings the paper shows where it cannot show all.
         tables: all of a report but that of published accuracies, which every chapter has for itself.
-        figures: those of the paper.
+        figures: all of a report, of which each kind's first is the paper's.
         checks: ours against what is published.
     """
     of_report = [one for one in tables if kind_of(one) != _PUBLISHED]
+    drawn_of = {scope.families[setting.protocol] for setting, _ in scope.drawn}
+    first = {kind_of(one): one for one in reversed(figures)}
     made, absent, shown = [], [], []
     for plan in _PLANS:
-        of_family = [one for one in checks if plan.family in (None, scope.family(one.ours.setting.protocol))]
-        own = [one for one in of_report if plan.family in (None, scope.family(one.context.get("protocol", "")))]
+        families = (plan.family,) if plan.family else (None, *scope.families.values())
+        of_family = [one for one in checks if scope.families.get(one.ours.setting.protocol) in families]
+        own = [one for one in of_report if scope.families.get(one.context.get("protocol", "")) in families]
         printed = [one for kind in plan.tables for one in _digest(kind, own, scope)]
         published = table_of(of_family) if _PUBLISHED in plan.tables else None
-        more = (replace(published, name=f"{_PUBLISHED}-{plan.family}"),) if published else ()
-        is_drawn = plan.family in (None, scope.drawn_family)
-        drawn = tuple(one for kind in plan.figures for one in figures if is_drawn and kind_of(one) == kind)
+        more = [replace(published, name=f"{_PUBLISHED}-{plan.family}")] if published else []
+        is_drawn = not plan.family or plan.family in drawn_of
+        drawn = tuple(first[kind] for kind in plan.figures if is_drawn and kind in first)
         noted = [replace(one, notes=(*beside(one, of_family), *one.notes)) for one in printed]
-        made += [Chapter(plan.title, (*noted, *more), drawn)] if printed or more or drawn else []
+        made += [Chapter(plan.title, (*noted, *more), drawn)] if noted or more or drawn else []
         shown += printed
-        there = {*map(kind_of, (*printed, *more))}, {*map(kind_of, drawn)}
-        lacking = [f"no table {kind} (it takes {_TABLES[kind]})" for kind in plan.tables if kind not in there[0]]
-        lacking += [f"no figure {kind} (it takes {_FIGURES[kind]})" for kind in plan.figures if kind not in there[1]]
+        there = [*(f"table {kind_of(one)}" for one in (*printed, *more)), *(f"figure {kind_of(one)}" for one in drawn)]
+        wanted = [*(f"table {kind}" for kind in plan.tables), *(f"figure {kind}" for kind in plan.figures)]
+        lacking = [f"no {kind} (it takes {_TAKES[kind]})" for kind in wanted if kind not in there]
         if plan.family not in (None, *scope.families.values()):
             lacking = [f"there are no rows of protocol {plan.protocol}"]
         absent += [f"{plan.title}: {', '.join(lacking)}."] if lacking else []
@@ -138,9 +191,9 @@ def chapters(
 
 def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
     """Return what the paper has of a kind of table: of one split, in one table where there are many."""
-    shown = of_one_split([one for one in tables if kind_of(one) == kind])
+    shown = of_one_split(one for one in tables if kind_of(one) == kind)
+    if kind in _ONE_PREDICTOR:
+        shown = of_one_predictor(shown, scope.predictors)
     if kind == "environments":
-        return over_backbones(shown, "accuracy by environment", scope.predictors)
-    if kind in ("backbones", "over_data_sets"):
-        return of_one_predictor(shown, scope.predictors)
-    return over_data_sets(shown, _OVER_DATA_SETS[kind], scope.predictors) if kind in _OVER_DATA_SETS else shown
+        return over_backbones(shown, "accuracy by environment")
+    return over_data_sets(shown, _OVER_DATA_SETS[kind]) if kind in _OVER_DATA_SETS else shown

@@ -1,22 +1,19 @@
 """All figures of a report. Settings that differ in the data set alone stand in one figure, with panels of each."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
-from matplotlib.figure import Figure as Sheet
-
-from reports.analysis.against import SPLIT_ORDER
+from reports.analysis.backbones import MIN_BACKBONES, same_but_backbone
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison
 from reports.analysis.options import Options
-from reports.analysis.robustness import MIN_BACKBONES
-from reports.analysis.settings import Setting, suffixes
-from reports.analysis.trend import same_but_backbone
-from reports.figures import environments, heat_maps, interventions, rank, robustness, selection, spectrum, wording
-from reports.figures.forest import draw_forest, forest_numbers
-from reports.figures.writing import Drawing, Figure
+from reports.analysis.settings import Setting, split_place, suffixes
+from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, spectrum
+from reports.figures.style import Panels, Sheet
+from reports.figures.writing import Drawing
+from reports.text.captions import number, rule_meaning, sample_words, split_words, unit_words, whole_size
 
 MAX_SETTINGS = 5  # in the groups that have figures of their own, the first one aside: each takes some seconds
 MAX_PANELS = 9  # that fit on a page
@@ -24,24 +21,17 @@ MAX_PANELS = 9  # that fit on a page
 Described = Sequence[tuple[Setting, Selections]]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """One figure: its name, the panels of a setting (title -> numbers), how panels are drawn, what the caption says."""
+class _Kind(Protocol):
+    """A module with one figure, which is named as its file."""
 
-    name: str
-    panels: Callable[[Selections, str], dict[str, Any]]
-    draw: Callable[[Sequence[tuple[str, Any]]], Sheet]
-    words: Callable[[Sequence[Any], Setting], str]
+    __name__: str
+
+    def panels(self, selections: Selections, rule: str, /) -> dict[str, Any]: ...  # title -> numbers
+    def draw(self, panels: Panels[Any], /) -> Sheet: ...  # of one setting or of several
+    def caption(self, panels: Sequence[Any], setting: Setting, /) -> str: ...  # what it shows
 
 
-_KINDS = (
-    _Kind("environments", environments.panels, environments.draw, wording.of_environments),
-    _Kind("rank", rank.panels, rank.draw, wording.of_rank),
-    _Kind("lambda_rank", heat_maps.panels, heat_maps.draw, wording.of_heat_maps),
-    _Kind("selection", selection.panels, selection.draw, wording.of_selection),
-    _Kind("interventions", interventions.panels, interventions.draw, wording.of_interventions),
-    _Kind("spectrum", spectrum.panels, spectrum.draw, wording.of_spectrum),
-)
+_KINDS: tuple[_Kind, ...] = (environments, rank, lambda_rank, selection, interventions, spectrum)
 
 
 def groups_of(described: Described) -> list[list[tuple[Setting, Selections]]]:
@@ -69,9 +59,8 @@ def _shown(groups: list[list[tuple[Setting, Selections]]]) -> list[list[tuple[Se
 
 
 def _place(setting: Setting) -> tuple[bool, bool, int, str]:
-    protocol, split = setting.protocol_class, setting.test_split
-    place = SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)
-    return protocol.across_sets, protocol.open_class, place, setting.protocol
+    protocol = setting.protocol_class
+    return protocol.across_sets, protocol.open_class, split_place(setting.test_split), setting.protocol
 
 
 def all_drawings(
@@ -86,22 +75,22 @@ def all_drawings(
         compared: settings and comparisons of the forests, from the top down, adjusted as one family.
         options: what the reader asks for; the margin is drawn.
     """
-    drawings, groups = _forests(compared, options.margin), groups_of(described)
-    named = [replace(g[0][0], dataset=f"{len(g)}-sets" if len(g) > 1 else g[0][0].dataset) for g in groups]
-    for group, suffix in zip(_shown(groups), suffixes(named), strict=False):
-        drawings += [one for kind in _KINDS if (one := _drawing(kind, group, suffix))]
-    return [*drawings, *_over_backbones(described)]
-
-
-def _forests(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> list[Drawing]:
-    """Return a forest for each protocol and split."""
-    parts: dict[tuple[str, ...], list[tuple[Setting, Comparison]]] = {}
+    drawings: list[Drawing] = []
+    parts: dict[tuple[str, ...], list[tuple[Setting, Comparison]]] = {}  # of each protocol and split
     for setting, one in sorted(compared, key=lambda one: _place(one[0])):
         parts.setdefault((setting.protocol, setting.test_split, setting.class_half), []).append((setting, one))
-    drawings, named = [], suffixes([replace(part[0][0], dataset="", backbone="") for part in parts.values()])
-    for part, suffix in [*zip(parts.values(), named, strict=True)][:MAX_SETTINGS]:
-        forest, random = forest_numbers(part, margin), any(setting.random_weights for setting, _ in part)
-        drawings.append(Drawing(f"forest{suffix}", wording.of_forest(forest, part), draw_forest, forest, random))
+    named = [replace(part[0][0], dataset="", backbone="") for part in parts.values()]
+    for part, suffix in [*zip(parts.values(), suffixes(named), strict=True)][:MAX_SETTINGS]:
+        numbers, random = forest.numbers(part, options.margin), any(setting.random_weights for setting, _ in part)
+        drawings.append(Drawing(f"forest{suffix}", forest.caption(numbers, part), forest.draw, numbers, random))
+    groups = groups_of(described)
+    named = [replace(g[0][0], dataset=f"{len(g)}-sets" if len(g) > 1 else g[0][0].dataset) for g in groups]
+    for group, suffix in zip(_shown(groups), suffixes(named), strict=False):
+        drawings += [made for kind in _KINDS if (made := _drawing(kind, group, suffix))]
+    over = [(group, found) for group in same_but_backbone(described) if (found := robustness.numbers(group))]
+    named = [replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in over]
+    for (group, found), suffix in zip(over, suffixes(named), strict=True):
+        drawings.append(Drawing(f"robustness{suffix}", robustness.caption(found, group), robustness.draw, found))
     return drawings
 
 
@@ -114,32 +103,33 @@ def _drawing(kind: _Kind, group: Described, suffix: str) -> Drawing | None:
     most = MAX_PANELS // len(found)
     shown = [(s.dataset, title, panel) for (s, _), own in found for title, panel in [*own.items()][:most]]
     titles = dict.fromkeys(title for _, title, _ in shown)
-    panels = [
-        (", ".join([name] * (len(found) > 1) + [title] * (len(titles) > 1)), panel) for name, title, panel in shown
-    ]
-    words = kind.words([panel for _, panel in panels], found[0][0][0])
+    panels = [(", ".join([name] * (len(found) > 1) + [of] * (len(titles) > 1)), panel) for name, of, panel in shown]
+    parts = [one for one, _ in found]
+    words = kind.caption([panel for _, panel in panels], parts[0][0])
     if len(shown) < sum(len(own) for _, own in found):
         words += f" Predictors that are drawn: {', '.join(titles)}."
-    parts = [one for one, _ in found]
-    random = parts[0][0].random_weights
-    return Drawing(f"{kind.name}{suffix}", wording.caption(parts, words), kind.draw, panels, random)
+    name = f"{kind.__name__.rpartition('.')[2]}{suffix}"
+    return Drawing(name, _caption(parts, words), kind.draw, panels, parts[0][0].random_weights)
 
 
-def _over_backbones(described: Described) -> list[Drawing]:
-    groups = [(group, numbers) for group in same_but_backbone(described) if (numbers := robustness.numbers(group))]
-    named = suffixes([replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in groups])
-    return [
-        Drawing(f"robustness{suffix}", wording.of_robustness(numbers, group), robustness.draw, numbers)
-        for (group, numbers), suffix in zip(groups, named, strict=True)
+def _caption(described: Described, words: str) -> str:
+    """Return what a figure shows, in words, with what must be known of settings that differ in the data set alone."""
+    setting, selections = described[0]
+    rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in described}
+    units, seeds = unit_words(setting), selections.seeds
+    sizes = [
+        f"n = {number(whole_size(x).units_per_seed)} in {len(x.held_outs)} ({s.dataset}"
+        f"{'' if unit_words(s) == units else f', {unit_words(s)}'})"
+        for s, x in described
     ]
-
-
-def for_paper(figures: Iterable[Figure]) -> list[Figure]:
-    """Return what a paper has of the figures of a report: of each kind the first."""
-    first: dict[str, Figure] = {}
-    for one in figures:
-        first.setdefault(one.name.partition("-")[0], one)
-    return [*first.values()]
+    samples = dict.fromkeys(filter(None, [sample_words(x) for _, x in described]))
+    return " ".join([
+        f"{setting.banner}{words} {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; test "
+        f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        f"{f', {setting.folds} folds' if setting.folds else ''}. {units.capitalize()} per seed in "
+        f"{setting.protocol_class.holdouts_in_words}: {', '.join(sizes)}. Rule {'; '.join(rules.values())}.",
+        *samples,
+    ])  # fmt: skip
 
 
 def left_out(described: Described) -> list[str]:

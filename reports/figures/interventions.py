@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Sheet
-from matplotlib.ticker import MaxNLocator
 
+from benchmark.method.evaluation.inference import Interval
+from reports.analysis import comparisons, spans
 from reports.analysis.chosen import Selections
-from reports.analysis.comparisons import compare
 from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
-from reports.analysis.spans import picked
+from reports.analysis.settings import Setting
 from reports.figures import style
-from reports.figures.gains import Point, predictors_of
+from reports.figures.gains import draw_interval, of_predictors
 from reports.text.intervention_sets import kinds_of, pairs_of, place_of, set_words
 
 MAX_SETS = 30
@@ -31,39 +31,21 @@ class Line:
     """One intervention set of a method, or one method where there is a single set.
 
     Attributes:
+        of: the method whose set it is; nothing where it is a method.
         label: what it is.
         moved: how much C_d moves what shifts between sources, 1 as the average direction; None where unknown.
-        kept: percent that is kept at what the rule picks, by name of a column of shares; None where unknown.
+        kept: column of shares -> percent that is kept at what the rule picks, where it is known.
         gain: accuracy minus plain prediction's, of each set by itself; None where there is no such comparison.
     """
 
+    of: str
     label: str
     moved: float | None
-    kept: tuple[float | None, ...]
-    gain: Point | None
+    kept: dict[str, float]
+    gain: Interval | None
 
 
-@dataclass(frozen=True)
-class InterventionNumbers:
-    """What interventions move, what is kept, and what is gained.
-
-    Attributes:
-        title: the method whose sets these are; nothing where lines are methods.
-        lines: from the top down.
-        left_out: number of sets that are not drawn, for want of room.
-    """
-
-    title: str
-    lines: tuple[Line, ...]
-    left_out: int
-
-    @property
-    def by_set(self) -> bool:
-        """Whether lines are intervention sets, each with its gain."""
-        return bool(self.title)
-
-
-def panels(selections: Selections, rule: str) -> dict[str, InterventionNumbers]:
+def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
     """Return a line for each intervention set of CLIP-ICM (largest), else of shrinkage; with one set, for each method.
 
     Of the first predictor that has any, under no name; nothing where none has.
@@ -72,41 +54,29 @@ def panels(selections: Selections, rule: str) -> dict[str, InterventionNumbers]:
         selections: the rows of one setting.
         rule: what chooses everything else, among the rows of a set alone.
     """
-    for predictor in predictors_of(selections):
-        of_predictor = [m for m in selections.parts if m.predictor == predictor]
-        for method in (m for m in of_predictor if m.is_paper or m.is_shrinkage):
-            if len(sets := selections.by_set(method)) > 1:
-                return {"": _by_set(selections, method, sets, rule)}
-        kinds = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
-        lines = [_line(m.projection_label, selections, m, rule, None) for m in kinds]
-        lines = [line for line in lines if any(share is not None for share in line.kept)]
-        if lines:
-            return {"": InterventionNumbers("", tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))}
-    return {}
+    first = next(of_predictors(selections, lambda plain: _lines(selections, plain, rule)), None)
+    return {"": first[1]} if first else {}
 
 
-def _by_set(selections: Selections, method: Method, sets: Mapping[str, pd.DataFrame], rule: str) -> InterventionNumbers:
-    described = {name: (kinds_of(part), pairs_of(part)) for name, part in sets.items()}
-    every = frozenset().union(*(kinds for kinds, _ in described.values()))
-    plain, lines = selections.plain_of(method.predictor), []
-    for name in sorted(sets, key=lambda name: place_of(described[name][0], every, described[name][1])):
-        kinds, share = described[name]
-        alone = _alone_with(selections, method, sets[name], plain)
-        lines.append(_line(set_words(name, kinds, every, share), alone, method, rule, plain))
-    return InterventionNumbers(method.label, tuple(lines[:MAX_SETS]), max(0, len(lines) - MAX_SETS))
+def _lines(selections: Selections, plain: Method, rule: str) -> list[Line] | None:
+    def line(of: str, label: str, rows: Selections, method: Method) -> Line:
+        shares = spans.picked(rows, method, rule)
+        kept = {name: 100 * (1 - share) for name in _KEPT if (share := shares[name]) is not None}
+        one = comparisons.compare(rows, method, rule, plain) if of else None
+        return Line(of, label, shares["shift_moved_sources"], kept, one.interval if one else None)
 
-
-def _alone_with(selections: Selections, method: Method, part: pd.DataFrame, plain: Method | None) -> Selections:
-    """Return the rows of one set as all that a method has, beside plain prediction."""
-    beside = [selections.parts[plain]] if plain else []
-    return Selections(pd.concat([as_rows_of(method, part), *beside]), selections.tested)
-
-
-def _line(label: str, selections: Selections, method: Method, rule: str, plain: Method | None) -> Line:
-    shares = picked(selections, method, rule)
-    kept = [None if shares[name] is None else 100 * (1 - float(shares[name] or 0)) for name in _KEPT]
-    one = compare(selections, method, rule, plain) if plain else None
-    return Line(label, shares["shift_moved_sources"], tuple(kept), Point.of(one.interval) if one else None)
+    of_predictor = [m for m in selections.parts if m.predictor == plain.predictor]
+    for method in (m for m in of_predictor if m.is_paper or m.is_shrinkage):
+        if len(sets := selections.by_set(method)) > 1:
+            every, lines = frozenset().union(*map(kinds_of, sets.values())), []
+            for name in sorted(sets, key=lambda name: place_of(kinds_of(sets[name]), every, pairs_of(sets[name]))):
+                rows = pd.concat([as_rows_of(method, sets[name]), selections.parts[plain]])  # of this set alone
+                words = set_words(name, kinds_of(sets[name]), every, pairs_of(sets[name]))
+                lines.append(line(method.label, words, Selections(rows, selections.tested), method))
+            return lines
+    methods = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
+    lines = [line("", method.projection_label, selections, method) for method in methods]
+    return [one for one in lines if one.kept] or None
 
 
 def lines_of_each(groups: int) -> int:
@@ -114,72 +84,69 @@ def lines_of_each(groups: int) -> int:
     return MAX_SETS if groups == 1 else min(MAX_SETS, max(1, int((_MOST - _AROUND) / _DENSE / groups) - 1))
 
 
-def draw(groups: Sequence[tuple[str, InterventionNumbers]]) -> Sheet:
+def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
     """Draw lines of (data set, lines) below one another, as wide as a page: two panels, or three with gains of sets.
 
     Of several data sets each stands under its name, of too many lines the first of each.
     """
-    pitch, most = (_LINE if len(groups) == 1 else _DENSE), lines_of_each(len(groups))
-    placed: list[tuple[int, Line]] = []
     labels: list[tuple[float, str, float]] = []
-    row = 0
-    for title, numbers in groups:
+    placed: dict[int, Line] = {}  # row -> its line
+    for title, own in groups:
         if title:
-            labels.append((row, style.words(title), 0.0))
-            row += 1
-        for line in numbers.lines[:most]:
-            labels.append((row, style.words(line.label), 8.0 if title else 0.0))
-            placed.append((row, line))
-            row += 1
-    lines = [line for _, line in placed]
-    shown = [any(line.moved is not None for line in lines)]
-    shown += [any(share is not None for line in lines for share in line.kept)]
-    shown += [any(line.gain is not None for line in lines)]
-    panels = [draw_ for draw_, there in zip((_moved, _kept, _gained), shown, strict=True) if there]
-    sheet = style.sheet_of(style.PAGE, min(row * pitch + _AROUND, style.TALLEST))
-    grid = sheet.subplots(1, len(panels), squeeze=False)
-    for axes, draw_panel in zip(grid[0], panels, strict=True):
-        for at, _ in placed:
-            axes.axhline(at, color="#F0F0F0", linewidth=0.5, zorder=0)
-        draw_panel(axes, placed)
-        axes.set_ylim(row - 0.4, -0.6)
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.set_yticks([])
-    style.labels_left(grid[0, 0], labels)
-    named = [look for i, look in enumerate(_KEPT.values()) if any(line.kept[i] is not None for line in lines)]
-    legend = style.legend_above(
-        sheet, [style.mark_handle(look) for _, look in named], [f"kept: {name}" for name, _ in named]
-    )
-    style.arrange(sheet, grid.tolist(), legend=legend, gap=0.16)
-    return sheet
+            labels.append((len(labels), style.words(title), 0.0))
+        for line in own[: lines_of_each(len(groups))]:
+            placed[len(labels)] = line
+            labels.append((len(labels), style.words(line.label), 8.0 if title else 0.0))
+    moved = {row: line.moved for row, line in placed.items() if line.moved is not None}
+    kept = [(row, share, name) for row, line in placed.items() for name, share in line.kept.items()]
+    gains = {row: line.gain for row, line in placed.items() if line.gain is not None}
+    shown: list[Any] = [one for one in ((_moved, moved), (_kept, kept), (_gained, gains)) if one[1]]
+    height = len(labels) * (_LINE if len(groups) == 1 else _DENSE) + _AROUND
+    sheet = style.sheet_of(style.PAGE, min(height, style.TALLEST))
+    cells = sheet.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (panel, numbers) in zip(cells, shown, strict=True):
+        for row in placed:
+            axes.axhline(row, color="#F0F0F0", linewidth=0.5, zorder=0)
+        panel(axes, numbers)
+        style.as_rows(axes, len(labels) - 0.4, -0.6, labels if axes is cells[0] else ())
+        style.round_ticks(axes.xaxis, 4)
+    drawn = {name for _, _, name in kept}
+    legend = {f"kept: {words}": look.handle() for name, (words, look) in _KEPT.items() if name in drawn}
+    return style.arrange(sheet, legend, gap=0.16)
 
 
-def _moved(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
+def _moved(axes: Axes, moved: Mapping[int, float]) -> None:
     axes.axvline(1, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
-    for row, line in placed:
-        if line.moved is not None:
-            axes.plot([0, line.moved], [row, row], color=style.GREY, linewidth=0.8)
-            axes.plot([line.moved], [row], marker="D", color="#000000", linestyle="none")
-    axes.set_xlim(0, 1.08 * max(1.0, *(line.moved or 0.0 for _, line in placed)))
-    axes.set_xlabel("C_d along the shift")
+    for row, along in moved.items():
+        axes.plot([0, along], [row, row], color=style.GREY, linewidth=0.8)
+        axes.plot([along], [row], **style.Look(style.BLACK, "D", "-").marks())
+    axes.set(xlim=(0, 1.08 * max(1.0, *moved.values())), xlabel="C_d along the shift")
 
 
-def _kept(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
-    for row, line in placed:
-        for (_, look), share in zip(_KEPT.values(), line.kept, strict=True):
-            if share is not None:
-                axes.plot([share], [row], linestyle="none", **look.marks())
-    low = min((share for _, line in placed for share in line.kept if share is not None), default=0.0)
-    axes.set_xlim(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102)
-    axes.set_xlabel("Share kept (%)")
+def _kept(axes: Axes, kept: Sequence[tuple[int, float, str]]) -> None:
+    for row, share, name in kept:
+        axes.plot([share], [row], **_KEPT[name][1].marks())
+    low = min(share for _, share, _ in kept)
+    axes.set(xlim=(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102), xlabel="Share kept (%)")
 
 
-def _gained(axes: Axes, placed: Sequence[tuple[int, Line]]) -> None:
+def _gained(axes: Axes, gains: Mapping[int, Interval]) -> None:
     axes.axvline(0, color=style.GREY, linewidth=0.6)
-    for row, line in placed:
-        if line.gain is not None:
-            if line.gain.known:
-                axes.plot([line.gain.low, line.gain.high], [row, row], color=style.VERMILLION, linewidth=1.2)
-            axes.plot([line.gain.value], [row], marker="o", color=style.VERMILLION, linestyle="none")
+    for row, gain in gains.items():
+        draw_interval(axes, gain, row, style.Look(style.VERMILLION, "o", "-"), 1.2, (2, 2))
     axes.set_xlabel("Accuracy − plain (points)")
+
+
+def caption(panels: Sequence[Sequence[Line]], setting: Setting) -> str:
+    """Return what the figure shows."""
+    titles = dict.fromkeys(line.of for lines in panels for line in lines if line.of)
+    sets = f"Intervention sets of {' and '.join(titles)}, each as a method of its own. " if titles else ""
+    gains = " Right: accuracy minus plain prediction's, 95 % intervals, not adjusted." if titles else ""
+    left_out = sum(max(0, len(lines) - lines_of_each(len(panels))) for lines in panels)
+    some = f" {left_out} more are not drawn." if left_out else ""
+    return (
+        f"{sets}C_d along the shift: how much interventions (or their placebo) move what shifts between source "
+        "environments, 1 as the average direction. Kept: share of the embeddings' energy, and of the shift of class "
+        f"means, that is left at what the rule picks. † by labels of the {setting.protocol_class.tested}, at which no "
+        f"rule looks.{gains}{some}"
+    )

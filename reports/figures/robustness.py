@@ -6,21 +6,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure as Sheet
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from scipy.special import expit, logit
 
 from benchmark.method.evaluation.distributions import clopper_pearson
 from benchmark.method.evaluation.inference import CONFIDENCE
+from reports.analysis.backbones import ZERO_SHOT, AccuracyLine, point_of
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.analysis.robustness import ZERO_SHOT, AccuracyLine
 from reports.analysis.settings import Setting
-from reports.analysis.whole import mean_beside, whole_estimate
 from reports.figures import style
 from reports.figures.gains import shown_methods
-from reports.text.captions import whole_size
+from reports.text.captions import number, split_words, unit_words, whole_size
 
 _NEAREST = 1e-3
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -32,7 +30,6 @@ class Dot:
 
     Attributes:
         method: the method.
-        backbone: its name.
         source: accuracy on sources, a fraction.
         target: accuracy on what is held out.
         source_bar: Clopper and Pearson's interval for as many images as rules choose by; None where that is unknown.
@@ -40,7 +37,6 @@ class Dot:
     """
 
     method: Method
-    backbone: str
     source: float
     target: float
     source_bar: tuple[float, float] | None
@@ -59,7 +55,7 @@ class RobustnessNumbers:
 
     dots: tuple[Dot, ...]
     line: AccuracyLine
-    above: tuple[tuple[Method, float], ...]
+    above: dict[Method, float]
 
 
 def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | None:
@@ -71,42 +67,30 @@ def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | 
     sources is that rule's score there.
     """
     dots = []
-    for setting, selections in group:
-        methods = [m for m in selections.parts if m == ZERO_SHOT]
-        methods += [m for m in shown_methods(selections, "zero_shot") if m.projection in (ICM, SHRINKAGE)]
-        dots += [dot for method in methods if (dot := _dot(setting, selections, method))]
+    for _, selections in group:
+        judged, units = selections.rows["labels_choice"].dropna(), whole_size(selections).units_per_seed
+        n = float(judged.median()) if len(judged) else 0.0
+        methods = [m for m in shown_methods(selections, "zero_shot") if m.projection in (ICM, SHRINKAGE)]
+        for method in (*(m for m in selections.parts if m == ZERO_SHOT), *methods):
+            if point := point_of(selections, method):
+                source_bar = clopper_pearson(point[0] * n, n, CONFIDENCE) if n > 0 else None
+                target_bar = clopper_pearson(point[1] * units, units, CONFIDENCE)
+                dots.append(Dot(method, *point, source_bar, target_bar))
     plain = [dot for dot in dots if dot.method == ZERO_SHOT]
     line = AccuracyLine(tuple(d.source for d in plain), tuple(d.target for d in plain), len(plain))
     if not line.known:
         return None
     over: dict[Method, list[float]] = {}
     for dot in dots:
-        if dot.method != ZERO_SHOT:
-            over.setdefault(dot.method, []).append(100 * (dot.target - line.expected(dot.source)[0]))
-    above = tuple((method, float(np.mean(values))) for method, values in over.items())
+        over.setdefault(dot.method, []).append(100 * (dot.target - line.expected(dot.source)[0]))
+    above = {method: float(np.mean(points)) for method, points in over.items() if method != ZERO_SHOT}
     return RobustnessNumbers(tuple(sorted(dots, key=lambda dot: dot.method.place)), line, above)
 
 
-def _dot(setting: Setting, selections: Selections, method: Method) -> Dot | None:
-    estimate = whole_estimate(selections, selections.pooled(method, "training_domain"))
-    if estimate is None:
-        return None
-    picks = selections.picks(method, "training_domain")
-    source = mean_beside(picks[picks["seed"].isin(estimate.seeds)], "training_domain")
-    target = float(estimate.means.mean())
-    if np.isnan(source + target):
-        return None
-    judged = selections.rows["labels_choice"].dropna()
-    n = float(judged.median()) if len(judged) else 0.0
-    bar = clopper_pearson(source * n, n, CONFIDENCE) if n > 0 else None
-    units = whole_size(selections).units_per_seed
-    return Dot(method, setting.backbone, source, target, bar, clopper_pearson(target * units, units, CONFIDENCE))
-
-
-def draw(numbers: RobustnessNumbers) -> Sheet:
+def draw(numbers: RobustnessNumbers) -> style.Sheet:
     """Draw all backbones in a column's width."""
-    methods = list(dict.fromkeys(dot.method for dot in numbers.dots))
-    looks = style.looks_of(methods) | {ZERO_SHOT: style.Look("#000000", "s", "-", hollow=True)}
+    looks = style.looks_of(dot.method for dot in numbers.dots)
+    looks[ZERO_SHOT] = style.Look(style.BLACK, "s", "-", hollow=True)
     sheet = style.sheet_of(style.COLUMN, 3.1)
     axes = sheet.add_subplot()
     axes.set(xscale="logit", yscale="logit")
@@ -124,16 +108,11 @@ def draw(numbers: RobustnessNumbers) -> Sheet:
         axes.plot([dot.source] * 2, dot.target_bar, **bars)
         if dot.source_bar:
             axes.plot(dot.source_bar, [dot.target] * 2, **bars)
-        axes.plot([dot.source], [dot.target], linestyle="none", markersize=3.4, zorder=3, **look.marks())
-    axes.set(xlim=x, ylim=y)
-    axes.set_xlabel("Accuracy on sources (%)")
-    axes.set_ylabel("Accuracy, held out (%)")
-    handles = [style.mark_handle(looks[method]) for method in methods]
-    labels = ["Plain" if method.projection == PLAIN else method.projection_label for method in methods]
+        axes.plot([dot.source], [dot.target], **look.marks(markersize=3.4, zorder=3))
+    axes.set(xlim=x, ylim=y, xlabel="Accuracy on sources (%)", ylabel="Accuracy, held out (%)")
+    legend = {"Plain" if m.projection == PLAIN else m.projection_label: look.handle() for m, look in looks.items()}
     line = Line2D([], [], color=style.GREY, linewidth=0.9)
-    legend = style.legend_above(sheet, [*handles, line], [*labels, "line of plain, 95 %"])
-    style.arrange(sheet, [[axes]], legend=legend)
-    return sheet
+    return style.arrange(sheet, {**legend, "line of plain, 95 %": line})
 
 
 def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
@@ -147,3 +126,17 @@ def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
     axis.set_ticks(ticks, labels=[f"{100 * tick:g}" for tick in ticks])
     axis.set_minor_locator(NullLocator())
     return float(expit(start)), float(expit(end))
+
+
+def caption(numbers: RobustnessNumbers, group: Sequence[tuple[Setting, Selections]]) -> str:
+    """Return the caption of the figure."""
+    setting, selections = group[0]
+    above = "; ".join(f"{method.projection_label} {style.signed(points)}" for method, points in numbers.above.items())
+    mean = f" Mean distance from the line in points: {above}." if above else ""
+    return (
+        f"Zero-shot accuracy on the {setting.protocol_class.tested} against accuracy on the sources, logit axes, "
+        f"{numbers.line.backbones} backbones. Line: least squares through plain zero-shot, with its 95 % prediction "
+        "interval; dashes: equal accuracy. Bars: Clopper and Pearson's 95 % intervals for the number of images."
+        f"{mean} {setting.dataset}; protocol {setting.protocol}; test split {split_words(setting)}; n = "
+        f"{number(whole_size(selections).units_per_seed)} {unit_words(setting)} per seed. Rule training_domain."
+    )

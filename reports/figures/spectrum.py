@@ -2,24 +2,42 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Sheet
+import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmark.method.evaluation.metrics import Array
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM
-from reports.analysis.spectra import Spectra, spectra
+from reports.analysis.settings import Setting
 from reports.figures import style
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
-
+MAX_LAMBDAS = 6
 _SKIPPED = 2  # powers of ten next to zero that are not named in a small panel
-_PCA: Mapping[str, Any] = {"color": style.INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The spectra of one setting, and the intervention set and normalisation that they belong to.
+
+    Attributes:
+        lines: lambda of CLIP-ICM, or None for PCA -> eigenvalues in basis order, largest first, averaged over held-out
+            environments, seeds and folds.
+        intervention_set: that of CLIP-ICM.
+        normalize: its normalisation.
+        thinned: whether some lambdas are left out.
+    """
+
+    lines: Mapping[float | None, Array]
+    intervention_set: str | None
+    normalize: str | None
+    thinned: bool
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
@@ -33,53 +51,78 @@ def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
     return {"": found} if found.lines else {}
 
 
-def draw(panels: Sequence[tuple[str, Spectra]]) -> Sheet:
-    """Draw panels (data set, spectra): darker for larger lambda, PCA in dashes of its own."""
-    rows, _ = style.rows_of(len(panels))
-    sheet = style.sheet_of(style.COLUMN, 2.5) if len(panels) == 1 else style.sheet_of(style.PAGE, 1.75 * rows + 0.3)
-    grid = style.grid_of(sheet, len(panels))
-    every = [line.lambda_ for _, of_set in panels for line in of_set.lines if line.method.projection == ICM]
-    lambdas = sorted({x for x in every if x is not None})
+def spectra(selections: Selections, rule: str) -> Spectra:
+    """Return the spectra of CLIP-ICM, one per lambda, and of PCA.
+
+    The released order has the same eigenvalues in reverse: the largest order stands for both if it is there.
+    Of several intervention sets or normalisations the pair that `rule` picks most often is shown.
+    """
+    known = {
+        method: part[part["spectrum"].map(lambda values: isinstance(values, list | np.ndarray) and len(values) > 0)]
+        for method, part in selections.parts.items()
+    }
+    parts = {method: part for method, part in known.items() if len(part)}
+    icms = [m for m in reversed(parts) if m.projection == ICM and not m.variant]
+    # The grid of a trained predictor may be smaller.
+    icm = max(icms, key=lambda m: int(parts[m]["lambda_"].nunique()), default=None)
+    lines: dict[float | None, Array] = {}
+    intervention_set = normalize = None
+    thinned = False
+    if icm is not None:
+        picks = selections.chosen_rows(icm, rule, ("intervention_set", "normalize"))
+        counts = (picks if len(picks) else parts[icm]).groupby(["intervention_set", "normalize"], dropna=False).size()
+        commonest = counts.index[int(np.argmax(counts.to_numpy()))]
+        intervention_set, normalize = (None if pd.isna(value) else str(value) for value in commonest)
+        shown = _with(_with(parts[icm], "intervention_set", intervention_set), "normalize", normalize)
+        lambdas = sorted(shown["lambda_"].dropna().unique())
+        spread = np.linspace(0, len(lambdas) - 1, min(len(lambdas), MAX_LAMBDAS)).round()  # evenly, with both ends
+        thinned = len(spread) < len(lambdas)
+        drawn = [float(lambdas[int(i)]) for i in spread]
+        lines |= {x: _mean_spectrum(shown[shown["lambda_"] == x]) for x in drawn}
+    if (rows := next((part for m, part in parts.items() if m.projection == "pca"), None)) is not None:
+        same = _with(rows, "normalize", normalize) if normalize is not None else rows
+        lines[None] = _mean_spectrum(same if len(same) else rows)
+    return Spectra(lines, intervention_set, normalize, thinned)
+
+
+def _with(rows: pd.DataFrame, name: str, value: str | None) -> pd.DataFrame:
+    return rows[rows[name].isna() if value is None else rows[name] == value]
+
+
+def _mean_spectrum(rows: pd.DataFrame) -> Array:
+    shortest = min(len(values) for values in rows["spectrum"])
+    mean = np.mean([values[:shortest] for values in rows["spectrum"]], axis=0)
+    return np.sort(mean)[::-1]  # the released order keeps them ascending
+
+
+def draw(panels: style.Panels[Spectra]) -> style.Sheet:
+    """Draw panels (data set, spectra): darker for larger lambda, PCA in a broad grey line."""
+    shown = dict.fromkeys(x for _, of_set in panels for x in of_set.lines)
+    lambdas = sorted(x for x in shown if x is not None)
     shades = matplotlib.colormaps["cividis"](np.linspace(0.85, 0.0, max(len(lambdas), 2)))
-    shown: dict[str, Mapping[str, Any]] = {}
-    for axes, (_, of_set) in zip(style.axes_of(grid), panels, strict=True):
-        for line in of_set.lines:
-            label, look = "PCA", _PCA
-            if line.lambda_ in lambdas:
-                place = lambdas.index(line.lambda_)
-                dashes = _DASHES[place % len(_DASHES)]
-                label, look = f"λ = {line.lambda_:g}", {"color": shades[place], "linestyle": dashes, "linewidth": 1.1}
-            axes.plot(np.arange(1, len(line.values) + 1), line.values, **look)
-            shown.setdefault(label, look)
-        _scales(axes, of_set, _SKIPPED if len(panels) > 1 else 0)
-    style.label_panels(grid, [title for title, _ in panels], "Position in the basis", "Eigenvalue")
-    legend = style.legend_above(sheet, [Line2D([], [], **look) for look in shown.values()], list(shown))
-    style.arrange(sheet, grid, legend=legend)
-    return sheet
-
-
-def _scales(axes: Axes, numbers: Spectra, skipped: int) -> None:
-    everything = np.concatenate([line.values for line in numbers.lines])
-    # Linear below a ten-thousandth of the last line's (PCA's) largest eigenvalue: what is smaller is noise.
-    reference = float(np.abs(numbers.lines[-1].values).max()) or 1.0
-    lowest = math.floor(math.log10(reference)) - 4
-    axes.set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
-    every = 1 if everything.min() >= 0 else 2
-    powers = [10.0**e for e in range(lowest + skipped, lowest + 24, every)]
-    axes.set_yticks([
-        *(-power for power in reversed(powers) if power <= 1.5 * -everything.min()), 0.0,
-        *(power for power in powers if power <= 1.5 * everything.max()),
-    ])  # fmt: skip
-    axes.yaxis.set_major_formatter(FuncFormatter(_power))
-    axes.yaxis.set_minor_locator(NullLocator())
-    if everything.min() < 0:
-        axes.axhline(0, color=style.GREY, linewidth=0.6)
-    most = max(len(line.values) for line in numbers.lines)
-    axes.set_xscale("log", base=2)
-    step = max(1, math.ceil(math.log2(max(most, 2)) / 6))
-    places = [2**i for i in range(0, math.floor(math.log2(most)) + 1, step)]
-    axes.set_xticks(places, [str(place) for place in places])
-    axes.xaxis.set_minor_locator(NullLocator())
+    looks: dict[float | None, dict[str, Any]] = {
+        x: {"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)], "linewidth": 1.1} for i, x in enumerate(lambdas)
+    }
+    looks[None] = {"color": style.INK, "linestyle": "-", "linewidth": 2.0, "alpha": 0.35}
+    sheet = style.sheet_for(panels, 2.5 if len(panels) == 1 else 1.75 * len(style.rows_of(panels)) + 0.3)
+    for [axes], of_set in style.on_grid(sheet, panels, ("Position in the basis", "Eigenvalue", "")):
+        every_line = [*of_set.lines.values()]
+        for x, line in of_set.lines.items():
+            axes.plot(np.arange(1, len(line) + 1), line, **looks[x])
+        # Linear below a ten-thousandth of the last line's (PCA's) largest eigenvalue: what is smaller is noise.
+        reference = float(np.abs(every_line[-1]).max()) or 1.0
+        lowest = math.floor(math.log10(reference)) - 4
+        axes.set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
+        everything = np.concatenate(every_line)
+        below, above = -1.5 * everything.min(), 1.5 * everything.max()
+        first, every = lowest + (_SKIPPED if len(panels) > 1 else 0), 2 if below > 0 else 1
+        powers = [10.0**e for e in range(first, lowest + 24, every)]
+        axes.set_yticks([*(-x for x in reversed(powers) if x <= below), 0.0, *(x for x in powers if x <= above)])
+        axes.yaxis.set(major_formatter=FuncFormatter(_power), minor_locator=NullLocator())
+        if below > 0:
+            axes.axhline(0, color=style.GREY, linewidth=0.6)
+        style.log2_ticks(axes, 0, math.log2(max(map(len, every_line))), 6)
+    return style.arrange(sheet, {"PCA" if x is None else f"λ = {x:g}": Line2D([], [], **looks[x]) for x in shown})
 
 
 def _power(value: float, _: int) -> str:
@@ -88,3 +131,18 @@ def _power(value: float, _: int) -> str:
     exponent = round(math.log10(abs(value)))
     digits = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     return f"{'−' if value < 0 else ''}10{str(exponent).translate(digits)}"
+
+
+def caption(panels: Sequence[Spectra], _: Setting) -> str:
+    """Return what the figure shows."""
+    shown = {(one.intervention_set, one.normalize) for one in panels}
+    which = " Intervention set and normalize of each data set: those picked most often."
+    if len(shown) == 1:
+        name, normalize = next(iter(shown))
+        which = "" if name is None else f" Intervention set {name}, normalize {normalize}: picked most often."
+    fewer = " Not every λ is drawn." if any(one.thinned for one in panels) else ""
+    return (
+        "Eigenvalues of M = C_z - λ C_d, fitted on the sources, largest first, on a symmetric log scale; mean over "
+        f"held-out environments, seeds and folds.{which}{fewer} PCA: eigenvalues of its own second moment. The "
+        "released order keeps directions from the right-hand end."
+    )

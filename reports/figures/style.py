@@ -3,22 +3,29 @@
 Nothing here knows rows. Figures are made with Matplotlib's objects, without pyplot, and hold neither title nor caption.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Sheet
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
 
+T = TypeVar("T")
+Sheet = Figure  # Matplotlib's figure; one of a report is `writing.Figure`
+Panels = Sequence[tuple[str, T]]  # what each is of, and its numbers, row by row
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
 TALLEST = 8.5  # inches: what is higher does not fit on a page with its caption
 SMALL, NORMAL = 6.5, 7.0  # pt, at final size: nothing is scaled
@@ -31,36 +38,27 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 
-_STYLE: dict[str, Any] = {
-    "font.size": NORMAL, "axes.labelsize": NORMAL, "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL, "legend.fontsize": SMALL, "text.color": INK, "axes.labelcolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": GREY,
-    "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False,
-    "axes.axisbelow": True, "axes.labelpad": 2.5, "axes.unicode_minus": True, "axes.formatter.use_mathtext": False,
-    "axes.xmargin": 0.03, "axes.ymargin": 0.05, "grid.color": LIGHT, "grid.linewidth": 0.5,
+_DEFAULTS = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+_STYLE: dict[Any, Any] = _DEFAULTS | {
+    "font.family": "DejaVu Sans", "font.size": NORMAL, "axes.labelsize": NORMAL, "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL, "legend.fontsize": SMALL, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "axes.edgecolor": GREY, "axes.linewidth": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.axisbelow": True, "axes.labelpad": 2.5, "axes.xmargin": 0.03,
+    "grid.color": LIGHT, "grid.linewidth": 0.5,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
     "xtick.major.pad": 2.0, "ytick.major.pad": 2.0, "lines.linewidth": 1.1, "lines.markersize": 3.6,
     "lines.markeredgewidth": 0.8, "legend.frameon": False, "legend.handlelength": 2.2, "legend.columnspacing": 1.3,
     "legend.handletextpad": 0.5, "legend.borderaxespad": 0.0, "legend.borderpad": 0.0, "legend.labelspacing": 0.35,
-    "hatch.linewidth": 0.5,
     # Names are never formulas; letters stay letters in SVG and TrueType in PDF; equal input gives equal bytes.
     # Without hints a word is as wide in every form: places are measured once, for all of them.
-    "text.hinting": "none", "text.parse_math": False, "text.usetex": False, "svg.fonttype": "none", "pdf.fonttype": 42,
-    "svg.hashsalt": "icm-bench", "figure.dpi": 100, "savefig.dpi": "figure", "figure.facecolor": "white",
+    "text.hinting": "none", "text.parse_math": False, "svg.fonttype": "none", "pdf.fonttype": 42,
+    "svg.hashsalt": "icm-bench",
 }  # fmt: skip
 
 
-@contextmanager
-def in_style() -> Iterator[None]:
+def in_style() -> AbstractContextManager[None]:
     """Draw and write in the style of all figures, whatever a user's own settings of Matplotlib are."""
-    with matplotlib.rc_context():
-        parameters: Any = matplotlib.rcParams
-        parameters.update(_DEFAULTS)
-        parameters.update({**_STYLE, "font.family": "DejaVu Sans"})
-        yield
-
-
-_DEFAULTS = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    return matplotlib.rc_context(_STYLE)
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,15 @@ class Look:
     line: Any
     hollow: bool = False
 
-    def marks(self) -> dict[str, Any]:
-        """Return what Matplotlib takes for the marker."""
+    def marks(self, **more: Any) -> dict[str, Any]:
+        """Return what Matplotlib takes for markers without a line, and what else is asked for."""
         face = "white" if self.hollow else self.colour
-        return {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.colour, "color": self.colour}
+        own = {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.colour, "color": self.colour}
+        return {"linestyle": "none", **own, **more}
+
+    def handle(self, **more: Any) -> Line2D:
+        """Return what a legend shows of such markers."""
+        return Line2D([], [], **self.marks(**more))
 
 
 _DOTTED, _DASHED, _LONG, _DASHDOT = (0, (1, 1.4)), (0, (4, 1.6)), (0, (7, 2)), (0, (5, 1.4, 1, 1.4))
@@ -103,25 +106,18 @@ _OTHERS = (
 )
 
 
-def looks_of(methods: Sequence[Method]) -> dict[Method, Look]:
+def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
     """Return the look of each method: its own, the same for all predictors and in all figures; placebos are hollow."""
     looks: dict[Method, Look] = {}
-    of_others: dict[tuple[str, str], Look] = {}
+    known = dict(_LOOKS)
     for method in methods:
-        key = _key(method)
-        if key not in _LOOKS:
-            of_others.setdefault(key, _OTHERS[len(of_others) % len(_OTHERS)])
-        look = _LOOKS.get(key) or of_others[key]
+        real = method.real.with_all_pairs
+        key = (real.projection, real.variant)
+        if real.projection == ICM:
+            key = (ICM, "truncation" if real.variant else real.order or "")
+        look = known.setdefault(key, _OTHERS[(len(known) - len(_LOOKS)) % len(_OTHERS)])
         looks[method] = replace(look, hollow=True, line=_DOTTED) if method.placebo else look
     return looks
-
-
-def _key(method: Method) -> tuple[str, str]:
-    real = method.real.with_all_pairs
-    if real.projection == ICM:
-        return (ICM, "truncation" if real.variant else real.order or "")
-    own = (real.projection, real.variant)
-    return own if own in _LOOKS or real.variant else (real.projection, "")
 
 
 def sheet_of(width: float, height: float) -> Sheet:
@@ -131,33 +127,44 @@ def sheet_of(width: float, height: float) -> Sheet:
     return sheet
 
 
-def rows_of(count: int) -> tuple[int, int]:
-    """Return in how many rows and columns panels stand."""
-    columns = max(1, min(count, MAX_COLUMNS))
-    return -(-count // columns), columns
+def sheet_for(panels: Panels[T], height: float) -> Sheet:
+    """Return an empty sheet of a height in inches, for one panel as wide as a column, for several as wide as a page."""
+    return sheet_of(COLUMN if len(panels) == 1 else PAGE, height)
 
 
-def grid_of(sheet: Sheet, count: int, high: int = 1) -> list[list[Axes | None]]:
-    """Return the axes of panels, row by row; None where there is none.
+def rows_of(panels: Panels[T], columns: int = MAX_COLUMNS) -> list[Panels[T]]:
+    """Return panels row by row."""
+    return [panels[i : i + columns] for i in range(0, len(panels), columns)]
+
+
+def on_grid(
+    sheet: Sheet, panels: Panels[T], labels: tuple[str, str, str], columns: int = MAX_COLUMNS, high: int = 1
+) -> Iterator[tuple[list[Axes], T]]:
+    """Yield the axes of each panel with its numbers, to be drawn; then what it is of is written around it.
 
     Args:
-        sheet: where they stand.
-        count: number of panels.
+        sheet: where panels stand.
+        panels: what is drawn.
+        labels: of the horizontal axes, which the lowest panels have, and of the vertical ones, which those on the left
+            have: beside the upper axes upright, beside the lower ones level.
+        columns: number of panels in a row, at most.
         high: number of axes below one another in each panel.
     """
-    rows, columns = rows_of(count)
+    rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
-    grid: list[list[Axes | None]] = cells.tolist()
-    for panel in range(count, rows * columns):
-        for row in range(panel // columns * high, panel // columns * high + high):
-            cells[row, panel % columns].remove()
-            grid[row][panel % columns] = None
-    return grid
-
-
-def axes_of(grid: Sequence[Sequence[Axes | None]]) -> list[Axes]:
-    """Return the axes of a grid, row by row."""
-    return [axes for row in grid for axes in row if axes is not None]
+    for unused in cells[-high:, (len(panels) - 1) % columns + 1 :].flat:
+        unused.remove()
+    for i, (title, numbers) in enumerate(panels):
+        own = cells[i // columns * high :, i % columns][:high].tolist()
+        yield own, numbers
+        if title:
+            note(own[0], words(title), (0, 1), (0, 3), "axes fraction", fontsize=NORMAL, va="bottom")
+        if i + columns >= len(panels):
+            own[-1].set_xlabel(labels[0])
+        if i % columns == 0:
+            own[0].set_ylabel(labels[1])
+            if labels[2]:
+                own[-1].set_ylabel(labels[2], rotation=0, ha="right", va="center")
 
 
 def words(text: str, letters: int = MAX_LETTERS) -> str:
@@ -166,132 +173,109 @@ def words(text: str, letters: int = MAX_LETTERS) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
-def panel_label(axes: Axes, text: str) -> None:
-    """Write what a panel is of above its left end; nothing where there is one."""
-    if text:
-        axes.annotate(
-            words(text), (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=NORMAL,
-            va="bottom",
-        )  # fmt: skip
-
-
-def label_panels(grid: Sequence[Sequence[Axes | None]], titles: Sequence[str], across: str, up: str) -> None:
-    """Write what panels are of, and their axes on the left of a grid and below it.
+def note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], up: str = "data", **more: Any
+) -> Annotation:
+    """Write small words beside a place of an axes.
 
     Args:
-        grid: see `grid_of`.
-        titles: of the panels, row by row; empty where there is one.
-        across: what the horizontal axes are.
-        up: what the vertical axes are.
+        axes: the axes.
+        text: the words.
+        at: the place: a fraction of the width, and a height.
+        shift: how far from there, in points.
+        up: what the height is in: "data" or "axes fraction".
+        **more: of the words, as Matplotlib takes them.
     """
-    columns = len(grid[0])
-    for i, (axes, title) in enumerate(zip(axes_of(grid), titles, strict=True)):
-        panel_label(axes, title)
-        if i + columns >= len(titles):
-            axes.set_xlabel(across)
-        if i % columns == 0:
-            axes.set_ylabel(up)
+    how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
+    return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)
 
 
-def labels_left(axes: Axes, labels: Sequence[tuple[float, str, float]]) -> None:
-    """Write words on the left of an axes, at their heights in its data, all beginning at one place.
+def as_rows(axes: Axes, lowest: float, highest: float, labels: Sequence[tuple[float, str, float]] = ()) -> None:
+    """Make the vertical axis of an axes one of rows, with words on its left that all begin at one place.
 
     Args:
-        axes: whose vertical ticks they replace.
+        axes: the axes.
+        lowest: its lower end.
+        highest: its upper end.
         labels: (height, words, indentation in pt).
     """
-    axes.set_yticks([])
-    canvas: Any = axes.get_figure(root=True).canvas  # type: ignore[union-attr]
-    drawn = [
-        axes.annotate(
-            text, (0, height), (0, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            va="center", fontsize=SMALL,
-        )
-        for height, text, _ in labels
-    ]  # fmt: skip
-    renderer = canvas.get_renderer()
-    scale = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    widths = [text.get_window_extent(renderer).width * scale for text in drawn]
-    longest = max((width + indent for width, (_, _, indent) in zip(widths, labels, strict=True)), default=0.0)
-    for text, (_, _, indent) in zip(drawn, labels, strict=True):
+    axes.set(ylim=(lowest, highest), yticks=[])
+    axes.spines["left"].set_visible(False)
+    sheet: Any = axes.get_figure(root=True)
+    drawn = [(note(axes, text, (0, height), (0, 0)), indent) for height, text, indent in labels]
+    scale, renderer = 72 / sheet.dpi, sheet.canvas.get_renderer()
+    longest = max((text.get_window_extent(renderer).width * scale + indent for text, indent in drawn), default=0.0)
+    for text, indent in drawn:
         text.xyann = (indent - longest - 5, 0)
 
 
-def legend_above(sheet: Sheet, handles: Sequence[Artist], labels: Sequence[str]) -> Legend | None:
-    """Place a legend at the upper edge, in as many columns as fit; nothing where there is nothing to tell apart."""
-    if not handles:
-        return None
-    wide, tall = sheet.get_size_inches()
-    shown = [words(label) for label in labels]
-    # A letter is about 0.6 of its size wide; columns are as wide as their longest entry.
-    for columns in range(len(shown), 0, -1):
-        longest = [max(map(len, shown[i::columns])) for i in range(columns)]
-        if sum(0.6 * SMALL * n + 27 for n in longest) / 72 < wide or columns == 1:
-            break
-    order = [i for column in range(columns) for i in range(column, len(shown), columns)]
-    return sheet.legend(
-        [handles[i] for i in order], [shown[i] for i in order], loc="upper left", ncols=columns,
-        bbox_to_anchor=(0.06 / wide, 1 - 0.04 / tall),
-    )  # fmt: skip
+def round_ticks(axis: Axis, most: int) -> None:
+    """Set ticks at round numbers, in about so many steps at most."""
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
 
 
-def line_handle(look: Look, **more: Any) -> Line2D:
-    """Return what a legend shows of a method that is a line with markers."""
-    return Line2D([], [], linestyle=look.line, **{**look.marks(), **more})
-
-
-def mark_handle(look: Look, **more: Any) -> Line2D:
-    """Return what a legend shows of a method that is dots."""
-    return Line2D([], [], linestyle="none", **{**look.marks(), **more})
+def log2_ticks(axes: Axes, low: int, high: float, most: int) -> None:
+    """Make the horizontal axis one of powers of two, with ticks from 2^low to 2^high in so many steps at most."""
+    axes.set_xscale("log", base=2)
+    places = [2**i for i in range(low, math.floor(high) + 1, max(1, math.ceil((high - low) / most)))]
+    axes.set_xticks(places, [str(place) for place in places])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def arrange(
-    sheet: Sheet,
-    grid: Sequence[Sequence[Axes | None]],
-    heights: Sequence[float] = (),
-    legend: Legend | None = None,
-    gap: float = 0.12,
-) -> None:
-    """Place the axes of a grid so that all their letters fit, in one pass: as wide and high as the sheet allows.
+    sheet: Sheet, legend: Mapping[str, Artist] | None = None, heights: Sequence[float] = (), gap: float = 0.12
+) -> Sheet:
+    """Place the axes of a sheet so that all letters fit below its legend, in one pass: as wide and high as it allows.
 
     Args:
-        sheet: of which they are.
-        grid: rows of axes; None where there is none.
-        heights: of the rows, relative; by default all alike.
-        legend: what stands at the upper edge.
+        sheet: the sheet, whose axes stand in one grid; it is returned.
+        legend: words -> what is drawn; it stands at the upper edge.
+        heights: of the rows of axes, relative; by default all alike.
         gap: what is left between letters of neighbours, in inches.
     """
     wide, tall = sheet.get_size_inches()
     canvas: Any = sheet.canvas
     renderer = canvas.get_renderer()
-    rows, columns = len(grid), max(map(len, grid))
-    left, right, top, bottom = (np.zeros((rows, columns)) for _ in range(4))
-    for r, of_row in enumerate(grid):
-        for c, axes in enumerate(of_row):
-            if axes is not None:
-                inner, outer = axes.get_window_extent(renderer), axes.get_tightbbox(renderer)
-                assert outer is not None
-                left[r, c], right[r, c] = inner.x0 - outer.x0, outer.x1 - inner.x1
-                bottom[r, c], top[r, c] = inner.y0 - outer.y0, outer.y1 - inner.y1
-    left, right, top, bottom = (np.maximum(one, 0) / sheet.dpi for one in (left, right, top, bottom))
-    above = legend.get_window_extent(renderer).height / sheet.dpi + 0.1 if legend else 0.0
-    x = _places(wide, left.max(axis=0), right.max(axis=0), [1.0] * columns, 0.03, 0.03, gap)
+    at = [(place.rowspan.start, place.colspan.start) for axes in sheet.axes if (place := axes.get_subplotspec())]
+    rows, columns = np.max(at, axis=0) + 1
+    room = np.zeros((4, rows, columns))  # that letters take on the left and right of axes, above and below
+    for (row, column), axes in zip(at, sheet.axes, strict=True):
+        inner, outer = axes.get_window_extent(renderer), axes.get_tightbbox(renderer)
+        assert outer is not None
+        ends = inner.x0 - outer.x0, outer.x1 - inner.x1, outer.y1 - inner.y1, inner.y0 - outer.y0
+        room[:, row, column] = np.maximum(ends, 0) / sheet.dpi
+    left, right = room[:2].max(axis=1)
+    above, below = room[2:].max(axis=2)
+    top = 0.03 + (_legend(sheet, legend).get_window_extent(renderer).height / sheet.dpi + 0.1 if legend else 0.0)
+    x = _places(wide, left, right, [1.0] * columns, 0.03, gap)
     # From the top down: what is above a row takes the part that is on the left of a column.
-    y = _places(tall, top.max(axis=1), bottom.max(axis=1), heights or [1.0] * rows, 0.03 + above, 0.03, gap)
-    for r, of_row in enumerate(grid):
-        for c, axes in enumerate(of_row):
-            if axes is not None:
-                (x0, width), (y0, height) = x[c], y[r]
-                axes.set_position((x0 / wide, (tall - y0 - height) / tall, width / wide, height / tall))
+    y = _places(tall, above, below, heights or [1.0] * rows, top, gap)
+    for (row, column), axes in zip(at, sheet.axes, strict=True):
+        (x0, width), (y0, height) = x[column], y[row]
+        axes.set_position((x0 / wide, (tall - y0 - height) / tall, width / wide, height / tall))
+    return sheet
+
+
+def _legend(sheet: Sheet, entries: Mapping[str, Artist]) -> Legend:
+    """Place a legend at the upper edge, in as many columns as fit."""
+    wide, tall = sheet.get_size_inches()
+    shown = [(words(label), handle) for label, handle in entries.items()]
+    # A letter is about 0.6 of its size wide; columns are as wide as their longest entry.
+    for columns in range(len(shown), 0, -1):
+        longest = [max(len(label) for label, _ in shown[i::columns]) for i in range(columns)]
+        if sum(0.6 * SMALL * n + 27 for n in longest) / 72 < wide or columns == 1:
+            break
+    labels, handles = zip(*(one for column in range(columns) for one in shown[column::columns]), strict=True)
+    place = (0.06 / wide, 1 - 0.04 / tall)
+    return sheet.legend(handles, labels, loc="upper left", ncols=columns, bbox_to_anchor=place)
 
 
 def _places(
-    whole: float, before: Any, after: Any, parts: Sequence[float], first: float, last: float, gap: float
+    whole: float, before: Any, after: Any, parts: Sequence[float], at: float, gap: float
 ) -> list[tuple[float, float]]:
     """Return start and length of each part along one side."""
-    left = whole - first - last - gap * (len(parts) - 1) - float(before.sum() + after.sum())
-    left = max(left, 0.1 * len(parts))
-    places, at = [], first
+    left = whole - at - 0.03 - gap * (len(parts) - 1) - float(before.sum() + after.sum())
+    left, places = max(left, 0.1 * len(parts)), []
     for part, own_before, own_after in zip(parts, before.tolist(), after.tolist(), strict=True):
         length = left * part / sum(parts)
         places.append((at + own_before, length))
@@ -304,7 +288,7 @@ def points_word(points: float) -> str:
     return f"{points:g} point{'' if points == 1 else 's'}"
 
 
-def signed(value: float, decimals: int = 1) -> str:
+def signed(value: float) -> str:
     """Return a number with its sign, "+1.2" or "−0.3"; what rounds to zero has none."""
-    text = f"{value:+.{decimals}f}"
+    text = f"{value:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")

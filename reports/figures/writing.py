@@ -2,21 +2,18 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure as Sheet
-
 from reports.analysis.settings import BANNER
-from reports.figures.style import in_style
+from reports.figures.style import PAGE, Sheet, in_style
+from reports.render.latex_signs import latex_escape
+from reports.render.markdown import markdown_escape
 
 DPI = 200
-_METADATA: Mapping[str, dict[str, Any]] = {
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
-}
+# What Matplotlib would write into each form: dates, and versions of programs.
+_LEFT_OUT = {"pdf": ("CreationDate", "Creator", "Producer"), "svg": ("Date", "Creator"), "png": ("Software",)}
 
 
 @dataclass(frozen=True)
@@ -59,21 +56,16 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
     """Draw figures in the style of all, one after the other."""
     with in_style():
         for drawing in drawings:
-            yield _drawn(drawing)
-
-
-def _drawn(drawing: Drawing) -> Figure:
-    sheet = drawing.draw(drawing.numbers)
-    if drawing.random_weights:
-        banner(sheet)
-    contents = {}
-    for form, metadata in _METADATA.items():
-        sink = io.BytesIO()
-        with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            sheet.savefig(sink, format=form, dpi=DPI, metadata=dict(metadata))
-        contents[form] = sink.getvalue()
-    return Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
+            sheet, contents = drawing.draw(drawing.numbers), {}
+            if drawing.random_weights:
+                banner(sheet)
+            for form, names in _LEFT_OUT.items():
+                sink = io.BytesIO()
+                with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
+                    warnings.filterwarnings("ignore", message="Glyph .* missing from")
+                    sheet.savefig(sink, format=form, dpi=DPI, metadata=dict.fromkeys(names))
+                contents[form] = sink.getvalue()
+            yield Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
 
 
 def banner(sheet: Sheet) -> None:
@@ -84,3 +76,27 @@ def banner(sheet: Sheet) -> None:
         0.5, 0.5, BANNER, fontsize=max(size, 6.5), color="#B00020", alpha=0.35, rotation=12 if tall > 1.5 else 0,
         ha="center", va="center", zorder=10,
     )  # fmt: skip
+
+
+def captions(figures: Sequence[Figure], left_out: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the captions of all figures as Markdown and as LaTeX.
+
+    Args:
+        figures: in the order of the report.
+        left_out: sentences on what is not there.
+    """
+    parts = ["# Figures", *(markdown_escape(sentence) for sentence in left_out)]
+    for one in figures:
+        name, links = markdown_escape(one.name), f"([PDF]({one.name}.pdf), [SVG]({one.name}.svg))"
+        parts += [f"## {name}", f"![{name}]({one.name}.png)", f"{markdown_escape(one.caption)} {links}"]
+    head = "% At their own size; from a folder above: \\graphicspath{{figures/}}\n"
+    return "\n\n".join(parts) + "\n", head + "\n".join(map(latex_figure, figures))
+
+
+def latex_figure(one: Figure) -> str:
+    """Return a figure as LaTeX, in a file that knows by `graphicx` where figures lie."""
+    star, caption = "*" if one.width >= PAGE else "", latex_escape(one.caption).replace("λ", r"$\lambda$")
+    return (
+        f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics{{{one.name}.pdf}}\n"
+        f"  \\caption{{{caption}}}\n  \\label{{fig:{one.name}}}\n\\end{{figure{star}}}\n"
+    )

@@ -1,23 +1,26 @@
-"""The first screen of the page: one forest and one table beside the headline, as plain data for the template."""
+"""The first screen of the page: one forest and one table beside the headline, as plain data for the template.
 
+A forest has a line for each difference, placed in percent of the width, so that text keeps its size.
+"""
+
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
-from reports.analysis.chosen import Selections
+from reports.analysis import metrics
+from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.comparisons import Comparison, compare
 from reports.analysis.methods import Method
-from reports.analysis.metrics import chance_and_majority
 from reports.analysis.settings import Setting
-from reports.analysis.verdicts import Answer, Standing, best_of
-from reports.analysis.whole import whole_estimate
+from reports.analysis.verdicts import Answer, Standing, Verdict, best_of
 from reports.page.data import Plain
-from reports.page.forest import Difference, forest, signed
-from reports.render.table import GAP
-from reports.text.captions import number, whole_size
+from reports.render.cells import interval_text, number_text, value_text
+from reports.render.table import GAP, Cell
+from reports.text import captions, sentences, verdicts
 from reports.text.headline import capital, in_question, short_name
-from reports.text.verdicts import ahead, intervals, outcome, trust
 
 MAX_MARKS = 5  # lines of the forest
 MAX_METHODS = 3  # beside plain prediction in the table
@@ -25,8 +28,56 @@ MAX_ASKED = 2  # of these with a column each where lines are settings
 MAX_ROWS = 8  # of a table with a line for each setting
 MAX_NAMED = 6
 _OF_BEST = ("Most accurate", "The same, mean over classes")
-Placed = Sequence[tuple[Standing, str]]  # what tells each from the others
+_MINUS = "−"
+_GAP: Plain = {"value": GAP}
 Known = Mapping[Setting, tuple[Selections, Plain]]  # each setting with its rows and `data.core` of them
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How a predictor stands in a setting, with the rows and the page's data behind it.
+
+    Attributes:
+        standing: plain prediction and what methods make of it.
+        name: what tells it from the others.
+        selections: the rows of the setting.
+        core: `data.core` of these.
+    """
+
+    standing: Standing
+    name: str
+    selections: Selections
+    core: Plain
+
+    @property
+    def plain(self) -> Method | None:
+        """Plain prediction; None without rows."""
+        return next((one.method for one in self.standing.entries if one.method.is_plain), None)
+
+    def minus_plain(self, method: Method, metric: Metric) -> Comparison | None:
+        """Return what a method gains over plain prediction; None for that itself and without it."""
+        plain, rule = self.plain, self.standing.rule
+        return None if plain in (None, method) else compare(self.selections, method, rule, plain, metric=metric)
+
+    def cells(self, method: Method | None) -> list[Plain]:
+        """Return the cells of a method as the page's data has them: each environment, then the average."""
+        results, methods = self.core["results"].get(self.standing.rule), list(self.selections.parts)
+        found = results[methods.index(method)] if results and method in methods else None
+        return found["cells"] if found else [{} for _ in (*self.core["environments"], "average")]
+
+    def measured(self, method: Method, metric: Metric) -> Plain:
+        """Return a metric of a method, averaged over held-out environments, and its difference to plain prediction."""
+        made = self.minus_plain(method, metric)
+        if made is not None:
+            cell = _difference(made, metric)
+            shown = {"v": metric.shown(made.accuracies[0]), "d": cell.value, "dl": cell.low, "dh": cell.high}
+            return _shown(shown) | {"small": interval_text(cell, _MINUS)}
+        value = self.standing.plain
+        if metric in (ACCURACY, BALANCED):
+            pooled = self.selections.pooled(method, self.standing.rule)
+            alone = whole_estimate(self.selections, pooled, metric=metric)
+            value = alone.interval.estimate if alone else math.nan
+        return _GAP if math.isnan(value) else _shown({"v": metric.shown(value)})
 
 
 def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
@@ -36,18 +87,30 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
         answer: of a report, by one rule.
         known: its settings, with their rows judged by that rule.
     """
-    placed = [(one, p) for one, p in zip(answer.standings, answer.places, strict=True) if one.entries]
-    standings = [one for one, _ in placed]
-    alone = len({one.setting for one in standings}) == 1
-    lead = next((one for one in standings if one.verdicts), standings[0] if standings else None)
-    of, found = _gains_shown(answer, placed, lead if alone else None, known)
+    named_ = zip(answer.standings, answer.places, strict=True)
+    places = [_Place(one, name, *known[one.setting]) for one, name in named_ if one.entries]
+    alone = len({one.standing.setting for one in places}) == 1
+    lead = next((one for one in places if one.standing.verdicts), places[0] if places else None)
+    of, found = _gains_shown(answer, places, lead if alone else None)
     return {
-        "about": _about(standings, known, alone),
-        "forest": forest(found),
-        "table": _by_environment(lead, standings, known) if alone and lead else _by_setting(answer, placed, known),
+        "about": _about(places, known, alone),
+        "forest": _forest(found),
+        "table": _by_environment(lead, places) if alone and lead else _by_setting(answer, places),
         "alone": alone,
         "of": f" ({of})" if of else "",
     }
+
+
+def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
+    """Return a forest of all that judged methods are compared with, a group for each; None without any."""
+    found = []
+    for one in judged:
+        for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
+            if made is not None:
+                name = "plain" if made.baseline.is_plain else made.baseline.projection_label
+                group, words = f"{one.name} · {one.where}", f"{_MINUS}\u00a0{name}"
+                found.append(_mark(words, made, metric, made is one.gain, group))
+    return _forest(found)
 
 
 def leading(standing: Standing) -> list[Method]:
@@ -72,8 +135,8 @@ def how_sure(answer: Answer) -> str:
     places = zip(answer.standings, answer.places, strict=True)
     place = next(place for standing, place in places if any(one is v for v in standing.verdicts))
     name = f"{capital(short_name(one.method))}{f' ({place})' if place else ''}"
-    first = f"{name} is ahead in {ahead(one)} environments." if one.gain else outcome(one)
-    return " ".join([first, *trust(one), *intervals(answer)[:1]])
+    first = f"{name} is ahead in {verdicts.ahead(one)} environments." if one.gain else verdicts.outcome(one)
+    return " ".join([first, *verdicts.trust(one), *verdicts.intervals(answer)[:1]])
 
 
 def named(methods: Iterable[Method]) -> dict[Method, str]:
@@ -85,103 +148,80 @@ def named(methods: Iterable[Method]) -> dict[Method, str]:
     return names
 
 
-def _plain_of(standing: Standing) -> Method | None:
-    return next((one.method for one in standing.entries if one.method.is_plain), None)
-
-
-def _minus_plain(standing: Standing, method: Method, known: Known, metric: Metric) -> Comparison | None:
-    plain, (selections, _) = _plain_of(standing), known[standing.setting]
-    return None if plain in (None, method) else compare(selections, method, standing.rule, plain, metric=metric)
-
-
-def _gains_shown(
-    answer: Answer, placed: Placed, alone: Standing | None, known: Known
-) -> tuple[str, Sequence[Difference]]:
+def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
     """Return what all of them are of, and at most `MAX_MARKS` gains over plain prediction.
 
-    Of one setting they are its methods', else those of the headline. Of more than there are lines those at even steps
-    from the highest gain to the lowest.
+    Of one setting they are its methods', by the adjusted p-value of those that are judged, else those of the headline.
+    Of more than there are lines those at even steps from the highest gain to the lowest.
     """
     if alone:
-        gains = _gains(alone, named(leading(alone)), known)
-        return alone.predictor if len(placed) > 1 else "", gains[:MAX_MARKS]
+        judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric
+        names = named(leading(alone.standing))
+        made = {m: judged.get(m) or alone.minus_plain(m, metric) for m in names}
+        gains = [_mark(names[m], one, metric, bool(judged.get(m))) for m, one in made.items() if one]
+        return alone.standing.predictor if len(places) > 1 else "", gains[:MAX_MARKS]
+    where = {id(one): place.name for place in places for one in place.standing.verdicts}
     found = [
-        (Difference("", capital(short_name(one.method)), one.gain, judged=True, metric=one.metric), where)
+        (_mark(capital(short_name(one.method)), one.gain, one.metric, judged=True), where[id(one)])
         for one in in_question(answer.verdicts)
-        for standing, where in placed
-        if one.gain and any(one is verdict for verdict in standing.verdicts)
+        if one.gain and id(one) in where
     ]
     if len(found) > MAX_MARKS:
-        found.sort(key=lambda one: -one[0].made.interval.estimate)
+        found.sort(key=lambda one: -one[0]["estimate"])
         found = [found[round(k * (len(found) - 1) / (MAX_MARKS - 1))] for k in range(MAX_MARKS)]
-    of = {gain.name for gain, _ in found}
+    of = {gain["name"] for gain, _ in found}
     if len(of) == 1:
-        return of.pop(), [replace(gain, name=where) for gain, where in found]
-    return "", [replace(gain, name=f"{gain.name} · {where}") for gain, where in found]
+        return of.pop(), [gain | {"name": name} for gain, name in found]
+    return "", [gain | {"name": f"{gain['name']} · {name}"} for gain, name in found]
 
 
-def _gains(standing: Standing, names: Mapping[Method, str], known: Known) -> list[Difference]:
-    """Return what methods gain, by the adjusted p-value of those that are judged."""
-    judged = {one.method: one.gain for one in standing.verdicts}
-    made = {m: judged.get(m) or _minus_plain(standing, m, known, standing.metric) for m in names}
-    return [Difference("", names[m], one, bool(judged.get(m)), standing.metric) for m, one in made.items() if one]
-
-
-def _by_environment(standing: Standing, standings: Sequence[Standing], known: Known) -> Plain:
+def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
     """Return methods as columns and held-out environments as lines, then means, other predictors' too."""
-    selections, core = known[standing.setting]
-    plain, methods = _plain_of(standing), leading(standing)[:MAX_METHODS]
+    plain, methods = lead.plain, leading(lead.standing)[:MAX_METHODS]
     names, columns = named(methods), [*([plain] if plain else []), *methods]
-    results = [_cells(core, selections, method, standing.rule) for method in columns]
-    worst_first = sorted(range(len(core["environments"])), key=lambda place: results[0][place].get("v", 100.0))
-    rows: list[Plain] = [
-        {"name": core["environments"][place], "cells": [_shown(cells[place]) for cells in results]}
-        for place in worst_first
+    results, environments = [lead.cells(method) for method in columns], lead.core["environments"]
+    worst_first = sorted(range(len(environments)), key=lambda place: results[0][place].get("v", 100.0))
+    lines: list[tuple[str, list[Plain]]] = [
+        *((environments[k], [_shown(cells[k]) for cells in results]) for k in worst_first),
+        ("Mean over environments", [_shown(cells[-1]) for cells in results]),
     ]
-    rows.append({"name": "Mean over environments", "strong": True, "cells": [_shown(cells[-1]) for cells in results]})
-    if standing.metric != ACCURACY:
-        title = standing.metric.title[:1].upper() + standing.metric.title[1:]
-        rows.append({"name": title, "cells": [_of_metric(standing, m, known, standing.metric) for m in columns]})
-    rows.append({"name": "Mean over classes", "cells": [_of_metric(standing, m, known, BALANCED) for m in columns]})
-    for other in standings:
-        if other != standing:
-            same = [_same(other, method) for method in columns]
-            own = [_shown(_cells(core, selections, m, other.rule)[-1]) if m else _GAP for m in same]
-            rows.append({"name": f"Mean with {other.predictor}", "cells": own})
-    heads = [names.get(method, "Plain") for method in columns]
-    return {"title": _title(standing, alone=len(standings) == 1), "corner": "Held out", "columns": heads, "rows": rows}
+    metric = lead.standing.metric
+    more: dict[str, Metric] = {capital(metric.title): metric} if metric != ACCURACY else {}
+    more["Mean over classes"] = BALANCED
+    lines += [(name, [lead.measured(method, one) for method in columns]) for name, one in more.items()]
+    for other in places:
+        if other is not lead:
+            same = {(m.projection, m.order, m.variant): m for m in (one.method for one in other.standing.entries)}
+            own = [same.get((method.projection, method.order, method.variant)) for method in columns]
+            cells = [_shown(other.cells(method)[-1]) if method else _GAP for method in own]
+            lines.append((f"Mean with {other.standing.predictor}", cells))
+    return {
+        "title": _title(lead.standing, alone=len(places) == 1),
+        "corner": "Held out",
+        "columns": [names.get(method, "Plain") for method in columns],
+        "rows": [{"name": name, "strong": name == "Mean over environments", "cells": cells} for name, cells in lines],
+    }
 
 
-def _same(other: Standing, method: Method) -> Method | None:
-    """Return the method with another predictor."""
-    key = (method.projection, method.order, method.variant)
-    methods = (one.method for one in other.entries)
-    return next((m for m in methods if (m.projection, m.order, m.variant) == key), None)
-
-
-def _by_setting(answer: Answer, placed: Placed, known: Known) -> Plain:
+def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
     """Return a line for each setting and predictor: plain prediction, the headline's methods, the best, the worst."""
     heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
     asked = list(heads)[:MAX_ASKED]
     rows = []
-    for one, where in placed[:MAX_ROWS]:
-        (selections, core), plain = known[one.setting], _plain_of(one)
-        of_plain = _cells(core, selections, plain, one.rule)
-        own = {verdict.name: verdict.method for verdict in one.verdicts}
-        cells = [_shown(_cells(core, selections, own[n], one.rule)[-1]) if n in own else _GAP for n in asked]
-        best = next((entry.method for entry in one.entries if not entry.method.is_plain), None)
-        if best is None:
-            cells += [_GAP, _GAP]
-        else:
-            shown = _shown(_cells(core, selections, best, one.rule)[-1])
-            cells += [shown | {"small": named([best])[best]}, _of_metric(one, best, known, BALANCED)]
-        places = zip(of_plain, core["environments"], strict=False)  # without the average
-        lowest = min(((cell["v"], name) for cell, name in places if "v" in cell), default=None)
-        worst = {"value": f"{lowest[0]:.1f}", "small": lowest[1]} if lowest else _GAP
-        rows.append({"name": where, "cells": [_shown(of_plain[-1]), *cells, worst]})
-    left = len(placed) - len(rows)
+    for one in places[:MAX_ROWS]:
+        of_plain, own = one.cells(one.plain), {verdict.name: verdict.method for verdict in one.standing.verdicts}
+        cells = [_shown(of_plain[-1])]
+        cells += [_shown(one.cells(own[name])[-1]) if name in own else _GAP for name in asked]
+        best = next((entry.method for entry in one.standing.entries if not entry.method.is_plain), None)
+        cells += [_shown(one.cells(best)[-1]) | {"small": named([best])[best]} if best else _GAP]
+        cells += [one.measured(best, BALANCED) if best else _GAP]
+        of_environments = zip(of_plain, one.core["environments"], strict=False)  # without the average
+        lowest = min(((cell["v"], name) for cell, name in of_environments if "v" in cell), default=None)
+        cells += [{"value": f"{lowest[0]:.1f}", "small": lowest[1]} if lowest else _GAP]
+        rows.append({"name": one.name, "cells": cells})
+    left = len(places) - len(rows)
     return {
-        "title": _title(placed[0][0]) if placed else "",
+        "title": _title(places[0].standing) if places else "",
         "corner": "",
         "columns": ["Plain", *(heads[name] for name in asked), *_OF_BEST, "Plain, worst environment"],
         "rows": rows,
@@ -189,41 +229,20 @@ def _by_setting(answer: Answer, placed: Placed, known: Known) -> Plain:
     }
 
 
-_GAP: Plain = {"value": GAP}
-
-
-def _cells(core: Plain, selections: Selections, method: Method | None, rule: str) -> list[Plain]:
-    """Return the cells of a method as the page's data has them: each environment, then the average."""
-    results = core["results"].get(rule)
-    found = results[list(selections.parts).index(method)] if results and method in selections.parts else None
-    nothing: list[Plain] = [{} for _ in (*core["environments"], "average")]
-    return found["cells"] if found else nothing
+def with_minus(words: str) -> str:
+    """Return a sentence with a minus sign in the place of the hyphen before each negative number."""
+    return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, words)
 
 
 def _shown(cell: Plain) -> Plain:
     """Return a cell of the page's data as it is printed; its colour says on which side of 0 its interval is."""
     if "v" not in cell:
         return _GAP
-    difference, low, high = (cell.get(key) for key in ("d", "dl", "dh"))
+    value, difference, low, high = with_minus(f"{cell['v']:.1f}"), *(cell.get(key) for key in ("d", "dl", "dh"))
     if difference is None:
-        return {"value": f"{cell['v']:.1f}"}
+        return {"value": value}
     tone = "" if low is None or high is None else "up" if low > 0 else "down" if high < 0 else ""
-    return {"value": f"{cell['v']:.1f}", "difference": signed(difference), "tone": tone}
-
-
-def _of_metric(standing: Standing, method: Method, known: Known, metric: Metric) -> Plain:
-    """Return a metric of a method, averaged over held-out environments, and its difference to plain prediction."""
-    selections, _ = known[standing.setting]
-    made = _minus_plain(standing, method, known, metric)
-    if made is not None:
-        value, difference = made.accuracies[0], Difference("", "", made, judged=False, metric=metric)
-        estimate, low, high = difference.points
-        ends = {"small": f"[{signed(low)}, {signed(high)}]"} if low is not None and high is not None else {}
-        return _shown({"v": metric.shown(value), "d": estimate, "dl": low, "dh": high}) | ends
-    if metric not in (ACCURACY, BALANCED):
-        return {"value": f"{metric.shown(standing.plain):.1f}"} if standing.plain == standing.plain else _GAP
-    alone = whole_estimate(selections, selections.pooled(method, standing.rule), metric=metric)
-    return _GAP if alone is None else {"value": f"{metric.shown(alone.interval.estimate):.1f}"}
+    return {"value": value, "difference": number_text(difference, Cell(signed=True), _MINUS), "tone": tone}
 
 
 def _title(standing: Standing, alone: bool = True) -> str:
@@ -231,23 +250,72 @@ def _title(standing: Standing, alone: bool = True) -> str:
     return f"Accuracy on {standing.setting.protocol_class.holdouts_in_words}{predictor}, %"
 
 
-def _about(standings: Sequence[Standing], known: Known, alone: bool) -> str:
+def _about(places: Sequence[_Place], known: Known, alone: bool) -> str:
     """Return in a line what was tested."""
-    settings = list(dict.fromkeys(one.setting for one in standings)) or list(known)
+    settings = list(dict.fromkeys(one.standing.setting for one in places)) or list(known)
     words = [_listed(s.dataset for s in settings), _listed(s.backbone_label for s in settings)]
     if not alone:
         return " · ".join([*words, f"protocol {_listed(s.protocol for s in settings)}"])
     selections, core = known[settings[0]]
-    chance, majority = chance_and_majority(selections)
-    return " · ".join([
-        *words,
-        _listed(one.predictor for one in standings),
+    chance, majority = metrics.chance_and_majority(selections)
+    words += [
+        _listed(one.standing.predictor for one in places),
         f"{len(core['environments'])} {settings[0].protocol_class.holdouts_in_words}, each in its turn",
-        f"{number(whole_size(selections).images_per_seed)} images in {len(core['classes'])} classes",
+        f"{captions.number(captions.whole_size(selections).images_per_seed)} images in {len(core['classes'])} classes",
         f"guessing is right in {chance:.1f} %, naming the largest class every time in {majority:.1f} %",
-    ])  # fmt: skip
+    ]
+    return " · ".join(words)
 
 
 def _listed(names: Iterable[str]) -> str:
     known = list(dict.fromkeys(names))
     return ", ".join(known) if len(known) <= MAX_NAMED else f"{', '.join(known[:5])} and {len(known) - 5} more"
+
+
+def _difference(made: Comparison, metric: Metric) -> Cell:
+    """Return a difference as a number of a table, in the unit in which it is shown; without ends where it has none."""
+    one, shown = made.interval, metric.shown
+    has_ends = one.standard_error > 0 and not math.isnan(one.low)
+    low, high = (shown(one.low), shown(one.high)) if has_ends else (None, None)
+    return Cell(shown(one.estimate), low, high, signed=True)
+
+
+def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str = "") -> Plain:
+    """Return a line of a forest that is still to be placed on a scale; judged: whether its adjusted p-value counts."""
+    cell, adjusted, estimate = _difference(made, metric), made.adjusted, made.interval.estimate
+    sign = "better" if estimate > 0 else "worse"
+    return {
+        "name": name,
+        "group": group,
+        "estimate": estimate,
+        "kind": "other" if not judged else sign if adjusted.differs else "open",
+        "points": [v for v in (cell.value, cell.low, cell.high) if v is not None],
+        "text": f"{value_text(cell, _MINUS)} {interval_text(cell, _MINUS)}".strip(),
+        "p": "" if math.isnan(adjusted.p) else sentences.p_words(adjusted.p),
+    }
+
+
+def _forest(marks: Sequence[Plain]) -> Plain | None:
+    """Return marks by group on one scale, with even ticks on either side of 0; None without any."""
+    if not marks:
+        return None
+    reach, step = _scale(max(abs(v) for one in marks for v in one["points"]))
+    groups: dict[str, list[Plain]] = {}
+    for one in marks:
+        x, *ends = (_place(v, reach) for v in one["points"])
+        groups.setdefault(one["group"], []).append(one | {"x": x, "ends": ends})
+    ticks, of_tick = range(-round(reach / step), round(reach / step) + 1), Cell(signed=True, decimals=int(step < 1))
+    shown = [(_place(k * step, reach), number_text(k * step, of_tick, _MINUS)) for k in ticks]
+    return {"groups": groups, "ticks": shown}
+
+
+def _scale(reach: float) -> tuple[float, float]:
+    """Return the end of the scale and the step of its ticks, in points."""
+    for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0):
+        if 1.02 * reach <= 3 * step:
+            return max(2, math.ceil(1.02 * reach / step)) * step, step
+    return 100.0, 50.0
+
+
+def _place(value: float, reach: float) -> float:
+    return round(50 + 47 * max(-1.0, min(1.0, value / reach)), 2)

@@ -5,31 +5,25 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.common.visible import visible, visible_in
+from benchmark.common.visible import visible_in
+from reports.analysis import findings, verdicts
 from reports.analysis.chosen import Selections
-from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
-from reports.analysis.predictions import MethodPredictions
+from reports.analysis.predictions import Predictions
 from reports.analysis.settings import BANNER, Setting
-from reports.analysis.verdicts import Answer
-from reports.analysis.verdicts import answer as answered
 from reports.page import data
-from reports.page.answer import first_screen, how_sure, leading, named
-from reports.page.data import Plain
-from reports.page.forest import every_comparison
-from reports.page.thumbnails import Thumbnails
-from reports.render.html import html
+from reports.page.answer import every_comparison, first_screen, how_sure, leading, named, with_minus
+from reports.page.data import Plain, Thumbnails
+from reports.render.html import html, template
 from reports.render.table import Table
-from reports.text.captions import rule_meaning
+from reports.text import captions, sentences
 from reports.text.headline import headline
-from reports.text.sentences import decodability
+from reports.text.origin import Origin
 from reports.text.verdicts import compared, intervals, left_out, sentence
 
 MAX_BYTES = 2_000_000
@@ -50,82 +44,80 @@ Described = Sequence[tuple[Setting, Selections]]
 
 
 def page(
-    name: str,
-    answer: Answer,
+    origin: Origin,
+    answer: verdicts.Answer,
     described: Described,
     tables: Sequence[Table],
     options: Options,
-    gaps: Sequence[str] = (),
     forms: Mapping[str, Mapping[str, str]] | None = None,
-    predictions: Mapping[Setting, Sequence[MethodPredictions]] | None = None,
+    predictions: Mapping[Setting, Predictions] | None = None,
     ledger: Sequence[tuple[str, str]] = (),
     thumbnails: Thumbnails | None = None,
 ) -> bytes:
     """Return `index.html`. Equal input gives equal bytes.
 
     Args:
-        name: what the report is called.
+        origin: where the rows come from, and what is missing.
         answer: by the rule of each setting.
         described: each setting with its rows.
         tables: what is printed.
         options: what the reader asks for.
-        gaps: sentences on what is missing.
         forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
         predictions: setting -> what its methods take single images for; None where nothing is known.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
         thumbnails: small images, which stand beside the names of images; None for none.
     """
-    places = None if thumbnails is None else thumbnails.places
     cores = {setting: data.core(setting, selections, options) for setting, selections in described}
-    parts = [
-        {
-            "core": cores[setting],
-            "classes": data.classes(selections),
-            "grids": data.grids(selections) or None,
-            "images": data.predictions_of(selections, (predictions or {}).get(setting, ()), places),
-        }
-        for setting, selections in described
-    ]
     rule, screens = _by_rule(answer, described, cores, options)
-    copies = {
-        f"copies-{form}": {one: texts[form] for one, texts in (forms or {}).items() if form in texts}
-        for form in ("csv", "tex", "md")
-    }
-    every: dict[str, Any] = {
-        **{f"rule-{one}": screen for one, screen in screens.items()},
-        "tables": [_as_data(table) for table in tables],
-        **{key: texts for key, texts in copies.items() if texts},
-        **({} if thumbnails is None else {"thumbs": _sprites(thumbnails)}),
-        **{f"{key}-{k}": value for k, part in enumerate(parts) for key, value in part.items() if value is not None},
-    }
-    blobs, left_out = {key: pack(value) for key, value in every.items()}, list[str]()
+    every: dict[str, Any] = {f"rule-{one}": screen for one, screen in screens.items()}
+    every["tables"] = [_as_data(table) for table in tables]
+    for form in ("csv", "tex", "md"):
+        every[f"copies-{form}"] = {one: texts[form] for one, texts in (forms or {}).items() if form in texts}
+    if thumbnails is not None:
+        webp = [base64.b64encode(sprite).decode() for sprite in thumbnails.sprites]
+        every["thumbs"] = {"size": thumbnails.size, "rows": thumbnails.rows, "webp": webp}
+    places = None if thumbnails is None else thumbnails.places
+    for k, (setting, selections) in enumerate(described):
+        every[f"core-{k}"], every[f"classes-{k}"] = cores[setting], data.classes(selections)
+        every[f"grids-{k}"] = data.grids(selections)
+        every[f"images-{k}"] = data.predictions_of(selections, (predictions or {}).get(setting, {}), places)
+    blobs = {key: pack(value) for key, value in every.items() if value or key == "tables"}
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
     head = {"settings": [data.described_setting(setting) for setting, _ in described], "rule": rule}
+    ablations, left_out = sum(one["ablation"] for one in every["tables"]), list[str]()
     shown = {
-        "name": name,
-        "headline": headline(answer),
+        "name": origin.name,
+        "headline": with_minus(headline(answer)),
         "banner": BANNER if random else "",
         "random": random,
         "shown": screens[rule],
         "rule": rule,
         "planned": PLANNED,
-        "ablations": sum(one["ablation"] for one in every["tables"]),
-        "tables": sum(not one["ablation"] for one in every["tables"]),
-        "gaps": list(gaps),
-        "ledger": list(ledger),
+        "ablations": ablations,
+        "tables": len(tables) - ablations,
+        "gaps": origin.missing,
+        "ledger": ledger,
         "head": Markup(json.dumps(visible_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")),
+        **_squeezed("css"),
+        **_squeezed("js"),
+        "left_out": left_out,
     }
     titles = [setting.title for setting, _ in described]
     waiting = _droppable({key: blob for key, blob in blobs.items() if key != f"rule-{rule}"}, titles)
-    content = _rendered(shown, blobs, left_out)
-    while len(content) > MAX_BYTES and waiting:
+    while len(content := _rendered(shown, blobs)) > MAX_BYTES and waiting:
         excess = len(content) - MAX_BYTES
         while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
             key, words = waiting.pop(0)
             excess -= len(blobs.pop(key))
             left_out.append(words)
-        content = _rendered(shown, blobs, left_out)
     return content
+
+
+def _rendered(shown: Mapping[str, Any], blobs: Mapping[str, str]) -> bytes:
+    rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
+    explores = any(key.startswith("grids-") for key in blobs)
+    made = template("reports.page", "template.html", visible_in)
+    return str(made.render(shown, blobs=blobs, rules=rules, explores=explores)).encode()
 
 
 def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[str, str]]:
@@ -138,38 +130,28 @@ def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[st
     return [*found.items()]
 
 
-def _rendered(shown: Mapping[str, Any], blobs: Mapping[str, str], left_out: Sequence[str]) -> bytes:
-    css, js = _squeezed("page.css"), _squeezed("page.js")
-    code = {"css": Markup(css), "js": Markup(js), "css_hash": _hash(css), "js_hash": _hash(js)}
-    rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
-    explores = any(key.startswith("grids-") for key in blobs)
-    text = _template("template.html").render(
-        **shown, **code, blobs=blobs, left_out=left_out, rules=rules, explores=explores
-    )
-    return str(text).encode()
-
-
 def _by_rule(
-    answer: Answer, described: Described, cores: Mapping[Setting, Plain], options: Options
+    answer: verdicts.Answer, described: Described, cores: Mapping[Setting, Plain], options: Options
 ) -> tuple[str, dict[str, Plain]]:
     """Return the rule of the report, then rule -> what depends on it and stands on the page in words: HTML by part."""
     fair = [cores[setting] for setting, _ in described if not setting.protocol_class.looks_at_target]
     rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
     default = answer.standings[0].rule if answer.standings else next(iter(rules), PLANNED)
-    made, screens = _template("answer.html").module, {}
+    made, screens = template("reports.page", "answer.html", visible_in).module, {}
     for rule in dict.fromkeys([default, *rules]):
         known, other = described, ""
         if rule != default:
-            there = [any(one["name"] == rule for one in cores[setting]["rules"]) for setting, _ in described]
-            known = [(s, x.judged_by(rule) if has else x) for (s, x), has in zip(described, there, strict=True)]
-            answer = answered(known, [comparisons(setting, selections, options) for setting, selections in known])
-            other = rule_meaning(rule, described[0][0])
+            having = {s for s, core in cores.items() if any(one["name"] == rule for one in core["rules"])}
+            known = [(s, x.judged_by(rule) if s in having else x) for s, x in described]
+            answer = verdicts.answer(known, [findings.comparisons(s, x, options) for s, x in known])
+            other = captions.rule_meaning(rule, described[0][0])
         screen = first_screen(answer, {setting: (selections, cores[setting]) for setting, selections in known})
         asked = [one for standing in answer.standings for one in standing.direct]
         said = [*map(sentence, answer.verdicts), *map(compared, asked), *intervals(answer)]
-        said += [*left_out(answer), *decodability(known)]
+        said = [with_minus(words) for words in (*said, *left_out(answer), *sentences.decodability(known))]
+        first = with_minus(headline(answer)), with_minus(how_sure(answer))
         screens[rule] = {
-            "answer": made.answer(headline(answer), how_sure(answer), other, rule, default, PLANNED, **screen),
+            "answer": made.answer(*first, other, rule, default, PLANNED, **screen),
             "sentences": made.sentences(said, rule, PLANNED),
             "every": made.forest_table(every_comparison(answer.verdicts), "All differences"),
             "short": _short(answer),
@@ -177,19 +159,12 @@ def _by_rule(
     return default, screens
 
 
-def _short(answer: Answer) -> str:
+def _short(answer: verdicts.Answer) -> str:
     """Return in a few words the verdicts on the first methods: "CLIP-ICM: no difference found; ..."."""
     lead = next((one for one in answer.standings if one.verdicts), None)
-    if lead is None:
-        return ""
-    names = named(leading(lead))
-    said = {one.method: one.said for one in lead.verdicts}
+    said = {one.method: one.said for one in lead.verdicts} if lead else {}
+    names = named(leading(lead)) if lead else {}
     return "; ".join([f"{name}: {said[method]}" for method, name in names.items() if method in said][:3])
-
-
-def _sprites(thumbnails: Thumbnails) -> dict[str, Any]:
-    webp = [base64.b64encode(sprite).decode() for sprite in thumbnails.sprites]
-    return {"size": thumbnails.size, "rows": thumbnails.rows, "webp": webp}
 
 
 def pack(value: object) -> str:
@@ -210,27 +185,9 @@ def _as_data(table: Table) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=2)
-def _template(name: str) -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
-    )
-    return environment.from_string(_asset(name))
-
-
-def _shown(value: Any) -> Any:
-    return visible(value) if type(value) is str else value
-
-
-def _asset(name: str) -> str:
-    return files("reports.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _squeezed(name: str) -> str:
-    """Return CSS or JavaScript without indentation, empty lines and lines of comment."""
-    lines = (line.strip() for line in _asset(name).splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _squeezed(form: str) -> dict[str, str]:
+    """Return CSS or JavaScript without indentation, empty lines and lines of comment, and its hash."""
+    lines = files("reports.page").joinpath(f"page.{form}").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in map(str.strip, lines) if line and not line.startswith("//"))
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {form: Markup(text), f"{form}_hash": f"sha256-{digest}"}

@@ -1,21 +1,19 @@
-"""What all forms of a table print alike: numbers, marks, footnotes, and names without line breaks."""
+"""What all forms of a table print alike: numbers, marks, footnotes, names without line breaks, and pieces."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from benchmark.common.visible import one_line
 from reports.render.table import GAP, Cell, Column, Table
 
 DECIMALS = 6  # of numbers that are data
+_STEPS = 40  # by which pieces are made more equal
 BOUND = "†"
 SAME = "="  # behind what is plain prediction's number
 _UNNAMED_UNITS = ("", "%")  # accuracies are in percent, as the caption says; the others stand in the heading
-_LEGEND = {
-    BOUND: "† is a bound, no result: labels of what is tested enter it.",
-    SAME: '"=" stands where all that was picked is the full space: the number is plain prediction\'s.',
-}
 
 
 def finite(value: float | None) -> float | None:
@@ -46,6 +44,16 @@ def number_text(value: float, cell: Cell, minus: str = "-") -> str:
     return (minus if value < 0 else "+" if cell.signed else "") + digits
 
 
+def is_number(cell: Cell) -> bool:
+    """Say whether a cell prints its number: it has one, and no word in its place."""
+    return cell.text is None and finite(cell.value) is not None
+
+
+def is_gap(cell: Cell) -> bool:
+    """Say whether a cell has neither a number nor a word."""
+    return cell.text is None and finite(cell.value) is None
+
+
 def value_text(cell: Cell, minus: str = "-") -> str:
     """Return the word of a cell, its number without what stands behind it, or a gap."""
     if cell.text is not None:
@@ -54,18 +62,13 @@ def value_text(cell: Cell, minus: str = "-") -> str:
     return GAP if value is None else number_text(value, cell, minus)
 
 
-def is_gap(cell: Cell) -> bool:
-    """Say whether a cell has neither a number nor a word."""
-    return cell.text is None and finite(cell.value) is None
-
-
 def error_text(cell: Cell) -> str:
     """Return one standard error, "0.5", or "<0.1" where it would be printed as zero.
 
     There is none for a gap, a word, and a difference that has an interval, which stands in its place.
     """
     error = finite(cell.error)
-    if error is None or cell.text is not None or is_gap(cell) or (cell.signed and interval_text(cell)):
+    if error is None or not is_number(cell) or (cell.signed and interval_text(cell)):
         return ""
     least = 10.0**-cell.decimals
     return f"<{least:.{cell.decimals}f}" if error < least / 2 else f"{error:,.{cell.decimals}f}"
@@ -74,9 +77,51 @@ def error_text(cell: Cell) -> str:
 def interval_text(cell: Cell, minus: str = "-") -> str:
     """Return the interval of a cell, "[-0.3, 2.7]"; nothing where there is none."""
     low, high = finite(cell.low), finite(cell.high)
-    if low is None or high is None or cell.text is not None or is_gap(cell):
+    if low is None or high is None or not is_number(cell):
         return ""
     return f"[{number_text(low, cell, minus)}, {number_text(high, cell, minus)}]"
+
+
+@dataclass(frozen=True)
+class Signs:
+    """How a form writes what cells print; each text has `{}` where what it is about stands.
+
+    Attributes:
+        escape: what makes a text one of the form.
+        best: a number that is bold, and what stands behind it.
+        error: one standard error behind a number.
+        interval: an interval behind a number.
+        bound: the mark of a bound.
+        same: the mark of plain prediction's number.
+        note: the number of a footnote.
+        minus: the sign of negative numbers.
+    """
+
+    escape: Callable[[str], str]
+    best: str
+    error: str
+    interval: str
+    bound: str
+    same: str
+    note: str
+    minus: str = "-"
+
+    def written(self, cell: Cell, notes: Mapping[str, int]) -> str:
+        """Return a cell: its number or word, what stands behind it, its marks.
+
+        Args:
+            cell: what is printed.
+            notes: `footnotes` of its table.
+        """
+        behind = ""
+        if error := error_text(cell):
+            behind = self.error.format(self.escape(error))
+        elif interval := interval_text(cell, self.minus):
+            behind = self.interval.format(self.escape(interval))
+        marked = not is_gap(cell)
+        text = (self.best if cell.best and marked else "{}{}").format(self.escape(value_text(cell, self.minus)), behind)
+        text += (self.bound if cell.bound else "") + (self.same if cell.equals_plain and marked else "")
+        return text + (self.note.format(notes[sentence(cell.note)]) if cell.note else "")
 
 
 def unit_of(column: Column, table: Table) -> str:
@@ -85,9 +130,10 @@ def unit_of(column: Column, table: Table) -> str:
     return "" if shared or column.unit in _UNNAMED_UNITS else one_line(column.unit)
 
 
-def name_heading(line_name: str, same: bool) -> str:
-    """Return the name of a line, marked where all of it is plain prediction."""
-    return f"{line_name} {SAME}" if same else line_name
+def heading_text(column: Column, table: Table) -> str:
+    """Return what stands above a column, with its unit where it has to say one."""
+    unit = unit_of(column, table)
+    return one_line(f"{column.heading} ({unit})" if unit else column.heading)
 
 
 def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
@@ -103,10 +149,10 @@ def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
     if len(units) == 1 and not units & set(_UNNAMED_UNITS) and (unit := one_line(units.pop())) not in said:
         notes.append(f"Numbers are in {unit}.")
     if any(c.bound for c in _cells(table)) and BOUND not in said:
-        notes.append(_LEGEND[BOUND])
+        notes.append(f"{BOUND} is a bound, no result: labels of what is tested enter it.")
     same = any(line.equals_plain for _, line in table.lines()) or any(c.equals_plain for c in _cells(table))
     if same and f'"{SAME}"' not in said and not any(note.startswith(SAME) for note in notes):
-        notes.append(_LEGEND[SAME])
+        notes.append(f'"{SAME}" stands where all that was picked is the full space: the number is plain prediction\'s.')
     own = [note for note in notes if note not in shared]
     numbers = [i for i, note in enumerate(shared, 1) if note in notes]
     runs = [[i for _, i in run] for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0])]
@@ -120,41 +166,30 @@ def shared_notes(tables: Iterable[Table]) -> list[str]:
     return [note for note, n in counts.items() if n > 1]
 
 
-class Footnotes:
-    """The notes of cells: equal ones share a number, in order of appearance."""
-
-    def __init__(self, cells: Iterable[Cell]) -> None:
-        notes = dict.fromkeys(one_line(cell.note) for cell in cells if cell.note)
-        self.texts = tuple(note if note.endswith((".", "!", "?")) else f"{note}." for note in notes)
-        self._numbers = {note: i for i, note in enumerate(notes, 1)}
-
-    def number(self, cell: Cell) -> int:
-        """Return the number of a cell's note, 0 where it has none."""
-        return self._numbers[one_line(cell.note)] if cell.note else 0
+def footnotes(table: Table) -> dict[str, int]:
+    """Return the notes of cells as sentences, each with its number: equal ones share one, in order of appearance."""
+    return {note: i for i, note in enumerate(dict.fromkeys(sentence(c.note) for c in _cells(table) if c.note), 1)}
 
 
-def footnotes(table: Table) -> Footnotes:
-    """Return the footnotes of a table."""
-    return Footnotes(_cells(table))
+def sentence(note: str) -> str:
+    """Return a note of a cell as it stands below the table, with the sign that ends it."""
+    note = one_line(note)
+    return note if note.endswith((".", "!", "?")) else f"{note}."
 
 
 def size_words(cell: Cell) -> str:
     """Return a number's interval and on what it rests: "95 % interval [84.0, 85.4]; n = 1,200 images; seed 0"."""
-    parts = []
-    if interval := interval_text(cell):
-        parts.append(f"95 % interval {interval}")
-    if (spread := finite(cell.spread)) is not None:
-        parts.append(f"standard deviation over splits {spread:,.{cell.decimals}f}")
-    if (images := finite(cell.n_images)) is not None:
-        parts.append(f"n = {_count(images)} images")
-    clusters = finite(cell.n_clusters)
-    if clusters is not None and clusters != images:
-        parts.append(f"{_count(clusters)} groups")
-    if cell.seeds:
-        parts.append(f"{'seeds' if len(cell.seeds) > 1 else 'seed'} {', '.join(map(str, cell.seeds))}")
-    if cell.folds:
-        parts.append(f"{cell.folds} folds")
-    return "; ".join(parts)
+    spread, images, clusters = map(finite, (cell.spread, cell.n_images, cell.n_clusters))
+    seeds, interval = ", ".join(map(str, cell.seeds)), interval_text(cell)
+    parts = [
+        f"95 % interval {interval}" if interval else "",
+        "" if spread is None else f"standard deviation over splits {spread:,.{cell.decimals}f}",
+        "" if images is None else f"n = {_count(images)} images",
+        "" if clusters is None or clusters == images else f"{_count(clusters)} groups",
+        f"{'seeds' if len(cell.seeds) > 1 else 'seed'} {seeds}" if seeds else "",
+        f"{cell.folds} folds" if cell.folds else "",
+    ]
+    return "; ".join(filter(None, parts))
 
 
 def _count(value: float) -> str:
@@ -163,3 +198,32 @@ def _count(value: float) -> str:
 
 def _cells(table: Table) -> Iterable[Cell]:
     return (cell for _, line in table.lines() for cell in line.cells)
+
+
+def filled(sizes: Sequence[float], limit: float) -> list[list[int]]:
+    """Return the places of the sizes in pieces that are filled in order; one that is larger than the limit is alone.
+
+    Args:
+        sizes: of what must stay together, all in one unit.
+        limit: largest sum of a piece, in the same unit.
+    """
+    pieces: list[list[int]] = []
+    total = 0.0
+    for i, size in enumerate(sizes):
+        if not pieces or total + size > limit:
+            pieces.append([])
+            total = 0.0
+        pieces[-1].append(i)
+        total += size
+    return pieces
+
+
+def balanced(sizes: Sequence[float], limit: float) -> list[list[int]]:
+    """Return as few pieces as `filled` does, of sizes as equal as can be: nine columns are 5 and 4, not 8 and 1."""
+    best = filled(sizes, limit)
+    for step in range(_STEPS):
+        pieces = filled(sizes, limit * (1 - step / _STEPS))
+        if len(pieces) > len(best):
+            break
+        best = pieces
+    return best

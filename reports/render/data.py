@@ -1,19 +1,23 @@
-"""A table as data: one line per cell as CSV, and all of it as JSON."""
+"""Tables as data, one line per cell as CSV and all of it as JSON, and records as CSV."""
 
+import csv
+import io
 import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
-from benchmark.common.visible import escaped_json
-from reports.render.cells import DECIMALS, exact_text, finite
-from reports.render.records import csv_lines
-from reports.render.table import Block, Cell, Column, Line, Table
+from benchmark.common.visible import FORMULA_SIGNS, escaped_json, one_line
+from reports.render.cells import DECIMALS, exact_text
+from reports.render.table import Table
 
-_COLUMNS = (
-    "block", "part", "line", "column", "group", "unit", "value", "text", "low", "high", "error", "spread", "n_images",
-    "n_clusters", "seeds", "folds", "note", "equals_plain", "best", "bound", "trials",
+_PLACE = ("block", "part", "line", "column", "group", "unit")
+_OF_CELL = (
+    "value", "text", "low", "high", "error", "spread", "n_images", "n_clusters", "seeds", "folds", "note",
+    "equals_plain", "best", "bound", "trials",
 )  # fmt: skip
+_FORMULA = (*FORMULA_SIGNS, "\t", "\r")
 
 
 def csv_text(table: Table) -> str:
@@ -23,49 +27,52 @@ def csv_text(table: Table) -> str:
     field that all numbers share and that has the name of another column is called `context_NAME`.
     """
     shared = dict(sorted(table.context.items()))
-    taken = {"table", *_COLUMNS}
-    names = [f"context_{name}" if name in taken else name for name in shared]
-    before = [table.name, *shared.values()]
+    own = ("table", *_PLACE, *_OF_CELL)
     body = (
-        [*before, *_row(block, line, column, cell)]
+        [table.name, *shared.values(), block.title, block.part, line.name, column.name, column.group, column.unit]
+        + [_csv_text(getattr(cell, name)) for name in _OF_CELL]
         for block, line in table.lines()
         for column, cell in zip(table.columns, line.cells, strict=True)
     )
-    return csv_lines(["table", *names, *_COLUMNS], body)
+    return csv_lines(["table", *(f"context_{name}" if name in own else name for name in shared), *own[1:]], body)
 
 
 def json_text(table: Table) -> str:
     """Return the whole table as JSON with sorted keys; what is no number is null, and `<` cannot end a script."""
-    text = json.dumps(_plain(table), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
+    # Read back, all numbers have at most six decimals, without a negative zero.
+    text = json.dumps(table, default=vars)
+    whole = json.loads(text, parse_float=lambda v: round(float(v), DECIMALS) + 0.0, parse_constant=lambda _: None)
+    text = json.dumps(whole, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
     return escaped_json(text.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode()) + "\n"
 
 
-def _row(block: Block, line: Line, column: Column, cell: Cell) -> list[str | None]:
-    spans = [cell.low, cell.high, cell.error, cell.spread, cell.n_images, cell.n_clusters]
-    return [
-        *(block.title, block.part, line.name, column.name, column.group, column.unit),
-        exact_text(cell.value),
-        cell.text,
-        *map(exact_text, spans),
-        " ".join(map(str, cell.seeds)),
-        str(cell.folds),
-        cell.note,
-        *(str(flag).lower() for flag in (cell.equals_plain, cell.best, cell.bound)),
-        " ".join(cell.trials),
-    ]
+def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
+    """Return lines of cells as CSV with a head; text that a spreadsheet would take for a formula is kept from it."""
+    sink, safe = io.StringIO(), cache(_safe_text)  # most text stands in very many lines
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerows([safe(v) if isinstance(v, str) else v for v in line] for line in chain([columns], body))
+    return sink.getvalue()
 
 
-def _plain(value: Any) -> Any:
-    """Return what JSON has: rounded numbers, null for what is none."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        rounded = finite(value)
-        return None if rounded is None else round(rounded, DECIMALS) + 0.0  # no negative zero
-    return value
+def records_csv(records: Sequence[dict[str, object]]) -> str:
+    """Return records as CSV: a column for each key in order of appearance, empty where a record lacks it."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    return csv_lines(columns, ([record.get(name, "") for name in columns] for record in records))
+
+
+def _csv_text(value: Any) -> str:
+    """Return what a cell has as CSV has it."""
+    if value is None or isinstance(value, float):
+        return exact_text(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _safe_text(text: str) -> str:
+    """Return text on one line that no spreadsheet runs; numbers stay as they are."""
+    try:
+        float(text)
+    except ValueError:
+        return "'" + one_line(text) if text.lstrip(" \n").startswith(_FORMULA) else one_line(text)
+    return text

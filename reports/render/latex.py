@@ -6,15 +6,14 @@ divided, so that nothing has to be scaled below 6 points.
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 
 from benchmark.common.errors import IcmBenchError
 from reports.render import cells
 from reports.render.latex_signs import latex_escape, spelled
-from reports.render.splits import balanced
-from reports.render.table import Cell, Line, Table
+from reports.render.table import Table
 
 MAX_WORDS = 40  # of a caption
 _SMALLEST = 6 / 7  # to which a table is scaled: its smallest font, \scriptsize, has 7 points
@@ -32,9 +31,6 @@ PACKAGES = r"""\usepackage{booktabs,graphicx,tabularx}
 COMMANDS = r"""\providecommand{\icmfit}[1]{\sbox0{#1}%
   \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}
 \providecommand{\icmmark}[1]{\raisebox{.7ex}{\scriptsize#1}}"""
-_NEEDS = rf"""% needs \usepackage{{booktabs,graphicx,tabularx}}
-{COMMANDS}
-"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class _Column:
 
 def latex(table: Table) -> str:
     """Return a table as a file of LaTeX: the commands that it takes, and its floats with all notes; see `floats`."""
-    return _NEEDS + "\n".join([*floats(table), ""])
+    return "\n".join([r"% needs \usepackage{booktabs,graphicx,tabularx}", COMMANDS, *floats(table), ""])
 
 
 def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
@@ -129,12 +125,8 @@ def shared_notes_tex(shared: Sequence[str]) -> list[str]:
     if not shared:
         return []
     notes = [rf"\item {latex_escape(note, breaks=True)}" for note in shared]
-    return [
-        r"\section*{Notes on the tables}",
-        r"\begin{enumerate}\small\raggedright\setlength{\itemsep}{0pt}",
-        *notes,
-        r"\end{enumerate}",
-    ]
+    begin = r"\begin{enumerate}\small\raggedright\setlength{\itemsep}{0pt}"
+    return [r"\section*{Notes on the tables}", begin, *notes, r"\end{enumerate}"]
 
 
 def letter(number: int) -> str:
@@ -149,7 +141,7 @@ def _row(letters: Iterable[int]) -> float:
 
 def _rest(table: Table, environment: str, notes: Sequence[str]) -> int:
     """Return how many lines are left for a table below its caption and above its notes."""
-    around = [1.5 * len(spelled(table.caption)), sum(map(len, notes)), sum(map(len, cells.footnotes(table).texts))]
+    around = [1.5 * len(spelled(table.caption)), sum(map(len, notes)), sum(map(len, cells.footnotes(table)))]
     return _LINES - sum(math.ceil(n / _LETTERS[environment]) for n in around)
 
 
@@ -159,17 +151,8 @@ def _narrow_enough(table: Table) -> list[Table]:
     room = _LETTERS["table*"] / _SMALLEST - names
     groups = groupby(range(len(others)), key=lambda i: table.columns[i].group or str(i))
     units = [list(run) for _, run in groups]
-    pieces = balanced([sum(others[i] for i in unit) for unit in units], room)
-    return [_with_columns(table, [i for unit in piece for i in units[unit]]) for piece in pieces] or [table]
-
-
-def _with_columns(table: Table, places: Sequence[int]) -> Table:
-    """Return a table with some of its columns."""
-    blocks = tuple(
-        replace(block, lines=tuple(replace(line, cells=tuple(line.cells[i] for i in places)) for line in block.lines))
-        for block in table.blocks
-    )
-    return replace(table, columns=tuple(table.columns[i] for i in places), blocks=blocks)
+    pieces = cells.balanced([sum(others[i] for i in unit) for unit in units], room)
+    return [table.with_columns([i for unit in piece for i in units[unit]]) for piece in pieces] or [table]
 
 
 def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
@@ -181,11 +164,11 @@ def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
     blocks, sizes = [], []
     for block in table.blocks:
         own = [next(heights) for _ in block.lines]
-        for i, places in enumerate(balanced(own, rest - 2) or [[]]):
+        for i, places in enumerate(cells.balanced(own, rest - 2) or [[]]):
             title = f"{block.title} (continued)" if i and block.title else block.title
             blocks.append(replace(block, title=title, lines=tuple(block.lines[place] for place in places)))
             sizes.append(2 + sum(own[place] for place in places))
-    return [replace(table, blocks=tuple(blocks[i] for i in piece)) for piece in balanced(sizes, rest)] or [table]
+    return [replace(table, blocks=tuple(blocks[i] for i in piece)) for piece in cells.balanced(sizes, rest)] or [table]
 
 
 def _broken(columns: Sequence[_Column], environment: str) -> dict[int, float]:
@@ -208,31 +191,29 @@ def _columns(table: Table) -> list[_Column]:
     return [*columns, *(_column(table, i, notes) for i in range(len(table.columns)))]
 
 
-def _column(table: Table, place: int, notes: cells.Footnotes) -> _Column:
-    column, own = table.columns[place], [line.cells[place] for _, line in table.lines()]
-    values, behind = [spelled(cells.value_text(cell, "−")) for cell in own], [_behind(cell) for cell in own]
-    marks = [_marks(line.cells[place], line, notes) for _, line in table.lines()]
-    words = any(cell.text for cell in own) and not any(map(_is_number, own))
+def _column(table: Table, place: int, notes: Mapping[str, int]) -> _Column:
+    column, own = table.columns[place], [(line, line.cells[place]) for _, line in table.lines()]
+    words = any(cell.text for _, cell in own) and not any(cells.is_number(cell) for _, cell in own)
+    # Behind a number stands ± and one standard error, or an interval.
+    behind = [f"±{error}" if (error := cells.error_text(c)) else cells.interval_text(c, "−") for _, c in own]
     kind = _WORDS if words else _PAIR if any(behind) else _NUMBER
-    lengths = [sum(map(len, one)) for one in zip(values, behind, marks, strict=True)]
-    unit = cells.unit_of(column, table)
-    heading = _wrapped(f"{column.heading} ({unit})" if unit else column.heading, max(lengths, default=0))
-    made = []
-    for cell, value, more, mark in zip(own, values, behind, marks, strict=True):
-        text, marked = latex_escape(value, breaks=cell.text is not None), _marked(mark, apart=kind == _NUMBER)
-        if _is_number(cell):
+    made, lengths = [], []
+    for (line, cell), more in zip(own, behind, strict=True):
+        value, marks = spelled(cells.value_text(cell, "−")), [r"$\dagger$"] if cell.bound else []
+        marks += [cells.SAME] if cell.equals_plain and not (cells.is_gap(cell) or line.equals_plain) else []
+        marks += [letter(notes[cells.sentence(cell.note)])] if cell.note else []
+        lengths.append(len(value) + len(more) + len(marks))
+        text, marked = latex_escape(value, breaks=cell.text is not None), _marked(marks, apart=kind == _NUMBER)
+        if cells.is_number(cell):
             text = rf"\textbf{{{text}}}" if cell.best else rf"\textit{{{text}}}" if cell.equals_plain else text
         if kind != _PAIR:
             made.append(text + marked)
-        elif _is_number(cell):
+        elif cells.is_number(cell):
             made.append(f"{text}&{'~' if more.startswith('[') else ''}{latex_escape(more)}{marked}")
         else:
             made.append(rf"\multicolumn{{2}}{{c}}{{{text}{marked}}}")
+    heading = _wrapped(cells.heading_text(column, table), max(lengths, default=0))
     return _Column(kind, heading, made, lengths)
-
-
-def _is_number(cell: Cell) -> bool:
-    return cell.text is None and not cells.is_gap(cell)
 
 
 def _wrapped(heading: str, letters: int) -> list[str]:
@@ -241,18 +222,6 @@ def _wrapped(heading: str, letters: int) -> list[str]:
     longest = max([1, letters, *(min(len(word), _WORD) for word in parts.split())])
     lines = textwrap.wrap(parts, longest + ("_" in parts))
     return [line.replace("_ ", "_") for line in lines] or [""]
-
-
-def _behind(cell: Cell) -> str:
-    """Return what stands behind a number: ± and one standard error, or an interval."""
-    error, interval = cells.error_text(cell), cells.interval_text(cell, "−")
-    return f"±{error}" if error else interval
-
-
-def _marks(cell: Cell, line: Line, notes: cells.Footnotes) -> list[str]:
-    """Return the marks of a cell, without "=" where its line has it."""
-    same = [cells.SAME] if cell.equals_plain and not (cells.is_gap(cell) or line.equals_plain) else []
-    return [*([r"$\dagger$"] if cell.bound else []), *same, *([letter(notes.number(cell))] if cell.note else [])]
 
 
 def _marked(marks: Sequence[str], apart: bool = False) -> str:
@@ -269,14 +238,12 @@ def _tabular(table: Table, environment: str) -> list[str]:
     scale = max(1.0, least / _LETTERS[environment])  # a table that is scaled down is laid out on a longer line
     name, line = ("tabularx", rf"{{{scale:.2f}\linewidth}}") if broken else ("tabular", "")
     lines = [rf"\icmfit{{\begin{{{name}}}{line}{{@{{}}{kinds}}}", r"\toprule", *_head(table, columns)]
-    span, place = sum(column.span for column in columns), 0
+    span, rows = sum(column.span for column in columns), zip(*(column.cells for column in columns), strict=True)
     for block in table.blocks:
         lines.append(r"\midrule")
         for title in textwrap.wrap(spelled(block.title), max(round(least), _LONG)):
             lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{latex_escape(title)}}}}} \\")
-        for _ in block.lines:
-            lines.append(" & ".join(column.cells[place] for column in columns) + r" \\")
-            place += 1
+        lines += [" & ".join(row) + r" \\" for row in islice(rows, len(block.lines))]
     return [*lines, r"\bottomrule", rf"\end{{{name}}}}}"]
 
 
@@ -314,11 +281,10 @@ def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequenc
     table, n = pieces[place], len(pieces)
     caption = table.caption + (f" Part {letter(place + 1)} of {n}." if n > 1 else "")
     label, part = _label(table), f"-{letter(place + 1)}" if place else ""
-    said = [latex_escape(note, breaks=True) for note in notes]
-    if place and notes:
-        said = [rf"Notes: see Table~\ref{{{label}}}."]
-    footnotes = enumerate(cells.footnotes(table).texts, 1)
-    numbered = [rf"\icmmark{{{letter(i)}}}{latex_escape(note, breaks=True)}" for i, note in footnotes]
+    see = rf"Notes: see Table~\ref{{{label}}}."
+    said = [see] if place and notes else [latex_escape(note, breaks=True) for note in notes]
+    footnotes = cells.footnotes(table)
+    numbered = [rf"\icmmark{{{letter(i)}}}{latex_escape(note, breaks=True)}" for note, i in footnotes.items()]
     below = "\\par\n".join(" ".join(sentences) for sentences in (said, numbered) if sentences)
     return [
         rf"\begin{{{environment}}}[tp]",

@@ -40,7 +40,7 @@ def spelled(text: str) -> str:
     """Return a text in signs that LaTeX has: what Computer Modern lacks is transliterated or written as U+4E2D."""
     written: list[str] = []
     for sign in unicodedata.normalize("NFC", one_line(text)):
-        own = sign if _is_known(sign) else _transliterated(sign)
+        own = _transliterated(sign)
         apart = own.startswith("U+") and written and written[-1].startswith(("U+", " U+"))
         written.append(f" {own}" if apart else own)
     return "".join(written)
@@ -80,18 +80,15 @@ def _is_known(sign: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _transliterated(sign: str) -> str:
-    """Return a letter with an accent that LaTeX has, or without one, signs that look alike, or its number."""
+    """Return a sign that LaTeX has, or its accent, as it is; else without one, signs that look alike, or its number."""
     base, *marks = list(unicodedata.normalize("NFD", sign))
-    if base in _LATEX:
+    is_letter = bool(marks) and base.isascii() and base.isalpha()
+    if _is_known(sign) or (is_letter and not _ACCENTS.keys().isdisjoint(marks)):
+        return sign
+    if is_letter or base in _LATEX:
         return base
-    if marks and base.isascii() and base.isalpha():
-        return sign if _accents(marks) else base
     alike = [s for s in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(s)]
     return "".join(alike) if alike and all(map(_is_known, alike)) else f"U+{ord(sign):04X}"
-
-
-def _accents(marks: list[str]) -> list[str]:
-    return [_ACCENTS[mark] for mark in marks if mark in _ACCENTS]
 
 
 def _tex(sign: str) -> str:
@@ -99,4 +96,4 @@ def _tex(sign: str) -> str:
     if _is_known(sign):
         return _LATEX.get(sign, sign)
     base, *marks = list(unicodedata.normalize("NFD", sign))
-    return f"{_accents(marks)[0]}{{{base}}}"
+    return f"{next(_ACCENTS[mark] for mark in marks if mark in _ACCENTS)}{{{base}}}"

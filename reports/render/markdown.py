@@ -4,7 +4,7 @@ import re
 
 from benchmark.common.visible import one_line
 from reports.render import cells
-from reports.render.table import Cell, Column, Table
+from reports.render.table import Table
 
 
 def markdown(table: Table) -> str:
@@ -13,19 +13,19 @@ def markdown(table: Table) -> str:
     Titles of blocks are bold lines of the grid; the name of a column's group stands before its own. Bold is the best of
     a block, † a bound, = what is plain prediction's number.
     """
-    notes = cells.footnotes(table)
-    width = len(table.columns)
-    body = []
+    notes, body = cells.footnotes(table), []
     for block in table.blocks:
         if block.title:
-            body.append([f"**{markdown_escape(block.title)}**", *[""] * width])
+            body.append([f"**{markdown_escape(block.title)}**", *[""] * len(table.columns)])
         for line in block.lines:
-            name = cells.name_heading(markdown_escape(line.heading), line.equals_plain)
-            body.append([name, *(_cell(cell, notes) for cell in line.cells)])
-    header = [markdown_escape(table.corner), *(_heading(column, table) for column in table.columns)]
+            name = markdown_escape(line.heading) + (_SIGNS.same if line.equals_plain else "")
+            body.append([name, *(_SIGNS.written(cell, notes) for cell in line.cells)])
+    groups = [f"{column.group}: " if column.group else "" for column in table.columns]
+    headings = [group + cells.heading_text(one, table) for group, one in zip(groups, table.columns, strict=True)]
+    grid = markdown_grid([markdown_escape(words) for words in (table.corner, *headings)], body)
     own = [_paragraph(" ".join(sentences)) for sentences in (cells.notes_of(table), table.details) if sentences]
-    numbered = [f"({i}) {markdown_escape(note)}" for i, note in enumerate(notes.texts, 1)]
-    return "\n\n".join([_paragraph(table.caption), markdown_grid(header, body), *own, *numbered]) + "\n"
+    numbered = [f"({i}) {markdown_escape(note)}" for note, i in notes.items()]
+    return "\n\n".join([_paragraph(table.caption), grid, *own, *numbered]) + "\n"
 
 
 def markdown_grid(header: list[str], body: list[list[str]]) -> str:
@@ -52,22 +52,4 @@ def _paragraph(text: str) -> str:
     return re.sub(r"^(?:[#>+=-]|\d+(?=[.)]))", lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], escaped)
 
 
-def _heading(column: Column, table: Table) -> str:
-    unit = cells.unit_of(column, table)
-    words = f"{column.group}: {column.heading}" if column.group else column.heading
-    return markdown_escape(f"{words} ({unit})" if unit else words)
-
-
-def _cell(cell: Cell, notes: cells.Footnotes) -> str:
-    text = markdown_escape(cells.value_text(cell))
-    if error := cells.error_text(cell):
-        text += f" ± {markdown_escape(error)}"
-    elif interval := cells.interval_text(cell):
-        text += f" {markdown_escape(interval)}"
-    if cell.best and not cells.is_gap(cell):
-        text = f"**{text}**"
-    if cell.bound:
-        text += cells.BOUND
-    if cell.equals_plain and not cells.is_gap(cell):
-        text += f" {cells.SAME}"
-    return f"{text} ({notes.number(cell)})" if cell.note else text
+_SIGNS = cells.Signs(markdown_escape, "**{}{}**", " ± {}", " {}", cells.BOUND, f" {cells.SAME}", " ({})")

@@ -1,7 +1,7 @@
 """The one table that every form is written from: what it says, and nothing of how it is printed. No arithmetic."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 GAP = "—"
 
@@ -140,6 +140,14 @@ class Table:
     def lines(self) -> Iterator[tuple[Block, Line]]:
         """Yield every line with its block."""
         yield from ((block, line) for block in self.blocks for line in block.lines)
+
+    def with_columns(self, places: Sequence[int]) -> "Table":
+        """Return the table with some of its columns, by their numbers."""
+        blocks = []
+        for block in self.blocks:
+            lines = (replace(line, cells=tuple(line.cells[i] for i in places)) for line in block.lines)
+            blocks.append(replace(block, lines=tuple(lines)))
+        return replace(self, columns=tuple(self.columns[i] for i in places), blocks=tuple(blocks))
 
     @property
     def is_worth_printing(self) -> bool:

@@ -5,28 +5,36 @@ well it does on what is held out, what it gains over plain prediction, how often
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import Answered
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.methods import ICM, Method, as_rows_of
-from reports.analysis.options import Options
-from reports.analysis.whole import whole_estimate
-from reports.render.table import Block, Cell, Column, Line, Table
+from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
-from reports.tables.alike import Described, by_backbone, check_alike, common_rule
-from reports.tables.blocks import OF_FIXED, OF_FIXED_IN_WORDS, methods_of, table_of
+from reports.tables.by_method import Entry, methods_of
+from reports.tables.spec import Draft, Request, TableSpec, Values, results
 
 MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
 MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
 PICKED = "by the rule"
-_COLUMNS = (*OF_FIXED, Column("times picked", "Picked", unit=""))
+SOURCE_SCORE = Column("source score", "Source score")
+HELD_OUT = Column("accuracy on what is held out", "Held out")
+GAIN = Column("minus plain", "− plain", unit="points")
+FIXED_IN_WORDS = (
+    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
+    "prediction with the same predictor and images."
+)
+_SHOWN = (
+    f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
+    "those that are picked most, and some between.",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Value:
     """A fixed value of a setting.
 
     Attributes:
+        entry: the method, in the settings of one backbone.
         name: as its line is called.
         picks: what the rule picks where it is fixed, as of `Selections.picks`.
         pooled: the answers there.
@@ -42,6 +51,7 @@ class Value:
         equals_plain: whether all these picks are the full space.
     """
 
+    entry: Entry
     name: str
     picks: pd.DataFrame
     pooled: Answered
@@ -62,132 +72,109 @@ class Together:
     name: str
     values: tuple[Value, ...]
 
+    @property
+    def equals_plain(self) -> bool:
+        """Whether all picks of all values are the full space."""
+        return all(value.equals_plain for value in self.values)
+
 
 T = TypeVar("T", int, float)
-_SHOWN = (
-    f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
-    "those that are picked most, and some between.",
-)
-Values = Callable[[Selections, Method, str], Sequence[Value | Together]]
+FindValues = Callable[[Entry], Sequence[Value | Together]]
 
 
-def build_lambda(
-    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
-) -> Table | None:
-    """Return CLIP-ICM and shrinkage at each lambda; arguments, result and errors as of `build_rank`."""
-    return build_of(
-        "ablation_lambda", "lambda", "Lambda", described, options, rule, names or {}, _lambdas, has_lambda, _SHOWN
-    )
+def by_what(what: str, request: Request) -> str:
+    """Return the caption of a table in which one setting, in words, is fixed."""
+    return f"{request.what}: accuracy (%) by {what}, everything else chosen by the rule."
 
 
-def build_rank(
-    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
-) -> Table | None:
-    """Return PCA, random projection and CLIP-ICM at each rank.
-
-    Args:
-        described: settings of one data set that may share a table.
-        options: what stands behind ±.
-        rule: what chooses the rest; by default what is fair.
-        names: long name -> short name of methods, predictors, backbones and values.
-
-    Returns:
-        The table, a block for each backbone and method; None where no method has two values.
-
-    Raises:
-        IcmBenchError: the settings may not share a table.
-    """
-    return build_of("ablation_rank", "rank", "Rank", described, options, rule, names or {}, _ranks, _has_ranks, _SHOWN)
-
-
-def build_of(
+def ablation(
     name: str,
     what: str,
     corner: str,
-    described: Described,
-    options: Options,
-    rule: str | None,
-    names: Mapping[str, str],
-    values: Values,
+    values: FindValues,
     takes_part: Callable[[Method], bool],
-    own: Sequence[str] = (),
-) -> Table | None:
-    """Return a table with a block for each backbone and method that takes part, and a line for each of its values.
+    own: Callable[[Request], Iterable[str]] = lambda _: _SHOWN,
+) -> TableSpec[Value | Together]:
+    """Return a spec with a block for each backbone and method that takes part, and a line for each of its values.
 
     Args:
         name: of the table.
         what: the setting that is fixed, in words.
         corner: what stands above the values.
-        described: settings of one data set that may share a table.
-        options: what stands behind ±.
-        rule: what chooses the rest; None for what is fair.
-        names: long name -> short name.
-        values: setting, method and rule -> its values.
+        values: method -> its values; of fewer than two there is no block.
         takes_part: whether a method has a block.
         own: notes of this table alone.
     """
-    if not described or described[0][0].protocol_class.looks_at_target:
-        return None
-    check_alike(described, name)
-    rule = RULES[common_rule(described, rule)].base  # what keeps nothing back, so that values are told apart
-    backbones, shown = by_backbone(described), [m for m in methods_of(described) if takes_part(m)]
-    blocks = []
-    for backbone, parts in backbones.items():
-        (_, selections) = parts[0]
-        for method in (m for m in shown if m in selections.parts):
-            found = values(selections, method, rule)
-            if len(found) > 1:
-                picked = _picked(selections, method, rule)
-                lines = [_line(selections, method, one, rule, options, names) for one in (*found, picked)]
-                titles = [words.short(backbone, names)] if len(backbones) > 1 else []
-                titles.append(f"{words.short_name(method, names)}, {words.short(method.predictor_label, names)}")
-                blocks.append(Block(", ".join(titles), tuple(lines), words.short(backbone, names)))
-    caption = f"{words.what(described)}: accuracy (%) by {what}, everything else chosen by the rule."
-    said = [words.INTERVAL, OF_FIXED_IN_WORDS, _picked_words(what), *(own if blocks else [])]
-    return table_of(name, caption, _COLUMNS, blocks, described, rule, options, said, corner)
 
+    def blocks(request: Request) -> Iterator[Draft[Value | Together]]:
+        for backbone, parts in request.backbones.items():
+            for method in (m for m in methods_of(request.described) if takes_part(m) and m in parts[0][1].parts):
+                entry = Entry(request, parts, method)
+                found = values(entry)
+                lines = [(_line(one), one) for one in (*found, _picked(entry))] if len(found) > 1 else []
+                titles = [request.short(backbone)] if len(request.backbones) > 1 else []
+                titles.append(f"{words.short_name(method, request.names)}, {request.short(method.predictor_label)}")
+                yield Draft(", ".join(titles), lines, request.short(backbone))
 
-def _picked_words(what: str) -> str:
-    return (
-        f"Picked: how often the rule, which chooses for each environment, seed and fold, picks this {what} by itself."
-    )
-
-
-def _line(
-    selections: Selections,
-    method: Method,
-    value: Value | Together,
-    rule: str,
-    options: Options,
-    names: Mapping[str, str],
-) -> Line:
-    if isinstance(value, Together):
-        return _together(value, [_line(selections, method, one, rule, options, names) for one in value.values])
-    bound = cells.bound_by(rule, looks_at_target=False)
-    estimate = whole_estimate(selections, value.pooled)
-    accuracy = Cell(note="not all that is held out has answers", bound=bound)
-    gain = accuracy
-    plain = selections.plain_of(method.predictor)
-    folds = int(selections.rows["folds"].iloc[0])
-    if estimate is not None:
-        accuracy = cells.cell_of([estimate], options, folds=folds, trials=value.trials, bound=bound)
-        none = Cell(note="no result rows of plain prediction", bound=bound)
-        gain = (
-            cells.minus(selections, value.pooled, plain, rule, options, value.trials).of(bound).cell if plain else none
+    def notes(request: Request, table: Table) -> Iterator[str]:
+        yield from (words.INTERVAL, FIXED_IN_WORDS)
+        yield (
+            "Picked: how often the rule, which chooses for each environment, seed and fold, picks this "
+            f"{what} by itself."
         )
-    times = cells.count(*value.times) if value.times else Cell(note="a choice of its own")
-    source = cells.source_score(value.picks)
-    numbers = (replace(cell, equals_plain=value.equals_plain) for cell in (accuracy, gain))
-    return Line(value.name, (source, *numbers, times), words.short(value.name, names), value.equals_plain)
+        yield from own(request) if table.blocks else ()
+
+    caption = partial(by_what, what)
+    return TableSpec(name, caption, blocks, lambda _: _COLUMNS, notes, "data set", results, "base", corner)
 
 
-def _together(value: Together, lines: Sequence[Line]) -> Line:
-    """Return one line of several."""
-    *numbers, _ = ([line.cells[i] for line in lines] for i in range(len(_COLUMNS)))
-    times = [one.times for one in value.values if one.times]
-    picked = cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
-    plain = all(line.equals_plain for line in lines)
-    return Line(value.name, (*map(_mean, numbers), picked), equals_plain=plain)
+def _line(value: Value | Together) -> Line:
+    short = "" if isinstance(value, Together) else value.entry.request.short(value.name)
+    return Line(value.name, (), short, value.equals_plain)
+
+
+def _values(column: Column, cell: Callable[[Value], Cell], marked: bool = True) -> Values[Value | Together]:
+    """Return a column; of several values that are one line it has their mean."""
+
+    def mean(value: Value | Together) -> Cell:
+        return cell(value) if isinstance(value, Value) else _mean([cell(one) for one in value.values])
+
+    return Values(column, mean, marked=marked)
+
+
+def _accuracy(value: Value) -> Cell:
+    request, selections = value.entry.request, value.entry.selections
+    estimate = whole_estimate(selections, value.pooled)
+    if estimate is None:
+        return Cell(note="not all that is held out has answers", bound=request.bound)
+    folds = int(selections.rows["folds"].iloc[0])
+    return cells.cell_of([estimate], request.options, folds=folds, trials=value.trials, bound=request.bound)
+
+
+def _gain(value: Value) -> Cell:
+    request, selections = value.entry.request, value.entry.selections
+    plain = selections.plain_of(value.entry.method.predictor)
+    if whole_estimate(selections, value.pooled) is None:
+        return Cell(note="not all that is held out has answers", bound=request.bound)
+    if plain is None:
+        return Cell(note="no result rows of plain prediction", bound=request.bound)
+    number = cells.minus(selections, value.pooled, plain, request.rule, request.options, value.trials)
+    return number.of(request.bound).cell
+
+
+def _times(value: Value | Together) -> Cell:
+    """Return how often the rule picks a value by itself, or any of several."""
+    every = value.values if isinstance(value, Together) else (value,)
+    times = [one.times for one in every if one.times]
+    return cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
+
+
+_COLUMNS = (
+    _values(SOURCE_SCORE, lambda value: cells.source_score(value.picks), marked=False),
+    _values(HELD_OUT, _accuracy),
+    _values(GAIN, _gain),
+    Values(Column("times picked", "Picked", unit=""), _times, marked=False),
+)
 
 
 def _mean(own: Sequence[Cell]) -> Cell:
@@ -206,11 +193,13 @@ def _mean(own: Sequence[Cell]) -> Cell:
     )
 
 
-def _picked(selections: Selections, method: Method, rule: str) -> Value:
+def _picked(entry: Entry) -> Value:
     """Return what the rule picks among all values."""
+    selections, method, rule = entry.selections, entry.method, entry.request.rule
     picks, trials = selections.picks(method, rule), cells.trials_of(selections, method, rule)
+    times = len(picks), len(picks)
     plain = cells.is_plain([selections], method, rule)
-    return Value(PICKED, picks, selections.pooled(method, rule), trials, (len(picks), len(picks)), plain)
+    return Value(entry, PICKED, picks, selections.pooled(method, rule), trials, times, plain)
 
 
 def has_lambda(method: Method) -> bool:
@@ -222,23 +211,21 @@ def _has_ranks(method: Method) -> bool:
     return method.projection in ("pca", "random", ICM) and not method.variant and method.order != "released"
 
 
-def _lambdas(selections: Selections, method: Method, rule: str) -> list[Value]:
-    rows, picks = selections.parts[method], selections.picks(method, rule)
+def _lambdas(entry: Entry) -> list[Value]:
+    rows = entry.selections.parts[entry.method]
+    picks = entry.selections.picks(entry.method, entry.request.rule)
     found = sorted(float(value) for value in rows["lambda_"].dropna().unique())
     kept = thinned(found, picks["lambda_"].tolist(), _most(rows))
-    return [
-        of_rows(selections, method, rows[rows["lambda_"] == one], rule, f"{one:g}", times_picked(picks, "lambda_", one))
-        for one in kept
-    ]
+    return [of_rows(entry, rows[rows["lambda_"] == x], f"{x:g}", times_picked(picks, "lambda_", x)) for x in kept]
 
 
-def _ranks(selections: Selections, method: Method, rule: str) -> list[Value]:
+def _ranks(entry: Entry) -> list[Value]:
+    selections, method, rule = entry.selections, entry.method, entry.request.rule
     rows, picks = selections.parts[method], selections.picks(method, rule)
-    kept = thinned(
-        sorted({int(rank) for ranks in rows["ranks"] for rank in ranks}), picks["rank"].tolist(), _most(rows)
-    )
+    found = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
     return [
         Value(
+            entry,
             str(rank),
             selections.picks(method, rule, rank),
             selections.pooled(method, rule, rank),
@@ -246,7 +233,7 @@ def _ranks(selections: Selections, method: Method, rule: str) -> list[Value]:
             times_picked(picks, "rank", rank),
             rank == int(rows["dim"].iloc[0]),
         )
-        for rank in kept
+        for rank in thinned(found, picks["rank"].tolist(), _most(rows))
     ]
 
 
@@ -272,30 +259,26 @@ def _most(rows: pd.DataFrame) -> int:
     return MAX_VALUES if len(rows) <= MANY_ROWS else FEW_VALUES
 
 
-def of_rows(
-    selections: Selections,
-    method: Method,
-    rows: pd.DataFrame,
-    rule: str,
-    name: str,
-    times: tuple[int, int] | None,
-) -> Value:
+def of_rows(entry: Entry, rows: pd.DataFrame, name: str, times: tuple[int, int] | None) -> Value:
     """Return what the rule picks among some rows of a method alone.
 
     Args:
-        selections: the rows of the setting.
-        method: the method.
+        entry: the method.
         rows: some of its rows, or of those with a share of its pairs.
-        rule: what chooses among them.
         name: of the value that they have in common.
         times: as of `Value`.
     """
-    alone = Selections(as_rows_of(method, rows), selections.tested)
+    method, rule = entry.method, entry.request.rule
+    alone = Selections(as_rows_of(method, rows), entry.selections.tested)
     trials = cells.trials_of(alone, method, rule)
     plain = cells.is_plain([alone], method, rule)
-    return Value(name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)
+    return Value(entry, name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)
 
 
 def times_picked(picks: pd.DataFrame, column: str, value: object) -> tuple[int, int]:
     """Return (k, n): of n picks, k have a value."""
     return int((picks[column] == value).sum()), len(picks)
+
+
+LAMBDA = ablation("ablation_lambda", "lambda", "Lambda", _lambdas, has_lambda)
+RANK = ablation("ablation_rank", "rank", "Rank", _ranks, _has_ranks)

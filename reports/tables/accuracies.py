@@ -1,7 +1,8 @@
 """Every accuracy as a record: each setting, rule, method and held-out environment, and the average."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from statistics import fmean
 
 import pandas as pd
 
@@ -74,34 +75,27 @@ def _numbers(cell: Cell, options: Options) -> dict[str, object]:
 
 def _known(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
     """Return held-out environment, or the average -> accuracy on its sources in percent, and labels that are used."""
-    picks = selections.picks(method, rule)
     labels = selections.once(("labels", method), lambda: _labels(selections, method))
-    scores: dict[str, list[float]] = {}
+    picks, scores = selections.picks(method, rule), dict[str, list[float]]()
     for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
-        scores.setdefault(str(held_out), []).append(math.nan if score is None else score)
-    sources = {name: _mean_of_known(values) for name, values in scores.items()}
-    sources[AVERAGE] = _mean_of_known([*sources.values()]) if len(sources) == len(labels) - 1 else math.nan
+        scores.setdefault(str(held_out), []).extend([] if score is None or math.isnan(score) else [score])
+    sources = {name: fmean(of_name) for name, of_name in scores.items() if of_name}
+    if sources and len(scores) == len(labels) - 1:
+        sources[AVERAGE] = fmean(sources.values())
     return {
         name: {"source_accuracy": _four(100 * sources.get(name, math.nan)), **of_name}
         for name, of_name in labels.items()
     }
 
 
-def _mean_of_known(values: Sequence[float]) -> float:
-    """Return the mean of the values that are not NaN; NaN without any."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
 def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
     """Return held-out environment, and last the average -> labels that are used."""
-    labels = selections.parts[method].groupby("held_out")[list(_LABELS)].max()
-    found = {str(held_out): _whole(labels.loc[held_out]) for held_out in labels.index}
-    return {**found, AVERAGE: _whole(labels.max())}
-
-
-def _whole(labels: "pd.Series[float]") -> dict[str, object]:
-    return {name: None if pd.isna(labels[name]) else int(labels[name]) for name in _LABELS}
+    found = selections.parts[method].groupby("held_out")[list(_LABELS)].max()
+    found.loc[AVERAGE] = found.max()
+    return {
+        str(held_out): {str(name): None if pd.isna(value) else int(value) for name, value in labels.items()}
+        for held_out, labels in found.to_dict("index").items()
+    }
 
 
 def _four(value: float | None) -> str | None:

@@ -1,6 +1,6 @@
 """Which settings may stand in one table, and which rule chooses for all of it. Rows that are unlike never share one."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
 from benchmark.common.errors import IcmBenchError
@@ -12,7 +12,11 @@ Described: TypeAlias = Sequence[tuple[Setting, Selections]]  # settings, each wi
 
 _ALL_SHARE = ("protocol", "test_split", "folds", "rounding", "precision", "class_half")
 # Templates, groups and images are a data set's own: they may differ between data sets, and never within one.
-_SET_SHARES = ("templates", "grouped", "dataset_fingerprint")
+_OWNERS = {
+    **dict.fromkeys(("templates", "grouped", "dataset_fingerprint"), "dataset"),
+    "backbone_fingerprint": "backbone_label",
+}
+_CALLED = {"dataset": "data set", "backbone_label": "backbone"}
 _HALVES = "class_half"
 _SAME_TEMPLATES = "give backbones the same prompts.templates, or take those that have with --where backbone=NAME"
 
@@ -29,9 +33,9 @@ def groups(described: Described, halves: bool = False) -> list[list[tuple[Settin
     """
     shared = [name for name in _ALL_SHARE if not (halves and name == _HALVES)]
     parts = _split(described, lambda setting: tuple(getattr(setting, name) for name in shared))
-    for name in _SET_SHARES:
-        parts = [part for whole in parts for part in _apart(whole, name, "dataset")]
-    return [part for whole in parts for part in _apart(whole, "backbone_fingerprint", "backbone_label")]
+    for name, owner in _OWNERS.items():
+        parts = [part for whole in parts for part in _apart(whole, name, owner)]
+    return parts
 
 
 def check_alike(described: Described, table: str, halves: bool = False) -> None:
@@ -46,12 +50,20 @@ def check_alike(described: Described, table: str, halves: bool = False) -> None:
         IcmBenchError: protocol, split, folds, precision or half of the classes differ; or prompts, groups or images of
             one data set; or the weights of one backbone. Names the field.
     """
-    for name in _ALL_SHARE:
-        if not (halves and name == _HALVES):
-            _refuse(described, table, name, lambda _: ("", ""))
-    for name in _SET_SHARES:
-        _refuse(described, table, name, lambda setting: ("of the data set ", setting.dataset))
-    _refuse(described, table, "backbone_fingerprint", lambda setting: ("of the backbone ", setting.backbone_label))
+    owners = {**dict.fromkeys(_ALL_SHARE, ""), **_OWNERS}
+    for name, owner in owners.items():
+        values: dict[str, set[object]] = {}
+        for setting, _ in described if not (halves and name == _HALVES) else ():
+            whose = f"of the {_CALLED[owner]} {getattr(setting, owner)} " if owner else ""
+            values.setdefault(whose, set()).add(getattr(setting, name))
+        for whose, unlike in values.items():
+            if len(unlike) > 1:
+                first, second, *more = sorted(map(str, unlike))
+                said = f"{first[:60]}, {second[:60]}{', ...' if more else ''}"
+                remedy = _SAME_TEMPLATES if name == "templates" else f"report on one of them with --where {name}=VALUE"
+                raise IcmBenchError(
+                    f"Rows of unlike {name} {whose}({said}) cannot stand in the one table '{table}': {remedy}."
+                )
 
 
 def common_rule(described: Described, rule: str | None = None) -> str:
@@ -104,22 +116,3 @@ def _apart(described: Described, name: str, owner: str) -> list[list[tuple[Setti
     if name == "templates":
         return _split(described, lambda setting: setting.templates)
     return _split(described, lambda setting: values[getattr(setting, owner)].index(getattr(setting, name)))
-
-
-def _refuse(described: Described, table: str, name: str, owner: Callable[[Setting], tuple[str, str]]) -> None:
-    values: dict[tuple[str, str], set[object]] = {}
-    for setting, _ in described:
-        values.setdefault(owner(setting), set()).add(getattr(setting, name))
-    for (words, whose), of_owner in values.items():
-        if len(of_owner) > 1:
-            said = _few(map(str, of_owner))
-            remedy = _SAME_TEMPLATES if name == "templates" else f"report on one of them with --where {name}=VALUE"
-            raise IcmBenchError(
-                f"Rows of unlike {name} {words}{whose}{' ' if whose else ''}({said}) cannot stand in the one table "
-                f"'{table}': {remedy}."
-            )
-
-
-def _few(values: Iterable[str]) -> str:
-    first, *others = sorted(values)
-    return f"{first[:60]}, {others[0][:60]}{', ...' if len(others) > 1 else ''}"

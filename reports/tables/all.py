@@ -1,11 +1,11 @@
-"""All tables of a report that exist, in a fixed order."""
+"""All tables of a report that exist, in a fixed order, and those of the user's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.analysis.chosen import Selections
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.registry import load
 from reports.analysis.options import Options
-from reports.analysis.settings import Setting
 from reports.render.table import Table
 from reports.tables import (
     ablations,
@@ -25,14 +25,27 @@ from reports.tables import (
     words,
 )
 from reports.tables.alike import Described, by_data_set, groups
+from reports.tables.spec import Request, Scope, TableSpec
 
-_OF_ONE_SET = (
-    ablations.build_lambda,
-    ablations.build_rank,
-    interventions.build,
-    interventions.build_text,
-    alternatives.build_order,
-    alternatives.build_predictor,
+TABLES: tuple[TableSpec[Any], ...] = (
+    main.TABLE,
+    environments.TABLE,
+    open_class.TABLE,
+    imagenet.TABLE,
+    backbones.TABLE,
+    trend.TABLE,
+    ablations.LAMBDA,
+    ablations.RANK,
+    interventions.IMAGES,
+    interventions.TEXTS,
+    alternatives.ORDER,
+    alternatives.PREDICTOR,
+    selection.TABLE,
+    shift.TABLE,
+    behind.TABLE,
+    comparisons.OVER_SETS,
+    comparisons.TABLE,
+    cost.TABLE,
 )
 
 
@@ -40,9 +53,8 @@ def paper_tables(
     described: Described,
     options: Options,
     rule: str | None = None,
-    costs: Sequence[Mapping[str, Any]] | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
     names: Mapping[str, str] | None = None,
-    price: float | None = None,
 ) -> list[Table]:
     """Return the tables of a paper that the rows make: none of fewer than two lines, or without numbers.
 
@@ -50,50 +62,58 @@ def paper_tables(
 
     Args:
         described: settings, each with its rows, as `settings.by_setting` sorts them.
-        options: what the reader asks for.
+        options: what the reader asks for; `tables` names those of the user's own.
         rule: what chooses for everything; by default what is fair, see `alike.common_rule`.
-        costs: what was measured, see `cost.build`; no table of it by default.
+        costs: what was measured, see `reports.tables.cost`; no table of it by default.
         names: long name -> short name of methods, projections, predictors, backbones, data sets and environments.
-        price: of an hour, see `cost.build`.
 
     Raises:
-        IcmBenchError: the rule does not exist, or a cost is incomplete.
+        IcmBenchError: the rule does not exist, a cost is incomplete, or a table of the user's own cannot be loaded, is
+            none, or has the name of another.
     """
-    apart, halves = groups(described), groups(described, halves=True)
-    shifted = [part for group in apart if _across(group) for part in by_data_set(group).values()]
-    others = [group for group in apart if not _across(group) and group[0][0].class_half == "all"]
-    results = [group for group in others if not group[0][0].protocol_class.looks_at_target]
-    of_one_set = [part for group in results for part in by_data_set(group).values()]
-    single = [one for group in others for one in group]
-    made: list[list[Table | None]] = [
-        [main.build(group, options, rule, names) for group in results],
-        [environments.build([one], options, rule, names, _in_domain(one, described)) for one in single],
-        [open_class.build(group, options, rule, names) for group in halves],
-        [imagenet.build(part, options, rule, names) for part in shifted],
-        [backbones.build(group, options, rule, names) for group in results],
-        [trend.build(group, options, rule, names) for group in results],
-        *([build(part, options, rule, names) for part in [*of_one_set, *shifted]] for build in _OF_ONE_SET),
-        [selection.build(part, options, names) for part in [*of_one_set, *shifted]],
-        [shift.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
-        [behind.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
-        [comparisons.build(group, options, rule, names) for group in results if len(by_data_set(group)) > 1],
-        [comparisons.build(part, options, rule, names) for part in [*of_one_set, *shifted]],
-        [cost.build(described, costs, options, names, price) if costs and described else None],
-    ]
-    return [table for of_kind in made for table in words.named([one for one in of_kind if one is not None])]
+    scopes, tables = _scopes(described), []
+    for spec in (*TABLES, *map(own_table, options.tables)):
+        parts = scopes[spec.scope]
+        made = (spec.build(Request(part, options, rule, names or {}, described, costs)) for part in parts)
+        tables += words.named([one for one in made if one is not None])
+    return tables
 
 
-def _across(group: Described) -> bool:
-    """Say whether environments are whole data sets."""
-    return group[0][0].protocol_class.across_sets
+def own_table(name: str) -> TableSpec[Any]:
+    """Return a table of the user's own.
+
+    Args:
+        name: the place of its spec, as "module:TABLE".
+
+    Raises:
+        PluginError: code that is not of this package is not to be imported.
+        IcmBenchError: it cannot be loaded, is no `TableSpec`, or has the name of another table.
+    """
+    spec = load("table", name)
+    if not isinstance(spec, TableSpec):
+        raise IcmBenchError(f"The table '{name}' must be a reports.tables.spec.TableSpec, not {type(spec).__name__}.")
+    if spec.name in {one.name for one in TABLES}:
+        raise IcmBenchError(f"The table '{name}' is called '{spec.name}' as one of the report's own; rename it.")
+    return spec
 
 
-def _in_domain(one: tuple[Setting, Selections], described: Described) -> Selections | None:
-    """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
-    setting, selections = one
-    names = selections.held_outs
-    for other, candidate in described:
-        same = other.data_and_backbone == setting.data_and_backbone and other.protocol_class.looks_at_target
-        if same and candidate.held_outs == names:
-            return candidate
-    return None
+def _scopes(described: Described) -> dict[Scope, list[Described]]:
+    """Return for each scope which settings share a table; see `spec.Scope`."""
+    variants: list[Described] = []
+    results: list[Described] = []
+    single: list[Described] = []
+    for group in groups(described):
+        protocol = group[0][0].protocol_class
+        if protocol.across_sets:  # environments are whole data sets
+            variants += by_data_set(group).values()
+        elif group[0][0].class_half == "all":
+            single += [[one] for one in group]
+            results += [] if protocol.looks_at_target else [group]
+    return {
+        "data sets": results,
+        "setting": single,
+        "open class": [*groups(described, halves=True)],
+        "variants": variants,
+        "data set": [*(part for group in results for part in by_data_set(group).values()), *variants],
+        "report": [described],
+    }

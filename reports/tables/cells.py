@@ -18,10 +18,9 @@ from benchmark.method.evaluation.inference import (
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import Answered, Estimate
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, mean_beside, whole_estimate
 from reports.analysis.methods import Method
 from reports.analysis.options import Options
-from reports.analysis.whole import mean_beside, whole_estimate
 from reports.render.table import Cell
 
 
@@ -33,7 +32,7 @@ def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell
         options: what stands behind ±.
         **more: further fields of the cell.
     """
-    signed = parts[0].is_difference
+    signed = len(parts[0].accuracies) > 1  # a difference of two
     whole = pooled_interval([estimate.interval for estimate in parts])
     of_seeds = _of_seeds(parts)
     error: float | None = whole.plus_minus
@@ -94,6 +93,11 @@ def accuracy(
         options: what stands behind ±.
         held_out: the environment; by default the average.
     """
+    key = ("accuracy", method, rule, options.plus_minus, held_out)
+    return selections.once(key, lambda: _accuracy(selections, method, rule, options, held_out))
+
+
+def _accuracy(selections: Selections, method: Method, rule: str, options: Options, held_out: str | None) -> Number:
     if method not in selections.parts:
         return Number(Cell(note="no result rows of this method"))
     pooled = selections.pooled(method, rule)
@@ -101,7 +105,10 @@ def accuracy(
     if estimate is None:
         note = _gap(selections, method, rule, held_out) if held_out else _no_average(selections, pooled)
         return Number(Cell(note=note))
-    return Number(cell_of([estimate], options, **behind(selections, method, rule, estimate, held_out)), estimate)
+    seeds, expected = len(estimate.seeds), len(selections.seeds)
+    lacking = f"{seeds} of {expected} seeds" if seeds < expected else None
+    folds, trials = int(selections.rows["folds"].iloc[0]), trials_of(selections, method, rule, held_out)
+    return Number(cell_of([estimate], options, folds=folds, trials=trials, note=lacking), estimate)
 
 
 def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
@@ -110,9 +117,7 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
     if method == plain:
         return Number(Cell(note="plain prediction itself"))
     if plain is None or method not in selections.parts:
-        return Number(
-            Cell(note="no result rows of plain prediction" if plain is None else "no result rows of this method")
-        )
+        return Number(Cell(note=f"no result rows of {'plain prediction' if plain is None else 'this method'}"))
     trials = trials_of(selections, method, rule)
     return minus(selections, selections.pooled(method, rule), plain, rule, options, trials)
 
@@ -136,18 +141,6 @@ def minus(
     behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
     folds = int(selections.rows["folds"].iloc[0])
     return Number(cell_of([estimate], options, folds=folds, trials=behind_both), estimate)
-
-
-def behind(
-    selections: Selections, method: Method, rule: str, estimate: Estimate, held_out: str | None = None
-) -> dict[str, object]:
-    """Return what stands behind a number of one setting: folds, trials, and which seeds it lacks, if any."""
-    expected, there = selections.seeds, len(estimate.seeds)
-    return {
-        "folds": int(selections.rows["folds"].iloc[0]),
-        "trials": trials_of(selections, method, rule, held_out),
-        "note": f"{there} of {len(expected)} seeds" if there < len(expected) else None,
-    }
 
 
 def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
@@ -186,9 +179,16 @@ def trials_of(
         held_out: of one environment alone; by default of all.
         rank: the only rank among which is chosen; by default all.
     """
-    rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
-    rows = rows if held_out is None else rows[rows["held_out"] == held_out]
-    return tuple(sorted(set(map(str, rows["trial_id"]))))
+
+    def by_held_out() -> dict[str | None, tuple[str, ...]]:
+        rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
+        found: dict[str | None, set[str]] = {None: set()}
+        for name, trial in zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True):
+            found.setdefault(name, set()).add(str(trial))
+            found[None].add(str(trial))
+        return {name: tuple(sorted(trials)) for name, trials in found.items()}
+
+    return selections.once(("trials", method, rule, rank), by_held_out).get(held_out, ())
 
 
 def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:

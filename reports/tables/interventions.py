@@ -4,19 +4,16 @@ All kinds, each alone, each left out, shares of the pairs; of many sets those wi
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, SHRINKAGE, Method
-from reports.analysis.options import Options
-from reports.render.table import Table
-from reports.tables.ablations import MAX_VALUES, Together, Value, build_of, of_rows, times_picked
-from reports.tables.alike import Described
+from reports.tables.ablations import MAX_VALUES, Together, Value, ablation, of_rows, times_picked
+from reports.tables.by_method import Entry
+from reports.tables.spec import Request, TableSpec
 from reports.text.intervention_sets import OTHERS, kinds_of, pairs_of, place_of, set_words
 
-NAME, TEXT_NAME = "ablation_interventions", "ablation_text"
 TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
 _OWN = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
@@ -29,49 +26,6 @@ _MANY = (
     "and the highest set. Sets of all kinds, one kind and all but one also have a line each, where they are "
     f"{MAX_VALUES} or fewer."
 )
-
-
-def build(
-    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
-) -> Table | None:
-    """Return CLIP-ICM and shrinkage by set of interventions on images, each chosen for alone.
-
-    Arguments as of `ablations.build_rank`. Sets with pairs of texts stand in the table of `build_text`.
-
-    Returns:
-        The table, a block for each backbone and method; None where no method has two such sets.
-
-    Raises:
-        IcmBenchError: the settings may not share a table.
-    """
-    return _build(NAME, "intervention set", described, options, rule, names, _of_images)
-
-
-def build_text(
-    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
-) -> Table | None:
-    """Return CLIP-ICM and shrinkage by sets with pairs of texts, beside the largest set of images alone.
-
-    Arguments, result and errors as of `build`.
-    """
-    return _build(TEXT_NAME, "interventions on images, on texts or on both", described, options, rule, names, _of_texts)
-
-
-def _build(
-    name: str,
-    what: str,
-    described: Described,
-    options: Options,
-    rule: str | None,
-    names: Mapping[str, str] | None,
-    of: Callable[[_Sets], _Sets],
-) -> Table | None:
-    def values(selections: Selections, method: Method, chosen: str) -> list[Value | Together]:
-        return _values(selections, method, chosen, of(selections.by_set(method)))
-
-    every = [x.by_set(m) for _, x in described for m in x.parts if _takes_part(m)]
-    own = [*_OWN, *([_MANY] if any(len(of(sets)) > MAX_VALUES for sets in every) else [])]
-    return build_of(name, what, "Interventions", described, options, rule, names or {}, values, _takes_part, own)
 
 
 def _of_images(sets: _Sets) -> _Sets:
@@ -94,16 +48,16 @@ def _takes_part(method: Method) -> bool:
     return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
 
 
-def _values(selections: Selections, method: Method, rule: str, sets: _Sets) -> list[Value | Together]:
+def _values(entry: Entry, sets: _Sets) -> list[Value | Together]:
     """Return a value for each set; of many for those that say most, then for each number of kinds."""
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
-    picks = selections.picks(method, rule)
+    picks = entry.selections.picks(entry.method, entry.request.rule)
 
     def value(name: str) -> Value:
         part, share = sets[name], pairs_of(sets[name])
         times = times_picked(picks, "intervention_set", name) if share == 1 else None
-        return of_rows(selections, method, part, rule, set_words(name, kinds_of(part), every, share), times)
+        return of_rows(entry, part, set_words(name, kinds_of(part), every, share), times)
 
     ordered = sorted(sets, key=lambda name: places[name])
     values = {name: value(name) for name in ordered}
@@ -126,3 +80,22 @@ def _together(values: Sequence[Value], share: float, kinds: int) -> Value | Toge
         return values[0]
     pairs = f", {100 * share:g} % of the pairs" if share < 1 else ""
     return Together(f"{len(values)} sets of {kinds} kind{'' if kinds == 1 else 's'}{pairs}", tuple(values))
+
+
+def _by_set(name: str, what: str, of: Callable[[_Sets], _Sets]) -> TableSpec[Value | Together]:
+    """Return the spec of a table of CLIP-ICM and shrinkage by some of the intervention sets, each chosen for alone."""
+
+    def values(entry: Entry) -> list[Value | Together]:
+        return _values(entry, of(entry.selections.by_set(entry.method)))
+
+    def own(request: Request) -> Iterator[str]:
+        yield from _OWN
+        every = (x.by_set(m) for _, x in request.described for m in x.parts if _takes_part(m))
+        yield _MANY if any(len(of(sets)) > MAX_VALUES for sets in every) else ""
+
+    return ablation(name, what, "Interventions", values, _takes_part, own)
+
+
+IMAGES = _by_set("ablation_interventions", "intervention set", _of_images)
+# Sets with pairs of texts stand beside the largest set of images alone.
+TEXTS = _by_set("ablation_text", "interventions on images, on texts or on both", _of_texts)

@@ -1,32 +1,32 @@
 """What methods remove of the energy and of the shift of class means, and whether that goes with what they gain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import Selections
-from reports.analysis.methods import ICM, SHRINKAGE, Method
-from reports.analysis.options import Options
-from reports.analysis.spans import CORRELATED, MIN_SETTINGS, MOVED, SHARES, GoesWith, correlations, picked
+from reports.analysis.methods import ICM, SHRINKAGE
+from reports.analysis.spans import MIN_SETTINGS, SHARES, GoesWith, correlations, picked
 from reports.render.table import Cell, Column, Line, Table
-from reports.tables import cells, words
-from reports.tables.alike import Described, check_alike, common_rule
-from reports.tables.blocks import block_of, blocks_of, line_of, table_of
+from reports.tables import cells
+from reports.tables.by_method import Entry, block_of, by_method, line_of
+from reports.tables.spec import Request, TableSpec, Values, results
 
-NAME = "shift"
 _RHO = "rho with the gain"
-_COLUMNS = (
-    Column("energy removed", "energy", "Removed"),
-    Column("shift removed (sources)", "shift (sources)", "Removed"),
-    Column("shift removed, to target †", "to target †", "Removed"),
-    Column("C_d along the shift (sources)", "sources", "C_d along the shift", ""),
-    Column("C_d along the shift, to target †", "to target †", "C_d along the shift", ""),
-    Column("rho of the shift removed (sources)", "shift (sources)", _RHO, ""),
-    Column("rho of shift removed / energy removed", "shift / energy", _RHO, ""),
-    Column("rho of the shift removed, to target †", "to target †", _RHO, ""),
-    Column("settings behind rho", "n", _RHO, ""),
-)
+_SHARES = {
+    "energy_removed": Column("energy removed", "energy", "Removed"),
+    "shift_removed_sources": Column("shift removed (sources)", "shift (sources)", "Removed"),
+    "shift_removed_target": Column("shift removed, to target †", "to target †", "Removed"),
+    "shift_moved_sources": Column("C_d along the shift (sources)", "sources", "C_d along the shift", ""),
+    "shift_moved_target": Column("C_d along the shift, to target †", "to target †", "C_d along the shift", ""),
+}
+_RHOS = {
+    "shift_removed_sources": Column("rho of the shift removed (sources)", "shift (sources)", _RHO, ""),
+    "shift_removed_relative": Column("rho of shift removed / energy removed", "shift / energy", _RHO, ""),
+    "shift_removed_target": Column("rho of the shift removed, to target †", "to target †", _RHO, ""),
+}
+_N = Column("settings behind rho", "n", _RHO, "")
 _REMOVED = (
     "Removed: percent of the second moment of the embeddings (energy), and of the shift, that is dropped or shrunk: "
     "z - G'z.",
@@ -44,94 +44,85 @@ _CORRELATED = (
     "Ranks are within each held-out environment, all together; in brackets the lowest and the highest environment.",
     "n counts each environment's settings. Settings share images and fits, so there is no p-value.",
 )
-_NO_SHARE = "the rows say nothing of it"
-_NOT_MOVED = "no interventions, or rows that say nothing of them"
 _NOT_OURS = "only of CLIP-ICM and shrinkage, without placebos and the released order"
 _NO_RHO = f"fewer than {MIN_SETTINGS} settings in an environment, or rows that say nothing of it"
 
 
-def build(
-    described: Described, options: Options, rule: str | None = None, names: Mapping[str, str] | None = None
-) -> Table | None:
-    """Return methods, placebos and controls among them, by what they remove at what the rule picks.
+@dataclass(frozen=True)
+class _Removed:
+    """What a method removes: shares of each draw (one draw of what is no placebo), and how they go with the gain."""
 
-    Args:
-        described: settings of one data set that may share a table.
-        options: what the reader asks for.
-        rule: what chooses; by default what is fair.
-        names: long name -> short name of methods, predictors and backbones.
-
-    Returns:
-        The table, a block for each backbone and predictor; None where fewer than two methods have shares.
-
-    Raises:
-        IcmBenchError: the settings may not share a table.
-    """
-    if not described or described[0][0].protocol_class.looks_at_target:
-        return None
-    check_alike(described, NAME)
-    names, chosen = names or {}, RULES[common_rule(described, rule)].base
-
-    def lines(parts: Described, predictor: str, _: str) -> list[Line]:
-        selections = parts[0][1]
-        shown = [m for m in _removing(selections) if block_of(m) == predictor]
-        return [line for method in shown if (line := _line(selections, method, chosen, names))]
-
-    blocks = blocks_of(described, names, lines, every=True)
-    every = [cell for block in blocks for line in block.lines for cell in line.cells[len(SHARES) + len(MOVED) :]]
-    own = [*_REMOVED, *([_DRAWS] if any(selections.draws for _, selections in described) else [])]
-    own += _CORRELATED if any(cell.value is not None for cell in every) else []
-    caption = f"{words.what(described)}: do the interventions span the shift? What methods remove of it (%)."
-    return table_of(NAME, caption, _COLUMNS, blocks, described, chosen, options, own)
+    shares: list[dict[str, float | None]]
+    trials: tuple[str, ...]
+    rhos: dict[str, GoesWith]
+    gap: str
 
 
-def _removing(selections: Selections) -> list[Method]:
-    """Return the methods that could remove something of a shift, all draws of a placebo as one."""
-    methods = [m for m in selections.parts if not (m.is_plain or m.imported)]
-    return sorted([*methods, *selections.draws], key=lambda method: method.place)
+def _lines(entries: list[Entry]) -> Iterator[tuple[Line, _Removed]]:
+    """Yield the methods whose rows say what they remove, all draws of a placebo as one."""
+    request, selections = entries[0].request, entries[0].selections
+    own = [m for m in selections.draws if block_of(m) == block_of(entries[0].method)]
+    for entry in sorted([*entries, *(replace(entries[0], method=m) for m in own)], key=lambda one: one.method.place):
+        method, draws = entry.method, selections.draws.get(entry.method, [entry.method])
+        if method.is_plain or method.imported:
+            continue
+        shares = [picked(selections, draw, request.rule) for draw in draws]
+        if all(values["energy_removed"] is None for values in shares):
+            continue
+        ids = {str(t) for d in draws for t in selections.chosen_rows(d, request.rule, ("trial_id",))["trial_id"]}
+        is_ours = method.projection in (ICM, SHRINKAGE) and not method.placebo and method.order != "released"
+        rhos = correlations(selections.parts[method]) if is_ours else {}
+        yield line_of(entry, False), _Removed(shares, tuple(sorted(ids)), rhos, _NO_RHO if is_ours else _NOT_OURS)
 
 
-def _line(selections: Selections, method: Method, rule: str, names: Mapping[str, str]) -> Line | None:
-    """Return the line of a method; None where its rows say nothing of what it removes."""
-    draws = selections.draws.get(method, [method])
-    found = [picked(selections, draw, rule) for draw in draws]
-    if not any(values["energy_removed"] is not None for values in found):
-        return None
-    trials = tuple(
-        sorted({str(t) for draw in draws for t in selections.chosen_rows(draw, rule, ("trial_id",))["trial_id"]})
-    )
-    bound = cells.bound_by(rule, looks_at_target=False)
-    own = [
-        _share([values[name] for values in found], name, bound or name.endswith("target"), trials)
-        for name in (*SHARES, *MOVED)
-    ]
-    return line_of(method, [*own, *_rhos(selections, method)], names)
+def _columns(request: Request) -> Iterator[Values[_Removed]]:
+    yield from (Values(column, partial(_share, name, request.bound)) for name, column in _SHARES.items())
+    yield from (Values(column, partial(_rho, name)) for name, column in _RHOS.items())
+    yield Values(_N, _n)
 
 
-def _share(values: Sequence[float | None], name: str, bound: bool, trials: tuple[str, ...]) -> Cell:
+def _share(name: str, bound: bool, of: _Removed) -> Cell:
     """Return a share in percent, or how much is moved as it is; of several draws the mean, in words with its range."""
+    bound = bound or name.endswith("target")
     factor, decimals = (100.0, 1) if name in SHARES else (1.0, 2)
-    known = [factor * value for value in values if value is not None]
+    known = [factor * value for values in of.shares if (value := values[name]) is not None]
     if not known:
-        return Cell(note=_NO_SHARE if name in SHARES else _NOT_MOVED, bound=bound)
-    mean = float(np.mean(known))
-    text = None if len(values) == 1 else cells.range_text(known, decimals)
-    return Cell(value=mean, bound=bound, decimals=decimals, text=text, trials=trials)
+        gap = "the rows say nothing of it" if name in SHARES else "no interventions, or rows that say nothing of them"
+        return Cell(note=gap, bound=bound)
+    text = None if len(of.shares) == 1 else cells.range_text(known, decimals)
+    return Cell(value=float(np.mean(known)), bound=bound, decimals=decimals, text=text, trials=of.trials)
 
 
-def _rhos(selections: Selections, method: Method) -> list[Cell]:
-    """Return the rank correlations of a method with much to choose, and the number of settings behind them."""
-    of_ours = method.projection in (ICM, SHRINKAGE) and not method.placebo and method.order != "released"
-    found = correlations(selections.parts[method]) if of_ours else {}
-    gap = _NO_RHO if of_ours else _NOT_OURS
-    fair = found.get(CORRELATED[0])
-    n = Cell(value=float(fair.n), decimals=0) if fair else Cell(note=gap)
-    return [*(_rho(found.get(name), name.endswith("target"), gap) for name in CORRELATED), n]
-
-
-def _rho(one: GoesWith | None, bound: bool, gap: str) -> Cell:
+def _rho(name: str, of: _Removed) -> Cell:
+    """Return the rank correlation of a share with accuracy, of a method with much to choose."""
+    one, bound = of.rhos.get(name), name.endswith("target")
     if one is None or np.isnan(one.rho):
-        return Cell(note=gap if one is None else "share or accuracy do not vary", bound=bound)
+        return Cell(note=of.gap if one is None else "share or accuracy do not vary", bound=bound)
     single = [rho for rho in one.single if not np.isnan(rho)]
     text = f"{one.rho:+.2f} [{min(single):+.2f}, {max(single):+.2f}]"
     return Cell(value=one.rho, bound=bound, signed=True, decimals=2, text=text)
+
+
+def _n(of: _Removed) -> Cell:
+    fair = of.rhos.get("shift_removed_sources")
+    return Cell(value=float(fair.n), decimals=0) if fair else Cell(note=of.gap)
+
+
+def _notes(request: Request, table: Table) -> Iterator[str]:
+    yield from _REMOVED
+    yield _DRAWS if any(selections.draws for _, selections in request.described) else ""
+    first = len(_SHARES)
+    if any(cell.value is not None for _, line in table.lines() for cell in line.cells[first:]):
+        yield from _CORRELATED
+
+
+TABLE = TableSpec(
+    "shift",
+    lambda request: f"{request.what}: do the interventions span the shift? What methods remove of it (%).",
+    by_method(_lines, every=True),
+    _columns,
+    _notes,
+    "data set",
+    results,
+    rule="base",
+)

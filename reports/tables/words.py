@@ -10,7 +10,7 @@ from reports.analysis.options import Options
 from reports.analysis.settings import BANNER, Setting
 from reports.render.table import Table
 from reports.tables.alike import Described
-from reports.text.captions import SENTENCES, Sentence, once, rule_words
+from reports.text import captions
 
 LONGEST_CAPTION = 40  # words
 INTERVAL = "In brackets: 95 % interval for these environments (cluster-robust, Student's t)."
@@ -24,6 +24,10 @@ _SHORT = {
     "CLIP-ICM (largest)": "CLIP-ICM",
     "CLIP-ICM (released order)": "CLIP-ICM, released",
 }
+_SHARED = (
+    "protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone_label", "random_weights",
+    "prompts", "dataset_fingerprint", "backbone_fingerprint",
+)  # fmt: skip
 _NAMING = ("protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone")
 
 
@@ -66,21 +70,15 @@ def what(described: Described) -> str:
 
 def context(described: Described, rule: str | None, options: Options) -> dict[str, str]:
     """Return what all numbers of a table share, field -> value; of fields that may differ, all values."""
-    fields = {
-        "protocol": lambda s: s.protocol,
-        "test_split": lambda s: s.test_split,
-        "class_half": lambda s: s.class_half,
-        "folds": lambda s: str(s.folds),
-        "precision": lambda s: s.precision,
-        "dataset": lambda s: s.dataset,
-        "backbone": lambda s: s.backbone_label,
-        "random_weights": lambda s: "true" if s.random_weights else "false",
-        "prompts": lambda s: " | ".join(s.prompts),
-        "dataset_fingerprint": lambda s: s.dataset_fingerprint,
-        "backbone_fingerprint": lambda s: s.backbone_fingerprint,
-    }
-    shared = {name: ", ".join(dict.fromkeys(value(s) for s, _ in described)) for name, value in fields.items()}
-    return {**shared, "rule": rule or "", "plus_minus": options.plus_minus}
+    shared = {name.removesuffix("_label"): [_said(getattr(s, name)) for s, _ in described] for name in _SHARED}
+    values = {name: ", ".join(dict.fromkeys(words)) for name, words in shared.items()}
+    return {**values, "rule": rule or "", "plus_minus": options.plus_minus}
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " | ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def notes(described: Described, rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
@@ -92,14 +90,18 @@ def notes(described: Described, rule: str | None, options: Options, own: Iterabl
         options: what the reader asks for.
         own: the table's own sentences, which stand first.
     """
-    about_rule: list[Sentence] = [lambda setting, _, __: rule_words(rule, setting)] if rule else []
-    every = [*SENTENCES[:4], *about_rule, *SENTENCES[4:_FEW], _error_words]
-    return [*filter(None, own), *(line for one in every for line in once(described, one, options))]
+
+    def said(setting: Setting, selections: Selections, options: Options) -> list[str]:
+        *before, marked = captions.brief(setting, selections)
+        of_rule = captions.rule_words(rule, setting) if rule else ""
+        return [*before, of_rule, marked, _error_words(setting, selections, options)]
+
+    return [*filter(None, own), *(line for lines in captions.once(described, said, options) for line in lines)]
 
 
 def details(described: Described, options: Options) -> list[str]:
     """Return what else there is to know of how it was tested; arguments as of `notes`."""
-    return [line for words in SENTENCES[_FEW:] for line in once(described, words, options)]
+    return [line for lines in captions.once(described, captions.details, options) for line in lines]
 
 
 def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
@@ -110,9 +112,6 @@ def _error_words(setting: Setting, selections: Selections, options: Options) -> 
         return f"±: standard error over seeds (ddof 1), {named}." if len(seeds) > 1 else f"{named.capitalize()} only."
     units = "groups of images" if setting.grouped else "images"
     return f"±: standard error over {units} (cluster-robust), {named}."
-
-
-_FEW = 5  # of them are printed below every table; the others are details
 
 
 def named(tables: Sequence[Table]) -> list[Table]:

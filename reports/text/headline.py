@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from benchmark.method.evaluation.judging import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
 from reports.analysis.comparisons import Comparison
-from reports.analysis.credit import ENVIRONMENTS, FIXED, INTERVENTIONS, SHRINKING, Question
+from reports.analysis.findings import ENVIRONMENTS, FIXED, INTERVENTIONS, SHRINKING, Question
 from reports.analysis.methods import SHRINKAGE, Method
 from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Standing, Verdict, best_of
 
 MAX_WORDS = 45
+_DIFFER = ("data set", "encoder", "predictor", "protocol")  # in which settings do
 KIND_WORDS = {  # of a verdict, behind the name of its method
     HELPS: "helps",
     METRIC_ONLY: "helps, but not with classes counted equally",
@@ -24,29 +25,28 @@ KIND_WORDS = {  # of a verdict, behind the name of its method
 _NAMES = {
     (SHRINKAGE, ENVIRONMENTS): "shrinkage without interventions",
     (SHRINKAGE, INTERVENTIONS): "shrinkage by interventions alone",
-    (FIXED, ""): "fixed shrinkage",
     ("isotropic", ""): "uniform shrinkage",
     ("isotropic_environments", ""): "uniform shrinkage of environments",
 }
-_NOTHING = (NO_DIFFERENCE, IS_PLAIN)
 CAUSES = {ENVIRONMENTS: "environment averages", INTERVENTIONS: "interventions", SHRINKING: "shrinking, not cutting"}
 
 
 def headline(answer: Answer) -> str:
     """Return the answer of a report in at most `MAX_WORDS` words.
 
-    Plain prediction comes first, then the methods in question, then what does best if that is another, then what
-    explains its gain. What does not fit is left out from the end.
+    Plain prediction comes first, then the methods in question, then what does best if that is another, then whether
+    fixed shrinkage hurts, then what explains the gain. What does not fit is left out from the end, but for the harm.
     """
     standings = [one for one in answer.standings if one.verdicts or one.plain == one.plain]
     if not standings:
         return "No accuracy can be given: there are bounds alone, or nothing that a fair rule chooses."
     words = next((one.setting.banner for one in standings if one.setting.random_weights), "") + _plain(standings)
     verdicts = [one for standing in standings for one in standing.verdicts]
-    sentences = _of_methods(verdicts, len(standings)) if verdicts else []
-    for sentence in filter(None, sentences):
-        if count_words(f"{words} {sentence}") > MAX_WORDS:
-            break
+    methods, harm, causes = _of_methods(verdicts, len(standings)) if verdicts else ([], "", [])
+    for sentence in filter(None, [*methods, harm, *causes]):
+        waiting = "" if sentence == harm or harm in words else harm
+        if count_words(f"{words} {sentence} {waiting}") > MAX_WORDS:
+            return f"{words} {waiting}".rstrip()
         words = f"{words} {sentence}"
     return words
 
@@ -62,20 +62,18 @@ def short_name(method: Method) -> str:
         return method.predictor
     if known := _NAMES.get((method.projection, method.variant)):
         return known
-    label = method.projection_label.partition(" (")[0]
-    label = label if label[:2].isupper() or ":" in label else label[:1].lower() + label[1:]
-    of_more = [method.variant, "released order" if method.order == "released" else ""]
-    more = ", ".join(filter(None, of_more))
-    name = label if method.brought else method.of_projection.short or label
+    name = method.projection_label.partition(" (")[0]
+    name = name if name[:2].isupper() or ":" in name else name[:1].lower() + name[1:]
+    name = name if method.brought else method.of_projection.short or name
+    more = ", ".join(filter(None, [method.variant, "released order" if method.order == "released" else ""]))
     return f"{name} ({more})" if more else name
 
 
 def pair_name(one: Comparison) -> str:
     """Return "CLIP-ICM minus PCA"; with predictors, where the projection is the same or plain prediction is one."""
-    both = (one.method, one.baseline)
-    names = [short_name(method) for method in both]
-    if names[0] == names[1] or any(method.is_plain for method in both):
-        names = [method.label for method in both]
+    names = [short_name(one.method), short_name(one.baseline)]
+    if names[0] == names[1] or one.method.is_plain or one.baseline.is_plain:
+        names = [one.method.label, one.baseline.label]
     return " minus ".join(names)
 
 
@@ -86,14 +84,11 @@ def capital(words: str) -> str:
 
 def explained(questions: Sequence[Question]) -> str:
     """Return what a gain is not reached without; nothing where it was not asked."""
-    found = {question.name: question for question in questions if not question.missing}
-    yes = [CAUSES[name] for name, question in found.items() if question.yes]
-    if not found:
-        return ""
-    if not yes:
-        return "What explains the gain is not shown."
-    not_shown = INTERVENTIONS in found and not found[INTERVENTIONS].yes
-    return f"The gain needs {' and '.join(yes)}{'; interventions are not shown to add' if not_shown else ''}."
+    shown = {question.name: question.yes for question in questions if not question.missing}
+    if not any(shown.values()):
+        return "What explains the gain is not shown." if shown else ""
+    needs = " and ".join(CAUSES[name] for name, yes in shown.items() if yes)
+    return f"The gain needs {needs}{'' if shown.get(INTERVENTIONS, True) else '; interventions are not shown to add'}."
 
 
 def level(one: Verdict, who: str) -> str:
@@ -117,96 +112,90 @@ def in_question(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [*about, *(one for one in verdicts if more and best and one.name == best.name)]
 
 
-def _of_methods(verdicts: Sequence[Verdict], total: int) -> list[str]:
-    """Return a sentence on each method in question, and on the cause of the largest gain."""
+def _of_methods(verdicts: Sequence[Verdict], total: int) -> tuple[list[str], str, list[str]]:
+    """Return sentences on each method in question, on harm by fixed shrinkage, and on the cause of the largest gain."""
     about, best = in_question(verdicts), best_of(verdicts)
-    named = dict.fromkeys(one.name for one in about)
-    groups = [[one for one in about if one.name == name] for name in named]
-    said = [_alone(group[0], total > 1) if len(group) == 1 else _together(group, total) for group in groups]
+    groups: dict[str, list[Verdict]] = {}
+    for one in about:
+        groups.setdefault(one.name, []).append(one)
+    said = [_of_one(group, total) for group in groups.values()]
+    fixed = [one for one in verdicts if one.method.projection == FIXED and one.name not in groups]
+    harm = _of_one(fixed, total) if any(one.kind == HURTS for one in fixed) else ""
     if best is None:
-        return said
-    last, name = best.name == list(named)[-1], short_name(best.method)
-    why = explained(best.questions) if last else explained(best.questions).replace(" gain", f" gain of {name}", 1)
-    alone = sum(one.name == best.name for one in about) == 1  # else it may be so in one setting only
-    return [*said, level(best, "It" if last else capital(name)) if alone else "", why]
+        return said, harm, []
+    who, why = capital(short_name(best.method)), explained(best.questions)
+    if best.name == list(groups)[-1] and not harm:
+        who = "It"
+    else:
+        why = why.replace(" gain", f" gain of {short_name(best.method)}", 1)
+    alone = len(groups[best.name]) == 1  # else it may be so in one setting only
+    return said, harm, [level(best, who) if alone else "", why]
+
+
+def _of_one(verdicts: Sequence[Verdict], total: int) -> str:
+    """Return what is said of one method."""
+    return _alone(verdicts[0], total > 1) if len(verdicts) == 1 else _together(verdicts, total)
 
 
 def _plain(standings: Sequence[Standing]) -> str:
-    first = standings[0]
-    where = first.setting.protocol_class.holdouts_in_words
-    known = [one for one in standings if one.plain == one.plain]
+    """Return how good plain prediction is: with one predictor, with two in the same setting, or over all of them."""
+    setting, metric = standings[0].setting, standings[0].metric
+    where = setting.protocol_class.holdouts_in_words
+    known = [(one, one.metric.shown(one.plain)) for one in standings if one.plain == one.plain]
     if not known:
         return f"Plain prediction was not tested on all {where}."
-    every = [one.metric.shown(one.plain) for one in known]
-    alike = len({one.setting for one in known}) == 1
-    if first.metric == ACCURACY:
+    does, unit, end = f"has a {metric.title} of", "", f" on {where}"
+    if metric == ACCURACY:
         does, unit, end = "gets", " %", f" of images of {where} right"
-    else:
-        does, unit, end = f"has a {first.metric.title} of", "", f" on {where}"
     if len(known) == 1:
-        by = "" if known[0].predictor == "zero-shot" else f" by a {known[0].predictor}"
-        return f"Plain prediction{by} {does} {every[0]:.1f}{unit}{end}."
-    if alike and len(known) == 2:
-        both = " and ".join(f"{value:.1f}{unit} ({one.predictor})" for one, value in zip(known, every, strict=True))
+        [(one, value)] = known
+        by = "" if one.predictor == "zero-shot" else f" by a {one.predictor}"
+        return f"Plain prediction{by} {does} {value:.1f}{unit}{end}."
+    if len(known) == 2 and len({one.setting for one, _ in known}) == 1:
+        both = " and ".join(f"{value:.1f}{unit} ({one.predictor})" for one, value in known)
         return f"Plain prediction {does} {both}{end}."
-    span = " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(every), max(every))))
-    return f"Over {_settings(standings)}, plain prediction {does} {span}{unit}{end}."
-
-
-def _settings(standings: Sequence[Standing]) -> str:
-    counts = {
-        "data set": len({one.setting.dataset for one in standings}),
-        "encoder": len({one.setting.backbone for one in standings}),
-        "predictor": len({one.predictor for one in standings}),
-        "protocol": len({one.setting.protocol for one in standings}),
-    }
-    named = [f"{n} {name}s" for name, n in counts.items() if n > 1]
-    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or f"{len(standings)} settings"
+    values = [value for _, value in known]
+    span = " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(values), max(values))))
+    told = [(s.dataset, s.backbone, one.predictor, s.protocol) for one in standings for s in [one.setting]]
+    counts = [len(set(column)) for column in zip(*told, strict=True)]
+    differ = [f"{n} {what}s" for n, what in zip(counts, _DIFFER, strict=True) if n > 1]
+    settings = " and ".join(filter(None, [", ".join(differ[:-1]), *differ[-1:]])) or f"{len(standings)} settings"
+    return f"Over {settings}, plain prediction {does} {span}{unit}{end}."
 
 
 def _alone(one: Verdict, several: bool) -> str:
     """Return what the only verdict on a method says."""
     name, gain, balanced = capital(short_name(one.method)), one.gain, one.balanced
-    if gain is None or balanced is None or one.kind not in _ALONE:
+    if gain is None or balanced is None or one.kind == UNSAID:
         known = f" has {100 * one.accuracy:.1f} %;" if one.accuracy == one.accuracy else ":"
         return f"{name}{known} what it gains cannot be said."
     interval, shown = gain.interval, one.metric.shown
-    kind = _BY_CLASSES if one.kind == HURTS and not interval.high < 0 else one.kind
     points, of_classes = shown(interval.estimate), BALANCED.shown(balanced.interval.estimate)
-    return _ALONE[kind].format(
-        name=name,
-        what=one.method.predictor_label if several and not one.method.imported else "it",
-        value=f"{shown(gain.accuracies[0]):.1f}",
-        points=f"{points:+.1f}",
-        ends=f"{shown(interval.low):.1f} to {shown(interval.high):.1f}",
-        of_classes=f"{of_classes:+.1f}",
-        up="gains" if points > 0 else "loses",
-        size=f"{abs(points):.1f}",
-        down="gains" if of_classes > 0 else "loses",
-        size_of_classes=f"{abs(of_classes):.1f}",
-    )
-
-
-_BY_CLASSES = "hurts with classes counted equally"  # not shown by accuracy
-_ALONE = {
-    HELPS: "{name} raises {what} to {value} % ({points} points, {ends}).",
-    METRIC_ONLY: "{name} raises {what} to {value} % ({points} points, {ends}), but not with classes counted equally.",
-    BALANCED_ONLY: "{name} helps only with classes counted equally ({of_classes} points; over images {points}).",
-    TRADES: "{name} {up} {size} points over images but {down} {size_of_classes} with classes counted equally.",
-    HURTS: "{name} lowers {what} to {value} % ({points} points, {ends}).",
-    _BY_CLASSES: "{name} hurts with classes counted equally ({of_classes} points; over images {points}).",
-    NO_DIFFERENCE: "{name} makes no measurable difference ({value} %).",
-    IS_PLAIN: "{name} is never chosen over plain prediction.",
-}
+    what = one.method.predictor_label if several and not one.method.imported else "it"
+    value = f"{shown(gain.accuracies[0]):.1f} %"
+    to = f"{what} to {value} ({points:+.1f} points, {shown(interval.low):.1f} to {shown(interval.high):.1f})"
+    counted = "with classes counted equally"
+    both = f"{counted} ({of_classes:+.1f} points; over images {points:+.1f})."
+    over_images, over_classes = (f"{'gains' if x > 0 else 'loses'} {abs(x):.1f}" for x in (points, of_classes))
+    said = {
+        HELPS: f"raises {to}.",
+        METRIC_ONLY: f"raises {to}, but not {counted}.",
+        BALANCED_ONLY: f"helps only {both}",
+        TRADES: f"{over_images} points over images but {over_classes} {counted}.",
+        HURTS: f"lowers {to}." if interval.high < 0 else f"hurts {both}",  # else not shown by accuracy
+        NO_DIFFERENCE: f"{KIND_WORDS[NO_DIFFERENCE]} ({value}).",
+        IS_PLAIN: f"{KIND_WORDS[IS_PLAIN]}.",
+    }
+    return f"{name} {said[one.kind]}"
 
 
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
     """Return what several verdicts on a method say; of those without a difference nothing where others have one."""
     name, n = capital(short_name(verdicts[0].method)), len(verdicts)
-    counts = Counter(one.kind for one in verdicts)
-    shown = {kind: k for kind, k in counts.most_common() if kind not in _NOTHING}
+    counts = dict(Counter(one.kind for one in verdicts).most_common())
+    shown = {kind: k for kind, k in counts.items() if kind not in (NO_DIFFERENCE, IS_PLAIN)}
     if len(counts) == 1:
-        none = verdicts[0].kind in (*_NOTHING, UNSAID)
+        none = verdicts[0].kind in (NO_DIFFERENCE, IS_PLAIN, UNSAID)
         where = f"the {n} settings that have it" if n < total else f"{'any of' if none else 'all'} {n} settings"
         both = "either" if none else "both"
         return f"{name} {_within(verdicts[0].kind)} in {both if n == total == 2 else where}."

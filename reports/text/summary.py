@@ -1,7 +1,7 @@
 """report.md: the answer in plain English, one table, and where everything else lies; at most 150 lines."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.selection import RULES
@@ -13,32 +13,14 @@ from reports.render.table import GAP, Table
 from reports.text.captions import rule_words
 from reports.text.headline import KIND_WORDS, capital, headline, short_name
 from reports.text.origin import Origin
-from reports.text.verdicts import ahead, cause, compared, ends, frequencies, intervals, left_out, outcome, trust
+from reports.text.sentences import with_ends
+from reports.text.verdicts import ENDS, ahead, cause, compared, frequencies, intervals, left_out, outcome, trust
 
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
 MAX_SENTENCES = 7
-
-
-@dataclass(frozen=True)
-class Sections:
-    """Sentences of which report.md shows the first ones.
-
-    Attributes:
-        reading: how well environments are read from embeddings.
-        over_data_sets: what several data sets say together.
-        controls: whether what must be found was.
-        published: how the numbers stand beside published ones.
-        protocols: what the numbers are and how they were made.
-        provenance: rows, trials, recipes and versions.
-    """
-
-    reading: Sequence[str] = ()
-    over_data_sets: Sequence[str] = ()
-    controls: Sequence[str] = ()
-    published: Sequence[str] = ()
-    protocols: Sequence[str] = ()
-    provenance: Sequence[str] = ()
+FINDINGS = ("Over all data sets", "Controls", "Against published numbers")
+_HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "verdict")
 
 
 def report_markdown(
@@ -47,7 +29,7 @@ def report_markdown(
     answer: Answer,
     tables: Sequence[Table],
     figures: Sequence[str],
-    sections: Sections,
+    more: Mapping[str, Sequence[str]],
 ) -> str:
     """Return report.md.
 
@@ -57,9 +39,10 @@ def report_markdown(
         answer: what is said first.
         tables: all, the one to be shown first.
         figures: names of the figures.
-        sections: sentences.
+        more: heading -> sentences, of which the first are shown: "What explains it" (how well environments are read),
+            those of `FINDINGS`, "Protocol" (how the numbers were made), "Provenance" (rows, trials, versions).
     """
-    random = sorted({s.backbone for s in settings if s.random_weights})
+    random = markdown_escape(", ".join(sorted({s.backbone for s in settings if s.random_weights})))
     placed = list(zip(answer.places, answer.standings, strict=True))
     verdicts = [(place, one) for place, standing in placed for one in standing.verdicts]
     unsaid = [_at(place, outcome(one)) for place, one in verdicts if one.kind == UNSAID]
@@ -68,22 +51,25 @@ def report_markdown(
     sure = [f"{name}: {' '.join(said)}" for name, said in trusted if said]
     missing = [words for words in origin.missing if words not in origin.partial]
     notes = _notes(answer)
-    head = [f"# {f'{BANNER}: ' if random else ''}{markdown_escape(origin.name)}"]
-    head += [f"**{markdown_escape(headline(answer))}**", *map(markdown_escape, origin.partial)]
-    head += [f"Backbones with random weights: {markdown_escape(', '.join(random))}."] if random else []
-    head += _methods(placed)
-    head += _listed("## What explains it", [*causes[:MAX_SENTENCES], *sections.reading])
-    head += _listed("## Can it be trusted?", [*intervals(answer), *sure])
-    head += _listed("## What is missing", [*missing, *unsaid, *left_out(answer)])
-    rest = _listed("## Over all data sets", sections.over_data_sets)
-    rest += _listed("## Controls", sections.controls)
-    rest += _listed("## Against published numbers", sections.published)
-    rest += _files(tables, figures)
-    rest += _listed("## Protocol", sections.protocols, 2 * MAX_SENTENCES)
-    rest += _listed("## Provenance", sections.provenance)
-    rest += _listed("## How to read this", notes)
+    head = [
+        f"# {f'{BANNER}: ' if random else ''}{markdown_escape(origin.name)}",
+        f"**{markdown_escape(headline(answer))}**",
+        *map(markdown_escape, origin.partial),
+        *([f"Backbones with random weights: {random}."] if random else []),
+        *_methods(placed),
+        *_listed("What explains it", [*causes[:MAX_SENTENCES], *more["What explains it"]]),
+        *_listed("Can it be trusted?", [*intervals(answer), *sure]),
+        *_listed("What is missing", [*missing, *unsaid, *left_out(answer)]),
+    ]
+    rest = [
+        *(part for heading in FINDINGS for part in _listed(heading, more[heading])),
+        *_files(tables, figures),
+        *_listed("Protocol", more["Protocol"], 2 * MAX_SENTENCES),
+        *_listed("Provenance", more["Provenance"]),
+        *_listed("How to read this", notes),
+    ]
     room = MAX_LINES - len("\n\n".join([*head, *rest]).splitlines())
-    return "\n\n".join([*head, *_first_table(tables, {*sections.protocols, *notes}, room), *rest]) + "\n"
+    return "\n\n".join([*head, *_first_table(tables, {*more["Protocol"], *notes}, room), *rest]) + "\n"
 
 
 def _at(place: str, words: str) -> str:
@@ -99,9 +85,8 @@ def _listed(heading: str, sentences: Sequence[str], most: int = MAX_SENTENCES) -
     if not sentences:
         return []
     lines = [f"- {markdown_escape(sentence)}" for sentence in sentences[:most]]
-    if len(sentences) > most:
-        lines.append(f"- and {len(sentences) - most:,} more: `index.html`")
-    return [*filter(None, [heading]), "\n".join(lines)]
+    lines += [f"- and {len(sentences) - most:,} more: `index.html`"] if len(sentences) > most else []
+    return [*([f"## {heading}"] if heading else []), "\n".join(lines)]
 
 
 def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
@@ -109,29 +94,21 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
     lines = [line for place, standing in placed for line in _of_standing(place, standing)]
     if not lines:
         return []
-    metrics = {one.metric: None for _, one in placed}
-    values = " or ".join(f"{metric.title} (%)" for metric in metrics)
-    gains = ["gain (points, 95 % interval)", "gain with classes counted equally", "ahead in (environments)"]
-    header = ["", values, *gains, "verdict"]
+    values = " or ".join(dict.fromkeys(f"{one.metric.title} (%)" for _, one in placed))
+    header = ["", values, "gain (points, 95 % interval)", *_HEADINGS]
     grid = markdown_grid(header, [[markdown_escape(cell) for cell in line] for line in lines[:MAX_METHODS]])
-    more = f"And {len(lines) - MAX_METHODS} more lines: `tables/verdicts.csv`."
+    left = len(lines) - MAX_METHODS
     direct = [_at(place, compared(one)) for place, standing in placed for one in standing.direct]
-    said = [grid, more] if len(lines) > MAX_METHODS else [grid]
-    return ["## Accuracy and gain", *said, *_listed("", direct)]
+    more = [f"And {left} more lines: `tables/verdicts.csv`."] if left > 0 else []
+    return ["## Accuracy and gain", grid, *more, *_listed("", direct)]
 
 
 def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
     """Yield lines of plain prediction with one predictor, of what is judged, and of the best if that is not."""
     shown = standing.metric.shown
     if standing.plain == standing.plain:
-        yield [
-            _at(place, "plain prediction") if place else "Plain prediction",
-            f"{shown(standing.plain):.1f}",
-            "",
-            "",
-            "",
-            "",
-        ]
+        name = f"{place}: plain prediction" if place else "Plain prediction"
+        yield [name, f"{shown(standing.plain):.1f}", "", "", "", ""]
     for one in standing.verdicts:
         own = shown(one.gain.accuracies[0]) if one.gain else 100 * one.accuracy
         gains = [_gain(one.metric, one.gain), _gain(BALANCED, one.balanced)]
@@ -140,14 +117,12 @@ def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
     judged = {one.method for one in standing.verdicts}
     best = next(iter(standing.entries), None)
     if best is not None and not best.method.is_plain and best.method not in judged and standing.metric == ACCURACY:
-        value = f"{100 * best.accuracy:.1f}"
-        yield [capital(short_name(best.method)), value, _gain(ACCURACY, best.gain), "", "", "not judged"]
+        name = capital(short_name(best.method))
+        yield [name, f"{100 * best.accuracy:.1f}", _gain(ACCURACY, best.gain), "", "", "not judged"]
 
 
 def _gain(metric: Metric, one: Comparison | None) -> str:
-    if one is None:
-        return GAP
-    return f"{metric.shown(one.interval.estimate):+.1f}{ends(one.interval, metric.shown)}"
+    return with_ends(one, metric, ends=ENDS) if one else GAP
 
 
 def _first_table(tables: Sequence[Table], said: set[str], room: int) -> list[str]:
@@ -175,16 +150,14 @@ def _files(tables: Sequence[Table], figures: Sequence[str]) -> list[str]:
 def _notes(answer: Answer) -> list[str]:
     """Return what the words of the answer mean."""
     rules = [rule_words(rule, s.setting) for s in answer.standings for rule in (RULES[s.rule].base, s.rule)]
-    family = max((one.family for one in answer.verdicts), default=0)
+    notes, family = list(dict.fromkeys(rules)), max((one.family for one in answer.verdicts), default=0)
     if not family:
-        return list(dict.fromkeys(rules))
-    together = (
-        f"for all {family} gains of this report together (by Holm's method)" if family > 1 else "for the one gain"
-    )
+        return notes
+    gains = "the one gain" if family == 1 else f"all {family} gains of this report together (by Holm's method)"
     return [
-        *dict.fromkeys(rules),
-        f"Verdicts hold {together} with an error of at most 5 %. An interval is of one gain alone; of new environments "
-        "it is adjusted for all of them.",
+        *notes,
+        f"Verdicts hold for {gains} with an error of at most 5 %. An interval is of one gain alone; of new "
+        "environments it is adjusted for all of them.",
         "With classes counted equally, each class has the same weight, however many images it has.",
         "Differences are rounded after they are computed, so that the last digit may not add up.",
     ]

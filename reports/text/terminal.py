@@ -7,7 +7,7 @@ from benchmark.common.visible import one_line
 from reports.analysis.comparisons import Comparison
 from reports.analysis.verdicts import Answer, Standing
 from reports.text.headline import headline, pair_name, short_name
-from reports.text.sentences import points_with_ends
+from reports.text.sentences import with_ends
 
 WIDTH = 80
 MAX_LINES_ALONE = 16
@@ -73,7 +73,7 @@ def _block(standing: Standing, most: int) -> list[str]:
 
 def _line(name: str, accuracy: float | None, gain: Comparison | None, indent: str = "") -> str:
     value = "" if accuracy is None else f"{100 * accuracy:.1f}"
-    points = "" if gain is None else f"  {points_with_ends(gain)}"
+    points = "" if gain is None else f"  {with_ends(gain)}"
     width = _NAME - len(indent)
     return f"{indent}{_cut(name, width):<{width}} {value:>8}{points}"
 

@@ -1,25 +1,27 @@
 """Verdicts in plain words: what a method does, what explains it, and how far that can be trusted."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
-from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.judging import BALANCED_ONLY, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS
 from reports.analysis.comparisons import Comparison
-from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, UNSAID, Answer, LeftOut, Verdict
+from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, UNSAID, Answer, Verdict
 from reports.text.headline import CAUSES, KIND_WORDS, capital, explained, level, pair_name, short_name
+from reports.text.sentences import with_ends
 
 NARROW = "Intervals for new environments are too narrow, for groups of images stand in several."
+ENDS = "({} to {})"  # of an interval, behind a difference
+_POINTS = (" points", "(95 % interval {} to {})")
 
 
 def sentence(one: Verdict) -> str:
     """Return all that a verdict says in short sentences: setting, outcome, cause, and how far it can be trusted."""
-    said = [outcome(one), cause(one), *trust(one), *frequencies(one)]
-    said += [NARROW] if one.setting.grouped and one.in_new else []
-    said += [few_images([one])] if one.images < MIN_IMAGES else []
+    narrow = NARROW if one.setting.grouped and one.in_new else ""
+    few = few_images([one]) if one.images < MIN_IMAGES else ""
+    said = [outcome(one), cause(one), *trust(one), *frequencies(one), narrow, few]
     return f"{one.setting.banner}{one.where}: {' '.join(filter(None, said))}"
 
 
@@ -31,13 +33,12 @@ def outcome(one: Verdict) -> str:
         return f"{own} what it gains cannot be said: {one.why}."
     if one.kind == IS_PLAIN:
         return f"{name} {KIND_WORDS[IS_PLAIN]}, and has its {known}."
-    gain, balanced, shown = one.gain.interval, one.balanced.interval, one.metric.shown
-    ours, plain = (f"{shown(value):.1f}" for value in one.gain.accuracies)
+    ours, plain = (f"{one.metric.shown(value):.1f}" for value in one.gain.accuracies)
     unit = "%" if one.metric == ACCURACY else f"% {one.metric.title}"
-    points = f"{shown(gain.estimate):+.1f} points{ends(gain, shown, '95 % interval ')}"
-    of_classes = f"{BALANCED.shown(balanced.estimate):+.1f}{ends(balanced, BALANCED.shown)}"
+    points = with_ends(one.gain, one.metric, *_POINTS)
     does = f"{name} {KIND_WORDS[one.kind]}: {ours} instead of {plain} {unit}, {points}"
-    return f"{does}; with classes counted equally {of_classes}. It is ahead in {ahead(one)} environments."
+    counted = f"with classes counted equally {with_ends(one.balanced, BALANCED, ends=ENDS)}"
+    return f"{does}; {counted}. It is ahead in {ahead(one)} environments."
 
 
 def ahead(one: Verdict) -> str:
@@ -45,17 +46,10 @@ def ahead(one: Verdict) -> str:
     return f"{one.gain.others.ahead} of {len(one.gain.held_outs)}" if one.gain else ""
 
 
-def ends(interval: Interval, shown: Callable[[float], float], words: str = "") -> str:
-    """Return the ends of an interval in brackets, behind a blank; nothing where it has none."""
-    if not interval.standard_error > 0:
-        return ""
-    return f" ({words}{shown(interval.low):+.1f} to {shown(interval.high):+.1f})"
-
-
 def cause(one: Verdict) -> str:
     """Return what explains a gain, and what the method is not ahead of; nothing where no gain is shown."""
-    words, missing = explained(one.questions), [CAUSES[q.name] for q in one.questions if q.missing]
-    not_asked = f"For want of rows it was not asked of {' and '.join(missing)}." if words and missing else ""
+    words, missing = explained(one.questions), " and ".join(CAUSES[q.name] for q in one.questions if q.missing)
+    not_asked = f"For want of rows it was not asked of {missing}." if words and missing else ""
     return " ".join(filter(None, [words, not_asked, level(one, "The method")]))
 
 
@@ -64,13 +58,14 @@ def trust(one: Verdict) -> list[str]:
     if one.gain is None or one.kind == UNSAID:
         return []
     (k, n), shown, new, said = one.plain_picks, one.metric.shown, one.in_new, []
-    if one.kind != IS_PLAIN:
-        said += [f"Any difference is below {one.bound:.1f} points."] if one.kind == NO_DIFFERENCE else []
-        said += [f"Plain prediction is kept in {k} of {n} choices."] if k else []
+    if one.kind == NO_DIFFERENCE:
+        adjusted = f" (a bound that is adjusted for the {one.family} gains of this report)" if one.family > 1 else ""
+        said.append(f"Any difference is below {one.bound:.1f} points{adjusted}.")
+    if k and one.kind != IS_PLAIN:
+        said.append(f"Plain prediction is kept in {k} of {n} choices.")
     if k and one.ungated is not None and one.ungated.rule != one.rule:
-        ungated = f"{shown(one.ungated.interval.estimate):+.1f} points"
-        name = short_name(one.method)
-        said.append(f"Without a preference for plain prediction the gain of {name} is {ungated}.")
+        gain = f"the gain of {short_name(one.method)} is {shown(one.ungated.interval.estimate):+.1f} points"
+        said.append(f"Without a preference for plain prediction {gain}.")
     if one.kind != IS_PLAIN and new is not None and new.standard_error > 0:
         none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else "; a gain there is not shown"
         between = f"between {shown(new.low):+.1f} and {shown(new.high):+.1f} points"
@@ -117,17 +112,16 @@ def intervals(answer: Answer) -> list[str]:
 
 def compared(one: Comparison) -> str:
     """Return the comparison of two methods that a reader asks for."""
-    points = f"{100 * one.interval.estimate:+.1f} points{ends(one.interval, ACCURACY.shown, '95 % interval ')}"
-    return f"{capital(pair_name(one))}: {points}."
+    return f"{capital(pair_name(one))}: {with_ends(one, ACCURACY, *_POINTS)}."
 
 
 def left_out(answer: Answer) -> list[str]:
     """Return sentences on what has no verdict."""
-    return list(dict.fromkeys(map(_left_out, answer.left_out)))
-
-
-def _left_out(one: LeftOut) -> str:
-    if one.method is not None:
-        where = f"{one.setting.dataset}, {one.setting.backbone_label}{one.setting.half_words}"
-        return f"{where}: a {one.method.predictor_label} cannot predict new classes, and is left out."
-    return f"{one.setting.title}: there is no method to be judged."
+    said = []
+    for setting, method in answer.left_out:
+        words = f"{setting.title}: there is no method to be judged."
+        if method is not None:
+            where = f"{setting.dataset}, {setting.backbone_label}{setting.half_words}"
+            words = f"{where}: a {method.predictor_label} cannot predict new classes, and is left out."
+        said.append(words)
+    return list(dict.fromkeys(said))

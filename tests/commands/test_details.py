@@ -24,10 +24,8 @@ from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from benchmark.store.texts import read_texts
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Predicted, Selections
 from reports.analysis.metrics import metrics_of
-from reports.analysis.predicted import Predicted
-from reports.analysis.robustness import Lines
 from reports.analysis.settings import by_setting
 from tests.commands.conftest import Command
 from tests.conftest import make_toy
@@ -176,8 +174,8 @@ def test_metrics_of_predictions_are_those_of_scikit_learn_on_the_files(
     for selections in selections_of(swept, name):
         half = selections.rows["class_half"].iloc[0]
         halves = ["base", "new"] if half == "harmonic" else [half]
-        for one in [m for rule in SOURCE_RULES for m in metrics_of(selections, rule, Lines())]:
-            own = every[(every["method"] == one.method.label) & (every["rule"] == one.rule)]
+        for by, one in [(rule, m) for rule in SOURCE_RULES for m in metrics_of(selections, rule)]:
+            own = every[(every["method"] == one.method.label) & (every["rule"] == by)]
             for title, present in (("macro-F1", True), ("my F1", False)):
                 expected = []
                 for held_out in selections.held_outs:
@@ -211,20 +209,20 @@ def test_metrics_of_scores_are_those_of_scikit_learn_on_logits_of_the_embeddings
         expected["NLL"].append(log_loss(label[there], p[there]))
         expected["top-5"].append(100.0)  # of four classes
     (selections,) = selections_of(swept, "some")
-    for one in metrics_of(selections, "lodo", Lines()):
+    for one in metrics_of(selections, "lodo"):
         found = {title: one.of(of_title(selections, title)) for title in expected}
         assert None not in found.values(), one.method
         if one.method.label == "Zero-shot":
             for title, values in expected.items():
                 assert found[title] == pytest.approx(np.mean(values), abs=1e-10), title
-    for one in metrics_of(selections, "oracle", Lines()):
+    for one in metrics_of(selections, "oracle"):
         assert {one.of(of_title(selections, title)) for title in (*expected, "macro-F1", "my F1")} == {None}
 
 
 def test_tables_and_verdicts_show_metrics_and_that_of_the_data_set(swept: Path) -> None:
     (selections,) = selections_of(swept, "some")
     (report,) = (swept / "store" / "reports").glob("some-*")
-    found = {one.method.label: one for one in metrics_of(selections, "lodo", Lines())}
+    found = {one.method.label: one for one in metrics_of(selections, "lodo")}
     with (report / "tables" / "metrics.csv").open(newline="") as file:
         lines = {line["method"]: line for line in csv.DictReader(file) if line["rule"] == "lodo"}
     for heading in ("macro_f1", "my_f1", "auroc", "my_auroc", "top5_accuracy", "nll"):
@@ -232,7 +230,7 @@ def test_tables_and_verdicts_show_metrics_and_that_of_the_data_set(swept: Path) 
         assert {name: line[heading] for name, line in lines.items()} == {
             name: f"{one.of(metric):.4f}" for name, one in found.items()
         }
-    judged = metrics_of(selections, selections.rule, Lines())
+    judged = metrics_of(selections, selections.rule)
     expected = {one.method.label: one.of(of_title(selections, "macro-F1")) or 0 for one in judged}
     with (report / "tables" / "main.csv").open(newline="") as file:
         shown = [line for line in csv.DictReader(file) if line["column"] == "toy, macro-F1"]

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmark.common.storage import Storage
 from tests.conftest import REPOSITORY
+from tests.performance.bench_report import Invented, of_seeds
 from tests.test_cli import write_recipe
 
 REPORT = "import benchmark.commands.report, benchmark.commands.stores, benchmark.recipe.loading, reports.build"
@@ -40,3 +43,24 @@ def test_nothing_heavy_is_imported(code: str, absent: str, toy_root: Path, tmp_p
     words = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_each_file_of_a_store_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark.commands.report import Asked, report_any
+
+    store = of_seeds(Invented(Storage(str(tmp_path / "store"))), 2)
+    read: Counter[str] = Counter()
+    content = Storage._content
+
+    def counted(self: Storage, name: str, offset: int, length: int | None) -> bytes:
+        read[name] += 1
+        return content(self, name, offset, length)
+
+    said = {"headline": "", "verdicts": [], "texts": ["Page: ", "Page: "], "paper": "", "note": ""}
+    monkeypatch.setattr("reports.build._built", lambda *_: ({"report.md": b"", "index.html": b""}, said))
+    monkeypatch.setattr(Storage, "_content", counted)
+    for built in (True, False):
+        read.clear()
+        assert report_any([], [store.storage], {}, Asked(), str(tmp_path / "report")).built == built
+        of_rows = {name: times for name, times in read.items() if name.startswith(("rows/", "tested/"))}
+        assert (len(of_rows), set(of_rows.values())) == (20 + 8, {1})

@@ -124,6 +124,7 @@ def test_rows_made_anew_give_byte_equal_tables_and_another_seed_other_numbers(
     assert fresh.embedded == 0
     kinds = {".csv", ".md", ".tex", ".json", ".html"}
     names = [p.relative_to(outcome.report) for p in Path(outcome.report).rglob("*") if p.suffix in kinds]
+    names.remove(Path("made.json"))  # the hash of all columns of the rows, of which some name the run
     assert len(names) > 15
     for name in names:
         assert (Path(fresh.report) / name).read_bytes() == (Path(outcome.report) / name).read_bytes(), name

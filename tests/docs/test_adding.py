@@ -18,6 +18,7 @@ from benchmark.method.evaluation.protocols import Protocol
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from tests.conftest import PARTS, REPOSITORY, make_toy
+from tests.reports.page.test_build import blobs
 
 PAGE = (REPOSITORY / "docs" / "adding.md").read_text(encoding="utf-8")
 # What no class needs to set: set by the registry or by the keywords of the class, or of the package's own work.
@@ -46,10 +47,12 @@ def test_the_page_shows_the_files_that_run() -> None:
     """Each class as it stands in `my_parts.py`, with the imports that it needs; the recipe but for its first line."""
     file = (PARTS / "my_parts.py").read_text()
     assert (PARTS / "recipe.yaml").read_text().partition("\n")[2] == "".join(examples("yaml"))
-    shown = [ast.parse(block).body for block in examples("python")]
+    *parts, table = sorted(examples("python"), key=lambda block: "TableSpec" in block)
+    assert (PARTS / "my_tables.py").read_text().endswith(f'"""\n\n{table}')
+    shown = [ast.parse(block).body for block in parts]
     classes = [ast.unparse(node) for body in shown for node in body if isinstance(node, ast.ClassDef)]
     assert classes == [ast.unparse(node) for node in ast.parse(file).body if isinstance(node, ast.ClassDef)]
-    assert imported("\n".join(examples("python"))) == imported(file)
+    assert imported("\n".join(parts)) == imported(file)
 
 
 def imported(code: str) -> set[str]:
@@ -59,7 +62,7 @@ def imported(code: str) -> set[str]:
 
 @pytest.mark.usefixtures("local_ray")
 def test_every_example_takes_part_in_the_recipe_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--store", "store", "--out", "report"]) == 0
+    assert main(["run", "--store", "store", "--out", "report", "--table", "my_tables:MEDIANS"]) == 0
     said = capsys.readouterr().err
     rows = pd.concat(map(pd.read_parquet, (folder / "store" / "rows").rglob("*.parquet")))
     parts = yaml.safe_load(examples("yaml")[0])["sweep"]
@@ -75,6 +78,26 @@ def test_every_example_takes_part_in_the_recipe_of_the_page(folder: Path, capsys
     assert (known["error_rate"] + known["accuracy"]).tolist() == pytest.approx([100.0] * len(known))
     assert "Least moved + Nearest mean" in set(known["method"])
     assert "left out are" not in said
+    own_table_and_metric_stand_in_every_form(folder / "report")
+
+
+def own_table_and_metric_stand_in_every_form(report: Path) -> None:
+    """The table has the median of the accuracies in accuracies.csv; the metric has its column in the table behind."""
+    accuracies = pd.read_csv(report / "tables" / "accuracies.csv")
+    rows = accuracies[(accuracies["held_out"] != "average") & (accuracies["protocol"] == "held_out")]
+    [file] = (report / "tables").glob("medians*held_out.csv")
+    made = pd.read_csv(file)
+    assert len(made) >= 2
+    for method, value in zip(made["line"], made["value"], strict=True):
+        alike = rows[(rows["method"] == method) & (rows["rule"] == made["rule"].iloc[0])]
+        assert value == pytest.approx(alike["mean"].median(), abs=1e-4)
+    page = blobs((report / "index.html").read_bytes())["copies-md"]
+    behind = next((report / "tables").glob("behind*.csv"))
+    for name, words in ((file.stem, "median accuracy"), (behind.stem, "error rate")):
+        for form in ("md", "tex", "csv", "json"):
+            text = (report / "tables" / f"{name}.{form}").read_text().lower()
+            assert all(word in text for word in words.split()), (name, form)  # LaTeX may break a heading
+        assert words in page[name].lower()
 
 
 @pytest.mark.usefixtures("local_ray", "folder")

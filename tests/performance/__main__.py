@@ -42,7 +42,7 @@ BENCHMARKS = {
     "elastic": ["--chunks", "16"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
     "credit": ["--worlds", "500"],
-    "report": ["--sets", "16", "--seeds", "100"],
+    "report": ["--sets", "16", "--seeds", "100", "--stores", "sets", "seeds"],
 }
 FLOORS = Path(__file__).with_name("floors.yaml")
 PACKAGES = ("torch", "ray", "numpy", "scikit-learn", "open_clip_torch", "pyarrow")

@@ -25,7 +25,7 @@ from benchmark.store.older_rows import presentation_of
 from reports.analysis.answers import Size
 from reports.analysis.comparisons import Comparison
 from reports.analysis.controls import Expected, Verdict, verdict
-from reports.analysis.credit import baselines, judged, plain_for
+from reports.analysis.findings import baselines, judged, plain_for
 from reports.analysis.methods import REPLACED, Method
 from tests.performance.in_process import Images
 
@@ -243,7 +243,8 @@ def _compared(scores: Scores, held_out: str) -> Iterator[Comparison]:
             a, b = first + numbers[method], first + numbers[baseline]
             interval = difference_interval(scores, a, b)
             yield Comparison(
-                method, baseline, rule, rule, (held_out,), (0,), Size(units, units, n),
-                (float(scores.values[a].mean()), float(scores.values[b].mean())), interval, (interval,),
-                environment_interval([interval.estimate]), shared=False, grouped=units < n, changed=(),
+                method=method, baseline=baseline, rule=rule, held_outs=(held_out,), seeds=(0,),
+                size=Size(units, units, n), interval=interval, single=(interval,),
+                accuracies=(float(scores.values[a].mean()), float(scores.values[b].mean())),
+                others=environment_interval([interval.estimate]), shared=False, grouped=units < n, changed=(),
             )  # fmt: skip

@@ -25,7 +25,7 @@ from benchmark.method.subspace.nuisance import between_environments
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from reports.analysis.controls import Expected, Verdict
-from reports.analysis.credit import ENVIRONMENTS, INTERVENTIONS
+from reports.analysis.findings import ENVIRONMENTS, INTERVENTIONS
 from tests.conftest import REPOSITORY
 from tests.performance.answers import FITS, PREDICTOR, Design, found
 from tests.performance.deals import Drawings

@@ -61,7 +61,7 @@ def test_files_are_written_by_name_and_equal_rows_give_equal_bytes(tmp_path: Pat
     found = contents(tmp_path / "one/reports/x")
     assert sorted(one.files) == sorted(str(tmp_path / "one/reports/x" / name) for name in found)
     assert set(found) == {
-        "report.md", "index.html", "tables/all.tex", "figures/captions.md", "figures/captions.tex",
+        "report.md", "index.html", "tables/all.tex", "figures/captions.md", "figures/captions.tex", "made.json",
         *(f"tables/{name}.{suffix}" for name in TABLES for suffix in ("md", "tex", "csv", "json")),
         *(f"tables/{name}.csv" for name in RECORDS),
         *(f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "svg", "png")),
@@ -135,7 +135,7 @@ def test_notes_of_fits_are_listed_by_name(tmp_path: Path) -> None:
 def test_what_the_gate_keeps_is_plain_prediction_everywhere(tmp_path: Path) -> None:
     made = [r | {"lodo_se": [0.6] * len(r["ranks"]), "training_domain_se": [0.0] * len(r["ranks"])} for r in rows()]
     written = write(made, tmp_path, Origin("Held back"))
-    assert {one.kind for one in written.answer.verdicts} == {"is plain"}
+    assert {one["verdict"] for one in written.verdicts} == {"is plain"}
     of_icm = [line for line in records(tmp_path, "picks") if line["method"].startswith("CLIP-ICM")]
     kept = {rule: {line["kept_plain"] for line in of_icm if line["rule"] == rule} for rule in SOURCE_RULES}
     assert kept == {
@@ -190,7 +190,7 @@ def test_the_report_has_at_most_150_lines_whatever_there_is(tmp_path: Path, sett
     written = write(made, tmp_path, Origin("Long", planned=400, finished=340, failed=failed))
     lines = Path(written.report).read_text().splitlines()
     assert len(lines) <= MAX_LINES == 150
-    assert len(written.answer.verdicts) == settings
+    assert len(written.verdicts) == settings
     assert len(written.text.splitlines()) <= 40
     assert ("And 60 more lines: `tables/verdicts.csv`." in lines) == (settings == 40)
 

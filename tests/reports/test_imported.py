@@ -14,7 +14,6 @@ from reports.analysis.findings import comparisons, overall
 from reports.analysis.methods import Method
 from reports.analysis.metrics import metrics_of
 from reports.analysis.options import Options
-from reports.analysis.robustness import Lines
 from reports.analysis.verdicts import answer
 from reports.render.table import Cell
 from reports.tables import cells
@@ -54,7 +53,7 @@ def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: s
     for name in ("value", "low", "high", "error", "seeds", "n_clusters", "n_images", "note"):
         assert [getattr(cell, name) for cell in plain] == [getattr(cell, name) for cell in ours], name
     assert [cell.value is None for cell in ours] == [False] * 5
-    [sources] = [m.source_accuracy for m in metrics_of(selections, rule, Lines()) if m.method == ERM]
+    [sources] = [m.source_accuracy for m in metrics_of(selections, rule) if m.method == ERM]
     assert sources is None
     one = compare(selections, ERM, rule, PLAIN)
     assert one is not None
@@ -93,7 +92,7 @@ def test_the_rule_takes_the_setting_with_the_highest_score_and_none_without() ->
     made = [imported(answers, "a", score, name) for name, answers, score in (("x", wrong, 0.7), ("y", right, 0.6))]
     _, selections = only([*both()[:1], *made])
     assert line_cells(selections, ERM, "lodo")[0].value == 0
-    [sources] = [m.source_accuracy for m in metrics_of(selections, "lodo", Lines()) if m.method == ERM]
+    [sources] = [m.source_accuracy for m in metrics_of(selections, "lodo") if m.method == ERM]
     assert sources == pytest.approx(70)
     assert "ERM, chosen among 2 settings by the source score that came with them" in imported_words(selections)
     unscored = [imported(answers, "a", setting=name) for name, answers in (("x", wrong), ("y", right))]

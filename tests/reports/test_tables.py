@@ -7,15 +7,15 @@ import pytest
 
 from benchmark.method.evaluation.metrics import harmonic_mean
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import Selections, pick_records, rule_for
+from reports.analysis.chosen import pick_records, rule_for
 from reports.analysis.metrics import selection_costs
 from reports.analysis.options import Options
 from reports.render.table import Cell, Line, Table
 from reports.tables import cells, environments, words
-from reports.tables.alike import groups
+from reports.tables.alike import Described, groups
 from reports.text.captions import protocol_words, rule_words
 from tests.reports.synthetic import TESTED, described, frame, only, row
-from tests.reports.tables.rows import built
+from tests.reports.tables.rows import built, table_of
 
 
 def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> list[list[Cell]]:
@@ -28,8 +28,8 @@ def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | 
     ]
 
 
-def table(rows: list[dict[str, Any]], rule: str | None = "lodo", in_domain: Selections | None = None) -> Table:
-    return built(environments.build, rows, rule=rule, in_domain=in_domain)
+def table(rows: list[dict[str, Any]], rule: str | None = "lodo", report: Described = ()) -> Table:
+    return built(environments.TABLE, rows, rule, report=report)
 
 
 def average(found: Table, line: Line) -> Cell:
@@ -215,7 +215,7 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     ]
     rows.append(row(projection="pca", held_out="a"))
     held_out, within = ([r for r in rows if r["protocol"] == name] for name in ("held_out", "in_domain"))
-    found = table(held_out, in_domain=only(within)[1])
+    found = table(held_out, report=described(within))
     assert [column.name for column in found.columns] == ["a", "b", "average", "worst environment", "shift costs"]
     assert found.columns[-1].heading == "Shift costs †"
     plain, pca = (line.cells[-1] for _, line in found.lines())
@@ -225,9 +225,9 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     assert (plain.bound, plain.signed, plain.best) == (True, True, False)
     assert pca.value is None
     assert any(note.startswith("Shift costs †") and "rule training_domain" in note for note in found.notes)
-    for bound in (table(held_out, "oracle", only(within)[1]), table(within + [  # of bounds there is no shift
+    for bound in (table(held_out, "oracle", described(within)), table(within + [  # of bounds there is no shift
         row(protocol="in_domain", projection="pca", held_out=h, lodo=None) for h in "ab"], "training_domain",
-        only(within)[1])):  # fmt: skip
+        described(within))):  # fmt: skip
         assert "shift costs" not in [column.name for column in bound.columns]
         assert not any("Shift costs" in note for note in bound.notes)
 
@@ -236,7 +236,7 @@ def test_what_the_shift_costs_has_no_error_where_the_seeds_differ() -> None:
     held_out = [row(held_out=h, seed=s, target=[0.5]) for h in "ab" for s in (0, 1)]
     held_out += [row(held_out=h, seed=s, projection="pca", target=[0.4]) for h in "ab" for s in (0, 1)]
     within = [row(protocol="in_domain", held_out=h, target=[0.8], lodo=None) for h in "ab"]
-    (_, plain), _ = table(held_out, in_domain=only(within)[1]).lines()
+    (_, plain), _ = table(held_out, report=described(within)).lines()
     cell = plain.cells[-1]
     assert cell.value == pytest.approx(30)
     assert (cell.error, cell.low, cell.bound, cell.signed) == (None, None, True, True)
@@ -381,7 +381,7 @@ def test_rows_that_differ_in_protocol_never_share_a_table() -> None:
     keys = [(h, p) for h in "ab" for p in ("identity", "pca")]
     parts = described([row(held_out=h, projection=p, **one) for one in every for h, p in keys])
     assert [len(selections.rows) for _, selections in parts] == [4] * 6
-    tables = [environments.build([one], Options()) for one in parts]
+    tables = [table_of(environments.TABLE, [one]) for one in parts]
     names = [one.name for one in words.named([one for one in tables if one is not None])]
     assert len(set(names)) == len(names) == 5  # one of five folds is no table
     assert {"environments-full-fp32", "environments-out_20-fp32", "environments-out_20-fp16"} <= set(names)

@@ -31,6 +31,7 @@ from reports.tables import behind
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import row
+from tests.reports.tables.rows import table_of
 
 RANKS = (2, 4)
 
@@ -91,7 +92,7 @@ def test_a_metric_of_the_users_own_arrives_in_both_tables(tmp_path: Path) -> Non
     assert {rule: by_rule[rule] for rule in means} == means
     [(setting, _)] = by_setting(read)
     every = pd.concat([read, read.assign(projection="random")], ignore_index=True)
-    made = behind.build([(setting, Selections(every, tested, metrics=metrics))], Options())
+    made = table_of(behind.TABLE, [(setting, Selections(every, tested, metrics=metrics))])
     assert made is not None
     headings = [column.heading for column in made.columns]
     assert headings[:7] == ["Accuracy", "Sources", "Balanced", "Top-5", "NLL", "AUROC", "Errors"]

@@ -100,6 +100,7 @@ RULES: Mapping[str, Rule] = {
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
 SCORES = ("training_domain", "lodo")  # rules by the highest score; the one-standard-error forms look at the same scores
 KEY = ("held_out", "seed", "fold")
+SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # but the rank
 IMPORTED = "imported"  # in place of a projection: the answers are of a method that was trained elsewhere
 PLAIN = "identity"  # the projection of plain prediction
 
@@ -224,11 +225,12 @@ def select(
     found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
     names = ["position", "kept_plain", "rank", "score", "training_domain", *(metric.key for metric in CURVES)]
     names += ["correct", *_KEPT, "scored", *_COPIED]
-    frames = [pd.DataFrame(lines) for lines in found if len(lines["choice"])]
+    filled = [lines for lines in found if len(lines["choice"])]
+    frames = [pd.DataFrame({name: lines[name] for name in ("choice", *KEY, *names)}) for lines in filled]
     if not frames:
         return pd.DataFrame([], columns=[*KEY, *names])
     frame = frames[0] if len(frames) == 1 else pd.concat(frames).sort_values("choice", kind="stable", ignore_index=True)
-    return frame[[*KEY, *names]]
+    return frame.drop(columns="choice")
 
 
 class Rows:
@@ -364,7 +366,7 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
 
 def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, NDArray[np.bool_]]:
     """Return where the setting of each row comes first, and whether all settings of its test stand in all folds."""
-    values = zip(test.tolist(), *(columns.at(name, rows) for name in (*_SETTING, "ranks")), strict=True)
+    values = zip(test.tolist(), *(columns.at(name, rows) for name in (*SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
     # An absent lambda is NaN, which is not equal to itself.
     keys = (tuple(None if v != v else tuple(v) if isinstance(v, list) else v for v in of_row) for of_row in values)
@@ -584,8 +586,7 @@ def measured(
 
 
 _KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
-_SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")
-_COPIED = (*_SETTING, "n_test", "tested")
+_COPIED = (*SETTING, "n_test", "tested")
 
 
 def _each(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:

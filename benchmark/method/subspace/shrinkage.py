@@ -247,7 +247,7 @@ class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
     nuisance: OneOrMore = ("interventions", "environments", "both")
 
 
-class Fixed(_Shrinking, label="Shrinkage, nothing chosen", short="fixed shrinkage", role="control", place=6):
+class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
     """Shrinkage with nothing chosen, and no label used anywhere: N = `both`, lambda 10. What selection adds to it.
 
     Fields:

@@ -8,7 +8,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.method.evaluation.metrics import ACCURACY
-from reports.analysis.credit import Question
+from reports.analysis.findings import Question
 from tests.reports.analysis import test_verdicts
 from tests.reports.synthetic import only, row
 

@@ -10,8 +10,7 @@ from scipy import stats
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.findings import Family, Findings, check_asked, comparisons, overall
 from reports.analysis.options import Options
-from reports.text.notes import notes
-from reports.text.sentences import overall_sentences
+from reports.text.sentences import notes, overall_sentences
 from tests.reports.synthetic import described, only, row
 
 
@@ -115,8 +114,8 @@ def test_too_few_groups_give_no_interval(groups: int, few: bool) -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_compared_has_its_reason(made: list[Any], why: str) -> None:
-    [missing] = found(made).missing
-    assert (missing.method.label, missing.baseline.label, missing.why) == (ICM, PLAIN, why)
+    [(method, baseline, reason)] = found(made).missing
+    assert (method.label, baseline.label, reason) == (ICM, PLAIN, why)
     assert f"{ICM} was not compared with {PLAIN}: {why}." in said(made)
 
 

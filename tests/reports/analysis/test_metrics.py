@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation.metrics import ECE, WORST_ENVIRONMENT
+from reports.analysis.backbones import Lines
 from reports.analysis.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
-from reports.analysis.robustness import Lines
 from reports.render.table import Cell, Table
 from reports.tables import behind, environments, selection
 from tests.reports.synthetic import TESTED, described, only, row
@@ -19,7 +19,7 @@ ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, 
 
 
 def metrics(rows: list[dict[str, Any]]) -> list[Metrics]:
-    return metrics_of(only(rows)[1], "lodo", Lines())
+    return metrics_of(only(rows)[1], "lodo")
 
 
 def lines_of_csv(text: str) -> list[dict[str, str]]:
@@ -37,7 +37,7 @@ def twice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def behind_means(rows: list[dict[str, Any]]) -> dict[str, Cell]:
-    return first_of(built(behind.build, twice(rows)))
+    return first_of(built(behind.TABLE, twice(rows)))
 
 
 def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
 
 def chosen(target: list[np.ndarray], lodo: list[float]) -> dict[str, Cell]:
     """Return the cells of one of two methods that choose among ranks, by columns of the table of rules."""
-    return first_of(built(selection.build, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
+    return first_of(built(selection.TABLE, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
 
 
 def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
@@ -217,6 +217,6 @@ def test_worst_environment_and_class_have_their_n_and_their_error() -> None:
     shown = behind_means(made)
     assert shown["worst environment"].text == "70.0 (a)"
     assert shown["worst class"].text == "32.3 (dog, a, n = 31)"
-    worst = first_of(built(environments.build, twice(made)))["worst environment"]
+    worst = first_of(built(environments.TABLE, twice(made)))["worst environment"]
     assert (worst.value, worst.error) == pytest.approx((70, 100 * np.sqrt(0.7 * 0.3 / 99)))
     assert worst.n_images == 100

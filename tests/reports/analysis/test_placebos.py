@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmark.method.evaluation.selection import picked_by_sources, select
+from reports.analysis.comparisons import p_value
 from reports.analysis.methods import Method, by_method
-from reports.analysis.placebos import p_value
 from reports.tables import environments
 from tests.reports.analysis.test_findings import said
 from tests.reports.synthetic import TESTED, frame, only, row
@@ -67,7 +67,7 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     shares = [0.40, 0.50, 0.66, 0.44]
     draws = [r for i, share in enumerate(shares) for r in of(f"rotated {i + 1}", share)]
     rows = [*of(None, 0.62), *draws, *of("borrowed", 0.55), *(row(held_out=h) for h in "ab")]
-    made = built(environments.build, rows)
+    made = built(environments.TABLE, rows)
     lines = {line.heading: line.cells for _, line in made.lines()}
     assert list(lines) == ["Plain", "Shrinkage", "Shrinkage (borrowed)", "Shrinkage (rotated, mean of 4 draws)"]
     mean = lines["Shrinkage (rotated, mean of 4 draws)"]
@@ -78,13 +78,13 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
     assert "Placebos of these sets, methods of their own: borrowed, rotated" in notes
     assert "intervention sets all;" in notes
     for rule in ("oracle", "ceiling"):
-        assert not any("draws" in line.name for _, line in built(environments.build, rows, rule=rule).lines())
+        assert not any("draws" in line.name for _, line in built(environments.TABLE, rows, rule=rule).lines())
 
 
 def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() -> None:
     draws = [*of("rotated 1", 0.40), of("rotated 2", 0.50)[0], of("rotated 2", 0.30)[1], of("rotated 3", 0.90)[0]]
     rows = [*of(None, 0.62), *draws, *(row(held_out=h) for h in "ab")]
-    [mean] = [line.cells for _, line in built(environments.build, rows).lines() if "draws" in line.name]
+    [mean] = [line.cells for _, line in built(environments.TABLE, rows).lines() if "draws" in line.name]
     assert [cell.value for cell in mean] == pytest.approx([45.0, 35.0, 40.0, 35.0])
     assert {cell.note for cell in mean} == {"2 of 3 draws"}
 
@@ -113,7 +113,7 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
         *of("borrowed", 0.5), *of("rotated 1", 0.5), *of("rotated 2", 0.65),
     ]  # fmt: skip
     chosen = only(rows)[1]
-    picks = {m.variant: chosen.pooled(m, "lodo").measure()["a", 0] for m in chosen._every}
+    picks = {m.variant: chosen.pooled(m, "lodo").measure()["a", 0] for m in by_method(chosen.rows)}
     assert picks["borrowed"] == pytest.approx(0.6)  # and not 0.9, which is of another set
     assert picks["rotated 1"] == pytest.approx(0.6)
     assert picks["rotated 2"] == pytest.approx(0.65)
@@ -128,7 +128,7 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
 
     rows = [*soft(None, 0.6), *soft("borrowed", 0.7), *(r for i in range(3) for r in soft(f"rotated {i + 1}", 0.4))]
     labels = ["Soft-penalty probe", "Soft-penalty probe (borrowed)", "Soft-penalty probe (rotated, mean of 3 draws)"]
-    assert [line.name for _, line in built(environments.build, rows).lines()] == labels
+    assert [line.name for _, line in built(environments.TABLE, rows).lines()] == labels
     assert [m.is_plain for m in only(rows)[1].parts] == [True, False]
     text = said(rows)
     assert "Soft-penalty probe with 60.0 % ranks 1 of 4 among itself and 3 draws of rotated" in text

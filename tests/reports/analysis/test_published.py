@@ -17,7 +17,7 @@ from benchmark.recipe.recipe import Recipe
 from reports.analysis import against
 from reports.analysis.against import CONTEXT, FAIL, NO_SUSPECT, PASS, Check, against_published
 from reports.analysis.published import OF_ENVIRONMENTS, PublishedNumber, parse, read_published, with_averages
-from reports.text.published_table import gate_sentence, records_of, table_of
+from reports.tables.published import gate_sentence, records_of, table_of
 from tests.conftest import REPOSITORY
 from tests.reports.synthetic import described, row
 

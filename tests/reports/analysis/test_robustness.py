@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from reports.analysis.backbones import Lines, lines_of
 from reports.analysis.chosen import Selections
-from reports.analysis.metrics import metrics_csv, metrics_of
-from reports.analysis.options import Options
-from reports.analysis.robustness import Lines, lines_of
+from reports.analysis.metrics import metrics_csv, metrics_of, robustness
 from reports.analysis.settings import Setting
 from reports.tables import backbones
 from tests.reports.synthetic import described, row
+from tests.reports.tables.rows import table_of
 
 # backbone -> accuracy of plain zero-shot on sources and on what is held out, then the same of the plain linear probe
 BACKBONES = {
@@ -63,7 +63,7 @@ def written_of(setting: Setting, selections: Selections, lines: Lines) -> list[d
 
 
 def notes_of(parts: list[tuple[Setting, Selections]]) -> str:
-    made = backbones.build(parts, Options())
+    made = table_of(backbones.TABLE, parts)
     assert made is not None
     return " ".join(made.notes)
 
@@ -71,7 +71,7 @@ def notes_of(parts: list[tuple[Setting, Selections]]) -> str:
 def test_distances_are_from_the_line_through_the_other_backbones_with_their_prediction_interval() -> None:
     parts = settings(list(BACKBONES))
     for (setting, selections), lines in zip(parts, lines_of(parts), strict=True):
-        zero_shot, icm, probe = metrics_of(selections, "training_domain", lines)
+        zero_shot, icm, probe = (robustness(one, lines) for one in metrics_of(selections, "training_domain"))
         others = [numbers for name, numbers in BACKBONES.items() if name != setting.backbone]
         source, target, probe_source, probe_target = BACKBONES[setting.backbone]
         plain = [(x, y - 0.01) for x, y, _, _ in others]  # means over environments and seeds
@@ -83,14 +83,14 @@ def test_distances_are_from_the_line_through_the_other_backbones_with_their_pred
         }  # fmt: skip
         found = {"zero_shot": zero_shot, "icm": icm, "probe": probe}
         for name, one in found.items():
-            distance = one.above_zero_shot_line
+            distance, _ = one
             assert distance is not None
-            assert [distance.points, distance.low, distance.high] == pytest.approx(expected[name])
-            assert distance.low < distance.points < distance.high
-        assert zero_shot.effective_robustness is icm.effective_robustness is None  # these learn from no image
-        assert probe.effective_robustness is not None
-        distance = probe.effective_robustness
-        assert [distance.points, distance.low, distance.high] == pytest.approx(expected["effective"])
+            assert [distance.value, distance.low, distance.high] == pytest.approx(expected[name])
+            assert distance.low < distance.value < distance.high
+        assert zero_shot[1] is icm[1] is None  # these learn from no image
+        distance = probe[1]
+        assert distance is not None
+        assert [distance.value, distance.low, distance.high] == pytest.approx(expected["effective"])
         written = written_of(setting, selections, lines)
         names = ["above_zero_shot_line", "above_zero_shot_line_low", "above_zero_shot_line_high"]
         for line, name in zip(written, found, strict=True):
@@ -121,8 +121,8 @@ def test_eight_backbones_are_needed_and_neither_random_weights_nor_a_second_name
         lines = lines_of(parts)
         assert {one.zero_shot.backbones for one in lines} == {count}
         for (_, selections), own in zip(parts, lines, strict=True):
-            for one in metrics_of(selections, "lodo", own):
-                assert one.above_zero_shot_line is one.effective_robustness is None
+            for one in metrics_of(selections, "lodo"):
+                assert robustness(one, own) == (None, None)
         assert {one["above_zero_shot_line"] for one in written_of(*parts[0], lines[0])} == {""}
         assert "needs 8 backbones with weights that are not random" in notes_of(parts)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.analysis.spectra import spectra
 from reports.analysis.spread import Spread
+from reports.figures.spectrum import spectra
 from tests.reports.synthetic import frame, only, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all"}
@@ -50,4 +50,4 @@ def test_a_point_without_the_rows_of_all_tests_has_no_number() -> None:
     ids=["by lambda", "over folds", "released order"],
 )  # fmt: skip
 def test_spectra_are_averaged_and_largest_first(rows: list[dict[str, Any]], lines: list[Any]) -> None:
-    assert [(line.lambda_, line.values.tolist()) for line in spectra(only(rows)[1], "lodo").lines] == lines
+    assert [(x, line.tolist()) for x, line in spectra(only(rows)[1], "lodo").lines.items()] == lines

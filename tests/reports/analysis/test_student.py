@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
-from reports.analysis.robustness import AccuracyLine
-from reports.analysis.trend import slope_of
+from reports.analysis.backbones import AccuracyLine, slope_of
 
 
 @pytest.mark.parametrize("n", [3, 4, 8, 40])

@@ -270,7 +270,7 @@ def test_without_a_method_the_accuracies_stand_there() -> None:
     found = answered(of((0.5, 0.5)))
     assert (found.verdicts, headline(found).startswith("Plain prediction gets 50.0 %")) == ((), True)
     assert [(one.method.label, one.accuracy) for one in found.standings[0].entries] == [("Zero-shot", 0.5)]
-    assert [one.method for one in found.left_out] == [None]
+    assert [method for _, method in found.left_out] == [None]
 
 
 def test_bounds_have_no_verdict() -> None:
@@ -281,7 +281,7 @@ def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
     new: dict[str, Any] = {"class_half": "new", "protocol": "open_class", "predictor": "linear_probe"}
     said = answered(world((0.6, 0.6), **new))
     assert said.verdicts == ()
-    assert [one.method.predictor_label for one in said.left_out if one.method] == ["linear probe"]
+    assert [method.predictor_label for _, method in said.left_out if method] == ["linear probe"]
 
 
 def test_of_base_and_new_classes_the_harmonic_mean_alone_is_judged() -> None:

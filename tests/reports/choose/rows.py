@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.analysis.choice import Candidate, Choice
 from reports.analysis.options import Options
-from reports.tables.choose import choose
+from reports.tables.choose import Candidate, Choice, choose
 from tests.reports.synthetic import described, row
 from tests.reports.tables.rows import setting
 

@@ -11,8 +11,8 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.options import Options
+from reports.choose import sentence
 from reports.tables.choose import build
-from reports.text.choose import sentence
 from tests.reports.choose.rows import COSTS, ENVIRONMENTS, TIED, N, answers, chosen, cost, of, rows_of
 from tests.reports.synthetic import row
 from tests.reports.tables.rows import cell
@@ -61,9 +61,9 @@ def test_the_fastest_of_those_tied_is_chosen_and_the_sentence_says_why() -> None
 
 
 def test_what_others_are_above_in_both_is_not_on_the_front_and_what_has_no_speed_is_nowhere() -> None:
-    assert [one.name for one in chosen().front] == ["B"]  # as accurate as A in the worst environment, and faster
+    assert chosen().front == ["B"]  # as accurate as A in the worst environment, and faster
     slower = chosen(costs=COSTS | {"B": [cost(90.0)], "C": [cost(500.0)]})
-    assert [one.name for one in slower.front] == ["A", "C"]
+    assert slower.front == ["A", "C"]
     assert slower.chosen is slower.best
     assert sentence(slower).endswith("points), and none was measured to encode faster: choose A.")
 

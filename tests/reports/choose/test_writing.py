@@ -14,8 +14,10 @@ from PIL import Image
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from reports import Origin, write_choice
+from reports.choose import drawings
 from reports.figures import style
-from reports.figures.speed import Dot, draw, drawing
+from reports.figures.speed import Dot, draw
+from reports.render.table import Cell
 from tests.reports.choose.rows import COSTS, TIED, answers, chosen, cost
 from tests.reports.synthetic import TESTED, frame
 
@@ -81,8 +83,7 @@ def test_without_two_speeds_there_is_no_figure_and_without_rows_a_sentence(tmp_p
 
 def test_the_front_is_drawn_through_what_no_other_is_above() -> None:
     choice = chosen(costs=COSTS | {"B": [cost(60.0)], "C": [cost(500.0)]})
-    made = drawing(choice, {})
-    assert made is not None
+    [made] = drawings(choice, {})
     assert {dot.name: dot.on_front for dot in made.numbers} == {"A": True, "B": False, "C": True}
     with style.in_style():
         [axes] = draw(made.numbers).axes
@@ -96,7 +97,7 @@ def test_the_front_is_drawn_through_what_no_other_is_above() -> None:
 @pytest.mark.parametrize("count", [2, 9])
 def test_names_stand_beside_their_dots_inside_the_axes_and_apart(count: int) -> None:
     dots = [
-        Dot(f"ViT-B-{i} laion2b_s34b_b88k", 40.0 * 1.7**i, 60.0 + (7 * i) % 20, 58.0, 82.0, i == 1)
+        Dot(f"ViT-B-{i} laion2b_s34b_b88k", 40.0 * 1.7**i, Cell(60.0 + (7 * i) % 20, 58.0, 82.0), i == 1)
         for i in range(count)
     ]
     with style.in_style():

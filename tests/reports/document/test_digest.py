@@ -4,9 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from reports.document.chapters import Scope, chapters
 from reports.document.digest import MAX_VALUES, of_one_predictor, of_one_split, over_backbones, over_data_sets
+from reports.figures import Figure
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables.ablations import PICKED
+from tests.reports.figures.rows import plain_and_pca
+from tests.reports.synthetic import described
 
 SCORE, HELD_OUT = Column("source score", "Source score"), Column("accuracy on what is held out", "Held out")
 
@@ -29,7 +33,8 @@ def test_each_data_set_is_a_column_of_what_is_held_out() -> None:
         ablation("a", {"16": 3.0, "4": 2.0, PICKED: 3.0}),
         ablation("b", {"4": 5.0, PICKED: 5.0}, notes=("One.", "Two.")),
     ]
-    [made] = over_data_sets(tables, "accuracy by rank", ["zero-shot", "linear probe"])
+    tables = of_one_predictor(tables, ["zero-shot", "linear probe"])
+    [made] = over_data_sets(tables, "accuracy by rank")
     assert [column.name for column in made.columns] == ["a", "b"]
     assert [block.title for block in made.blocks] == ["B, CLIP-ICM, zero-shot", "L, CLIP-ICM, zero-shot"]
     numbers = {line.name: [cell.value for cell in line.cells] for line in made.blocks[0].lines}
@@ -38,7 +43,7 @@ def test_each_data_set_is_a_column_of_what_is_held_out() -> None:
     assert made.notes == ("Accuracy in %.", "b: One. Two.")  # none of a column that is gone
     assert made.caption == "Accuracy by rank (%), everything else chosen by the rule."
     assert made.context["dataset"] == "a, b"
-    [alone] = over_data_sets(tables[:1], "accuracy by rank", ["zero-shot"])
+    [alone] = over_data_sets(tables[:1], "accuracy by rank")
     assert alone.columns == tables[0].columns
     assert [block.title for block in alone.blocks] == ["B, CLIP-ICM, zero-shot", "L, CLIP-ICM, zero-shot"]
 
@@ -47,7 +52,7 @@ def test_of_many_values_the_ends_and_those_that_most_sets_have_are_lines() -> No
     tables = [
         ablation(name, {str(i): float(i) for i in range(0, 60, step)}) for name, step in (("a", 2), ("b", 3), ("c", 5))
     ]
-    [made] = over_data_sets(tables, "accuracy by rank", ["zero-shot"])
+    [made] = over_data_sets(of_one_predictor(tables, ["zero-shot"]), "accuracy by rank")
     names = [line.name for line in made.blocks[0].lines]
     assert len(names) == MAX_VALUES - 1
     assert (names[0], names[-1]) == ("0", "58")
@@ -66,7 +71,7 @@ def test_backbones_are_blocks_of_one_table_of_a_data_set() -> None:
         )
 
     tables = [environments(d, b, *columns) for d in ("a", "b") for b, columns in (("B", ("x", "y")), ("L", ("y", "z")))]
-    first, second = over_backbones(tables, "accuracy by environment", ["zero-shot"])
+    first, second = over_backbones(tables, "accuracy by environment")
     assert (first.name, second.name) == ("environments-a", "environments-b")
     assert [column.name for column in first.columns] == ["x", "y", "z"]
     assert [[cell.value for cell in line.cells] for _, line in first.lines()] == [[0.0, 1.0, None], [None, 0.0, 1.0]]
@@ -87,3 +92,11 @@ def test_the_first_predictor_that_a_table_has_stands_for_all() -> None:
     assert [block.title for block in made.blocks] == ["B, CLIP-ICM, linear probe", "L, CLIP-ICM, linear probe"]
     [whole] = of_one_predictor([ablation("a", {"4": 1.0})], ["ridge"])
     assert len(whole.blocks) == 4
+
+
+def test_a_paper_has_of_each_kind_of_figure_the_first() -> None:
+    names = ("forest-a", "forest-b", "rank-2-sets", "rank-b", "lambda_rank", "robustness-x", "robustness-y")
+    figures = [Figure(name, {}, "", 3.25) for name in names]
+    made, _ = chapters(Scope(described(plain_and_pca()), {}), [], figures, [])
+    found = [one.name for chapter in made for one in chapter.figures]
+    assert found == ["forest-a", "lambda_rank", "rank-2-sets", "robustness-x"]

@@ -11,8 +11,7 @@ import reports.build
 from benchmark.common.storage import Storage
 from reports import Options, Origin, ReportFiles, write_report
 from reports.analysis.against import OWN_ROWS
-from reports.document import pdf
-from reports.document.paper import MAX_VERDICTS
+from reports.document import paper
 from reports.render.latex_signs import latex_escape
 from tests.reports.document.rows import rows
 from tests.reports.render.test_latex import compiled, complaints
@@ -140,7 +139,7 @@ def test_it_compiles_without_a_box_that_is_too_wide(whole: tuple[Path, ReportFil
     pages = re.search(r"Output written on \S+ \((\d+) pages", log)
     assert pages is not None
     assert int(pages[1]) <= MAX_PAGES
-    again, note = pdf.compiled(source(place), {f.name: f.read_bytes() for f in (place / "figures").glob("*.pdf")})
+    again, note = paper.compiled(source(place), {f.name: f.read_bytes() for f in (place / "figures").glob("*.pdf")})
     assert (again, note) == (
         (place / "paper" / "paper.pdf").read_bytes(),
         "",
@@ -194,7 +193,7 @@ def test_the_answer_comes_first_and_a_note_of_several_tables_once(whole: tuple[P
     paragraphs = re.findall(r"\\noindent (.*)\\par\\smallskip", text)
     assert paragraphs[0] == latex_escape(written.headline, breaks=True)
     sentences = [latex_escape(one["sentence"], breaks=True) for one in written.verdicts]
-    shown = min(MAX_VERDICTS, len(sentences))
+    shown = min(paper.MAX_VERDICTS, len(sentences))
     assert shown
     assert set(paragraphs[1 : 1 + shown]) <= set(sentences)
     body, end = text.split(r"\section*{Notes on the tables}")
@@ -206,7 +205,7 @@ def test_the_answer_comes_first_and_a_note_of_several_tables_once(whole: tuple[P
 
 
 def test_without_pdflatex_the_same_stands_in_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reports.document.paper.has_pdflatex", lambda: False)
+    monkeypatch.setenv("PATH", "")
     written = write(tmp_path, "open_class", "imagenet_shift")
     text = (tmp_path / "paper" / "paper.md").read_text()
     assert tuple(re.findall(r"^## (.*)$", text, re.MULTILINE)) == (
@@ -235,8 +234,8 @@ def test_a_pdflatex_that_fails_is_one_sentence(
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(pdf, "LIMIT_S", 0.6)
-    content, said = pdf.compiled(r"\documentclass{article}", {})
+    monkeypatch.setattr(paper, "LIMIT_S", 0.6)
+    content, said = paper.compiled(r"\documentclass{article}", {})
     assert content is None
     assert note in said
     assert said.count(". ") == 0

@@ -11,15 +11,14 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.selection import unpacked
+from reports.analysis.backbones import same_but_backbone
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Adjusted
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
-from reports.analysis.trend import same_but_backbone
-from reports.figures import environments, heat_maps, interventions, rank, robustness, selection
-from reports.figures.forest import MAX_LINES, forest_numbers
-from reports.figures.gains import Point
+from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, style
 from tests.reports.analysis.test_robustness import BACKBONES, settings
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of
 from tests.reports.synthetic import described, frame, only, row
@@ -69,11 +68,13 @@ def plain(held_out: str) -> np.ndarray[Any, Any]:
     return answers_in(rows, 0)
 
 
-def check(point: Point, found: dict[str, np.ndarray[Any, Any]]) -> None:
+def check(point: Interval, found: dict[str, np.ndarray[Any, Any]]) -> None:
     value, error = paired(found)
     n = sum(map(len, found.values()))
     half = stats.t.ppf(0.975, n - 1) * error
-    assert (point.value, point.low, point.high) == pytest.approx((value, value - half, value + half))
+    assert tuple(100 * x for x in (point.estimate, point.low, point.high)) == pytest.approx(
+        (value, value - half, value + half)
+    )
 
 
 def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> None:
@@ -94,7 +95,7 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
 
 
 def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
-    found = panel_of(heat_maps)
+    found = panel_of(lambda_rank)
     assert (found.lambdas, found.ranks) == (LAMBDAS, RANKS)
     for i, lambda_ in enumerate(LAMBDAS):
         for j, rank_ in enumerate(RANKS):
@@ -111,26 +112,28 @@ def test_heat_maps_weigh_folds_by_their_images() -> None:
         for fold, (n, accuracy) in enumerate(((100, 0.5), (300, 0.9))) for x in (1.0, 2.0)
     ]  # fmt: skip
     rows += [row(n_test=n, folds=2, fold=f, first=1000 * f, test_split="out_fold") for f, n in enumerate((100, 300))]
-    assert panel_of(heat_maps, only(rows)[1]).held_out == pytest.approx(np.full((2, 2), 80.0))
+    assert panel_of(lambda_rank, only(rows)[1]).held_out == pytest.approx(np.full((2, 2), 80.0))
 
 
 def test_environments_have_their_own_intervals_and_plain_accuracies() -> None:
     panel = panel_of(environments)
-    assert panel.environments == HELD_OUTS
+    assert panel.rows == (environments.AVERAGE, *HELD_OUTS)
     own = [100 * plain(name).mean() for name in HELD_OUTS]
     assert panel.plain == pytest.approx((np.mean(own), *own))
-    gains = next(g for g in panel.gains if g.method.projection == "shrinkage")
+    gains = next(points for method, points in panel.gains.items() if method.projection == "shrinkage")
     rows = FRAME[(FRAME["projection"] == "shrinkage") & (FRAME["lambda_"] == 1.0)]
-    for name, point in zip(HELD_OUTS, gains.points, strict=True):
-        answers = answers_in(rows[rows["held_out"] == name].sort_values("fold"), 0)
-        assert point is not None
-        check(point, {name: answers - plain(name)})
+    own_gains = {
+        name: answers_in(rows[rows["held_out"] == name].sort_values("fold"), 0) - plain(name) for name in HELD_OUTS
+    }
+    check(gains[0], own_gains)
+    for name, point in zip(HELD_OUTS, gains[1:], strict=True):
+        check(point, {name: own_gains[name]})
     assert environments.panels(only([r for r in ROWS if r["held_out"] == "art"])[1], "lodo") == {}
 
 
 def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_picked() -> None:
-    panel = panel_of(selection)
-    cloud = next(c for c in panel.clouds if c.method.projection == "icm")
+    clouds = panel_of(selection)
+    cloud = next(c for c in clouds if c.method.projection == "icm")
     rows = of_icm()
     expected = [
         (100 * np.mean([s[j] for s in part["lodo"]]), 100 * np.mean([t[j] for t in part["target"]]))
@@ -139,23 +142,23 @@ def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_pick
     assert sorted(zip(cloud.source, cloud.held_out, strict=True)) == pytest.approx(np.array(sorted(expected)))
     picked = [best_at(name, fold, 2) for name in HELD_OUTS for fold in (0, 1)]
     assert cloud.picked == pytest.approx((57.0, 100 * np.mean([r["target"][1] for r in picked])))
-    x, y = (np.concatenate([getattr(c, of) for c in panel.clouds]) for of in ("source", "held_out"))
-    assert panel.rho == pytest.approx(stats.spearmanr(np.round(x, 9), np.round(y, 9)).statistic)
+    x, y = (np.concatenate([getattr(c, of) for c in clouds]) for of in ("source", "held_out"))
+    assert selection.correlation(clouds) == pytest.approx(stats.spearmanr(np.round(x, 9), np.round(y, 9)).statistic)
     gone = [r for r in ROWS if not (r["projection"] == "icm" and r["held_out"] == "art" and r["lambda_"] == 0.3)]
     fewer = panel_of(selection, only(gone)[1])
-    assert len(next(c for c in fewer.clouds if c.method.projection == "icm").source) == len(expected) / 2
+    assert len(next(c for c in fewer if c.method.projection == "icm").source) == len(expected) / 2
 
 
 def test_interventions_are_alone_left_out_and_all() -> None:
     numbers = panel_of(interventions)
-    assert numbers.by_set
-    labels = [line.label for line in numbers.lines]
+    assert numbers[0].of == "CLIP-ICM (largest) + zero-shot"
+    labels = [line.label for line in numbers]
     assert labels[0] == f"all ({'+'.join(KINDS)})"
     assert labels[1:5] == [f"{kind} alone" for kind in KINDS]
     assert [label.partition(" (")[0] for label in labels[5:9]] == [f"without {kind}" for kind in KINDS]
-    assert numbers.lines[0].moved == pytest.approx(0.8)
-    assert numbers.lines[0].kept == pytest.approx((70, 60, 70))  # rank 2 is picked
-    for line, kinds in ((numbers.lines[0], KINDS), (numbers.lines[1], ("blur",))):
+    assert numbers[0].moved == pytest.approx(0.8)
+    assert tuple(numbers[0].kept.values()) == pytest.approx((70, 60, 70))  # rank 2 is picked
+    for line, kinds in ((numbers[0], KINDS), (numbers[1], ("blur",))):
         of_set = of_icm(intervention_set="+".join(kinds), lambda_=3.0)
         found = {}
         for name in HELD_OUTS:
@@ -167,8 +170,8 @@ def test_interventions_are_alone_left_out_and_all() -> None:
 def test_of_one_set_the_lines_are_methods() -> None:
     rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
     numbers = panel_of(interventions, only(rows)[1])
-    assert not numbers.by_set
-    assert [line.label for line in numbers.lines] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
+    assert not numbers[0].of
+    assert [line.label for line in numbers] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
     bare = [{**r, "energy_removed": None, "shift_removed_sources": None, "shift_removed_target": None} for r in rows]
     assert interventions.panels(only(bare)[1], "lodo") == {}
 
@@ -185,7 +188,7 @@ def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
     assert numbers.line.expected(0.7)[0] == pytest.approx(expected)
     shifted = np.log((points[:, 0] - 0.05) / (1.05 - points[:, 0]))
     over = points[:, 1] + 0.05 - 1 / (1 + np.exp(-fit.predict(sm.add_constant(shifted))))
-    [(method, above)] = numbers.above
+    [(method, above)] = numbers.above.items()
     assert method.projection == "icm"
     assert above == pytest.approx(100 * over.mean())
     dot = numbers.dots[0]
@@ -199,20 +202,25 @@ def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> No
     every = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
     tested = {0.01: True, 0.2: False, np.nan: None}
     compared = [(s, replace(c, adjusted=Adjusted(p, 3))) for (s, c), p in zip(every, cycle(tested), strict=False)]
-    numbers = forest_numbers(compared, 0.01)
-    assert [key for key, _ in numbers.groups] == [("a", "ViT-B-32", "zero-shot"), ("b", "ViT-B-32", "zero-shot")]
+    numbers = forest.numbers(compared, 0.01)
+    assert [*numbers.groups] == [("a", "ViT-B-32", "zero-shot"), ("b", "ViT-B-32", "zero-shot")]
     assert len(numbers.lines) == len(compared)
-    for line, (_, made), separated in zip(numbers.lines, compared, cycle(tested.values()), strict=False):
-        assert line.point.value == pytest.approx(100 * made.interval.estimate)
-        assert line.separated is separated
-        assert line.new is None  # three environments say nothing of new ones
-    many = compared * (MAX_LINES // len(compared) + 1)
-    cut = forest_numbers(many, 0.01)
+    with style.in_style():
+        drawn = forest.draw(numbers).axes[0].lines
+    assert not any(line.get_zorder() == 2 for line in drawn)  # three environments say nothing of new ones
+    marks = [line for line in drawn if line.get_linestyle() == "None"]
+    for mark, (_, made), separated in zip(marks, compared, cycle(tested.values()), strict=False):
+        assert mark.get_xdata() == pytest.approx([100 * made.interval.estimate])
+        assert (mark.get_marker() == "|") is (separated is None)
+        assert (mark.get_markerfacecolor() != "white") is bool(separated)
+    assert len(marks) == len(compared)
+    many = compared * (forest.MAX_LINES // len(compared) + 1)
+    cut = forest.numbers(many, 0.01)
     assert all(line.baseline.is_plain for line in cut.lines)
     assert cut.left_out == len(many) - len(cut.lines) > 0
 
 
 def test_without_data_there_are_no_numbers() -> None:
     _, selections = only([row(), row(held_out="sketch")])
-    for figure in (rank, heat_maps, environments, selection, interventions):
+    for figure in (rank, lambda_rank, environments, selection, interventions):
         assert figure.panels(selections, "lodo") == {}, figure.__name__

@@ -8,7 +8,7 @@ from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options
 from reports.analysis.settings import Setting
-from reports.figures import Drawing, Figure, all_drawings, for_paper, groups_of, interventions, rank, style
+from reports.figures import Drawing, all_drawings, groups_of, interventions, rank, style
 from tests.reports.figures.rows import plain_and_pca, rows_of
 from tests.reports.figures.test_drawing import check, check_apart
 from tests.reports.synthetic import described
@@ -83,9 +83,3 @@ def test_protocols_have_figures_of_their_own_held_out_environments_first(parts: 
     names = [*drawings_of([*other, *parts])]
     assert [name for name in names if name.startswith("forest")] == [
         "forest-held_out-out_fold-all", "forest-held_out_open_class-out_fold-new"]  # fmt: skip
-
-
-def test_a_paper_has_of_each_kind_of_figure_the_first() -> None:
-    names = ("forest-a", "forest-b", "rank-2-sets", "rank-b", "lambda_rank", "robustness-x", "robustness-y")
-    figures = [Figure(name, {}, "", 3.25) for name in names]
-    assert [one.name for one in for_paper(figures)] == ["forest-a", "rank-2-sets", "lambda_rank", "robustness-x"]

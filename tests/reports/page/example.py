@@ -7,9 +7,10 @@ import pandas as pd
 
 from reports.analysis.chosen import Selections
 from reports.analysis.options import Options
-from reports.analysis.predictions import MethodPredictions
+from reports.analysis.predictions import Predictions
 from reports.analysis.settings import Setting
-from reports.page import page
+from reports.page.build import page
+from reports.text.origin import Origin
 from tests.reports import synthetic
 from tests.reports.page.standin import FORMS, answer, table
 from tests.reports.synthetic import row
@@ -49,7 +50,7 @@ def described(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
     return synthetic.described([line for part in parts or (rows(), rows("other")) for line in part])
 
 
-def predictions(setting: Setting, selections: Selections) -> dict[Setting, list[MethodPredictions]]:
+def predictions(setting: Setting, selections: Selections) -> dict[Setting, Predictions]:
     """Predictions of plain and CLIP-ICM with zero-shot: invented, the same three images over and over."""
     n = len(HELD_OUTS) * 6
     columns = {
@@ -63,11 +64,12 @@ def predictions(setting: Setting, selections: Selections) -> dict[Setting, list[
     shown = [m for m in selections.parts if m.predictor == "zero_shot" and (m.is_plain or m.projection == "icm")]
     answers = [[CLASSES[(k + number * (k % 2)) % 3] for k in range(n)] for number in range(len(shown))]
     tables = [pd.DataFrame({**columns, "predicted": predicted}) for predicted in answers]
-    return {setting: [MethodPredictions(method, table) for method, table in zip(shown, tables, strict=True)]}
+    return {setting: dict(zip(shown, tables, strict=True))}
 
 
 def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
     """Return the page of settings, with a table of the first as Table 1, and one of each setting."""
     tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
+    origin = Origin("A <report>", left_out=("One trial failed & so.",))
     given = {"forms": FORMS, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
-    return page("A <report>", answer(parts), parts, tables, Options(), ["One trial failed & so."], **{**given, **other})
+    return page(origin, answer(parts), parts, tables, Options(), **{**given, **other})

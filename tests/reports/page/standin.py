@@ -11,6 +11,7 @@ from reports.analysis.settings import Setting
 from reports.analysis.verdicts import Answer
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables import environments
+from tests.reports.tables.rows import table_of
 
 __all__ = ["FORMS", "answer", "table"]
 
@@ -21,7 +22,7 @@ def answer(described: Sequence[tuple[Setting, Selections]]) -> Answer:
 
 
 def table(setting: Setting, selections: Selections, name: str = "main") -> Table:
-    made = environments.build([(setting, selections)], Options())
+    made = table_of(environments.TABLE, [(setting, selections)])
     if made is None:  # one environment: a table of one line, which no report has, and a page stands all the same
         line = Line("Zero-shot", (Cell(note="one environment"),))
         made = Table(name, f"{setting.banner}{setting.dataset}", (Column("average"),), (Block("", (line,)),))

@@ -13,7 +13,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
 from reports.analysis.chosen import Selections
 from reports.analysis.settings import Setting
-from reports.page import Thumbnails
+from reports.page.answer import with_minus
+from reports.page.data import Thumbnails
 from reports.text.headline import headline
 from tests.reports.page.example import HOSTILE, described, made, rows
 from tests.reports.page.standin import FORMS, answer
@@ -151,7 +152,7 @@ def test_the_rule_changes_all_that_depends_on_it(browser: Any, file: Path) -> No
         after = [opened.page.locator(one).first.inner_text() for one in what]
         unlike = [one for one, a, b in zip(what, before, after, strict=True) if a != b]
         assert set(what) - set(unlike) <= {"h1", "#drill-title + button"}
-        assert opened.page.locator("h1").inner_text() == headline(answer(judged("training_domain")))
+        assert opened.page.locator("h1").inner_text() == with_minus(headline(answer(judged("training_domain"))))
         assert "The rule that was planned before any result is lodo_1se" in opened.page.locator("#answer").inner_text()
         assert "training_domain picked" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "rule=training_domain")
@@ -296,7 +297,7 @@ def sprite(*colors: str) -> bytes:
 
 def test_without_javascript_it_can_be_read(browser: Any, file: Path) -> None:
     with Opened(browser, file, size="phone", java_script_enabled=False) as opened:
-        assert opened.page.locator("h1").inner_text() == headline(answer(described()))
+        assert opened.page.locator("h1").inner_text() == with_minus(headline(answer(described())))
         assert opened.page.locator(".forest circle").first.is_visible()
         assert opened.page.locator(".numbers.first td").nth(1).is_visible()
         opened.page.locator("#trust > summary").click()

@@ -7,6 +7,7 @@ import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,14 +15,19 @@ import pytest
 from reports.analysis.chosen import Selections
 from reports.analysis.options import Options
 from reports.analysis.settings import Setting
-from reports.analysis.verdicts import Answer, LeftOut
-from reports.page import Thumbnails, build, page
-from reports.page.answer import leading, named
+from reports.analysis.verdicts import Answer
+from reports.page import build
+from reports.page.answer import leading, named, with_minus
+from reports.page.build import page
+from reports.page.data import Thumbnails
 from reports.tables import environments
 from reports.text.headline import headline
+from reports.text.origin import Origin
 from reports.text.verdicts import sentence
+from tests.reports.analysis.test_verdicts import world
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import answer
+from tests.reports.tables.rows import table_of
 
 Parts = list[tuple[Setting, Selections]]
 THUMBNAILS = Thumbnails(40, 2, {f"{HOSTILE}0": 2, f"{HOSTILE}3": 0}, (b"one", b"two"))
@@ -72,11 +78,19 @@ def test_equal_input_gives_equal_bytes(content: bytes) -> None:
 def test_headline_forest_table_and_sentences_stand_in_the_file_itself() -> None:
     for parts, lines in ((described(rows()), HELD_OUTS), (described(), ("other, zero-shot", "synthetic, zero-shot"))):
         text, made_of = Text(made(parts)), answer(parts)
-        assert "".join(text.of["h1"]) == headline(made_of)
+        assert "".join(text.of["h1"]) == with_minus(headline(made_of))
         assert 1 < sum(tag == "line" and a["class"] == "span" for tag, a in text.tags) <= 5
         assert all(name in [words.strip() for words in text.of["th"]] for name in lines)
         said = "".join(text.of["li"])
-        assert all(sentence(one) in said for one in made_of.verdicts)
+        assert all(with_minus(sentence(one)) in said for one in made_of.verdicts)
+
+
+def test_a_negative_number_has_a_minus_sign_and_a_name_its_hyphen() -> None:
+    text = Text(made(described(world((0.4, 0.4))), predictions=None))
+    assert "(\u221210.0 points, \u221210.9 to \u22129.1)" in "".join(text.of["h1"])
+    shown = " ".join(words for tag in ("h1", "p", "td", "li", "span") for words in text.of.get(tag, []))
+    assert "ViT-B-32" in shown
+    assert not re.search(r"(?<![\w-])-\d", shown)
 
 
 def test_each_rule_has_the_answer_that_its_own_selections_give(parts: Parts, content: bytes) -> None:
@@ -85,8 +99,9 @@ def test_each_rule_has_the_answer_that_its_own_selections_give(parts: Parts, con
     for rule, blob in found.items():
         known = [(setting, selections.judged_by(rule)) for setting, selections in parts]
         own, text = answer(known), Text(blob["answer"].encode())
-        assert "".join(text.of["h1"]) == headline(own)
-        assert all(sentence(one) in "".join(Text(blob["sentences"].encode()).of["li"]) for one in own.verdicts)
+        assert "".join(text.of["h1"]) == with_minus(headline(own))
+        listed = "".join(Text(blob["sentences"].encode()).of["li"])
+        assert all(with_minus(sentence(one)) in listed for one in own.verdicts)
         assert ("planned" in "".join(text.of["p"])) == (rule != "lodo")
         assert sum(tag == "circle" for tag, _ in Text(blob["every"].encode()).tags) == sum(
             len([one.gain, *one.others]) for one in own.verdicts
@@ -109,7 +124,7 @@ def test_numbers_of_the_first_screen_are_those_behind_it(parts: Parts) -> None:
             cells = [of[label]["cells"][place] for label in columns]
             assert [shown.split()[0] for shown in lines[name]] == [f"{cell['v']:.1f}" for cell in cells]
         if rule == "lodo":
-            printed = environments.build(known, Options())
+            printed = table_of(environments.TABLE, known)
             assert printed is not None
             plain = dict(zip((c.name for c in printed.columns), printed.blocks[0].lines[0].cells, strict=True))
             assert [lines[name][0] for name in HELD_OUTS] == [f"{plain[name].value:.1f}" for name in HELD_OUTS]
@@ -148,10 +163,10 @@ def test_only_the_page_s_own_code_and_style_may_run(content: bytes) -> None:
 
 
 def test_code_and_style_are_small() -> None:
-    code = build._asset("page.js")
+    code = files("reports.page").joinpath("page.js").read_text(encoding="utf-8")
     assert len(code) <= 45_000
     assert max(map(len, code.splitlines())) <= 120
-    assert sum(len(build._squeezed(name).encode()) for name in ("page.css", "page.js")) <= 60_000
+    assert sum(len(build._squeezed(form)[form].encode()) for form in ("css", "js")) <= 60_000
 
 
 def test_data_stand_by_setting(content: bytes) -> None:
@@ -229,6 +244,6 @@ def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
 
 def test_nothing_to_compare_is_a_page_too() -> None:
     parts = described([r for r in rows() if r["projection"] == "identity"])
-    left = Answer((), (LeftOut(parts[0][0]),))
-    text = Text(page("x", left, parts, [], Options()))
+    left = Answer((), ((parts[0][0], None),))
+    text = Text(page(Origin("x"), left, parts, [], Options()))
     assert "there is no method to be judged" in "".join(text.of["li"])

@@ -10,7 +10,7 @@ import pytest
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
 from reports.analysis.options import Options
-from reports.analysis.predictions import MethodPredictions
+from reports.analysis.predictions import Predictions
 from reports.page import data
 from tests.reports.synthetic import only, row
 
@@ -89,7 +89,7 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
 
 def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
     plain, icm = described[1].parts
-    known = [predictions(plain, [0, 1, 1]), predictions(icm, [1, 1, 0])]
+    known = {**predictions(plain, [0, 1, 1]), **predictions(icm, [1, 1, 0])}
     found = data.predictions_of(described[1], known, {"3": 0, "1": 7})
     assert found is not None
     assert found["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
@@ -97,7 +97,7 @@ def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Select
     assert found["class"] == [0, 1, 0]
     assert found["environment"] == [0, 0, 1]
     assert found["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
-    assert data.predictions_of(described[1], []) is None
+    assert data.predictions_of(described[1], {}) is None
 
 
 def test_numbers_are_short_never_nan_and_print_the_same_tenth() -> None:
@@ -112,11 +112,11 @@ def test_the_mean_over_environments_is_of_what_is_not_rounded() -> None:
     assert found == [[47.951, None], [47.948, 100], [47.9495, None]]
 
 
-def predictions(method: Method, predicted: list[int]) -> MethodPredictions:
+def predictions(method: Method, predicted: list[int]) -> Predictions:
     classes, where = ("cat", "<b>"), ["art", "art", "b_c"]
     table = pd.DataFrame({
         "image_id": ["1", "2", "3"], "path": ["photo/one.jpg", "", "photo/three.jpg"], "held_out": where,
         "class": ["cat", "<b>", "cat"], "seed": [0] * 3, "rule": ["lodo"] * 3,
         "predicted": [classes[k] for k in predicted],
     })  # fmt: skip
-    return MethodPredictions(method, table)
+    return {method: table}

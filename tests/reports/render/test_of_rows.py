@@ -13,12 +13,12 @@ from reports.render.data import csv_text
 from reports.render.table import Cell, Table
 from reports.render.text import text
 from reports.tables import cells, environments, main
-from tests.reports.synthetic import only, row
+from tests.reports.synthetic import described, only, row
 from tests.reports.tables.rows import built
 
 
 def table(rows: list[dict[str, Any]], rule: str = "lodo") -> Table:
-    return built(main.build, rows, rule=rule)
+    return built(main.TABLE, rows, rule=rule)
 
 
 def lines_of_csv(made: Table) -> list[dict[str, str]]:
@@ -63,7 +63,7 @@ def test_an_error_that_rounds_to_nothing_is_no_zero() -> None:
 def test_the_shift_column_is_marked_in_every_form() -> None:
     rows = [row(target=[0.5], projection=p, held_out=h) for p in ("identity", "pca") for h in "ab"]
     within = [row(target=[0.8], protocol="in_domain", lodo=None, held_out=h) for h in "ab"]
-    made = built(environments.build, rows, in_domain=only(within)[1])
+    made = built(environments.TABLE, rows, report=described(within))
     assert "| Shift costs † (points) |" in markdown(made)
     shift = made.blocks[0].lines[0].cells[-1]
     assert rf"| +30.0 \[+{shift.low:.1f}, +{shift.high:.1f}]† |" in markdown(made)
@@ -85,7 +85,7 @@ def test_too_few_images_have_no_plus_minus() -> None:
 
 def test_gaps_are_dashes_with_a_footnote_in_every_form() -> None:
     rows = [row(held_out="a"), row(held_out="b"), row(projection="pca", held_out="a")]
-    made = built(environments.build, rows)
+    made = built(environments.TABLE, rows)
     assert "| — (1) | — (2) | — (3) |" in markdown(made)
     assert "(1) no result row for this method and held-out environment." in markdown(made)
     assert "(2) no average: nothing for b." in markdown(made)

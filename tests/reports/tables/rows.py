@@ -1,12 +1,14 @@
 """SYNTHETIC rows for tables of papers: two data sets under two backbones, with answers that are known. No model was run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from reports.analysis.options import Options
 from reports.render.table import Block, Cell, Line, Table
+from reports.tables.alike import Described
+from reports.tables.spec import Request, TableSpec
 from tests.reports.synthetic import described, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all",
@@ -34,11 +36,18 @@ def method_rows(
     return [row(held_out=h, correct=share(x), **{**what, **more}) for h, x in zip(held_outs, shares, strict=True)]
 
 
-def built(build: Callable[..., Table | None], rows: list[dict[str, Any]], *more: Any, **other: Any) -> Table:
+def built(spec: TableSpec[Any], rows: list[dict[str, Any]], rule: str | None = None, **other: Any) -> Table:
     """Return the table of rows, which there is."""
-    table = build(described(rows), *(more or (Options(),)), **other)
+    table = table_of(spec, described(rows), rule=rule, **other)
     assert table is not None
     return table
+
+
+def table_of(
+    spec: TableSpec[Any], parts: Described, options: Options | None = None, rule: str | None = None, **other: Any
+) -> Table | None:
+    """Return the table of settings, by default of what is fair and with the options of a report."""
+    return spec.build(Request(parts, options or Options(), rule, **other))
 
 
 def line(table: Table, name: str, block: int = 0) -> Line:

@@ -18,7 +18,7 @@ def test_each_lambda_is_chosen_for_alone_beside_what_the_rule_picks() -> None:
     scores = {("a", 1.0): (0.9, 0.6), ("a", 10.0): (0.5, 0.4), ("b", 1.0): (0.3, 0.5), ("b", 10.0): (0.7, 0.8)}
     rows = method_rows(PLAIN, (0.5, 0.5))
     rows += [row(held_out=h, correct=share(x), lodo=[s], **{**ICM, "lambda_": z}) for (h, z), (s, x) in scores.items()]
-    table = built(ablations.build_lambda, rows)
+    table = built(ablations.LAMBDA, rows)
     assert [one.name for one in table.blocks[0].lines] == ["1", "10", "by the rule"]
     assert [[c.value for c in one.cells[:3]] for one in table.blocks[0].lines] == [
         pytest.approx([60, 55, 5]), pytest.approx([60, 60, 10]), pytest.approx([80, 70, 20])]  # fmt: skip
@@ -32,7 +32,7 @@ def test_each_lambda_is_chosen_for_alone_beside_what_the_rule_picks() -> None:
 def test_each_rank_is_fixed_and_the_full_one_is_plain() -> None:
     rows = method_rows(PLAIN, (0.5, 0.5))
     rows += [row(held_out=h, target=(0.2, 0.6, 0.5), lodo=(0.1, 0.8, 0.3), **PCA) for h in "ab"]
-    lines = built(ablations.build_rank, rows).blocks[0].lines
+    lines = built(ablations.RANK, rows).blocks[0].lines
     assert [one.name for one in lines] == ["1", "2", "4", "by the rule"]
     assert [one.cells[0].value for one in lines] == pytest.approx([10, 80, 30, 80])
     assert [one.cells[1].value for one in lines] == pytest.approx([20, 60, 50, 60])
@@ -54,7 +54,7 @@ def test_orders_and_predictors_are_lines() -> None:
     rows = [*method_rows(PLAIN, (0.5, 0.5)), *method_rows(ICM, (0.6, 0.6))]
     rows += method_rows({**ICM, "order": "released"}, (0.4, 0.4))
     rows += method_rows({**PLAIN, "predictor": "ridge"}, (0.7, 0.7))
-    order, predictor = (built(build, rows) for build in (alternatives.build_order, alternatives.build_predictor))
+    order, predictor = (built(spec, rows) for spec in (alternatives.ORDER, alternatives.PREDICTOR))
     gains = {one.name: one.cells[2].value for one in order.blocks[0].lines}
     assert gains == pytest.approx({"released": -10, "largest": 10})
     assert [one.name for one in predictor.blocks[0].lines] == ["zero-shot", "ridge probe"]
@@ -76,7 +76,7 @@ METHODS = {"plain": Method("identity", None, "zero_shot"), "PCA": Method("pca", 
 
 
 def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
-    table, (_, selections) = built(comparisons.build, several("one")), only(several("one"))
+    table, (_, selections) = built(comparisons.TABLE, several("one")), only(several("one"))
     pairs = [("PCA", "plain"), ("random", "plain"), ("random", "PCA")]
     pairs += [("CLIP-ICM", name) for name in ("plain", "PCA", "random")]
     single = [compare(selections, METHODS[ours], "lodo", METHODS[theirs]) for ours, theirs in pairs]
@@ -94,7 +94,7 @@ def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
 
 def test_comparisons_over_data_sets_are_pooled() -> None:
     rows = several("one", "two")
-    table, parts = built(comparisons.build, rows), described(rows)
+    table, parts = built(comparisons.TABLE, rows), described(rows)
     icm, plain = METHODS["CLIP-ICM"], METHODS["plain"]
     whole = over_data_sets([(s.dataset, one) for s, part in parts if (one := compare(part, icm, "lodo", plain))])
     assert whole is not None

@@ -9,7 +9,7 @@ from reports.analysis.options import Options
 from reports.tables import ablations, behind, comparisons, main, paper_tables
 from reports.tables.alike import common_rule, groups
 from tests.reports.synthetic import described
-from tests.reports.tables.rows import ICM, PCA, PLAIN, built, method_rows, setting
+from tests.reports.tables.rows import ICM, PCA, PLAIN, built, method_rows, setting, table_of
 
 
 def of(**more: Any) -> list[dict[str, Any]]:
@@ -24,9 +24,9 @@ def of(**more: Any) -> list[dict[str, Any]]:
 def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str, other: str) -> None:
     both = described([*of(**setting()), *of(**{**setting(backbone="B"), field: other})])
     said = "templates .*--where backbone=" if field == "prompts" else f"{field} .*--where {field}="
-    for build in (main.build, behind.build, comparisons.build, ablations.build_rank):
+    for spec in (main.TABLE, behind.TABLE, comparisons.TABLE, ablations.RANK):
         with pytest.raises(IcmBenchError, match=f"unlike {said}"):
-            build(both, Options())
+            table_of(spec, both)
     assert [len(group) for group in groups(both)] == [1, 1]
     tables = [table.name for table in paper_tables(both, Options()) if table.name.startswith("main")]
     assert len(tables) == len(set(tables)) == 2
@@ -35,7 +35,7 @@ def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str
 def test_data_sets_may_differ_in_prompts_and_groups() -> None:
     both = [*of(**setting()), *of(**setting("two", prompts='["a sketch of a {}."]'))]
     assert [len(group) for group in groups(described(both))] == [2]
-    table = built(main.build, both)
+    table = built(main.TABLE, both)
     assert [c.name for c in table.columns[:2]] == ["one", "two"]
     assert any(note.startswith("two: Prompts: ") for note in table.details)
 
@@ -50,7 +50,7 @@ def test_two_prompts_of_one_data_set_are_two_groups_with_the_sets_of_the_same_pr
 def test_two_states_of_a_backbone_never_share_a_table() -> None:
     rows = [*of(**setting()), *of(**{**setting("two"), "backbone_fingerprint": "other"})]
     with pytest.raises(IcmBenchError, match="unlike backbone_fingerprint of the backbone A"):
-        main.build(described(rows), Options())
+        table_of(main.TABLE, described(rows))
     assert [len(group) for group in groups(described(rows))] == [1, 1]
 
 

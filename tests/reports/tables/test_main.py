@@ -32,7 +32,7 @@ def four() -> list[dict[str, Any]]:
 
 
 def test_methods_by_data_sets_with_their_average_and_a_block_for_each_backbone() -> None:
-    table = built(main.build, four())
+    table = built(main.TABLE, four())
     assert [one.name for one in table.columns] == ["one", "two", "average over data sets", "minus plain"]
     assert [(one.title, one.part) for one in table.blocks] == [("A", "A"), ("B", "B")]
     assert [one.heading for one in table.blocks[0].lines] == ["Plain", "PCA", "CLIP-ICM"]
@@ -55,7 +55,7 @@ def test_methods_by_data_sets_with_their_average_and_a_block_for_each_backbone()
 
 
 def test_the_gain_is_paired_and_pooled_over_data_sets() -> None:
-    table = built(main.build, four())
+    table = built(main.TABLE, four())
     gain = cell(table, "CLIP-ICM", "minus plain")
     d = np.array([[0.3, 0.2], [0.4, 0.2]])  # gained in one and two, environments a and b
     variances = 200 / 199 * (d * (1 - d) / N).sum(axis=1) / 4
@@ -67,7 +67,7 @@ def test_the_gain_is_paired_and_pooled_over_data_sets() -> None:
 
 
 def test_bold_is_what_is_not_separated_and_nothing_where_all_are_level() -> None:
-    table = built(main.build, four())
+    table = built(main.TABLE, four())
     bold = [[[one.best for one in of_line.cells] for of_line in part.lines] for part in table.blocks]
     assert bold[0] == [[False] * 4, [False] * 4, [True, True, True, False]]
     assert not np.array(bold[1]).any()  # one or two of 200 answers differ, or none
@@ -81,7 +81,7 @@ def test_a_method_that_is_the_plain_space_in_all_picks_is_marked_and_never_bold(
         *method_rows(PLAIN, (0.8, 0.8), ranks=[4]), *method_rows(ICM, (0.3, 0.3)),
         *(row(held_out=h, target=(0.1, 0.1, 0.8), **PCA) for h in "ab"),
     ]  # fmt: skip
-    table = built(main.build, rows)
+    table = built(main.TABLE, rows)
     pca = line(table, "PCA")
     assert pca.equals_plain
     assert pca.cells[0].equals_plain
@@ -105,7 +105,7 @@ def test_a_method_that_is_the_plain_space_in_all_picks_is_marked_and_never_bold(
 def test_what_is_plain_prediction_is_for_the_projection_to_say(what: dict[str, Any], equal: bool) -> None:
     method, predictor = {"dim": 4, **what}, what.get("predictor", "zero_shot")
     rows = method_rows(PLAIN, (0.6, 0.4), predictor=predictor) + method_rows(method, (0.6, 0.4))
-    *_, one = (line for _, line in built(environments.build, rows).lines())
+    *_, one = (line for _, line in built(environments.TABLE, rows).lines())
     assert one.equals_plain == equal
     assert one.cells[0].equals_plain == equal
 
@@ -114,7 +114,7 @@ def test_what_is_plain_prediction_is_for_the_projection_to_say(what: dict[str, A
 def test_the_column_of_plain_picks_is_there_only_where_one_is(target: tuple[float, ...], dim: int) -> None:
     """Of ranks to 4 the highest that was asked for is not the full space of 8 dimensions."""
     rows = method_rows(PLAIN, (0.5, 0.5), dim=dim) + [row(held_out=h, target=target, dim=dim, **PCA) for h in "ab"]
-    table = built(main.build, rows)
+    table = built(main.TABLE, rows)
     assert [one.name for one in table.columns] == ["synthetic", "minus plain"]
 
 
@@ -123,14 +123,14 @@ def test_a_gain_is_over_what_the_same_rule_chooses_for_plain_prediction_with_the
     rows = method_rows(PLAIN, (0.1, 0.1)) + method_rows(ICM, (0.8, 0.8), predictor="ridge")
     rows += [row(held_out=h, target=[x], training_domain=[score], lodo=[1 - score],
                  predictor_params=c, predictor="ridge") for h in "ab" for c, x, score in choices]  # fmt: skip
-    table = built(main.build, rows, rule="training_domain")
+    table = built(main.TABLE, rows, rule="training_domain")
     assert cell(table, "CLIP-ICM", "minus plain", block=1).value == pytest.approx(20)
 
 
 def test_a_gap_says_why() -> None:
     rows = [one for one in four() if not (one["dataset"] == "two" and one["projection"] == "icm")]
     rows = [one for one in rows if not (one["projection"] == "pca" and one["held_out"] == "b")]
-    table = built(main.build, rows)
+    table = built(main.TABLE, rows)
     icm, pca = line(table, "CLIP-ICM").cells, line(table, "PCA").cells
     assert (icm[1].value, icm[1].note) == (None, "no result rows of this method")
     assert (icm[2].value, icm[2].note) == (None, "no average: nothing for two")
@@ -141,14 +141,14 @@ def test_spread_is_over_seeds_and_a_missing_seed_is_said() -> None:
     values = {0: 0.4, 1: 0.5, 2: 0.6}
     rows = [r for s, x in values.items() for r in method_rows(PLAIN, (x, x), seed=s)]
     rows += [r for s, x in values.items() if s for r in method_rows(PCA, (x, x), seed=s)]
-    table = built(main.build, rows)
+    table = built(main.TABLE, rows)
     plain, pca = line(table, "Plain").cells[0], line(table, "PCA").cells[0]
     assert plain.spread == pytest.approx(10.0)
     assert (pca.seeds, pca.note) == ((1, 2), "2 of 3 seeds")
 
 
 def test_a_bound_is_marked_and_has_no_bold() -> None:
-    table = built(main.build, four(), rule="ceiling")
+    table = built(main.TABLE, four(), rule="ceiling")
     cells = [one for _, of_line in table.lines() for one in of_line.cells if one.value is not None]
     assert all(one.bound for one in cells)
     assert not any(one.best for one in cells)
@@ -159,12 +159,12 @@ def test_a_bound_is_marked_and_has_no_bold() -> None:
 def test_environments_have_their_average_and_the_worst() -> None:
     rows = [*method_rows(PLAIN, (0.4, 0.6, 0.2), "abc"), *method_rows(PCA, (0.4, 0.1, 0.3), "abc")]
     rows += method_rows({**PCA, "placebo": "shuffled"}, (0.3, 0.3, 0.3), "abc")
-    table = built(environments.build, rows)
+    table = built(environments.TABLE, rows)
     assert [one.name for one in table.columns] == ["a", "b", "c", "average", "worst environment"]
     assert [one.value for one in line(table, "Plain").cells] == pytest.approx([40, 60, 20, 40, 20])
     assert [one.value for one in line(table, "PCA").cells] == pytest.approx([40, 10, 30, 80 / 3, 10])
     assert len(table.blocks[0].lines) == 3
-    shown = built(main.build, rows)
+    shown = built(main.TABLE, rows)
     assert len(shown.blocks[0].lines) == 2  # no placebo in the main table
     assert any(note.startswith("Placebos") for note in shown.notes)
 
@@ -183,7 +183,7 @@ def test_short_names_come_from_the_recipe() -> None:
     assert short_name(icm, {}) == "CLIP-ICM"
     assert short_name(icm, {"CLIP-ICM (largest)": "Ours"}) == "Ours"
     assert short_name(released, {"CLIP-ICM (released order) + zero-shot": "Theirs"}) == "Theirs"
-    table = built(main.build, four(), names={"one": "I", "A": "alpha", "Plain": "CLIP"})
+    table = built(main.TABLE, four(), names={"one": "I", "A": "alpha", "Plain": "CLIP"})
     assert [one.heading for one in table.columns[:2]] == ["I", "two"]
     assert block(table, "alpha").lines[0].heading == "CLIP"
     assert replace(table.columns[0], short="").heading == "one"

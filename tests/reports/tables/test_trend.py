@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from reports.analysis.backbones import trend_of
 from reports.analysis.methods import Method
 from reports.analysis.options import Options
-from reports.analysis.trend import trend_of
 from reports.tables import paper_tables, trend
 from tests.reports.synthetic import described, row
-from tests.reports.tables.rows import built, cell
+from tests.reports.tables.rows import built, cell, table_of
 
 PLAIN = {"a": 0.40, "b": 0.44, "c": 0.50, "d": 0.47, "e": 0.55, "f": 0.60, "g": 0.58, "h": 0.63, "i": 0.70}
 GAIN = {"a": 0.09, "b": 0.07, "c": 0.06, "d": 0.08, "e": 0.02, "f": 0.03, "g": 0.03, "h": 0.0, "i": 0.01}
@@ -35,7 +35,7 @@ def fitted(x: list[float], y: list[float]) -> list[float]:
 
 
 def test_the_trend_is_statsmodels_least_squares_over_backbones() -> None:
-    table = built(trend.build, rows_of(*PLAIN))
+    table = built(trend.TABLE, rows_of(*PLAIN))
     plain, gain = ([100 * of[name] for name in PLAIN] for of in (PLAIN, GAIN))
     mean = [x + y / 2 for x, y in zip(plain, gain, strict=True)]
     [block] = table.blocks
@@ -55,8 +55,8 @@ def test_eight_encoders_are_needed_and_neither_random_weights_nor_a_second_name_
     seven = rows_of(*"abcdefg")
     second_name = [r | {"backbone": "another name"} for r in rows_of("g")]
     for more in ([], second_name, rows_of("h", random_weights=True)):
-        assert trend.build(described([*seven, *more]), Options()) is None
-    beside = built(trend.build, [*seven, *rows_of("h"), *rows_of("i", random_weights=True)])
+        assert table_of(trend.TABLE, described([*seven, *more])) is None
+    beside = built(trend.TABLE, [*seven, *rows_of("h"), *rows_of("i", random_weights=True)])
     assert "RANDOM" not in beside.caption
 
 
@@ -65,4 +65,4 @@ def test_equal_accuracies_have_no_trend_and_no_table() -> None:
     made = trend_of(described(rows), SHRINKAGE, "lodo")
     assert made is not None
     assert (made.on_plain, made.on_mean) == (None, None)
-    assert trend.build(described(rows), Options()) is None
+    assert table_of(trend.TABLE, described(rows)) is None

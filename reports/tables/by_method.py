@@ -1,0 +1,194 @@
+"""Tables with a block for each backbone and predictor, and a line for each method."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import TypeVar
+
+from benchmark.method.evaluation.inference import pooled_interval
+from benchmark.method.evaluation.selection import IMPORTED
+from reports.analysis.chosen import Selections
+from reports.analysis.comparisons import Ranked, ranked, ties
+from reports.analysis.methods import PLAIN, SHRINKAGE, Method
+from reports.analysis.settings import Setting
+from reports.render.table import Cell, Column, Line
+from reports.tables import cells, words
+from reports.tables.alike import Described
+from reports.tables.spec import Draft, Request, Values
+
+T = TypeVar("T")
+PICKS = Column("plain in k of n picks", "Plain picks", unit="")
+
+
+def is_contender(method: Method) -> bool:
+    """Say whether a method stands in tables of a paper: neither a placebo, nor a part of another method, nor a share.
+
+    These stand in tables of one data set and backbone, and in the comparisons.
+    """
+    part = method.projection in (PLAIN, SHRINKAGE) and bool(method.variant)
+    return not (part or method.placebo or method.with_all_pairs != method)
+
+
+def methods_of(described: Described, predictor: str | None = None, every: bool = False) -> list[Method]:
+    """Return the methods that any setting has, in the order of tables.
+
+    Args:
+        described: settings with their rows.
+        predictor: of one predictor alone; by default of all.
+        every: whether placebos and parts of methods are among them.
+    """
+    found = {method for _, selections in described for method in selections.parts}
+    chosen = [m for m in found if (every or is_contender(m)) and predictor in (None, block_of(m))]
+    return sorted(chosen, key=lambda method: method.place)
+
+
+def predictors_of(described: Described, every: bool = False) -> list[str]:
+    """Return the predictors of these methods, in the order of tables; imported methods are one block."""
+    return list(dict.fromkeys(block_of(method) for method in methods_of(described, every=every)))
+
+
+def block_of(method: Method) -> str:
+    """Return the predictor by which methods stand together; imported methods, named in its place, are one block."""
+    return IMPORTED if method.imported else method.predictor
+
+
+def predictor_words(described: Described, predictor: str) -> str:
+    """Return a predictor in words; "imported" for the block of imported methods."""
+    methods = (m for _, selections in described for m in selections.parts if m.predictor == predictor)
+    return next((method.predictor_label for method in methods), predictor)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in the settings of one backbone, from which the cells of its line are made.
+
+    Attributes:
+        request: of the table.
+        described: the settings of the backbone.
+        method: the method.
+    """
+
+    request: Request
+    described: Described
+    method: Method
+
+    @property
+    def selections(self) -> Selections:
+        """The rows of the first setting, of tables that have one for each backbone."""
+        return self.described[0][1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that was picked for the method is the full space."""
+        return cells.is_plain((x for _, x in self.described), self.method, self.request.rule)
+
+    def accuracy(self, held_out: str | None = None, **of: str) -> cells.Number:
+        """Return the accuracy on one environment, or averaged over all, in the setting of some fields: `dataset`."""
+        return self._number(of, partial(cells.accuracy, held_out=held_out))
+
+    def gain(self, **of: str) -> cells.Number:
+        """Return the accuracy minus plain prediction's on the same images, in the setting of some fields."""
+        return self._number(of, cells.gain)
+
+    def _number(self, of: dict[str, str], measured: Callable[..., cells.Number]) -> cells.Number:
+        found = setting_of(self.described, **of)
+        if found is None:
+            return cells.Number(Cell(note="no result rows of this data set under this backbone"))
+        setting, selections = found
+        rule = self.request.rule
+        bound = cells.bound_by(rule, setting.protocol_class.looks_at_target)
+        plain = cells.is_plain([selections], self.method, rule)
+        return measured(selections, self.method, rule, self.request.options).of(bound, plain)
+
+    def over_sets(self, number: Callable[..., cells.Number], sets: Iterable[str] | None = None) -> Cell:
+        """Return the mean of `accuracy` or `gain` over data sets, by default all of the table."""
+        every = [(name, number(self, dataset=name)) for name in (self.request.sets if sets is None else sets)]
+        return cells.over_sets(every, self.request.options)
+
+
+def accuracy(entry: Entry, held_out: str | None = None, **of: str) -> Cell:
+    """Return the cell of `Entry.accuracy`, for columns."""
+    return entry.accuracy(held_out, **of).cell
+
+
+def setting_of(described: Described, **of: str) -> tuple[Setting, Selections] | None:
+    """Return the first setting whose fields have some values, with its rows; None without any."""
+    return next((one for one in described if all(getattr(one[0], key) == value for key, value in of.items())), None)
+
+
+def line_of(entry: Entry, equals_plain: bool | None = None) -> Line:
+    """Return the line of a method without cells; whether it is plain prediction is looked up by default."""
+    plain = entry.is_plain if equals_plain is None else equals_plain
+    key = {"backbone": entry.described[0][0].backbone_label, "method": entry.method.label}
+    return Line(entry.method.label, (), words.short_name(entry.method, entry.request.names), plain, key)
+
+
+def each(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
+    """Yield a line for each method."""
+    return ((line_of(entry), entry) for entry in entries)
+
+
+def by_method(
+    lines: Callable[[list[Entry]], Iterable[tuple[Line, T]]], every: bool = False
+) -> Callable[[Request], Iterator[Draft[T]]]:
+    """Return what makes a block for each backbone and predictor; titles say what blocks differ in.
+
+    Args:
+        lines: methods of a block -> its lines, each with what its cells are made from; see `each`.
+        every: whether placebos and parts of methods are among them.
+    """
+
+    def blocks(request: Request) -> Iterator[Draft[T]]:
+        predictors = predictors_of(request.described, every)
+        for backbone, parts in request.backbones.items():
+            for predictor in predictors:
+                label = predictor_words(parts, predictor)
+                entries = [Entry(request, parts, method) for method in methods_of(parts, predictor, every)]
+                made = list(lines(entries)) if entries else []
+                titles = [request.short(backbone)] if len(request.backbones) > 1 else []
+                titles += [request.short(label)] if len(predictors) > 1 else []
+                methods = [entry.method for _, entry in made if isinstance(entry, Entry)]
+                yield Draft(", ".join(titles), made, request.short(backbone), methods, f"{backbone}, {label}")
+
+    return blocks
+
+
+def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
+    """Return the column of how many picks are plain; none where no method but plain prediction is in any."""
+    every, rule = [selections for _, selections in request.described], request.rule
+    if not any(cells.plain_picks(every, method, rule)[0] for method in methods if not method.is_plain):
+        return []
+
+    def cell(entry: Entry) -> Cell:
+        return cells.count(*cells.plain_picks((x for _, x in entry.described), entry.method, rule))
+
+    return [Values(PICKS, cell)]
+
+
+def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
+    """Return what the differences of the methods of a block say, in the setting of some fields."""
+    _, entry = draft.lines[0]
+    found = setting_of(entry.described, **of)
+    compared = ranked(found[1], entry.request.rule, draft.methods) if found else None
+    return compared[0] if compared else None
+
+
+def ranking_over_sets(draft: Draft[Entry], **of: str) -> Ranked | None:
+    """Return which methods of a block are not separated from the best mean over data sets, each counting alike.
+
+    Every pair of the methods that all data sets rank is compared by its pooled interval, adjusted by Holm over all.
+    """
+    of_sets = [ranking(draft, dataset=name, **of) for name in draft.lines[0][1].request.sets]
+    every = [(one.methods, one.ranking) for one in of_sets if one is not None and one.ranking is not None]
+    if not every or len(every) < len(of_sets):
+        return None
+    methods = tuple(m for m in every[0][0] if all(m in one for one, _ in every))
+    if len(methods) < 2:
+        return None
+    differences = {
+        (a, b): pooled_interval([found.differences[one.index(a), one.index(b)] for one, found in every])
+        for a, b in combinations(methods, 2)
+    }
+    found = ties(methods, differences)
+    return Ranked(methods, () if found.equal else found.tied)

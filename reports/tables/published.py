@@ -1,0 +1,186 @@
+"""Ours beside published accuracies: the table, the same as records, one sentence, and what is said below other tables.
+
+Every number is a `Check`'s.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from reports.analysis.against import CONTEXT, EMPTY, FAIL, NOT_COMPARABLE, OWN_ROWS, PASS, Check, Ours, accuracies
+from reports.analysis.published import AVERAGE, OF_ENVIRONMENTS
+from reports.analysis.settings import BANNER, named
+from reports.render.table import Block, Cell, Column, Line, Table
+
+_COLUMNS = (
+    Column("ours"),
+    Column("published"),
+    Column("range of its sources", "range"),
+    Column("difference", "diff.", unit="points"),
+    Column("tolerance", "tol.", unit="points"),
+    Column("verdict", unit=""),
+    Column("source", unit=""),
+)
+# Kinds of tables in which plain accuracies of averages stand, or of environments and averages.
+_OF_AVERAGES, _OF_ENVIRONMENTS = ("main", "backbones"), ("environments", "imagenet")
+_NOTHING = (
+    "Published: nothing of this table. Plain prediction is held against published accuracies by data set and by "
+    "environment."
+)
+_VERDICTS = {
+    PASS: "reproduced within the tolerance", FAIL: "not reproduced", NOT_COMPARABLE: "not comparable",
+    CONTEXT: "never decisive",
+}  # fmt: skip
+
+
+def table_of(checks: Sequence[Check]) -> Table | None:
+    """Return ours beside what is published of the same: a line for each check, a block for each backbone.
+
+    None without any.
+    """
+    if not checks:
+        return None
+    sources = dict.fromkeys(n.source.removesuffix(OF_ENVIRONMENTS) for check in checks for n in check.sources)
+    numbers = {source: i for i, source in enumerate(sources, start=1)}
+    blocks: dict[str, list[Line]] = {}
+    for check in checks:
+        ours, values = check.ours, accuracies(check.sources)
+        spread = f"{min(values):.2f} to {max(values):.2f}" if len(set(values)) > 1 else None
+        used = sorted({numbers[n.source.removesuffix(OF_ENVIRONMENTS)] for n in check.sources})
+        gap = None if values else check.detail
+        own = (
+            ours.cell,
+            Cell(value=check.published, decimals=2, note=gap),
+            Cell(text=spread, note=None if spread else "one number" if values else check.detail),
+            Cell(value=check.difference, decimals=2, signed=True, note=gap),
+            Cell(value=check.tolerance, decimals=2, note=None if check.gated else "no gate"),
+            Cell(text=check.words, note=check.detail or None),
+            Cell(text=", ".join(map(str, used)) or None, note=gap),
+        )
+        line = Line(_name(ours, whole=True), own, _name(ours))
+        blocks.setdefault(ours.setting.backbone_label, []).append(line)
+    random = any(check.ours.setting.random_weights for check in checks)
+    caption = (
+        f"{f'{BANNER}: ' if random else ''}Ours beside published accuracies in percent. Difference: ours minus the "
+        "mean of the sources, in points. Pass: within the tolerance."
+    )
+    of_backbones = tuple(Block(name, tuple(lines), name) for name, lines in blocks.items())
+    notes = (*_notes(checks), *(f"Source {i}: {source}." for source, i in numbers.items()))
+    return Table("published", caption, _COLUMNS, of_backbones, notes, corner="Data, method and split")
+
+
+def _name(ours: Ours, *more: str, whole: bool = False) -> str:
+    """Return what an accuracy is of, in words; "test" of a variant of a data set stands in whole names alone."""
+    environment = "" if ours.environment == "test" and not whole else f" {ours.environment}"
+    return f"{', '.join((ours.dataset_name + environment, ours.method.label, *more))} ({ours.setting.test_split})"
+
+
+def _notes(checks: Sequence[Check]) -> list[str]:
+    """Return what a reader must know of these checks, and nothing of what is not among them."""
+    verdicts = {check.verdict for check in checks}
+    gated = bool(verdicts & {PASS, FAIL})
+    fitted = {one.ours.rule for one in checks if not one.ours.method.learns_nothing or one.verdict == EMPTY}
+    averages = any(number.source.endswith(OF_ENVIRONMENTS) for check in checks for number in check.sources)
+    about = {
+        "Tolerance: the spread of a cell's sources, never below 0.3 points; 0.3 for ImageNet and its variants, 1 for "
+        "PACS where one source stands alone.": gated,
+        "Templates that differ in a final full stop alone are compared; where such a number fails, the template is the "
+        "first suspect.": gated,
+        "First suspect of a fail, in this order: template, class-name case, split, QuickGELU, fp16, Terra "
+        "variant.": FAIL in verdicts,
+        "Not comparable: split, template or backbone differ.": NOT_COMPARABLE in verdicts,
+        "Context never gates: its source states no split, is second-hand or suspect, or trains otherwise.": CONTEXT
+        in verdicts,
+        "A source's average that it does not have itself is the mean of its environments.": averages,
+        f"What learns from images is chosen by {' or '.join(sorted(fitted))}.": bool(fitted),
+        f"{OWN_ROWS}.": EMPTY in verdicts,
+    }
+    expected = dict.fromkeys(check.detail for check in checks if check.verdict == CONTEXT and check.detail)
+    return [*(sentence for sentence, wanted in about.items() if wanted), *expected]
+
+
+def records_of(checks: Sequence[Check]) -> list[dict[str, object]]:
+    """Return a record for each check, with empty words where a number is unknown: for CSV and JSON.
+
+    Accuracies are in percent, differences and tolerances in points, with four decimals.
+    """
+    return [_record(check) for check in checks]
+
+
+def _record(check: Check) -> dict[str, object]:
+    ours, setting, values = check.ours, check.ours.setting, accuracies(check.sources)
+    return {
+        "dataset": ours.dataset_name,
+        "environment": ours.environment,
+        "method": ours.method.label,
+        "backbone": setting.backbone_label,
+        "random_weights": setting.random_weights,
+        "precision": setting.precision,
+        "protocol": setting.protocol,
+        "test_split": setting.test_split,
+        "prompts": json.dumps(list(setting.prompts)),
+        "rule": ours.rule,
+        "ours": _four(ours.accuracy),
+        "stderr": _four(ours.cell.error),
+        "n_images": _four(ours.n_images),
+        "seeds": " ".join(map(str, ours.cell.seeds)),
+        "published": _four(check.published),
+        "published_low": _four(min(values, default=None)),
+        "published_high": _four(max(values, default=None)),
+        "difference": _four(check.difference),
+        "tolerance": _four(check.tolerance),
+        "verdict": check.verdict,
+        "reason": check.reason,
+        "detail": check.detail,
+        "published_split": _distinct(number.test_split for number in check.sources),
+        "published_template": _distinct(number.template for number in check.sources),
+        "source": _distinct(number.source for number in check.sources),
+        "source_note": _distinct(number.note for number in check.sources),
+    }
+
+
+def _distinct(words: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(word for word in words if word))
+
+
+def _four(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)
+
+
+def gate_sentence(checks: Sequence[Check]) -> str:
+    """Return whether all that is comparable is within its tolerance, and what is not."""
+    counts = Counter(check.verdict for check in checks)
+    gated, others = counts[PASS] + counts[FAIL], counts[NOT_COMPARABLE]
+    more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
+    if not gated:
+        return f"No accuracy here is comparable with a published one{more}."
+    within = f"{counts[PASS]} of {gated} accuracies are within the tolerance of what is published{more}."
+    outside = []
+    for one in [check for check in checks if check.verdict == FAIL][:3]:
+        name = _name(one.ours, one.ours.setting.backbone_label)
+        outside.append(f"{name} by {one.difference:+.1f} points, first suspect {one.reason}")
+    outside += [f"{counts[FAIL] - 3} more"] if counts[FAIL] > 3 else []
+    return f"{within} Not within it: {'; '.join(outside)}." if outside else within
+
+
+def beside(table: Table, checks: Sequence[Check]) -> tuple[str, str]:
+    """Return what is published of the numbers of a table, reproduced, or not comparable, in two notes below it.
+
+    Args:
+        table: whose numbers they are.
+        checks: ours against what is published.
+    """
+    kind, shared = table.name.partition("-")[0], ("protocol", "test_split", "dataset", "backbone")
+    here = {name: table.context.get(name, "").split(", ") for name in shared}
+    own = [one for one in checks if all(named(one.ours.setting)[name] in values for name, values in here.items())]
+    own = [one for one in own if kind in _OF_ENVIRONMENTS or (kind in _OF_AVERAGES and one.ours.environment == AVERAGE)]
+    counts = Counter(one.verdict for one in own)
+    if published := len({id(one.ours) for one in own if one.sources}):
+        counted = ", ".join(f"{counts[verdict]} {words}" for verdict, words in _VERDICTS.items() if counts[verdict])
+        said = f"Published: {published} of its numbers; {counted}. Each stands in the table of published accuracies."
+    elif kind in (*_OF_AVERAGES, *_OF_ENVIRONMENTS):
+        reasons = [f" ({one.detail})" for one in own if one.verdict == NOT_COMPARABLE]
+        said = f"Published: none of its numbers{''.join(reasons[:1])}."
+    else:
+        said = _NOTHING
+    return said, f"{OWN_ROWS}."
