@@ -117,8 +117,8 @@ def test_level_is_two_one_sided() -> None:
     other[[0, 999]] = ~other[[0, 999]]  # one won, one lost
     one = compared(pair([right, other]))
     d = right.astype(float) - other
-    reference = stats.ttest_1samp(d, -0.01, alternative="greater"), stats.ttest_1samp(d, 0.01, alternative="less")
-    assert in_columns(one, 0.01)[0]["p_level"] == pytest.approx(max(r.pvalue for r in reference), abs=1e-6)
+    reference = stats.ttest_1samp(d, -0.003, alternative="greater"), stats.ttest_1samp(d, 0.003, alternative="less")
+    assert in_columns(one, 0.003)[0]["p_level"] == pytest.approx(max(r.pvalue for r in reference), abs=1e-6)
 
 
 def test_class_balanced_accuracy_is_compared_by_classes() -> None:
