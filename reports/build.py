@@ -32,6 +32,7 @@ from reports.render import FORMS, all_tex
 from reports.render.data import records_csv
 from reports.tables import paper_tables, published
 from reports.tables.accuracies import accuracy_records
+from reports.tables.all import own_tables
 from reports.text import sentences, summary, terminal
 from reports.text.captions import protocols
 from reports.text.headline import headline
@@ -132,6 +133,7 @@ def write_report(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
     options, lists = options or Options(), cache(images_of or (lambda _: None))
+    own_tables(options.tables)  # what cannot be loaded is said at once
     there = [name for name in sorted(set(rows["images"].dropna())) if lists(name) is not None]
     own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
     pdf = options.paper and shutil.which("pdflatex") is not None

@@ -1,9 +1,11 @@
 """All tables of a report that exist, in a fixed order, and those of the user's own."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import in_words, where
 from benchmark.common.registry import load
 from reports.analysis.options import Options
 from reports.render.table import Table
@@ -48,6 +50,10 @@ TABLES: tuple[TableSpec[Any], ...] = (
     cost.TABLE,
 )
 
+# Other files of the folder of tables.
+_TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "findings", "metrics", "per_class",
+          "picks", "published", "verdicts"}  # fmt: skip
+
 
 def paper_tables(
     described: Described,
@@ -69,32 +75,45 @@ def paper_tables(
 
     Raises:
         IcmBenchError: the rule does not exist, a cost is incomplete, or a table of the user's own cannot be loaded, is
-            none, or has the name of another.
+            none, has the name of another, or fails.
     """
-    scopes, tables = _scopes(described), []
-    for spec in (*TABLES, *map(own_table, options.tables)):
+    scopes, own, tables = _scopes(described), own_tables(options.tables), list[Table]()
+    for spec in (*TABLES, *own):
         parts = scopes[spec.scope]
-        made = (spec.build(Request(part, options, rule, names or {}, described, costs)) for part in parts)
+        try:
+            made = [spec.build(Request(part, options, rule, names or {}, described, costs)) for part in parts]
+        except Exception as error:
+            if spec not in own or isinstance(error, IcmBenchError):
+                raise
+            at = f"{in_words(error)} at {where(error)}"
+            raise IcmBenchError(f"The table '{spec.name}' cannot be made: {at}; mend it and run again.") from error
         tables += words.named([one for one in made if one is not None])
     return tables
 
 
-def own_table(name: str) -> TableSpec[Any]:
-    """Return a table of the user's own.
+def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
+    """Return tables of the user's own.
 
     Args:
-        name: the place of its spec, as "module:TABLE".
+        names: the place of each spec, as "module:TABLE".
 
     Raises:
         PluginError: code that is not of this package is not to be imported.
-        IcmBenchError: it cannot be loaded, is no `TableSpec`, or has the name of another table.
+        IcmBenchError: one cannot be loaded, is no `TableSpec`, or has no name or scope of its own; says which.
     """
-    spec = load("table", name)
-    if not isinstance(spec, TableSpec):
-        raise IcmBenchError(f"The table '{name}' must be a reports.tables.spec.TableSpec, not {type(spec).__name__}.")
-    if spec.name in {one.name for one in TABLES}:
-        raise IcmBenchError(f"The table '{name}' is called '{spec.name}' as one of the report's own; rename it.")
-    return spec
+    specs: list[TableSpec[Any]] = []
+    for name in names:
+        spec = load("table", name)
+        if not isinstance(spec, TableSpec):
+            raise IcmBenchError(f"The table '{name}' must be a reports.tables.TableSpec, not {type(spec).__name__}.")
+        if spec.scope not in get_args(Scope):
+            raise IcmBenchError(f"The table '{name}' has the scope '{spec.scope}'; take one of {get_args(Scope)}.")
+        if not re.fullmatch(r"[A-Za-z]\w*", spec.name, re.ASCII):
+            raise IcmBenchError(f"The table '{name}' is called '{spec.name}'; take a letter, then letters and digits.")
+        if spec.name in {*_TAKEN, *(one.name for one in (*TABLES, *specs))}:
+            raise IcmBenchError(f"The table '{name}' is called '{spec.name}', as another file is; rename it.")
+        specs.append(spec)
+    return specs
 
 
 def _scopes(described: Described) -> dict[Scope, list[Described]]:
