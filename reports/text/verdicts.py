@@ -67,7 +67,7 @@ def trust(one: Verdict) -> list[str]:
         gain = f"the gain of {short_name(one.method)} is {shown(one.ungated.interval.estimate):+.1f} points"
         said.append(f"Without a preference for plain prediction {gain}.")
     if one.kind != IS_PLAIN and new is not None and new.standard_error > 0:
-        none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else "; a gain there is not shown"
+        none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else "; a gain there is not established"
         between = f"between {shown(new.low):+.1f} and {shown(new.high):+.1f} points"
         said.append(f"Over new environments of this kind the mean gain lies {between}{none}.")
     return said
