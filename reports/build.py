@@ -145,8 +145,7 @@ def write_report(
     if made := unchanged(storage, folder, key):
         tell("report: up to date; rows, options and code are those that it was made of.")
         return _answered(made, storage, folder, options.color, built=False)
-    # Matrices are small, so that threads wait for each other; of small frames words in Arrow's arrays take longer.
-    with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
+    with threadpool_limits(1, "blas"):  # matrices are small, so that threads wait for each other
         contents, answered = _built(rows, tested, origin, options, lists, thumbnails_of)
     # What a table of the user's own computes is not known here; why pdflatex failed may be mended by the next time.
     lasts = not options.tables and (not pdf or answered["paper"].endswith(".pdf"))

@@ -24,8 +24,7 @@ def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
     import pandas as pd
 
     made = {name: _arrays(table[name]) if name in arrays else _column(table[name]) for name in table.column_names}
-    with pd.option_context("future.infer_string", False):  # words in Arrow's arrays take longer in small frames
-        return pd.DataFrame(made)
+    return pd.DataFrame(made)
 
 
 def _arrays(column: pa.ChunkedArray) -> Any:
