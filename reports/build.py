@@ -64,7 +64,7 @@ class ReportFiles:
 
 
 class _Said:
-    """A report without its files: what it is made of, what was found in each setting, and what is said of all."""
+    """The content of a report before it is rendered: settings, comparisons, answer, tables and predictions."""
 
     def __init__(
         self, rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
@@ -133,7 +133,7 @@ def write_report(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
     options, lists = options or Options(), cache(images_of or (lambda _: None))
-    own_tables(options.tables)  # what cannot be loaded is said at once
+    own_tables(options.tables)  # a table that cannot be loaded ends the report before any work
     there = [name for name in sorted(set(rows["images"].dropna())) if lists(name) is not None]
     own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
     pdf = options.paper and shutil.which("pdflatex") is not None
@@ -154,7 +154,7 @@ def write_report(
 
 
 def _answered(made: Mapping[str, Any], storage: Storage, folder: str, color: bool, built: bool) -> ReportFiles:
-    """Return what is said of a report whose files lie in a folder."""
+    """Return the result of a report from the manifest of its folder."""
     paths = {name: storage.path(f"{folder}/{name}" if folder else name) for name in [*dict(made["files"]), MADE]}
     page, paper = paths["index.html"], made["paper"]
     shown = [made["texts"][color] + page, *([f"Paper: {paths[paper]}"] if paper else []), made["note"]]

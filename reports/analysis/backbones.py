@@ -12,7 +12,7 @@ backbone without any intervention falls in 95 % of cases. A backbone takes no pa
 
 with a t interval of n - 2 degrees of freedom for the slope. The gain has the plain accuracy in it, with the opposite
 sign, so the noise of a finite test pulls that slope down; against the mean of both accuracies (Oldham, 1962) it does
-not, where both have as much of it. Both slopes are said. Backbones of one family are not drawn at random.
+not, where both have as much of it. Both slopes are reported. Backbones of one family are no random sample.
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def _alike(setting: Setting, selections: Selections) -> tuple[object, ...]:
 
 
 def point_of(selections: Selections, method: Method) -> tuple[float, float] | None:
-    """Return a method's accuracy on sources and on what is held out, fractions; None where one is unknown.
+    """Return a method's accuracies on source and on held-out environments, fractions; None where one is unknown.
 
     Args:
         selections: the rows of one setting.

@@ -77,7 +77,7 @@ class Comparison(Difference):
         size: how much was tested.
         accuracies: of the method and of the baseline, averaged; the data set's metric where that was compared.
         single: the interval for each of `held_outs` alone.
-        shared: whether what is held out has images in common, so that nothing can be said of others.
+        shared: whether held-out environments share images; there is then no interval for new environments.
         changed: for each of `held_outs` how many images the method alone answers correctly, and the baseline alone;
             empty with several seeds, with groups, and for harmonic means.
     """

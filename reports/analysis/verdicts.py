@@ -1,8 +1,9 @@
 """The answer of a report: does a method help, by which accuracy, how sure, and what explains it: records.
 
 The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
-the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). Of a
-gain that is shown by the metric it is asked what explains it (see `findings`). All else in reports is description.
+the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). For
+each gain that is significant by the metric, three questions ask what explains it (see `findings`). Everything else in
+a report is descriptive.
 """
 
 from collections.abc import Iterator, Sequence

@@ -89,7 +89,7 @@ class Request:
 
     def short(self, name: str) -> str:
         """Return a name of a data set, backbone, predictor or environment as a printed table has it."""
-        return self.names.get(name, name)
+        return words.short(name, self.names)
 
 
 def rule_in_domain(selections: Selections) -> str:
