@@ -56,11 +56,8 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
     yield Values(WORST, _worst)
     if in_domain := _in_domain(request):
         yield Values(SHIFT, partial(_shift, in_domain))
-    yield from (replace(one, cell=partial(_picks, one.cell)) for one in picks(request, _methods(request)))
-
-
-def _methods(request: Request) -> list[Method]:
-    return methods_of(request.described, every=True)
+    every = methods_of(request.described, every=True)
+    yield from (replace(one, cell=partial(_picks, one.cell)) for one in picks(request, every))
 
 
 def _worst(entry: Entry) -> Cell:
