@@ -18,23 +18,15 @@ if TYPE_CHECKING:
     from reports.text.origin import Origin
 
 _HOMES = {
-    "Angles": "reports.analysis.diagnostics",
-    "ChoiceFiles": "reports.choose",
-    "Diagnosis": "reports.analysis.diagnostics",
-    "Displacement": "reports.analysis.diagnostics",
-    "Estimated": "reports.analysis.diagnostics",
-    "Expected": "reports.analysis.controls",
-    "Mapped": "reports.analysis.diagnostics",
-    "Options": "reports.analysis.options",
-    "Origin": "reports.text.origin",
-    "Readability": "reports.analysis.diagnostics",
-    "ReportFiles": "reports.build",
-    "Shift": "reports.analysis.diagnostics",
-    "Thumbnails": "reports.page.data",
-    "write_choice": "reports.choose",
-    "write_diagnostics": "reports.text.diagnosis",
-    "write_estimates": "reports.text.estimates",
-    "write_report": "reports.build",
+    "reports.analysis.controls": "Expected",
+    "reports.analysis.diagnostics": "Angles Diagnosis Displacement Estimated Mapped Readability Shift",
+    "reports.analysis.options": "Options",
+    "reports.build": "ReportFiles write_report",
+    "reports.choose": "ChoiceFiles write_choice",
+    "reports.page.data": "Thumbnails",
+    "reports.text.diagnosis": "write_diagnostics",
+    "reports.text.estimates": "write_estimates",
+    "reports.text.origin": "Origin",
 }
 __all__ = [
     "Angles",
@@ -58,6 +50,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'reports' has no attribute '{name}'")

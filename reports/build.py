@@ -1,7 +1,7 @@
 """Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -30,6 +30,8 @@ from reports.page.build import page
 from reports.page.data import ThumbnailsOf, wanted
 from reports.render import FORMS, all_tex
 from reports.render.data import records_csv
+from reports.render.html import html
+from reports.render.table import Table
 from reports.tables import paper_tables, published
 from reports.tables.accuracies import accuracy_records
 from reports.tables.all import own_tables
@@ -145,7 +147,10 @@ def write_report(
     if made := unchanged(storage, folder, key):
         tell("report: up to date; rows, options and code are those that it was made of.")
         return _answered(made, storage, folder, options.color, built=False)
-    with threadpool_limits(1, "blas"):  # matrices are small, so that threads wait for each other
+    words = [name for name in rows if isinstance(rows[name].dtype, pd.StringDtype)]  # slow to read one by one
+    # Matrices are small, so that threads of BLAS would wait for each other.
+    with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
+        rows = rows.astype(dict.fromkeys(words, "category")).astype(dict.fromkeys(words, object))
         contents, answered = _built(rows, tested, origin, options, lists, thumbnails_of)
     # What a table of the user's own computes is not known here; why pdflatex failed may be mended by the next time.
     lasts = not options.tables and (not pdf or answered["paper"].endswith(".pdf"))
@@ -175,12 +180,15 @@ def _built(
         said = _Said(rows, tested, origin, options, images_of)
         drawings = all_drawings(said.described, said.compared, options)
         scope = Scope(said.described, origin.names)
-        begun = workers.begin(drawn, [([drawing],) for drawing in drawings])
-        tables = {f"tables/{t.name}.{suffix}": form(t).encode() for t in said.tables for suffix, form in FORMS.items()}
-        head = {"report.md": _markdown(said, drawings), "index.html": _page(said, tables, thumbnails_of)}
-        whole = {"tables/all.tex": all_tex(said.tables).encode()} if tables else {}
-        contents = head | tables | whole | _records(said)
-        figures = list(begun())
+        begun = workers.begin(_rendered, [(one,) for one in (*drawings, *said.tables)])
+        head, records = {"report.md": _markdown(said, drawings)}, _records(said)
+        whole = {"tables/all.tex": all_tex(said.tables).encode()} if said.tables else {}
+        rendered, forms = begun(), dict[str, Mapping[str, str]]()
+        figures = [one for one in rendered if isinstance(one, Figure)]
+        forms |= zip((t.name for t in said.tables), (x for x in rendered if not isinstance(x, Figure)), strict=True)
+        head["index.html"] = _page(said, forms, thumbnails_of)
+        tables = {f"tables/{t}.{suffix}": of_one[suffix].encode() for t, of_one in forms.items() for suffix in FORMS}
+        contents = head | tables | whole | records
     if figures:
         in_markdown, in_latex = captions(figures, left_out(said.described))
         contents |= {f"figures/{one.name}.{suffix}": data for one in figures for suffix, data in one.contents.items()}
@@ -195,6 +203,12 @@ def _built(
         "paper": paper.main if paper else "",
         "note": paper.note if paper else "",
     }
+
+
+def _rendered(one: Drawing | Table) -> Iterable[Figure | Mapping[str, str]]:
+    """Return a figure that is drawn, or suffix -> a table in that form."""
+    forms = {**FORMS, "html": html}
+    return [{suffix: form(one) for suffix, form in forms.items()}] if isinstance(one, Table) else drawn([one])
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
@@ -220,28 +234,25 @@ def _records(said: _Said) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
     described, margin = said.described, said.options.margin
     made = [(setting, selections, f) for (setting, selections), f in zip(described, said.findings, strict=True)]
-    records: dict[str, list[dict[str, object]]] = {
+    # Made one after the other, since some are long.
+    records: dict[str, Iterable[dict[str, object]]] = {
         "verdicts": said.verdicts,
         "accuracies": said.accuracies,
-        "differences": [named(s) | c for s, _, f in made for one in f.compared for c in in_columns(one, margin)],
-        "over_data_sets": [named(f.settings[0]) | overall_in_columns(one) for f in said.families for one in f.members],
-        "controls": [named(s) | one.in_columns() for s, one in said.controls],
-        "picks": [named(s) | pick for s, selections in described for pick in chosen.pick_records(selections)],
-        "findings": [named(one[0]) | {"finding": words} for one in made for words in sentences.notes(*one)],
+        "differences": (named(s) | c for s, _, f in made for one in f.compared for c in in_columns(one, margin)),
+        "over_data_sets": (named(f.settings[0]) | overall_in_columns(one) for f in said.families for one in f.members),
+        "controls": (named(s) | one.in_columns() for s, one in said.controls),
+        "picks": (named(s) | pick for s, selections in described for pick in chosen.pick_records(selections)),
+        "findings": (named(one[0]) | {"finding": words} for one in made for words in sentences.notes(*one)),
         "against_published": published.records_of(said.checks),
     }
-    contents = {f"tables/{name}.csv": records_csv(lines).encode() for name, lines in records.items() if lines}
+    contents = {f"tables/{name}.csv": records_csv(of).encode() for name, one in records.items() if (of := [*one])}
     lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
     contents["tables/metrics.csv"] = metrics.metrics_csv(lined).encode()
     contents["tables/per_class.csv"] = metrics.per_class_csv(described).encode()
     return contents
 
 
-def _page(said: _Said, files: Mapping[str, bytes], thumbnails_of: ThumbnailsOf | None) -> bytes:
-    forms = {
-        table.name: {suffix: files[f"tables/{table.name}.{suffix}"].decode() for suffix in ("tex", "csv", "md")}
-        for table in said.tables
-    }
+def _page(said: _Said, forms: Mapping[str, Mapping[str, str]], thumbnails_of: ThumbnailsOf | None) -> bytes:
     ledger, thumbnails = [("provenance", words) for words in said.provenance], None
     if thumbnails_of is not None:
         ids = wanted(said.predictions.values())

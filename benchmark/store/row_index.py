@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,14 @@ _ENTRIES = b"icm_bench_index"
 State = tuple[int, int]  # size in bytes of a row file, and time of its last change, as a listing shows them
 
 
+class Place(NamedTuple):
+    """Where the rows of a trial are: in a file of the index that was read, from a row on."""
+
+    table: pa.Table
+    first: int
+    rows: int
+
+
 def states(storage: Storage) -> dict[str, State]:
     """Return id -> state of the row file of all finished trials of a store."""
     infos = storage.file_infos("rows", ".parquet")
@@ -45,8 +54,8 @@ def worth_it(storage: Storage, count: int) -> bool:
 
 def indexed(
     storage: Storage, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
-) -> dict[str, pa.Table]:
-    """Return id -> rows of those trials that the index has as their row files are.
+) -> dict[str, Place]:
+    """Return id -> place of the rows of those trials that the index has as their row files are.
 
     Args:
         storage: the store.
@@ -55,24 +64,35 @@ def indexed(
         columns: which of its columns are read.
     """
     names = storage.files(ROOT, ".parquet")
-    found: dict[str, pa.Table] = {}
+    found: dict[str, Place] = {}
     progress = Progress("reading", len(names), "index files")
     read = at_once(lambda name: _read(storage, name, wanted, schema, columns), names, progress, local=storage.is_local)
-    for tables in read:
-        found |= tables
+    for places in read:
+        found |= places
     return found
+
+
+def rows_at(places: Iterable[Place]) -> pa.Table:
+    """Return the rows at some places, one or more, in that order."""
+    runs: list[list[Any]] = []  # of places that follow each other: a slice for each trial takes far more than its rows
+    for table, first, rows in places:
+        if runs and runs[-1][0] is table and sum(runs[-1][1:]) == first:
+            runs[-1][2] += rows
+        else:
+            runs.append([table, first, rows])
+    return pa.concat_tables(table.slice(first, rows) for table, first, rows in runs)
 
 
 def _read(
     storage: Storage, name: str, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
-) -> dict[str, pa.Table]:
+) -> dict[str, Place]:
     try:
         with open_parquet(storage, name) as file:
             if not (is_sealed(file) and (places := _places(file, wanted, schema))):
                 return {}
             fields = pa.schema([schema.field(column) for column in columns])
             table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
-            return {trial: table.slice(*place) for trial, place in places.items()}
+            return {trial: Place(table, *place) for trial, place in places.items()}
     except (IcmBenchError, OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return {}  # damaged, or deleted by now: the row files are there
 

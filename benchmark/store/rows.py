@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
 from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
-from benchmark.store.row_index import indexed, states, worth_it, write_index
+from benchmark.store.row_index import indexed, rows_at, states, worth_it, write_index
 from benchmark.store.sealed import is_sealed, open_parquet, read_json, sealed_json, sealed_parquet
 from benchmark.store.tested import read_tested, sound_of
 
@@ -389,7 +390,13 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
 
     def of_trials(some: Sequence[str]) -> pa.Table:
-        return _concatenated(known[name] if name in known else _read(storage, row_file(name), columns) for name in some)
+        parts = []
+        for is_known, alike in groupby(some, known.__contains__):
+            if is_known:
+                parts.append(rows_at(known[name] for name in alike))
+            else:
+                parts += [_read(storage, row_file(name), columns) for name in alike]
+        return pa.concat_tables(parts).combine_chunks()
 
     # Over a network each file is waited for, so that few of them are put together by one thread.
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))

@@ -1,7 +1,7 @@
 """Answers of several methods to the same images, as what the inference module takes."""
 
 from collections import UserDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
@@ -15,9 +15,10 @@ from benchmark.method.evaluation.selection import measured
 from benchmark.method.evaluation.tested import Tested
 
 Key = tuple[str, int]  # held_out, seed
+Tests = frozenset[tuple[Key, Tested]]  # which computes its hash once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pooled:
     """The answers of a method on what is held out with one seed, under one rule: all folds together.
 
@@ -128,12 +129,17 @@ class Answered(UserDict[Key, Pooled]):
     def __hash__(self) -> int:
         return id(self)
 
+    @cached_property
+    def tests(self) -> Tests:
+        """The tested images of each key."""
+        return frozenset((key, one.tested) for key, one in self.data.items())
+
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
         """Return a metric of correctness on what is held out under a seed; of base and new classes for both."""
         if metric not in self._measures:
             half = "all" if self.n_base is None else "harmonic"
             about = {"class_half": half, "n_base": self.n_base, "n_classes": self.n_classes}
-            every = self.values()
+            every = self.data.values()
             of_sets = measured([one.correct for one in every], [one.tested for one in every], about, [metric])
             self._measures[metric] = dict(zip(self, of_sets[metric.key].tolist(), strict=True))
         return self._measures[metric]
@@ -174,52 +180,48 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
         methods: `Selections.pooled` of each method.
         metric: what counts: accuracy, or class-balanced accuracy.
     """
-    first, *others = methods
-    common = [key for key in first if all(key in other and other[key].tested == first[key].tested for other in others)]
-    held_outs = sorted({held_out for held_out, _ in common})
-    there = set(common)
-    seeds = sorted(s for s in {s for _, s in common} if all((h, s) in there for h in held_outs))
-    if not seeds:
+    common = _common(tuple(dict.fromkeys(method.tests for method in methods)))
+    if common is None:
         return None
-    keys = [(h, s) for s in seeds for h in held_outs]
-    tested = [first[key].tested for key in keys]
-    correct = np.stack([np.concatenate([method[key].correct for key in keys]) for method in methods])
-    scores = replace(_places(tuple(tested), len(held_outs)), values=correct.astype(np.float64))
-    label = np.concatenate([images.label for images in tested])
-    new = None if (n_base := methods[0].n_base) is None else label >= n_base
-    scores = inference.balanced_contributions(scores, label, new) if metric == BALANCED else scores
+    keys = [(h, s) for s in common.seeds for h in common.held_outs]
+    correct = np.stack([np.concatenate([method.data[key].correct for key in keys]) for method in methods])
+    scores = replace(common.scores, values=correct.astype(np.float64))
+    new = None if (n_base := methods[0].n_base) is None else common.label >= n_base
+    scores = inference.balanced_contributions(scores, common.label, new) if metric == BALANCED else scores
     scores = scores if new is None else inference.harmonic_contributions(scores, new)
-    size = size_of(tuple(tuple(tested[i : i + len(held_outs)]) for i in range(0, len(tested), len(held_outs))))
     accuracies = [[of_method[key] for key in keys] for of_method in (method.measure(metric) for method in methods)]
-    return MethodAnswers(
-        correct=correct,
-        label=label,
-        scores=scores,
-        held_outs=tuple(held_outs),
-        seeds=tuple(seeds),
-        accuracies=np.array(accuracies).reshape(len(methods), len(seeds), len(held_outs)),
-        size=size,
-        shared=size.images_per_seed < correct.shape[1] / len(seeds),
-    )
+    by_seed = np.reshape(accuracies, (len(methods), len(common.seeds), -1))
+    return replace(common, correct=correct, scores=scores, accuracies=by_seed)
 
 
 @lru_cache(maxsize=16)  # most methods of a setting were tested on the same images, of all and of each held-out
-def _places(tested: tuple[Tested, ...], held_outs: int) -> Scores:
-    """Return scores of nothing: where the answers to these images belong, seed by seed and held-out by held-out."""
-    sizes = [len(images) for images in tested]
-    seed, environment = (np.repeat(index, sizes) for index in divmod(np.arange(len(tested)), held_outs))
-    return Scores(np.zeros(sum(sizes)), environment, seed, np.concatenate([images.unit for images in tested]))
+def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
+    """Return what is shared by methods with these tests, as the answers of no method; None without such a seed."""
+    first, *others = (dict(tests) for tests in methods)
+    there = {key for key, tested in first.items() if all(other.get(key) == tested for other in others)}
+    held_outs = sorted({held_out for held_out, _ in there})
+    seeds = sorted(s for s in {s for _, s in there} if all((h, s) in there for h in held_outs))
+    if not seeds:
+        return None
+    by_seed = tuple(tuple(first[h, s] for h in held_outs) for s in seeds)
+    tested = [images for of_seed in by_seed for images in of_seed]
+    cell = np.repeat(np.arange(len(tested)), [*map(len, tested)])
+    unit, label = (np.concatenate([getattr(images, name) for images in tested]) for name in ("unit", "label"))
+    size, none = size_of(by_seed), np.empty((0, len(label)))
+    return MethodAnswers(
+        correct=none.astype(bool),
+        label=label,
+        scores=Scores(none.sum(axis=0), cell % len(held_outs), cell // len(held_outs), unit),
+        held_outs=tuple(held_outs),
+        seeds=tuple(seeds),
+        accuracies=none,
+        size=size,
+        shared=size.images_per_seed < len(label) / len(seeds),
+    )
 
 
-@lru_cache(maxsize=64)  # a column of a table asks once for each method, with equal images
 def size_of(by_seed: tuple[tuple[Tested, ...], ...]) -> Size:
     """Return how much was tested, from the tested images of each seed."""
-    units = [_different(images.unit for images in of_seed) for of_seed in by_seed]
-    images = [len(_different(images.position for images in of_seed)) for of_seed in by_seed]
-    return Size(len(_different(units)), float(np.mean([len(u) for u in units])), float(np.mean(images)))
-
-
-def _different(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    # Numbers are nearly sorted, where sorting takes a tenth of what numpy's unique does.
-    together_ = np.sort(np.concatenate(list(arrays)), kind="stable")
-    return together_[np.concatenate([[True], together_[1:] != together_[:-1]])]
+    units = [np.unique(np.concatenate([images.unit for images in of_seed])) for of_seed in by_seed]
+    images = [len(np.unique(np.concatenate([images.position for images in of_seed]))) for of_seed in by_seed]
+    return Size(len(np.unique(np.concatenate(units))), float(np.mean([*map(len, units)])), float(np.mean(images)))

@@ -6,7 +6,6 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
-from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -245,8 +244,8 @@ class Selections:
                 there = key in known
                 yield key, self.computed(metric, one.tested.label, one.correct, known[key]) if there else np.nan
         else:
-            picks = self.picks(method, rule)
-            scores = [scored.get(metric.key, np.nan) for scored in picks["scored"]]
+            name, picks = metric.key, self.picks(method, rule)
+            scores = [scored.get(name, np.nan) for scored in picks["scored"]]
             for key, folds in by_test(picks, scores, picks["n_test"]).items():  # which weigh by their images
                 yield key, math.fsum(value * n for value, n in folds) / sum(n for _, n in folds)
 
@@ -301,8 +300,9 @@ class Selections:
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
         """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
         picks, dim = self.picks(method, rule), int(self._every[method]["dim"].iloc[0])
-        points = zip(picks["kept_plain"], picks["rank"], picks["lambda_"], strict=True)
-        return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
+        points = zip(*(picks[name].tolist() for name in ("kept_plain", "rank", "lambda_")), strict=True)
+        at_plain = (kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points)
+        return self.once(("at plain", method, rule), lambda: sum(at_plain)), len(picks)
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
@@ -336,13 +336,14 @@ def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> 
         column: its name.
         weight: name of the column by which folds weigh; by default all alike.
     """
-    values = pd.to_numeric(picks[column]).tolist()
-    weights = picks[weight].tolist() if weight else [1.0] * len(values)
-    of_held_out: dict[str, list[float]] = {}
-    for (held_out, _), folds in by_test(picks, values, weights).items():
-        mean = math.fsum(value * times for value, times in folds) / math.fsum(times for _, times in folds)
-        of_held_out.setdefault(held_out, []).append(mean)
-    return fmean(map(fmean, of_held_out.values())) if of_held_out else math.nan
+    values = pd.to_numeric(picks[column]).to_numpy(dtype=np.float64)
+    if not len(values):
+        return math.nan
+    weights = picks[weight].to_numpy(dtype=np.float64) if weight else np.ones(len(values))
+    (held_out, _), (seed, seeds) = (pd.factorize(picks[name]) for name in ("held_out", "seed"))
+    cells, place = np.unique(held_out * len(seeds) + seed, return_inverse=True)
+    means, of = np.bincount(place, values * weights) / np.bincount(place, weights), cells // len(seeds)
+    return float(np.mean(np.bincount(of, means) / np.bincount(of)))
 
 
 def whole_estimate(
@@ -387,7 +388,8 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
         if not has_choice(part):
             continue
         for rule in selections.rules:
-            picks = selections.picks(method, rule.name)[[*_PICKED]].astype(object)
+            picks = selections.picks(method, rule.name)
             named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
-            for pick in picks.where(picks.notna(), None).itertuples(index=False):
+            columns = [picks[name].astype(object).where(picks[name].notna(), None).tolist() for name in _PICKED]
+            for pick in zip(*columns, strict=True):
                 yield {**named, **dict(zip(_PICKED, pick, strict=True))}

@@ -19,7 +19,7 @@ from reports.analysis.settings import BANNER, Setting
 from reports.page import data
 from reports.page.answer import every_comparison, first_screen, how_sure, leading, named, with_minus
 from reports.page.data import Plain, Thumbnails
-from reports.render.html import html, template
+from reports.render.html import template
 from reports.render.table import Table
 from reports.text import captions, sentences
 from reports.text.headline import headline
@@ -49,7 +49,7 @@ def page(
     described: Described,
     tables: Sequence[Table],
     options: Options,
-    forms: Mapping[str, Mapping[str, str]] | None = None,
+    forms: Mapping[str, Mapping[str, str]],
     predictions: Mapping[Setting, Predictions] | None = None,
     ledger: Sequence[tuple[str, str]] = (),
     thumbnails: Thumbnails | None = None,
@@ -62,7 +62,7 @@ def page(
         described: each setting with its rows.
         tables: what is printed.
         options: what the reader asks for.
-        forms: name of a table -> `tex`, `csv` and `md` of it, which the page copies as they are.
+        forms: name of a table -> its `html`, and `tex`, `csv` and `md` of it, which the page copies as they are.
         predictions: setting -> what its methods take single images for; None where nothing is known.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
         thumbnails: small images, which stand beside the names of images; None for none.
@@ -70,9 +70,9 @@ def page(
     cores = {setting: data.core(setting, selections, options) for setting, selections in described}
     rule, screens = _by_rule(answer, described, cores, options)
     every: dict[str, Any] = {f"rule-{one}": screen for one, screen in screens.items()}
-    every["tables"] = [_as_data(table) for table in tables]
+    every["tables"] = [_as_data(table, forms[table.name]["html"]) for table in tables]
     for form in ("csv", "tex", "md"):
-        every[f"copies-{form}"] = {one: texts[form] for one, texts in (forms or {}).items() if form in texts}
+        every[f"copies-{form}"] = {one: texts[form] for one, texts in forms.items() if form in texts}
     if thumbnails is not None:
         webp = [base64.b64encode(sprite).decode() for sprite in thumbnails.sprites]
         every["thumbs"] = {"size": thumbnails.size, "rows": thumbnails.rows, "webp": webp}
@@ -173,12 +173,12 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _as_data(table: Table) -> dict[str, Any]:
+def _as_data(table: Table, html: str) -> dict[str, Any]:
     """Return a table as HTML, with the keys by which its numbers are found in the settings."""
     return {
         "name": table.name,
         "ablation": table.name.startswith(_OF_ABLATIONS),
-        "html": html(table),
+        "html": html,
         "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
         "columns": [dict(column.key) for column in table.columns],
         "lines": [dict(line.key) for _, line in table.lines()],

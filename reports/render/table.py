@@ -49,8 +49,20 @@ class Cell:
     trials: tuple[str, ...] = ()
 
 
+class _Headed:
+    """What has a name, and a short one or none."""
+
+    name: str
+    short: str
+
+    @property
+    def heading(self) -> str:
+        """The name as a printed table has it."""
+        return self.short or self.name
+
+
 @dataclass(frozen=True)
-class Column:
+class Column(_Headed):
     """What stands above the cells.
 
     Attributes:
@@ -68,14 +80,9 @@ class Column:
     unit: str = "%"
     key: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    @property
-    def heading(self) -> str:
-        """The name as a printed table has it."""
-        return self.short or self.name
-
 
 @dataclass(frozen=True)
-class Line:
+class Line(_Headed):
     """One line: what it is of, in full and as a printed table has it, and a cell for each column.
 
     Attributes:
@@ -91,11 +98,6 @@ class Line:
     short: str = ""
     equals_plain: bool = False
     key: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    @property
-    def heading(self) -> str:
-        """The name as a printed table has it."""
-        return self.short or self.name
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from statistics import fmean
 
-import pandas as pd
+import numpy as np
 
 from benchmark.common.progress import Progress
 from reports.analysis.chosen import Selections
@@ -90,11 +90,13 @@ def _known(selections: Selections, method: Method, rule: str) -> dict[str, dict[
 
 def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
     """Return held-out environment, and last the average -> labels that are used."""
-    found = selections.parts[method].groupby("held_out")[list(_LABELS)].max()
-    found.loc[AVERAGE] = found.max()
+    rows = selections.parts[method]
+    of, labels = rows["held_out"].to_numpy(dtype=object), rows[[*_LABELS]].to_numpy(dtype=np.float64)
+    most = {str(name): np.fmax.reduce(labels[of == name]) for name in sorted(set(of.tolist()))}
+    most[AVERAGE] = np.fmax.reduce(labels)
     return {
-        str(held_out): {str(name): None if pd.isna(value) else int(value) for name, value in labels.items()}
-        for held_out, labels in found.to_dict("index").items()
+        name: {label: None if np.isnan(n) else int(n) for label, n in zip(_LABELS, of_name, strict=True)}
+        for name, of_name in most.items()
     }
 
 

@@ -4,15 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.render.table import Cell, Line, Table
+from reports.render.table import Line, Table
 from reports.tables import cells, words
 from reports.tables.ablations import FIXED_IN_WORDS, GAIN, HELD_OUT, SOURCE_SCORE, by_what
 from reports.tables.by_method import PICKS, Entry, accuracy, methods_of, picks
 from reports.tables.spec import Draft, Request, TableSpec, Values, results
-
-
-def _orders(request: Request) -> list[Method]:
-    return [m for m in methods_of(request.described) if m.projection == ICM and not m.variant]
 
 
 def _by_predictor(request: Request) -> list[Method]:
@@ -37,7 +33,8 @@ def _alternative(
             for title in titles:
                 own = [m for m in methods if title_of(request, m) == title and m in parts[0][1].parts]
                 entries = [Entry(request, parts, method) for method in own]
-                lines = [(_line(name_of(entry.method), entry), entry) for entry in entries]
+                named = [(name_of(entry.method), entry) for entry in entries]
+                lines = [(Line(name, (), request.short(name), entry.is_plain), entry) for name, entry in named]
                 said = [request.short(backbone)] if len(request.backbones) > 1 else []
                 said += [request.short(title)] if len(titles) > 1 else []
                 yield Draft(", ".join(said), lines if len(lines) > 1 else [], request.short(backbone))
@@ -46,7 +43,7 @@ def _alternative(
         yield from (words.INTERVAL, FIXED_IN_WORDS, words.PLAIN_PICKS if PICKS in table.columns else "")
 
     def columns(request: Request) -> Iterator[Values[Entry]]:
-        yield Values(SOURCE_SCORE, _source_score)
+        yield Values(SOURCE_SCORE, lambda entry: cells.source_score(entry.selections.picks(entry.method, request.rule)))
         yield Values(HELD_OUT, accuracy)
         yield Values(GAIN, lambda entry: entry.gain().cell)
         yield from picks(request, shown(request))
@@ -54,19 +51,11 @@ def _alternative(
     return TableSpec(name, partial(by_what, what), blocks, columns, notes, "data set", results, "base", corner)
 
 
-def _line(name: str, entry: Entry) -> Line:
-    return Line(name, (), entry.request.short(name), entry.is_plain)
-
-
-def _source_score(entry: Entry) -> Cell:
-    return cells.source_score(entry.selections.picks(entry.method, entry.request.rule))
-
-
 ORDER = _alternative(
     "ablation_order",
     "order of the eigenvectors",
     "Order",
-    _orders,
+    lambda request: [m for m in methods_of(request.described) if m.projection == ICM and not m.variant],
     lambda _, method: method.predictor_label,
     lambda method: str(method.order),
 )

@@ -180,15 +180,12 @@ def trials_of(
         rank: the only rank among which is chosen; by default all.
     """
 
-    def by_held_out() -> dict[str | None, tuple[str, ...]]:
+    def every() -> set[tuple[str, str]]:
         rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
-        found: dict[str | None, set[str]] = {None: set()}
-        for name, trial in zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True):
-            found.setdefault(name, set()).add(str(trial))
-            found[None].add(str(trial))
-        return {name: tuple(sorted(trials)) for name, trials in found.items()}
+        return {*zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True)}
 
-    return selections.once(("trials", method, rule, rank), by_held_out).get(held_out, ())
+    found = selections.once(("trials", method, rule, rank), every)
+    return tuple(sorted({trial for name, trial in found if held_out in (None, name)}))
 
 
 def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES
+from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Size, size_of
 from reports.analysis.chosen import Selections, has_choice
 from reports.analysis.methods import SEES_TARGET
@@ -32,17 +33,22 @@ def number(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def whole_size(selections: Selections, rows: pd.DataFrame | None = None) -> Size:
+def whole_size(selections: Selections, held_out: str | None = None) -> Size:
     """Return how much is tested, folds together; pairs of environments share their images.
 
     Args:
         selections: the rows of one setting.
-        rows: those that count; by default all.
+        held_out: in which environment; by default in all.
     """
-    rows = selections.rows if rows is None else rows
-    named = rows[rows["n_test"] > 0].drop_duplicates(["held_out", "seed", "fold", "tested"])
-    by_seed = named.groupby("seed")["tested"]
-    return size_of(tuple(tuple(selections.tested[name] for name in of_seed) for _, of_seed in by_seed))
+    return selections.once(("size", held_out), lambda: _size(selections, held_out))
+
+
+def _size(selections: Selections, held_out: str | None) -> Size:
+    rows, by_seed = selections.rows[["n_test", "held_out", "seed", "tested"]], dict[int, dict[Tested, None]]()
+    for n, name, seed, tested in rows.itertuples(index=False):
+        if n > 0 and held_out in (None, name):
+            by_seed.setdefault(seed, {})[selections.tested[tested]] = None
+    return size_of(tuple(map(tuple, by_seed.values())))
 
 
 def unit_words(setting: Setting) -> str:
@@ -113,8 +119,8 @@ def details(setting: Setting, selections: Selections, options: Options) -> list[
 def _images(setting: Setting, selections: Selections) -> list[str]:
     """Return what there is to say of folds, of images that are tested or trained on, and of prompts."""
     rows, each = selections.rows, []
-    for name, part in rows[rows["n_test"] > 0].groupby("held_out"):
-        size = whole_size(selections, part)
+    for name in sorted(set(rows["held_out"][rows["n_test"] > 0])):
+        size = whole_size(selections, name)
         images = f" ({number(size.images_per_seed)})" if setting.grouped else ""
         each.append(f"{name} {number(size.units_per_seed)}{images}")
     tested = "Groups of test images (and images)" if setting.grouped else "Test images"

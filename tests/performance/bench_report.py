@@ -34,7 +34,7 @@ from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.older_rows import presentation_of
-from benchmark.store.rows import read_rows, schema, write_rows
+from benchmark.store.rows import add_to_index, read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
 from reports import Origin, write_report
 from tests.conftest import REPOSITORY
@@ -240,6 +240,7 @@ def main() -> None:
             folder = (args.keep or Path(place)) / name
             if not (folder / "names.json").exists():
                 store = fill[name](Unsynced(str(folder)))
+                add_to_index(store.storage, store.names)  # as a sweep does at its end
                 (folder / "names.json").write_text(json.dumps(store.names))
             command = [sys.executable, "-m", "tests.performance.bench_report", "--measure", str(folder)]
             said = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -23,7 +23,7 @@ Class-balanced accuracy and harmonic means have the same intervals, of values th
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +246,7 @@ class _Places:
     cluster: Labels
     half: Labels | None
     _alone: "dict[int, tuple[NDArray[np.bool_], _Places]]" = field(default_factory=dict, repr=False)
+    _classes: list[Any] = field(default_factory=list, repr=False)  # labels, and what was last counted of them
 
     def are(self, scores: Scores) -> bool:
         """Say whether they are those of some scores: the very arrays."""
@@ -290,6 +291,20 @@ class _Places:
     def weight(self) -> Array:
         """What each value counts in the mean over seeds and environments, shape (n,)."""
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
+
+    def classes(self, label: Labels, new: NDArray[np.bool_] | None) -> tuple[Labels, ...]:
+        """Return what is counted of the classes of values, whose labels are the same in all methods.
+
+        They are the part of each value: its cell, or the half of it; the place of its class among all classes of all
+        parts; and of each of these its part and number of values.
+        """
+        if not (self._classes and self._classes[0] is label and self._classes[1] is new):
+            part = np.unique(2 * self.cell + (0 if new is None else new), return_inverse=True)[1]
+            numbers = int(label.max()) + 1
+            names, place, counts = np.unique(part * numbers + label, return_inverse=True, return_counts=True)
+            self._classes[:] = [label, new, (part, place, names // numbers, counts)]
+        found: tuple[Labels, ...] = self._classes[2]
+        return found
 
     @cached_property
     def fewest(self) -> int:
@@ -440,11 +455,7 @@ def balanced_contributions(scores: Scores, label: Labels, new: NDArray[np.bool_]
         new: where a harmonic mean of base and new classes is to be made of the result, which values are of images of
             new classes, shape (n,): each half is then balanced alone, as `harmonic_contributions` needs it.
     """
-    half = 0 if new is None else new
-    part = np.unique(2 * scores._where.cell + half, return_inverse=True)[1]
-    numbers = int(label.max()) + 1
-    names, place, n_class = np.unique(part * numbers + label, return_inverse=True, return_counts=True)
-    of = names // numbers  # the part of each class
+    part, place, of, n_class = scores._where.classes(label, new)
     images, classes = np.bincount(part), np.bincount(of)
     factor = (images / classes)[of] / n_class
     rows = []

@@ -306,8 +306,9 @@ class SeedPairs:
 
         found: Sums = {}
         for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
-            both = over(counts * values, e)
-            found[e, e] = Products(over(values * values, e), both, both, over(counts * counts, e))
+            both = over(values if self._single else counts * values, e)  # counts are 0 or 1, and 0 where there is none
+            images = self._images[e] if self._single and present is None else over(counts * counts, e)
+            found[e, e] = Products(over(values * values, e), both, both, images)
         for e, f, of_e, of_f in self._common:
             (v, c), (w, n) = (d[e][:, of_e], self._counts[e][:, of_e]), (d[f][:, of_f], self._counts[f][:, of_f])
             found[e, f] = Products(*(over(products, e, of_e) for products in (v * w, c * w, v * n, c * n)))

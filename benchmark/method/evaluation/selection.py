@@ -576,11 +576,11 @@ def measured(
         return {metric.key: np.zeros(0) for metric in among}
     of = np.repeat(np.arange(len(images)), [len(one) for one in images])
     every, label = np.concatenate(correct), np.concatenate([one.label for one in images])
-    halves = [np.ones(len(label), dtype=bool)]
-    if row["class_half"] == "harmonic":
-        halves = [label < row["n_base"], label >= row["n_base"]]
     n, sets = int(row["n_classes"]), len(images)
-    answers = [AnswersOfSets(every[w], label[w], n, of=of[w], sets=sets) for w in halves]
+    answers = [AnswersOfSets(every, label, n, of=of, sets=sets)]
+    if row["class_half"] == "harmonic":
+        halves = label < row["n_base"], label >= row["n_base"]
+        answers = [AnswersOfSets(every[w], label[w], n, of=of[w], sets=sets) for w in halves]
     curves = {metric: [np.asarray(metric.compute(of_half)) for of_half in answers] for metric in among}
     return {m.key: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
@@ -602,13 +602,13 @@ def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str
 
 def _answers(columns: Rows, rows: Labels, index: Labels) -> list[NDArray[np.bool_]]:
     """Return the answers of rows at positions of their ranks."""
-    sizes = map(len, columns.at("ranks", rows))
-    return [
-        np.unpackbits(np.frombuffer(bits, np.uint8).reshape(ranks, -1)[i], count=int(n)).view(np.bool_)
-        for bits, ranks, i, n in zip(
-            columns.at("correct", rows), sizes, index.tolist(), columns.at("n_test", rows), strict=True
-        )
-    ]
+    bits = zip(columns.at("correct", rows), map(len, columns.at("ranks", rows)), index.tolist(), strict=True)
+    picked = [np.frombuffer(of_row, np.uint8).reshape(ranks, -1)[i] for of_row, ranks, i in bits]
+    sizes = np.array(columns.at("n_test", rows), dtype=np.int64)
+    if len(set(sizes.tolist())) == 1:  # all at once
+        return [*np.unpackbits(np.array(picked), axis=1, count=int(sizes[0])).view(np.bool_)]
+    unpacked = zip(picked, sizes.tolist(), strict=True)
+    return [np.unpackbits(of_row, count=n).view(np.bool_) for of_row, n in unpacked]
 
 
 def _lines(

@@ -10,6 +10,7 @@ from reports.analysis.options import Options
 from reports.analysis.predictions import Predictions
 from reports.analysis.settings import Setting
 from reports.page.build import page
+from reports.render.html import html
 from reports.text.origin import Origin
 from tests.reports import synthetic
 from tests.reports.page.standin import FORMS, answer, table
@@ -71,5 +72,6 @@ def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
     """Return the page of settings, with a table of the first as Table 1, and one of each setting."""
     tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
     origin = Origin("A <report>", left_out=("One trial failed & so.",))
-    given = {"forms": FORMS, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
+    forms = {one.name: {"html": html(one), **FORMS.get(one.name, {})} for one in tables}
+    given = {"forms": forms, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
     return page(origin, answer(parts), parts, tables, Options(), **{**given, **other})

@@ -245,5 +245,5 @@ def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
 def test_nothing_to_compare_is_a_page_too() -> None:
     parts = described([r for r in rows() if r["projection"] == "identity"])
     left = Answer((), ((parts[0][0], None),))
-    text = Text(page(Origin("x"), left, parts, [], Options()))
+    text = Text(page(Origin("x"), left, parts, [], Options(), {}))
     assert "there is no method to be judged" in "".join(text.of["li"])
