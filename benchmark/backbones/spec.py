@@ -61,7 +61,8 @@ class BackboneSpec(Spec):
             float32 both give the same numbers within 1e-5, and share embeddings. Default `auto`: the faster of the two,
             measured once for each backbone and machine.
         image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
-        quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with.
+        quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with; a checkpoint
+            file must say it where some tags of the model have it, as OpenAI's do.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
         seed: seed of random weights; no other weights depend on it.
         training: how the head of `MiniLiT` is trained; for no other backbone. Default: as for the demo.

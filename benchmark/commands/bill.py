@@ -71,10 +71,11 @@ class Bill:
                 lines.append(f"{stage}: {_time(charge)} on {self.cores} cores{self._paid(stage)}")
         if self.money:
             least = sum(low for low, _ in self.money.values())
-            most = _sum(high for _, high in self.money.values())
+            # Without embedding by GPUs, or with some of their speeds alone, it is a part.
+            most = None if None in self.speeds.values() else _sum(high for _, high in self.money.values())
             whole = span(least, most)
             unknown = "" if EMBEDDING in self.money or not self.speeds else ", without embedding"
-            lines.append(f"together: {whole}{unknown}; cheaper: {'; '.join(self.cheaper)}")
+            lines.append(f"together: {whole} (in the currency of --price){unknown}; cheaper: {'; '.join(self.cheaper)}")
         return lines
 
     def _embedding(self) -> str:
@@ -118,7 +119,8 @@ def billed(offer: Offer, estimate: Estimate, speeds: Mapping[str, GpuSpeed | Non
         charges = {EMBEDDING: Charge(sum(low for low, _ in known) / offer.gpus, most and most / offer.gpus)}
     apart = {name: estimate.stages.get(name, 0.0) for name in (EMBEDDING, REPORTING)}
     seconds = {**apart, SWEEP: estimate.seconds - sum(apart.values())}
-    charges = {name: Charge(s / 3600, s / 3600) for name, s in seconds.items() if s} | charges
+    hours = {name: s / 3600 for name, s in seconds.items() if s}
+    charges = {name: Charge(h, None if estimate.unknown else h) for name, h in hours.items()} | charges
     bill = Bill(offer, charges, dict(speeds), estimate.cores)
     if offer.price is None:
         return bill

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.alike import by_number, look
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
 from benchmark.method.evaluation.fits import MIN_SOURCES
@@ -196,8 +197,10 @@ def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
     every = set() if classes_differ else {*classes, *manifest.classes}
     for environment, names in sorted(present.items()):
         if missing := sorted(every - names):
+            twin = next((by_number(name) for name in sorted(names) if look(name) == look(missing[0])), None)
+            also = f" (its '{twin}' only looks like '{by_number(missing[0])}')" if twin else ""
             raise IcmBenchError(
                 f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
-                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}; every environment needs every class: "
+                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}{also}; every environment needs every class: "
                 f"add images, leave the class out of all environments, or say classes_differ: true."
             )

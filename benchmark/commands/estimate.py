@@ -66,15 +66,18 @@ class Estimate:
     def text(self) -> list[str]:
         """Return the estimate in some lines."""
         lines = []
+        if self.unknown:
+            lines.append(
+                f"nobody measured {', '.join(self.unknown)}, which no time has in it; `--calibrate` measures it"
+            )
         if self.stages:
+            about = "at least" if self.unknown else "about"
             stages = ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.stages.items())
             by = ", ".join(f"{seconds / self.seconds:.0%} {where}" for where, seconds in self.by.items())
-            lines.append(f"about {in_words(self.seconds)} on {self.cores} cores: {stages}; measured: {by}")
+            lines.append(f"{about} {in_words(self.seconds)} on {self.cores} cores: {stages}; measured: {by}")
         if self.core_hours:
             less = [f"{share:.0%} less without {what}" for what, share in self.cheaper.items()]
             lines.append("; ".join([f"trials: {core_hours(self.core_hours)}", *filter(None, [", ".join(less)])]))
-        if self.unknown:
-            lines.append(f"not in it, for nobody measured it: {', '.join(self.unknown)}; `--calibrate` measures it")
         return lines
 
 

@@ -20,9 +20,13 @@ from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.feeding import DecodingCost, remembered
+from benchmark.method.arrays import Scale, scale_of
 from benchmark.method.evaluation.metrics import ACCURACY
+from benchmark.method.evaluation.splits import Split
+from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import chunk_count
+from benchmark.sweep.summing import bytes_of_sums
 from benchmark.sweep.trials import unfolded
 
 # Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
@@ -48,6 +52,7 @@ class PlannedSet:
         kinds: kinds of pairs that were imported, see `Subject.kinds`; None (default) for all of the recipe.
         unlabelled: number of images of its environments without labels, which are embedded and not swept. Default 0.
         metric: title of the metric by which its authors judge; by default accuracy.
+        notes: what a user should know of its images, one sentence each. Default: nothing.
     """
 
     name: str
@@ -59,6 +64,7 @@ class PlannedSet:
     kinds: tuple[str, ...] | None = None
     unlabelled: int = 0
     metric: str = ACCURACY.title
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Plan:
         rows: that these leave.
         fits: data set and protocol -> fits of each lambda and setting, see `TrialSpec.fit_counts`.
         store_bytes: size of the embeddings, without compression.
+        moment_bytes: size of their moments at most.
         prediction_bytes: size of the predictions in the rows at most, without compression.
         estimate: how long it all takes.
         requests: to the storage of store and images.
@@ -112,6 +119,7 @@ class Plan:
     rows: int
     fits: dict[str, tuple[int, int, int]]
     store_bytes: int
+    moment_bytes: int
     prediction_bytes: int
     estimate: Estimate
     requests: Requests
@@ -128,14 +136,15 @@ class Plan:
             beside = f", and {planned.unlabelled} without labels" if planned.unlabelled else ""
             of_set = f"{planned.images} images in {planned.environments} environments{clusters}{beside}"
             metric = "" if planned.metric == ACCURACY.title else f"; its metric is {planned.metric}"
-            lines.append(f"{planned.name}: {of_set}{counted}{metric}")
+            lines += [f"{planned.name}: {of_set}{counted}{metric}", *(f"note: {note}" for note in planned.notes)]
         for backbone in self.backbones:
             speed = f", {backbone.views_per_s:.1f} views/s as measured" if backbone.views_per_s else ""
             lines.append(f"{backbone.label}: D = {backbone.dim}, {backbone.ranks} ranks{speed}{backbone.feeding}")
         searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
         lines.append(
             f"{self.views} views of each image: {self.passes} forward passes{searched}; "
-            f"{self.store_bytes / 1e6:.1f} MB of embeddings; {self.requests.text()}"
+            f"{self.store_bytes / 1e6:.1f} MB of embeddings, up to {self.moment_bytes / 1e6:.1f} MB of their moments; "
+            f"{self.requests.text()}"
         )
         rows = f"{'at most ' if self.at_most else ''}{self.rows} result rows"
         rows += f" with up to {self.prediction_bytes / 1e6:.1f} MB of predictions"
@@ -205,6 +214,8 @@ def plan(
     others = [spec for spec in recipe.backbones if not offer or spec.is_built]  # embed as they did before
     estimate = estimated(recipe, known, sweeps, towers, trials, rows, place.side_by_side, others)
     rented = {b.label: speed for b, speed in zip(recipe.backbones, speeds, strict=True) if passes and not b.is_built}
+    bill = billed(offer, estimate, rented, passes) if offer else None
+    estimate.unknown += [f"embedding with {label} on GPUs" for label in rented if offer and rented[label] is None]
     return Plan(
         sets=sets,
         backbones=backbones,
@@ -218,12 +229,13 @@ def plan(
             passes * dim * FLOAT_BYTES.get(spec.precision, 4)
             for spec, (dim, _) in zip(recipe.backbones, towers, strict=True)
         ),
+        moment_bytes=sum(count.moments for count in counts),
         prediction_bytes=sum(count.predictions for count in counts) * BYTES_OF_PREDICTION,
         estimate=estimate,
         requests=_requests(recipe, storage, sets, trials, len(place.nodes)),
         room=place,
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
-        bill=billed(offer, estimate, rented, passes) if offer else None,
+        bill=bill,
     )
 
 
@@ -293,9 +305,9 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
         manifest = read_manifest(spec)
         check_protocols(recipe, manifest)
         images, classes, count, counted = manifest.counts, len(manifest.classes), manifest.table.num_rows, True
-        others = read_manifest(spec.unlabelled).table.num_rows if spec.unlabelled else 0
-        known = PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted, unlabelled=others)
-        return known, images
+        others, notes = read_manifest(spec.unlabelled).table.num_rows if spec.unlabelled else 0, tuple(manifest.notes())
+        sizes = len(images), count, classes, spec.clusters, counted
+        return PlannedSet(spec.name, *sizes, unlabelled=others, notes=notes), images
     check_environments(recipe, spec.name, len(images))
     return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
 
@@ -319,6 +331,7 @@ class _Count(NamedTuple):
     rows: int
     predictions: int
     searched_passes: int
+    moments: int
     fits: dict[str, tuple[int, int, int]]
 
 
@@ -327,11 +340,13 @@ def _count(
 ) -> _Count:
     variants = {name: totals[name] for name in (planned.name, *(recipe.datasets[i].name for i in recipe.shifts()))}
     trials = rows = predictions = searched_views = 0
+    summed: set[tuple[Split, Scale]] = set()
     fits: dict[str, tuple[int, int, int]] = {}
     for spec, images in unfolded(recipe, planned.name, tower.dim, environments, planned.kinds, tower.texts):
         sizes = variants if spec.protocol.across_sets else images
         if not spec.rows(seen := list(sizes)):
             continue
+        summed.add((spec.split, scale_of(spec.normalize)))
         where = f"{planned.name}, {spec.protocol.name}"
         fits[where] = max(fits.get(where, (0, 0, 0)), (spec.turns[0] if spec.space else spec).fit_counts(seen))
         if not spec.space:
@@ -347,4 +362,8 @@ def _count(
         searched = {name.rpartition(".")[0] for name in spec.space} - {""}
         by_label = recipe.interventions.by_label()
         searched_views += points * studies * recipe.interventions.view_count(by_label[label] for label in searched)
-    return _Count(trials, rows, predictions, planned.images * searched_views // len(recipe.sweep.seeds), fits)
+    pairings = _view_count(recipe, planned) - 1 + any(CROSS in chosen.kinds for chosen in recipe.intervention_sets())
+    cells = max(planned.environments, planned.clusters + 1), pairings, tower.dim
+    moments = sum(bytes_of_sums(split.folds or 2, *cells) for split, _ in summed)
+    searched_passes = planned.images * searched_views // len(recipe.sweep.seeds)
+    return _Count(trials, rows, predictions, searched_passes, moments, fits)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ from benchmark.common.joining import check_cluster
 from benchmark.common.machine import gpu_devices
 from benchmark.common.places import inexecutable, remedy, unusable_variable
 from benchmark.common.private_ray import private
-from benchmark.common.speech import tell
+from benchmark.common.speech import is_verbose, tell
 from benchmark.common.stopping import own_handler
 
 _LONGEST = 200  # characters of what Ray says of a process
-_BY_US = "killed by `ray.kill`"  # says Ray of each call of an encoder that this process ended, as at an interrupt
+_DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # what Ray says of a node, once
 
 
 @contextmanager
@@ -94,13 +95,15 @@ def connect() -> None:
 
 
 def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  as Ray's own
-    """Tell in one line what Ray says of its processes.
+    """Tell that a node is lost; with `-v` the first line of whatever else Ray says of its processes.
 
     By itself it prints it all on standard output, which may be JSON: of a node that died, up to sixty lines.
     """
-    lines = " ".join(said["lines"]).strip().splitlines()
-    if lines and _BY_US not in lines[0]:
-        tell(f"Ray: {textwrap.shorten(lines[0], _LONGEST, placeholder=' ...')}")
+    words = " ".join(said["lines"]).strip()
+    if dead := _DEAD.search(words):
+        tell(f"The node {dead[1]} at {dead[2]} is lost; what it had under way is computed again.")
+    elif words and is_verbose():
+        tell(f"Ray: {textwrap.shorten(words.splitlines()[0], _LONGEST, placeholder=' ...')}")
 
 
 def _not_started(error: Exception) -> IcmBenchError:

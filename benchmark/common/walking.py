@@ -10,6 +10,7 @@ from benchmark.common.errors import IcmBenchError
 
 NO_TARGET = "a link to nothing, as DVC and git-annex leave it where a file was not fetched"
 SPECIAL = "a pipe, a socket or a device"
+_OF_THE_SYSTEM = ("/dev/", "/proc", "/sys")  # folders of no files
 MAX_DEPTH = 200  # folders inside one another
 _Id = tuple[int, int]  # device and inode
 
@@ -46,6 +47,9 @@ def _walked(folder: str, recursive: bool, above: set[_Id]) -> Iterator[tuple[str
             if not S_ISDIR(stat.st_mode):
                 is_file = S_ISREG(stat.st_mode)
                 yield entry.path, False, stat.st_size if is_file else 0, stat.st_mtime_ns, "" if is_file else SPECIAL
+                continue
+            if entry.is_symlink() and os.path.realpath(entry.path).startswith(_OF_THE_SYSTEM):
+                yield entry.path, False, 0, stat.st_mtime_ns, SPECIAL
                 continue
             identity = _id(stat)
             if len(above) > MAX_DEPTH:

@@ -1,7 +1,7 @@
 """Names that look alike and are two: of classes, environments and groups, which nobody tells apart in a table."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # Cyrillic and Greek letters, and the Latin ones that they look like.
 _LETTERS = str.maketrans(
@@ -15,12 +15,17 @@ def look(name: str) -> str:
     return " ".join("".join(signs).translate(_LETTERS).split())
 
 
-def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return two names of each look that several names have."""
+def spoken(name: str) -> str:
+    """Return what a prompt says of a class, for text towers that do not see capitals."""
+    return look(name.replace("_", " ")).casefold()
+
+
+def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple[str, str]]:
+    """Return two names of each look that several names have; `seen` is what is seen of a name."""
     first: dict[str, str] = {}
     pairs: dict[str, tuple[str, str]] = {}
     for name in sorted(set(names)):
-        if (known := first.setdefault(look(name), name)) != name:
+        if (known := first.setdefault(seen(name), name)) != name:
             pairs.setdefault(known, (known, name))
     return list(pairs.values())
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
-from benchmark.datasets.alike import alike, by_number
+from benchmark.datasets.alike import alike, by_number, spoken
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify
 from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
@@ -148,7 +148,7 @@ class Manifest:
                 f"{self.name} in {where} lacks images of {len(absent)} of its {len(self.classes)} classes, "
                 f"{absent[0]} the first; they stay among the classes to choose from."
             )
-        return notes + self._alike() + self._duplicates()
+        return notes + self._alike() + self._wordless() + self._duplicates()
 
     @property
     def _read_otherwise(self) -> bool:
@@ -165,13 +165,20 @@ class Manifest:
         )
 
     def _alike(self) -> list[str]:
-        """Return a note on names that look alike and are two."""
-        kinds = {"classes": self.classes, "environments": self.environments}
+        """Return a note on names that look alike and are two, and on classes that no prompt tells apart."""
+        pairs = [("environments", *pair, "look alike") for pair in alike(self.environments)]
+        pairs += [("classes", *pair, "look alike, or are the same in prompts") for pair in alike(self.classes, spoken)]
         return [
-            f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' look alike, and are two."
-            for kind, names in kinds.items()
-            for a, b in alike(names)
+            f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' {how}, and are two."
+            for kind, a, b, how in pairs
         ]
+
+    def _wordless(self) -> list[str]:
+        """Return a note on classes of whose names a prompt says nothing, such as numbers."""
+        names = [name for name in self.prompt_names if self.reader.labelled and not any(map(str.isalpha, name))]
+        some = f"{len(names)} classes have names without a letter ({', '.join(names[:3])}{' ...' if names[3:] else ''})"
+        remedy = "if they stand for words, give these (classnames.txt, lookup, or the names of folders)"
+        return [f"{self.name}: {some}, of which prompts say nothing; {remedy}."] if names else []
 
     def _duplicates(self) -> list[str]:
         """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""

@@ -71,7 +71,7 @@ class Speed:
         slowest = "reading and decoding" if busy < 0.8 else "the encoder"
         return (
             f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
-            f"then {self.end_to_end:.1f} views/s end to end = "
+            f"then {self.views} views in {self.seconds:.1f} s, {self.end_to_end:.1f} views/s end to end = "
             f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
             f"{where}, batch {self.batch_size}{gemm}{memory}); decoding {self.decode:.0f} images/s per core, "
             f"interventions {self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; "
@@ -107,7 +107,7 @@ class Tally:
         speed.memory = max(speed.memory, counts.memory)
         figures = {name: value for name, value in vars(counts).items() if not isinstance(value, str)}
         self._total.update({"chunks": 1, **figures})
-        self._progress.update(counts.finished, note=f"{self._total['images']} images")
+        self._progress.update(counts.finished, f"{self._total['images']} images", counts.views + counts.unreadable)
 
     def close(self, encoders: int) -> None:
         """Work out the figures, after the last chunk.

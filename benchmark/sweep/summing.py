@@ -193,9 +193,14 @@ def _workers(images: ImageIndex) -> int:
 
 
 def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
-    """Return the size of one worker's sums: for each cell a matrix of the images, and two of each pairing."""
+    """Return the size of one worker's sums."""
     sides = max(split.folds or 3 for split in images.layouts)
-    return 2 * sides * len(images.environments) * (1 + 2 * pairings) * 8 * images.dim**2
+    return bytes_of_sums(sides, len(images.environments), pairings, images.dim)
+
+
+def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int:
+    """Return the size of moments: for each cell, with half of the classes, a matrix of its images and two a pairing."""
+    return 2 * sides * environments * (1 + 2 * pairings) * 8 * dim**2
 
 
 def read_cells(

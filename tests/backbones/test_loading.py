@@ -108,6 +108,37 @@ def test_quick_gelu_follows_the_pretrained_tag() -> None:
         assert all(words in note for words, note in zip(noted, notes, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "says"),
+    [
+        ("ViT-B-32", {}, "does not say whether 'ViT-B-32' has QuickGELU, as the weights openai, laion400m_e31"),
+        ("RN50", {}, "openai, yfcc15m, cc12m have. Say quick_gelu"),  # all of its weights have it, the name does not
+        ("ViT-B-32", {"quick_gelu": True}, ""),
+        ("ViT-B-32", {"quick_gelu": False}, ""),
+        ("ViT-B-32-quickgelu", {}, ""),
+        ("ViT-S-32", {}, ""),
+    ],
+)
+def test_a_file_says_its_activation_where_some_weights_have_quick_gelu(
+    name: str, keys: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    from benchmark.backbones.models.open_clip_model import OpenClipModel, _quick_gelu
+
+    (tmp_path / "mine.pt").touch()
+    spec = BackboneSpec(name=name, pretrained=str(tmp_path / "mine.pt"), **keys)
+    if says:
+        for refused in (lambda: OpenClipModel.check_named(spec), lambda: _quick_gelu(spec, name, [])):
+            with pytest.raises(IcmBenchError) as caught:
+                refused()
+            assert says in str(caught.value)
+        return
+    notes: list[str] = []
+    OpenClipModel.check_named(spec)
+    has_it = name.endswith("-quickgelu")
+    assert _quick_gelu(spec, name, notes) == keys.get("quick_gelu", has_it)
+    assert [note for note in notes if "suffer" in note] == []
+
+
 def test_identity_follows_the_architecture_as_well_as_the_weights(tiny: Path, tmp_path: Path) -> None:
     spec = BackboneSpec(name="tiny", folder=str(tiny))
     plain = Backbone(spec, device="cpu").facts

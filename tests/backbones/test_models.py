@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor
 
 from benchmark.backbones.loading import Backbone, texts_of, width_of
 from benchmark.backbones.models import EncoderModel
+from benchmark.backbones.models.transformers_model import TransformersModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
@@ -70,6 +71,20 @@ def test_a_model_of_transformers_sees_what_its_processor_gives_and_says_what_it_
         assert np.abs(texts[0] - texts[1]).max() > 0.01
         again = backbone.encode_texts(["a guitar"])  # alone: padding does not depend on its mates
         np.testing.assert_allclose(again[0], texts[1], rtol=1e-4, atol=1e-6)
+
+
+def test_texts_of_siglip_lose_capitals_and_punctuation_and_those_of_others_do_not(tmp_path: Path) -> None:
+    """SigLIP 2 has SigLIP's model and a tokenizer that sees to neither; its texts had neither in training."""
+    towers.siglip(tmp_path / "siglip")
+    towers.altclip(tmp_path / "altclip")
+    same: dict[str, bool] = {}
+    for name in ("siglip", "altclip"):
+        model = loaded(name=f"hf:{tmp_path / name}").encoder
+        assert isinstance(model, TransformersModel)
+        written, plain = (model.tokens([text])["input_ids"] for text in ("A photo of a Dog.", "a photo of a dog"))
+        same[name] = torch.equal(written, plain)
+        assert ("canonical texts" in model.architecture()) == same[name]  # type: ignore[operator]
+    assert same == {"siglip": True, "altclip": False}
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,8 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     trials = sum(c.seconds for kind, c in measured.items() if kind[0] == "trial")
     assert after["core_hours"] * 3600 == pytest.approx(trials)
     assert "measured: 100% in this store" in command("plan", recipe).out
+    moments = sum(file.stat().st_size for file in (tmp_path / "store" / "moments").rglob("*.safetensors"))
+    assert moments == pytest.approx(command.json("plan", recipe)["moment_bytes"], rel=0.2)  # poor-plan-3
 
 
 def test_calibration_measures_what_nobody_did_and_nothing_twice(
@@ -81,10 +83,12 @@ def test_calibration_measures_what_nobody_did_and_nothing_twice(
 
 def test_what_is_dear_is_said_where_there_is_something_else() -> None:
     estimate = Estimate({"trials": 7200.0}, 4.0, 2, {STORE: 7200.0}, ["report"], {"linear_probe": 0.8})
-    first, second, third = estimate.text()
-    assert first.startswith("about 2.0 h on 2 cores: trials 2.0 h; ")
-    assert second == "trials: 4 core-hours; 80% less without linear_probe"
-    assert "nobody measured it: report;" in third
+    unknown, total, trials = estimate.text()
+    assert unknown.startswith("nobody measured report, ")  # poor-plan-1
+    assert total.startswith("at least 2.0 h on 2 cores: trials 2.0 h; ")
+    assert trials == "trials: 4 core-hours; 80% less without linear_probe"
+    estimate.unknown = []
+    assert estimate.text()[0].startswith("about 2.0 h")
     assert [in_words(s) for s in (4.4, 100, 7000)] == ["4 s", "2 min", "1.9 h"]
 
 
@@ -121,7 +125,16 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
     ("options", "words"),
     [
         (["--gpu", "RTX 4090"], ["public figures of timm on RTX 4090"]),
-        (["--gpu", "l4", "--price", "0.80"], ["on 1 x l4: unknown: use --calibrate", ", without embedding; cheaper: "]),
+        (
+            ["--gpu", "l4", "--price", "0.80"],
+            [
+                "on 1 x l4: unknown: use --calibrate",
+                "together: at least ",
+                " (in the currency of --price), without embedding; cheaper: ",
+                "nobody measured embedding with ViT-B-16 openai float16 on GPUs",
+                "\nat least ",
+            ],
+        ),
         ([*TWO, "--gpu", "4090"], [", without ViT-S-16 RANDOM WEIGHTS (seed 0) (unknown: use --calibrate "]),
         (["--price", "2.5"], ["embedding on a GPU: no run on one is known: name its kind with --gpu"]),
         (

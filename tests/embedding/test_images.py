@@ -60,6 +60,35 @@ def test_orientation_palette_grey_and_cmyk_become_upright_rgb(tmp_path: Path) ->
         np.testing.assert_array_equal(np.asarray(decode(file.read_bytes(), GEOMETRY, draft=True)), np.asarray(expected))
 
 
+# Mean difference in grey levels between our pixels and those of open_clip, which does not turn an image and resizes it
+# before it becomes RGB: at least and at most, on a picture of soft shapes. Those of docs/data.md.
+DIFFERENCES = {
+    "RGB": (0, 0),
+    "L": (0, 0),
+    "CMYK": (0, 1),
+    "turned": (60, 70),
+    "P": (12, 18),
+    "1": (110, 120),
+    "RGBA": (0.5, 1.1),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_how_far_pixels_are_from_those_of_open_clip(kind: str, tmp_path: Path) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(rough).resize((200, 150), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if kind == "turned" else 1
+    if kind == "RGBA":
+        image.putalpha(Image.fromarray(np.linspace(0, 255, 200).astype(np.uint8)[None].repeat(150, axis=0)))
+    file = tmp_path / f"image.{'tif' if kind == 'CMYK' else 'png'}"  # Pillow itself turns TIFF
+    (image if kind == "turned" else image.convert(kind)).save(file, exif=exif)
+    ours = model_input(file.read_bytes(), GEOMETRY, draft=True).astype(int)
+    difference = np.abs(ours - their_pixels(Image.open(file), PREPROCESS)).mean()
+    least, most = DIFFERENCES[kind]
+    assert least <= difference <= most, difference
+
+
 def test_a_large_jpeg_is_decoded_at_reduced_scale_only_when_asked_and_never_below_the_margin(tmp_path: Path) -> None:
     for width, height, expected in ((400, 300, (200, 150)), (390, 191, (390, 191)), (1600, 1200, (200, 150))):
         gradient(width, height).save(tmp_path / "large.jpg", quality=95)

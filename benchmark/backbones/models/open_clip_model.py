@@ -117,6 +117,8 @@ class OpenClipModel(EncoderModel):
         config = _listed(spec)
         if config and not _is_known(spec):
             _open_clip_name(spec)  # which says what is wrong with the weights
+        if config and not spec.random_weights:
+            _check_activation(spec, bool(config.get("quick_gelu")))
         if config and spec.random_weights:
             check_texts_at_hand(spec.name, config.get("text_cfg", {}))
 
@@ -131,7 +133,7 @@ class OpenClipModel(EncoderModel):
         if config:
             check_texts_at_hand(spec.name, config.get("text_cfg", {}))
         if config and not (spec.random_weights or Path(spec.pretrained or "").is_file()):
-            place = _tags(spec.name).get(spec.pretrained or "")
+            place, _ = _tags(spec.name).get(spec.pretrained or "", (None, False))
         else:
             place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
         # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
@@ -186,8 +188,8 @@ def _is_known(spec: BackboneSpec) -> bool:
     return spec.random_weights or Path(spec.pretrained or "").is_file() or spec.pretrained in _tags(spec.name)
 
 
-def _tags(name: str) -> dict[str, str]:
-    """Return the pretrained tags of a listed model -> place on the hub, empty where they lie elsewhere.
+def _tags(name: str) -> dict[str, tuple[str, bool]]:
+    """Return pretrained tags of a listed model -> place on the hub, empty for elsewhere, and if they have QuickGELU.
 
     By open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}` and `_TAGS = dict(TAG=_pcfg(...))`. Where
     that is written in another way, nothing: who needs to know then asks open_clip itself.
@@ -198,21 +200,34 @@ def _tags(name: str) -> dict[str, str]:
     return {}
 
 
-def _tags_in(source: ast.Module, name: str) -> dict[str, str]:
+def _tags_in(source: ast.Module, name: str) -> dict[str, tuple[str, bool]]:
     values = {ast.unparse(node.targets[0]): node.value for node in source.body if isinstance(node, ast.Assign)}
     table = values.get("_PRETRAINED")
     for key, value in zip(table.keys, table.values, strict=True) if isinstance(table, ast.Dict) else ():
         if isinstance(key, ast.Constant) and key.value == name:
             tags = values.get(ast.unparse(value), value)
-            return {word.arg or "": _place(word.value) for word in tags.keywords} if isinstance(tags, ast.Call) else {}
+            return {word.arg or "": _tag(word.value) for word in tags.keywords} if isinstance(tags, ast.Call) else {}
     return {}
 
 
-def _place(weights: ast.expr) -> str:
-    """Return the name on the hub in `_pcfg(..., hf_hub="OWNER/NAME/FILE")`."""
+def _tag(weights: ast.expr) -> tuple[str, bool]:
+    """Return what `_pcfg(..., hf_hub="OWNER/NAME/FILE", quick_gelu=True)` says."""
     words = weights.keywords if isinstance(weights, ast.Call) else []
-    place = next((word.value for word in words if word.arg == "hf_hub"), None)
-    return str(place.value).rpartition("/")[0] if isinstance(place, ast.Constant) else ""
+    said = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
+    return str(said.get("hf_hub", "")).rpartition("/")[0], bool(said.get("quick_gelu"))
+
+
+def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
+    """Refuse a checkpoint file that may have been trained with QuickGELU or without, where nobody says which."""
+    tags = _tags(spec.name)
+    having = [tag for tag, (_, quick_gelu) in tags.items() if quick_gelu]
+    if having and not model_has_it and spec.quick_gelu is None and spec.pretrained not in tags:
+        others = [tag for tag in tags if tag not in having]
+        without = f"; others, such as {others[0]}, have not" if others else ""
+        raise IcmBenchError(
+            f"backbones: the file {spec.pretrained} does not say whether '{spec.name}' has QuickGELU, as the weights "
+            f"{', '.join(having[:3])} have{without}. Say quick_gelu: true or false; the wrong one costs several points."
+        )
 
 
 def _package_folders() -> list[Path]:
@@ -341,7 +356,9 @@ def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bo
             raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
         return model_has_it if spec.quick_gelu is None else spec.quick_gelu
     tag = open_clip.pretrained.get_pretrained_cfg(open_clip_name, spec.pretrained)
-    trained_with_it = bool(tag.get("quick_gelu", False)) if tag else model_has_it
+    _check_activation(spec, model_has_it)
+    of_file = model_has_it if spec.quick_gelu is None else spec.quick_gelu
+    trained_with_it = bool(tag.get("quick_gelu", False)) if tag else of_file
     wanted = trained_with_it if spec.quick_gelu is None else spec.quick_gelu
     if model_has_it and not wanted:
         raise IcmBenchError(

@@ -51,10 +51,22 @@ class TransformersModel(EncoderModel):
 
     def encode_texts(self, texts: Sequence[str]) -> Any:
         """Return raw embeddings of texts, which are padded and cut to the length that the model was trained with."""
-        tokens = self._tokenizer(
+        return _pooled(self.module.get_text_features(**self.tokens(texts).to(self.module.device)))
+
+    def tokens(self, texts: Sequence[str]) -> Any:
+        """Return what the text encoder takes of texts, as `get_text_features` has it."""
+        if self._canonical:
+            from open_clip.tokenizer import get_clean_fn
+
+            texts = list(map(get_clean_fn("canonicalize"), texts))
+        return self._tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self._max_length, return_tensors="pt"
         )
-        return _pooled(self.module.get_text_features(**tokens.to(self.module.device)))
+
+    @property
+    def _canonical(self) -> bool:
+        """Whether texts lose capitals and punctuation, as in training: tokenizers of SigLIP 2 do not see to it."""
+        return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
@@ -74,7 +86,8 @@ class TransformersModel(EncoderModel):
 
     def architecture(self) -> object:
         """Return the class of the model and its configuration, without the place that it was loaded from."""
-        return [type(self.module).__name__, _without(self.module.config.to_dict(), _NOT_ARCHITECTURE)]
+        known = [type(self.module).__name__, _without(self.module.config.to_dict(), _NOT_ARCHITECTURE)]
+        return [*known, "canonical texts"] if self._canonical else known
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:

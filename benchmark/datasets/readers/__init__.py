@@ -76,11 +76,11 @@ def open_reader(
 
 
 def _claimed(storage: Storage, folder: str) -> str | None:
-    """Return the first layout that claims the files of a folder, or else of a folder in it; None where none does."""
+    """Return the layout that claims most files of a folder, or else of a folder in it; None where none claims any."""
     infos = storage.listing(folder)
     files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
-    for name in READERS.names():
-        if READERS.component_class(name).claims(files):
-            return name
+    claiming = [name for name in READERS.names() if READERS.component_class(name).claims(files)]
+    if claiming:  # an archive may lie beside the images that came out of it
+        return max(claiming, key=lambda name: sum(READERS.component_class(name).claims([file]) for file in files))
     folders = (info.name for info in infos if info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
     return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -83,6 +83,7 @@ class ImageReader(ABC):
         patience: seconds for which a storage that does not answer is waited for. Default 120.
         formats: formats that are decoded beside the usual ones, as Pillow names them; they change what the images are.
         passed_over: folders that `entries` left out since their names say that no images of the set lie in them.
+        left_out: what else `entries` left out, in words -> its names.
         files_at_once: number of files that are read side by side when images are identified.
     """
 
@@ -96,6 +97,7 @@ class ImageReader(ABC):
     patience: float = field(default=PATIENCE, kw_only=True)
     formats: tuple[str, ...] = field(default=(), kw_only=True)
     passed_over: set[str] = field(default_factory=set, compare=False, repr=False, kw_only=True)
+    left_out: dict[str, set[str]] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
@@ -144,11 +146,19 @@ class ImageReader(ABC):
 
     def notes(self) -> list[str]:
         """Return what a user should know of the listing, once `entries` has made it."""
-        if not self.passed_over:
-            return []
-        names = sorted(self.passed_over)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return [f"{self.storage.path('').rstrip('/')}: hidden folders are passed over: {', '.join(names[:3])}{more}."]
+        where, notes = self.storage.path("").rstrip("/"), []
+        if self.passed_over:
+            names = sorted(self.passed_over)
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            notes = [f"{where}: hidden folders are passed over: {', '.join(names[:3])}{more}."]
+        return notes + [
+            f"{where}: {len(names)} {what} are passed over, {min(names)} the first."
+            for what, names in self.left_out.items()
+        ]
+
+    def leave_out(self, what: str, name: str) -> None:
+        """Note that something is left out, for `notes`: of which kind in words, and its name."""
+        self.left_out.setdefault(what, set()).add(name)
 
     def takes(self, environment: str) -> bool:
         """Return whether the images of an environment are read."""
@@ -192,13 +202,26 @@ class ImageReader(ABC):
         folder = class_name if self.environment else f"{environment}/{class_name}"
         return f"{folder}/{stored or f'{file}-{position:09d}'}"
 
-    def known_names(self, names: Sequence[str] | None) -> Sequence[str] | None:
+    def known_names(self, names: Sequence[str] | None, place: str) -> Sequence[str] | None:
         """Return the names that numbers stand for, or None where a number says more than its name.
 
         Sets of one environment are ImageNet's variants. Their classes in words are not unique (two are a missile), but
         position tells the WordNet id.
+
+        Raises:
+            IcmBenchError: two numbers have one name, or one has none; `place` says where the names stand.
         """
-        return names if not self.environment or (names and re.fullmatch(r"n\d{8}", names[0])) else None
+        if not names or (self.environment and not re.fullmatch(r"n\d{8}", names[0])):
+            return None
+        if (nameless := next((i for i, name in enumerate(names) if not name.strip()), None)) is not None:
+            raise IcmBenchError(f"{place} has no name for the number {nameless}; write one, or delete its line.")
+        if double := next((name for name, count in Counter(names).items() if count > 1), None):
+            first, second = [i for i, name in enumerate(names) if name == double][:2]
+            raise IcmBenchError(
+                f"{place} calls the numbers {first} and {second} both '{double}', and two classes would be one; call "
+                f"one of them otherwise, such as '{double} (2)'."
+            )
+        return names
 
 
 def is_hidden(folder: str) -> bool:
@@ -284,9 +307,11 @@ def text_of(value: object, names: Sequence[str] | None, place: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             return str(value)
-        if 0 <= value < len(names):
-            return names[value]
-        raise IcmBenchError(f"{place} is {value}, which is none of the {len(names)} class names given with the data.")
+        if not 0 <= value < len(names):
+            raise IcmBenchError(
+                f"{place} is {value}, which is none of the {len(names)} class names given with the data."
+            )
+        value = names[value]
     if isinstance(value, str) and value and value.isprintable():
         return value
     raise IcmBenchError(f"{place} is {value!r:.60}, where a name or a whole number is needed.")

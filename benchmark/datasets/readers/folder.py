@@ -59,6 +59,8 @@ class FolderReader(ImageReader):
             for info in infos:
                 path = info.name
                 if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+                    if not info.is_folder and not posixpath.basename(path).startswith("."):
+                        self.leave_out("files whose names do not end as an image's", path)
                     continue
                 group = (groups or {}).get(path) or None
                 if groups is not None and group is None:
@@ -139,6 +141,8 @@ class FolderReader(ImageReader):
         for info in infos:
             if "." not in PurePosixPath(info.name).name:
                 must_be_file(info, self.storage)  # it was a folder, whose images would be missed
+            elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES:
+                self.leave_out("images that lie in no folder of a class", info.name)
         return [PurePosixPath(info.name).name for info in infos if info.is_folder]
 
     def _groups(self) -> dict[str, str] | None:

@@ -47,7 +47,7 @@ class _Columns:
     environment: str | None
     class_name: str
     group: str | None
-    names: dict[str, list[str]]
+    names: dict[str, Sequence[str] | None]
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,7 @@ class ParquetReader(ImageReader):
         self, info: FileInfo, columns: _Columns, row: int, stored: str | None, cells: tuple[Any, ...], place: str
     ) -> Entry:
         environment, class_name, group = (
-            text_of(cell, self.known_names(columns.names.get(name)), f"The column '{name}' in row {row} of {place}")
-            if name
-            else None
+            text_of(cell, columns.names.get(name), f"The column '{name}' in row {row} of {place}") if name else None
             for name, cell in zip((columns.environment, columns.class_name, columns.group), cells, strict=True)
         )
         environment = self.environment or environment or info.name.split("/", 1)[0]
@@ -203,7 +201,11 @@ class ParquetReader(ImageReader):
             environment=None if self.environment else environment,
             class_name=class_name,
             group=column_of(others, wanted.group, GROUP_COLUMNS, "group", place),
-            names={name: feature["names"] for name, feature in features.items() if _are_names(feature.get("names"))},
+            names={
+                name: self.known_names(feature["names"], f"The feature '{name}' of {place}")
+                for name, feature in features.items()
+                if _are_names(feature.get("names"))
+            },
         )
 
 

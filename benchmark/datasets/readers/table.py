@@ -55,8 +55,14 @@ class TableReader(FolderReader):
         storage, name = self._place()
         there = {info.name: info for info in self.storage.listing(recursive=True)}
         absent, lines = [], 0
+        classes: dict[str, str] = {}
         for path, environment, class_name, group in self._rows(storage, name):
             lines += 1
+            if classes.setdefault(path, class_name) != class_name:
+                raise IcmBenchError(
+                    f"{storage.path(name)} says of {path} that it is of the class '{classes[path]}', and in another "
+                    f"line '{class_name}'; keep one of the two."
+                )
             if (info := there.get(path)) is None:
                 absent.append(path)
                 continue

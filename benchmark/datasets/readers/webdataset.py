@@ -7,7 +7,7 @@ import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
@@ -82,7 +82,7 @@ class WebDatasetReader(ImageReader):
             if info.name.endswith(COMPRESSED):
                 raise _compressed(self.storage.path(info.name))
         text_files = {info.name for info in infos if PurePosixPath(info.name).name == CLASS_NAMES_FILE}
-        names = lru_cache(maxsize=8)(lambda file: self.storage.read_bytes(file).decode("utf-8").splitlines())
+        names = cache(self._names)
         for info in infos:
             if info.name.endswith(".tar"):
                 must_be_file(info, self.storage)
@@ -90,11 +90,27 @@ class WebDatasetReader(ImageReader):
                     f"{parent}/{CLASS_NAMES_FILE}".removeprefix("./") for parent in PurePosixPath(info.name).parents
                 ]
                 nearest = next((place for place in places if place in text_files), None)
-                with reading(self.storage.path(nearest or "")):
-                    class_names = names(nearest) if nearest else None
+                class_names, paths = names(nearest) if nearest else None, set[str]()
                 for sample in self._samples(info):
-                    if sample.images:
-                        yield self._entry(info, sample, self.known_names(class_names))
+                    if not sample.images:
+                        self.leave_out("samples without an image", f"{sample.key} in {info.name}")
+                        continue
+                    entry = self._entry(info, sample, class_names)
+                    if entry.path in paths:
+                        raise IcmBenchError(
+                            f"The sample '{sample.key:.200}' of the class '{entry.class_name}' stands twice in "
+                            f"{self.storage.path(info.name)}; pack it once."
+                        )
+                    paths.add(entry.path)
+                    yield entry
+            elif PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES:
+                self.leave_out("images outside of the shards", info.name)
+
+    def _names(self, file: str) -> Sequence[str] | None:
+        """Return the names of the classes that a text file has, a line each."""
+        with reading(self.storage.path(file)):
+            lines = self.storage.read_bytes(file).decode("utf-8-sig").rstrip().splitlines()
+        return self.known_names(lines, self.storage.path(file))
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield ranges of the shards; see `ImageReader.read`."""
