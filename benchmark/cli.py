@@ -11,20 +11,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.command_line import command_parser
 from benchmark.common.code import NO_PLUGINS, importable_from
-from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, OutcomeError
-from benchmark.common.failing import meant_for_user
+from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError
+from benchmark.common.failing import outcome_of
+from benchmark.common.faults import kept, threads_heard, words_of
 from benchmark.common.patience import taken
 from benchmark.common.places import check_working_directory
 from benchmark.common.shadowing import check_shadows
-from benchmark.common.speech import is_verbose, speaking, tell
+from benchmark.common.speech import speaking, tell
 from benchmark.common.stopping import exit_code, terminable
-from benchmark.common.visible import one_line, safe_output
+from benchmark.common.visible import check_output, one_line, safe_output
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -36,57 +37,67 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 with one sentence on standard error, or that of a job."""
-    with safe_output():
-        return _main(argv)
+    """Run the command line and return the exit code: 0, 2 or 70 with a sentence on standard error, or that of a job."""
+    with safe_output(), terminable(), threads_heard() as faults:
+        words = sys.argv[1:] if argv is None else argv
+        args = argparse.Namespace(json="--json" in words, speech="normal")  # until all words are read
+        code = _called(words, args)
+        return _end_by_fault(faults[0], args, told=True) if faults and not code else code
 
 
-def _main(argv: list[str] | None) -> int:
-    args = command_parser().parse_args(argv)
-    with terminable(), speaking(args.speech):
-        return _called(args)
+def _called(words: list[str], args: argparse.Namespace) -> int:
+    """Read what words say into `args`, run the command that they ask for, and return the exit code."""
+    try:
+        command_parser().parse_args(words, args)
+        with speaking(args.speech):
+            return _command(args)
+    except KeyboardInterrupt:
+        _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
+        return exit_code()
+    except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
+        return 141
+    except Exception as error:
+        outcome = outcome_of(error)
+        if isinstance(outcome, FaultError):
+            return _end_by_fault(outcome, args)
+        if args.speech == "verbose":
+            traceback.print_exception(error)
+        _print_error(one_line(str(outcome)), args, told=isinstance(error, OutcomeError))
+        return EXIT_USER_ERROR
 
 
-def _called(args: argparse.Namespace) -> int:
-    """Run the command that was asked for, and return the exit code."""
+def _command(args: argparse.Namespace) -> int:
     if getattr(args, "no_plugins", False):
         os.environ[NO_PLUGINS] = "1"
     try:
+        check_output()
         check_working_directory()
         check_shadows()
         _find_recipes(args)
         with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
             return COMMANDS[args.command](args) or 0
-    except KeyboardInterrupt:
-        _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
-        return exit_code()
-    except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception as error:
-        meant = meant_for_user(error)
-        if meant is None:
-            _print_json_error(f"{type(error).__name__}: {error}", args)
-            raise
-        if is_verbose():
-            traceback.print_exception(error)
-        _print_error(one_line(str(meant)), args, told=isinstance(error, OutcomeError))
-        return EXIT_USER_ERROR
     finally:
         if (again := taken()).count:
             tell(f"storage: {again.text()}")
 
 
-def _print_error(sentence: str, args: argparse.Namespace, told: bool = False) -> None:
+def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = False) -> int:
+    """Say how a command ended by a mistake of this package, and return the exit code."""
+    file, of = kept(fault), getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
+    words = f"icm-bench {getattr(args, 'command', '')} {of}"
+    if args.speech == "verbose" or file is None:
+        print(fault.trace, file=sys.stderr)
+    said = one_line(words_of(fault, words.strip(), file))
+    _print_error(said, args, told or fault.told, kind="fault", path=file and str(file))
+    return EXIT_FAULT
+
+
+def _print_error(sentence: str, args: argparse.Namespace, told: bool = False, **more: Any) -> None:
     """Print why a command ends; with --json also as JSON, unless the outcome that was printed tells."""
-    if not told:
-        _print_json_error(sentence, args)
+    if args.json and not told:
+        with suppress(OSError, IcmBenchError):  # what standard output does not take stands below
+            print(json.dumps({"error": sentence, **more}))
     print(f"icm-bench: {sentence}", file=sys.stderr)
-
-
-def _print_json_error(sentence: str, args: argparse.Namespace) -> None:
-    if args.json:
-        print(json.dumps({"error": sentence}), flush=True)
 
 
 def _recipe(args: argparse.Namespace) -> "Recipe":
@@ -309,14 +320,19 @@ def _asked(args: argparse.Namespace) -> "Asked":
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
+    from benchmark.commands.report import failure
+
+    failed = failure(outcome, outcome.trials + len(outcome.failed)) if outcome.failed else None
     if as_json:
-        print(json.dumps({k: v for k, v in dataclasses.asdict(outcome).items() if k != "text"}, indent=2))
+        known = {k: v for k, v in dataclasses.asdict(outcome).items() if k not in ("text", "faults")}
+        if isinstance(failed, FaultError):
+            known |= {"kind": "fault", "path": str(kept(failed) or "") or None}
+            failed.told = True
+        print(json.dumps(known, indent=2))
     else:
         print(outcome.text)
-    if outcome.failed:
-        from benchmark.commands.report import failure_words
-
-        raise OutcomeError(failure_words(outcome.failed, outcome.trials + len(outcome.failed)))
+    if failed:
+        raise failed
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -51,13 +50,6 @@ def test_an_outcome_that_tells_of_failures_is_the_only_json(capsys: pytest.Captu
     plan(failing)
     assert main([*NOWHERE, "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {"failed": {"a trial": "a reason"}}
-
-
-def test_what_nobody_foresaw_is_json_too_and_a_traceback(capsys: pytest.CaptureFixture[str], plan: Plan) -> None:
-    plan(Mock(side_effect=RuntimeError("unforeseen")))
-    with pytest.raises(RuntimeError):
-        main([*NOWHERE, "--json"])
-    assert json.loads(capsys.readouterr().out) == {"error": "RuntimeError: unforeseen"}
 
 
 def test_verbose_shows_how_one_came_to_a_refusal_and_quiet_does_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,9 @@ def was_fetched(place: str, files: Sequence[str] = ("config.json",)) -> bool:
     Args:
         place: name on the hub.
         files: their names.
+
+    Raises:
+        ValueError: nothing on the hub can have that name.
     """
     from huggingface_hub import try_to_load_from_cache
 

@@ -9,7 +9,7 @@ from benchmark.backbones.spec import Engine
 from benchmark.commands.gather import gather
 from benchmark.commands.kinds import embedding_kind
 from benchmark.commands.records import only_record_of
-from benchmark.commands.report import failure_words, origin_of
+from benchmark.commands.report import failure, origin_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.recipe.recipe import Recipe
@@ -45,7 +45,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
     record = read_record(storage, file)
     gathered = gather([(storage, record)], where)
     if gathered.failed and not len(gathered.rows):
-        raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
+        raise failure(gathered, len(record.trials))
     default = storage, report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     place, folder = (Storage(recipe.run.out), "") if recipe.run.out else default
     origin = origin_of(recipe.name, [recipe], gathered)

@@ -18,8 +18,8 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.nodes import LIMIT, Needs, NodeAnswer, digest, marked, probe, unanswered, versions
 from benchmark.commands.stores import open_store
 from benchmark.common.cluster import alive_nodes, connect, connected
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.failing import in_words
+from benchmark.common.errors import FaultError, IcmBenchError
+from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, dataset_reader
@@ -178,7 +178,7 @@ def _asked(
 def _answers(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer | Exception | None]:
     """Return what each node answers, or why it does not; None of one that has not answered in time."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    task = ray.remote(num_cpus=0, max_retries=0)(probe)
+    task = ray.remote(num_cpus=0, max_retries=0)(told(probe))
     with ThreadPoolExecutor(len(nodes)) as pool:
         died = list(pool.map(_death, nodes))
     waiting = {
@@ -193,6 +193,8 @@ def _answers(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer |
             answers[i] = ray.get(ref) if ref in done else None
         except Exception as error:  # of Ray's
             answers[i] = error
+            if isinstance(fault := meant_for_user(error), FaultError):
+                raise fault from None
     for ref in late:
         ray.cancel(ref, force=True)
     return answers

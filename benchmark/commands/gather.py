@@ -35,6 +35,7 @@ class Gathered:
         planned: number of trials that there should be; None where no recipe says so.
         finished: number of trials with rows.
         failed: trial in words -> reason, of those that failed and have no rows.
+        faults: the tracebacks of those that failed by a mistake of this package, by trial in words.
         conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
         costs: what work cost in these stores.
         left_out: sentences on backbones that take no part in some of a recipe.
@@ -46,6 +47,7 @@ class Gathered:
     planned: int | None
     finished: int
     failed: dict[str, str]
+    faults: dict[str, str]
     conflicts: tuple[str, ...] = ()
     costs: tuple[dict[str, Any], ...] = ()
     left_out: tuple[str, ...] = ()
@@ -67,12 +69,14 @@ def gather(
 
     found = []
     failed: dict[str, str] = {}
+    faults: dict[str, str] = {}
     finished: set[str] = set()
     for storage, record in parts:
         own = all_trials(storage) if record is None else record.trials
         rows = read_rows(storage, [*own, *(record.imported.values() if record else ())])
         reasons = all_failures(storage) if record is None else failures(storage, own)
-        failed |= dict(reasons.values())
+        failed |= {one.trial: one.reason for one in reasons.values()}
+        faults |= {one.trial: one.fault for one in reasons.values() if one.fault}
         finished |= set(rows["trial_id"]) & set(own)
         found.append(rows.assign(**{_STORE: _name(storage)}))
     filled = [rows for rows in found if len(rows)] or found[:1]
@@ -85,7 +89,7 @@ def gather(
     costs = tuple(vars(cost) for storage, _ in {_name(s): (s, r) for s, r in parts}.values() for cost in read(storage))
     left_out = tuple(dict.fromkeys(sentence for record in records if record for sentence in record.left_out))
     alone = rows.drop(columns=_STORE)
-    return Gathered(alone, tested, stores, planned, len(finished), failed, conflicts, costs, left_out)
+    return Gathered(alone, tested, stores, planned, len(finished), failed, faults, conflicts, costs, left_out)
 
 
 def _name(storage: Storage) -> str:

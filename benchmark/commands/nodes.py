@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.common.cache import cache_dir
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.failing import in_words
+from benchmark.common.errors import FaultError, IcmBenchError
+from benchmark.common.failing import outcome_of
 from benchmark.common.patience import FIRST_CONTACT
 from benchmark.common.storage import Storage, reason
 from benchmark.datasets.readers import ImageReader
@@ -107,19 +107,23 @@ def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str
     Args:
         seconds: for all of them.
         checks: what the sentence calls a thing that does not answer -> its check.
+
+    Raises:
+        FaultError: a check failed by a mistake of this package.
     """
     said: dict[str, str] = {}
+    faults: list[FaultError] = []
 
     def run(name: str) -> None:
         try:
             checks[name]()
             said[name] = ""
-        except IcmBenchError as error:
-            said[name] = str(error)
         except OSError as error:
             said[name] = f"{name} cannot be used ({reason(error)})."
-        except Exception as error:  # of a reader of anybody's
-            said[name] = f"{name} cannot be used ({in_words(error)})."
+        except Exception as error:
+            outcome = outcome_of(error)
+            said[name] = str(outcome)
+            faults.extend([outcome] if isinstance(outcome, FaultError) else [])
 
     threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in checks]
     for thread in threads:
@@ -127,6 +131,8 @@ def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str
     end = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
+    if faults:
+        raise faults[0]
     return [sentence for name in checks if (sentence := said.get(name, unanswered(name, seconds)))]
 
 

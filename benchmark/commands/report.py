@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather
 from benchmark.commands.records import never_run, only_record_of
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG
@@ -68,6 +68,7 @@ class Outcome:
         trials: number of finished trials of the recipe.
         rows: number of result rows, imported ones among them.
         failed: trial in words -> reason, of the trials that failed.
+        faults: the tracebacks of those that failed by a mistake of this package, by trial in words.
         report: URI of the report's folder.
         files: its files.
         headline: the answer in at most 45 words, the first that the text says.
@@ -84,6 +85,7 @@ class Outcome:
     trials: int
     rows: int
     failed: dict[str, str]
+    faults: dict[str, str]
     report: str
     files: list[str]
     headline: str
@@ -119,7 +121,7 @@ def report_stage(
     record = read_record(storage, file)
     gathered = gather([(storage, record)])
     if gathered.failed and not len(gathered.rows):
-        raise IcmBenchError(failure_words(gathered.failed, len(record.trials)))
+        raise failure(gathered, len(record.trials))
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     outcome = _written([recipe], gathered, [storage], (storage, folder), recipe.name, asked or Asked())
     if outcome.built:
@@ -158,7 +160,7 @@ def report_any(
     gathered = gather(parts, where)
     if gathered.rows.empty:
         if gathered.failed:
-            raise IcmBenchError(failure_words(gathered.failed, len(gathered.failed)))
+            raise failure(gathered, len(gathered.failed))
         places = " and ".join(gathered.stores)
         raise IcmBenchError(f"{places} holds no result rows; `icm-bench run RECIPE --store URI` writes some.")
     name = " and ".join(recipe.name for recipe in recipes) or "rows"
@@ -215,6 +217,7 @@ def _written(
         gathered.finished,
         len(gathered.rows),
         gathered.failed,
+        gathered.faults,
         storage.path(folder).rstrip("/"),
         report.files,
         report.headline,
@@ -284,10 +287,19 @@ def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
     return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
 
 
-def failure_words(failed: dict[str, str], trials: int) -> str:
-    """Return a sentence on the trials that failed."""
-    label, reason = next(iter(failed.items()))
-    return (
-        f"{len(failed)} of {trials} trials failed, the first ({label}) with: {reason.rstrip('.')}; "
+def failure(of: Gathered | Outcome, trials: int) -> IcmBenchError | FaultError:
+    """Return the error on trials that failed: a fault, where one of them is.
+
+    Args:
+        of: what has failed trials.
+        trials: number of all.
+    """
+    label = next(iter(of.faults or of.failed))
+    first = "the first by a fault" if of.faults else "the first"
+    words = (
+        f"{len(of.failed)} of {trials} trials failed, {first} ({label}) with: {of.failed[label].rstrip('.')}; "
         f"running again tries only these, and the store's folder 'failed' has tracebacks."
     )
+    if of.faults:
+        return FaultError(words, of.faults[label])
+    return OutcomeError(words) if isinstance(of, Outcome) else IcmBenchError(words)

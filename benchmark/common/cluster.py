@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from benchmark.common.code import importable_folders
-from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
 from benchmark.common.joining import check_cluster
@@ -138,7 +138,7 @@ def _native_stderr_to(path: str) -> Iterator[None]:
         os.close(sink)
 
 
-def sentence_of(error: IcmBenchError) -> str:
+def sentence_of(error: IcmBenchError | FaultError) -> str:
     """Return the sentence of an error, with the node that it comes from where the connected cluster has several."""
     sentence = str(error)
     if not error.node or error.node in sentence or len(alive_nodes()) < 2:

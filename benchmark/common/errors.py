@@ -3,6 +3,7 @@
 from benchmark.common.secrets import hidden
 
 EXIT_USER_ERROR = 2  # exit code of a command that ends with its sentence
+EXIT_FAULT = 70  # exit code of a command that ends by a mistake of this package
 
 
 class IcmBenchError(Exception):
@@ -31,6 +32,23 @@ class UnwritableError(IcmBenchError):
 
 class PluginError(IcmBenchError):
     """A class that is named as `module:Class` is not imported, since the user wants none."""
+
+
+class FaultError(Exception):
+    """A mistake of this package, which nobody foresaw. It travels between processes, since all of it is text.
+
+    Attributes:
+        trace: the traceback, without secrets.
+        node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
+        told: whether an outcome that was printed says it already.
+    """
+
+    node: str = ""
+    told: bool = False
+
+    def __init__(self, what: str, trace: str = "") -> None:
+        super().__init__(what)
+        self.trace = trace
 
 
 MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody

@@ -2,20 +2,23 @@
 
 Ray wraps what a worker raises, and loses what was behind it. So a worker's own code is looked at where it fails, while
 the error still has its traceback: what a user can put right becomes an `IcmBenchError`, code of the user's own with
-class, file and line.
+class, file and line; all else is a mistake of this package, a `FaultError`, whose traceback goes along as text.
 """
 
 import functools
+import os
 import platform
 import sysconfig
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
-from benchmark.common.errors import IcmBenchError, UnwritableError
+from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.places import inexecutable, unwritable
 from benchmark.common.secrets import hidden
 
@@ -36,14 +39,53 @@ _LOST = {
 }
 # Ray finds no room on a disk for what does not fit into its memory.
 _NO_ROOM = {"OutOfDiskError", "ObjectStoreFullError"}
+_WHILE = " while "  # before what was being done, in a note of an error
+_NO_MEMORY = "can't allocate memory"  # says PyTorch, whose error is a RuntimeError
 MAX_SAID = 120  # characters of what an error says of itself
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
 _NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
 
 
-def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
-    """Return what of an error a user can put right; None where that is nothing.
+@contextmanager
+def during(what: str) -> Iterator[None]:
+    """Let an error that the block raises say what was being done: `embedding a/b.jpg`."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{_WHILE}{what}")
+        raise
+
+
+def outcome_of(error: Exception) -> IcmBenchError | FaultError:
+    """Return what an error comes to: what a user or who runs the machine can put right, else a fault of this package.
+
+    Args:
+        error: as it was caught, with its traceback.
+    """
+    if meant := meant_for_user(error):
+        return meant
+    inner: BaseException = error
+    while wrapped := _wrapped(inner):
+        inner = wrapped
+    doing = next((note for note in getattr(inner, "__notes__", ()) if note.startswith(_WHILE)), "")
+    if isinstance(inner, MemoryError) or type(inner).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(inner):
+        return IcmBenchError(
+            f"The memory of this machine ran out{doing} ({in_words(inner)}); end other programs, use smaller batches "
+            f"or fewer actors, or take a machine with more."
+        )
+    if isinstance(inner, OSError):
+        place = os.fsdecode(inner.filename) if isinstance(inner.filename, str | bytes) else "The operating system"
+        return IcmBenchError(
+            f"{place} does not do what is asked of it{doing} ({inner.strerror or in_words(inner)}); see that it is "
+            f"there, and that this user may use it."
+        )
+    place = f" at {at}" if (at := where(inner)) else ""
+    return FaultError(f"{in_words(inner)}{place}{doing}", hidden("".join(traceback.format_exception(error))))
+
+
+def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | None:
+    """Return what of an error a user can put right, or what a worker has told of; None where that is nothing.
 
     It is looked for in what Ray has wrapped, possibly several times, in code of the user's own, and on places that are
     full or closed.
@@ -55,6 +97,8 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
         if inner := _wrapped(error):
             error = inner
             continue
+        if isinstance(error, FaultError):
+            return error
         if isinstance(error, IcmBenchError):
             if (answer := _wrong_answer(error)) not in str(error):
                 error.args = (f"{str(error).rstrip('.')}{answer}", *error.args[1:])
@@ -73,20 +117,18 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | None:
 
 
 def told(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that a worker runs raise what a user can put right as that, with the worker's node."""
+    """Let a function that a worker runs raise nothing but what `outcome_of` makes of it, with the worker's node."""
 
     @functools.wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            meant = meant_for_user(error)
-            if meant is None:
+            outcome = outcome_of(error)
+            outcome.node = outcome.node or platform.node()
+            if outcome is error:
                 raise
-            meant.node = meant.node or platform.node()
-            if meant is error:
-                raise
-            raise meant from error
+            raise outcome from error
 
     return telling
 

@@ -118,6 +118,8 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
             raise IcmBenchError(f"{place}, line {node.start_mark.line + 1}: a value contains itself; write it out.")
         return known
     sizes[id(node)], total = 0, 1
+    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:  # no name of anything has that
+        raise IcmBenchError(f"{place}, line {node.start_mark.line + 1}: a text has the sign U+0000; take it out.")
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, place)
     if isinstance(node, yaml.CollectionNode):

@@ -8,8 +8,8 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -148,22 +148,22 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Return whether the file `name` exists."""
-        if objects := self._objects:
-            return self._patiently(lambda: objects.size(self._key(name))) is not None
-        info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
+        with self._reading(name):
+            if objects := self._objects:
+                return self._patiently(lambda: objects.size(self._key(name))) is not None
+            info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
         return bool(info.type == pyarrow.fs.FileType.File)
 
     def is_folder(self, name: str = "") -> bool:
         """Return whether `name` is a folder; on an object store: whether anything lies below it."""
-        try:
+        with self._reading(name):
             info = self._patiently(lambda: self._fs.get_file_info(self._below(name)))
-        except OSError as error:
-            raise IcmBenchError(f"{self.path(name).rstrip('/')} cannot be read ({reason(error)}).") from error
         return bool(info.type == pyarrow.fs.FileType.Directory)
 
     def state(self, name: str) -> tuple[int, int]:
         """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
-        info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
+        with self._reading(name):
+            info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
         return info.size or 0, info.mtime_ns or 0
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
@@ -176,14 +176,20 @@ class Storage:
         Raises:
             IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
         """
-        try:
-            if not self.is_local:
-                return self._listed(folder, recursive, allow_not_found=False)
+        if not self.is_local:
+            return self._listed(folder, recursive, allow_not_found=False)
+        with self._reading(folder):
             start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
             walk = self._patiently(lambda: list(walked(below, recursive)))
             return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Say of what the block cannot read which place it is: the one that the error names, else `name`."""
+        try:
+            yield
         except OSError as error:
-            place = error.filename or self.path(folder).rstrip("/")
+            place = error.filename or self.path(name).rstrip("/")
             raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
@@ -191,12 +197,13 @@ class Storage:
         kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
         below = self._below(folder.rstrip("/"))
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
-        try:
-            infos = self._patiently(lambda: self._fs.get_file_info(selector))
-        except FileNotFoundError:
-            if not (allow_not_found and self.is_folder(folder)):
-                raise
-            infos = self._patiently(lambda: self._fs.get_file_info(selector))  # another process made it just now
+        with self._reading(folder):
+            try:
+                infos = self._patiently(lambda: self._fs.get_file_info(selector))
+            except FileNotFoundError:
+                if not (allow_not_found and self.is_folder(folder)):
+                    raise
+                infos = self._patiently(lambda: self._fs.get_file_info(selector))  # another process made it just now
         entries = [
             FileInfo(i.path[len(self._root) + 1 :], is_folder, i.size or 0, i.mtime_ns or 0)
             for i in infos

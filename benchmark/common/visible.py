@@ -1,15 +1,16 @@
 """Text of others on a terminal and in a report: what would steer it is shown as its number, and does nothing."""
 
 import json
+import os
 import re
 import sys
-import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import lru_cache
-from types import TracebackType
+from pathlib import Path
 from typing import Any
 
+from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import hidden
 
 FORMULA_SIGNS = "=+-@＝＋－＠"  # a spreadsheet runs text that begins with one of them
@@ -20,6 +21,7 @@ _STEERING = re.compile(
     "\U000e0000-\U000e007f]"
 )
 # A line that is written anew; one in bold, and its end.
+_LAST_STANDARD = 2  # number of the last of the standard streams
 _OURS = re.compile(r"(?m)(\A\r\x1b\[K|^\x1b\[1m(?=[^\x1b\n]*\x1b\[0m$)|\x1b\[0m$)")
 
 
@@ -54,30 +56,59 @@ def one_line(text: str) -> str:
 def safe_output() -> Iterator[None]:
     """Let what the block prints hold no secret, and nothing that steers a terminal but what this package uses.
 
-    So does the traceback of an error that ends the process.
+    Streams that are closed lead nowhere; see `check_output`.
     """
-    with ExitStack() as stack:
-        sys.excepthook = _print_traceback
-        stack.enter_context(redirect_stdout(_Safe(sys.stdout)))
-        stack.enter_context(redirect_stderr(_Safe(sys.stderr)))
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while os.open(os.devnull, os.O_RDWR) <= _LAST_STANDARD:  # or what is opened later got the number of one
+            pass
+    with redirect_stdout(_Safe(sys.stdout, "Standard output")), redirect_stderr(_Safe(sys.stderr)):
         yield
 
 
-def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Do what Python does with an error that nobody caught, without its secrets."""
-    print(visible(hidden("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)
+def check_output() -> None:
+    """Make sure, in a block of `safe_output`, that what is printed goes somewhere.
+
+    Raises:
+        IcmBenchError: standard output is closed.
+    """
+    if getattr(sys.stdout, "is_closed", False):
+        raise IcmBenchError("Standard output is closed; let it go to a file or a pipe, or to /dev/null.")
 
 
 class _Safe:
-    """A stream before another one, which gets all that is written as `hidden` and `visible` have it."""
+    """A stream before another one, which gets all that is written at once, as `hidden` and `visible` have it.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    Args:
+        stream: the other one; None where it is closed.
+        name: how a sentence calls the stream, where it cannot be written to. Default: no sentence: what cannot be said
+            on standard error is no reason to lose work.
+    """
+
+    def __init__(self, stream: Any, name: str = "") -> None:
+        self.is_closed = stream is None
+        self._stream, self._name = stream or Path(os.devnull).open("w"), name  # noqa: SIM115  open to the end
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="backslashreplace")  # names that its encoding lacks
 
     def write(self, text: str) -> int:
-        """Write a text."""
+        """Write a text.
+
+        Raises:
+            UnwritableError: the stream has a name, and does not take it.
+            BrokenPipeError: the same, since its reader left.
+        """
         parts = _OURS.split(text) if self._stream.isatty() else [text]
-        self._stream.write("".join(part if i % 2 else visible(hidden(part)) for i, part in enumerate(parts)))
+        try:
+            self._stream.write("".join(part if i % 2 else visible(hidden(part)) for i, part in enumerate(parts)))
+            self._stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # for what is left, and what comes
+            if self._name and isinstance(error, BrokenPipeError):
+                raise
+            if self._name:
+                raise UnwritableError(
+                    f"{self._name} cannot be written ({error.strerror}); free some space, or let it go elsewhere."
+                ) from error
         return len(text)
 
     def writelines(self, lines: Any) -> None:

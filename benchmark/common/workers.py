@@ -15,7 +15,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
 
-from benchmark.common.failing import in_words, meant_for_user, where
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import outcome_of
 
 T = TypeVar("T")
 _Reply = tuple[Any, Exception | None, bool]  # an answer or an error, and whether it is the last reply to a call
@@ -172,7 +173,7 @@ def _replies(process: "subprocess.Popen[bytes]", call: bytes) -> "Iterator[_Repl
             is_last = reply[2]
             yield reply
     except (OSError, EOFError, pickle.UnpicklingError):
-        yield None, RuntimeError("A process ended without a word: it was killed, or ran out of memory."), True
+        yield None, IcmBenchError("A process ended without a word: it was killed, or ran out of memory."), True
     except Exception as error:  # whatever making an answer again raises: who waits for it must hear of it
         yield None, error, True
 
@@ -188,7 +189,7 @@ def main() -> None:
         except EOFError:
             return None
         except Exception as error:  # whatever making the arguments raises; what is left of them cannot be told apart
-            out.write(pickle.dumps((None, _portable(error), True)))
+            out.write(pickle.dumps((None, outcome_of(error), True)))
             return out.close()
         for reply in _made(function, arguments):
             out.write(reply)
@@ -201,18 +202,9 @@ def _made(function: Callable[..., Iterable[Any]], arguments: Sequence[Any]) -> I
         for answer in function(*arguments):
             yield pickle.dumps((answer, None, False))
     except Exception as error:
-        yield pickle.dumps((None, meant_for_user(error) or _portable(error), True))
+        yield pickle.dumps((None, outcome_of(error), True))
     else:
         yield pickle.dumps((None, None, True))
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error, or what it says where it cannot travel."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301
-    except Exception:  # whatever pickling it, or making it again, raises: the error itself is told in words
-        return RuntimeError(f"{in_words(error)} at {where(error)}")
-    return error
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common import patience
 from benchmark.common.cluster import alive_nodes, connect
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.failing import during
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
@@ -252,11 +253,12 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
         try:
             if isinstance(content, str):
                 raise UnreadableImage(content)
-            if at_source:
-                kinds = [(view.intervention, view.seed) for view in missing]
-                pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds, formats)
-            else:
-                pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
+            with during(f"reading {images['path'][i]}"):
+                if at_source:
+                    kinds = [(view.intervention, view.seed) for view in missing]
+                    pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds, formats)
+                else:
+                    pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds, again = time.perf_counter() - start, patience.taken()
@@ -322,6 +324,10 @@ class _EncodeAndWrite:
 
     def _embedded(self, table: pa.Table) -> pa.Table:
         chunk = DecodedChunk.from_row(table)
+        with during(f"embedding chunk {chunk.number}, from {chunk.images['path'][0]} on"):
+            return self._made_of(chunk)
+
+    def _made_of(self, chunk: DecodedChunk) -> pa.Table:
         # It comes again where an actor died after writing it.
         if self._is_stale(chunk) and not _still_lacking(chunk, self._work):
             chunk = replace(chunk, lacking=0)

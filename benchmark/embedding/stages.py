@@ -6,6 +6,7 @@ holds nothing but that; later stages pass it on, and whoever reads the results r
 
 import json
 import platform
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.failing import in_words, meant_for_user, where
+from benchmark.common.errors import FaultError, IcmBenchError
+from benchmark.common.failing import outcome_of
+from benchmark.common.secrets import hidden
 
 if TYPE_CHECKING:
     import ray.data
@@ -38,16 +40,11 @@ def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Sch
             made = work(given)
             return made.append_column(FAILURE, pa.nulls(len(made), pa.string()))
         except Exception as error:
-            traceback.print_exc()  # into the worker's own log
-            failure = json.dumps([_sentence(error), platform.node()])
+            print(hidden(traceback.format_exc()), file=sys.stderr)  # into the worker's own log
+            outcome = outcome_of(error)
+            failure = json.dumps([str(outcome), platform.node(), getattr(outcome, "trace", None)])
     nothing = {field.name: pa.nulls(1, field.type) for field in schema}
     return pa.table({**nothing, FAILURE: pa.array([failure])})
-
-
-def _sentence(error: Exception) -> str:
-    if meant := meant_for_user(error):
-        return str(meant)
-    return f"A worker failed with {in_words(error)} at {where(error)}; its traceback is in Ray's logs."
 
 
 def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
@@ -55,14 +52,15 @@ def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
 
     Raises:
         IcmBenchError: a stage failed; the sentence is its own.
+        FaultError: it failed by a mistake of this package.
     """
     # A generator, whose end is the end of all that Ray runs for it.
     tables: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
         for table in tables:
             for failure in filter(None, table[FAILURE].to_pylist()):
-                sentence, node = json.loads(failure)
-                error = IcmBenchError(sentence)
+                sentence, node, trace = json.loads(failure)
+                error = IcmBenchError(sentence) if trace is None else FaultError(sentence, trace)
                 error.node = node
                 raise error
             yield table.drop_columns([FAILURE])

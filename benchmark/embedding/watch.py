@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -22,6 +21,7 @@ import pyarrow as pa
 
 from benchmark.common.autoscaler import ask_for_gpus
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
+from benchmark.common.faults import noted
 from benchmark.common.storage import Storage
 from benchmark.embedding import watchdog
 from benchmark.embedding.chunks import ChunkCounts
@@ -90,9 +90,9 @@ class Watch:
         self._end.set()
         self._thread.join(LATE_SECONDS + 5)
         if self._pool.asked:
-            with suppress(Exception):  # where the cluster is gone, there is nothing to give back
+            with noted():  # where the cluster is gone, there is nothing to give back
                 ask_for_gpus(0)
-        with suppress(Exception):  # no work is lost with a record
+        with noted():  # no work is lost with a record
             encoders = self._encoders()
             self._say_replaced(encoders)  # who came in the last moment
             self._record(encoders, ended=error is None)
@@ -119,7 +119,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._end.wait(POLL_SECONDS):
-            with suppress(Exception):  # the run itself fails where this does, with a sentence
+            with noted():  # the run itself fails where this does, with a sentence
                 self._look()
 
     def _look(self) -> None:

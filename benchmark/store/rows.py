@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -276,14 +276,30 @@ def failure_file(trial_id: str) -> str:
     return f"{FAILED}/{trial_id}.json"
 
 
-def write_failure(storage: Storage, trial_id: str, label: str, reason: str, traceback: str) -> None:
+class Failure(NamedTuple):
+    """Why a trial failed.
+
+    Attributes:
+        trial: in words.
+        reason: in a line.
+        fault: the traceback of a mistake of this package; empty where the failure is none.
+    """
+
+    trial: str
+    reason: str
+    fault: str = ""
+
+
+def write_failure(
+    storage: Storage, trial_id: str, label: str, reason: str, traceback: str, is_fault: bool = False
+) -> None:
     """Write why a trial failed, in a line and at length; it is tried again by the next sweep."""
-    content = {"trial": label, "reason": reason, "traceback": traceback}
+    content = {"trial": label, "reason": reason, "traceback": traceback, "fault": is_fault}
     storage.write_bytes(failure_file(trial_id), sealed_json(content))
 
 
-def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str]]:
-    """Return trial id -> (trial in words, reason) of those that failed and have no rows."""
+def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
+    """Return trial id -> why it failed, of those that failed and have no rows."""
     failed = {PurePosixPath(name).stem for name in storage.files(FAILED, ".json")}
     names = [name for name in trial_ids if name in failed]
     done = finished(storage) if names else set()
@@ -294,13 +310,14 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, tuple[str, str
     return reasons
 
 
-def _failure(storage: Storage, name: str) -> tuple[str, str]:
-    """Return (trial in words, reason) of a failure; a damaged file says that it is damaged: the trial has failed."""
+def _failure(storage: Storage, name: str) -> Failure:
+    """Return why a trial failed; a damaged file says that it is damaged: the trial has failed."""
     try:
         content = read_json(storage, name)
-        return str(content["trial"]), str(content["reason"])
+        fault = str(content["traceback"]) if content.get("fault") else ""
+        return Failure(str(content["trial"]), str(content["reason"]), fault)
     except (DamagedError, KeyError, TypeError):
-        return name, "the file with the reason is damaged"
+        return Failure(name, "the file with the reason is damaged")
 
 
 def problem_of(storage: Storage, name: str) -> str:
@@ -346,7 +363,7 @@ def all_trials(storage: Storage) -> list[str]:
     return sorted(finished(storage))
 
 
-def all_failures(storage: Storage) -> dict[str, tuple[str, str]]:
+def all_failures(storage: Storage) -> dict[str, Failure]:
     """Return `failures` of all trials that ever failed in a store."""
     return failures(storage, sorted(PurePosixPath(n).stem for n in storage.files(FAILED, ".json") if is_own(n)))
 

@@ -23,8 +23,8 @@ import ray
 
 from benchmark.common import patience
 from benchmark.common.cluster import connect, gpu_count, sentence_of
-from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.failing import in_words, meant_for_user, told
+from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
+from benchmark.common.failing import meant_for_user, outcome_of, told
 from benchmark.common.progress import Progress
 from benchmark.common.secrets import hidden
 from benchmark.common.storage import Storage
@@ -90,7 +90,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
 
     def failed_with(trial: Trial, error: Exception) -> None:
-        write_failure(storage, trial.id, trial.label, _reason(error, options.trial_timeout), hidden(str(error)))
+        _keep_failure(storage, trial, error, options.trial_timeout)
 
     watch = _watch("sweep", trials, failed_with)
     try:
@@ -248,17 +248,21 @@ def _error_of(trial: Any) -> Exception | None:
     return error
 
 
-def _reason(error: Exception, limit: float | None) -> str:
-    """Return why a trial failed, in a line; `limit` is the number of seconds after which it was ended, if any."""
+def _keep_failure(storage: Storage, trial: Trial, error: Exception, limit: float | None) -> None:
+    outcome = _outcome(error, limit)
+    fault = outcome.trace if isinstance(outcome, FaultError) else ""
+    trace = fault or hidden("".join(traceback.format_exception(error)))
+    write_failure(storage, trial.id, trial.label, sentence_of(outcome), trace, is_fault=bool(fault))
+
+
+def _outcome(error: Exception, limit: float | None) -> IcmBenchError | FaultError:
+    """Return why a trial failed; `limit` is the number of seconds after which it was ended, if any."""
     from ray.exceptions import RayActorError
 
     if isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error):
         took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
-        return f"its process ended without a word: it was killed, ran out of memory{took_too_long}"
-    if meant := meant_for_user(error):
-        return sentence_of(meant)
-    cause = getattr(error, "cause", None)
-    return in_words(cause if isinstance(cause, Exception) else error)
+        return IcmBenchError(f"its process ended without a word: it was killed, ran out of memory{took_too_long}")
+    return outcome_of(error)
 
 
 def _lost_its_node(error: Exception) -> bool:
@@ -311,7 +315,7 @@ def _results(
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
             # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
-            write_failure(storage, trial.id, trial.label, _reason(error, None), hidden(traceback.format_exc()))
+            _keep_failure(storage, trial, error, None)
 
 
 def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import json
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,19 @@ import torch
 
 from benchmark.common import cluster
 from benchmark.common.cluster import connected
-from benchmark.common.errors import IcmBenchError, UnwritableError
-from benchmark.common.failing import meant_for_user, told
+from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
+from benchmark.common.failing import meant_for_user, outcome_of, told
 from benchmark.common.remote import remote
+from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers
 from benchmark.method.evaluation.checked import checked_basis, checked_scores
 from benchmark.method.predictors import Problem
 from benchmark.method.subspace.basis import Projection
+from benchmark.recipe.specs import RunSpec
 from benchmark.store.checked import DamagedError
+from benchmark.store.rows import failures
+from benchmark.sweep import tune
+from benchmark.sweep.batches import Batch
 from tests.broken import CutView, NoBasis, Nothing, OneColumn, Raises, RaisesInNumpy
 
 PLACE = Path(__file__).parents[1] / "broken.py"
@@ -112,7 +119,37 @@ def test_what_is_told_travels_with_its_kind_and_its_node() -> None:
 def _refuse(kind: str) -> None:
     if kind == "users":
         Raises().predict(PROBLEM, [1])
+    if kind == "fault":
+        json.loads("{}")["nobody foresaw"]
     raise UnwritableError("The store cannot be written.")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_fault_in_a_task_comes_with_its_traceback_and_is_one_wherever_it_is_caught() -> None:
+    import ray
+
+    for task in (remote(num_cpus=0)(_refuse), ray.remote(num_cpus=0)(_refuse)):  # the second is not `told`
+        with pytest.raises(Exception, match="nobody foresaw") as error, connected():
+            ray.get(task.remote("fault"))
+        fault = outcome_of(error.value)
+        assert isinstance(fault, FaultError)
+        assert str(fault).startswith("KeyError ('nobody foresaw')")
+        assert "in _refuse" in fault.trace
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_fault_in_a_trial_is_kept_with_its_traceback(tmp_path: Path) -> None:
+    storage, trials = Storage(str(tmp_path)), [SimpleNamespace(id="one", label="a trial", samples=False)]  # no more
+
+    def keep(trial: Any, error: Exception) -> None:
+        tune._keep_failure(storage, trial, error, None)
+
+    watch = tune._watch("sweep", trials, keep)  # type: ignore[arg-type]
+    with connected():
+        tune._tune(storage, trials, [Batch(0, 1)], watch, shared={}, options=RunSpec(), name="x", gpus=0)  # type: ignore[arg-type]
+    kept = failures(storage, ["one"])["one"]
+    assert kept.reason.startswith("AttributeError ('types.SimpleNamespace' object has no attribute")
+    assert "in _rows_of" in kept.fault
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -186,5 +223,5 @@ def raises(kind: str):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize(("kind", "said"), [("users", "tests.broken:Raises raised"), ("odd", r"Odd \(onetwo\) at ")])
 def test_processes_send_what_they_raise_whatever_it_is(kind: str, said: str) -> None:
-    with Workers(1) as workers, pytest.raises(IcmBenchError if kind == "users" else RuntimeError, match=said):
+    with Workers(1) as workers, pytest.raises(IcmBenchError if kind == "users" else FaultError, match=said):
         list(workers.call_all(raises, [[kind]]))

@@ -152,6 +152,7 @@ def named(name: str, **headers: str) -> tarfile.TarInfo:
 
 SPECIAL_MEMBERS = {
     "doubled": ([(named("p/c/1.png"), b"1"), (named("./p/c/1.png"), b"3")], "are images of one sample"),
+    "bad-8, a class of 6,000 digits": ([(named("p/c/1.cls"), b"9" * 6000), (named("p/c/1.png"), b"1")], "6000 digits"),
     "a doubled text": ([(named("p/c/1.cls"), b"a"), (named("p/c/1.png"), b"1"), (named("./p/c/1.cls"), b"b")], "stands twice"),
     "sparse": ([(named("p/c/1.png", **{"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}), b"1")], "special member"),
     "a size below nothing": ([(named("p/c/1.png", size="-512"), b"1" * 600), (named("p/c/2.png"), b"2")], "has -512 bytes"),

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmark.backbones.loading import Backbone
 from benchmark.commands.prepare import prepare
 from benchmark.common.cluster import connected
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.storage import Storage
 from benchmark.embedding import pipeline, texts
 from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
@@ -278,17 +278,20 @@ class NotEncoding(stand_in(0.001)):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("encoder", "said"),
+    ("encoder", "kind", "said"),
     [
-        (NotStarting, "^This node has other weights.$"),
-        (NotEncoding, r"^A worker failed with RuntimeError \(no such kernel\) at .*test_pipeline.py:\d+"),
+        (NotStarting, IcmBenchError, "^This node has other weights.$"),
+        (NotEncoding, FaultError,
+         r"^RuntimeError \(no such kernel\) at .*test_pipeline.py:\d+ while embedding chunk 0, from env0/\S+ on"),
     ],
-)
+)  # fmt: skip
 def test_what_fails_in_an_encoder_comes_out_as_itself(
-    toy_root: Path, tmp_path: Path, recipe_for: RecipeFor, encoder: type, said: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(IcmBenchError, match=said), connected():
+    toy_root: Path, tmp_path: Path, recipe_for: RecipeFor, encoder: type, kind: type[Exception], said: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with pytest.raises(kind, match=said) as error, connected():
         embed_all(recipe_for(toy_root), Storage(str(tmp_path / "store")), encoder)
+    assert kind is IcmBenchError or "in __call__" in error.value.trace  # type: ignore[attr-defined]
     assert noise(capfd.readouterr().err) == []
 
 

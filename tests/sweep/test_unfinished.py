@@ -94,4 +94,6 @@ def test_what_a_batch_leaves_is_tried_once_more_alone_and_a_lost_node_is_no_fail
     left = tune._run(storage, trials, options, "recipe", lambda _: None)
     assert alone == [["flaky", "bad", "preempted"], ["preempted"], ["preempted"]]
     assert left == ["bad"]
-    assert failures(storage, left)["bad"][1].startswith("RuntimeError (a predictor that is broken)")
+    bad = failures(storage, left)["bad"]
+    assert bad.reason.startswith("RuntimeError (a predictor that is broken)")
+    assert "a predictor that is broken" in bad.fault  # its traceback: no part of the user's own raised it

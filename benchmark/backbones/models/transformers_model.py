@@ -71,7 +71,14 @@ class TransformersModel(EncoderModel):
     @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
         """Refuse a model of the hub that was not fetched before, where no hub answers."""
-        if spec.local_folder is None and not offline_unless_it_answers() and not was_fetched(spec.place):
+        try:
+            at_hand = spec.local_folder is not None or was_fetched(spec.place)
+        except ValueError:
+            raise IcmBenchError(
+                f"backbones: '{spec.place}' is no folder and no name on the Hugging Face hub; give a folder that is "
+                f"there, or a name such as google/siglip2-base-patch16-224."
+            ) from None
+        if not at_hand and not offline_unless_it_answers():
             raise IcmBenchError(
                 f"The model '{spec.place}' of the Hugging Face hub was not fetched before, and the hub does not "
                 f"answer; connect, or give a folder as 'hf:FOLDER'; {WITHOUT_NETWORK}."

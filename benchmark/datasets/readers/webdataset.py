@@ -39,6 +39,7 @@ from benchmark.datasets.readers.base import (
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MAX_TEXT_BYTES = 2**20
+MAX_DIGITS = 18  # of the number of a class
 # Blocks that say something of the next member, such as its long name.
 _NOTES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
@@ -247,6 +248,8 @@ class WebDatasetReader(ImageReader):
         place = f"the sample {sample.key} in {shard}"
         if "cls" in sample.texts:
             text = sample.texts["cls"].decode("utf-8", "replace").strip()
+            if text.isdecimal() and len(text) > MAX_DIGITS:
+                raise IcmBenchError(f"The .cls of {place} is a number of {len(text)} digits, which no class has.")
             value: object = int(text) if text.isdecimal() else text
             return text_of(value, class_names, f"The .cls of {place}")
         if key := column_of(list(fields), self.columns.class_name, CLASS_COLUMNS, "class_name", place):
