@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.command_line import command_parser
+from benchmark.common.addresses import check_words
 from benchmark.common.code import NO_PLUGINS, importable_from
-from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError
+from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
 from benchmark.common.failing import outcome_of
 from benchmark.common.faults import kept, threads_heard, words_of
 from benchmark.common.patience import taken
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 def _called(words: list[str], args: argparse.Namespace) -> int:
     """Read what words say into `args`, run the command that they ask for, and return the exit code."""
     try:
+        check_words(words)
         command_parser().parse_args(words, args)
         with speaking(args.speech):
             return _command(args)
@@ -339,14 +341,15 @@ def _export(args: argparse.Namespace) -> None:
     recipe, folder = _recipe(args), Path(args.to or ("folded" if args.fold else "projection"))
     if not args.fold:  # which takes an empty folder alone
         _check_absent(args, folder, "--to", "projection.safetensors", "projection.json")
+    choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.export import export_projection
 
-        facts = export_projection(run, _choosing(args), args.rank, folder, args.fold)
+        facts = export_projection(run, choosing, args.rank, folder, args.fold)
     if args.json:
         print(json.dumps(facts, indent=2))
     else:
-        fitted = f"{facts['images']} images of {', '.join(facts['environments'])}"
+        fitted = f"{facts['images']} images of {some(facts['environments'])}"
         kept = f"{facts['rank']} of {facts['dim']} directions for {facts['backbone']}"
         what = f"{facts['backbone']} with the projection in it" if args.fold else kept
         print("\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
@@ -364,10 +367,11 @@ def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     if recipe.run.out:  # else the folder is named by what is asked
         _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
+    choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:
         from benchmark.commands.diagnose import diagnose
 
-        diagnosis, files, text = diagnose(run, _choosing(args), args.rank)
+        diagnosis, files, text = diagnose(run, choosing, args.rank)
     print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{text}\nReport: {files[0]}")
 
 
@@ -401,10 +405,13 @@ def _splits(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    with _prepared(_recipe(args)) as run:
+    from benchmark.commands.prediction_files import read_predictions
+
+    recipe, predictions = _recipe(args), read_predictions(args.file)
+    with _prepared(recipe) as run:
         from benchmark.commands.imports import import_predictions
 
-        imported = import_predictions(run, args.file)
+        imported = import_predictions(run, predictions)
     if args.json:
         print(json.dumps(dataclasses.asdict(imported), indent=2))
     else:
@@ -451,11 +458,14 @@ def _export_embeddings(args: argparse.Namespace) -> None:
         print(f"{exported.dataset} under {exported.backbone}, {texts} texts of the classes")
 
 
-def _choosing(args: argparse.Namespace) -> "Choosing":
-    from benchmark.commands.choice import Choosing
+def _choosing(args: argparse.Namespace, recipe: "Recipe") -> "Choosing":
+    """Return what the command line names of a projection, after refusing what the recipe does not have."""
+    from benchmark.commands.choice import Choosing, check_asked
 
     named = {field.name: getattr(args, field.name) for field in dataclasses.fields(Choosing)}
-    return Choosing(**{**named, "without": tuple(args.without or ())})
+    choosing = Choosing(**{**named, "without": tuple(args.without or ())})
+    check_asked(recipe, choosing, args.rank)
+    return choosing
 
 
 def _store(args: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
@@ -29,10 +31,15 @@ from PIL import Image
 from tests.described import Described
 from tests.faulty_s3 import Proxy
 from tests.forks import Forked, forked_workers
+from tests.planted import TOKEN, VARIABLE, leaks
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"
 PARTS = EXAMPLES / "parts"
+
+os.environ[VARIABLE] = TOKEN
+STARTED = time.time()
+_LEAKS = pytest.StashKey[list[str]]()
 
 # A shell lets what it starts in the background ignore interrupts, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -101,6 +108,27 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where anything that the tests wrote, of whatever process, holds a secret that they planted."""
+    if hasattr(session.config, "workerinput"):  # the process that divides the tests looks at the files of all
+        return
+    from benchmark.common.cache import cache_dir
+
+    sessions = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray").glob("session_2*")
+    logs = [folder / "logs" for folder in sessions if folder.stat().st_ctime >= STARTED]
+    factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    found = [file for folder in (factory.getbasetemp(), cache_dir(), *logs) for file in leaks(folder, STARTED)]
+    session.config.stash[_LEAKS] = found
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name the files with secrets."""
+    for file in config.stash.get(_LEAKS, []):
+        terminalreporter.write_line(f"SECRET in {file}", red=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

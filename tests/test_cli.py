@@ -16,6 +16,7 @@ from benchmark.command_line import command_parser
 from tests.commands.conftest import Command
 from tests.conftest import S3, make_toy
 from tests.faulty_s3 import Faults, Proxy
+from tests.planted import KEY, SECRET
 
 VIT = {"name": "ViT-B-32", "pretrained": "random", "image_size": 32}
 
@@ -168,13 +169,16 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
 @pytest.mark.long("a stage gives up where a request to S3 fails once")
 @pytest.mark.usefixtures("local_ray")
 def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
-    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], s3_server: S3, capsys: pytest.CaptureFixture[str]
-) -> None:
-    uri = s3_server.upload(toy_root, f"{tmp_path.name}/toy").replace("s3://", "s3://testing:hush@")
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], s3_server: S3, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    uri = s3_server.upload(toy_root, f"{tmp_path.name}/toy")
     proxy = Proxy(s3_server.address)
     proxy.faults = Faults(failing=0.05, outage_at="part-", outage_s=3.0)
     query = f"?endpoint_override={proxy.address}&scheme=http&region=us-east-1"
-    store = f"s3://testing:hush@bucket/{tmp_path.name}/store{query}"
+    store = f"s3://bucket/{tmp_path.name}/store{query}"
     (toy_root / "env1" / "dog" / "2.png").write_bytes(b"changed, but only on disk")
     dataset = {"name": "toy", "root": uri + query}
     recipe = write_recipe(tmp_path, toy_root, tiny_random, datasets=[dataset])
@@ -188,7 +192,8 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     read = {item["Key"]: s3_server.client.get_object(Bucket="bucket", Key=item["Key"]) for item in objects}
     contents = {key.partition("/store/")[2]: answer["Body"].read() for key, answer in read.items()}
     assert any(name.endswith("tables/main.md") for name in contents)
-    assert not any(b"hush" in text for text in [said.out.encode(), said.err.encode(), *contents.values()])
+    texts = [said.out.encode(), said.err.encode(), *contents.values()]
+    assert not any(secret.encode() in text for text in texts for secret in (KEY, SECRET))
     assert "Uploads" not in s3_server.client.list_multipart_uploads(Bucket="bucket", Prefix=tmp_path.name)
     proxy.faults = Faults()
     assert main(["embed", recipe]) == 0  # undisturbed, on a disk

@@ -1,14 +1,16 @@
 """What a recipe says of a backbone."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from benchmark.common.spec import Spec
+from benchmark.common.spec import Name, Spec
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["auto", "torch", "openvino"]
+_Mean = Annotated[float, Field(ge=-1000, le=1000)]
+_Deviation = Annotated[float, Field(ge=1e-6, le=1000)]
 
 # Backbones that are built in the cache at first use: name -> module with `build`, `place`, `Training`, `EMBED_DIM`.
 BUILT = {"MiniLiT": "benchmark.demo.minilit"}
@@ -68,15 +70,15 @@ class BackboneSpec(Spec):
         training: how the head of `MiniLiT` is trained; for no other backbone. Default: as for the demo.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     pretrained: str | None = None
     folder: str | None = None
     precision: Precision = "float32"
     engine: Engine = "auto"
     image_size: int | None = Field(default=None, ge=16, le=2048)
     quick_gelu: bool | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    mean: tuple[_Mean, _Mean, _Mean] | None = None
+    std: tuple[_Deviation, _Deviation, _Deviation] | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     training: TrainingSpec | None = None
 

@@ -1,6 +1,6 @@
 """Whether a data set can do what a recipe asks of it: known before anything is embedded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -33,7 +33,7 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
         check_held_out(manifest, classes_differ=differ)
-    check_environments(recipe, manifest.name, len(manifest.environments))
+    check_environments(recipe, manifest.name, manifest.counts)
     if recipe.clusters_of(manifest.name) and (alike := [e for e in manifest.environments if e.startswith("cluster ")]):
         raise IcmBenchError(
             f"{manifest.name} has an environment '{alike[0]}', as clusters are called; rename it, or leave "
@@ -52,14 +52,20 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
-def check_environments(recipe: Recipe, name: str, environments: int) -> None:
-    """Refuse a data set whose number of environments is too small for a recipe, which takes no images to know.
+def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
+    """Refuse a data set whose environments do not suffice for a recipe, which takes no images to know.
+
+    Args:
+        recipe: what is asked for.
+        name: of the data set.
+        counts: environment -> its number of images.
 
     Raises:
-        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; or
-            no protocol that takes this data set.
+        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; too
+            few images for the clusters; or no protocol that takes this data set.
     """
-    protocols = recipe.protocols_for(name)
+    protocols, environments = recipe.protocols_for(name), len(counts)
+    check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
     _check_takes(recipe, name)
     for protocol in protocols:
         if environments < protocol.min_environments and not protocol.across_sets:
@@ -72,6 +78,12 @@ def check_environments(recipe: Recipe, name: str, environments: int) -> None:
                 f"environments: clusters are made of what is not held out, and '{protocol.name}' on {name} holds no "
                 f"environment out; leave that protocol out, or `environments` of {name}."
             )
+
+
+def check_clusters(recipe: Recipe, name: str, images: int) -> None:
+    """Refuse more clusters than there are images to make them of."""
+    if (clusters := recipe.clusters_of(name)) > images:
+        raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of {name}; give fewer.")
 
 
 def _check_takes(recipe: Recipe, name: str) -> None:

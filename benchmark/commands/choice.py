@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmark.commands.imported_sets import embeds_of
 from benchmark.commands.prepare import Run
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.commands.stores import store_of
+from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.nuisance import Nuisance, OfNuisance
@@ -44,6 +46,29 @@ class Choosing:
     normalize: str | None = None
     seed: int | None = None
     without: tuple[str, ...] = ()
+
+
+def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
+    """Refuse what a recipe does not have, as far as that is known before its backbones are loaded.
+
+    Raises:
+        IcmBenchError: one of the names or numbers is not in the recipe.
+    """
+    projection = _projection(recipe.sweep, choosing.projection)
+    known: list[tuple[str, Any, Iterable[Any]]] = [
+        ("--dataset", choosing.dataset, [dataset.name for dataset in recipe.datasets]),
+        ("--intervention-set", choosing.intervention_set, [chosen.name for chosen in recipe.intervention_sets()]),
+        ("--normalize", choosing.normalize, recipe.sweep.normalize),
+        ("--seed", choosing.seed, recipe.sweep.seeds),
+    ]
+    for option, given, names in (asked for asked in known if asked[1] is not None):
+        one_of(option, given, names, lambda name: name)
+    if choosing.nuisance is not None:
+        projection = _setting(projection, choosing.nuisance)
+    if choosing.lambda_ is not None and projection.uses_lambda:
+        _lambda(recipe.sweep, projection, choosing.lambda_)
+    if rank is not None and not (widest := max(dim for dim, _ in embeds_of(recipe, store_of(recipe)))) >= rank >= 1:
+        raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {widest}.")
 
 
 def choose(run: Run, choosing: Choosing) -> Choice:
@@ -167,7 +192,7 @@ def one_of(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any
     by_label = {label(item): item for item in known}
     if given is None and len(by_label) == 1:
         return next(iter(by_label.values()))
-    names = ", ".join(map(str, by_label))
+    names = some(by_label)
     if given is None:
         raise IcmBenchError(f"{option} is needed, since the recipe has several: {names}.")
     if given not in by_label:

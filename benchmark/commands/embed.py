@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from benchmark.backbones.spec import BackboneSpec
@@ -9,6 +10,7 @@ from benchmark.commands.kinds import embedding_kind, start_kind
 from benchmark.commands.mending import mended
 from benchmark.commands.prepare import Run, begin_texts_of, check_embedded, wait_for
 from benchmark.common.cluster import alive_nodes
+from benchmark.common.errors import MAX_NAMES
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost
@@ -35,10 +37,11 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
     for subject in run.embedded:
         first = None if any(report.speed for report in reports) else began  # the others began when it had ended
         report = embed_views(run, subject, subject.views, first)
-        for path, reason in report.rejected.items():
+        for path, reason in islice(report.rejected.items(), MAX_NAMES):
             run.notify(f"skipped: {subject.manifest.place(path)} ({reason})")
-        if report.rejected:
-            run.notify(f"skipped {len(report.rejected)} of {report.images} images of {subject.manifest.name}")
+        if count := len(report.rejected):
+            every = ": `icm-bench embed RECIPE --json` lists all of them" if count > MAX_NAMES else ""
+            run.notify(f"skipped {count} of {report.images} images of {subject.manifest.name}{every}")
         reports.append(report)
         wait_for(texts)
     return reports

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmark.common.errors import MAX_NAMES, IcmBenchError, nearest
+from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import reason
 from benchmark.datasets.readers.base import CLASS_COLUMNS, ENVIRONMENT_COLUMNS, GROUP_COLUMNS
@@ -39,7 +39,7 @@ SUFFIXES = (".parquet", ".npz")
 METADATA = b"icm_bench_embeddings"  # key of what a file says of itself
 VERSION = 1  # to be raised when the form, or what a file says of itself, changes
 BLOCK = 4096  # rows that are held at a time
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, pa.ArrowException)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def columns_of(
         option = quote(",".join(f"{key}={column}" for key, column in guessed.items()))
         raise IcmBenchError(
             f"{file} needs a column for each of {', '.join(lacking)}; name them, as in --columns {option} (it has "
-            f"{', '.join(names[:MAX_NAMES])})."
+            f"{some(names)})."
         )
     return columns, [name for name in names if name not in columns.values()]
 
@@ -190,17 +190,16 @@ def _names_in(file: Path) -> list[str]:
     try:
         if file.suffix == ".parquet":
             return list(pq.read_schema(file).names)
-        opened = np.load(file, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise IcmBenchError(f"{file} is a single array; save it with numpy.savez, an array for each column.")
-        with opened:
+        if not zipfile.is_zipfile(file):
+            raise IcmBenchError(f"{file} is no .npz; save it with numpy.savez, an array for each column.")
+        with np.load(file, allow_pickle=False) as opened:
             return list(opened.files)
     except _DAMAGED as error:
         raise _damaged(file, error) from error
 
 
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
-    """Yield the rows of a file, some at a time; all embeddings have one width and are finite.
+    """Yield the rows of a file, some at a time; all embeddings have one width, are finite, and differ somewhere.
 
     Args:
         file: Parquet or npz.
@@ -209,16 +208,22 @@ def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     Raises:
         IcmBenchError: the file is damaged, or a value is of another kind; names file and row.
     """
-    width = 0
+    width, rows, first, differ = 0, 0, None, False
     for block in (_of_parquet if file.suffix == ".parquet" else _of_npz)(file, columns):
         width = width or block.embedding.shape[1]
         if block.embedding.shape[1] != width:
             raise refused(file, block.first, f"an embedding of width {block.embedding.shape[1]}, others have {width}.")
         if len(bad := np.flatnonzero(~np.isfinite(block.embedding).all(axis=1))):
             raise refused(file, block.first + int(bad[0]), "the embedding holds NaN or infinite values; leave it out.")
+        if len(empty := np.flatnonzero(~block.embedding.any(axis=1))):
+            raise refused(file, block.first + int(empty[0]), "the embedding is all zeros, which has no direction.")
+        first = block.embedding[0] if first is None else first
+        rows, differ = rows + len(block.embedding), differ or bool((block.embedding != first).any())
         yield block
     if not width:
         raise IcmBenchError(f"{file} holds no embedding; write a row for each image and view.")
+    if rows > 1 and not differ:
+        raise IcmBenchError(f"{file}: all {rows} embeddings are equal; give those that an encoder made.")
 
 
 def _of_parquet(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
@@ -351,7 +356,7 @@ def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
         given: key -> column, as for the file of images; those that this file lacks do not count.
 
     Raises:
-        IcmBenchError: as `columns_of` and `blocks` do, or a class comes twice, is absent, or has a text of no length.
+        IcmBenchError: as `columns_of` and `blocks` do, or a class comes twice or is absent.
     """
     digest, classes, parts = Digest(), [], []
     seen: set[str] = set()
@@ -368,8 +373,6 @@ def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
             seen.add(name)
             classes.append(name)
     embedding = np.concatenate(parts)
-    if len(empty := np.flatnonzero(~embedding.any(axis=1))):
-        raise refused(file, int(empty[0]) + 1, "the text is all zeros, which has no direction.")
     return Texts(classes, embedding, digest.hexdigest())
 
 

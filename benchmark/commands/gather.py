@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
 from benchmark.method.evaluation.metrics import CURVES
@@ -114,10 +114,7 @@ def _narrowed(rows: "pd.DataFrame", where: Mapping[str, Sequence[str]]) -> "pd.D
         narrowed = rows[known.isin(set(values))]
         if narrowed.empty and len(rows):
             there = sorted(known.unique())
-            more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-            raise IcmBenchError(
-                f"--where {column}={','.join(values)}: no row has that; there are {', '.join(there[:8])}{more}."
-            )
+            raise IcmBenchError(f"--where {column}={','.join(values)}: no row has that; there are {some(there)}.")
         rows = narrowed
     return rows.reset_index(drop=True)
 

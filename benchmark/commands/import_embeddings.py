@@ -14,7 +14,7 @@ import pyarrow as pa
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.commands.embedding_files import files_of
 from benchmark.commands.read_embeddings import Asked, ReadFile, facts_of, manifest_of, reading, texts_of, views_of
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
@@ -72,9 +72,9 @@ class Imported:
     def text(self) -> str:
         """Return what was imported in some lines."""
         how = "with the identity of the run that exported them" if self.exported else "known by their content"
-        views = f"{len(self.views)} view{'s' if len(self.views) > 1 else ''} ({', '.join(self.views)})"
+        views = f"{len(self.views)} view{'s' if len(self.views) > 1 else ''} ({some(self.views)})"
         texts = "texts of all classes" if self.texts else "no texts: no zero-shot prediction"
-        unused = [f"columns that are not used: {', '.join(self.unused)}"] if self.unused else []
+        unused = [f"columns that are not used: {some(self.unused)}"] if self.unused else []
         return "\n".join(
             [
                 f"{self.dataset} under {self.backbone}: {self.images} images in {self.environments} environments, "

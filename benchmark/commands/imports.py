@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.commands.image_names import TestImages, answers_of
-from benchmark.commands.prediction_files import TEST, WORDS, Predictions, read_predictions
+from benchmark.commands.prediction_files import TEST, WORDS, Predictions
 from benchmark.commands.prepare import Run, check_embedded
 from benchmark.commands.records import add_imported, swept
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import Split, TestSplit
@@ -58,19 +57,18 @@ class Imported:
     replaced: int
 
 
-def import_predictions(run: Run, file: Path) -> Imported:
-    """Write the predictions of a file as result rows and name them in the record of the run.
+def import_predictions(run: Run, predictions: Predictions) -> Imported:
+    """Write predictions as result rows and name them in the record of the run.
 
     All lines of a method in one test are imported together, in place of what was imported of it there before.
 
     Args:
-        run: of the recipe whose splits the file answers.
-        file: see `prediction_files.read_predictions`.
+        run: of the recipe whose splits they answer.
+        predictions: of a file.
 
     Raises:
-        IcmBenchError: the file does not match the recipe and its data; names file, row and remedy.
+        IcmBenchError: they do not match the recipe and its data; names file, row and remedy.
     """
-    predictions = read_predictions(file)
     swept(run.recipe, run.storage, run.subjects)
     for subject in run.subjects:
         check_embedded(run.storage, subject)  # only then is it known which images cannot be read
@@ -87,7 +85,7 @@ def import_predictions(run: Run, file: Path) -> Imported:
     for id_ in gone:
         run.storage.delete(row_file(id_))
     return Imported(
-        file=str(file),
+        file=str(predictions.file),
         predictions=len(predictions.lines),
         methods=sorted(predictions.lines["method"].unique().tolist()),
         rows=sum(len(of_test.rows) for of_test in evaluated.values()),
@@ -167,12 +165,12 @@ class _Matching:
                 if len(known) > 1:
                     raise IcmBenchError(
                         f"{self._predictions.file}: the column '{name}' is needed, since the recipe has several: "
-                        f"{', '.join(map(str, known))}."
+                        f"{some(known)}."
                     )
                 lines[name] = known[0]
             elif len(other := lines.index[~lines[name].isin(known)]):
                 value = lines[name][other[0]]
-                names = nearest(str(value), [str(one) for one in known]) if name in WORDS else f"Valid: {known}."
+                names = nearest(str(value), [str(one) for one in known]) if name in WORDS else f"Valid: {some(known)}."
                 raise self._predictions.refused(other[0], f"the recipe has no {name} '{value}'; {names}")
         return lines
 

@@ -10,8 +10,8 @@ import yaml
 
 from benchmark.commands.checks import check_held_out, check_protocols
 from benchmark.commands.new_files import check_absent, write_new
-from benchmark.common.errors import MAX_NAMES, IcmBenchError
-from benchmark.common.secrets import has_secret, public
+from benchmark.common.errors import IcmBenchError, some
+from benchmark.common.secrets import public
 from benchmark.common.storage import Storage
 from benchmark.common.visible import one_line
 from benchmark.datasets.catalog import CATALOG
@@ -119,10 +119,6 @@ def init_recipe(folder: str, out: Path) -> StartedRecipe:
 def _specs(folder: str) -> list[DatasetSpec]:
     """Return the sets of the catalog that a folder holds, by their folders; else the folder itself as a data set."""
     root = folder if "://" in folder else str(Path(folder).expanduser().absolute())
-    if has_secret(root):
-        raise IcmBenchError(
-            f"{public(root)}: a recipe is no place for the password before it; give credentials by variables."
-        )
     storage = Storage(root)
     if not storage.is_folder():
         raise IcmBenchError(f"{public(root)} does not exist or is no folder; give the folder of a data set.")
@@ -177,11 +173,7 @@ def _lacks_classes(manifest: Manifest) -> bool:
 def _comment(what: str, names: Sequence[str]) -> list[str]:
     """Return the lines of a comment that lists names, the first of them where they are many."""
     names = [one_line(name) for name in names]
-    more = f", ... ({len(names)} in all)" if len(names) > MAX_NAMES else ""
-    lead = "    # "
-    return textwrap.wrap(
-        f"{what}{', '.join(names[:MAX_NAMES])}{more}", WIDTH, initial_indent=lead, subsequent_indent=f"{lead}  "
-    )
+    return textwrap.wrap(f"{what}{some(names)}", WIDTH, initial_indent="    # ", subsequent_indent="    #   ")
 
 
 def _scalar(text: str | None) -> str:

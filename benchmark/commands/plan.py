@@ -15,6 +15,8 @@ from benchmark.commands.imported_sets import embeds_of, kinds_of_import, manifes
 from benchmark.commands.kinds import embedding_kind
 from benchmark.commands.requests import Requests
 from benchmark.commands.room import Room, room
+from benchmark.commands.text_files import read_text_pairs
+from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
@@ -304,11 +306,14 @@ def _set(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, dict[str, int]]
     else:
         manifest = read_manifest(spec)
         check_protocols(recipe, manifest)
+        text_pairs_of(recipe, manifest)  # whose file a run would read
         images, classes, count, counted = manifest.counts, len(manifest.classes), manifest.table.num_rows, True
         others, notes = read_manifest(spec.unlabelled).table.num_rows if spec.unlabelled else 0, tuple(manifest.notes())
         sizes = len(images), count, classes, spec.clusters, counted
         return PlannedSet(spec.name, *sizes, unlabelled=others, notes=notes), images
-    check_environments(recipe, spec.name, len(images))
+    check_environments(recipe, spec.name, images)
+    if recipe.interventions.text and recipe.interventions.text.pairs:
+        read_text_pairs(recipe.interventions.text.pairs, spec.name)
     return PlannedSet(spec.name, len(images), count, classes, spec.clusters, counted), images
 
 

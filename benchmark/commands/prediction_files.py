@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from benchmark.commands.spreadsheets import unmarked
 from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.plain import opened
 from benchmark.common.storage import reason
 
 if TYPE_CHECKING:
@@ -84,18 +85,19 @@ def _read(file: Path) -> "pd.DataFrame":
     """Return all columns as text, absent values empty."""
     import pandas as pd
 
+    if file.suffix not in (".csv", ".parquet"):
+        raise IcmBenchError(f"{file}: the name ends in neither .parquet nor .csv; give a file of one of these.")
     try:
-        if file.suffix == ".csv":
-            frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-            return frame.apply(lambda column: column.map({text: unmarked(text) for text in column.unique()}))
-        if file.suffix == ".parquet":
-            table = pq.read_table(file)
+        with opened(file, "The file of predictions", "give a Parquet or CSV file that may be read") as stream:
+            if file.suffix == ".csv":
+                frame = pd.read_csv(stream, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+                return frame.apply(lambda column: column.map({text: unmarked(text) for text in column.unique()}))
+            table = pq.read_table(stream)
             return pd.DataFrame({name: _text(file, table, name) for name in table.column_names}, dtype=object)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise IcmBenchError(
             f"{file} cannot be read ({reason(error)}); give a Parquet or CSV file that exists and may be read."
         ) from error
-    raise IcmBenchError(f"{file}: the name ends in neither .parquet nor .csv; give a file of one of these.")
 
 
 def _text(file: Path, table: pa.Table, name: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.checks import check_lenders, check_packages, check_protocols
+from benchmark.commands.checks import check_clusters, check_lenders, check_packages, check_protocols
 from benchmark.commands.doctor import check_nodes
 from benchmark.commands.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
 from benchmark.commands.left_out import left_out, nameless
@@ -97,6 +97,10 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     if not recipe.is_imported and not all(map(is_remembered, backbones)):
         connect()  # while the first loads, which takes longer
     manifests = manifests_of(recipe, storage)
+    for manifest in manifests:
+        check_clusters(recipe, manifest.name, manifest.table.num_rows)
+        if recipe.interventions.text and manifest.reader.labelled and not recipe.is_imported:
+            text_pairs_of(recipe, manifest)
     if held_out:
         check_packages(recipe)
         for manifest in manifests:

@@ -26,7 +26,8 @@ from benchmark.commands.selfchecked import (
 from benchmark.commands.stores import open_store
 from benchmark.commands.suspects import Suspect, of_pixels, of_texts
 from benchmark.common.cluster import connected
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
+from benchmark.common.plain import opened
 from benchmark.common.storage import Storage
 from benchmark.datasets.catalog import CATALOG
 from benchmark.embedding.texts import begin_texts
@@ -84,7 +85,8 @@ def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
     if file is None:
         return read_published()
     try:
-        return parse(file.read_text(encoding="utf-8"), str(file))
+        with opened(file, "--published:", "name a CSV file in UTF-8") as stream:
+            return parse(stream.read().decode(), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise IcmBenchError(f"--published: {file} cannot be read ({error}); name a CSV file in UTF-8.") from error
 
@@ -227,8 +229,7 @@ def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "di
     found = {env: [one for one in numbers if one.environment == env] for env in subject.manifest.environments}
     if missing := [env for env, of in found.items() if not of]:
         known = list(dict.fromkeys(one.weights for one in _of(published, name)))
-        more = " and more" if known[6:] else ""
-        there = f"published are {', '.join(known[:6])}{more}" if known else "none is published"
+        there = f"published are {some(known)}" if known else "none is published"
         raise IcmBenchError(
             f"--backbone: no zero-shot accuracy of '{weights}' on {name}, {missing[0]}, is published; {there}."
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.commands.stores import store_at
-from benchmark.common.errors import MAX_NAMES, IcmBenchError, OutcomeError
+from benchmark.common.errors import MAX_NAMES, IcmBenchError, OutcomeError, some
 from benchmark.common.storage import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
@@ -75,5 +75,4 @@ def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]
     views = sum(d.name.startswith(ROOT) for d in directories)
     print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")
     if others := foreign(storage):
-        more = f" and {len(others) - MAX_NAMES} more" if others[MAX_NAMES:] else ""
-        print(f"note: not the store's own, and left alone: {', '.join(others[:MAX_NAMES])}{more}", file=sys.stderr)
+        print(f"note: not the store's own, and left alone: {some(others)}", file=sys.stderr)

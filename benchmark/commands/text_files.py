@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.plain import RepeatedKeyError, without_repeats
+from benchmark.common.plain import MAX_BYTES, RepeatedKeyError, opened, without_repeats
 from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair
 
 # What `icm-bench captions` says beside a pair: where it comes from.
@@ -26,14 +26,13 @@ def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPa
     Raises:
         IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
     """
-    try:
-        lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")  # some editors begin with a mark
-    except OSError as error:
-        raise IcmBenchError(
-            f"The file of text pairs {path} cannot be read ({error.strerror or error}); give a JSONL file that exists "
-            f"and may be read."
-        ) from error
-    pairs = [_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    pairs = []
+    with opened(path, "The file of text pairs", "give a JSONL file that exists and may be read") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES), b""), start=1):
+            if len(line) == MAX_BYTES:
+                raise IcmBenchError(f"{path}, line {number} has {MAX_BYTES} bytes or more, and is no pair of texts.")
+            if line := line.removeprefix(b"\xef\xbb\xbf").strip():  # some editors begin with a mark
+                pairs.append(_pair(line, f"{path}, line {number}"))
     mine = [pair for pair, of in pairs if None in (of, dataset) or of == dataset]
     if pairs and not mine:
         raise IcmBenchError(f"{path}: all pairs are of other data sets than {dataset}; add some of it.")

@@ -52,11 +52,10 @@ NO_ACCESS = Access()
 
 
 def access_of(system: pyarrow.fs.S3FileSystem) -> Access:
-    """Return how a file system of this process reaches its service; keys that its URI has travel in the URI."""
-    options = _options(system)
-    found = None if options["access_key"] else _own_keys()
+    """Return how a file system of this process reaches its service."""
+    found = _own_keys()
     keys = found[1] if found and found[0] in _SET_BY_HAND else None
-    return Access(options["endpoint_override"] or "", keys)
+    return Access(_options(system)["endpoint_override"] or "", keys)
 
 
 def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:

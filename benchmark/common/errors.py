@@ -1,5 +1,7 @@
 """The one exception a user is meant to read."""
 
+from collections.abc import Iterable
+
 from benchmark.common.secrets import hidden
 
 EXIT_USER_ERROR = 2  # exit code of a command that ends with its sentence
@@ -51,7 +53,14 @@ class FaultError(Exception):
         self.trace = trace
 
 
-MAX_NAMES = 24  # number of valid names that a sentence lists: more help nobody
+MAX_NAMES = 10  # number of names that a sentence lists: more help nobody
+
+
+def some(names: Iterable[object]) -> str:
+    """Return names as a list that ends at ten, with their number."""
+    listed = [str(name) for name in names]
+    more = f", ... ({len(listed)} in all)" if len(listed) > MAX_NAMES else ""
+    return ", ".join(listed[:MAX_NAMES]) + more
 
 
 def nearest(word: str, valid: list[str]) -> str:
@@ -63,7 +72,6 @@ def nearest(word: str, valid: list[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:200], valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    more = f", ... ({len(valid)} in all)" if len(valid) > MAX_NAMES else ""
-    return f"{hint}Valid: {', '.join(sorted(valid)[:MAX_NAMES])}{more}."
+    return f"{hint}Valid: {some(sorted(valid))}."

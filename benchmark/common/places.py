@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,11 +46,13 @@ def remedy(error: OSError, place: str, option: str = "") -> str:
 
 
 def check_working_directory() -> None:
-    """Make sure that the folder in which a command runs is there: relative places are taken from it.
+    """Make sure that the folder in which a command runs is there, and that names of files are read as they are.
 
     Raises:
-        IcmBenchError: somebody has removed it.
+        IcmBenchError: somebody has removed it; or names are not read as UTF-8, and others would be taken for damaged.
     """
+    if (encoding := sys.getfilesystemencoding()).lower().replace("-", "") != "utf8":
+        raise IcmBenchError(f"Names of files are read as {encoding} here, and not as UTF-8; set PYTHONUTF8=1.")
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -1,20 +1,27 @@
 """Plain data from YAML and JSON that somebody else wrote: bounded, and nothing in it is lost without a word."""
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.walking import SPECIAL
 
 if TYPE_CHECKING:
     import yaml
 
 MAX_BYTES = 2**20  # of YAML; the longest recipe of the project has 1 % of that
+_OF_YAML_1_1 = re.compile(r"(?i)yes|no|on|off|=|[-+]?0[\d_b]+|[-+]?[\d_]+(:[0-5]?\d)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*")
 MAX_DEPTH = 40  # lists and mappings inside one another
 MAX_VALUES = 100_000  # of a document, what stands for others by `*name` written out
 
 
 def from_yaml(content: bytes | str, place: str) -> Any:
-    """Return what a YAML document says.
+    """Return what a YAML document says, with plain words read as people write them, and not as YAML 1.1 has it.
+
+    Only true and false are truth values: `on`, `yes` and `no` are texts. So are dates, 1:30, and 010, which is 8 there.
 
     Args:
         content: the document, in UTF-8.
@@ -88,6 +95,27 @@ def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
+    """Return a file, open for reading.
+
+    Args:
+        path: its place.
+        what: what it should be, as sentences begin: "The recipe".
+        remedy: what to do where there is none.
+
+    Raises:
+        IcmBenchError: it cannot be read, or is a folder, a pipe or a device, from which might come nothing, or no end.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISREG(mode):
+            return Path(path).open("rb")
+        reason = "it is a folder" if stat.S_ISDIR(mode) else f"it is {SPECIAL}"
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        reason = getattr(error, "strerror", None) or "no file name"
+    raise IcmBenchError(f"{what} {path} cannot be read: {reason}; {remedy}.")
+
+
 def _check_depth(text: str, place: str) -> None:
     """Refuse a document that is nested too deeply, before a parser that calls itself sees it."""
     import yaml
@@ -118,8 +146,8 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
             raise IcmBenchError(f"{place}, line {node.start_mark.line + 1}: a value contains itself; write it out.")
         return known
     sizes[id(node)], total = 0, 1
-    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:  # no name of anything has that
-        raise IcmBenchError(f"{place}, line {node.start_mark.line + 1}: a text has the sign U+0000; take it out.")
+    if isinstance(node, yaml.ScalarNode) and node.style is None and _OF_YAML_1_1.fullmatch(node.value):
+        node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, place)
     if isinstance(node, yaml.CollectionNode):

@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+from pydantic import BaseModel, ValidationError, model_serializer
 
 from benchmark.common.code import NO_PLUGINS, own_code
 from benchmark.common.errors import IcmBenchError, PluginError, nearest
 from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
+from benchmark.common.spec import Spec
 from benchmark.common.validation import sentence
 
 
@@ -47,10 +48,9 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
         return cls(**{name: row[f"{kind}_{name}"] for name in cls.model_fields})
 
 
-class Component(BaseModel):
+class Component(Spec):
     """Base of everything that a registry creates."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     registered_name: ClassVar[str] = ""
     presentation: ClassVar[Presentation] = Presentation()
 

@@ -1,14 +1,14 @@
 """What must not be read: keys, tokens and passwords, taken out of any text before it is printed or written down.
 
 Secrets stand in front of the host of a URI, behind names such as `secret_key=`, and in variables of the environment.
-A secret may hold `/`, `@`, `+` and whatever else: of a URI all up to its last `@` is taken out. What a URI was seen to
-hold is remembered, and found wherever it stands alone.
+A secret may hold `/`, `@`, `+` and whatever else: of a URI all up to its last `@` is taken out. No URI with one is
+opened, see `addresses`; it may still be quoted where it is refused, or in an old record.
 """
 
 import os
 import re
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 HIDDEN = "***"
 MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter ones are words, too
@@ -29,15 +29,12 @@ _VALUES = tuple(
 _VARIABLE = re.compile(
     r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)$|SECRET_KEY|SECRET_ACCESS_KEY"
 )
-_seen: set[str] = set()  # of URIs, and those that were found elsewhere
+_known: set[str] = set()  # found elsewhere than in the environment
 
 
 def public(uri: str) -> str:
-    """Return `uri` as it may be printed: without user, password and query, which may hold secrets."""
-    if "://" not in uri:
-        return uri
-    without_user = _OF_URI.sub(lambda match: match[1] if _is_user(match[2]) else match[0], _without_values(uri))
-    return re.split(r"[?#]", without_user)[0].rstrip("/")
+    """Return `uri` as it may be printed: without its query, which may hold secrets, and with `hidden` ones."""
+    return re.split(r"[?#]", hidden(uri))[0].rstrip("/") if "://" in uri else uri
 
 
 def hidden(text: str) -> str:
@@ -46,7 +43,7 @@ def hidden(text: str) -> str:
         return text
     text = _without_values(text)
     text = _OF_URI.sub(lambda match: f"{match[1]}{HIDDEN}@" if _is_user(match[2]) else match[0], text)
-    for secret in sorted(_seen | _of_environment(), key=len, reverse=True):
+    for secret in sorted(_known | _of_environment(), key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text
@@ -73,29 +70,15 @@ def has_secret(text: str) -> bool:
     return hidden(text) != text
 
 
-def seen(uri: str) -> None:
-    """Remember what stands in front of the host of a URI, so that it is known where it stands alone."""
-    for match in _OF_URI.finditer(uri):
-        if _is_user(match[2]):
-            parts = {*match[2].split(":", 1)}
-            _seen.update(part for one in parts for part in (one, unquote(one)) if len(part) >= MIN_LENGTH)
-
-
 def known(*secrets: str) -> None:
     """Remember secrets that were found elsewhere than in the environment, as they are and as in a URI."""
-    _seen.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
+    _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 
 
 def _without_values(text: str) -> str:
     for pattern in _VALUES:
         text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
     return text
-
-
-def unwritten(uri: str) -> bool:
-    """Say whether a secret in front of the host of a URI has a sign by which it is taken for host and path."""
-    match = _OF_URI.match(uri)
-    return bool(match and ":" in match[2].partition("/")[0] and re.search("[/@]", match[2]))
 
 
 def _is_user(before: str) -> bool:

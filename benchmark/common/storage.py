@@ -7,6 +7,7 @@ differ by one string.
 import errno
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,13 +22,14 @@ import pyarrow.parquet as pq
 
 from benchmark.common import kept
 from benchmark.common.access import NO_ACCESS, Access, access_of
+from benchmark.common.addresses import check_place
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.kept import Kept
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
 from benchmark.common.places import remedy
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
-from benchmark.common.secrets import public, seen, unwritten
-from benchmark.common.walking import walked
+from benchmark.common.secrets import public
+from benchmark.common.walking import SPECIAL, walked
 
 T = TypeVar("T")
 
@@ -69,9 +71,9 @@ class Storage:
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
         self.uri, self.patience, self._access = uri, patience, NO_ACCESS
         self._copies: Kept | None = None  # of the process that handed it on
+        check_place(uri)
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
-        self._check_secrets()
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
             region = self._fs.region
             if region and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
@@ -83,17 +85,6 @@ class Storage:
             access = access_of(self._fs)
         return _handed, (self.uri, self.patience, access, self._copies or kept.current())
 
-    def _check_secrets(self) -> None:
-        """Refuse an address whose secrets errors would quote."""
-        if "://" not in self.uri:
-            return
-        seen(self.uri)
-        if unwritten(self.uri):
-            raise IcmBenchError(
-                f"The store '{public(self.uri)}' cannot be opened: its address has a secret with a sign that addresses "
-                f"cannot have; write %2F for / and %40 for @, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            )
-
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, Objects | None]:
         """The file system, the root in it, and of S3 its objects: they are listed by Arrow, and read one by one."""
@@ -101,11 +92,13 @@ class Storage:
             return pyarrow.fs.LocalFileSystem(), self.uri, None
         try:
             system, root = pyarrow.fs.FileSystem.from_uri(self.uri)
-        except (ValueError, OSError) as error:
-            said = str(error).replace(self.uri, public(self.uri))
-            raise IcmBenchError(
-                f"The store '{public(self.uri)}' cannot be opened ({said}); give a folder, s3://... or gs://..."
-            ) from None  # the error behind it may quote the secrets of the URI
+        except ValueError as error:
+            unparsed = str(error).startswith("Cannot parse URI")  # Arrow quotes it, and nobody knows what it holds
+            where = f"{self.uri.partition('://')[0][:20]}://..." if unparsed else public(self.uri)
+            why = "it cannot be parsed" if unparsed else str(error).replace(self.uri, where)
+            raise IcmBenchError(f"The store '{where}' cannot be opened ({why}); give a folder or s3://...") from None
+        except OSError as error:
+            raise IcmBenchError(f"The store '{public(self.uri)}' cannot be opened ({reason(error)}).") from None
         root = root.rstrip("/")
         if system.type_name != "s3":
             return system, root, None
@@ -235,6 +228,7 @@ class Storage:
         """
         try:
             if not self._objects:
+                self._check_regular(name)
                 return self._patiently(lambda: self._fs.open_input_file(self._below(name)))
             objects, key = self._objects, self._key(name)
             if (size := self._patiently(lambda: objects.size(key))) is None:
@@ -242,6 +236,11 @@ class Storage:
             return pa.PythonFile(Ranges(lambda at, length: self._patiently(lambda: objects.get(key, at, length)), size))
         except OSError as error:
             raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
+
+    def _check_regular(self, name: str) -> None:
+        """Refuse what gives nothing, or has no end."""
+        if self.is_local and not stat.S_ISREG(mode := Path(self._root, name).stat().st_mode):
+            raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else f"it is {SPECIAL}")
 
     def read_bytes(self, name: str) -> bytes:
         """Return the content of file `name`."""
@@ -268,6 +267,7 @@ class Storage:
         def read() -> bytes:
             if objects:
                 return objects.get(key, offset, length)
+            self._check_regular(name)
             if offset:
                 with self._fs.open_input_file(f"{self._root}/{name}") as file:
                     return bytes(file.read_at(length, offset))
@@ -450,7 +450,6 @@ def _handed(uri: str, patience: float, access: Access, copies: Kept | None = Non
     """Return a storage that another process has opened: it is opened at its first use, where an error can be told."""
     storage = Storage.__new__(Storage)
     storage.uri, storage.patience, storage._access, storage._copies = uri, patience, access, copies
-    seen(uri)
     return storage
 
 

@@ -47,7 +47,7 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
         parent = _model_at(model, location[:-1])
         fields = parent.model_fields.items() if parent else []
         valid = [info.alias or name for name, info in fields if name not in getattr(parent, "swept", ())]
-        return f"unknown key '{key}': {nearest(str(location[-1]), valid)}"
+        return f"unknown key '{key}': {nearest(str(location[-1]), valid) if valid else 'there is none in its place.'}"
     if finding["type"] == "missing":
         return f"the key '{key}' is missing."
     if finding["type"] == "value_error":
@@ -55,13 +55,13 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
     message = (finding["msg"][0].lower() + finding["msg"][1:]).replace("tuple", "list")
     if finding["type"].endswith(("too_short", "too_long")):
         return f"{key}: {message}."
-    return f"{key}: {message}, not {finding['input']!r}."
+    return f"{key}: {message}, not {finding['input']!r:.200}."
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """Return the model that validates the mapping at `location` inside `model`."""
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or "[" in part:  # a position, or a branch of a union
             continue
         info = model.model_fields.get(part)
         nested = _first_model(info.annotation) if info else None

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.spec import Spec, distinct
+from benchmark.common.spec import Name, Spec, distinct
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.columns import ColumnsSpec, Listing, LookedUp, LookupSpec, as_texts
 
@@ -84,8 +84,8 @@ class DatasetSpec(Spec):
             classes; one that no source environment has is known by its name alone, and to a probe not at all. Default:
             true of iWildCam and FMoW by the catalog, else false: every environment needs every class.
         environments: `cluster:K` puts K clusters of the source images in the place of their environments, by k-means on
-            unit-length embeddings and by each seed of the sweep; what is held out stays an environment of the data
-            set, and no image of it is clustered. Default: the environments of the images.
+            unit-length embeddings and by each seed of the sweep, K at most their number; what is held out stays an
+            environment of the data set, and no image of it is clustered. Default: the environments of the images.
         classes: `none` where nobody labelled the images, in the layouts `folder` (ENVIRONMENT/IMAGE, or images alone)
             and `table` (no column of classes): `export` and `diagnose` take it, and a sweep needs classes.
         labels: environment -> `none`, of environments whose images nobody labelled, in the layouts `folder`
@@ -107,7 +107,7 @@ class DatasetSpec(Spec):
         seed: of the deal, and of which images carry what. Default 0.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     root: str | None = None
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
@@ -187,8 +187,8 @@ class DatasetSpec(Spec):
     @field_validator("environments")
     @classmethod
     def _check_clusters(cls, environments: str | None) -> str | None:
-        if environments is not None and not re.fullmatch(rf"{CLUSTER}([2-9]|[1-9]\d+)", environments):
-            raise ValueError(f"'{environments}' is not understood; give {CLUSTER}K with a whole number K of 2 or more.")
+        if environments is not None and not re.fullmatch(rf"{CLUSTER}([2-9]|[1-9]\d{{1,9}})", environments):
+            raise ValueError(f"'{environments:.60}' is not understood; give {CLUSTER}K with a whole K from 2 on.")
         return environments
 
     @field_validator("styles", mode="before")

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.autoscaler import ask_for_gpus
-from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
+from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, some
 from benchmark.common.faults import noted
 from benchmark.common.storage import Storage
 from benchmark.embedding import watchdog
@@ -218,4 +218,4 @@ class Watch:
 
 def _chunks(numbers: Sequence[int] | dict[int, float]) -> str:
     """Return in words which chunks an encoder left."""
-    return f"; what it had begun comes again: chunks {', '.join(map(str, sorted(numbers)))}" if numbers else ""
+    return f"; what it had begun comes again: chunks {some(sorted(numbers))}" if numbers else ""

@@ -6,6 +6,7 @@ Imported embeddings may lack views and texts, and vision towers have no texts.
 from collections.abc import Collection, Iterator
 
 from benchmark.backbones.facts import Texts
+from benchmark.common.errors import some
 from benchmark.method.predictors import Predictor
 from benchmark.method.prompts import Names
 from benchmark.method.subspace import Projection
@@ -91,10 +92,10 @@ def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: T
                 instead.append(f"{bare.label} for {projection.label}")
     words = [_named("view", absent), _named("intervention set", sets)]
     words += [_named(what, names) for what, names in gone.items()]
-    return [*filter(None, words), *([f"instead there is {', '.join(dict.fromkeys(instead))}"] if instead else [])]
+    return [*filter(None, words), *([f"instead there is {some(dict.fromkeys(instead))}"] if instead else [])]
 
 
 def _named(what: str, names: Collection[str]) -> str:
     """Return some names after what they are, or nothing where there are none."""
     distinct = list(dict.fromkeys(names))
-    return f"the {what}{'s' if len(distinct) > 1 else ''} {', '.join(distinct)}" if distinct else ""
+    return f"the {what}{'s' if len(distinct) > 1 else ''} {some(distinct)}" if distinct else ""

@@ -47,7 +47,7 @@ class RewriterSpec(Spec):
     key_env: str | None = None
     requests_per_minute: PositiveFloat | None = 60.0
     at_once: int = Field(default=8, ge=1, le=256)
-    timeout: PositiveFloat = 60.0
+    timeout: float = Field(default=60.0, gt=0, le=1e7)
     retries: int = Field(default=6, ge=0, le=20)
     max_tokens: int = Field(default=96, ge=1)
     temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)

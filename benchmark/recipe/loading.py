@@ -1,14 +1,16 @@
 """Recipes from YAML files. Precedence: the command line over the file over the defaults of the specs."""
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark.common.addresses import check_address
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.plain import MAX_BYTES, from_yaml
+from benchmark.common.plain import MAX_BYTES, from_yaml, opened
 from benchmark.common.validation import sentence
 from benchmark.recipe.recipe import Recipe
 
@@ -24,15 +26,9 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         IcmBenchError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong type or in
             conflict with another; the sentence names file and key.
     """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(MAX_BYTES + 1)  # a device has no end
-    except (OSError, ValueError) as error:  # ValueError: no name of a file
-        reason = getattr(error, "strerror", None) or "no file name"
-        raise IcmBenchError(
-            f"The recipe {path} cannot be read: {reason}; `icm-bench init FOLDER` writes one, and `icm-bench recipes` "
-            f"lists those that come with the package."
-        ) from error
+    remedy = "`icm-bench init FOLDER` writes one, and `icm-bench recipes` lists those that come with the package"
+    with opened(path, "The recipe", remedy) as file:
+        text = file.read(MAX_BYTES + 1)
     content = from_yaml(text, f"The recipe {path}")
     if not isinstance(content, dict):
         raise IcmBenchError(f"The recipe {path} must be a mapping with 'name', 'datasets' and 'backbones'.")
@@ -52,12 +48,26 @@ def parse_recipe(
     changed = copy.deepcopy(dict(content))
     for key, value in (overrides or {}).items():
         _override(changed, key, value)
+    _check_texts(changed, source)
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
         raise IcmBenchError(f"{source}: {sentence(error, Recipe)}") from error
     except IcmBenchError as error:
         raise IcmBenchError(f"{source}: {error}") from error
+
+
+def _check_texts(content: Any, source: str, key: str = "") -> None:
+    """Refuse addresses with credentials, and signs that nobody sees, in whatever text of a recipe."""
+    if isinstance(content, str):
+        check_address(content, f"{source}: '{key}'")
+        if sign := re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", content):
+            raise IcmBenchError(f"{source}: '{key}' holds the control character U+{ord(sign[0]):04X}; take it out.")
+    items = enumerate(content) if isinstance(content, list | tuple) else ()
+    for name, value in content.items() if isinstance(content, dict) else items:
+        if isinstance(name, str):
+            _check_texts(name, source, f"a key of {key or 'the whole'}")
+        _check_texts(value, source, f"{key}.{name}".lstrip("."))
 
 
 def _override(content: dict[str, Any], key: str, value: Any) -> None:

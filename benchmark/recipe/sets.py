@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from benchmark.common.spec import Spec
+from benchmark.common.spec import Name, Spec
 from benchmark.method.subspace.moments import CROSS
 
 TEXT = "text"  # what intervention sets call pairs of texts
@@ -39,7 +39,7 @@ class InterventionSet(Spec):
             the last the first.
     """
 
-    name: str = Field(min_length=1)
+    name: Name
     kinds: tuple[str, ...] = ()
     weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     pairing: Literal["each", "random_one"] = "each"

@@ -30,6 +30,7 @@ from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.sets import InterventionSet
 
 LAMBDA = "lambda"  # what a search calls it
+MAX_SECONDS = 1e7  # that anything is waited for: four months
 MAX_VIEWS = 62  # of an image beside the original: bits of a whole number say which of them a chunk lacks
 
 
@@ -409,6 +410,9 @@ class SweepSpec(Spec):
         return tuple(sorted(ranks))
 
 
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+
+
 class RunSpec(Spec):
     """Where and with what it runs; changes no number but for the last digits, so it is no part of the hash.
 
@@ -445,20 +449,20 @@ class RunSpec(Spec):
     data: str | None = None
     out: str | None = None
     device: Literal["auto", "gpu", "cpu"] = "auto"
-    gpus: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    gpus: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"
     encoders_per_gpu: int = Field(default=1, ge=1, le=8)
-    wait_for_gpus: float = Field(default=900.0, ge=0, allow_inf_nan=False)
-    actors: int | None = Field(default=None, ge=1)
-    chunk_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["auto"] = "auto"
-    batch_size: int | None = Field(default=None, ge=1)
+    wait_for_gpus: Seconds = 900.0
+    actors: int | None = Field(default=None, ge=1, le=10_000)
+    chunk_timeout: Annotated[Seconds, Field(ge=1)] | Literal["auto"] = "auto"
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
     compile: bool = False
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
-    trial_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    trial_timeout: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
-    storage_patience: float = Field(default=PATIENCE, ge=0, allow_inf_nan=False)
+    storage_patience: Seconds = PATIENCE
 
     @model_validator(mode="after")
     def _one_device(self) -> "RunSpec":

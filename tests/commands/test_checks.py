@@ -33,7 +33,7 @@ def manifest(name: str, environment: list[int], groups: list[str] | None = None)
     index = np.array(environment)
     return SimpleNamespace(
         name=name, groups=groups, classes=["cat", "dog"], environments=[f"e{i}" for i in np.unique(index)],
-        environment_index=index, table=pa.table({"label": np.arange(len(index)) % 2}),
+        environment_index=index, counts={f"e{i}": int((index == i).sum()) for i in np.unique(index)}, table=pa.table({"label": np.arange(len(index)) % 2}),
         reader=SimpleNamespace(labelled=True),
     )  # fmt: skip
 

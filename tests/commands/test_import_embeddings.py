@@ -361,7 +361,7 @@ NAN, INF = np.full(D, np.nan, np.float32), np.full(D, np.inf, np.float32)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated": (spoilt(lambda content: content[:-100]), r" cannot be read"),
     "garbled": (spoilt(lambda content: content[:2000] + bytes(100) + content[2100:]), r" cannot be read"),
-    "no npz": (no_npz, r" cannot be read"),
+    "no npz": (no_npz, r" is no \.npz; save it with numpy\.savez"),
     "objects": (objects, r": the array 'class' holds Python objects, which are not unpickled"),
     "mixed width": (mixed_width, r", row 71: an embedding of width 5, others have 6"),
     "NaN": (edit("embedding", 40, NAN), r", row 41: the embedding holds NaN or infinite values"),

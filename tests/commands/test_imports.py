@@ -13,6 +13,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.imports import Imported, import_predictions
+from benchmark.commands.prediction_files import read_predictions
 from benchmark.commands.prepare import Run, prepare
 from benchmark.commands.stores import open_store
 from benchmark.commands.sweep import sweep_stage
@@ -118,7 +119,7 @@ def test_imports_at_the_same_moment_are_all_in_the_record(
     def work(mine: list[Path]) -> None:
         start.wait()
         for file in mine:
-            import_predictions(run, file)
+            import_predictions(run, read_predictions(file))
 
     processes = [FORKS.Process(target=work, args=(files[i::8],)) for i in range(8)]
     for process in processes:
@@ -147,7 +148,7 @@ def reported(swept: Swept, out: Path, *where: str) -> list[dict[str, str]]:
 def test_equal_answers_are_equal_cells_and_no_difference(
     swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
 ) -> None:
-    import_predictions(run, written(answers, tmp_path))
+    import_predictions(run, read_predictions(written(answers, tmp_path)))
     sweep_stage(run)  # keeps them
     settings: dict[tuple[str, ...], dict[str, list[list[str]]]] = {}
     for line in reported(swept_toy, tmp_path, "predictor=Copy", "predictor=zero_shot"):
@@ -169,7 +170,7 @@ def test_rules_choose_among_settings_by_the_source_score(
     frame = held_out(answers).assign(method="Tuned", setting="copy", source_score=0.5)
     wrong = frame.assign(predicted=frame["image"].str.split("/").str[1].map({"cat": "dog"}).fillna("cat"))
     wrong = wrong.assign(setting="wrong", source_score=np.where(frame["held_out"] == "env1", 0.9, 0.1))
-    import_predictions(run, written(pd.concat([frame, wrong]), tmp_path))
+    import_predictions(run, read_predictions(written(pd.concat([frame, wrong]), tmp_path)))
     lines = [line for line in reported(swept_toy, tmp_path, "predictor=Tuned") if line["mean"]]
     means = {(line["rule"], line["held_out"]): float(line["mean"]) for line in lines}
     sources = {(line["rule"], line["held_out"]): line["source_accuracy"] for line in lines}
@@ -184,10 +185,10 @@ def test_a_later_file_takes_the_place_of_an_earlier_one_test_by_test(
     swept_toy: Swept, answers: Frame, run: Run, tmp_path: Path
 ) -> None:
     first = held_out(answers).assign(method="Again")
-    import_predictions(run, written(first, tmp_path))
+    import_predictions(run, read_predictions(written(first, tmp_path)))
     before = imported_rows(swept_toy, "Again")
     second = first[(first["held_out"] == "env0") & (first["seed"] == 0)].assign(predicted="cat")
-    done = import_predictions(run, written(second, tmp_path))
+    done = import_predictions(run, read_predictions(written(second, tmp_path)))
     assert (done.rows, done.written, done.replaced) == (1, 1, 1)
     after = imported_rows(swept_toy, "Again")
     assert len(after) == len(before) == 6
@@ -200,22 +201,22 @@ def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answe
     id_of = dict(zip(table["path"], table["image_id"], strict=True))
     assert len(set(id_of.values())) == len(id_of) - 1
     frame = held_out(answers)
-    by_path = import_predictions(run, written(frame.assign(method="Ids"), tmp_path))
+    by_path = import_predictions(run, read_predictions(written(frame.assign(method="Ids"), tmp_path)))
     named = frame.assign(method="Ids", image=frame["image"].map(id_of))
     assert named[named["image"] == id_of["env1/dog/3.png"]]["predicted"].nunique() == 1  # of equal bytes
     for same in (named, named.drop_duplicates(["image", "seed", "held_out"])):
-        done = import_predictions(run, written(same, tmp_path))
+        done = import_predictions(run, read_predictions(written(same, tmp_path)))
         assert (done.rows, done.written) == (by_path.rows, 0)
     more = pd.concat([named, named[named["image"] == id_of["env0/cat/0.png"]]])
     with pytest.raises(IcmBenchError, match="stands twice; keep one of the two"):
-        import_predictions(run, written(more, tmp_path))
+        import_predictions(run, read_predictions(written(more, tmp_path)))
 
 
 def test_an_image_that_cannot_be_read_takes_no_part(run: Run, answers: Frame, tmp_path: Path) -> None:
     frame = held_out(answers).assign(method="Bad")
     here = frame[frame["held_out"] == "env2"].drop_duplicates("seed")
     more = pd.concat([frame, here.assign(image="env2/hen/bad.png", predicted="hen")])
-    first, second = (import_predictions(run, written(one, tmp_path)) for one in (frame, more))
+    first, second = (import_predictions(run, read_predictions(written(one, tmp_path))) for one in (frame, more))
     assert (first.rows, second.rows, second.written) == (6, 6, 0)
 
 
@@ -269,7 +270,7 @@ def test_what_does_not_match_is_refused_in_a_sentence_and_nothing_is_written(
     file = written(frame, tmp_path, f"answers.{kind}")
     before = sorted((swept_toy.store / "rows").iterdir())
     with pytest.raises(IcmBenchError) as caught:
-        import_predictions(run, file)
+        import_predictions(run, read_predictions(file))
     assert words in str(caught.value)
     assert str(caught.value).startswith(str(file))
     assert sorted((swept_toy.store / "rows").iterdir()) == before
@@ -281,13 +282,13 @@ def test_an_image_of_another_side_is_named_as_not_tested(run: Run, answers: Fram
     other = next(f"env0/cat/{i}.png" for i in range(10) if f"env0/cat/{i}.png" not in tested)
     frame.loc[frame.index[frame["image"].isin(tested) & (frame["seed"] == 0)][0], "image"] = other
     with pytest.raises(IcmBenchError, match=rf"'{other}' is not tested in method Copy.* `icm-bench splits`"):
-        import_predictions(run, written(frame, tmp_path))
+        import_predictions(run, read_predictions(written(frame, tmp_path)))
 
 
 def test_in_domain_leaves_nothing_to_choose_by(run: Run, answers: Frame, tmp_path: Path) -> None:
     frame = answers[answers["protocol"] == "in_domain"].assign(source_score=0.5)
     with pytest.raises(IcmBenchError, match="'in_domain' leaves nothing to choose by; leave source_score empty"):
-        import_predictions(run, written(frame, tmp_path))
+        import_predictions(run, read_predictions(written(frame, tmp_path)))
 
 
 def test_a_recipe_that_was_never_run_and_a_file_that_is_none_are_refused(
@@ -305,8 +306,7 @@ def test_the_list_of_splits_with_predictions_is_a_file_to_import(swept_toy: Swep
     assert main(["splits", str(swept_toy.file), "--to", str(file)]) == 0
     listed = pd.read_parquet(file)
     frame = listed[listed["role"] == "test"]
-    done: Imported = import_predictions(
-        run, written(frame.assign(method="Right", predicted=frame["class"]), tmp_path, "r.parquet")
-    )
+    right = written(frame.assign(method="Right", predicted=frame["class"]), tmp_path, "r.parquet")
+    done: Imported = import_predictions(run, read_predictions(right))
     assert done.rows == 2 * (9 + 9 + 9 + 9 + 3)
     assert all(curve == [1.0] for curve in imported_rows(swept_toy, "Right")["target"])

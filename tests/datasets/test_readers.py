@@ -122,19 +122,17 @@ def test_where_images_lie_is_said_as_a_person_would(toy_root: Path, tmp_path: Pa
     assert read(toy_root).reader.local_folder == toy_root
     write_shards(toy_root, tmp_path / "shards")
     uri = s3.upload(tmp_path / "shards", f"{tmp_path.name}/said")
-    manifest = read(uri.replace("s3://", "s3://testing:hush@") + "?region=us-east-1")
+    manifest = read(uri + "?region=us-east-1")
     assert manifest.reader.local_folder is None
-    assert "hush" not in repr(manifest.reader)
     said = manifest.place("env0/cat/0.png")
     assert said in (f"env0/cat/0.png in {uri}/env0/{shard}.tar" for shard in (0, 1))
     s3.client.delete_object(Bucket="bucket", Key=f"{tmp_path.name}/said/env1/0.tar")
-    with pytest.raises(IcmBenchError, match=r"said/env1/0\.tar cannot be read \(No such file") as caught:
+    with pytest.raises(IcmBenchError, match=r"said/env1/0\.tar cannot be read \(No such file"):
         list(manifest.reader.read(manifest.table.to_pydict()))
-    assert "hush" not in str(caught.value)
 
 
 def test_a_root_that_is_not_there_is_refused(s3: S3) -> None:
-    said = refusal(f"s3://testing:hush@{s3.bucket}/nowhere?region=us-east-1")
+    said = refusal(f"s3://{s3.bucket}/nowhere?region=us-east-1")
     assert "the root s3://bucket/nowhere of 'toy' does not exist" in said
 
 

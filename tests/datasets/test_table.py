@@ -151,14 +151,13 @@ def test_images_and_table_may_lie_in_a_bucket_together_or_apart(toy_root: Path, 
     (toy_root / "lists").mkdir()
     write(columns_of(toy_root), toy_root / "lists" / "all.csv")
     uri = s3.upload(toy_root, f"{tmp_path.name}/listed")
-    secret = uri.replace("s3://", "s3://testing:hush@") + "?region=us-east-1"
-    together = read(secret, table="lists/all.csv")
-    apart = read(str(toy_root), table=secret.replace("listed?", "listed/lists/all.csv?"))
+    there = uri + "?region=us-east-1"
+    together = read(there, table="lists/all.csv")
+    apart = read(str(toy_root), table=there.replace("listed?", "listed/lists/all.csv?"))
     assert together.fingerprint == apart.fingerprint == expected
     s3.client.put_object(Bucket=s3.bucket, Key=f"{tmp_path.name}/listed/lists/all.csv", Body=b"path,species,where\nx\n")
-    said = refusal(secret, table="lists/all.csv")
+    said = refusal(there, table="lists/all.csv")
     assert said.startswith(f"Line 2 of {uri}/lists/all.csv has 1 cells")
-    assert "hush" not in said
 
 
 def test_a_path_made_of_columns_is_the_path_and_never_leaves_the_root(toy_root: Path, tmp_path: Path) -> None:

@@ -40,7 +40,10 @@ REGISTRIES: dict[type[Component], Registry[Any]] = {
 HEAD = """# The recipe
 
 Every key, with type, default, bounds and meaning. This page is made from the code by `make docs`. A recipe is a YAML file; a
-wrong key is refused with the nearest valid one. `--set sweep.seeds=[0,1]` on the command line is stronger than the file."""
+wrong key is refused with the nearest valid one. `--set sweep.seeds=[0,1]` on the command line is stronger than the file.
+
+Plain words are read as they look: only `true` and `false` are truth values, and `010`, `on`, `1:30` and dates are texts.
+Numbers are finite and at most 10^30, whole ones 2^31; a list has at most 1000 entries (`ranks`: 65536)."""
 
 
 def recipe_page() -> str:

@@ -22,7 +22,7 @@ from benchmark.backbones.hub import (
 )
 from benchmark.backbones.models.base import EncoderModel
 from benchmark.backbones.spec import BUILT, OPEN_CLIP_SCHEMAS, BackboneSpec
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.errors import IcmBenchError, nearest, some
 
 if TYPE_CHECKING:
     import torch
@@ -268,7 +268,7 @@ def _open_clip_name(spec: BackboneSpec) -> str:
     tags = open_clip.list_pretrained_tags_by_model(spec.name)
     if spec.pretrained is None:
         raise IcmBenchError(
-            f"backbones: '{spec.name}' needs 'pretrained': one of {', '.join(tags)}, a checkpoint file, or 'random'."
+            f"backbones: '{spec.name}' needs 'pretrained': one of {some(tags)}, a checkpoint file, or 'random'."
         )
     if spec.random_weights or spec.pretrained in tags or Path(spec.pretrained).is_file():
         return spec.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Any
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.storage import Storage
 from benchmark.datasets.columns import LookupSpec
 from benchmark.datasets.readers.base import column_of, text_of
@@ -159,7 +159,7 @@ def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
         if column not in columns:
             raise IcmBenchError(
                 f"{place} has no column '{column}', which lookup.{key}.{field_name} names; it has "
-                f"{', '.join(sorted(columns)) or 'none'}."
+                f"{some(sorted(columns)) or 'none'}."
             )
     value_at, name_at = columns.index(spec.key), columns.index(spec.name)
     names: dict[str, str] = {}

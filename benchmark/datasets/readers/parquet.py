@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.storage import FileInfo
 from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
@@ -186,7 +186,7 @@ class ParquetReader(ImageReader):
         if class_name is None:
             raise IcmBenchError(
                 f"{place} has none of the columns {', '.join(CLASS_COLUMNS)}; name that of the class in "
-                f"columns.class_name: {', '.join(others) or 'there is no other than the image'}."
+                f"columns.class_name: {some(others) or 'there is no other than the image'}."
             )
         if environment is None and not self.environment and "/" not in file:
             raise IcmBenchError(
@@ -253,7 +253,7 @@ def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any
     if column is None or column not in fits:
         raise IcmBenchError(
             f"{place} has no column '{wanted or 'image'}' of encoded images (bytes, or a struct of bytes and path); "
-            f"name one in columns.image: {', '.join(fits) or 'there is none'}."
+            f"name one in columns.image: {some(fits) or 'there is none'}."
         )
     return column
 

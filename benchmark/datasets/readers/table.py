@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.storage import Storage
 from benchmark.datasets.columns import Listing
 from benchmark.datasets.readers.base import (
@@ -131,7 +131,7 @@ class TableReader(FolderReader):
         if missing := next((key for key in needed if key not in found), None):
             raise IcmBenchError(
                 f"{place} has none of the columns {', '.join(_USUAL[missing])}; say in columns.{missing} which it is: "
-                f"{', '.join(names) or 'it has none'}."
+                f"{some(names) or 'it has none'}."
             )
         for key, spec in (self.listing.lookup or {}).items():
             if key in found:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import AfterValidator, Field
 
 from benchmark.method.interventions.base import Intervention
 
@@ -24,7 +24,8 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+_Pixels = Annotated[float, Field(gt=0, le=1000)]  # a wider kernel takes hours
+PixelRange = Annotated[tuple[_Pixels, _Pixels], AfterValidator(_ascending)]
 
 
 class ColorJitter(Intervention):
@@ -82,7 +83,7 @@ class GaussianBlur(Intervention):
     """
 
     registered_name: ClassVar[str] = "gaussian_blur"
-    sigma: PositiveRange = (0.5, 2.0)
+    sigma: PixelRange = (0.5, 2.0)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
         """Return the standard deviation, in pixels."""
