@@ -3,16 +3,21 @@
 `benchmark.run(recipe)` does what `icm-bench run` does. Nothing heavy is imported until it is used.
 """
 
-import importlib
-import importlib.metadata
 import sys
+
+if sys.argv[:1] == ["-m"] and {"benchmark.cli", "-mbenchmark.cli"} & {*sys.orig_argv} and not sys.flags.safe_path:
+    del sys.path[0]  # of `python -m benchmark.cli`: the working directory, before what is installed
+
+import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # A folder `reports` without code in the working directory is a namespace package, which wins over an editable install.
-# A regular package wins over it, wherever its folder stands on the path.
-if (_home := str(Path(__file__).parents[1])) not in sys.path:
-    sys.path.append(_home)
+# A regular package wins over it, wherever its folder stands on the path. The variable is of `benchmark.common.code`.
+for _folder in (str(Path(__file__).parents[1]), *os.environ.get("ICM_BENCH_OWN_PATH", "").splitlines()):
+    if _folder not in sys.path:
+        sys.path.append(_folder)
 
 if TYPE_CHECKING:
     from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder
@@ -61,7 +66,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # pyproject.toml says it
-        return importlib.metadata.version("icm-bench")
+        from importlib.metadata import version
+
+        return version("icm-bench")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'benchmark' has no attribute '{name}'")

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.command_line import command_parser
 from benchmark.common.addresses import check_words
-from benchmark.common.code import NO_PLUGINS, importable_from
+from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
 from benchmark.common.failing import outcome_of
 from benchmark.common.faults import kept, threads_heard, words_of
 from benchmark.common.patience import taken
 from benchmark.common.places import check_working_directory
-from benchmark.common.shadowing import check_shadows
 from benchmark.common.speech import speaking, tell
 from benchmark.common.stopping import exit_code, terminable
 from benchmark.common.visible import check_output, one_line, safe_output
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Asked, Outcome
     from benchmark.recipe.recipe import Recipe
 
+# Commands that compute nothing: they import classes that a recipe or rows name only with --plugins.
+READING = {"choose", "datasets", "doctor", "init", "plan", "recipes", "report", "store"}
 STARTED = time.time()  # of the command: the time to the first embedding counts from here
 
 
@@ -69,18 +70,25 @@ def _called(words: list[str], args: argparse.Namespace) -> int:
 
 
 def _command(args: argparse.Namespace) -> int:
-    if getattr(args, "no_plugins", False):
-        os.environ[NO_PLUGINS] = "1"
     try:
         check_output()
         check_working_directory()
-        check_shadows()
         _find_recipes(args)
         with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
+            _set_plugins(args)
             return COMMANDS[args.command](args) or 0
     finally:
         if (again := taken()).count:
             tell(f"storage: {again.text()}")
+
+
+def _set_plugins(args: argparse.Namespace) -> None:
+    """Say to all that follows which code of somebody's own may be imported."""
+    wanted = getattr(args, "plugins", None)
+    if wanted is False:
+        os.environ[NO_PLUGINS] = "1"
+    elif wanted is None and args.command in READING:
+        os.environ[NO_PLUGINS] = os.environ.get(NO_PLUGINS) or UNASKED
 
 
 def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = False) -> int:
@@ -221,7 +229,9 @@ def _options(args: argparse.Namespace) -> list[str]:
     """Return the options of `_add_options` that change a recipe, as they were given."""
     places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
     given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
-    return [*(word for pair in given for word in pair), *(["--no-plugins"] if os.environ.get(NO_PLUGINS) else [])]
+    refused = os.environ.get(NO_PLUGINS, "") not in ("", UNASKED)
+    plugins = ["--no-plugins"] if refused else ["--plugins"] if args.plugins else []
+    return [*(word for pair in given for word in pair), *plugins]
 
 
 def _selfcheck(args: argparse.Namespace) -> None:

@@ -259,6 +259,7 @@ def _add_embeddings(commands: Any) -> None:
     )  # fmt: skip
     sub.add_argument("--store", metavar="URI", help="folder, s3:// or gs://; default: the one in the cache folder")
     _add_overwrite(sub)
+    _add_plugins(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = commands.add_parser(
         "export-embeddings", help="write embeddings as files that others can read, and import-embeddings too",
@@ -281,13 +282,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="URI", help="folder that holds the data sets' folders (run.data)")
     parser.add_argument("--out", metavar="URI", help="folder or URI of the report (run.out)")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    _add_no_plugins(parser)
+    _add_plugins(parser)
 
 
-def _add_no_plugins(parser: argparse.ArgumentParser) -> None:
+def _add_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--no-plugins", action="store_true",
-        help=f"refuse classes named as module:Class, which are code and would be imported; also by {NO_PLUGINS}=1",
+        "--plugins", action=argparse.BooleanOptionalAction,
+        help="import classes named as module:Class, which are code, or refuse them; by default, commands that compute "
+        f"import them, and others do not; {NO_PLUGINS}=1 refuses them all",
     )  # fmt: skip
 
 
@@ -305,7 +307,7 @@ def _add_report(commands: Any) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="of the recipes")
     sub.add_argument("--out", metavar="URI", help="folder or URI of the report")
     sub.add_argument("--json", action="store_true", help="print headline, verdicts and names of files as JSON")
-    _add_no_plugins(sub)
+    _add_plugins(sub)
     sub.add_argument(
         "--images", action="store_true",
         help="show thumbnails of the RECIPE's images on the page; off by default: many licences of data sets do not "
@@ -348,7 +350,7 @@ def _add_selfcheck(commands: Any) -> None:
         help="JSON of numbers and versions for a bug report; default: %(default)s",
     )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="print that JSON")
-    _add_no_plugins(sub)
+    _add_plugins(sub)
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:

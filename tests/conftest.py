@@ -299,12 +299,13 @@ def local_ray() -> Iterator[None]:
     import ray
 
     from benchmark.common.cluster import connect, connected
-    from benchmark.common.code import importable_from
+    from benchmark.common.code import find_own_code, importable_from
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))
         with connected():
             with importable_from(EXAMPLES, PARTS):
+                find_own_code()
                 connect()
             yield
 

@@ -219,6 +219,7 @@ def _become(wanted: dict[str, Any], files: list[int]) -> NoReturn:
     sys.path[:0] = [
         path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path
     ]
+    sys.path += os.environ.get("ICM_BENCH_OWN_PATH", "").splitlines()  # `benchmark`, which looks there, is imported
     sys.argv = wanted["arguments"]
     exit_code: object = 0
     try:

@@ -6,7 +6,6 @@ worker keeps the weights in memory afterwards.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.cache import cache_dir
+from benchmark.common.code import environment
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, where
 from benchmark.common.hashing import canonical_hash
@@ -91,7 +91,7 @@ def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
     """Start the process that loads a backbone and prints its facts."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],  # without -P the working directory hides packages
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

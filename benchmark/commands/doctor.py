@@ -1,6 +1,5 @@
 """`icm-bench doctor`: whether all nodes of a cluster can do what a recipe asks; a run of several nodes asks it too."""
 
-import os
 import re
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.nodes import LIMIT, Needs, NodeAnswer, digest, marked, probe, unanswered, versions
 from benchmark.commands.stores import open_store
 from benchmark.common.cluster import alive_nodes, connect, connected
+from benchmark.common.code import environment
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, told
 from benchmark.common.secrets import public
@@ -144,8 +144,8 @@ def _opened(recipe: Recipe) -> Storage:
     """
     try:
         subprocess.run(
-            [sys.executable, "-c", _TRY], input=recipe.run.store or "", timeout=LIMIT, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}, check=False,
+            [sys.executable, "-P", "-c", _TRY], input=recipe.run.store or "", timeout=LIMIT, capture_output=True,
+            text=True, env=environment(), check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise IcmBenchError(unanswered(f"The store {public(recipe.run.store or 'in the cache')}", LIMIT)) from None

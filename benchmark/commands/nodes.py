@@ -254,7 +254,7 @@ def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
     hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     asked = subprocess.run(
-        [sys.executable, "-c", _GPUS], env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
+        [sys.executable, "-P", "-c", _GPUS], env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
     )
     if asked.returncode:
         why = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1].rstrip(".")

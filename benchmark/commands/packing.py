@@ -15,9 +15,9 @@ from benchmark.common.code import is_installed, own_modules
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Component
 from benchmark.common.secrets import has_secret, hidden_in, public
-from benchmark.common.shadowing import PACKAGES
 from benchmark.recipe.recipe import Recipe
 
+PACKAGES = ("benchmark", "jobs", "reports")  # of this project
 MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
 
 

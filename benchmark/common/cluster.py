@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from benchmark.common.code import importable_folders
+from benchmark.common.code import HOME, OWN_PATH
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.head import watch_head
@@ -24,6 +24,16 @@ from benchmark.common.stopping import own_handler
 
 _LONGEST = 200  # characters of what Ray says of a process
 _DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # what Ray says of a node, once
+
+
+class _Job(ray.job_config.JobConfig):
+    """A job whose workers look into none of the folders of this process before what is installed.
+
+    Into the working directory and the script's folder Ray lets them look first, unless it has uploaded one.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
 
 
 @contextmanager
@@ -69,11 +79,14 @@ def connect() -> None:
     # standard error for as long as it starts.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray._private.worker.print_to_stdstream = _tell_of_nodes
+    job = _Job(_py_driver_sys_path=[str(HOME)])
     if address := os.environ.get("RAY_ADDRESS"):
         try:
+            if OWN_PATH in os.environ:  # on this machine workers have it from here
+                options["runtime_env"] = {"env_vars": {OWN_PATH: os.environ[OWN_PATH]}}
             with _native_stderr_to(os.devnull), own_handler():
                 check_cluster(address)
-                ray.init(address=address, **options)
+                ray.init(address=address, job_config=job, **options)
             watch_head()
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise IcmBenchError(
@@ -87,9 +100,8 @@ def connect() -> None:
             if not gpu_devices():  # whose memory an idle worker would hold
                 # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
                 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-            folders = ray.job_config.JobConfig(_py_driver_sys_path=importable_folders())
             with _native_stderr_to(os.devnull), own_handler(), private():
-                ray.init(address="local", include_dashboard=False, job_config=folders, **options)
+                ray.init(address="local", include_dashboard=False, job_config=job, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
 

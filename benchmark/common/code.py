@@ -25,6 +25,8 @@ PRESENTATION = ("label", "short", "role", "place")  # keywords of a component's 
 PACKAGE = __name__.partition(".")[0]
 HOME = Path(__file__).parents[2]  # the folder of this project's packages
 NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # variable that keeps code that is not of this package from being imported
+UNASKED = "unasked"  # its value in commands that only read: what the command line does not ask for is not imported
+OWN_PATH = "ICM_BENCH_OWN_PATH"  # variable with folders, each a line, in which processes of ours look for modules last
 # Folders in which everybody's modules lie: there, one in no package counts alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
@@ -121,27 +123,46 @@ def own_modules(cls: type) -> dict[str, Source]:
 
 
 _importable: list[str] = []  # folders of the blocks of `importable_from`
+_last: list[str] = []  # those that `find_own_code` has put at the end of Python's path
 
 
 @contextmanager
 def importable_from(*folders: Path) -> Iterator[None]:
-    """Let the block import modules from some folders too, after all others, and so the Ray that it starts."""
-    before, already = list(sys.path), list(_importable)
-    new = [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in before]
-    sys.path += new
-    _importable.extend(new)
+    """Let code of the user's own that the block asks for lie in some folders too; see `find_own_code`.
+
+    What the block sets of the variables `NO_PLUGINS` and `OWN_PATH` ends with it.
+    """
+    path, already, variables = list(sys.path), list(_importable), {n: os.environ.get(n) for n in (NO_PLUGINS, OWN_PATH)}
+    _importable.extend(map(str, folders))
     try:
         yield
     finally:
-        sys.path[:], _importable[:] = before, already
+        sys.path[:], _importable[:], _last[:] = path, already, (folder for folder in _last if folder in path)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
-def importable_folders() -> list[str]:
-    """Return the folders in which Ray's workers look for modules first: those of `importable_from`, then `HOME`.
+def find_own_code() -> None:
+    """Look for modules in the folders of `importable_from` too, after all others: code of the user's own is asked for.
 
-    There are none of `importable_from` where no code of the user's own may run.
+    Processes that are started from here on look wherever this one does, after their own places.
     """
-    return [*([] if os.environ.get(NO_PLUGINS) else _importable), str(HOME)]
+    new = [folder for folder in dict.fromkeys(_importable) if folder not in sys.path]
+    sys.path += new
+    _last.extend(new)
+    places = [Path(folder).absolute() for folder in sys.path]
+    own = [str(place) for place in places if place.exists() and place.resolve() not in _SHARED]
+    os.environ[OWN_PATH] = "\n".join(own)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process of ours that is to find the modules that this one finds.
+
+    Places of `find_own_code` are not in its PYTHONPATH, which comes first: it finds them by `OWN_PATH`.
+    """
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p and p not in _last)}
 
 
 def is_installed(file: Path) -> bool:

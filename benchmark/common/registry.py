@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError, model_serializer
 
-from benchmark.common.code import NO_PLUGINS, own_code
+from benchmark.common.code import NO_PLUGINS, UNASKED, find_own_code, own_code
 from benchmark.common.errors import IcmBenchError, PluginError, nearest
 from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
 from benchmark.common.spec import Spec
@@ -108,23 +108,22 @@ C = TypeVar("C")
 T = TypeVar("T", bound=Component)
 
 
-def load(kind: str, name: str, home: str | None = None) -> Any:
+def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> Any:
     """Return what stands at a place of the form `module:NAME`.
 
     Args:
         kind: what it is, in the singular, for messages.
         name: as the user calls it; also its place, unless `home` is given.
         home: its place in this package, as "module:NAME".
+        asked: whether the command line itself names it, and no recipe or row.
 
     Raises:
         PluginError: code that is not of this package is not to be imported, see `NO_PLUGINS`.
         IcmBenchError: there is no such module or name, or the module raises.
     """
-    if home is None and os.environ.get(NO_PLUGINS):
-        raise PluginError(
-            f"The {kind} '{name}' is code of somebody's own, which --no-plugins (or {NO_PLUGINS}) keeps from "
-            f"being imported; read it, and run without."
-        )
+    if home is None:
+        _check_wanted(f"The {kind} '{name}' is code of somebody's own, which", asked)
+        find_own_code()
     module, _, attribute = (home or name).partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -135,6 +134,20 @@ def load(kind: str, name: str, home: str | None = None) -> Any:
     except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
         place = place_of_import(error) or where(error)
         raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
+
+
+def _check_wanted(what: str, asked: bool) -> None:
+    """Refuse code that is not of this package where it is not to be imported, see `NO_PLUGINS`."""
+    match os.environ.get(NO_PLUGINS):
+        case None | "":
+            return
+        case value if value == UNASKED:
+            if not asked:
+                raise PluginError(f"{what} this command imports only with --plugins; read it, and add the option.")
+        case _:
+            raise PluginError(
+                f"{what} --no-plugins (or {NO_PLUGINS}) keeps from being imported; read it, and run without."
+            )
 
 
 class ClassRegistry(Generic[C]):

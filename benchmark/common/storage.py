@@ -26,12 +26,14 @@ from benchmark.common.addresses import check_place
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.kept import Kept
 from benchmark.common.patience import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
+from benchmark.common.pickled import keep_pickled
 from benchmark.common.places import remedy
 from benchmark.common.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
 from benchmark.common.secrets import public
 from benchmark.common.walking import SPECIAL, walked
 
 T = TypeVar("T")
+keep_pickled()  # whoever reads Arrow data of others does so with what is here
 
 
 @dataclass(frozen=True, slots=True)

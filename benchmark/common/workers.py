@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Self, TypeVar
 
+from benchmark.common.code import environment
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import outcome_of
 
@@ -150,12 +151,11 @@ def _drive(process: "subprocess.Popen[bytes]", waiting: "_Calls", answers: "Simp
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":
-    places = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "benchmark.common.workers", module],  # -P: see `backbones.describe`
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, **dict.fromkeys(_THREADS, "1"), **places},
+        env={**environment(), **dict.fromkeys(_THREADS, "1")},
         start_new_session=True,  # an interrupt is for who started it, and that ends it
     )
 

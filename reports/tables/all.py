@@ -103,7 +103,7 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
     """
     specs: list[TableSpec[Any]] = []
     for name in names:
-        spec = load("table", name)
+        spec = load("table", name, asked=True)
         if not isinstance(spec, TableSpec):
             raise IcmBenchError(f"The table '{name}' must be a reports.tables.TableSpec, not {type(spec).__name__}.")
         if spec.scope not in get_args(Scope):

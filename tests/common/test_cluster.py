@@ -1,5 +1,6 @@
 """Ray starts where it is asked for, and a cluster that is named is joined at once; nothing here starts one."""
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ import ray
 
 from benchmark.common import cluster
 from benchmark.common.cluster import connect, connected, gpu_count
-from benchmark.common.code import importable_from
+from benchmark.common.code import OWN_PATH, find_own_code, importable_from
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.speech import speaking
 from tests.conftest import REPOSITORY
@@ -35,6 +36,14 @@ def test_a_block_without_work_starts_nothing(started: Mock) -> None:
     assert not cluster.ray.shutdown.called  # type: ignore[attr-defined]
 
 
+def test_ray_reports_nothing_to_its_maker(started: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    with connected():
+        connect()
+    assert started.called
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
 def test_what_has_work_starts_it_once_and_the_block_ends_it(started: Mock) -> None:
     with connected():
         connect()
@@ -45,13 +54,30 @@ def test_what_has_work_starts_it_once_and_the_block_ends_it(started: Mock) -> No
     assert not ray.is_initialized()
 
 
-def test_workers_find_modules_where_the_command_does(started: Mock, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["", "10.0.0.1:6379"])
+def test_folders_of_code_of_the_users_own_come_last_and_only_where_it_is_asked_for(
+    address: str, started: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(cluster, "check_cluster", lambda _: None)
+    monkeypatch.setattr(cluster, "watch_head", Mock())
     before = list(sys.path)
-    with importable_from(tmp_path, Path(before[-1])), connected():
-        connect()
-        assert sys.path == [*before, str(tmp_path)]
-    assert started.call_args.kwargs["job_config"]._py_driver_sys_path == [str(tmp_path), str(REPOSITORY)]
-    assert sys.path == before
+    for asked in (False, True):
+        with importable_from(tmp_path, Path(before[-1])):
+            if asked:
+                find_own_code()
+            assert sys.path == [*before, *([str(tmp_path)] if asked else [])]
+            told = os.environ.get(OWN_PATH, "").splitlines()
+            assert told[-1:] == ([str(tmp_path)] if asked else [])
+            assert not any(place.endswith("site-packages") for place in told)  # a node has its own
+            with connected():
+                connect()
+        given = started.call_args.kwargs
+        assert given["job_config"]._py_driver_sys_path == [str(REPOSITORY)]
+        assert given["job_config"]._runtime_env_has_working_dir()  # else Ray adds the working directory, as the first
+        assert bool(given.get("runtime_env")) == (asked and bool(address))
+        assert sys.path == before
+        assert OWN_PATH not in os.environ
 
 
 def test_a_lost_node_is_told_once_in_our_words_and_the_rest_of_rays_where_more_is_asked_for(  # poor-cluster-1

@@ -1,15 +1,26 @@
 """Code of somebody's own: found beside the recipe, refused where nobody wants it, and named where it fails."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmark.cli import main
-from benchmark.common.shadowing import check_shadows
+from benchmark.cli import COMMANDS, READING, main
+from benchmark.command_line import command_parser
+from benchmark.commands import nodes
+from benchmark.commands.doctor import _opened
+from benchmark.commands.packing import PACKAGES
+from benchmark.common.code import UNASKED, importable_from
+from benchmark.common.errors import PluginError
+from benchmark.common.registry import load
+from benchmark.recipe.loading import load_recipe
+from tests.conftest import REPOSITORY
 
 MODULE = """
 from typing import ClassVar
@@ -59,7 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_class_beside_the_recipe_is_found(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no results of the recipe 'own'" in refused(capsys, "report", str(recipe))
+    assert "holds no results of the recipe 'own'" in refused(capsys, "report", str(recipe), "--plugins")
     assert "plugin_beside" in sys.modules
 
 
@@ -67,12 +78,37 @@ def test_a_class_beside_the_recipe_is_found(recipe: Path, capsys: pytest.Capture
 def test_no_plugins_refuses_it_in_every_command_and_imports_nothing(
     command: str, recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "")  # to be as it was after the test
     said = refused(capsys, command, str(recipe), "--no-plugins")
     assert "The projection 'plugin_beside:Mine' is code of somebody's own, which --no-plugins" in said
+    assert not os.environ.get("ICM_BENCH_NO_PLUGINS")
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
     assert refused(capsys, command, str(recipe)) == said
+    assert refused(capsys, command, str(recipe), "--plugins") == said
     assert "plugin_beside" not in sys.modules
+
+
+@pytest.mark.parametrize("command", sorted(READING & {"plan", "report", "doctor", "choose"}))
+def test_commands_that_only_read_import_it_when_asked_alone(
+    command: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, command, str(recipe))
+    assert "'plugin_beside:Mine' is code of somebody's own, which this command imports only with --plugins" in said
+    assert "plugin_beside" not in sys.modules
+
+
+def test_every_command_that_takes_a_recipe_says_whether_it_imports_classes() -> None:
+    [commands] = [a for a in command_parser()._actions if a.dest == "command"]
+    takes = {name for name, sub in commands.choices.items() if any(a.dest == "plugins" for a in sub._actions)}  # type: ignore[union-attr]
+    assert set(COMMANDS) - takes == {"store", "init", "recipes", "datasets"}
+    assert set(COMMANDS) - takes < READING
+
+
+def test_a_table_that_the_command_line_names_is_asked_for(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", UNASKED)
+    with importable_from(recipe.parent):
+        assert load("table", "plugin_beside:Mine", asked=True).__name__ == "Mine"
+        with pytest.raises(PluginError, match="only with --plugins"):
+            load("metric", "plugin_beside:Mine")
 
 
 def test_a_job_is_told_too(recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,30 +127,154 @@ def test_a_module_that_cannot_be_imported_is_one_sentence_with_file_and_line(
     file = recipe.parent / f"plugin_{name}.py"
     (recipe.parent / "plugin_raises.py").write_text(BROKEN["raises"][0])
     file.write_text(code)
-    said = refused(capsys, "plan", str(recipe), "--set", f"sweep.projections=[identity, 'plugin_{name}:Mine']")
+    said = refused(
+        capsys, "plan", str(recipe), "--set", f"sweep.projections=[identity, 'plugin_{name}:Mine']", "--plugins"
+    )
     assert f"The projection 'plugin_{name}:Mine' cannot be loaded" in said
     assert words.format(file=file, folder=recipe.parent) in said
     assert str(recipe.parent) in said
 
 
-@pytest.mark.parametrize("place", ["reports/__init__.py", "jobs.py", "benchmark/__init__.py"])
-def test_a_package_that_hides_one_of_ours_is_named_at_the_start(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def hostile(folder: Path) -> Path:
+    """Fill a folder with modules that every process of ours could take for others; each leaves a file if it is run."""
+    folder.mkdir(exist_ok=True)
+    mark = f"open({str(folder / 'ran-')!r} + __name__, 'w').close()\nraise ImportError('a stranger')\n"
+    for name in ("torch", "numpy", "ray", "triton", "sitecustomize", "benchmark", "jobs", "reports"):
+        if name in PACKAGES:
+            (folder / name).mkdir()
+        (folder / (f"{name}/__init__.py" if name in PACKAGES else f"{name}.py")).write_text(mark)
+    return folder
+
+
+def empty(folder: Path) -> Path:
+    """Fill a folder with empty ones that have the names of our packages."""
+    for name in PACKAGES:
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+MODULE_OF_PYTHON = ("-m", "benchmark.cli")
+SCRIPT = ("-P", "-c", "import sys; from benchmark.cli import main; sys.exit(main())")  # as the entry `icm-bench`
+
+
+def called(folder: Path, *words: object, program: tuple[str, ...] = SCRIPT) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, with Ray's own workers, from a folder."""
+    return subprocess.run(
+        [sys.executable, *program, *map(str, words)], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=500,
+    )  # fmt: skip
+
+
+def plain_recipe(folder: Path, toy_root: Path, backbone: dict[str, Any], *projections: str) -> Path:
+    content = {
+        "name": "plain", "datasets": [{"name": "toy", "root": str(toy_root)}], "backbones": [backbone],
+        "interventions": {"kinds": ["grayscale"]}, "run": {"store": str(folder.parent / "store")},
+        "sweep": {"projections": ["identity", *projections], "predictors": ["zero_shot"], "seeds": [0]},
+    }  # fmt: skip
+    (folder / "plain.yaml").write_text(json.dumps(content))
+    return folder / "plain.yaml"
+
+
+@pytest.mark.parametrize(
+    ("made", "program", "words", "exit_code", "phrase"),
+    [
+        pytest.param(hostile, SCRIPT, ["plan", "plain.yaml"], 0, "2 trials", id="bad-1"),
+        pytest.param(hostile, MODULE_OF_PYTHON, ["report", "--store", "../store"], 2, "no result rows", id="bad-1-python-m"),
+    ],
+)  # fmt: skip
+def test_a_command_takes_nothing_of_the_folder_that_it_is_called_from_for_a_package(
+    made: Callable[[Path], Path], program: tuple[str, ...], words: list[str], exit_code: int, phrase: str,
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any],
+) -> None:  # fmt: skip
+    folder = made(tmp_path / "their")
+    if program == MODULE_OF_PYTHON:
+        shutil.rmtree(folder / "benchmark")  # which Python finds there first, whatever we do
+    plain_recipe(folder, toy_root, tiny_random)
+    done = called(folder, *words, program=program)
+    assert done.returncode == exit_code, done.stderr
+    assert phrase in done.stdout + done.stderr
+    assert [*folder.glob("ran-*")] == []
+
+
+def test_processes_that_try_something_look_into_no_working_directory(
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_shadows()
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    (tmp_path / place).touch()
-    (tmp_path / "notes").mkdir()
-    monkeypatch.chdir(tmp_path)
-    said = refused(capsys, "datasets")
-    assert f"{tmp_path / place} hides the package '{place.partition('/')[0].removesuffix('.py')}' of icm-bench" in said
-    monkeypatch.chdir(tmp_path / "notes")
-    assert main(["datasets"]) == 0
+    folder = hostile(tmp_path / "their")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(nodes, "LIMIT", 100)
+    nodes._look_at_gpus(0, [], [])
+    _opened(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
+    assert [*folder.glob("ran-*")] == []
 
 
-def test_an_empty_folder_hides_none_of_our_packages(tmp_path: Path) -> None:
+SEEN = """
+import json, sys
+from importlib.util import find_spec
+from pathlib import Path
+import ray
+from benchmark.common.cluster import connect, connected
+from benchmark.common.code import importable_from
+from benchmark.common.registry import load
+
+def seen():
+    import benchmark
+    return {name: find_spec(name).origin for name in ("torch", "numpy", "reports", "ours")} | {"path": sys.path}
+
+with importable_from(Path.cwd(), Path(sys.argv[1])), connected():
+    load("part", "ours:Mine")
+    connect()
+    print(json.dumps(ray.get(ray.remote(seen).remote())))
+"""
+
+
+def test_workers_of_ray_look_last_into_the_folders_of_a_class(tmp_path: Path) -> None:
+    here, beside = hostile(tmp_path / "here"), hostile(tmp_path / "beside")
+    (beside / "ours.py").write_text("Mine = 1\n")
+    done = called(here, beside, program=("-P", "-c", SEEN))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [place for place in found["path"] if tmp_path in Path(place).parents] == [str(here), str(beside)]
+    assert found["path"][-2:] == [str(here), str(beside)]
+    assert Path(found["ours"]) == beside / "ours.py"
+    assert not any(tmp_path in Path(found[name]).parents for name in ("torch", "numpy", "reports"))
+    assert [*tmp_path.glob("*/ran-*")] == []
+
+
+@pytest.mark.long("code of the folder that is run by one of the many processes of a whole run")
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("made", [hostile, empty])
+def test_a_run_and_its_report_run_nothing_of_a_folder(
+    made: Callable[[Path], Path], away: bool, tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any]
+) -> None:
+    folder = made(tmp_path / "their")
+    recipe = plain_recipe(folder, toy_root, tiny_random, "pca")
+    for command in ("run", "report"):
+        done = called(tmp_path if away else folder, command, recipe)
+        assert done.returncode == 0, done.stderr
+    assert [*folder.glob("ran-*")] == []
+
+
+@pytest.mark.long(
+    "a class beside the recipe that a worker does not find, or code beside it that it takes for a package"
+)
+def test_a_class_in_such_a_folder_is_found_by_workers_and_nothing_that_hides_a_package_is_run(
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any]
+) -> None:
+    folder = hostile(tmp_path / "their")
+    (folder / "triton.py").unlink()  # what nothing installed has would be found there
+    (folder / "plugin_beside.py").write_text(MODULE)
+    recipe = plain_recipe(folder, toy_root, tiny_random, "plugin_beside:Mine")
+    done = called(tmp_path, "run", recipe)
+    assert done.returncode == 0, done.stderr
+    assert "only with --plugins" in called(folder, "report", recipe).stderr
+    assert called(folder, "report", recipe, "--plugins").returncode == 0
+    assert [*folder.glob("ran-*")] == []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"bad-10-{name}") for name in ("jobs", "reports")])
+def test_an_empty_folder_hides_none_of_our_packages(name: str, tmp_path: Path) -> None:
     """It is a namespace package, which wins over an editable install where both are looked for by name alone."""
-    (tmp_path / "reports").mkdir()
-    code = "import sys, benchmark, reports; print(reports.__file__)"
+    (tmp_path / name).mkdir()
+    code = f"import benchmark, {name}; print({name}.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert Path(done.stdout.strip()).parts[-2:] == ("reports", "__init__.py")
+    assert Path(done.stdout.strip()).parts[-2:] == (name, "__init__.py")

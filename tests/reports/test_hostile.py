@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.common.code import UNASKED
 from benchmark.common.errors import PluginError
 from benchmark.common.storage import Storage
 from benchmark.common.visible import one_line
@@ -76,10 +77,13 @@ def report(
     return place / "x", write_report(frame(rows()), TESTED, Storage(str(place)), "x", origin, Options())
 
 
-def test_rows_that_name_code_import_none_where_nobody_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refused", ["1", UNASKED])
+def test_rows_that_name_code_import_none_where_nobody_wants_it(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "of_a_stranger.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
+    monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", refused)
     made = [row(held_out=held_out, protocol="of_a_stranger:Part") for held_out in ("a", "b", "c")]
     with pytest.raises(PluginError, match="'of_a_stranger:Part' is code of somebody's own"):
         write_report(frame(made), TESTED, Storage(str(tmp_path)), "x", Origin("Rows"), Options())

@@ -93,7 +93,10 @@ class OpenClipModel(EncoderModel):
         """Open_clip's tokenizer of the model."""
         import open_clip
 
-        return open_clip.get_tokenizer(self._name)
+        text = open_clip.get_model_config(self._name).get("text_cfg", {})
+        # A configuration may ask for code that lies beside it. Other tokenizers than those of transformers have none.
+        options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+        return open_clip.get_tokenizer(self._name, **options)
 
     @property
     def folder(self) -> Path | None:
@@ -301,6 +304,7 @@ def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
             load_weights=not spec.random_weights,
             require_pretrained=not spec.random_weights,
             pretrained_text=False,
+            weights_only=True,
         )
         return model, notes
     except IcmBenchError:

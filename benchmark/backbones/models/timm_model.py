@@ -109,7 +109,7 @@ def _with_weights(spec: BackboneSpec) -> Any:
         from timm.models import load_checkpoint
 
         try:
-            missing = load_checkpoint(model, file, strict=False).missing_keys
+            missing = load_checkpoint(model, file, strict=False, weights_only=True).missing_keys
         except Exception as error:  # damaged, or more than tensors, which is not unpickled
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise IcmBenchError(

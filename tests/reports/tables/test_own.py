@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.code import NO_PLUGINS
+from benchmark.common.code import NO_PLUGINS, UNASKED
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.options import Options
 from reports.tables import paper_tables
@@ -57,6 +57,8 @@ def test_what_is_wrong_with_a_table_is_said_of_it(names: tuple[str, ...], said: 
 
 
 def test_a_right_one_comes_last_and_code_of_others_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert made("RIGHT")[-1] == "mine"
+    monkeypatch.setenv(NO_PLUGINS, UNASKED)  # the command line has asked for it
     assert made("RIGHT")[-1] == "mine"
     monkeypatch.setenv(NO_PLUGINS, "1")
     with pytest.raises(IcmBenchError, match="'tables_of_a_user:RIGHT' is code of somebody's own"):
