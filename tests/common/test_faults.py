@@ -240,10 +240,12 @@ def test_submit_passes_the_code_of_a_job_on() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        pytest.param(['datasets.0.root="/tmp/a\\0b"'], "line 1: a text has the sign U+0000", id="bad-8-root"),
-        pytest.param(['name="a\\0b"'], "has the sign U+0000", id="bad-8-name"),
         pytest.param(
-            ["backbones.0={name: 'hf:../../etc'}"], "'../../etc' is no folder and no name on the", id="bad-8-hf"
+            ['datasets.0.root="/tmp/a\\0b"'], "'datasets.0.root' holds the control character U+0000", id="bad-8-root"
+        ),
+        pytest.param(['name="a\\0b"'], "'name' holds the control character U+0000", id="bad-8-name"),
+        pytest.param(
+            ["backbones.0={name: 'hf:../no/such'}"], "'../no/such' is no folder and no name on the", id="bad-8-hf"
         ),
         pytest.param(["backbones.0={name: 'hf:/no/such'}"], "'/no/such' is no folder", id="bad-8-hf-folder"),
         pytest.param(["backbones.0={name: 'hf:a/b/c'}"], "'a/b/c' is no folder", id="bad-8-hf-three"),
