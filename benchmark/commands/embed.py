@@ -31,7 +31,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
-    texts = begin_texts_of(run, run.subjects)
+    texts = mended(run, lambda: begin_texts_of(run, run.subjects), lambda _: None)
     if not all(map(_can_be_beside_texts, run.subjects)) or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import reason
+from benchmark.common.storage import Storage, reason
+from benchmark.common.tried import check_tried
 from benchmark.datasets.readers.base import CLASS_COLUMNS, ENVIRONMENT_COLUMNS, GROUP_COLUMNS
 
 WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # of an image and view
@@ -189,6 +190,7 @@ def _names_in(file: Path) -> list[str]:
     """Return the names of the columns of a file."""
     try:
         if file.suffix == ".parquet":
+            check_tried(Storage(str(file.parent)), file.name)
             return list(pq.read_schema(file).names)
         if not zipfile.is_zipfile(file):
             raise IcmBenchError(f"{file} is no .npz; save it with numpy.savez, an array for each column.")

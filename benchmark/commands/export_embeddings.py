@@ -17,8 +17,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage, reason
 from benchmark.store import embeddings as store
-from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import STORE_VERSION, View
+from benchmark.store.sealed import DamagedError
 from benchmark.store.texts import read_texts
 from benchmark.sweep.subject import Subject
 

@@ -20,7 +20,7 @@ from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.store import embeddings as store
-from benchmark.store.checked import DamagedError, read_checked
+from benchmark.store.checked import read_checked
 from benchmark.store.embeddings import View
 from benchmark.store.imported import (
     Import,
@@ -34,6 +34,7 @@ from benchmark.store.imported import (
     write_images,
     write_import,
 )
+from benchmark.store.sealed import DamagedError
 from benchmark.store.texts import text_file, write_texts
 
 

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 from benchmark.commands.prepare import Run
 from benchmark.common.errors import IcmBenchError
-from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import ROOT
+from benchmark.store.sealed import GONE, DamagedError
 from benchmark.store.upkeep import remove_damaged
 
 T = TypeVar("T")
@@ -27,13 +27,16 @@ def mended(run: Run, work: Callable[[], T], embed_again: Callable[[Collection[st
     Raises:
         IcmBenchError: a file is damaged again after it was made again.
     """
-    gone: set[str] = set()
+    gone, excused = set[str](), set[str]()
     while True:
         try:
             return work()
         except DamagedError as error:
             problems = error.problems
-        if again := gone & set(problems):
+        # Where several commands mend a store at the same moment, one may remove what another has just made again.
+        removed_by_others = {name for name, problem in problems.items() if problem == GONE} - excused
+        excused |= removed_by_others
+        if again := (gone & set(problems)) - removed_by_others:
             name = min(again)
             raise IcmBenchError(
                 f"{run.storage.path(name)} {problems[name]}, though it was made again just now: see whether the disk "

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from benchmark.commands.spreadsheets import unmarked
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.plain import opened
-from benchmark.common.storage import reason
+from benchmark.common.storage import Storage, reason
+from benchmark.common.tried import check_tried
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,7 @@ def _read(file: Path) -> "pd.DataFrame":
             if file.suffix == ".csv":
                 frame = pd.read_csv(stream, dtype=str, keep_default_na=False, encoding="utf-8-sig")
                 return frame.apply(lambda column: column.map({text: unmarked(text) for text in column.unique()}))
+            check_tried(Storage(str(file.parent)), file.name)
             table = pq.read_table(stream)
             return pd.DataFrame({name: _text(file, table, name) for name in table.column_names}, dtype=object)
     except (OSError, ValueError, pa.ArrowException) as error:

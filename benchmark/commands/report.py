@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather
 from benchmark.commands.records import never_run, only_record_of
+from benchmark.commands.stores import check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
@@ -154,6 +155,8 @@ def report_any(
         IcmBenchError: there are no rows, a column is unknown, images are asked for without a recipe or cannot be read,
             or the report cannot be written.
     """
+    for given in {out, *(recipe.run.out for recipe in recipes)}:
+        check_out(given, stores)
     if asked.images and not recipes:
         raise IcmBenchError("--images needs a RECIPE: it says where the images lie.")
     parts = _parts(recipes, stores)

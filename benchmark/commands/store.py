@@ -33,10 +33,14 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
     place = storage.path("").rstrip("/")
     if storage.is_local and Path(place).is_file():
         raise IcmBenchError(f"{place} is a file and no store; give the folder of one.")
+    if not storage.is_folder():
+        raise IcmBenchError(f"There is no store at {place}; give that of a run as --store.")
     if remove := {"clean": upkeep.clean, "repair": upkeep.repair}.get(action):
         _print_removed(storage, remove(storage, dry_run), dry_run, as_json)
         return
     directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
+    if action == "verify" and not directories:
+        raise IcmBenchError(f"{place} holds no file of a store; give that of a run as --store.")
     runs = read_made(storage) if why else []
     if as_json:
         listed = [{**asdict(d), "state": d.state} for d in directories]
@@ -46,13 +50,14 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
         _print_directories(storage, directories)
         for run in runs:
             print(*run.text(), sep="\n")
-    problems = [problem for d in directories for problem in d.problems]
+    problems, damaged = [p for d in directories for p in d.problems], sum(len(d.damaged) for d in directories)
     if problems:
         more = f" And {len(problems) - MAX_NAMES} more." if problems[MAX_NAMES:] else ""
-        raise OutcomeError(
-            f"{len(problems)} damaged files; `icm-bench store repair` removes them and the next run makes them "
-            f"again: {' '.join(problems[:MAX_NAMES])}{more}"
-        )
+        repair = "`icm-bench store repair` removes them and the next run makes them again"
+        says = [f"{damaged} damaged files; {repair}"] if damaged else []
+        if others := len(problems) - damaged:
+            says.append(f"{others} files cannot be judged, and are left alone")
+        raise OutcomeError(f"{'; '.join(says)}: {' '.join(problems[:MAX_NAMES])}{more}")
     if action == "verify" and not as_json:
         print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
 

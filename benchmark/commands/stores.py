@@ -1,8 +1,11 @@
 """Where a recipe's store is. Nothing heavy is imported for it."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
 
 from benchmark.common.cache import cache_dir
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.kept import keeping
 from benchmark.common.patience import PATIENCE
 from benchmark.common.storage import Storage
@@ -22,8 +25,26 @@ def read_store(recipe: Recipe) -> Storage:
 
 
 def store_of(recipe: Recipe) -> Storage:
-    """Return the recipe's store."""
-    return store_at(recipe.run.store, recipe.run.storage_patience)
+    """Return the recipe's store, after making sure that the report does not go into its files."""
+    storage = store_at(recipe.run.store, recipe.run.storage_patience)
+    check_out(recipe.run.out, [storage])
+    return storage
+
+
+def check_out(out: str | None, stores: Sequence[Storage]) -> None:
+    """Refuse a place for reports that is a store, or lies in one beside its folder for reports."""
+    for store in stores if out else ():
+        within, place = (_parts(storage) for storage in (store, Storage(str(out))))
+        if place[: len(within)] == within and place[len(within) : len(within) + 1] != ("reports",):
+            raise IcmBenchError(
+                f"--out {Storage(str(out)).path('').rstrip('/')} lies in the store, whose files are its own; give a "
+                f"folder elsewhere, or none: reports then go to {store.path('reports')}."
+            )
+
+
+def _parts(storage: Storage) -> tuple[str, ...]:
+    place = storage.path("")
+    return (Path(place).resolve() if storage.is_local else PurePosixPath(place.partition("?")[0])).parts
 
 
 def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:

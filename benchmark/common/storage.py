@@ -366,7 +366,8 @@ class Storage:
 
     def delete_folder(self, name: str) -> None:
         """Delete the folder `name` with all that it holds."""
-        self._patiently(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
+        with suppress(FileNotFoundError):  # another process removed it
+            self._patiently(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
 
     def open_uploads(self) -> list[Upload]:
         """Return the uploads below the URI that somebody began and did not end; only S3 has such.

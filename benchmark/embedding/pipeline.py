@@ -63,6 +63,7 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
+from benchmark.store.sealed import problem_by, read_json
 
 LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
 LOOKED_FOR = 16  # of so many chunks one is looked for in an object store, where no other writer was met
@@ -119,10 +120,11 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     report = EmbedReport(images=job.manifest.table.num_rows)
     chunks, reused = _lacking_chunks(job)
     report.reused = report.total = reused
+    for view in job.views:  # views that do not say what they are would be cleaned away
+        if chunks or problem_by(read_json, job.storage, store.about_file(view.directory)):
+            store.write_about(job.storage, view, _about(job.manifest, job.facts))
     if chunks:
         connect()
-        for view in job.views:
-            store.write_about(job.storage, view, _about(job.manifest, job.facts))
         report.speed, made = _stream(chunks, reused, job, run, encoder)
         report.speed.first_embedding -= began
         for name in ("embedded", "reused", "lost", "unreadable", "total"):

@@ -33,6 +33,6 @@ the backbone, the intervention with its seed, and the decoding; SPLIT of the cel
 embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
 data and weights; IMAGES of the fingerprints of data alone. Hence whoever needs a file again finds it,
 whatever recipe, user or machine made it. Files are written whole or not at all, and are compared with what was written
-whenever they are read: embeddings, moments and texts by their content (`checked.py`), rows, their index and JSON by
-their bytes (`sealed.py`). `upkeep.py` lists, verifies and cleans.
+whenever they are read: Parquet and JSON by their bytes, before anything parses them (`sealed.py`), embeddings, moments
+and texts by their names and content too (`checked.py`). `upkeep.py` lists, verifies and cleans.
 """

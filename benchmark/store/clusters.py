@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DamagedError, checked, problem_by, read_checked, write_checked
+from benchmark.store.checked import checked, read_checked, write_checked
 from benchmark.store.embeddings import View
+from benchmark.store.sealed import DamagedError, problem_by
 
 ROOT = "clusters"
 VERSION = 1  # to be raised when clusters are made in another way

@@ -20,8 +20,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
 from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DamagedError, problem_by
-from benchmark.store.sealed import read_json, sealed_json
+from benchmark.store.sealed import GONE, DamagedError, problem_by, read_json, sealed_json
 
 ROOT = "costs"
 # Kinds: from the start of a command to its first stage (the work is 1), a report (see `report_work`).
@@ -128,12 +127,9 @@ def _read(place: Storage) -> tuple[list[str], list[Cost]]:
     for name in names:
         try:
             costs += _read_file(place, name)
-        except DamagedError:
-            continue
-        except IcmBenchError:
-            if place.exists(name):
-                raise
-            return _read(place)  # another writer removed it just now: what it held stands in a newer file
+        except DamagedError as error:
+            if error.problems[name] == GONE:
+                return _read(place)  # another writer removed it just now: what it held stands in a newer file
     return names, costs
 
 

@@ -5,7 +5,6 @@ the embeddings of one chunk and is written whole or not at all. Several writers,
 the same parts under the same names: nothing is there twice, and what is missing is known from a listing.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
 from benchmark.method.interventions import Intervention
-from benchmark.store.checked import DIFFERS, DamagedError, read_checked, write_first
-from benchmark.store.sealed import sealed_json
+from benchmark.store.checked import read_checked, write_first
+from benchmark.store.sealed import DIFFERS, DamagedError, read_json, sealed_json
 
 ORIGINAL = "original"
 ROOT = "embeddings"
@@ -155,7 +152,7 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
         rows = [list(row) for row in rejected]
         name = rejected_file(view.directory, chunk)
         content = {"digest": canonical_hash([name, rows]), "images": rows}
-        storage.write_bytes(name, json.dumps(content, ensure_ascii=False).encode())
+        storage.write_bytes(name, sealed_json(content))
     return write_first(storage, part_name(view.directory, chunk), table)
 
 
@@ -196,12 +193,11 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
 
 
 def _rejected_of(storage: Storage, name: str) -> list[tuple[str, str, str]]:
-    content = storage.read_bytes(name)
     try:
-        listed = from_json(content, name)
+        listed = read_json(storage, name)
         rows = [(image_id, path, why) for image_id, path, why in listed["images"]]
         sound = listed["digest"] == canonical_hash([name, [list(row) for row in rows]])
-    except (IcmBenchError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise DamagedError.of(storage, {name: DIFFERS})

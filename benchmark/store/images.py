@@ -3,7 +3,8 @@
 import pyarrow as pa
 
 from benchmark.common.storage import Storage
-from benchmark.store.checked import problem_by, read_checked, write_checked
+from benchmark.store.checked import read_checked, write_checked
+from benchmark.store.sealed import problem_by
 
 ROOT = "images"
 COLUMNS = ("image_id", "path", "environment", "class_name", "group")  # all of text; group is null where there are none
@@ -15,9 +16,9 @@ def images_file(hash_: str) -> str:
 
 
 def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
-    """Write a list of images, columns as in `COLUMNS`, unless it is there."""
+    """Write a list of images, columns as in `COLUMNS`, unless it is there and sound."""
     name = images_file(hash_)
-    if not storage.exists(name):
+    if problem_of(storage, name):
         write_checked(storage, name, table.select(COLUMNS).cast(pa.schema([(name, pa.string()) for name in COLUMNS])))
 
 

@@ -4,7 +4,6 @@ The embeddings themselves are views like all others, and the texts of the classe
 written last, and so shows an import at all, is one file for each backbone: it names everything else.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,9 +14,9 @@ import pyarrow as pa
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.plain import from_json
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DIFFERS, DamagedError, problem_by, read_checked, write_checked
+from benchmark.store.checked import read_checked, write_checked
+from benchmark.store.sealed import DIFFERS, DamagedError, problem_by, read_json, sealed_json
 
 ROOT = "imported"
 VERSION = 1  # to be raised when the file of a backbone, or the columns of the images, change
@@ -105,7 +104,7 @@ def write_import(storage: Storage, imported: Import) -> None:
     name = import_file(imported.dataset, imported.facts.label)
     content = {"version": VERSION, **asdict(imported)}
     content["digest"] = _digest(name, content)
-    storage.write_bytes(name, json.dumps(content, indent=2, ensure_ascii=False).encode())
+    storage.write_bytes(name, sealed_json(content))
 
 
 def read_import(storage: Storage, name: str) -> Import:
@@ -116,9 +115,10 @@ def read_import(storage: Storage, name: str) -> Import:
         IcmBenchError: a later version wrote it.
     """
     try:
-        content: dict[str, Any] = from_json(storage.read_bytes(name), name)
+        content: dict[str, Any] = read_json(storage, name)
+        content.pop("sha256", None)
         version, digest = int(content["version"]), content.pop("digest")
-    except (IcmBenchError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError.of(storage, {name: "is damaged"}) from error
     if digest != _digest(name, content):
         raise DamagedError.of(storage, {name: DIFFERS})

@@ -16,8 +16,8 @@ from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings
-from benchmark.store.checked import DIFFERS, DamagedError, problem_by
 from benchmark.store.embeddings import View
+from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, problem_by
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
 VERSION = 4  # to be raised when the sums or their file change
@@ -158,7 +158,7 @@ def _field(key: str) -> str:
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
     state = storage.state(name) if storage.is_local else None
-    content = storage.read_bytes(name)
+    content = bytes_of(storage, name)
     try:
         arrays = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

@@ -6,8 +6,7 @@ from typing import Any
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage import Storage
-from benchmark.store.checked import DamagedError, problem_by
-from benchmark.store.sealed import read_json, sealed_json
+from benchmark.store.sealed import DamagedError, problem_by, read_json, sealed_json
 
 ROOT = "runs"
 

@@ -21,9 +21,8 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.progress import Progress
 from benchmark.common.storage import Storage
-from benchmark.store.checked import problem_by
 from benchmark.store.names import is_own
-from benchmark.store.sealed import is_sealed, open_parquet, sealed_parquet
+from benchmark.store.sealed import is_sealed, open_parquet, problem_by, sealed_parquet
 
 ROOT = "index"
 LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one

@@ -20,11 +20,20 @@ from benchmark.common.storage import Storage
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
-from benchmark.store.checked import DIFFERS, DamagedError, not_read, problem_by
 from benchmark.store.frames import frame
 from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, rows_at, states, worth_it, write_index
-from benchmark.store.sealed import is_sealed, open_parquet, read_json, sealed_json, sealed_parquet
+from benchmark.store.sealed import (
+    DIFFERS,
+    DamagedError,
+    is_sealed,
+    not_read,
+    open_parquet,
+    problem_by,
+    read_json,
+    sealed_json,
+    sealed_parquet,
+)
 from benchmark.store.tested import read_tested, sound_of
 
 if TYPE_CHECKING:
@@ -313,11 +322,18 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
 def _failure(storage: Storage, name: str) -> Failure:
     """Return why a trial failed; a damaged file says that it is damaged: the trial has failed."""
     try:
+        return _read_failure(storage, name)
+    except DamagedError:
+        return Failure(name, "the file with the reason is damaged")
+
+
+def _read_failure(storage: Storage, name: str) -> Failure:
+    try:
         content = read_json(storage, name)
         fault = str(content["traceback"]) if content.get("fault") else ""
         return Failure(str(content["trial"]), str(content["reason"]), fault)
-    except (DamagedError, KeyError, TypeError):
-        return Failure(name, "the file with the reason is damaged")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise not_read(storage, name, error) from error
 
 
 def problem_of(storage: Storage, name: str) -> str:
@@ -326,9 +342,7 @@ def problem_of(storage: Storage, name: str) -> str:
     Raises:
         IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
     """
-    if name.endswith(".json"):
-        return "" if _failure(storage, name)[0] != name else "is damaged"
-    return problem_by(_check_sound, storage, name)
+    return problem_by(_read_failure if name.endswith(".json") else _check_sound, storage, name)
 
 
 def _check_sound(storage: Storage, name: str) -> None:

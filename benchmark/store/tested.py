@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage, in_parquet, reason
+from benchmark.common.storage import Storage, reason
 from benchmark.method.evaluation.tested import Tested
+from benchmark.store.sealed import DamagedError, open_parquet, sealed_parquet
 
 ROOT = "tested"
 _NAMES = b"icm_bench_environments"
@@ -34,7 +34,7 @@ def write_tested(storage: Storage, tested: Tested) -> None:
     columns = {name: getattr(tested, name) for name in _COLUMNS}
     table = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items() if column is not None})
     names = json.dumps(tested.names, ensure_ascii=False).encode()
-    content = in_parquet(table.replace_schema_metadata({_NAMES: names}))
+    content = sealed_parquet(table.replace_schema_metadata({_NAMES: names}))
     storage.write_bytes(tested_file(tested.hash), content)
     if not storage.is_local:
         storage.keep(tested_file(tested.hash), content)  # for details and the report, which compare it with its hash
@@ -66,7 +66,7 @@ def problem_of(storage: Storage, name: str) -> str:
     try:
         _read(storage, name.removeprefix(f"{ROOT}/").removesuffix(".parquet"))
     except _LostError as error:
-        return error.problem
+        return error.problem if storage.exists(name) else ""
     return ""
 
 
@@ -89,8 +89,10 @@ def _read(storage: Storage, hash_: str) -> Tested:
     if content is None:
         raise _lost(storage, name, "is not there")
     try:
-        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+        with open_parquet(storage, name, content) as file:
             tested = _unpacked(file.read(use_threads=False))
+    except DamagedError as error:
+        raise _lost(storage, name, error.problems[name]) from error
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise _lost(storage, name, f"is damaged ({reason(error)})") from error
     if tested.hash != hash_:

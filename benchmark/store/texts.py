@@ -13,7 +13,8 @@ from benchmark.common.storage import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
 from benchmark.method.prompts import Prompt
-from benchmark.store.checked import checked, problem_by, read_checked, write_checked
+from benchmark.store.checked import checked, read_checked, write_checked
+from benchmark.store.sealed import problem_by
 
 ROOT = "texts"
 VERSION = 2  # to be raised when the files, or how their embeddings are made, change

@@ -13,9 +13,9 @@ from benchmark.common.storage import Storage
 from benchmark.store import clusters, costs, images, imported, made, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
-from benchmark.store.checked import DamagedError, read_checked
+from benchmark.store.checked import read_checked
 from benchmark.store.names import is_own
-from benchmark.store.sealed import read_json
+from benchmark.store.sealed import GONE, DamagedError, read_json
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
 
@@ -80,7 +80,9 @@ class Directory:
         if self.newer:
             return "made by a newer version of icm-bench"
         if self.problems:
-            return f"{len(self.problems)} damaged"
+            unjudged = len(self.problems) - len(self.damaged)
+            counts = {"damaged": len(self.damaged), "that cannot be judged": unjudged}
+            return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         return "complete" if self.parts == self.parts_expected else f"{self.parts} of {self.parts_expected} parts"
 
 
@@ -168,7 +170,7 @@ def _directory(storage: Storage, name: str, size: int) -> Directory:
 
 def _note(storage: Storage, directory: Directory, problems: Mapping[str, str]) -> None:
     for name, problem in problems.items():
-        if name not in directory.damaged:
+        if GONE not in problem and name not in directory.damaged:
             directory.problems.append(f"{storage.path(name)}: {problem}.")
             directory.damaged.append(name)
 
@@ -187,7 +189,10 @@ def verify(storage: Storage) -> list[Directory]:
         if not directory.name.startswith(store.ROOT):
             _verify_files(storage, directory, progress)
             continue
-        about = read_json(storage, store.about_file(directory.name))
+        try:
+            about = read_json(storage, store.about_file(directory.name))
+        except DamagedError:  # since it was listed: another command removed it
+            continue
         rejected, _ = store.read_rejected(storage, directory.name)
         seen: set[str] = set()
         for chunk, name in store.parts(storage, directory.name).items():
@@ -280,12 +285,20 @@ class Removed:
 
 def repair(storage: Storage, dry_run: bool) -> Removed:
     """Remove the files that are not what was written, or would; what is sound, stale or of nobody's is not touched."""
-    names = [name for directory in verify(storage) if not directory.stale for name in directory.damaged]
+    _, names = _damaged(storage)
     sizes = {name: size for name, size, _ in storage.details("")}
     if not dry_run:
         for name in names:
             storage.delete(name)
     return Removed(names, sum(sizes.get(name, 0) for name in names))
+
+
+def _damaged(storage: Storage) -> tuple[list[Directory], list[str]]:
+    """Return what `verify` does, and the damaged files that no run has made again since they were read."""
+    before = storage.details("")
+    listed = verify(storage)
+    unchanged = {name for name, _, _ in {*before} & {*storage.details("")}}
+    return listed, [name for d in listed if not d.stale for name in d.damaged if name in unchanged]
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
@@ -297,13 +310,12 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     Raises:
         IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
     """
-    listed = verify(storage)
+    listed, names = _damaged(storage)
     sizes = {name: size for name, size, _ in storage.details("")}
     stale = [d for d in listed if d.stale]
-    names = [name for d in listed if d not in stale for name in d.damaged]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
-    names += made.of_no_use(storage, {d.name for d in listed if d not in stale})
+    names += made.of_no_use(storage, {*_sizes(storage, store.ROOT)} - {d.name for d in stale})
     names += row_index.useless(storage, rows.schema())
     names = list(dict.fromkeys(names))
     size = sum(sizes.get(name, 0) for name in names) + sum(d.size for d in stale)

@@ -30,9 +30,9 @@ from benchmark.method.evaluation.cells import (
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
-from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import View
 from benchmark.store.moments import folder_of, moments_file, packed, problem_of, unpacked
+from benchmark.store.sealed import DamagedError
 
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result

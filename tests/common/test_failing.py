@@ -28,8 +28,8 @@ from benchmark.method.evaluation.checked import checked_basis, checked_scores
 from benchmark.method.predictors import Problem
 from benchmark.method.subspace.basis import Projection
 from benchmark.recipe.specs import RunSpec
-from benchmark.store.checked import DamagedError
 from benchmark.store.rows import failures
+from benchmark.store.sealed import DamagedError
 from benchmark.sweep import tune
 from benchmark.sweep.batches import Batch
 from tests.broken import CutView, NoBasis, Nothing, OneColumn, Raises, RaisesInNumpy

@@ -15,9 +15,8 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.storage import Storage
-from benchmark.store import row_index, rows
-from benchmark.store.checked import DamagedError
-from benchmark.store.sealed import sealed_parquet
+from benchmark.store import row_index, rows, upkeep
+from benchmark.store.sealed import DamagedError, sealed_parquet
 from tests.conftest import Swept
 from tests.store.test_rows import as_before
 from tests.store.test_sealed import flipped
@@ -185,6 +184,26 @@ def test_trials_whose_rows_or_index_were_altered_are_computed_again_and_the_repo
     assert report_of_run("after") == before
     said = capsys.readouterr().err
     assert all(f"damaged: {file} is not what was written" in said for file in altered)
+
+
+@pytest.mark.long("a kind of file that is damaged ends a run, or changes its report")
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_on_a_store_in_which_every_file_has_a_wrong_bit_ends_as_on_a_sound_one(
+    swept_toy: Swept, tmp_path: Path, seed: int
+) -> None:
+    store = shutil.copytree(swept_toy.store, tmp_path / "store", ignore=shutil.ignore_patterns("reports"))
+
+    def report_of_run(name: str) -> dict[str, bytes]:
+        assert main(["run", str(swept_toy.file), "--store", str(store), "--out", str(tmp_path / name)]) == 0
+        return {f.relative_to(tmp_path / name).as_posix(): f.read_bytes() for f in (tmp_path / name).rglob("*.*")}
+
+    before, chosen = report_of_run("before"), random.Random(seed)
+    for file in sorted(file for file in store.rglob("*") if file.is_file()):
+        content = file.read_bytes()
+        file.write_bytes(flipped(content, chosen.randrange(8 * len(content))))
+    assert report_of_run("after") == before
+    assert not any(directory.stale for directory in upkeep.directories(Storage(str(store))))
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -20,9 +20,8 @@ from benchmark.method.evaluation.selection import select, unpacked
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store import rows
-from benchmark.store.checked import DamagedError
 from benchmark.store.rows import curve_columns, read_rows, read_source_scores, row_file, unfinished, write_rows
-from benchmark.store.sealed import sealed_parquet
+from benchmark.store.sealed import DamagedError, sealed_parquet
 from benchmark.store.tested import read_tested, tested_file, write_tested
 from reports import Options, Origin, write_report
 from reports.analysis.chosen import Selections

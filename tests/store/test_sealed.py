@@ -13,10 +13,9 @@ import pytest
 from benchmark.cli import main
 from benchmark.common.storage import Storage
 from benchmark.store import costs, records, rows, upkeep
-from benchmark.store.checked import DamagedError
 from benchmark.store.costs import Cost
 from benchmark.store.records import RunRecord
-from benchmark.store.sealed import sealed_json, sealed_parquet
+from benchmark.store.sealed import DamagedError, sealed_json, sealed_parquet
 
 
 def flipped(content: bytes, bit: int) -> bytes:

@@ -22,8 +22,8 @@ from benchmark.method.subspace import Moments
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store import texts, upkeep
-from benchmark.store.checked import DamagedError
 from benchmark.store.embeddings import Decoding, View, view_of
+from benchmark.store.sealed import DamagedError
 from benchmark.store.upkeep import clean
 from tests.conftest import S3
 
@@ -137,7 +137,7 @@ def not_finite(storage: Storage, view: View) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (damage_bits, "part-00001.parquet: is damaged"),
+        (damage_bits, "part-00001.parquet: is not what was written"),
         (lambda s, v: store.write_part(s, v, 1, part(v, 64, 60), []), "part-00001.parquet: has 60 rows instead of 63"),
         (lambda s, v: store.write_part(s, v, 1, part(v, 0, 63), []), "part-00001.parquet: repeats images"),
         (forge_numbers, "part-00001.parquet: is not what was written"),

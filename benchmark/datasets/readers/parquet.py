@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.storage import FileInfo
+from benchmark.common.tried import check_tried
 from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
     ENVIRONMENT_COLUMNS,
@@ -146,6 +147,7 @@ class ParquetReader(ImageReader):
 
     def _rows(self, info: FileInfo) -> Iterator[Entry]:
         place = self.storage.path(info.name)
+        check_tried(self.storage, info.name)
         with self._opened(info.name) as parquet:
             _check_declared(parquet.metadata, info.bytes, place)
             columns = self._columns(info.name, parquet.schema_arrow)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import Storage
+from benchmark.common.tried import check_tried
 from benchmark.datasets.readers.base import reading
 
 SUFFIXES = (".csv", ".parquet")
@@ -39,6 +40,8 @@ def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
     """
     place = storage.path(name)
     with reading(place):
+        if name.endswith(".parquet"):
+            check_tried(storage, name)
         content = storage.read_bytes(name)
         yield from _of_parquet(content, place) if name.endswith(".parquet") else _of_csv(content, place)
 
