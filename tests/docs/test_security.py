@@ -77,7 +77,9 @@ SHOWN = {
     "The SHA-256 of all parameters": ["backbones/test_loading.py::test_fingerprint_follows_the_weights_and_nothing_else"],
     "Checkpoints are loaded": ["test_unpickled.py::test_nothing_is_unpickled_and_no_code_beside_a_file_is_run"],
     "Downloads of the demo": ["demo/test_packages.py::test_wrong_checksum_is_refused_and_not_kept"],
-    "Parts, moments, texts": [
+    "Files of a store carry": [
+        "store/test_hostile.py::test_a_bit_that_flips_is_named_or_without_effect",
+        "store/test_hostile.py::test_images_and_tables_that_would_end_the_process_are_refused",
         "store/test_altered.py::test_rows_that_were_altered_are_named_and_never_shown",
         "store/test_altered.py::test_any_bit_that_flips_is_found",
         "store/test_lies.py::test_what_lies_is_found_named_and_taken_out",
