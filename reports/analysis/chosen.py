@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from operator import add
 from typing import Any, TypeVar
 
@@ -245,9 +245,8 @@ class Selections:
                 yield key, self.computed(metric, one.tested.label, one.correct, known[key]) if there else np.nan
         else:
             name, picks = metric.key, self.picks(method, rule)
-            scores = [scored.get(name, np.nan) for scored in picks["scored"]]
-            for key, folds in by_test(picks, scores, picks["n_test"]).items():  # which weigh by their images
-                yield key, math.fsum(value * n for value, n in folds) / sum(n for _, n in folds)
+            for key, folds in by_test(picks, picks["scored"], picks["n_test"]).items():  # which weigh by their images
+                yield key, math.fsum(scored.get(name, np.nan) * n for scored, n in folds) / sum(n for _, n in folds)
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
         """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
@@ -320,11 +319,14 @@ class Selections:
         return pd.DataFrame({name: candidates.values(name)[positions] for name in columns})
 
 
+_key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # one object for each, of very many uses
+
+
 def by_test(picks: pd.DataFrame, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
     """Return what is held out and the seed -> of each of its folds the values, which stand in the order of picks."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
     for held_out, seed, *of_fold in zip(picks["held_out"], picks["seed"], *values, strict=True):
-        found.setdefault((str(held_out), int(seed)), []).append(tuple(of_fold))
+        found.setdefault(_key(held_out, seed), []).append(tuple(of_fold))
     return found
 
 

@@ -405,8 +405,9 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
         if (column := f"{name}_{rule.base}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
     listed = columns.at(column, row) if (column := f"scored_{rule.base}") in columns else [None] * len(row)
+    none: dict[str, float] = {}  # one for all: there are very many lines
     scored = [
-        dict(one or ()) | {ECE.key: ece} if is_own else {}
+        dict(one or ()) | {ECE.key: ece} if is_own and (one or not math.isnan(ece)) else none
         for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
     ]
     numbers = choices.number[choice]
