@@ -392,6 +392,6 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
         for rule in selections.rules:
             picks = selections.picks(method, rule.name)
             named = {"method": method.label, "rule": rule.name, "looks_at_target": rule.looks_at_target}
-            columns = [picks[name].astype(object).where(picks[name].notna(), None).tolist() for name in _PICKED]
+            columns = [[None if value != value else value for value in picks[name].tolist()] for name in _PICKED]
             for pick in zip(*columns, strict=True):
                 yield {**named, **dict(zip(_PICKED, pick, strict=True))}
