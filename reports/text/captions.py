@@ -44,10 +44,8 @@ def whole_size(selections: Selections, held_out: str | None = None) -> Size:
 
 
 def _size(selections: Selections, held_out: str | None) -> Size:
-    rows, by_seed = selections.rows, dict[int, dict[Tested, None]]()
-    for n, name, seed, tested in zip(
-        *(rows[c].tolist() for c in ("n_test", "held_out", "seed", "tested")), strict=True
-    ):
+    of, by_seed = selections.rows, dict[int, dict[Tested, None]]()
+    for n, name, seed, tested in zip(*(of[c].tolist() for c in ("n_test", "held_out", "seed", "tested")), strict=True):
         if n > 0 and held_out in (None, name):
             by_seed.setdefault(seed, {})[selections.tested[tested]] = None
     return size_of(tuple(map(tuple, by_seed.values())))
