@@ -8,7 +8,7 @@ ARGS ?=
 # One that dies is not replaced: pytest-xdist may wait for ever for what it had left.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
-.PHONY: help setup demo test test-all soak lint types bench docs clean
+.PHONY: help setup demo test test-all fuzz soak lint types bench docs clean
 
 help:            ## say what the targets do
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: setup      ## all behaviour: eight to ten minutes on two cores
 
 test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (24 minutes)
 	$(PYTEST) $(ARGS)
+
+fuzz: setup      ## inputs drawn at random, two thousand or DRAWS=9000; prints what is answered badly
+	$(BIN)/python -m tests.properties --draws $(or $(DRAWS),2000) $(ARGS)
 
 soak: setup      ## a small run under drawn faults: SEEDS=200 goes on where it stopped, SEED=17 repeats one
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10)) $(ARGS)

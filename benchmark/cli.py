@@ -25,7 +25,7 @@ from benchmark.common.patience import taken
 from benchmark.common.places import check_working_directory
 from benchmark.common.speech import speaking, tell
 from benchmark.common.stopping import exit_code, terminable
-from benchmark.common.visible import check_output, one_line, safe_output
+from benchmark.common.visible import check_output, one_line, safe_output, shortened
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -104,6 +104,7 @@ def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = Fals
 
 def _print_error(sentence: str, args: argparse.Namespace, told: bool = False, **more: Any) -> None:
     """Print why a command ends; with --json also as JSON, unless the outcome that was printed tells."""
+    sentence = shortened(sentence)
     if args.json and not told:
         with suppress(OSError, IcmBenchError):  # what standard output does not take stands below
             print(json.dumps({"error": sentence, **more}))
@@ -133,6 +134,8 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
         if not (key and equals):
             raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
         overrides[key] = from_yaml(value, f"--set {key}=...")
+    if empty := next((key for key, value in places.items() if value is not None and not value.strip()), None):
+        raise IcmBenchError(f"--{empty} is empty; name a place, or leave it out.")
     return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
 
 

@@ -89,7 +89,8 @@ def test_progress_is_silent_where_it_is_asked_to_be(
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run below nohup
 from benchmark import cli
 def waiting(args):
     try:
@@ -102,7 +103,7 @@ sys.exit(cli.main(["plan", "x", "--json"]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_sigterm_ends_a_command_as_an_interrupt_does(number: int, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY

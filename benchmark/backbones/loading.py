@@ -151,7 +151,9 @@ class Backbone:
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(texts), 256):
                 blocks.append(self.encoder.encode_texts(texts[start : start + 256]).float().cpu().numpy())
-        return np.concatenate(blocks).astype(np.float32)
+        embeddings = np.concatenate(blocks).astype(np.float32)
+        check_finite(embeddings, self.facts.label, texts)
+        return embeddings
 
     def text_tower(self) -> "TextSide":
         """Return how texts become tokens, the table that these are looked up in, and how tokens become embeddings.
@@ -194,6 +196,22 @@ def width_of(spec: BackboneSpec) -> int:
         IcmBenchError: no such model, or a folder without configuration.
     """
     return model_class(spec).width(spec)
+
+
+def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[str]) -> None:
+    """Refuse embeddings that hold NaN or infinite values, which no fit could take.
+
+    Args:
+        embeddings: shape (inputs, ...).
+        label: of the backbone that gave them.
+        inputs: texts, or paths of images.
+    """
+    sound = np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
+    if not sound.all():
+        raise IcmBenchError(
+            f"{label} gives NaN or infinite values for '{inputs[int(sound.argmin())][:200]}': its weights are damaged, "
+            f"or its precision, mean or std do not suit them; get them again, or mend that backbone in the recipe."
+        )
 
 
 def texts_of(spec: BackboneSpec) -> Texts:

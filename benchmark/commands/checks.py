@@ -6,9 +6,11 @@ from importlib.util import find_spec
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from benchmark.datasets.alike import by_number, look
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest
+from benchmark.datasets.readers.folder import FolderReader
 from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
@@ -29,6 +31,8 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
             f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
             f"`export` and `diagnose` take it."
         )
+    if type(manifest.reader) is FolderReader:
+        _check_apart(recipe, manifest.name, manifest.reader.storage.path("").rstrip("/"))
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
@@ -50,6 +54,15 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
             f"{manifest.name} has {images} images, too few for {folds} folds, of which each is tested; give fewer "
             f"sweep.folds, or leave {manifest.name} out of the recipe."
         )
+
+
+def _check_apart(recipe: Recipe, name: str, root: str) -> None:
+    """Refuse a report or a store in the folder of a data set, where its own folders would be environments."""
+    for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
+        if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
+            raise IcmBenchError(
+                f"run.{key}: {place} lies in {root}, whose folders are environments of '{name}'; name another."
+            )
 
 
 def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:

@@ -114,7 +114,9 @@ def _narrowed(rows: "pd.DataFrame", where: Mapping[str, Sequence[str]]) -> "pd.D
         narrowed = rows[known.isin(set(values))]
         if narrowed.empty and len(rows):
             there = sorted(known.unique())
-            raise IcmBenchError(f"--where {column}={','.join(values)}: no row has that; there are {some(there)}.")
+            raise IcmBenchError(
+                f"--where {column}={','.join(values)}: no row has that; their values are {some(there)}."
+            )
         rows = narrowed
     return rows.reset_index(drop=True)
 

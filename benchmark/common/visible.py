@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import hidden
 
+MAX_SENTENCE = 1_000  # letters of a sentence that ends a command
 FORMULA_SIGNS = "=+-@＝＋－＠"  # a spreadsheet runs text that begins with one of them
 # What a terminal obeys, but for lines and tabs, and signs that nobody sees, or that turn the direction of what follows.
 # Joiners are not among them: scripts need these.
@@ -50,6 +51,11 @@ def escaped_json(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a name or a sentence without line breaks; signs that steer a terminal or cannot be written by number."""
     return visible(re.sub(r"\s+", " ", text).strip())
+
+
+def shortened(sentence: str) -> str:
+    """Return a sentence without its middle where that quotes at length: place and remedy stand at its ends."""
+    return sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:600]} ... {sentence[-300:]}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import Backbone, best_device
+from benchmark.backbones.loading import Backbone, best_device, check_finite
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.machine import gemm_peak, peak_memory
@@ -92,6 +92,7 @@ class Encoder:
             rows = chunk.readable[first : first + group]
             # A chunk's pixels are read-only, and torch must not be given such: the choice of rows is a copy.
             embeddings[rows] = self._embed(chunk.pixels[rows], [image_ids[i] for i in rows], lacking)
+            check_finite(embeddings[rows], self._backbone.facts.label, chunk.images["path"].take(rows).to_pylist())
         ceiling = statistics.median(self._batch_rates) if self._batch_rates else 0.0
         return embeddings, EncoderFigures(
             encode_s=time.perf_counter() - start,

@@ -66,7 +66,7 @@ def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]
         except (MemoryError, UnreadableImage):
             raise
         except UnidentifiedImageError as error:
-            raise UnreadableImage(_with(_what(content), said)) from error
+            raise UnreadableImage(_with(_what(content, (*FORMATS, *formats)), said)) from error
         except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
             raise UnreadableImage(_with(_words(error), said)) from error
 
@@ -138,23 +138,24 @@ def _with(reason: str, said: Sequence[str]) -> str:
     return f"{reason} ({'; '.join(notes[:3])})" if notes else reason
 
 
-def _what(content: bytes) -> str:
+def _what(content: bytes, formats: Sequence[str]) -> str:
     """Say what a file is that is no image of the formats that are decoded."""
+    names = ", ".join((NAMES, *formats[len(FORMATS) :]))
     if not content:
         return "it is empty"
     head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     name = next((name for start, name in _OTHERS if head[: len(start)].lower() == start.lower()), None)
-    name = name or _of_pillow(content[:16])
+    name = name or _of_pillow(content[:16].ljust(16, b"\0"), formats)
     if name is None:
-        return f"it is no image that can be identified as {NAMES}, or a damaged one"
-    return f"it is {name}, and not {NAMES}"
+        return f"it is no image that can be identified as {names}, or a damaged one"
+    return f"it is {name}, and not {names}"
 
 
-def _of_pillow(prefix: bytes) -> str | None:
-    """Return the format whose files begin so; no decoder is called."""
+def _of_pillow(prefix: bytes, formats: Sequence[str]) -> str | None:
+    """Return the format whose files begin so, but for those that are decoded; no decoder is called."""
     Image.init()
     for name, (_, accepts) in Image.OPEN.items():
-        if name not in FORMATS and accepts and accepts(prefix) is True:
+        if name not in formats and accepts and accepts(prefix) is True:
             return f"of the format {name}"
     return None
 

@@ -107,7 +107,7 @@ def test_a_line_that_lies_is_named(toy_root: Path, tmp_path: Path) -> None:
         (b"path,species,where\n\xff,cat,x\n", "{} is not CSV in UTF-8 ("),
         (b'path,species,where\n"a.png,cat,x\n', "{} is not CSV in UTF-8 (unexpected end of data); save it as that."),
         (b"", "{} has no column 'species', which columns.class_name names; it has none."),
-        (b"path,species,where\n", "holds no images"),
+        (b"path,species,where\n", "{} lists no images below its head"),
     ],
 )
 def test_what_is_no_table_is_refused(toy_root: Path, tmp_path: Path, content: bytes, words: str) -> None:

@@ -67,6 +67,8 @@ class TableReader(FolderReader):
                 absent.append(path)
                 continue
             yield entry_of(info, environment, class_name, group)
+        if not lines:
+            raise IcmBenchError(f"{storage.path(name)} lists no images below its head; add a line for each image.")
         if absent:
             raise IcmBenchError(
                 f"{storage.path(name)} names {absent[0]}, which does not lie below {self.storage.path('').rstrip('/')} "
@@ -129,6 +131,8 @@ class TableReader(FolderReader):
             and (cells := cells_of(f"The {_WORDS.get(key, key)}", names, getattr(self.columns, key), usual, key, place))
         }
         if missing := next((key for key in needed if key not in found), None):
+            if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), "")):
+                raise IcmBenchError(f"{place} has its columns apart by {sign!r}; save it with commas.")
             raise IcmBenchError(
                 f"{place} has none of the columns {', '.join(_USUAL[missing])}; say in columns.{missing} which it is: "
                 f"{some(names) or 'it has none'}."
