@@ -397,14 +397,6 @@ def _choose(args: argparse.Namespace) -> None:
     print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
 
 
-def _captions(args: argparse.Namespace) -> None:
-    recipe = _recipe(args)
-    from benchmark.commands.captions import write_captions
-
-    written = write_captions(recipe)
-    print(json.dumps(dataclasses.asdict(written), indent=2) if args.json else written.text())
-
-
 def _splits(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     _check_absent(args, args.to, "--to")
@@ -533,7 +525,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "report": _report,
     "choose": _choose,
     "demo": _run,
-    "captions": _captions,
     "export": _export,
     "diagnose": _diagnose,
     "splits": _splits,

@@ -39,7 +39,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_stages, _add_submit, _add_doctor, _add_report, _add_choose, _add_demo, _add_captions, _add_projections,
+        _add_stages, _add_submit, _add_doctor, _add_report, _add_choose, _add_demo, _add_projections,
         _add_splits, _add_import, _add_embeddings, _add_store, _add_selfcheck, _add_recipes, _add_datasets,
     ):  # fmt: skip
         add(commands)
@@ -107,16 +107,6 @@ def _add_demo(commands: Any) -> None:
     _add_options(demo)
     _add_report_options(demo)
     demo.set_defaults(recipe=None)
-
-
-def _add_captions(commands: Any) -> None:
-    captions = commands.add_parser(
-        "captions", help="caption images and have the captions rewritten: pairs of texts for interventions",
-        description="Writes captions of images and rewrites of them, as the recipe's block `captions` says: pairs of "
-        "texts, which the recipe reads by interventions.text.pairs. Nothing is asked twice.",
-    )  # fmt: skip
-    captions.add_argument("recipe", metavar="RECIPE", help="YAML file with a block `captions`")
-    _add_options(captions)
 
 
 def _add_projections(commands: Any) -> None:

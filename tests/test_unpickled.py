@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import runpy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,8 @@ from benchmark.commands.prediction_files import read_predictions
 from benchmark.common.storage import Storage
 from benchmark.datasets.readers.rows import rows_of
 from benchmark.demo import trunks
-from benchmark.embedding.captioners import TransformersCaptioner, TransformersRewriter
 from tests.backbones import towers
-from tests.conftest import TINY_CLIP
+from tests.conftest import EXAMPLES, TINY_CLIP
 
 
 class Evil:
@@ -113,6 +113,11 @@ def trunk(evil: Evil, monkeypatch: pytest.MonkeyPatch) -> None:
     trunks.Trunk("test_vit", ("", "", ""), "").classifier()
 
 
+def captioner(model: str) -> object:
+    """What captions images in the example."""
+    return runpy.run_path(str(EXAMPLES / "captions.py"))["Captioner"](model)
+
+
 CASES: dict[str, Callable[[Path, Evil], object]] = {
     "bad-2": lambda f, e: backbone(name="timm:test_vit", pretrained=str(in_archive(e, f / "w.pth"))),
     "bad-2-pickle": lambda f, e: backbone(name="timm:test_vit", pretrained=str(as_pickle(e, f / "w.bin"))),
@@ -135,9 +140,8 @@ CASES: dict[str, Callable[[Path, Evil], object]] = {
     ),
     "transformers": lambda f, e: backbone(name=f"hf:{transformers_folder(f, e)}"),
     "transformers-code": lambda f, e: backbone(name=f"hf:{with_code(f, e.ran)}"),
-    "captioner": lambda f, e: TransformersCaptioner(str(transformers_folder(f, e))),
-    "captioner-code": lambda f, e: TransformersCaptioner(str(with_code(f, e.ran))),
-    "rewriter-code": lambda f, e: TransformersRewriter(str(with_code(f, e.ran)), 0.0, 8),
+    "captioner": lambda f, e: captioner(str(transformers_folder(f, e))),
+    "captioner-code": lambda f, e: captioner(str(with_code(f, e.ran))),
     "table": lambda f, e: [*rows_of(Storage(str(in_table(e, f / "t.parquet").parent)), "t.parquet")],
     "store": lambda f, e: Storage(str(in_table(e, f / "t.parquet").parent)).read_table("t.parquet").to_pylist(),
     "predictions": lambda f, e: read_predictions(in_table(e, f / "p.parquet")),

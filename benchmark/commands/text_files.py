@@ -8,7 +8,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.plain import MAX_BYTES, RepeatedKeyError, opened, without_repeats
 from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair
 
-# What `icm-bench captions` says beside a pair: where it comes from.
+# What `docs/examples/captions.py` says beside a pair: where it comes from.
 ORIGIN_KEYS = ("dataset", "captioner", "model", "prompt", "seed")
 
 

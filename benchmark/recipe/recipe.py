@@ -19,7 +19,6 @@ from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.captions import CaptionsSpec
 from benchmark.recipe.placebos import check_placebos
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
@@ -37,8 +36,6 @@ class Recipe(Spec):
         backbones: which dual encoders; a bare word is the `name` of one.
         images: how image files become pixels.
         interventions: which views of every image are embedded.
-        captions: captions of the images and their rewrites, for `icm-bench captions`, which writes pairs of texts; they
-            count by the file of these. Default: none.
         prompts: the texts behind zero-shot prediction.
         sweep: what is fitted and evaluated for every held-out environment.
         names: name of a method or data set -> a short one for printed tables; changes no number.
@@ -50,7 +47,6 @@ class Recipe(Spec):
     backbones: tuple[BackboneSpec, ...] = Field(min_length=1)
     images: ImagesSpec = ImagesSpec()
     interventions: InterventionsSpec = InterventionsSpec()
-    captions: CaptionsSpec | None = None
     prompts: PromptsSpec = PromptsSpec()
     sweep: SweepSpec = SweepSpec()
     names: dict[str, str] = Field(default_factory=dict)
@@ -316,10 +312,10 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
 
-        The name, `names`, `captions`, `run`, `sweep.metrics`, what is expected of a data set and how its images are
+        The name, `names`, `run`, `sweep.metrics`, what is expected of a data set and how its images are
         found do not take part: what is found there is known by the manifest's fingerprint.
         """
-        content = self.model_dump(mode="json", exclude={"name", "names", "captions", "run"})
+        content = self.model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
             for key in ("root", "layout", "columns", "labels", "expected"):
                 dataset.pop(key, None)

@@ -61,9 +61,9 @@ class TextPairsSpec(Spec):
     Fields:
         pairs: path of a JSONL file with one object a line, with `caption` and `rewrite`. Pairs that describe single
             images name them in `image_id` (the id, or the path below the data set's folder), and are left out where
-            the image is held out; pairs that name another data set in `dataset` are left out too. `icm-bench captions`
-            writes such a file. Default: pairs are made from templates with lists of styles, backgrounds and lights, for
-            the data set's classes.
+            the image is held out; pairs that name another data set in `dataset` are left out too.
+            `docs/examples/captions.py` writes such a file. Default: pairs are made from templates with lists of styles,
+            backgrounds and lights, for the data set's classes.
         edits: which of CLAP's prompt edits make pairs, in the place of those lists: a prompt such as "a sketch of a
             large red dog", and it with some of these edits. `size` and `colour` delete that word, `type` the type of
             the image, `type_swap` puts another type, `order` says the object first, `noise` inserts Gaussian noise

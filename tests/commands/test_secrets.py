@@ -30,13 +30,13 @@ def test_no_command_lets_a_secret_out(
     tried = [
         (0, ["run", str(file), "--out", str(out)]),  # all of it is there: no Ray
         (0, ["report", "--store", store, "--where", "protocol=held_out", "--out", str(tmp_path / "again"), "--json"]),
-        (2, ["submit", str(file), "--set", f"captions.rewriter={{key: sk-{SECRET}}}"]),
+        (2, ["submit", str(file), "--set", f"sweep.search={{key: sk-{SECRET}}}"]),
         (2, ["run", str(file), "--store", store.replace("bucket/", "nowhere/")]),
         (2, ["run", str(file), "--store", RAW]),
         (2, ["run", str(file), "--set", f"datasets.0.root={RAW}"]),
         (2, ["plan", str(file), "--set", f"run.store={{secret_key: {SECRET}}}"]),
         (2, ["plan", str(file), "--set", f"sweep.seeds={RAW}"]),
-        (2, ["plan", str(file), "--set", f"captions.rewriter=sk-{SECRET}"]),
+        (2, ["plan", str(file), "--set", f"sweep.search=sk-{SECRET}"]),
         (2, ["plan", RAW]),
         (2, ["store", "--what", RAW]),
     ]

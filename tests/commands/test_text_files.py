@@ -69,3 +69,16 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for place, reason in ((tmp_path / "absent.jsonl", "No such file or directory"), (tmp_path, "it is a folder")):
         with pytest.raises(IcmBenchError, match=f"cannot be read: {reason}"):
             read_text_pairs(place)
+
+
+def test_pairs_of_other_data_sets_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    of_no_set = {"caption": "a", "rewrite": "b", "seed": 3, "model": "m", "prompt": "p", "captioner": "c"}
+    file.write_text(
+        "\n".join(json.dumps(of_no_set | more) for more in ({}, {"dataset": "x"}, {"dataset": "y", "caption": "z"}))
+    )
+    assert [pair.caption for pair in read_text_pairs(file, "y")] == ["a", "z"]
+    assert len(read_text_pairs(file)) == 3
+    file.write_text(json.dumps(of_no_set | {"dataset": "x"}))
+    with pytest.raises(IcmBenchError, match="all pairs are of other data sets than y"):
+        read_text_pairs(file, "y")

@@ -4,15 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmark.cli import main
 from benchmark.commands.text_pairs import text_pairs_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.interventions.prompt_edits import edited_pairs
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.rows import all_trials, read_rows
 
 
 @pytest.fixture
@@ -76,3 +80,38 @@ def test_images_are_named_by_path_or_id(manifest: Manifest, tmp_path: Path) -> N
         text_pairs_of(recipe(written(tmp_path, {"image_id": "nowhere.jpg"})), manifest)
     with pytest.raises(IcmBenchError, match="1 of 2 pairs describe single images"):
         text_pairs_of(recipe(written(tmp_path, {"image_id": path}, {})), manifest)
+
+
+@pytest.mark.long("pairs of texts of held-out images reach a fit")
+@pytest.mark.usefixtures("local_ray")
+def test_pairs_of_held_out_images_reach_no_fit(toy_root: Path, tmp_path: Path, tiny_random: dict[str, Any]) -> None:
+    table = read_manifest(DatasetSpec(name="toy", root=str(toy_root))).table.to_pylist()
+    last = max(row["environment"] for row in table)
+    pairs = [
+        {"caption": f"a {row['class_name']} number {i}", "rewrite": f"{i} in the snow", "image_id": row["image_id"]}
+        for i, row in enumerate(table)
+    ]
+    file, storage, seen = tmp_path / "recipe.yaml", Storage(str(tmp_path / "store")), set[str]()
+
+    def rows(text: dict[str, str], command: str) -> Any:
+        content = {
+            "name": "pairs", "datasets": [{"name": "toy", "root": str(toy_root)}], "backbones": [tiny_random],
+            "interventions": {"kinds": [], "text": text}, "run": {"batch_size": 8},
+            "sweep": {
+                "intervention_sets": [{"name": "words", "kinds": ["text"]}], "projections": ["icm"], "lambdas": [1],
+                "predictors": ["zero_shot"], "seeds": [0], "ranks": [2, 8, 16],
+            },
+        }  # fmt: skip
+        file.write_text(json.dumps(content))  # JSON is YAML
+        assert main([command, str(file), "--store", str(tmp_path / "store")]) == 0
+        new = sorted(set(all_trials(storage)) - seen)
+        seen.update(new)
+        return read_rows(storage, new).set_index("held_out").sort_index()
+
+    clean = rows(written(tmp_path, *pairs), "run")
+    for i, row in enumerate(table):
+        pairs[i] |= {"rewrite": f"poison {i}"} if row["environment"] == last else {}
+    poison = rows(written(tmp_path, *pairs), "sweep")
+    far = {name: np.abs(clean["spectrum"][name] / poison["spectrum"][name] - 1).max() for name in clean.index}
+    assert far.pop(last) == 0 < 1e-2 < min(far.values())  # the poison does arrive elsewhere
+    assert clean["correct"][last] == poison["correct"][last]

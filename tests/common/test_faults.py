@@ -35,7 +35,7 @@ FAULT = "ended by a fault of icm-bench, not of yours: "
 WORDS = {
     "import": ["recipe.yaml", "file.csv"], "import-embeddings": ["file.npz", "--name", "x"], "init": ["folder"],
     "export-embeddings": ["recipe.yaml", "--to", "x"], "splits": ["recipe.yaml", "--to", "x.csv"],
-    **{name: ["recipe.yaml"] for name in ("submit", "choose", "captions", "export", "diagnose")},
+    **{name: ["recipe.yaml"] for name in ("submit", "choose", "export", "diagnose")},
 }  # fmt: skip
 
 

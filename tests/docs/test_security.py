@@ -65,7 +65,7 @@ SHOWN = {
     ],
     "weights and tokenizers": ["backbones/test_hub.py::test_every_family_runs_with_random_weights_or_names_what_must_be_fetched"],
     "embeddings, rows and reports": ["test_cli.py::test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times"],
-    "captions, to the endpoint": ["common/test_endpoint.py::test_what_waiting_does_not_mend_is_told_at_once_and_without_the_key"],
+    "captions, to the endpoint": ["docs/test_captions.py::test_what_waiting_does_not_mend_is_told_at_once_and_without_the_key"],
     "the recipe with the files": ["commands/test_packing.py::test_what_is_named_goes_and_keeps_its_place"],
     "## Secrets": [
         "commands/test_secrets.py::test_no_command_lets_a_secret_out",
