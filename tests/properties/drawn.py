@@ -70,7 +70,6 @@ FULL: tuple[dict[str, Any], ...] = (
     ),
     recipe_of(
         {},
-        captions={"to": "pairs.jsonl", "rewriter": {"model": "m", "base_url": "http://127.0.0.1:9/v1", "at_once": 2}},
         sweep={
             "search": {"method": "random", "samples": 4, "rule": "training_domain", "lambdas": [0.1, 10], "strengths": {"gaussian_blur": {"sigma": [1, 2]}}},
             "seeds": [0], "projections": ["identity", "icm"], "predictors": [{"name": "tip_adapter", "shots": 2}],
