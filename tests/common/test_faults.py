@@ -283,7 +283,7 @@ def test_a_store_that_may_not_be_read_is_named(
         pytest.param("stderr", "/dev/full", 0, "", id="poor-command-line-full-error"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("words", [["datasets"], ["recipes", "--json"], ["store", "-q"]])
+@pytest.mark.parametrize("words", [["datasets"], ["recipes", "--json"], ["recipes"]])
 def test_a_stream_that_takes_nothing_is_said_where_somebody_hears_it(
     stream: str, place: str | None, code: int, said: str, words: list[str],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
