@@ -317,7 +317,16 @@ def test_a_check_by_the_dashboards_address_runs_as_a_job(
     head: Head, tiny_random: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = a_folder(tmp_path / "work", tiny_random, make_toy(tmp_path / "toy"), "submitted_e")
-    asked = [sys.executable, "-m", "benchmark.cli", "doctor", "recipes/my.yaml", "--store", str(tmp_path / "store")]
+    asked = [
+        sys.executable,
+        "-m",
+        "benchmark.cli",
+        "doctor",
+        "recipes/my.yaml",
+        "--plugins",
+        "--store",
+        str(tmp_path / "s"),
+    ]
     environment = {**head.environment, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([*asked, "--address", head.address], cwd=folder, env=environment, capture_output=True,
                           text=True, timeout=120, check=False)  # fmt: skip
