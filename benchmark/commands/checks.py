@@ -96,7 +96,7 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
 def check_clusters(recipe: Recipe, name: str, images: int) -> None:
     """Refuse more clusters than there are images to make them of."""
     if (clusters := recipe.clusters_of(name)) > images:
-        raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of {name}; give fewer.")
+        raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
 
 
 def _check_takes(recipe: Recipe, name: str) -> None:

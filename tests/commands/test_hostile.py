@@ -20,7 +20,7 @@ from tests.commands.conftest import Command
 
 ANCHORS = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True))
 OPTIONS = {  # case -> what --set says, and how the answer goes on
-    "bad-5": ('datasets.0.environments="cluster:1000000000"', r"1000000000 clusters of the 24 images of toy; give fewer"),
+    "bad-5": ('datasets.0.environments="cluster:1000000000"', r"1000000000 clusters of the 24 images of 'toy'; give fewer"),
     "bad-5-few": ('datasets.0.environments="cluster:25"', r"25 clusters of the 24 images"),
     "bad-5-digits": (f'datasets.0.environments="cluster:{"9" * 5000}"', r"is not understood; give cluster:K"),
     "bad-6-inside": ('run={store: "s3://KEY:Su per@b/x"}', r"'run.store' is an address with a user"),

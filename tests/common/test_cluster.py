@@ -59,6 +59,7 @@ def test_folders_of_code_of_the_users_own_come_last_and_only_where_it_is_asked_f
     address: str, started: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.delenv(OWN_PATH, raising=False)
     monkeypatch.setattr(cluster, "check_cluster", lambda _: None)
     monkeypatch.setattr(cluster, "watch_head", Mock())
     before = list(sys.path)

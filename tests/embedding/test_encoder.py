@@ -38,7 +38,8 @@ def chunk(lacking: int) -> DecodedChunk:
     reasons = ["damaged" if i in (4, 20) else "" for i in range(N)]
     pixels = rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
     pixels.flags.writeable = False  # as Ray hands it over
-    images = pa.record_batch({"image_id": [f"image {i}" for i in range(N)]})
+    names = [f"image {i}" for i in range(N)]
+    images = pa.record_batch({"image_id": names, "path": names})
     return DecodedChunk(0, lacking, images, lacking, reasons, pixels, decode_s=0.0)
 
 
