@@ -73,7 +73,7 @@ def connect() -> None:
         return
     # Local workers speak to this process alone; Ray's own reports would go out to the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # errors of trials that are told in words, or mended
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # our own messages report failed trials
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     # Ray's core tells the terminal, or the log of a job, of what is no fault of the user's, as of the arguments of
     # actors (ray-project/ray#57733); its log files keep what is. Asked not to, it tells that it was asked: hence no

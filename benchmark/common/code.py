@@ -145,7 +145,7 @@ def importable_from(*folders: Path) -> Iterator[None]:
 
 
 def find_own_code() -> None:
-    """Look for modules in the folders of `importable_from` too, after all others: code of the user's own is asked for.
+    """Append the folders of `importable_from` to the search path: a class of the user's own is to be imported.
 
     Processes that are started from here on look wherever this one does, after their own places.
     """
