@@ -125,8 +125,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # below what others print, where the end of a log shows it
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None]:
     """Name the files with secrets."""
+    yield
     for file in config.stash.get(_LEAKS, []):
         terminalreporter.write_line(f"SECRET in {file}", red=True)
 
