@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.command_line import command_parser
-from benchmark.common.addresses import check_words
 from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
 from benchmark.common.failing import outcome_of
 from benchmark.common.faults import kept, threads_heard, words_of
-from benchmark.common.patience import taken
-from benchmark.common.places import check_working_directory
-from benchmark.common.speech import speaking, tell
-from benchmark.common.stopping import exit_code, terminable
-from benchmark.common.visible import check_output, one_line, safe_output, shortened
+from benchmark.common.storage.addresses import check_words
+from benchmark.common.storage.retries import taken
+from benchmark.common.storage.unwritable import check_working_directory
+from benchmark.common.terminal.escaping import check_output, one_line, safe_output, shortened
+from benchmark.common.terminal.signals import exit_code, terminable
+from benchmark.common.terminal.verbosity import speaking, tell
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
-    from benchmark.commands.prepare import Run
+    from benchmark.commands.preparing.prepare import Run
     from benchmark.commands.report import Asked, Outcome
     from benchmark.recipe.recipe import Recipe
 
@@ -142,17 +142,17 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
     """Give a prepared run, and Ray where the block needs it; the first backbone loads meanwhile."""
-    from benchmark.commands.begin import first_backbone_loading
+    from benchmark.commands.preparing.begin import first_backbone_loading
 
     with first_backbone_loading(recipe):
-        from benchmark.commands.prepare import prepared
+        from benchmark.commands.preparing.prepare import prepared
 
         with prepared(recipe, held_out=held_out) as run:
             yield run
 
 
 def _run(args: argparse.Namespace) -> None:
-    from benchmark.commands.begin import first_backbone_loading
+    from benchmark.commands.preparing.begin import first_backbone_loading
 
     recipe = _recipe(args)
     with first_backbone_loading(recipe):
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from benchmark.commands.submit import stop, submission, submit
+    from benchmark.commands.cluster.submit import stop, submission, submit
 
     job = submission(_recipe(args), args.recipe, _options(args), args.address)
     if args.dry_run:
@@ -184,8 +184,8 @@ def _doctor(args: argparse.Namespace) -> int:
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
     recipe = _recipe(args) if args.recipe else None
-    from benchmark.commands.doctor import doctor
-    from benchmark.commands.prepare import notify_on_stderr
+    from benchmark.commands.cluster.doctor import doctor
+    from benchmark.commands.preparing.prepare import notify_on_stderr
 
     checked = doctor(recipe, notify_on_stderr)
     print(json.dumps(checked.record(), indent=2) if args.json else checked.text())
@@ -199,7 +199,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _doctor_as_job(args: argparse.Namespace) -> int:
     """Check a cluster from inside, where its dashboard alone can be reached from here."""
-    from benchmark.commands.submit import checking, submit
+    from benchmark.commands.cluster.submit import checking, submit
 
     file = Path(args.recipe) if args.recipe else None
     options = [*_options(args), *(["--json"] if args.json else [])]
@@ -238,8 +238,8 @@ def _options(args: argparse.Namespace) -> list[str]:
 
 
 def _selfcheck(args: argparse.Namespace) -> None:
-    from benchmark.commands.selfcheck import checked_recipe, published_in, selfcheck
-    from benchmark.commands.selfchecked import write_selfcheck
+    from benchmark.commands.selfcheck.command import checked_recipe, published_in, selfcheck
+    from benchmark.commands.selfcheck.findings import write_selfcheck
 
     overrides = _overrides(args.overrides, data=args.data, store=args.store)
     published = published_in(args.published)
@@ -252,8 +252,8 @@ def _selfcheck(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.commands.bill import Offer
-    from benchmark.commands.plan import plan
+    from benchmark.commands.planning.bill import Offer
+    from benchmark.commands.planning.plan import plan
     from benchmark.commands.stores import open_store
 
     named = {name: getattr(args, name) for name in ("gpu", "gpus", "price", "spot_price")}
@@ -370,7 +370,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
     """Refuse, before any work, to overwrite what the command line does not let us overwrite."""
-    from benchmark.commands.new_files import check_absent
+    from benchmark.commands.interchange.new_files import check_absent
 
     if not args.overwrite:
         check_absent(place, option, *names)
@@ -400,7 +400,7 @@ def _choose(args: argparse.Namespace) -> None:
 def _splits(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     _check_absent(args, args.to, "--to")
-    from benchmark.commands.splits import write_splits
+    from benchmark.commands.interchange.splits import write_splits
 
     written = write_splits(recipe, args.to)
     if args.json:
@@ -410,11 +410,11 @@ def _splits(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from benchmark.commands.prediction_files import read_predictions
+    from benchmark.commands.interchange.prediction_files import read_predictions
 
     recipe, predictions = _recipe(args), read_predictions(args.file)
     with _prepared(recipe) as run:
-        from benchmark.commands.imports import import_predictions
+        from benchmark.commands.interchange.import_predictions import import_predictions
 
         imported = import_predictions(run, predictions)
     if args.json:
@@ -425,10 +425,10 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _import_embeddings(args: argparse.Namespace) -> None:
-    from benchmark.commands.embedding_files import columns_given
-    from benchmark.commands.import_embeddings import import_embeddings
-    from benchmark.commands.import_recipe import into_recipe
-    from benchmark.commands.read_embeddings import Asked
+    from benchmark.commands.interchange.embedding_files import columns_given
+    from benchmark.commands.interchange.import_embeddings import import_embeddings
+    from benchmark.commands.interchange.import_recipe import into_recipe
+    from benchmark.commands.interchange.read_embeddings import Asked
     from benchmark.commands.stores import store_at
 
     columns = columns_given(args.columns)
@@ -450,7 +450,7 @@ def _export_embeddings(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
     _check_absent(args, args.to, "--to", "embeddings.parquet", "texts.parquet")
     with _prepared(recipe, held_out=False) as run:
-        from benchmark.commands.export_embeddings import export_embeddings
+        from benchmark.commands.interchange.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)
     if args.json:
@@ -481,7 +481,7 @@ def _store(args: argparse.Namespace) -> None:
 
 def _init(args: argparse.Namespace) -> None:
     from benchmark.commands.init import init_recipe
-    from benchmark.commands.prepare import notify_on_stderr
+    from benchmark.commands.preparing.prepare import notify_on_stderr
 
     started = init_recipe(args.folder, args.out)
     for note in started.notes:

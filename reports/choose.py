@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.tested import Tested

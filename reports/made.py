@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.common.at_once import at_once
 from benchmark.common.code import packages_as_they_are
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.parallel_reads import at_once
+from benchmark.common.terminal.progress import Progress
 from benchmark.store.sealed import read_json, sealed_json
 
 MADE = "made.json"

@@ -114,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail where anything that the tests wrote, of whatever process, holds a secret that they planted."""
     if hasattr(session.config, "workerinput"):  # the process that divides the tests looks at the files of all
         return
-    from benchmark.common.cache import cache_dir
+    from benchmark.common.storage.cache import cache_dir
 
     sessions = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray").glob("session_2*")
     logs = [folder / "logs" for folder in sessions if folder.stat().st_ctime >= STARTED]
@@ -300,8 +300,8 @@ def local_ray() -> Iterator[None]:
     """
     import ray
 
-    from benchmark.common.cluster import connect, connected
     from benchmark.common.code import find_own_code, importable_from
+    from benchmark.common.ray.cluster import connect, connected
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray, "init", functools.partial(ray.init, num_cpus=1))

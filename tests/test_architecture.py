@@ -22,18 +22,18 @@ LEVELS = {
     "benchmark.method": ["benchmark.common"],
     "benchmark.datasets": ["benchmark.common", "benchmark.demo"],
     "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
-    "reports.render": ["benchmark.common.errors", "benchmark.common.visible"],
+    "reports.render": ["benchmark.common.errors", "benchmark.common.terminal.escaping"],
     "reports.analysis": ["benchmark.common.errors", "benchmark.common.registry", "benchmark.datasets.catalog",
                          "benchmark.method.evaluation", "reports.render"],
-    "reports.text": ["benchmark.common.errors", "benchmark.common.storage", "benchmark.common.visible",
+    "reports.text": ["benchmark.common.errors", "benchmark.common.storage.files", "benchmark.common.terminal.escaping",
                      "benchmark.method.evaluation", "reports.render", "reports.analysis"],
-    "reports.tables": ["benchmark.common.errors", "benchmark.common.failing", "benchmark.common.progress",
+    "reports.tables": ["benchmark.common.errors", "benchmark.common.failing", "benchmark.common.terminal.progress",
                        "benchmark.common.registry", "benchmark.method.evaluation", "reports.render",
                        "reports.analysis", "reports.text"],
     "reports.figures": ["benchmark.method.evaluation", "reports.render", "reports.analysis", "reports.text"],
-    "reports.page": ["benchmark.common.visible", "benchmark.method.evaluation", "reports.render", "reports.analysis",
+    "reports.page": ["benchmark.common.terminal.escaping", "benchmark.method.evaluation", "reports.render", "reports.analysis",
                      "reports.text"],
-    "reports.document": ["benchmark.common.progress", "benchmark.method.evaluation", "reports.render",
+    "reports.document": ["benchmark.common.terminal.progress", "benchmark.method.evaluation", "reports.render",
                          "reports.analysis", "reports.text", "reports.tables", "reports.figures"],
     "reports": ["benchmark.common", "benchmark.method.evaluation", "benchmark.store.sealed", "reports"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
@@ -109,7 +109,7 @@ def test_the_method_needs_no_ray_and_no_files() -> None:
     for module in (m for m in MODULES if below(m, "benchmark.method")):
         names = {a.name for n in nodes(module) if isinstance(n, ast.Import) for a in n.names}
         names |= {n.module or "" for n in nodes(module) if isinstance(n, ast.ImportFrom)}
-        forbidden = {"ray", "pathlib", "io", "benchmark.common.storage"}
+        forbidden = {"ray", "pathlib", "io", "benchmark.common.storage.files"}
         assert not {n for n in names if n in forbidden or n.split(".")[0] == "ray"}, module
 
 

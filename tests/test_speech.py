@@ -13,9 +13,9 @@ import pytest
 
 from benchmark import cli
 from benchmark.cli import main
-from benchmark.common import speech
 from benchmark.common.errors import IcmBenchError, OutcomeError
-from benchmark.common.progress import Progress
+from benchmark.common.terminal import verbosity as speech
+from benchmark.common.terminal.progress import Progress
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
 

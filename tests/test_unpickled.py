@@ -19,9 +19,9 @@ import torch
 
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands import embedding_files
-from benchmark.commands.prediction_files import read_predictions
-from benchmark.common.storage import Storage
+from benchmark.commands.interchange import embedding_files
+from benchmark.commands.interchange.prediction_files import read_predictions
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.readers.rows import rows_of
 from benchmark.demo import trunks
 from tests.backbones import towers

@@ -17,13 +17,13 @@ from typing import Any
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cache import cache_dir
 from benchmark.common.code import environment
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, where
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import gpus_in_sight, machine
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
 
 _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 

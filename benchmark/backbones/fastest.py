@@ -8,13 +8,13 @@ from benchmark.backbones.engines import rates
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cache import cache_dir
 from benchmark.common.conversion import CONVERSION, openvino_missing
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
 
 
 def with_engine(spec: BackboneSpec) -> BackboneFacts:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 
 FORMAT_VERSION = 1
 WITH_TEXTS = 2  # with a map of texts, which readers of version 1 would overlook

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from benchmark.commands.imported_sets import embeds_of
-from benchmark.commands.prepare import Run
+from benchmark.commands.preparing.imported_sets import embeds_of
+from benchmark.commands.preparing.prepare import Run
 from benchmark.commands.stores import store_of
 from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.method.arrays import Normalize

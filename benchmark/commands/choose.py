@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.backbones.spec import Engine
 from benchmark.commands.gather import gather
-from benchmark.commands.kinds import embedding_kind
-from benchmark.commands.records import only_record_of
+from benchmark.commands.planning.kinds import embedding_kind
+from benchmark.commands.preparing.records import only_record_of
 from benchmark.commands.report import failure, origin_of
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.records import read_record, report_folder
 

@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from benchmark.commands.gather import gather
-from benchmark.commands.records import only_record_of
+from benchmark.commands.preparing.records import only_record_of
 from benchmark.commands.report import images_of
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.records import read_record, report_folder
 

@@ -6,11 +6,11 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.kinds import embedding_kind, start_kind
-from benchmark.commands.mending import mended
-from benchmark.commands.prepare import Run, begin_texts_of, check_embedded, wait_for
-from benchmark.common.cluster import alive_nodes
+from benchmark.commands.planning.kinds import embedding_kind, start_kind
+from benchmark.commands.preparing.mending import mended
+from benchmark.commands.preparing.prepare import Run, begin_texts_of, check_embedded, wait_for
 from benchmark.common.errors import MAX_NAMES
+from benchmark.common.ray.cluster import alive_nodes
 from benchmark.embedding.feeding import DecodingCost, remember
 from benchmark.embedding.speed import EmbedReport, Speed
 from benchmark.store.costs import Cost

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.backbones.projection_files import write_projection
 from benchmark.commands.choice import Choosing, check_rank, choose
 from benchmark.commands.embed import on_sound_embeddings
-from benchmark.commands.prepare import Run, have_embeddings
+from benchmark.commands.preparing.prepare import Run, have_embeddings
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.subspace import Basis, SourceMoments
 from benchmark.recipe.sets import TEXT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.secrets import public
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import CURVES
 from benchmark.method.evaluation.selection import SCORES
 from benchmark.method.evaluation.tested import Tested

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from benchmark.commands.checks import check_held_out, check_protocols
-from benchmark.commands.new_files import check_absent, write_new
+from benchmark.commands.interchange.new_files import check_absent, write_new
+from benchmark.commands.preparing.checks import check_held_out, check_protocols
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.secrets import public
-from benchmark.common.storage import Storage
-from benchmark.common.visible import one_line
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.escaping import one_line
 from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers import READERS

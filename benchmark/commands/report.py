@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather
-from benchmark.commands.records import never_run, only_record_of
+from benchmark.commands.preparing.records import never_run, only_record_of
 from benchmark.commands.stores import check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
@@ -273,7 +273,7 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     Raises:
         IcmBenchError: a data set cannot be read.
     """
-    from benchmark.commands.imported_sets import manifest_of
+    from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports import Thumbnails
 

@@ -3,11 +3,11 @@
 import time
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import Notify, notify_on_stderr, prepared
+from benchmark.commands.preparing.prepare import Notify, notify_on_stderr, prepared
 from benchmark.commands.report import Asked, Outcome, report_stage
 from benchmark.commands.stores import with_copies
 from benchmark.commands.sweep import sweep_stage
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import START, Cost
 

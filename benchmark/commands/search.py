@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from benchmark.commands.embed import embed_views
-from benchmark.commands.prepare import Run
-from benchmark.commands.records import write_record
+from benchmark.commands.preparing.prepare import Run
+from benchmark.commands.preparing.records import write_record
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store.rows import unfinished

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.commands.stores import store_at
 from benchmark.common.errors import MAX_NAMES, IcmBenchError, OutcomeError, some
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
 from benchmark.store.made import read_made

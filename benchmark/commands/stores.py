@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.kept import keeping
-from benchmark.common.patience import PATIENCE
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.copies import keeping
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.retries import PATIENCE
 from benchmark.recipe.recipe import Recipe
 
 

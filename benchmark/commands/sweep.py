@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from benchmark.commands.embed import on_sound_embeddings
-from benchmark.commands.left_out import left_out
-from benchmark.commands.prepare import Run, have_embeddings
-from benchmark.commands.records import write_record
+from benchmark.commands.preparing.left_out import left_out
+from benchmark.commands.preparing.prepare import Run, have_embeddings
+from benchmark.commands.preparing.records import write_record
 from benchmark.commands.search import search_stage
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import embeddings as store
 from benchmark.store.images import write_images
 from benchmark.store.rows import add_to_index, finished, read_rows, unfinished

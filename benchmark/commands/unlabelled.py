@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.commands.embed import on_sound_embeddings
-from benchmark.commands.prepare import Run, check_embedded, have_embeddings, report_place
-from benchmark.commands.records import record_of
-from benchmark.common.cluster import connect
+from benchmark.commands.preparing.prepare import Run, check_embedded, have_embeddings, report_place
+from benchmark.commands.preparing.records import record_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.ray.cluster import connect
 from benchmark.method.evaluation.estimates import agreements, on_the_line
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.store.records import report_folder

@@ -19,8 +19,8 @@ from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
-from benchmark.common.places import inexecutable, unwritable
 from benchmark.common.secrets import hidden
+from benchmark.common.storage.unwritable import inexecutable, unwritable
 
 P = ParamSpec("P")
 R = TypeVar("R")

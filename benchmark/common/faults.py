@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import FaultError
 from benchmark.common.failing import outcome_of
+from benchmark.common.storage.cache import cache_dir
 
 _FOLDER = "faults"  # below the cache folder
 _noted: list[FaultError] = []  # of threads, since the command began

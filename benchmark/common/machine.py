@@ -10,10 +10,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
 
 
 def processor() -> str:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader
 from benchmark.datasets.readers.base import ahead, changed

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.secrets import public
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.alike import alike, by_number, spoken
 from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
 from benchmark.datasets.identities import identify

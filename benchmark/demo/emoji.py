@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.demo.packages import INSTALL, npm_package, read_member, read_members
 

@@ -12,8 +12,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.cache import cache_dir
 from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Concept, Pack, concepts, draw_files, iconify_svgs, openmoji_svgs
 from benchmark.demo.packages import fetch_together, publish
 

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.cache import cache_dir
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS
 from benchmark.demo.packages import INSTALL, publish, pypi_wheel, read_members
 from benchmark.demo.trunks import TRUNKS

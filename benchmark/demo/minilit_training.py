@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.cache import cache_dir
 from benchmark.common.workers import Workers
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, pretraining_images
 from benchmark.demo.minilit import CONTEXT_LENGTH, NAME, TEXT_FOLDER, TEXT_WHEEL, VERSION, Training, config, packs

@@ -19,9 +19,9 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.terminal.progress import Progress
 
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 900

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmark.common.conversion import Engine, converted, runner
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.demo.emoji import PretrainingImage
 from benchmark.demo.trunks import TRUNKS

@@ -4,11 +4,11 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
 
 
 @dataclass(frozen=True)

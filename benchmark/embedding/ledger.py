@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from benchmark.common.cluster import device_of_worker, node_name
+from benchmark.common.ray.cluster import device_of_worker, node_name
 
 
 @dataclass

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common import patience
-from benchmark.common.cluster import alive_nodes, connect
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import during
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import alive_nodes, connect
+from benchmark.common.storage import retries as patience
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding.chunks import (

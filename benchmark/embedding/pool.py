@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.backbones.loading import best_device
-from benchmark.common.autoscaler import ask_for_gpus, autoscaled_gpus
-from benchmark.common.cluster import cpu_nodes, gpu_count
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.ray.autoscaler import ask_for_gpus, autoscaled_gpus
+from benchmark.common.ray.cluster import cpu_nodes, gpu_count
 from benchmark.recipe.specs import RunSpec
 
 # glibc gives the activations of each batch back to the system, and fetching every page anew for the next costs a

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 from benchmark.embedding.chunks import ChunkCounts
 
 

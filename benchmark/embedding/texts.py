@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connect, gpu_count
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connect, gpu_count
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
 from benchmark.embedding.noise import encode_with_noise
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.prompts import Prompt, filled

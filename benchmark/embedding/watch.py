@@ -19,10 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmark.common.autoscaler import ask_for_gpus
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, some
 from benchmark.common.faults import noted
-from benchmark.common.storage import Storage
+from benchmark.common.ray.autoscaler import ask_for_gpus
+from benchmark.common.storage.files import Storage
 from benchmark.embedding import watchdog
 from benchmark.embedding.chunks import ChunkCounts
 from benchmark.embedding.ledger import EncoderState

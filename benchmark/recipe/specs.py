@@ -16,8 +16,8 @@ from pydantic import (
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.image_formats import further_formats
-from benchmark.common.patience import PATIENCE
 from benchmark.common.spec import Spec, distinct
+from benchmark.common.storage.retries import PATIENCE
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol

@@ -11,7 +11,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, not_read, open_parquet, sealed_parquet
 
 _DIGEST = b"icm_bench_sha256"

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.checked import checked, read_checked, write_checked
 from benchmark.store.embeddings import View
 from benchmark.store.sealed import DamagedError, problem_by

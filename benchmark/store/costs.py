@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from benchmark.common.cache import cache_dir
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
 from benchmark.common.plain import from_json
-from benchmark.common.storage import Storage
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import GONE, DamagedError, problem_by, read_json, sealed_json
 
 ROOT = "costs"

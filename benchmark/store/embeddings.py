@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.interventions import Intervention
 from benchmark.store.checked import read_checked, write_first
 from benchmark.store.sealed import DIFFERS, DamagedError, read_json, sealed_json

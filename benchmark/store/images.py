@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.checked import read_checked, write_checked
 from benchmark.store.sealed import problem_by
 

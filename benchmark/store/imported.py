@@ -14,7 +14,7 @@ import pyarrow as pa
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.checked import read_checked, write_checked
 from benchmark.store.sealed import DIFFERS, DamagedError, problem_by, read_json, sealed_json
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import open_parquet, sealed_parquet
 
 ROOT = "made"

@@ -10,7 +10,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage.files import Storage, reason
 from benchmark.method.arrays import Scale
 from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments

@@ -2,7 +2,7 @@
 
 import re
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 
 _HASH = r"[\w-]+"  # of hexadecimal digits, mostly; names that a person or a desktop makes have dots and spaces
 _OWN = re.compile(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import DamagedError, problem_by, read_json, sealed_json
 
 ROOT = "runs"

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.parallel_reads import at_once
+from benchmark.common.terminal.progress import Progress
 from benchmark.store.names import is_own
 from benchmark.store.sealed import is_sealed, open_parquet, problem_by, sealed_parquet
 

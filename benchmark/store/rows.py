@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
 from benchmark.common.registry import Presentation
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.parallel_reads import at_once
+from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked

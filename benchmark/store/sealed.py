@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.patience import is_for_now
 from benchmark.common.plain import from_json
-from benchmark.common.storage import Storage, in_parquet, reason
-from benchmark.common.tried import ENDS, ends_process
+from benchmark.common.storage.files import Storage, in_parquet, reason
+from benchmark.common.storage.parquet_check import ENDS, ends_process
+from benchmark.common.storage.retries import is_for_now
 
 GONE = "is no longer there: another command removed it"
 DIFFERS = "is not what was written (its digest differs)"

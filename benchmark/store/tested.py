@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage, reason
+from benchmark.common.storage.files import Storage, reason
+from benchmark.common.storage.parallel_reads import at_once
+from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.sealed import DamagedError, open_parquet, sealed_parquet
 

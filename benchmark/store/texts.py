@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
 from benchmark.method.prompts import Prompt

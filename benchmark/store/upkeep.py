@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.store import clusters, costs, images, imported, made, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums

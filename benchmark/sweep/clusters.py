@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
 from benchmark.method.clusters import k_means
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.store.clusters import clusters_file, read_clusters, write_clusters

@@ -7,9 +7,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import connect
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connect
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.embedded import Embedded

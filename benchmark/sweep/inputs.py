@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Array, scale_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded, shifted

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Array, Normalize, scale_of
 from benchmark.method.evaluation.cells import Cells, Layout, one_of
 from benchmark.method.evaluation.embedded import Embedded

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.method.interventions import Intervention
 from benchmark.recipe.specs import LAMBDA, SearchSpec

@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.splits import Split
 from benchmark.store.costs import Cost
 from benchmark.sweep.clusters import Clusters, index_in_clusters

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import (
     Cells,
@@ -185,7 +185,7 @@ def _pairings_at_a_time(images: ImageIndex) -> int:
 
 def _workers(images: ImageIndex) -> int:
     """Return how many workers sum: the sums of each, of one pairing at least, must fit into memory together."""
-    from benchmark.common.cluster import cpu_nodes
+    from benchmark.common.ray.cluster import cpu_nodes
 
     nodes, cores = cpu_nodes()
     fitting = int(MEMORY / _bytes_of_sums(images, 1))

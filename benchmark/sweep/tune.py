@@ -21,13 +21,13 @@ from typing import Any
 
 import ray
 
-from benchmark.common import patience
-from benchmark.common.cluster import connect, gpu_count, sentence_of
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, outcome_of, told
-from benchmark.common.progress import Progress
+from benchmark.common.ray.cluster import connect, gpu_count, sentence_of
 from benchmark.common.secrets import hidden
-from benchmark.common.storage import Storage
+from benchmark.common.storage import retries as patience
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, unfinished, write_failure, write_rows

@@ -12,10 +12,10 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from benchmark.common.cluster import gpu_count
-from benchmark.common.progress import Progress
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import gpu_count
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import Progress
 from benchmark.method.arrays import Array, Labels, scaled
 from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation.checked import checked_basis

@@ -6,7 +6,7 @@ STORE is the folder that `--store` named, or the one in the cache folder, `~/.ca
 import sys
 from pathlib import Path
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.rows import read_rows
 
 storage = Storage(sys.argv[1])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 from reports.analysis.verdicts import DECIDED, Answer
 from reports.document.chapters import Chapter
 from reports.figures.writing import latex_figure

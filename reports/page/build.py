@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.common.visible import visible_in
+from benchmark.common.terminal.escaping import visible_in
 from reports.analysis import findings, verdicts
 from reports.analysis.chosen import Selections
 from reports.analysis.options import Options

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 from reports.render.table import GAP, Cell, Column, Table
 
 DECIMALS = 6  # of numbers that are data

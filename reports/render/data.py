@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from benchmark.common.visible import FORMULA_SIGNS, escaped_json, one_line
+from benchmark.common.terminal.escaping import FORMULA_SIGNS, escaped_json, one_line
 from reports.render.cells import DECIMALS, exact_text
 from reports.render.table import Table
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
 from reports.render.table import Cell, Table
 

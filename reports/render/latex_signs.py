@@ -4,7 +4,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import groupby
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 
 _WORD = 14  # letters: a longer word may be broken there, and behind the signs that part its own words
 _BREAKABLE = "_/,.:+"

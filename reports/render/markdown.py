@@ -2,7 +2,7 @@
 
 import re
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
 from reports.render.table import Table
 

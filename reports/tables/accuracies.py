@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
 from reports.analysis.options import Options

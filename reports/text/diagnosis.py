@@ -7,7 +7,7 @@ from itertools import repeat
 
 import numpy as np
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.spans import Spans
 from reports.analysis.diagnostics import Diagnosis, Displacement, Mapped, Shift
 from reports.analysis.settings import BANNER

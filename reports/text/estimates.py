@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports.analysis.diagnostics import Estimated
 from reports.render import FORMS
 from reports.render.markdown import markdown, markdown_escape

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 from reports.analysis.comparisons import Comparison
 from reports.analysis.verdicts import Answer, Standing
 from reports.text.headline import headline, pair_name, short_name

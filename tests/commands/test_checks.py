@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.commands.checks import check_protocols
+from benchmark.commands.preparing.checks import check_protocols
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec

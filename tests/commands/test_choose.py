@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.commands.kinds import embedding_kind
-from benchmark.common.storage import Storage
+from benchmark.commands.planning.kinds import embedding_kind
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, remember
 from benchmark.store.records import RunRecord, record_file, write_record

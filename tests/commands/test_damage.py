@@ -16,10 +16,10 @@ import ray
 import safetensors.numpy
 
 from benchmark.commands.embed import embed_stage, on_sound_embeddings
-from benchmark.commands.prepare import Run, have_embeddings, prepare
+from benchmark.commands.preparing.prepare import Run, have_embeddings, prepare
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store

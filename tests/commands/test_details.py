@@ -13,8 +13,8 @@ from scipy.stats import hmean
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from benchmark.cli import main
-from benchmark.commands.prepare import prepared
-from benchmark.common.storage import Storage
+from benchmark.commands.preparing.prepare import prepared
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES, unpacked

@@ -10,10 +10,10 @@ import pytest
 import benchmark
 from benchmark.backbones.projection_files import read_projection
 from benchmark.cli import main
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.commands.report import report_stage
 from benchmark.commands.stores import open_store
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.cells import Layout, drawn_pairs
 from benchmark.method.interventions import view_rng
 from benchmark.recipe.loading import load_recipe

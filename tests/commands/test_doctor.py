@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from benchmark.commands import doctor, nodes
-from benchmark.commands.doctor import check_nodes
-from benchmark.commands.nodes import Needs, digest, marked, probe, versions, within
+from benchmark.commands.cluster import doctor
+from benchmark.commands.cluster import probe as nodes
+from benchmark.commands.cluster.doctor import check_nodes
+from benchmark.commands.cluster.probe import Needs, digest, marked, probe, versions, within
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from tests.conftest import REPOSITORY, make_toy
@@ -47,7 +48,7 @@ sys.meta_path.insert(0, Lacks())
 PATIENT = """
 import sys
 from benchmark.cli import main
-from benchmark.commands import doctor
+from benchmark.commands.cluster import doctor
 doctor.PATIENCE = 90.0
 sys.exit(main())
 """

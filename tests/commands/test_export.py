@@ -20,7 +20,7 @@ from benchmark.backbones import projection_files
 from benchmark.backbones.projected_encoder import ProjectedEncoder
 from benchmark.backbones.projection_files import ExportedProjection, read_projection, write_projection
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.predictors import Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
 from tests.conftest import TINY_CLIP

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import benchmark
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.commands.stores import open_store
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe

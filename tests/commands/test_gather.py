@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.commands.gather import gather
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.records import RunRecord
 from benchmark.store.rows import write_failure, write_rows
 from benchmark.store.tested import write_tested

@@ -154,7 +154,9 @@ def test_what_is_no_recipe_or_list_is_refused_and_not_waited_for(
 def test_a_wrong_option_is_refused_before_a_backbone_is_loaded(
     words: list[str], phrase: str, recipe: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.commands.begin.first_backbone_loading", lambda _: pytest.fail("it is loading"))
+    monkeypatch.setattr(
+        "benchmark.commands.preparing.begin.first_backbone_loading", lambda _: pytest.fail("it is loading")
+    )
     name, *options = words
     assert phrase in command.refused(name, recipe, *options)
 

@@ -22,11 +22,11 @@ from sklearn.neighbors import NearestCentroid
 
 import benchmark
 from benchmark.cli import main
-from benchmark.commands import import_embeddings
-from benchmark.commands.imported_sets import imported_subject, manifests_of
-from benchmark.commands.read_embeddings import Asked
+from benchmark.commands.interchange import import_embeddings
+from benchmark.commands.interchange.read_embeddings import Asked
+from benchmark.commands.preparing.imported_sets import imported_subject, manifests_of
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
 from benchmark.store import upkeep

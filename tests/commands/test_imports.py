@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from benchmark.cli import main
-from benchmark.commands.imports import Imported, import_predictions
-from benchmark.commands.prediction_files import read_predictions
-from benchmark.commands.prepare import Run, prepare
+from benchmark.commands.interchange.import_predictions import Imported, import_predictions
+from benchmark.commands.interchange.prediction_files import read_predictions
+from benchmark.commands.preparing.prepare import Run, prepare
 from benchmark.commands.stores import open_store
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.records import read_record, record_files

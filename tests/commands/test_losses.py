@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.made import Made, MadeBy, read_made
 from tests.conftest import some_of
 from tests.faults.harness import Contents

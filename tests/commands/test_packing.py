@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.commands.packing import MAX_BYTES, packed
+from benchmark.commands.cluster.packing import MAX_BYTES, packed
 from benchmark.common.code import importable_from
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import load_recipe
@@ -100,7 +100,7 @@ def test_the_id_follows_from_what_would_run(tmp_path: Path, monkeypatch: pytest.
     others.append(command.json(*DRY)["id"])
     (tmp_path / "texts" / "pairs.jsonl").write_text(PAIR.replace("dog", "cat"))
     others.append(command.json(*DRY)["id"])
-    monkeypatch.setattr("benchmark.commands.submit.version", lambda _: "9.9.9")
+    monkeypatch.setattr("benchmark.commands.cluster.submit.version", lambda _: "9.9.9")
     others.append(command.json(*DRY)["id"])
     assert len({first, *others}) == 6
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from benchmark.commands.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
-from benchmark.commands.gpus import is_named, public_figures, span
-from benchmark.commands.requests import Requests
-from benchmark.commands.room import Node, fitted
-from benchmark.common.storage import Storage
+from benchmark.commands.planning.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
+from benchmark.commands.planning.gpus import is_named, public_figures, span
+from benchmark.commands.planning.requests import Requests
+from benchmark.commands.planning.room import Node, fitted
+from benchmark.common.storage.files import Storage
 from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
 from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY
@@ -35,7 +35,7 @@ def test_the_store_comes_before_the_machine_and_this_before_the_reference(
     store: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = [Cost(KIND, 1e9, 9.0, "a processor"), Cost((*KIND, "large"), 1e13, 7.0, "a processor")]
-    monkeypatch.setattr("benchmark.commands.estimate.of_reference", lambda: elsewhere)
+    monkeypatch.setattr("benchmark.commands.planning.estimate.of_reference", lambda: elsewhere)
     assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (18.0, f"{REFERENCE} (a processor)")
     remember([on_this_machine()], [Cost(KIND, 1e9, 5.0)])
     assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (10.0, MACHINE)
@@ -70,7 +70,7 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
 def test_calibration_measures_what_nobody_did_and_nothing_twice(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.commands.estimate.of_reference", list)
+    monkeypatch.setattr("benchmark.commands.planning.estimate.of_reference", list)
     recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep=SMALL)
     said = [command("plan", recipe, "--calibrate", "--json") for _ in range(2)]
     assert ["calibrating tiny" in one.err for one in said] == [True, False]
@@ -93,7 +93,7 @@ def test_what_is_dear_is_said_where_there_is_something_else() -> None:
 
 
 def test_the_reference_that_comes_along_is_of_all_stages() -> None:
-    from benchmark.commands.estimate import of_reference
+    from benchmark.commands.planning.estimate import of_reference
 
     kinds = {cost.kind[0] for cost in of_reference()}
     assert kinds >= {"start", "moments", "first trial", "between trials", "trial", "report"}
@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_said_with_the_remedy() -> None:
 
 def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 4.0, "memory": 8 * 2**30}, {"CPU": 48.0, "GPU": 2.0, "memory": 180 * 2**30}]
-    monkeypatch.setattr("benchmark.commands.room.nodes_of", lambda _: nodes)
+    monkeypatch.setattr("benchmark.commands.planning.room.nodes_of", lambda _: nodes)
     said = command(*PACS, "--gpu", "4090", "--gpus", "8", "--address", "http://head:8265").out
     assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
     assert "embedding has 2 of the 8 GPUs" in said

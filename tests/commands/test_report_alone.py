@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from tests.conftest import REPOSITORY
 from tests.performance.bench_report import Invented, of_seeds
 from tests.test_cli import write_recipe

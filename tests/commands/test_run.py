@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import benchmark
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.commands.report import Outcome
 from benchmark.commands.stores import open_store
 from benchmark.method.evaluation.selection import RULES

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
 from tests.commands.conftest import Command

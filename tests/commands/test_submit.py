@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import benchmark.commands.submit as module
-from benchmark.commands.packing import Package
-from benchmark.commands.submit import Job, Submission, submit
+import benchmark.commands.cluster.submit as module
+from benchmark.commands.cluster.packing import Package
+from benchmark.commands.cluster.submit import Job, Submission, submit
 from benchmark.common.errors import IcmBenchError
 
 LOG = ["one\n", "two\nth", "ree\n"]

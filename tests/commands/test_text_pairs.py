@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.commands.text_pairs import text_pairs_of
+from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.interventions.prompt_edits import edited_pairs

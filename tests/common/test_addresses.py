@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmark.common.addresses import check_address, check_words
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.addresses import check_address, check_words
+from benchmark.common.storage.files import Storage
 
 HUSH = "Hush"  # in every secret below
 WITH = {

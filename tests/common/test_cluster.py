@@ -9,11 +9,11 @@ from unittest.mock import Mock
 import pytest
 import ray
 
-from benchmark.common import cluster
-from benchmark.common.cluster import connect, connected, gpu_count
 from benchmark.common.code import OWN_PATH, find_own_code, importable_from
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.speech import speaking
+from benchmark.common.ray import cluster
+from benchmark.common.ray.cluster import connect, connected, gpu_count
+from benchmark.common.terminal.verbosity import speaking
 from tests.conftest import REPOSITORY
 
 

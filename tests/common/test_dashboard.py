@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.dashboard import dashboard_address, job_server, nodes_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.ray.dashboard import dashboard_address, job_server, nodes_of
 
 
 @contextmanager

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.common import cluster
-from benchmark.common.cluster import connected
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, outcome_of, told
-from benchmark.common.remote import remote
-from benchmark.common.storage import Storage
+from benchmark.common.ray import cluster
+from benchmark.common.ray.cluster import connected
+from benchmark.common.ray.remote import remote
+from benchmark.common.storage.files import Storage
 from benchmark.common.workers import Workers
 from benchmark.method.evaluation.checked import checked_basis, checked_scores
 from benchmark.method.predictors import Problem

@@ -18,11 +18,11 @@ import pytest
 from benchmark import cli
 from benchmark.cli import COMMANDS, main
 from benchmark.commands import report
-from benchmark.commands.submit import _ended
-from benchmark.common import storage
+from benchmark.commands.cluster.submit import _ended
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.failing import during, outcome_of
 from benchmark.common.faults import noted
+from benchmark.common.storage import files as storage
 from benchmark.embedding import pipeline
 from benchmark.embedding.chunks import Chunk
 from benchmark.embedding.stages import results, staged

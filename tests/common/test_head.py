@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmark.common import head
+from benchmark.common.ray import head
 
 
 @pytest.fixture(autouse=True)

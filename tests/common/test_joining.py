@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray._private.services import canonicalize_bootstrap_address
 
-from benchmark.common import joining
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.joining import check_cluster
+from benchmark.common.ray import joining
+from benchmark.common.ray.joining import check_cluster
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common import kept
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.kept import Kept, keeping
-from benchmark.common.storage import Storage
+from benchmark.common.storage import copies as kept
+from benchmark.common.storage.copies import Kept, keeping
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.readers.folder import FolderReader
 from tests.conftest import S3
 from tests.faulty_s3 import Proxy

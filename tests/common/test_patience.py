@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common import patience, s3
 from benchmark.common.errors import UnwritableError
-from benchmark.common.patience import OutOfPatienceError, UnansweredError, patiently, taken
-from benchmark.common.storage import Storage
+from benchmark.common.storage import retries as patience
+from benchmark.common.storage import s3
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.retries import OutOfPatienceError, UnansweredError, patiently, taken
 from tests.conftest import S3
 from tests.faulty_s3 import Faults, Proxy
 

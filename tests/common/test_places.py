@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
-from benchmark.common.cluster import _not_started
 from benchmark.common.errors import UnwritableError
 from benchmark.common.failing import meant_for_user
-from benchmark.common.places import remedy, unusable_variable, unwritable
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import _not_started
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.unwritable import remedy, unusable_variable, unwritable
 
 
 @pytest.fixture

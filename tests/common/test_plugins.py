@@ -13,9 +13,9 @@ import pytest
 
 from benchmark.cli import COMMANDS, READING, main
 from benchmark.command_line import command_parser
-from benchmark.commands import nodes
-from benchmark.commands.doctor import _opened
-from benchmark.commands.packing import PACKAGES
+from benchmark.commands.cluster import probe as nodes
+from benchmark.commands.cluster.doctor import _opened
+from benchmark.commands.cluster.packing import PACKAGES
 from benchmark.common.code import UNASKED, importable_from
 from benchmark.common.errors import PluginError
 from benchmark.common.registry import load
@@ -212,7 +212,7 @@ import json, sys
 from importlib.util import find_spec
 from pathlib import Path
 import ray
-from benchmark.common.cluster import connect, connected
+from benchmark.common.ray.cluster import connect, connected
 from benchmark.common.code import importable_from
 from benchmark.common.registry import load
 

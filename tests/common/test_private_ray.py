@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from benchmark.common import private_ray
-from benchmark.common.dashboard import token
+from benchmark.common.ray import private as private_ray
+from benchmark.common.ray.dashboard import token
 
 
 def test_all_processes_of_a_local_ray_listen_on_the_loopback_and_ask_for_a_token(local_ray: None) -> None:  # noqa: ARG001

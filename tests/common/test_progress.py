@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from benchmark.common.progress import Progress
+from benchmark.common.terminal.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 def test_a_rate_is_of_what_was_worked_on_and_not_of_what_was_found_done(monkeypatch: pytest.MonkeyPatch) -> None:
     now, stream = [0.0], io.StringIO()
-    monkeypatch.setattr("benchmark.common.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("benchmark.common.terminal.progress.time.monotonic", lambda: now[0])
     progress = Progress("embedding", 300, "views", stream)  # poor-cluster-2
     for seconds, n, worked in ((5.0, 100, 100), (6.0, 100, 0), (10.0, 100, 100)):
         now[0] = seconds
@@ -26,7 +26,7 @@ def test_a_rate_is_of_what_was_worked_on_and_not_of_what_was_found_done(monkeypa
 @pytest.mark.parametrize(("stream", "lines"), [(io.StringIO(), 4), (Terminal(), 119)])
 def test_a_log_has_a_line_every_half_minute(stream: io.StringIO, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("benchmark.common.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("benchmark.common.terminal.progress.time.monotonic", lambda: now[0])
     progress = Progress("embedding", 240, "images", stream)
     for second in range(1, 121):
         now[0] = float(second)

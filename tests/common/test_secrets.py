@@ -13,7 +13,7 @@ from benchmark.common import secrets
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words
 from benchmark.common.secrets import has_secret, hidden, hidden_in, public
-from benchmark.common.visible import safe_output
+from benchmark.common.terminal.escaping import safe_output
 from tests.planted import GIVEN, IN_URI, KEY, SECRET, leaks
 
 RAW = f"s3://{KEY}:{SECRET}@bucket/store"

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import public
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from tests.conftest import S3
 
 

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from benchmark.common.visible import one_line, safe_output, visible
+from benchmark.common.terminal.escaping import one_line, safe_output, visible
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from PIL import Image
 
-from benchmark.commands.checks import check_held_out
+from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG
 from benchmark.datasets.imagenet import class_subset, human_names

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.commands.checks import check_held_out
-from benchmark.commands.estimate import Known
-from benchmark.commands.plan import plan
+from benchmark.commands.planning.estimate import Known
+from benchmark.commands.planning.plan import plan
+from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG, MAX_DIFFERENCES, count_differences, is_variant
 from benchmark.datasets.imagenet import class_subset
 from benchmark.datasets.manifest import read_manifest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from benchmark.commands.checks import check_held_out
+from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG, count_differences
 from benchmark.datasets.manifest import read_manifest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.commands.checks import check_held_out
+from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers.folder import FolderReader

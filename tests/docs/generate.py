@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.commands.bill import Offer
-from benchmark.commands.estimate import EMBEDDING, Known, core_hours
-from benchmark.commands.gpus import span
-from benchmark.commands.plan import Plan, plan
+from benchmark.commands.planning.bill import Offer
+from benchmark.commands.planning.estimate import EMBEDDING, Known, core_hours
+from benchmark.commands.planning.gpus import span
+from benchmark.commands.planning.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.interventions import INTERVENTIONS, Intervention

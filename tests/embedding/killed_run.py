@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.pipeline import EmbedJob, embed

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.embedding import watch, watchdog
 from benchmark.embedding.chunks import ChunkCounts
 from benchmark.embedding.ledger import EncoderState

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.made import read_made
 from tests.conftest import Fork, make_toy
 from tests.embedding.elastic_cluster import autoscaling, wait_for

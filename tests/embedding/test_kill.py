@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.images import Geometry

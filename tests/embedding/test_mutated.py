@@ -19,9 +19,9 @@ from PIL import Image, ImageOps
 
 from benchmark.backbones.loading import Backbone
 from benchmark.cli import main
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.common.image_formats import FORMATS
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store

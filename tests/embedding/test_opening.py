@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.commands.imported_sets import manifest_of
+from benchmark.commands.preparing.imported_sets import manifest_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 
 from benchmark.backbones.loading import Backbone
-from benchmark.commands.prepare import prepare
-from benchmark.common.cluster import connected
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.common.errors import FaultError, IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.embedding import pipeline, texts
 from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder

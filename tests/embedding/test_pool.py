@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.common.autoscaler import most_gpus
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.ray.autoscaler import most_gpus
 from benchmark.embedding import pool
 from benchmark.embedding.pool import Pool, pool_for
 from benchmark.recipe.specs import RunSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.embedding import watch, watchdog
 from benchmark.embedding.ledger import EncoderState, Ledger
 from benchmark.embedding.pool import ASK_SECONDS

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from benchmark.common import storage
-from benchmark.common.storage import Storage
+from benchmark.common.storage import files as storage
+from benchmark.common.storage.files import Storage
 from tests.faults.plan import Fault
 
 PLAN, DRIVER, HEAD = "ICM_BENCH_TEST_FAULTS", "ICM_BENCH_TEST_DRIVER", "ICM_BENCH_TEST_HEAD"

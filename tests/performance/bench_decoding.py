@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.images import Geometry, model_input

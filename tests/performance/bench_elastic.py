@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.made import read_made
 from tests.conftest import REPOSITORY, make_toy
 from tests.embedding.elastic_cluster import autoscaling

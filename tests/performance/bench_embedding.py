@@ -22,9 +22,9 @@ import torch
 
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.commands.prepare import prepare
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.commands.preparing.prepare import prepare
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.speed import Speed
 from benchmark.recipe.loading import parse_recipe

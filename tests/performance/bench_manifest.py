@@ -41,7 +41,7 @@ def main() -> None:
 def measure(spec: DatasetSpec, store: Path, what: str, file: Path | None) -> None:
     """Go through the stages of the driver, and print what each took and the most memory by then."""
     from benchmark.backbones.spec import BackboneSpec
-    from benchmark.common.storage import Storage
+    from benchmark.common.storage.files import Storage
     from benchmark.datasets.manifest import read_manifest
     from benchmark.embedding.pipeline import EmbedJob, _lacking_chunks
     from tests.stand_in import FACTS, views

@@ -23,7 +23,7 @@ import torch
 
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connected
+from benchmark.common.ray.cluster import connected
 from benchmark.embedding.encoder import CPU_BATCH, GROUP
 from benchmark.embedding.images import Geometry, model_input
 from benchmark.embedding.pool import KEEP_FREED_MEMORY

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested

@@ -27,7 +27,7 @@ from PIL import Image
 from ray._private.internal_api import memory_summary
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers.base import Batch
 from benchmark.datasets.spec import DatasetSpec

@@ -16,11 +16,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of Ray's workers: to be set before numpy is loaded
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.commands.report import report_stage
 from benchmark.commands.sweep import sweep_stage
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import all_trials, read_rows

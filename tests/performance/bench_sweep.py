@@ -21,10 +21,10 @@ from pathlib import Path
 import ray
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import prepare
+from benchmark.commands.preparing.prepare import prepare
 from benchmark.commands.sweep import sweep_stage
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import row_file, write_rows

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.cluster import connected
-from benchmark.common.storage import Storage
+from benchmark.common.ray.cluster import connected
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.pipeline import EmbedJob, embed

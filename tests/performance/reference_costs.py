@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.backbones.facts import Embeds
-from benchmark.commands.estimate import PlannedSweep, planned_trials
+from benchmark.commands.planning.estimate import PlannedSweep, planned_trials
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, as_json, of_json, on_this_machine, read
 from benchmark.sweep.calibrating import measured

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from benchmark.cli import main
-from benchmark.common.storage import Storage
-from benchmark.common.visible import one_line
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.escaping import one_line
 from benchmark.store.rows import write_rows
 from benchmark.store.tested import write_tested
 from tests.properties.contents import CONFIG, Draw, Embeddings, Picture, recipe_of

@@ -9,9 +9,9 @@ import pytest
 
 from benchmark.backbones.loading import check_finite
 from benchmark.cli import main
-from benchmark.commands.checks import check_protocols
+from benchmark.commands.preparing.checks import check_protocols
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.visible import MAX_SENTENCE, shortened
+from benchmark.common.terminal.escaping import MAX_SENTENCE, shortened
 from benchmark.datasets.manifest import read_manifest
 from benchmark.embedding.opening import UnreadableImage, opened
 from benchmark.recipe.loading import parse_recipe

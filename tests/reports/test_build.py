@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports import Options, Origin, ReportFiles, write_report
 from reports.text.summary import MAX_LINES

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports.build import ReportFiles, write_report
 from reports.text.origin import Origin
 from tests.reports.page.test_build import blobs, table_lines

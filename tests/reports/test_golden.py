@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports.build import write_report
 from reports.text.origin import Origin
 from tests.reports.synthetic import TESTED, frame, row

@@ -14,8 +14,8 @@ import pytest
 
 from benchmark.common.code import UNASKED
 from benchmark.common.errors import PluginError
-from benchmark.common.storage import Storage
-from benchmark.common.visible import one_line
+from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.escaping import one_line
 from reports import Options, Origin, ReportFiles, write_report
 from reports.made import MADE
 from tests.reports.page.test_browser import CHROMIUM, Opened, axe

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports import Origin, write_report
 from reports.analysis.chosen import Selections, rule_for
 from reports.analysis.comparisons import compare, in_columns

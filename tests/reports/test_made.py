@@ -11,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import reports.build
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports import Options, Origin, ReportFiles, write_report
 from reports.made import MADE, key_of
 from tests.conftest import S3

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.cli import main
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import row_index, rows, upkeep
 from benchmark.store.sealed import DamagedError, sealed_parquet
 from tests.conftest import Swept

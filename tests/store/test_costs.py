@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.machine import processor
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.costs import Cost, most_alike, read, remember
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from benchmark.common.at_once import at_once
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.progress import Progress
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.parallel_reads import at_once
+from benchmark.common.terminal.progress import Progress
 from benchmark.store.frames import frame
 from benchmark.store.rows import read_rows, row_file, schema, write_rows
 from tests.reports.synthetic import row

@@ -16,10 +16,11 @@ import pytest
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.cli import main
-from benchmark.commands import embed, mending
-from benchmark.common import tried
+from benchmark.commands import embed
+from benchmark.commands.preparing import mending
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage, in_parquet
+from benchmark.common.storage import parquet_check as tried
+from benchmark.common.storage.files import Storage, in_parquet
 from benchmark.datasets.readers.parquet import ParquetReader
 from benchmark.datasets.readers.rows import rows_of
 from benchmark.method.evaluation.cells import Cells

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.records import add_imported
 from benchmark.store.sealed import sealed_parquet
 from tests.conftest import Swept

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import rows
 from benchmark.store.rows import read_rows, row_file, write_rows
 from tests.reports.synthetic import row

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.records import (
     RunRecord,
     add_imported,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import row_index
 from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.upkeep import clean

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.evaluation import Method
 from benchmark.method.evaluation.metrics import BUILT_IN, Answers, Array, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS

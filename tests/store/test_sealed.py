@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.cli import main
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store import costs, records, rows, upkeep
 from benchmark.store.costs import Cost
 from benchmark.store.records import RunRecord

@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.subspace import Moments

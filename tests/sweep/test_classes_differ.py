@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.rows import read_rows
 from tests.conftest import make_toy
 

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import load_recipe, parse_recipe

@@ -11,9 +11,9 @@ import pytest
 import ray
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import Run, have_embeddings, prepare
+from benchmark.commands.preparing.prepare import Run, have_embeddings, prepare
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.splits import IN, Split
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe

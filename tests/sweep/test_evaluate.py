@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import scaled
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.fits import parts_of, turns_of

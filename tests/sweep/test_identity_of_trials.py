@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.commands.prepare import _subject
+from benchmark.commands.preparing.prepare import _subject
 from benchmark.datasets.imagenet import class_subset
 from benchmark.datasets.manifest import Manifest, imported_manifest
 from benchmark.recipe.loading import parse_recipe

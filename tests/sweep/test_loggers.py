@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from benchmark.commands.checks import check_packages
+from benchmark.commands.preparing.checks import check_packages
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import parse_recipe
 from benchmark.sweep.loggers import callbacks, log_folder
@@ -24,7 +24,7 @@ def test_none_unless_asked_for() -> None:
 
 
 def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.commands.checks.find_spec", lambda _: None)
+    monkeypatch.setattr("benchmark.commands.preparing.checks.find_spec", lambda _: None)
     with pytest.raises(IcmBenchError, match="'mlflow' needs the package mlflow; pip install"):
         check_packages(parse_recipe({**SMALL, "run": {"loggers": ["mlflow"]}}))
     with pytest.raises(IcmBenchError, match="'optuna' needs the package optuna; pip install"):

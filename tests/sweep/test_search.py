@@ -13,7 +13,7 @@ import yaml
 
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import CURVES
 from benchmark.method.evaluation.selection import SCORES, source_scores
 from benchmark.recipe.loading import parse_recipe

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
 from benchmark.method.evaluation.cells import (
     Cells,
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 @pytest.fixture(autouse=True)
 def _two_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with two cores: each sums a range, one after the other on the one core of the tests' Ray."""
-    monkeypatch.setattr("benchmark.common.cluster.cpu_nodes", lambda: (1, 2))
+    monkeypatch.setattr("benchmark.common.ray.cluster.cpu_nodes", lambda: (1, 2))
 
 
 def view(label: str) -> View:

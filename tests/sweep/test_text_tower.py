@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cli import main
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.store.rows import read_rows
 from tests.conftest import toy_in
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.store.rows import failures, write_rows

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.commands.prepare import prepared
+from benchmark.commands.preparing.prepare import prepared
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
 from benchmark.sweep.loading import load

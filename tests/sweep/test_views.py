@@ -11,9 +11,9 @@ import pytest
 import ray
 
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.prepare import Run, have_embeddings, prepare
+from benchmark.commands.preparing.prepare import Run, have_embeddings, prepare
 from benchmark.commands.sweep import sweep_stage
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import view_rng

@@ -6,7 +6,7 @@ A layout of its own is a class that derives from `ImageReader`: a recipe names i
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.registry import ClassRegistry
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import ColumnsSpec, Listing
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader, is_hidden
 from benchmark.datasets.spec import AUTO, FOLDER, TABLE

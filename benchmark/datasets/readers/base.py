@@ -14,9 +14,9 @@ from typing import Any, ClassVar, TypeVar
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.patience import PATIENCE
-from benchmark.common.storage import FileInfo, Storage, reason
-from benchmark.common.walking import NO_TARGET, SPECIAL
+from benchmark.common.storage.files import FileInfo, Storage, reason
+from benchmark.common.storage.folders import NO_TARGET, SPECIAL
+from benchmark.common.storage.retries import PATIENCE
 from benchmark.datasets.columns import ColumnsSpec
 
 # torchvision's ImageFolder extensions, the ones DomainBed's loader accepts

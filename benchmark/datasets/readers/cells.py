@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError, some
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import LookupSpec
 from benchmark.datasets.readers.base import column_of, text_of
 from benchmark.datasets.readers.rows import place_of, rows_of

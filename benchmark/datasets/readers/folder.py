@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import FileInfo
+from benchmark.common.storage.files import FileInfo
 from benchmark.datasets.readers.base import (
     CHUNK_BYTES,
     IMAGE_SUFFIXES,

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, some
-from benchmark.common.storage import FileInfo
-from benchmark.common.tried import check_tried
+from benchmark.common.storage.files import FileInfo
+from benchmark.common.storage.parquet_check import check_tried
 from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,
     ENVIRONMENT_COLUMNS,

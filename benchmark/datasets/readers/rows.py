@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
-from benchmark.common.tried import check_tried
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.parquet_check import check_tried
 from benchmark.datasets.readers.base import reading
 
 SUFFIXES = (".csv", ".parquet")

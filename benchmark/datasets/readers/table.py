@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from benchmark.common.errors import IcmBenchError, nearest, some
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import Listing
 from benchmark.datasets.readers.base import (
     CLASS_COLUMNS,

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
-from benchmark.common.storage import FileInfo
+from benchmark.common.storage.files import FileInfo
 from benchmark.datasets.readers.base import (
     CHUNK_BYTES,
     CLASS_COLUMNS,

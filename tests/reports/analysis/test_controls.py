@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports.analysis.controls import Expected, Verdict, verdict
 from reports.analysis.findings import comparisons
 from reports.analysis.options import Options

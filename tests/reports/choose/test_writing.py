@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports import Origin, write_choice
 from reports.choose import drawings
 from reports.figures import style

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import reports.build
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports import Options, Origin, ReportFiles, write_report
 from reports.analysis.against import OWN_ROWS
 from reports.document import paper

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.common.visible import one_line
+from benchmark.common.terminal.escaping import one_line
 from reports.render.cells import error_text, number_text
 from reports.render.data import csv_lines, csv_text, json_text
 from reports.render.html import html as html_form

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from benchmark.common.storage import Storage
+from benchmark.common.storage.files import Storage
 from reports.build import write_report
 from reports.text.origin import Origin
 from reports.text.summary import MAX_LINES

@@ -1,0 +1,231 @@
+"""Whether a data set can do what a recipe asks of it: known before anything is embedded."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+import numpy as np
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.files import Storage
+from benchmark.datasets.alike import by_number, look
+from benchmark.datasets.catalog import is_variant
+from benchmark.datasets.manifest import LAYOUT, Manifest
+from benchmark.datasets.readers.folder import FolderReader
+from benchmark.method.evaluation.fits import MIN_SOURCES
+from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
+from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
+from benchmark.method.subspace.moments import CROSS
+from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.loggers import LOGGERS
+from benchmark.sweep.subject import sides_of
+
+
+def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse a data set that cannot take part in the protocols of a recipe.
+
+    Raises:
+        IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
+    """
+    if not manifest.reader.labelled:
+        raise IcmBenchError(
+            f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
+            f"`export` and `diagnose` take it."
+        )
+    if type(manifest.reader) is FolderReader:
+        _check_apart(recipe, manifest.name, manifest.reader.storage.path("").rstrip("/"))
+    protocols = recipe.protocols_for(manifest.name)
+    if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
+        differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
+        check_held_out(manifest, classes_differ=differ)
+    check_environments(recipe, manifest.name, manifest.counts)
+    if recipe.clusters_of(manifest.name) and (alike := [e for e in manifest.environments if e.startswith("cluster ")]):
+        raise IcmBenchError(
+            f"{manifest.name} has an environment '{alike[0]}', as clusters are called; rename it, or leave "
+            f"`environments` out."
+        )
+    for protocol in protocols:
+        rounding = (recipe.sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil"
+        for seed in recipe.sweep.seeds:
+            split = Split(seed, protocol.halves_apart, rounding, recipe.sweep.folds or 0)
+            _check_split(manifest, split, protocol)
+    folds, images = recipe.sweep.folds or 0, manifest.table.num_rows
+    if not protocols and images < folds:  # a variant that is only tested on
+        raise IcmBenchError(
+            f"{manifest.name} has {images} images, too few for {folds} folds, of which each is tested; give fewer "
+            f"sweep.folds, or leave {manifest.name} out of the recipe."
+        )
+
+
+def _check_apart(recipe: Recipe, name: str, root: str) -> None:
+    """Refuse a report or a store in the folder of a data set, where its own folders would be environments."""
+    for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
+        if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
+            raise IcmBenchError(
+                f"run.{key}: {place} lies in {root}, whose folders are environments of '{name}'; name another."
+            )
+
+
+def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
+    """Refuse a data set whose environments do not suffice for a recipe, which takes no images to know.
+
+    Args:
+        recipe: what is asked for.
+        name: of the data set.
+        counts: environment -> its number of images.
+
+    Raises:
+        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; too
+            few images for the clusters; or no protocol that takes this data set.
+    """
+    protocols, environments = recipe.protocols_for(name), len(counts)
+    check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
+    _check_takes(recipe, name)
+    for protocol in protocols:
+        if environments < protocol.min_environments and not protocol.across_sets:
+            raise IcmBenchError(
+                f"{name} has {environments} environments, and '{protocol.name}' takes {protocol.min_environments}."
+            )
+        _check_sources(recipe, protocol, name, environments)
+        if recipe.clusters_of(name) and (protocol.across_sets or not _holds_out(protocol)):
+            raise IcmBenchError(
+                f"environments: clusters are made of what is not held out, and '{protocol.name}' on {name} holds no "
+                f"environment out; leave that protocol out, or `environments` of {name}."
+            )
+
+
+def check_clusters(recipe: Recipe, name: str, images: int) -> None:
+    """Refuse more clusters than there are images to make them of."""
+    if (clusters := recipe.clusters_of(name)) > images:
+        raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
+
+
+def _check_takes(recipe: Recipe, name: str) -> None:
+    """Refuse a data set that takes part in no protocol of a recipe; a variant that is only tested on takes part."""
+    variant = is_variant(name)
+    if any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
+        return
+    if variant:
+        raise IcmBenchError(
+            f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
+            f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
+        )
+    asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
+    raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
+
+
+def _holds_out(protocol: Protocol) -> bool:
+    """Return whether what a protocol tests is of environments that are not fitted on."""
+    holdouts = protocol.holdouts([str(i) for i in range(max(2, protocol.min_environments))], ("full",))
+    return not any(set(h.sources) & set(test.environments) for h in holdouts for test in h.tests)
+
+
+def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
+    """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
+    crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
+    holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
+    sources = recipe.clusters_of(name) or len(holdouts[0].sources)
+    if crossed and sources < 2:
+        raise IcmBenchError(
+            f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
+            f"{name} has {sources}: {environments} environments are too few, or the protocol is."
+        )
+    search = recipe.sweep.search
+    if search and protocol.looks_at_target:
+        raise IcmBenchError(
+            f"sweep.search: '{protocol.name}' chooses by the environment that it tests, and a search never looks at "
+            f"one; give it a recipe without search."
+        )
+    if search and search.rule == "lodo" and sources <= MIN_SOURCES:
+        raise IcmBenchError(
+            f"sweep.search.rule: '{protocol.name}' on {name} fits on {sources} environment"
+            f"{'s' if sources > 1 else ''}, too few to leave one out; use rule 'training_domain'."
+        )
+
+
+def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
+    """Refuse a data set that borrows C_d from one with images of its own: held-out ones would reach the fits.
+
+    Raises:
+        IcmBenchError: two data sets have images in common; names them.
+    """
+    contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
+    for placebo in recipe.intervention_sets():
+        for name in contents if placebo.placebo == "borrowed" else ():
+            lender = recipe.lender_of(name, placebo)
+            if lender and (common := contents[name] & contents[lender]):
+                raise IcmBenchError(
+                    f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and both have "
+                    f"{len(common)} images in common, byte by byte; give another lender."
+                )
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Make sure that what a sweep needs beside its own dependencies is installed.
+
+    Raises:
+        IcmBenchError: a logger's package or Optuna is not; says how to get it.
+    """
+    search = recipe.sweep.search
+    needed = [(f"run.loggers: '{name}'", LOGGERS[name]) for name in recipe.run.loggers]
+    needed += [("sweep.search.method: 'optuna'", "optuna")] if search and search.method == "optuna" else []
+    for what, package in needed:
+        if find_spec(package) is None:
+            raise IcmBenchError(f"{what} needs the package {package}; pip install {package}.")
+
+
+def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
+    """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
+    side = sides_of(manifest, split)
+    every = list(range(split.folds)) or [IN, OUT, *([CHOICE] if manifest.groups is not None else [])]
+    new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
+    fitted = ~new if protocol.open_class else np.ones_like(new)
+    # Fitted on all environments, it tests new classes of each out-split; with folds each side is tested.
+    tested = every if split.folds else [OUT] if protocol.fixed_split == "out_20" else []
+    for index, name in enumerate(manifest.environments):
+        here = manifest.environment_index == index
+        needed = [here & fitted & (side == number) for number in every]
+        needed += [here & new & (side == number) for number in tested] if protocol.open_class else []
+        if not all(rows.any() for rows in needed):
+            half = " of one half of the classes" if protocol.open_class else ""
+            has, remedy = f"{here.sum()} images", f"it takes {split.folds or 5} images{half} or more"
+            if manifest.groups is not None:
+                groups = {group for group, is_here in zip(manifest.groups, here, strict=True) if is_here}
+                has += f" in {len(groups)} group{'s' if len(groups) > 1 else ''}"
+                remedy = "a group falls on one side as a whole, so that it takes more groups, or another seed"
+            raise IcmBenchError(
+                f"The environment '{name}' of {manifest.name} has {has}, and the split of seed {split.seed} leaves one "
+                f"side{half} empty: {remedy}."
+            )
+
+
+def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
+    """Make sure that each environment can be held out in turn.
+
+    Args:
+        manifest: the images.
+        classes_differ: whether environments may lack classes. Default False.
+
+    Raises:
+        IcmBenchError: there is one environment only, or an environment lacks a class that it needs.
+    """
+    where = manifest.reader.storage.path("").rstrip("/")
+    # Folders count even when they are empty: DomainBed numbers environments by folder.
+    environments, classes = manifest.reader.folders()
+    columns = (manifest.table[name].to_pylist() for name in ("environment", "class_name"))
+    present: dict[str, set[str]] = {name: set() for name in environments}
+    for environment, class_name in set(zip(*columns, strict=True)):
+        present.setdefault(environment, set()).add(class_name)
+    if len(present) < 2:
+        raise IcmBenchError(
+            f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
+        )
+    every = set() if classes_differ else {*classes, *manifest.classes}
+    for environment, names in sorted(present.items()):
+        if missing := sorted(every - names):
+            twin = next((by_number(name) for name in sorted(names) if look(name) == look(missing[0])), None)
+            also = f" (its '{twin}' only looks like '{by_number(missing[0])}')" if twin else ""
+            raise IcmBenchError(
+                f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
+                f"{f' and {len(missing) - 1} more' if missing[1:] else ''}{also}; every environment needs every class: "
+                f"add images, leave the class out of all environments, or say classes_differ: true."
+            )

@@ -1,0 +1,138 @@
+"""Data sets of which a store has imported embeddings, as recipes name them: no image is opened, no backbone loaded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from benchmark.backbones.facts import Embeds
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.files import Storage
+from benchmark.datasets.manifest import Manifest, imported_manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.recipe.recipe import Recipe
+from benchmark.store import embeddings as store
+from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
+from benchmark.store.imported import Import, ImportedView, find_import, folder_of, read_images
+from benchmark.sweep.subject import Subject
+
+
+def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
+    """Return the manifests of a recipe's data sets, in its order: read from the images, or from the store's imports.
+
+    Raises:
+        IcmBenchError: as `read_manifest` does, or embeddings were not imported, or not for the same images.
+    """
+    if not recipe.is_imported:
+        return [manifest_of(recipe, spec) for spec in recipe.located()]
+    return [_manifest(recipe, storage, dataset.name) for dataset in recipe.datasets]
+
+
+def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
+    """Return the manifest of a data set, read with a recipe's patience and formats; see `read_manifest`."""
+    manifest, images = read_manifest(spec), recipe.images
+    reader = replace(manifest.reader, patience=recipe.run.storage_patience, formats=images.formats)
+    return replace(manifest, reader=reader)
+
+
+def _manifest(recipe: Recipe, storage: Storage, dataset: str) -> Manifest:
+    first, *others = (find_import(storage, dataset, spec.label) for spec in recipe.backbones)
+    if other := next((one for one in others if one.fingerprint != first.fingerprint), None):
+        raise IcmBenchError(
+            f"datasets: the images of '{dataset}' differ between {first.facts.label} and {other.facts.label}; import "
+            f"one of the two again from the same images."
+        )
+    return imported_manifest(dataset, uri_of(storage, dataset), read_images(storage, first.images))
+
+
+def uri_of(storage: Storage, dataset: str) -> str:
+    """Return the URI of what a store knows of an imported data set."""
+    address, mark, query = storage.uri.partition("?")
+    return f"{address.rstrip('/')}/{folder_of(dataset)}{mark}{query}"
+
+
+def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec: BackboneSpec) -> Subject:
+    """Return a data set under a backbone as it was imported; views that the recipe asks for may be missing.
+
+    Raises:
+        IcmBenchError: it was not imported, or the recipe asks for something that only an encoder can make.
+    """
+    imported = find_import(storage, manifest.name, spec.label)
+    if recipe.sweep.search and recipe.sweep.search.strengths:
+        raise IcmBenchError(
+            f"sweep.search.strengths: views of other strengths must be embedded, and those of {manifest.name} were "
+            f"imported; leave strengths out."
+        )
+    recipe.sweep.rank_count(imported.facts.dim)  # refuses a rank that the embeddings do not have
+    return Subject(
+        manifest=manifest,
+        backbone=spec,
+        facts=imported.facts,
+        interventions=recipe.interventions,
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
+        views=tuple(_views(recipe, manifest, imported)),
+        prompts=imported.prompts,
+        texts=imported.texts,
+    )
+
+
+def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[View]:
+    """Yield the original, and of the recipe's kinds those that were imported for all of its draws."""
+    spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
+    original = next(view for view in imported.views if view.label == ORIGINAL)
+    yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
+    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft)
+    for kind in recipe.kinds_for(manifest.name):
+        wanted = [
+            view_of(imported.fingerprint, images, imported.facts.identity(), kind, seed, decoding)
+            for seed in spec.seeds_of(kind)
+        ]
+        there = [next((one for one in imported.views if _is_same(one, view)), None) for view in wanted]
+        for view, one in zip(wanted, there, strict=True) if None not in there else ():
+            assert one is not None
+            yield View(kind.label, kind, view.seed, images, one.depends_on)
+
+
+def _is_same(imported: ImportedView, wanted: View) -> bool:
+    """Return whether a view is what a recipe asks for: by all its parameters, or by its label where these are unknown.
+
+    How the original was decoded does not count, since nothing is decoded.
+    """
+    if not imported.known:
+        return imported.label == wanted.label
+    theirs, ours = (
+        {key: value for key, value in of["view"].items() if key != "jpeg_draft"}
+        for of in (imported.depends_on, wanted.depends_on)
+    )
+    return theirs == ours
+
+
+def texts_note(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
+    """Return a note for each subject whose texts are other ones than those of the recipe's prompts."""
+    notes = []
+    for subject in subjects:
+        name = subject.manifest.name
+        asked = recipe.prompts.by_dataset.get(name, recipe.prompts.templates)
+        given = name in recipe.prompts.by_dataset or "templates" in recipe.prompts.model_fields_set
+        if subject.texts and given and asked != subject.prompts:
+            shown = ", ".join(f'"{prompt}"' for prompt in subject.prompts[:2])
+            notes.append(f"{subject.key}: the texts of the classes are those that were imported ({shown}).")
+    return notes
+
+
+def embeds_of(recipe: Recipe, storage: Storage) -> list[Embeds]:
+    """Return the embedding width D of each backbone of a recipe, and which texts it embeds.
+
+    Raises:
+        IcmBenchError: a backbone is unknown, or embeddings of it were not imported.
+    """
+    if recipe.is_imported:
+        of_first = [find_import(storage, recipe.datasets[0].name, spec.label).facts for spec in recipe.backbones]
+        return [Embeds(facts.dim, facts.texts) for facts in of_first]
+    from benchmark.backbones.loading import texts_of, width_of
+
+    return [Embeds(width_of(spec), texts_of(spec)) for spec in recipe.backbones]
+
+
+def kinds_of_import(recipe: Recipe, storage: Storage, manifest: Manifest) -> tuple[str, ...]:
+    """Return the kinds of pairs that an imported data set has under the first backbone of a recipe."""
+    return imported_subject(recipe, storage, manifest, recipe.backbones[0]).kinds

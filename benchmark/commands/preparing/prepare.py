@@ -1,0 +1,289 @@
+"""What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmark.backbones.describe import describe, is_remembered
+from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.spec import BackboneSpec
+from benchmark.commands.cluster.doctor import check_nodes
+from benchmark.commands.preparing.checks import check_clusters, check_lenders, check_packages, check_protocols
+from benchmark.commands.preparing.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
+from benchmark.commands.preparing.left_out import left_out, nameless
+from benchmark.commands.preparing.text_pairs import text_pairs_of
+from benchmark.commands.stores import open_store, with_copies
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.ray.autoscaler import gpus_in_reach
+from benchmark.common.ray.cluster import connect, connected, cpu_nodes
+from benchmark.common.storage.files import Storage
+from benchmark.common.storage.watching import watched
+from benchmark.common.terminal.escaping import one_line
+from benchmark.common.terminal.verbosity import tell
+from benchmark.datasets.manifest import Manifest
+from benchmark.recipe.recipe import Recipe
+from benchmark.store import embeddings as store
+from benchmark.store.costs import Cost, on_this_machine, remember
+from benchmark.store.embeddings import Decoding
+from benchmark.store.texts import have_texts, pairs_file, text_file
+from benchmark.sweep.subject import Subject
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe that has met its data, its backbones and its store: what the commands work on.
+
+    Attributes:
+        recipe: what is asked for.
+        storage: where embeddings and rows lie.
+        subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
+        notify: takes each line for the person who watches.
+        unlabelled: key of a subject -> its environments without labels under the same backbone, of their originals
+            alone; nothing of a subject that has none.
+        name: a random one, by which costs say that they were measured in one run.
+    """
+
+    recipe: Recipe
+    storage: Storage
+    subjects: tuple[Subject, ...]
+    notify: Notify
+    unlabelled: Mapping[str, Subject] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def embedded(self) -> tuple[Subject, ...]:
+        """All whose views are embedded."""
+        return *self.subjects, *self.unlabelled.values()
+
+    def remember(self, costs: Sequence[Cost]) -> None:
+        """Keep what work cost, for plans: in the store and on this machine."""
+        remember((self.storage, on_this_machine()), [replace(cost, run=self.name) for cost in costs])
+
+
+def notify_on_stderr(line: str) -> None:
+    """Print a line for the person who watches, apart from the output that a script reads."""
+    tell(one_line(line))
+
+
+@contextmanager
+def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
+    """Let the block have Ray where it needs to, see `connected`, and give it what `prepare` returns."""
+    storage = open_store(recipe)
+    with with_copies(recipe), connected(), watched(storage):
+        yield prepare(recipe, storage, notify, held_out)
+
+
+def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
+    """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
+
+    In a block of `connected`.
+
+    Args:
+        recipe: what is asked for.
+        storage: its store.
+        notify: takes each line for the person who watches.
+        held_out: whether the environments of every data set must be such that each can be held out in turn, which
+            only a sweep needs.
+
+    Raises:
+        IcmBenchError: whatever a user can put right, in one sentence.
+    """
+    _check_resources(recipe)
+    backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
+    if not recipe.is_imported and not all(map(is_remembered, backbones)):
+        connect()  # while the first loads, which takes longer
+    manifests = manifests_of(recipe, storage)
+    for manifest in manifests:
+        check_clusters(recipe, manifest.name, manifest.table.num_rows)
+        if recipe.interventions.text and manifest.reader.labelled and not recipe.is_imported:
+            text_pairs_of(recipe, manifest)
+    if held_out:
+        check_packages(recipe)
+        for manifest in manifests:
+            check_protocols(recipe, manifest)
+        check_lenders(recipe, manifests)
+    check_nodes(storage, manifests, () if recipe.is_imported else backbones, notify)
+    notes = [note for manifest in manifests for note in manifest.notes()]
+    if recipe.is_imported:
+        subjects = [imported_subject(recipe, storage, manifest, spec) for spec in backbones for manifest in manifests]
+        notes += texts_note(recipe, subjects)
+    else:
+        subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
+    notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
+    for note in notes:
+        notify(f"note: {note}")
+    return Run(recipe, storage, tuple(subjects), notify, _unlabelled(recipe, subjects))
+
+
+def _unlabelled(recipe: Recipe, subjects: Sequence[Subject]) -> dict[str, Subject]:
+    """Return key of a subject -> its environments without labels; see `Run`."""
+    specs = {spec.name: spec.unlabelled for spec in recipe.located()}
+    manifests = {name: manifest_of(recipe, spec) for name, spec in specs.items() if spec}
+    return {
+        subject.key: replace(
+            subject,
+            manifest=replace(manifest, name=f"{manifest.name} (no labels)"),
+            facts=replace(subject.facts, texts="none"),
+            views=(),
+            texts="",
+            text_pairs=None,
+        ).with_kinds([None])
+        for subject in subjects
+        if (manifest := manifests.get(subject.manifest.name))
+    }
+
+
+def _embedded_subjects(
+    recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
+) -> list[Subject]:
+    """Return the data sets under each backbone, which is loaded for its facts; what these note is added to `notes`."""
+    subjects = []
+    for spec in backbones:
+        notify(f"loading {spec.label}")
+        facts = describe(spec)
+        notes += facts.notes
+        # Of GPUs of this machine the facts know.
+        on_gpus = recipe.run.device != "cpu" and (gpus_in_reach() or recipe.run.device == "gpu")
+        spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
+        facts = replace(facts, engine=spec.engine, label=spec.label)
+        subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
+    return subjects
+
+
+def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
+    """Check that all views of some subjects are embedded, and embed their texts where that is still to be done.
+
+    Raises:
+        IcmBenchError: embeddings are missing; says which.
+    """
+    for subject in subjects:
+        check_embedded(run.storage, subject)
+    have_texts_of(run, subjects)
+
+
+def have_texts_of(run: Run, subjects: Sequence[Subject]) -> None:
+    """Embed the texts of some subjects where that is still to be done.
+
+    Raises:
+        IcmBenchError: they were imported and are lost, or cannot be embedded.
+    """
+    wait_for(begin_texts_of(run, subjects))
+
+
+def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
+    """Begin to embed the texts of some subjects where that is still to be done, and return what `wait_for` takes.
+
+    Raises:
+        IcmBenchError: they were imported and are lost.
+    """
+    begun: list[Any] = []
+    try:
+        for subject in subjects:
+            if subject.manifest.is_imported:
+                _check_texts(run.storage, subject)
+            if subject.facts.texts == "any":
+                begun += _begin_texts(run, subject, begun[-1:])
+    except IcmBenchError:
+        wait_for(begun)  # who mends what is damaged begins again
+        raise
+    return begun
+
+
+def _begin_texts(run: Run, subject: Subject, after: list[Any]) -> list[Any]:
+    from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
+
+    pairs = text_pairs_of(run.recipe, subject.manifest)
+    names = subject.manifest.prompt_names
+    asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
+    what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
+    return begin_texts(*what, after=after)
+
+
+def wait_for(begun: list[Any]) -> None:
+    """Wait for texts that were begun.
+
+    Raises:
+        IcmBenchError: they cannot be embedded.
+    """
+    if begun:
+        import ray
+
+        ray.get(begun)
+
+
+def _check_texts(storage: Storage, subject: Subject) -> None:
+    """Make sure that the imported texts of a subject's classes are there, if it has any.
+
+    Raises:
+        IcmBenchError: they are not.
+    """
+    if subject.texts and not have_texts(storage, subject.texts):
+        raise IcmBenchError(f"{storage.path(subject.texts)} is missing; {again(subject)}.")
+
+
+def again(subject: Subject) -> str:
+    """Return what a person is to do where something of an import is lost."""
+    return f"the embeddings of {subject.key} were imported: `icm-bench import-embeddings` makes it again"
+
+
+def report_place(run: Run, folder: str) -> tuple[Storage, str]:
+    """Return where a report goes: `run.out` as it is, else the folder of the store."""
+    out = run.recipe.run.out
+    return (Storage(out), "") if out else (run.storage, folder)
+
+
+def _check_resources(recipe: Recipe) -> None:
+    asked = recipe.run.gpus_per_trial
+    if recipe.run.cpus_per_trial <= 1 and asked in (0, "auto"):
+        return  # which any machine has: Ray need not be asked
+    connect()
+    if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
+        raise IcmBenchError(
+            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
+        )
+    if asked != "auto" and asked > (gpus := gpus_in_reach()):
+        raise IcmBenchError(f"run.gpus_per_trial: {asked:g} for a trial, but Ray sees {gpus} GPUs.")
+
+
+def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
+    prompts = recipe.prompts.templates_for(manifest.name)
+    if not manifest.reader.labelled:
+        facts = replace(facts, texts="none")  # which are those of classes
+    pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
+    recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
+    subject = Subject(
+        manifest=manifest,
+        backbone=spec,
+        facts=facts,
+        interventions=recipe.interventions,
+        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
+        views=(),
+        prompts=prompts,
+        texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
+        text_pairs=pairs_file(facts, pairs) if pairs else None,
+        clusters=recipe.clusters_of(manifest.name),
+    )
+    return subject.with_kinds([None, *recipe.kinds_for(manifest.name)])
+
+
+def check_embedded(storage: Storage, subject: Subject) -> None:
+    """Make sure that all views of a subject are embedded.
+
+    Raises:
+        IcmBenchError: embeddings are missing; says which.
+    """
+    for view in subject.views:
+        chunks = store.chunk_count(view.images)
+        if lacking := chunks - len(store.parts(storage, view.directory)):
+            if subject.manifest.is_imported:
+                raise IcmBenchError(
+                    f"{lacking} of {chunks} parts of the view '{view.label}' are lost; {again(subject)}."
+                )
+            raise IcmBenchError(
+                f"{lacking} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
+                f"in {storage.path('')}; run `icm-bench embed` with this recipe first."
+            )

@@ -1,0 +1,1 @@
+"""The connection to Ray: a local instance or a cluster, its dashboard, its nodes."""

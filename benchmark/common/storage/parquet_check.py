@@ -1,0 +1,103 @@
+"""Parquet files without a digest of ours are read by another process first: Arrow can end the process that reads one.
+
+`python -m benchmark.common.storage.parquet_check` is that process: files come in as pickles, and a line goes out for
+each that was read, with or without an error. One process reads all files that this one asks about. Errors are left to
+whoever reads the file next, and says them in words of its own.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from threading import Lock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.files import Storage
+
+ENDS = "is damaged: Arrow ends the process that reads it"
+_Source = bytes | tuple[Storage, str]
+_FATAL = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_MAX_MEMORY = 8 * 2**30  # bytes of addresses; a file that needs more is left to its reader
+_ROWS = 1024  # read at a time
+_lock = Lock()
+
+
+def check_tried(storage: Storage, name: str) -> None:
+    """Refuse a Parquet file of the user's that would end this process; columns of plain bytes (images) are not read.
+
+    Raises:
+        IcmBenchError: it would; names it.
+    """
+    if ends_process((storage, name)):
+        raise IcmBenchError(f"{storage.path(name)} {ENDS}; get or write it again.")
+
+
+def ends_process(source: _Source) -> bool:
+    """Return whether reading a Parquet file, its content or (storage, name), ends a process."""
+    with _lock:
+        process = _reader(os.getpid())
+        assert process.stdin
+        assert process.stdout
+        with suppress(OSError):  # it ended before
+            process.stdin.write(pickle.dumps(source))
+            process.stdin.flush()
+            if process.stdout.readline():
+                return False
+        _reader.cache_clear()
+        with suppress(OSError):
+            process.communicate()
+        return -process.wait() in _FATAL
+
+
+@lru_cache(maxsize=1)
+def _reader(owner: int) -> "subprocess.Popen[bytes]":  # noqa: ARG001  a fork of this process has its own
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "benchmark.common.storage.parquet_check"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the last words of the C++ runtime
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # an interrupt is for who started it: it ends with its input
+    )
+
+
+def main() -> None:
+    """Read files until the input ends."""
+    with suppress(ImportError, ValueError, OSError):  # where there are no such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    while True:
+        try:
+            source: _Source = pickle.load(sys.stdin.buffer)  # noqa: S301  it comes from a process of this very code
+        except EOFError:
+            return
+        with suppress(Exception):  # whoever reads it next meets the same
+            _read(source)
+        sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _read(source: _Source) -> None:
+    opened = pa.BufferReader(source) if isinstance(source, bytes) else source[0].open(source[1])
+    with opened, pq.ParquetFile(opened, buffer_size=2**20, pre_buffer=False) as file:
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        for column in (group.column(i) for group in groups for i in range(group.num_columns)):
+            with suppress(Exception):
+                _ = column.statistics and (column.statistics.min, column.statistics.max)
+        leaves = [file.schema.column(i) for i in range(len(file.schema.names))]
+        if not isinstance(source, bytes):  # images take long, and are plain bytes
+            leaves = [leaf for leaf in leaves if (leaf.physical_type, leaf.logical_type.type) != ("BYTE_ARRAY", "NONE")]
+        for _ in file.iter_batches(_ROWS, columns=[leaf.path for leaf in leaves], use_threads=False):
+            pass
+
+
+if __name__ == "__main__":
+    main()
