@@ -130,7 +130,10 @@ def _tune(
         UnwritableError: the store cannot be written, which is no fault of a trial.
     """
     from ray import tune
+    from ray.tune.execution import class_cache
 
+    # Tune would hand keys on in a runtime environment, which Ray writes into its logs; a storage brings them along.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in os.environ if name.startswith("AWS_")}
     # Tune would take an interrupt for the wish to end early and call the sweep finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for

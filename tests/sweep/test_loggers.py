@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
 from benchmark.cli import main
@@ -12,6 +13,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import parse_recipe
 from benchmark.sweep.loggers import callbacks, log_folder
 from tests.conftest import toy_in
+from tests.planted import KEY, SECRET, leaks
 
 SMALL = {"name": "x", "datasets": ["emoji_styles"], "backbones": ["MiniLiT"]}
 
@@ -33,9 +35,11 @@ def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_tensorboard_gets_scores_on_sources_and_nothing_of_a_target(
-    tmp_path: Path, embedded_toy: Path, tiny_random: dict[str, Any]
+def test_tensorboard_gets_scores_on_sources_and_no_log_of_ray_gets_keys(
+    tmp_path: Path, embedded_toy: Path, tiny_random: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     recipe = {
         "name": "logged",
         "datasets": [toy_in(tmp_path, embedded_toy)],
@@ -52,3 +56,6 @@ def test_tensorboard_gets_scores_on_sources_and_nothing_of_a_target(
         assert b"ray/tune/lodo" in content
         assert b"ray/tune/training_domain" in content
         assert not any(word in content for word in (b"target", b"oracle", b"worst_class"))
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    assert (logs / "runtime_env_agent.log").exists()
+    assert leaks(logs) == []
