@@ -48,20 +48,7 @@ _HOMES = {
     "read_projection": "benchmark.backbones.projection_files",
     "run": "benchmark.commands.run",
 }
-__all__ = [
-    "EncoderModel",
-    "Intervention",
-    "InvariantProjection",
-    "Metric",
-    "Predictor",
-    "ProjectedEncoder",
-    "Projection",
-    "Recipe",
-    "Shrinkage",
-    "load_recipe",
-    "read_projection",
-    "run",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

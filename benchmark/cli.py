@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from benchmark.command_line import command_parser
 from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
-from benchmark.common.failing import outcome_of
-from benchmark.common.faults import kept, threads_heard, words_of
+from benchmark.common.failing import kept, outcome_of, threads_heard, words_of
 from benchmark.common.storage.addresses import check_words
+from benchmark.common.storage.folders import check_working_directory
 from benchmark.common.storage.retries import taken
-from benchmark.common.storage.unwritable import check_working_directory
 from benchmark.common.terminal.escaping import check_output, one_line, safe_output, shortened
+from benchmark.common.terminal.progress import speaking, tell
 from benchmark.common.terminal.signals import exit_code, terminable
-from benchmark.common.terminal.verbosity import speaking, tell
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -167,7 +166,7 @@ def _submit(args: argparse.Namespace) -> int:
 
     job = submission(_recipe(args), args.recipe, _options(args), args.address)
     if args.dry_run:
-        print(json.dumps(job.record(), indent=2) if args.json else job.text())
+        _show(args, job.record(), job.text())
         return 0
     log = sys.stderr if args.json else sys.stdout
     ended = stop(job, args.address) if args.stop else submit(job, args.address, log, args.again)
@@ -188,7 +187,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from benchmark.commands.preparing.prepare import notify_on_stderr
 
     checked = doctor(recipe, notify_on_stderr)
-    print(json.dumps(checked.record(), indent=2) if args.json else checked.text())
+    _show(args, checked.record(), checked.text())
     for note in checked.notes:
         notify_on_stderr(f"note: {note}")
     wrong = (*checked.problems, *checked.doubts)
@@ -245,7 +244,7 @@ def _selfcheck(args: argparse.Namespace) -> None:
     published = published_in(args.published)
     found = selfcheck(checked_recipe(args.dataset, args.backbone, published, overrides), published)
     write_selfcheck(found, args.to)
-    print(json.dumps(dataclasses.asdict(found), indent=2) if args.json else found.text())
+    _show(args, found, found.text())
     if found.verdict != "pass":
         raise OutcomeError(f"selfcheck: {found.verdict}; {found.detail} The numbers are in {args.to}.")
 
@@ -260,7 +259,7 @@ def _plan(args: argparse.Namespace) -> None:
     given = {name: value for name, value in named.items() if value is not None}
     offer = Offer(**given) if given else None
     planned = plan(recipe, open_store(recipe), args.calibrate, offer=offer, address=args.address)
-    print(json.dumps(dataclasses.asdict(planned), indent=2) if args.json else planned.text())
+    _show(args, planned, planned.text())
 
 
 def _embed(args: argparse.Namespace) -> None:
@@ -287,7 +286,7 @@ def _details(args: argparse.Namespace) -> None:
 
     recipe = _recipe(args)
     written = write_details(recipe, read_store(recipe))
-    print(json.dumps(dataclasses.asdict(written), indent=2) if args.json else written.text())
+    _show(args, written, written.text())
 
 
 def _unlabelled(args: argparse.Namespace) -> None:
@@ -295,7 +294,7 @@ def _unlabelled(args: argparse.Namespace) -> None:
         from benchmark.commands.unlabelled import unlabelled
 
         written = unlabelled(run)
-    print(json.dumps(written.record, indent=2) if args.json else written.text)
+    _show(args, written.record, written.text)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -334,6 +333,14 @@ def _asked(args: argparse.Namespace) -> "Asked":
     return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper, tuple(args.tables))
 
 
+def _show(args: argparse.Namespace, record: Any, text: str) -> None:
+    """Print what came of a command: with --json its record, a dataclass or plain data, else a text."""
+    if args.json:
+        print(json.dumps(record if isinstance(record, dict) else dataclasses.asdict(record), indent=2))
+    else:
+        print(text)
+
+
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     from benchmark.commands.report import failure
 
@@ -359,13 +366,10 @@ def _export(args: argparse.Namespace) -> None:
         from benchmark.commands.export import export_projection
 
         facts = export_projection(run, choosing, args.rank, folder, args.fold)
-    if args.json:
-        print(json.dumps(facts, indent=2))
-    else:
-        fitted = f"{facts['images']} images of {some(facts['environments'])}"
-        kept = f"{facts['rank']} of {facts['dim']} directions for {facts['backbone']}"
-        what = f"{facts['backbone']} with the projection in it" if args.fold else kept
-        print("\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
+    fitted = f"{facts['images']} images of {some(facts['environments'])}"
+    directions = "" if args.fold else f"{facts['rank']} of {facts['dim']} directions for {facts['backbone']}"
+    what = directions or f"{facts['backbone']} with the projection in it"
+    _show(args, facts, "\n".join([f"{facts['folder']}: {what}, fitted on {fitted}", *facts.get("notes", ())]))
 
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
@@ -385,7 +389,7 @@ def _diagnose(args: argparse.Namespace) -> None:
         from benchmark.commands.diagnose import diagnose
 
         diagnosis, files, text = diagnose(run, choosing, args.rank)
-    print(json.dumps(diagnosis.content(), indent=2) if args.json else f"{text}\nReport: {files[0]}")
+    _show(args, diagnosis.content(), f"{text}\nReport: {files[0]}")
 
 
 def _choose(args: argparse.Namespace) -> None:
@@ -394,7 +398,7 @@ def _choose(args: argparse.Namespace) -> None:
     from benchmark.commands.stores import read_store
 
     chosen = choose(recipe, read_store(recipe), _where(args.where))
-    print(json.dumps(chosen.record, indent=2) if args.json else chosen.text)
+    _show(args, chosen.record, chosen.text)
 
 
 def _splits(args: argparse.Namespace) -> None:
@@ -403,10 +407,7 @@ def _splits(args: argparse.Namespace) -> None:
     from benchmark.commands.interchange.splits import write_splits
 
     written = write_splits(recipe, args.to)
-    if args.json:
-        print(json.dumps(dataclasses.asdict(written), indent=2))
-    else:
-        print(f"{written.file}: {written.lines} lines, {written.tests} tests")
+    _show(args, written, f"{written.file}: {written.lines} lines, {written.tests} tests")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -417,11 +418,8 @@ def _import(args: argparse.Namespace) -> None:
         from benchmark.commands.interchange.import_predictions import import_predictions
 
         imported = import_predictions(run, predictions)
-    if args.json:
-        print(json.dumps(dataclasses.asdict(imported), indent=2))
-    else:
-        methods = ", ".join(imported.methods)
-        print(f"{imported.predictions} predictions of {methods}: {imported.rows} rows, {imported.written} of them new")
+    what = f"{imported.predictions} predictions of {', '.join(imported.methods)}"
+    _show(args, imported, f"{what}: {imported.rows} rows, {imported.written} of them new")
 
 
 def _import_embeddings(args: argparse.Namespace) -> None:
@@ -436,14 +434,9 @@ def _import_embeddings(args: argparse.Namespace) -> None:
     imported, made_with = import_embeddings(store_at(args.store), args.place, asked)
     file = args.recipe_file or Path(f"{args.name}.yaml")
     became, words = into_recipe(imported, made_with, file)
-    if args.json:
-        written = became in ("new", "added")
-        print(json.dumps({**dataclasses.asdict(imported), "recipe": str(file), "recipe_written": written}, indent=2))
-        return
-    print(imported.text())
-    print(f"{file}: {words}")
-    if became != "kept":
-        print(f"Next: icm-bench run {file}{f' --store {args.store}' if args.store else ''}")
+    record = {**dataclasses.asdict(imported), "recipe": str(file), "recipe_written": became in ("new", "added")}
+    after = "" if became == "kept" else f"\nNext: icm-bench run {file}{f' --store {args.store}' if args.store else ''}"
+    _show(args, record, f"{imported.text()}\n{file}: {words}{after}")
 
 
 def _export_embeddings(args: argparse.Namespace) -> None:
@@ -453,14 +446,11 @@ def _export_embeddings(args: argparse.Namespace) -> None:
         from benchmark.commands.interchange.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)
-    if args.json:
-        print(json.dumps(dataclasses.asdict(exported), indent=2))
-    else:
-        texts = "with" if exported.texts else "without"
-        print(
-            f"{exported.folder}: {exported.rows} embeddings of {exported.images} images in {len(exported.views)} views"
-        )
-        print(f"{exported.dataset} under {exported.backbone}, {texts} texts of the classes")
+    text = f"{exported.folder}: {exported.rows} embeddings of {exported.images} images in {len(exported.views)} views\n"
+    text += (
+        f"{exported.dataset} under {exported.backbone}, {'with' if exported.texts else 'without'} texts of the classes"
+    )
+    _show(args, exported, text)
 
 
 def _choosing(args: argparse.Namespace, recipe: "Recipe") -> "Choosing":
@@ -486,7 +476,7 @@ def _init(args: argparse.Namespace) -> None:
     started = init_recipe(args.folder, args.out)
     for note in started.notes:
         notify_on_stderr(f"note: {note}")
-    print(json.dumps(dataclasses.asdict(started), indent=2) if args.json else started.text())
+    _show(args, started, started.text())
 
 
 def _recipes(args: argparse.Namespace) -> None:
@@ -504,7 +494,7 @@ def _recipes(args: argparse.Namespace) -> None:
         about = about_recipes()
         width = max(map(len, about))
         lines = [f"{name:{width}}  {sentence}" for name, sentence in about.items()]
-        print(json.dumps(about, indent=2) if args.json else "\n".join(lines))
+        _show(args, about, "\n".join(lines))
 
 
 def _datasets(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.terminal.verbosity import tell
+from benchmark.common.terminal.progress import tell
 from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED

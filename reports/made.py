@@ -12,8 +12,8 @@ import pandas as pd
 from benchmark.common.code import packages_as_they_are
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.parallel_reads import at_once
 from benchmark.common.terminal.progress import Progress
+from benchmark.common.workers import at_once
 from benchmark.store.sealed import read_json, sealed_json
 
 MADE = "made.json"

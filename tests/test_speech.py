@@ -14,7 +14,7 @@ import pytest
 from benchmark import cli
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError, OutcomeError
-from benchmark.common.terminal import verbosity as speech
+from benchmark.common.terminal import progress as speech
 from benchmark.common.terminal.progress import Progress
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe

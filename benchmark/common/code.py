@@ -32,16 +32,10 @@ _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "pla
 
 
 class Source(NamedTuple):
-    """A file of code as it is now: one that is edited while a process lives is read again.
-
-    Attributes:
-        file: its place.
-        modified_ns: time of the last change, in nanoseconds since 1970.
-        bytes: its size.
-    """
+    """A file of code as it is now: one that is edited while a process lives is read again."""
 
     file: Path
-    modified_ns: int
+    modified_ns: int  # since 1970
     bytes: int
 
     @classmethod
@@ -172,15 +166,10 @@ def is_installed(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the modules lie that belong to a class of the user's own.
+    """Where the modules lie that belong to a class of the user's own."""
 
-    Attributes:
-        package: name of its top-level package; empty where it is in none.
-        folders: of that package (several, where it is spread over some), else the one that its file is in.
-    """
-
-    package: str
-    folders: tuple[Path, ...]
+    package: str  # name of its top-level package; empty where it is in none
+    folders: tuple[Path, ...]  # of that package (several, where it is spread over some), else the one of its file
 
     @classmethod
     def of(cls, module: str, file: Path) -> "_Place":

@@ -39,11 +39,7 @@ def openvino_missing() -> bool:
 
 @contextlib.contextmanager
 def for_user() -> Iterator[None]:
-    """Let what the block raises come out as a sentence, with what can be done.
-
-    Raises:
-        IcmBenchError: OpenVINO is not installed, or cannot run a model.
-    """
+    """Let what the block raises come out as a sentence: OpenVINO is not installed, or cannot run a model."""
     if openvino_missing():
         raise IcmBenchError(
             f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
@@ -57,16 +53,25 @@ def for_user() -> Iterator[None]:
 
 
 def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
-    """Return OpenVINO's model of a module in float32, for batches of any size.
+    """Return OpenVINO's model of a module on the CPU, in float32, for batches of any size.
 
-    Args:
-        module: on the CPU; pixels to numbers, shape (batch, any).
-        size: height and width of the images.
+    The module makes numbers, shape (batch, any), of images of a height and width. Traced, which takes a third of the
+    time of `torch.export` and what its graph must be rewritten by.
 
     Raises:
         ValueError: its numbers are others, or none.
     """
-    model = _convert(module, size)
+    _openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.zeros((2, 3, *size), dtype=torch.uint8)
+    with _quiet(), traceable_attention(), torch.no_grad():
+        # The frontend does not keep it alive. `_check_numbers` checks more than tracing again would.
+        decoder = TorchScriptPythonDecoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, 3, *size])
     _check_numbers(model, module, size)
     return model
 
@@ -79,14 +84,12 @@ def save(model: Any, file: str) -> None:
 def runner(model: Any, precision: str) -> Engine:
     """Return what runs a converted model, on as many threads as torch has; not for several callers at a time.
 
-    A batch is cut into pieces, of which several are under way, each on threads of its own.
-
-    Args:
-        model: as `converted` returns it, or the name of a file of one.
-        precision: float32, bfloat16 or float16.
+    A batch is cut into pieces, of which several are under way, each on threads of its own. The model is as `converted`
+    returns it, or the name of a file of one; the precision float32, bfloat16 or float16.
     """
     model = _core().read_model(model) if isinstance(model, str) else model
-    most = _CONVOLUTIONAL if _is_convolutional(model) else _TRANSFORMER
+    convolutions = sum("Convolution" in operation.get_type_name() for operation in model.get_ops())
+    most = _CONVOLUTIONAL if convolutions > 1 else _TRANSFORMER  # one is that of the patches
     threads = torch.get_num_threads()
     streams = max(n for n in range(1, _AT_A_TIME // most + 1) if threads % n == 0)
     most *= threads // streams
@@ -118,11 +121,6 @@ def _result(request: Any) -> torch.Tensor:
     return torch.from_numpy(request.get_output_tensor().data.copy())
 
 
-def _is_convolutional(model: Any) -> bool:
-    """Say whether a model has more convolutions than that of the patches."""
-    return sum("Convolution" in operation.get_type_name() for operation in model.get_ops()) > 1
-
-
 def _openvino() -> Any:
     """Return OpenVINO, which reports to its maker that it was imported unless it finds nothing to report by."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
@@ -151,31 +149,8 @@ def _settings(precision: str) -> dict[str, Any]:
     }
 
 
-def _convert(module: torch.nn.Module, size: tuple[int, int]) -> Any:
-    """Return OpenVINO's model of a module.
-
-    Traced, which takes a third of the time of `torch.export` and what its graph must be rewritten by.
-    """
-    _openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    example = torch.zeros((2, 3, *size), dtype=torch.uint8)
-    with _quiet(), traceable_attention(), torch.no_grad():
-        # The frontend does not keep it alive. `_check_numbers` checks more than tracing again would.
-        decoder = TorchScriptPythonDecoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, 3, *size])
-    return model
-
-
 def _check_numbers(model: Any, module: torch.nn.Module, size: tuple[int, int]) -> None:
-    """Refuse a model whose numbers are not those of the module: a trace may hold for some batches alone.
-
-    Raises:
-        ValueError: they differ, or are none.
-    """
+    """Refuse a model whose numbers are not those of the module: a trace may hold for some batches alone."""
     compiled = _core().compile_model(model, "CPU", _settings("float32"))
     noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ramp = torch.linspace(90, 160, size[1]).to(torch.uint8).expand_as(noise)

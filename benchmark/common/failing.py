@@ -1,4 +1,4 @@
-"""What a worker could not do, as an error that comes out as itself: a sentence, and the node that it comes from.
+"""Errors as they leave workers and threads: sentences with the node they come from, and mistakes of this package.
 
 Ray wraps what a worker raises, and loses what was behind it. So a worker's own code is looked at where it fails, while
 the error still has its traceback: what a user can put right becomes an `IcmBenchError`, code of the user's own with
@@ -6,21 +6,25 @@ class, file and line; all else is a mistake of this package, a `FaultError`, who
 """
 
 import functools
+import hashlib
 import os
 import platform
 import sysconfig
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from traceback import walk_tb
 from types import CodeType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.secrets import hidden
-from benchmark.common.storage.unwritable import inexecutable, unwritable
+from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.folders import inexecutable, unwritable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,10 +41,7 @@ _LOST = {
     "RayActorError": "A worker process died; where that is a lack of memory, use fewer actors or smaller batches",
     "ObjectLostError": "What a worker had computed is lost with its node",
 }
-# Ray finds no room on a disk for what does not fit into its memory.
-_NO_ROOM = {"OutOfDiskError", "ObjectStoreFullError"}
 _WHILE = " while "  # before what was being done, in a note of an error
-_NO_MEMORY = "can't allocate memory"  # says PyTorch, whose error is a RuntimeError
 MAX_SAID = 120  # characters of what an error says of itself
 _OURS = Path(__file__).parent.parent
 # Where code lies that a user did not write: this package, installed ones, and Python's own.
@@ -58,18 +59,15 @@ def during(what: str) -> Iterator[None]:
 
 
 def outcome_of(error: Exception) -> IcmBenchError | FaultError:
-    """Return what an error comes to: what a user or who runs the machine can put right, else a fault of this package.
-
-    Args:
-        error: as it was caught, with its traceback.
-    """
+    """Return what an error comes to: what a user or an administrator can put right, else a fault of this package."""
     if meant := meant_for_user(error):
         return meant
     inner: BaseException = error
     while wrapped := _wrapped(inner):
         inner = wrapped
     doing = next((note for note in getattr(inner, "__notes__", ()) if note.startswith(_WHILE)), "")
-    if isinstance(inner, MemoryError) or type(inner).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(inner):
+    of_torch = type(inner).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(inner)
+    if isinstance(inner, MemoryError) or of_torch:
         return IcmBenchError(
             f"The memory of this machine ran out{doing} ({in_words(inner)}); end other programs, use smaller batches "
             f"or fewer actors, or take a machine with more."
@@ -89,9 +87,6 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | 
 
     It is looked for in what Ray has wrapped, possibly several times, in code of the user's own, and on places that are
     full or closed.
-
-    Args:
-        error: as it was caught, with its traceback.
     """
     while error is not None:
         if inner := _wrapped(error):
@@ -103,7 +98,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | 
             if (answer := _wrong_answer(error)) not in str(error):
                 error.args = (f"{str(error).rstrip('.')}{answer}", *error.args[1:])
             return error
-        if place := _place_in_users_code(error):
+        if (place := _place_in_users_code(error))[0]:
             return IcmBenchError(f"{place[0]} raised {in_words(error)} at {place[1]}; mend it and run again.")
         if answer := _wrong_answer(error):
             said = str(error) if isinstance(error, ValueError) else f"What it gave cannot be used: {in_words(error)}"
@@ -151,8 +146,8 @@ def place_of_import(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
-    own = [(code, n) for code, n in modules if not any(_is_below(code, folder) for folder in _NOT_THE_USERS)]
-    return next((f"{code.co_filename}:{n}" for code, n in reversed(own)), "")
+    own = [f"{code.co_filename}:{n}" for code, n in modules if not _is_below(code, *_NOT_THE_USERS)]
+    return own[-1] if own else ""
 
 
 def _wrapped(error: BaseException) -> BaseException | None:
@@ -166,26 +161,28 @@ def _wrapped(error: BaseException) -> BaseException | None:
 def _lost(error: BaseException) -> IcmBenchError | None:
     """Return the error for the user on what Ray lost of a run; None where an error is none of that."""
     bases = [base.__name__ for base in type(error).__mro__ if base.__module__ == "ray.exceptions"]
-    if _NO_ROOM.intersection(bases):
+    if not {"OutOfDiskError", "ObjectStoreFullError"}.isdisjoint(bases):  # of what does not fit into Ray's memory
         return UnwritableError(
             "The disk of Ray's temporary files is full; free some space, or let the environment variable RAY_TMPDIR "
             "name a folder on a disk with more (of a cluster: before `ray start`)."
         )
-    if not (found := next((name for name in bases if name in _LOST), "")):
+    if (what := next((_LOST[name] for name in bases if name in _LOST), None)) is None:
         return None
-    found = "NodeDiedError" if "its node has died" in str(error) else found
-    return IcmBenchError(f"{_LOST[found]}. What is finished is kept: run the same command to go on.")
+    what = _LOST["NodeDiedError"] if "its node has died" in str(error) else what
+    return IcmBenchError(f"{what}. What is finished is kept: run the same command to go on.")
 
 
-def _place_in_users_code(error: BaseException) -> tuple[str, str] | None:
-    """Return class, and file and line, of the user's own code that raised an error; None where none did."""
+def _place_in_users_code(error: BaseException) -> tuple[str, str]:
+    """Return class, and file and line, of the user's own code that raised an error; empty where none did."""
     name = place = ""
-    for code, line, owner in _frames(error):
-        if owner and not _is_below(code, _OURS):
-            name, place = f"{owner.__module__}:{owner.__qualname__}", f"{code.co_filename}:{line}"
-        elif name and not any(_is_below(code, folder) for folder in _NOT_THE_USERS):
+    for frame, line in walk_tb(error.__traceback__):
+        code, owner = frame.f_code, frame.f_locals.get("self", frame.f_locals.get("cls"))
+        cls = owner if isinstance(owner, type) else type(owner)
+        if _is_users_own(cls) and not _is_below(code, _OURS):
+            name, place = f"{cls.__module__}:{cls.__qualname__}", f"{code.co_filename}:{line}"
+        elif name and not _is_below(code, *_NOT_THE_USERS):
             place = f"{code.co_filename}:{line}"
-    return (name, place) if name else None
+    return name, place
 
 
 def _wrong_answer(error: BaseException) -> str:
@@ -198,29 +195,14 @@ def _wrong_answer(error: BaseException) -> str:
     ours = [frame for frame in frames if _is_below(frame.f_code, _OURS)]
     if not ours or ours[-1].f_globals.get("__name__") not in _CHECKS:
         return ""
-    for frame in reversed(frames):
-        for part in (frame.f_locals.get(name) for name in _PARTS):
-            if not isinstance(part, type) and _is_users_own(type(part)):
-                return f"; {_method(type(part))}; mend it and run again."
-    return ""
-
-
-def _method(cls: type) -> str:
-    """Return class, and file and line, of the method that makes the answers of a part of the user's own."""
-    name = f"{cls.__module__}:{cls.__qualname__}"
-    for owner in filter(_is_users_own, cls.__mro__):
-        for method in _ANSWERS:
-            if code := getattr(owner.__dict__.get(method), "__code__", None):
-                return f"see {name}, {method} at {code.co_filename}:{code.co_firstlineno}"
-    return f"see {name}"
-
-
-def _frames(error: BaseException) -> Iterator[tuple[CodeType, int, type | None]]:
-    """Yield code and line of every call that led to an error, and whose method it is, where that is the user's own."""
-    for frame, line in walk_tb(error.__traceback__):
-        owner: Any = frame.f_locals.get("self", frame.f_locals.get("cls"))
-        cls = owner if isinstance(owner, type) else type(owner)
-        yield frame.f_code, line, cls if _is_users_own(cls) else None
+    parts = (frame.f_locals.get(name) for frame in reversed(frames) for name in _PARTS)
+    cls = next((type(part) for part in parts if not isinstance(part, type) and _is_users_own(type(part))), None)
+    if cls is None:
+        return ""
+    methods = ((name, owner.__dict__.get(name)) for owner in filter(_is_users_own, cls.__mro__) for name in _ANSWERS)
+    codes = ((name, getattr(method, "__code__", None)) for name, method in methods)
+    made = next((f", {name} at {code.co_filename}:{code.co_firstlineno}" for name, code in codes if code), "")
+    return f"; see {cls.__module__}:{cls.__qualname__}{made}; mend it and run again."
 
 
 def _is_users_own(cls: type) -> bool:
@@ -229,5 +211,58 @@ def _is_users_own(cls: type) -> bool:
     return not cls.__module__.startswith(package) and any(c.__module__.startswith(package) for c in cls.__mro__)
 
 
-def _is_below(code: CodeType, folder: Path) -> bool:
-    return Path(code.co_filename).is_relative_to(folder)
+def _is_below(code: CodeType, *folders: Path) -> bool:
+    return any(Path(code.co_filename).is_relative_to(folder) for folder in folders)
+
+
+_noted: list[FaultError] = []  # faults of threads, since the command began
+
+
+@contextmanager
+def threads_heard() -> Iterator[list[FaultError]]:
+    """Collect, for as long as the block lasts, faults of threads and of blocks of `noted`."""
+    before, threading.excepthook = threading.excepthook, lambda ended: _note(ended.exc_value)
+    _noted.clear()
+    try:
+        yield _noted
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Let the block fail without a word, as a thread does that only watches; a mistake of this package is collected."""
+    try:
+        yield
+    except Exception as error:
+        _note(error)
+
+
+def _note(error: BaseException | None) -> None:
+    is_of_ray = any(cls.__module__ == "ray.exceptions" for cls in type(error).__mro__)  # a cluster that goes
+    if isinstance(error, Exception) and not is_of_ray and isinstance(outcome := outcome_of(error), FaultError):
+        _noted.append(outcome)
+
+
+def kept(fault: FaultError) -> Path | None:
+    """Write a traceback below the cache folder and return its file; None where nothing can be written there."""
+    about = f"icm-bench {version('icm-bench')}, Python {platform.python_version()}, {platform.platform()}"
+    content = f"{about}\n{fault}\n\n{fault.trace}".encode("utf-8", "backslashreplace")
+    file = cache_dir() / "faults" / f"{hashlib.sha256(content).hexdigest()[:12]}.txt"
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
+    return None
+
+
+def words_of(fault: FaultError, doing: str, file: Path | None) -> str:
+    """Return the sentence with which a command ends by a fault, whose traceback is in a file or was printed.
+
+    `doing` is what was being done, as a person asked for it: `icm-bench run recipe.yaml`.
+    """
+    where = f"is in {file}" if file else "stands above"
+    return (
+        f"`{doing}` ended by a fault of icm-bench, not of yours: {str(fault).rstrip('.')}; the traceback {where}, "
+        f"please report it; rows and embeddings that are finished are kept."
+    )

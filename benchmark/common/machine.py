@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from functools import cache
@@ -16,21 +17,22 @@ from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 
 
+def _cpuinfo() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return ""
+
+
 def processor() -> str:
     """Return the name of the processor, as far as the system knows it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"(?m)^model name[^:\n]*:(.*)$", _cpuinfo())
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 @cache
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions for products in bfloat16, as far as Linux knows."""
-    with contextlib.suppress(OSError):
-        return bool({"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()))
-    return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo().split())
 
 
 def machine() -> list[str]:
@@ -66,11 +68,7 @@ def gpu_name() -> str:
 
 
 def peak_memory(device: str) -> int:
-    """Return the bytes that this process took at most so far: on a GPU what PyTorch allocated there, else all it had.
-
-    Args:
-        device: `cpu`, `mps` or `cuda`.
-    """
+    """Return the bytes that this process took at most so far: on `cuda` what PyTorch allocated, else all of it."""
     if device == "cuda":
         import torch
 
@@ -88,10 +86,6 @@ def gemm_peak(device: str, precision: str) -> float:
     """Return the FLOP/s of a large matrix product on a device: what no encoder exceeds there.
 
     By PyTorch, on as many threads as it has; measured once in half a second, and remembered in the cache folder.
-
-    Args:
-        device: `cpu`, `mps` or `cuda`.
-        precision: type of the numbers: `float32`, `bfloat16` or `float16`.
     """
     import torch
 

@@ -2,12 +2,11 @@
 
 import json
 import re
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.folders import SPECIAL
+from benchmark.common.storage.folders import irregular
 
 if TYPE_CHECKING:
     import yaml
@@ -34,16 +33,18 @@ def from_yaml(content: bytes | str, place: str) -> Any:
 
     if len(content) > MAX_BYTES:
         raise IcmBenchError(f"{place} has more than {MAX_BYTES} bytes; take out what is no setting.")
-    loader: yaml.SafeLoader | None = None
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        _check_depth(text, place)
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # before a parser that calls itself sees it
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH and event.start_mark:
+                line = event.start_mark.line + 1
+                raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} deep; a recipe is not.")
+        if (node := yaml.compose(text, Loader=yaml.SafeLoader)) is None:
             return None
         _check_node(node, place, {})
-        return loader.construct_document(node)
+        return yaml.SafeLoader("").construct_document(node)
     except UnicodeDecodeError as error:
         raise IcmBenchError(f"{place} cannot be read: not UTF-8 text.") from error
     except yaml.YAMLError as error:
@@ -56,21 +57,10 @@ def from_yaml(content: bytes | str, place: str) -> Any:
         raise IcmBenchError(
             f"{place} has a value that is none of its type ({' '.join(str(error).split()):.200}); put it in quotes."
         ) from error
-    finally:
-        if loader is not None:
-            loader.dispose()
 
 
 def from_json(content: bytes | str, place: str) -> Any:
-    """Return what a JSON document says.
-
-    Args:
-        content: the document, in UTF-8; its size is for the caller to bound.
-        place: what it is, as sentences begin.
-
-    Raises:
-        IcmBenchError: it is no JSON, is too deep, or has a key twice.
-    """
+    """Return what a JSON document in UTF-8 says; its size is for the caller to bound, `place` is what it is."""
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         return json.loads(text, object_pairs_hook=without_repeats)
@@ -96,48 +86,22 @@ def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
-    """Return a file, open for reading.
+    """Return a file, open for reading; none that is a folder, a pipe or a device: these give nothing, or have no end.
 
-    Args:
-        path: its place.
-        what: what it should be, as sentences begin: "The recipe".
-        remedy: what to do where there is none.
-
-    Raises:
-        IcmBenchError: it cannot be read, or is a folder, a pipe or a device, from which might come nothing, or no end.
+    `what` is what it should be, as sentences begin ("The recipe"), `remedy` what to do where there is none.
     """
     try:
-        mode = Path(path).stat().st_mode
-        if stat.S_ISREG(mode):
+        if not (reason := irregular(Path(path))):
             return Path(path).open("rb")
-        reason = "it is a folder" if stat.S_ISDIR(mode) else f"it is {SPECIAL}"
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or "no file name"
     raise IcmBenchError(f"{what} {path} cannot be read: {reason}; {remedy}.")
 
 
-def _check_depth(text: str, place: str) -> None:
-    """Refuse a document that is nested too deeply, before a parser that calls itself sees it."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH and event.start_mark:
-            line = event.start_mark.line + 1
-            raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} deep; a recipe is not.")
-
-
 def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
-    """Return how many values a part of a document has, written out.
+    """Return how many values a part of a document has, written out; refuse too many, or a key that stands twice.
 
-    Args:
-        node: the part.
-        place: the document.
-        sizes: those known so far, by identity of the part; 0 while one is counted.
-
-    Raises:
-        IcmBenchError: too many, a part that contains itself, or a key that stands twice.
+    `sizes` has those known so far, by identity of the part; 0 while one is counted.
     """
     import yaml
 
@@ -148,8 +112,15 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
     sizes[id(node)], total = 0, 1
     if isinstance(node, yaml.ScalarNode) and node.style is None and _OF_YAML_1_1.fullmatch(node.value):
         node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
-    if isinstance(node, yaml.MappingNode):
-        _check_keys(node, place)
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+        if name in lines:
+            raise IcmBenchError(
+                f"{place}, line {line}: the key {str(key.value)!r:.60} stands in line {lines[name]} already, and one "
+                f"of the two would be lost; keep one."
+            )
+        lines[name] = line
     if isinstance(node, yaml.CollectionNode):
         for part in node.value:
             for one in part if isinstance(part, tuple) else (part,):
@@ -160,15 +131,3 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
         )
     sizes[id(node)] = total
     return total
-
-
-def _check_keys(node: "yaml.MappingNode", place: str) -> None:
-    lines: dict[tuple[str, str], int] = {}
-    for key, _ in node.value:
-        line, name = key.start_mark.line + 1, (key.tag, str(key.value))
-        if name in lines:
-            raise IcmBenchError(
-                f"{place}, line {line}: the key {str(key.value)!r:.60} stands in line {lines[name]} already, and one "
-                f"of the two would be lost; keep one."
-            )
-        lines[name] = line

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ValidationError, model_serializer
 from benchmark.common.code import NO_PLUGINS, UNASKED, find_own_code, own_code
 from benchmark.common.errors import IcmBenchError, PluginError, nearest
 from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
-from benchmark.common.spec import Spec
-from benchmark.common.validation import sentence
+from benchmark.common.spec import Spec, sentence
 
 
 class Presentation(BaseModel, frozen=True, extra="forbid"):

@@ -41,7 +41,8 @@ def hidden(text: str) -> str:
     """Return a text with `***` in the place of every secret that it holds."""
     if not text.strip():
         return text
-    text = _without_values(text)
+    for pattern in _VALUES:
+        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
     text = _OF_URI.sub(lambda match: f"{match[1]}{HIDDEN}@" if _is_user(match[2]) else match[0], text)
     for secret in sorted(_known | _of_environment(), key=len, reverse=True):
         if secret in text:
@@ -54,7 +55,7 @@ def hidden_in(content: Any) -> Any:
     if isinstance(content, str):
         return hidden(content)
     if isinstance(content, dict):
-        return {hidden_in(k): HIDDEN if _is_secret(k, value) else hidden_in(value) for k, value in content.items()}
+        return {hidden_in(key): HIDDEN if _is_secret(key, one) else hidden_in(one) for key, one in content.items()}
     if isinstance(content, list | tuple):
         return [hidden_in(value) for value in content]
     return content
@@ -73,12 +74,6 @@ def has_secret(text: str) -> bool:
 def known(*secrets: str) -> None:
     """Remember secrets that were found elsewhere than in the environment, as they are and as in a URI."""
     _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
-
-
-def _without_values(text: str) -> str:
-    for pattern in _VALUES:
-        text = pattern.sub(lambda match: f"{match['name']}{match['quote'] or ''}{HIDDEN}{match['quote'] or ''}", text)
-    return text
 
 
 def _is_user(before: str) -> bool:

@@ -1,12 +1,15 @@
-"""The base of everything that a recipe is made of."""
+"""The base of everything that a recipe is made of, and pydantic's findings as one sentence."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmark.common.errors import nearest
 
 MAX_ENTRIES = 1000  # of a list; of ranks there may be as many as embeddings are wide
 MAX_WHOLE, MAX_REAL, MAX_WIDTH = 2**31, 1e30, 2**16
+MAX_OTHERS = 3  # keys that a sentence names beside the one that it explains
 
 
 class Spec(BaseModel):
@@ -38,16 +41,66 @@ Name = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_prin
 
 
 def distinct(items: Any, labels: list[Any], what: str) -> Any:
-    """Return `items` as they are, if none is given twice.
-
-    Args:
-        items: list of a recipe.
-        labels: label of each item, by which they are compared.
-        what: what an item is, in the singular, for the message.
-
-    Raises:
-        ValueError: two labels are equal; names the label.
-    """
+    """Return `items` as they are, if no two have the same label; else raise ValueError, which says `what` they are."""
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise ValueError(f"the {what} '{twice[0]}' is given twice.")
     return items
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first finding on a model as a sentence that names the key and what would be valid, then other keys."""
+    findings = error.errors(include_url=False)
+    # An unknown key is mostly a misspelt one: say so before saying that the right one is missing.
+    first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
+    text, keys = _explain(first, model), [_key(first)]
+    for key in map(_key, findings):
+        # A value that fits no branch of a union is found once for each of them, here or below.
+        if not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in keys):
+            keys.append(key)
+    if len(keys) == 1:
+        return text
+    named = ", ".join(f"'{key}'" for key in keys[1 : MAX_OTHERS + 1])
+    more = f" and {len(keys) - 1 - MAX_OTHERS} more" if len(keys) - 1 > MAX_OTHERS else ""
+    return f"{text.rstrip('.')}; see to {named}{more} as well."
+
+
+def _key(finding: Any) -> str:
+    """Return the dotted key that a finding is about, as the user wrote it."""
+    # pydantic names the branch of a union as well ("tuple[...]").
+    return ".".join(str(part) for part in finding["loc"] if "[" not in str(part)) or "the whole"
+
+
+def _explain(finding: Any, model: type[BaseModel]) -> str:
+    """Return one finding of pydantic as a sentence that names the key."""
+    location, key = finding["loc"], _key(finding)
+    if finding["type"] == "extra_forbidden":
+        parent = _model_at(model, location[:-1])
+        fields = parent.model_fields.items() if parent else []
+        valid = [info.alias or name for name, info in fields if name not in getattr(parent, "swept", ())]
+        return f"unknown key '{key}': {nearest(str(location[-1]), valid) if valid else 'there is none in its place.'}"
+    if finding["type"] == "missing":
+        return f"the key '{key}' is missing."
+    if finding["type"] == "value_error":
+        return f"{key}: {finding['ctx']['error']}" if location else f"{finding['ctx']['error']}"
+    message = (finding["msg"][0].lower() + finding["msg"][1:]).replace("tuple", "list")
+    if finding["type"].endswith(("too_short", "too_long")):
+        return f"{key}: {message}."
+    return f"{key}: {message}, not {finding['input']!r:.200}."
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model that validates the mapping at `location` inside `model`."""
+    for part in location:
+        if isinstance(part, str) and "[" not in part:  # no position, and no branch of a union
+            info = model.model_fields.get(part)
+            if not info or not (nested := _first_model(info.annotation)):
+                return None
+            model = nested
+    return model
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the first model that stands in a type annotation, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for m in map(_first_model, get_args(annotation)) if m), None)

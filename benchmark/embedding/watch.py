@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, some
-from benchmark.common.faults import noted
+from benchmark.common.failing import noted
 from benchmark.common.ray.autoscaler import ask_for_gpus
 from benchmark.common.storage.files import Storage
 from benchmark.embedding import watchdog

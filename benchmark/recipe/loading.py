@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import MAX_BYTES, from_yaml, opened
+from benchmark.common.spec import sentence
 from benchmark.common.storage.addresses import check_address
-from benchmark.common.validation import sentence
 from benchmark.recipe.recipe import Recipe
 
 

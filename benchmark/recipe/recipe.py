@@ -9,8 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import nearest
 from benchmark.common.hashing import canonical_hash
-from benchmark.common.spec import Spec, distinct
-from benchmark.common.validation import sentence
+from benchmark.common.spec import Spec, distinct, sentence
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, METRICS, Metric

@@ -19,8 +19,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.plain import from_json
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.parallel_reads import at_once
 from benchmark.common.terminal.progress import Progress
+from benchmark.common.workers import at_once
 from benchmark.store.names import is_own
 from benchmark.store.sealed import is_sealed, open_parquet, problem_by, sealed_parquet
 

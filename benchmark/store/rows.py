@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Presentation
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.parallel_reads import at_once
 from benchmark.common.terminal.progress import Progress
-from benchmark.common.workers import Workers, cores
+from benchmark.common.workers import Workers, at_once, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
 from benchmark.store.frames import frame

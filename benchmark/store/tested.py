@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage, reason
-from benchmark.common.storage.parallel_reads import at_once
 from benchmark.common.terminal.progress import Progress
+from benchmark.common.workers import at_once
 from benchmark.method.evaluation.tested import Tested
 from benchmark.store.sealed import DamagedError, open_parquet, sealed_parquet
 

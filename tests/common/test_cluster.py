@@ -13,7 +13,7 @@ from benchmark.common.code import OWN_PATH, find_own_code, importable_from
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray import cluster
 from benchmark.common.ray.cluster import connect, connected, gpu_count
-from benchmark.common.terminal.verbosity import speaking
+from benchmark.common.terminal.progress import speaking
 from tests.conftest import REPOSITORY
 
 

@@ -20,8 +20,7 @@ from benchmark.cli import COMMANDS, main
 from benchmark.commands import report
 from benchmark.commands.cluster.submit import _ended
 from benchmark.common.errors import FaultError, IcmBenchError
-from benchmark.common.failing import during, outcome_of
-from benchmark.common.faults import noted
+from benchmark.common.failing import during, noted, outcome_of
 from benchmark.common.storage import files as storage
 from benchmark.embedding import pipeline
 from benchmark.embedding.chunks import Chunk

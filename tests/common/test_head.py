@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmark.common.ray import head
+from benchmark.common.ray import joining as head
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-BEGUN = "import os, sys\nfrom benchmark.common import kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
+BEGUN = "import os, sys\nfrom benchmark.common.storage import copies as kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
 
 
 def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(cache: Path) -> None:

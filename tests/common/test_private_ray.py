@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from benchmark.common.ray import private as private_ray
+from benchmark.common.ray import cluster as private_ray
 from benchmark.common.ray.dashboard import token
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.parallel_reads import at_once
 from benchmark.common.terminal.progress import Progress
+from benchmark.common.workers import at_once
 from benchmark.store.frames import frame
 from benchmark.store.rows import read_rows, row_file, schema, write_rows
 from tests.reports.synthetic import row

@@ -16,8 +16,8 @@ from benchmark.commands.cluster.packing import Package, packed
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.ray.dashboard import job_server
+from benchmark.common.terminal.progress import tell
 from benchmark.common.terminal.signals import exit_code
-from benchmark.common.terminal.verbosity import tell
 from benchmark.recipe.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.autoscaler import gpus_in_reach
 from benchmark.common.ray.cluster import connect, connected, cpu_nodes
-from benchmark.common.storage.files import Storage
-from benchmark.common.storage.watching import watched
+from benchmark.common.storage.files import Storage, watched
 from benchmark.common.terminal.escaping import one_line
-from benchmark.common.terminal.verbosity import tell
+from benchmark.common.terminal.progress import tell
 from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store

@@ -11,8 +11,6 @@ import ray
 from benchmark.common.ray.cluster import alive_nodes, gpu_count
 
 _HEAD = "node:__internal_head__"  # a resource of the head's node alone
-_OPTION = "--autoscaling-config="
-_MONITOR = "monitor.py"  # the program that the autoscaler is a part of
 _SECONDS = 30.0  # that the head's node is waited for
 
 
@@ -41,13 +39,11 @@ def autoscaled_gpus() -> int | None:
         return _configured_gpus(address)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = ray.remote(_configured_gpus).options(
-        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(head, soft=False)
-    )
-    try:
+    on_head = NodeAffinitySchedulingStrategy(head, soft=False)
+    there = ray.remote(_configured_gpus).options(num_cpus=0, scheduling_strategy=on_head)
+    with suppress(ray.exceptions.RayError):
         return ray.get(there.remote(address), timeout=_SECONDS)
-    except ray.exceptions.RayError:
-        return None
+    return None
 
 
 def ask_for_gpus(count: int) -> None:
@@ -62,34 +58,29 @@ def ask_for_gpus(count: int) -> None:
 
 
 def _configured_gpus(address: str) -> int | None:
-    """Return what `autoscaled_gpus` does, on the head's node.
-
-    Args:
-        address: of the cluster: other heads may run on this machine.
-    """
+    """Return what `autoscaled_gpus` does, on the head's node; other heads than that of the address may run there."""
     import psutil  # Ray brings it along
     import yaml
 
+    option = "--autoscaling-config="
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if f"--gcs-address={address}" not in words or not any(Path(word).name == _MONITOR for word in words):
+        if f"--gcs-address={address}" not in words or not any(Path(word).name == "monitor.py" for word in words):
             continue
-        file = next((word.removeprefix(_OPTION) for word in words if word.startswith(_OPTION)), None)
+        file = next((word.removeprefix(option) for word in words if word.startswith(option)), None)
         if file is None:
             return 0  # it only shows what there is
-        try:
+        with suppress(OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
             return most_gpus(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
-            return None
+        return None
     return None
 
 
 def most_gpus(config: dict[str, Any]) -> int:
     """Return how many GPUs the workers have together that a configuration of Ray's autoscaler allows."""
-    nodes = int(config.get("max_workers", 0))
+    nodes, total = int(config.get("max_workers", 0)), 0
     every: Iterable[dict[str, Any]] = config.get("available_node_types", {}).values()
     kinds = [(int(kind.get("resources", {}).get("GPU", 0)), int(kind.get("max_workers", nodes))) for kind in every]
-    total = 0
     for gpus, most in sorted(kinds, reverse=True):  # those with most GPUs first: all kinds share the bound on nodes
         total += gpus * min(most, nodes)
         nodes -= min(most, nodes) if gpus else 0

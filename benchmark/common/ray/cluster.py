@@ -3,10 +3,12 @@
 import os
 import platform
 import re
+import secrets
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,12 +17,11 @@ from benchmark.common.code import HOME, OWN_PATH
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.machine import gpu_devices
-from benchmark.common.ray.head import watch_head
-from benchmark.common.ray.joining import check_cluster
-from benchmark.common.ray.private import private
-from benchmark.common.storage.unwritable import inexecutable, remedy, unusable_variable
+from benchmark.common.ray.dashboard import token, token_file
+from benchmark.common.ray.joining import check_cluster, watch_head
+from benchmark.common.storage.folders import inexecutable, remedy, unusable_variable
+from benchmark.common.terminal.progress import is_verbose, tell
 from benchmark.common.terminal.signals import own_handler
-from benchmark.common.terminal.verbosity import is_verbose, tell
 
 _LONGEST = 200  # characters of what Ray says of a process
 _DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # what Ray says of a node, once
@@ -51,8 +52,7 @@ def connected() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        meant = meant_for_user(error)
-        if meant is None:
+        if (meant := meant_for_user(error)) is None:
             raise
         meant.args = (sentence_of(meant), *meant.args[1:])
         meant.node = ""  # which the sentence has named, where there are several
@@ -63,12 +63,7 @@ def connected() -> Iterator[None]:
 
 
 def connect() -> None:
-    """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`.
-
-    Raises:
-        IcmBenchError: no cluster can be joined at RAY_ADDRESS, see `check_cluster`, or Ray does not start on this
-            machine.
-    """
+    """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`."""
     if ray.is_initialized():
         return
     # Local workers speak to this process alone; Ray's own reports would go out to the network.
@@ -85,7 +80,7 @@ def connect() -> None:
         try:
             if OWN_PATH in os.environ:  # on this machine workers have it from here
                 options["runtime_env"] = {"env_vars": {OWN_PATH: os.environ[OWN_PATH]}}
-            with _native_stderr_to(os.devnull), own_handler():
+            with _silent(), own_handler():
                 check_cluster(address)
                 ray.init(address=address, job_config=job, **options)
             watch_head()
@@ -101,7 +96,7 @@ def connect() -> None:
             if not gpu_devices():  # whose memory an idle worker would hold
                 # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
                 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-            with _native_stderr_to(os.devnull), own_handler(), private():
+            with _silent(), own_handler(), private():
                 ray.init(address="local", include_dashboard=False, job_config=job, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
@@ -122,26 +117,23 @@ def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: 
 def _not_started(error: Exception) -> IcmBenchError:
     """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    begins = "Ray does not start on this machine:"
     if isinstance(error, OSError) and error.filename:
         place = os.fsdecode(error.filename)
         closed = f"{place} cannot be written ({error.strerror}); {remedy(error, place)}."
-        return UnwritableError(f"Ray does not start on this machine: {inexecutable(error) or closed}")
+        return UnwritableError(f"{begins} {inexecutable(error) or closed}")
+    why = f"{in_words(error)}. Free some space or memory, or let"
+    way = f"name a folder on a disk with more than {folder} has"
     if "AF_UNIX path length" in str(error):
-        return IcmBenchError(
-            f"Ray does not start on this machine: its sockets in {folder} have paths that are too long; let the "
-            f"environment variable RAY_TMPDIR name a folder with a shorter one."
-        )
-    return IcmBenchError(
-        f"Ray does not start on this machine: {in_words(error)}. Free some space or memory, or let the environment "
-        f"variable RAY_TMPDIR name a folder on a disk with more than {folder} has."
-    )
+        why, way = f"its sockets in {folder} have paths that are too long; let", "name a folder with a shorter one"
+    return IcmBenchError(f"{begins} {why} the environment variable RAY_TMPDIR {way}.")
 
 
 @contextmanager
-def _native_stderr_to(path: str) -> Iterator[None]:
-    """Send what C++ code writes to standard error into a file; Python's exceptions are not concerned."""
+def _silent() -> Iterator[None]:
+    """Send what C++ code writes to standard error nowhere; Python's exceptions are not concerned."""
     sys.stderr.flush()
-    original, sink = os.dup(2), os.open(path, os.O_WRONLY)
+    original, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 2)
         yield
@@ -151,12 +143,61 @@ def _native_stderr_to(path: str) -> Iterator[None]:
         os.close(sink)
 
 
+@contextmanager
+def private() -> Iterator[None]:
+    """Let a Ray that the block starts ask for a token, which is made where there is none, and listen on the loopback.
+
+    By itself Ray listens on all interfaces of a Linux machine, and writes its token so that every user of it can read
+    it. A user who has set RAY_AUTH_MODE to something else gets that.
+    """
+    from ray._private import ray_constants
+    from ray._raylet import Config  # type: ignore[attr-defined]  # of compiled code
+
+    if os.environ.setdefault("RAY_AUTH_MODE", "token").lower() == "token":
+        _keep_token()
+    Config.initialize("")  # which has read the variables already
+    several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # as on macOS and Windows
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = several
+
+
+def _keep_token() -> None:
+    """See that there is a token, and that its file is for its owner alone."""
+    file = token_file()
+    if not token()[0]:
+        made = secrets.token_hex(32)
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_first(file, made)
+        except OSError:  # no home that can be written to: the processes of this Ray have it from the environment
+            os.environ["RAY_AUTH_TOKEN"] = made
+            return
+    with suppress(OSError):  # there is none where the environment has the token
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+
+
+def _write_first(file: Path, made: str) -> None:
+    """Write a token, unless another command has written one meanwhile: all processes of a Ray must have the same."""
+    own = file.with_name(f".{secrets.token_hex(8)}.tmp")
+    own.touch(mode=0o600, exist_ok=False)
+    own.write_text(made)
+    try:
+        if file.exists() and not file.read_text().strip():
+            own.replace(file)
+        else:
+            with suppress(FileExistsError):
+                os.link(own, file)
+    finally:
+        own.unlink(missing_ok=True)
+
+
 def sentence_of(error: IcmBenchError | FaultError) -> str:
     """Return the sentence of an error, with the node that it comes from where the connected cluster has several."""
-    sentence = str(error)
-    if not error.node or error.node in sentence or len(alive_nodes()) < 2:
-        return sentence
-    return f"On the node {error.node}: {sentence}"
+    is_named = error.node and error.node not in str(error) and len(alive_nodes()) > 1
+    return f"On the node {error.node}: {error}" if is_named else str(error)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -176,14 +217,10 @@ def cpu_nodes() -> tuple[int, int]:
 
 
 def node_name() -> str:
-    """Return the name of the node that this process runs on; behind it the start of Ray's id where hosts have several.
-
-    In a connection to Ray.
-    """
-    here, nodes = ray.get_runtime_context().get_node_id(), alive_nodes()
-    host = platform.node()
-    beside = [node["NodeID"] for node in nodes if node["NodeManagerHostname"] == host and node["NodeID"] != here]
-    if not beside:
+    """Return the name of the node of this process; behind it the start of Ray's id where hosts have several."""
+    here, host = ray.get_runtime_context().get_node_id(), platform.node()
+    same_host = [node["NodeID"] for node in alive_nodes() if node["NodeManagerHostname"] == host]
+    if not (beside := [node for node in same_host if node != here]):
         return host
     length = next((n for n in range(6, len(here)) if all(other[:n] != here[:n] for other in beside)), len(here))
     return f"{host} ({here[:length]})"

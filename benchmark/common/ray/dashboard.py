@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,8 +37,7 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
             else a cluster on this machine.
 
     Raises:
-        IcmBenchError: nothing is there, it is no Ray dashboard, it asks for another token, or it has another version of
-            Ray; within about ten seconds.
+        IcmBenchError: nothing is there, it is no Ray dashboard, it asks for another token, or has another version.
     """
     address = dashboard_address(address)
     reach(address, address, "start a cluster, or give --address http://HOST:PORT of its dashboard")
@@ -56,61 +56,53 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
             f"{address} answers, but is no Ray dashboard: give --address http://HOST:PORT of the one that `ray start` "
             f"names, by default port 8265."
         )
-    return _client(address, version, headers)
+    import ray
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    if version != ray.__version__:
+        raise IcmBenchError(
+            f"The cluster at {address} has Ray {version}, and this machine {ray.__version__}: install ray=={version} "
+            f"here, or the other one on all nodes."
+        )
+    for handler in logging.getLogger("ray").handlers:  # which tell of packages and sockets
+        handler.setLevel(logging.WARNING)
+    os.environ[ADDRESSES[0]] = address  # else a variable of the environment wins over the argument
+    try:
+        return JobSubmissionClient(address, headers=headers)
+    except AuthenticationError as error:  # RAY_AUTH_MODE is set here, and the cluster asks for none
+        raise IcmBenchError(f"RAY_AUTH_MODE asks for a token, and there is none in {token()[1]}.") from error
+    except (ConnectionError, RuntimeError) as error:
+        raise IcmBenchError(f"{address} does not take jobs ({str(error).splitlines()[0]}).") from error
 
 
 def nodes_of(address: str) -> list[dict[str, float]]:
-    """Return the resources of each node of a cluster that lives, as Ray counts them: `CPU`, `GPU`, `memory` in bytes.
-
-    Args:
-        address: of the dashboard, as `http://HOST:8265`.
-
-    Raises:
-        IcmBenchError: see `job_server`, or it does not tell of its nodes.
-    """
-    client = job_server(address)
+    """Return the resources of each node of a cluster that lives, as Ray counts them: CPU, GPU, memory in bytes."""
     # Ray's public function for it takes no token.
-    answer = client._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
+    answer = job_server(address)._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
     try:
         answer.raise_for_status()
         nodes = answer.json()["data"]["result"]["result"]
         return [dict(node["resources_total"]) for node in nodes if node["state"] == "ALIVE"]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise IcmBenchError(
-            f"{dashboard_address(address)} does not tell of its nodes; plan without --address."
-        ) from error
+        there = dashboard_address(address)
+        raise IcmBenchError(f"{there} does not tell of its nodes; plan without --address.") from error
 
 
 def dashboard_address(address: str | None = None) -> str:
-    """Return where the dashboard is, as a URL without a path; see `job_server`.
-
-    Raises:
-        IcmBenchError: the address is none of HTTP.
-    """
+    """Return where the dashboard is, as a URL without a path; see `job_server`."""
     given = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), DEFAULT_ADDRESS)
     url = given if "://" in given else f"http://{given}"
-    try:
+    with suppress(ValueError):  # a port that is no number
         parts = urlsplit(url)
-        usable = parts.scheme in _PORTS and parts.hostname and (parts.port or ":" in given) and not parts.username
-    except ValueError:  # a port that is no number
-        usable = False
-    if not usable:
-        named = given.rpartition("@")[2]  # without user and password
-        raise IcmBenchError(f"'{named}' is no address of a Ray dashboard: give --address http://HOST:8265.")
-    return f"{parts.scheme}://{parts.netloc}"
+        if parts.scheme in _PORTS and parts.hostname and (parts.port or ":" in given) and not parts.username:
+            return f"{parts.scheme}://{parts.netloc}"
+    named = given.rpartition("@")[2]  # without user and password
+    raise IcmBenchError(f"'{named}' is no address of a Ray dashboard: give --address http://HOST:8265.")
 
 
 def reach(address: str, name: str, remedy: str) -> None:
-    """See that somebody listens at an address, within `PATIENCE`.
-
-    Args:
-        address: a URL with a host.
-        name: what the sentence calls it.
-        remedy: what the sentence tells to do.
-
-    Raises:
-        IcmBenchError: nobody does.
-    """
+    """See that somebody listens at a URL, within `PATIENCE`; else a sentence calls it by its name, with a remedy."""
     parts = urlsplit(address)
     try:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=PATIENCE).close()
@@ -119,10 +111,9 @@ def reach(address: str, name: str, remedy: str) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to another host."""
+    """Follows nothing: a redirect would carry the token to another host."""
 
-    def redirect_request(self, *_: Any) -> None:
-        """Follow nothing."""
+    def redirect_request(self, *_: Any) -> None: ...
 
 
 def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]:
@@ -149,35 +140,11 @@ def token() -> tuple[str, str]:
     """Return the token of this machine, empty where there is none, and where it is kept: the places are Ray's."""
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return value, "RAY_AUTH_TOKEN"
-    file = token_file()
-    try:
-        return file.read_text(encoding="utf-8").strip(), str(file)
-    except (OSError, ValueError):
-        return "", str(file)
+    with suppress(OSError, ValueError):
+        return token_file().read_text(encoding="utf-8").strip(), str(token_file())
+    return "", str(token_file())
 
 
 def token_file() -> Path:
     """Return the file in which Ray looks for a token."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-
-
-def _client(address: str, version: str, headers: dict[str, str]) -> "JobSubmissionClient":
-    """Return Ray's client, unless the cluster has another version of Ray."""
-    import ray
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    if version != ray.__version__:
-        raise IcmBenchError(
-            f"The cluster at {address} has Ray {version}, and this machine {ray.__version__}: install ray=={version} "
-            f"here, or the other one on all nodes."
-        )
-    for handler in logging.getLogger("ray").handlers:  # which tell of packages and sockets
-        handler.setLevel(logging.WARNING)
-    os.environ[ADDRESSES[0]] = address  # else a variable of the environment wins over the argument
-    try:
-        return JobSubmissionClient(address, headers=headers)
-    except AuthenticationError as error:  # RAY_AUTH_MODE is set here, and the cluster asks for none
-        raise IcmBenchError(f"RAY_AUTH_MODE asks for a token, and there is none in {token()[1]}.") from error
-    except (ConnectionError, RuntimeError) as error:
-        raise IcmBenchError(f"{address} does not take jobs ({str(error).splitlines()[0]}).") from error

@@ -8,12 +8,7 @@ from benchmark.common.failing import told
 
 
 class Task:
-    """A function that workers run, with errors as of `told`; Ray is imported when it is first asked for.
-
-    Args:
-        function: at the top of a module.
-        resources: options of `ray.remote`.
-    """
+    """A function at the top of a module that workers run, with errors as of `told`; its first use imports Ray."""
 
     def __init__(self, function: Callable[..., Any], resources: dict[str, Any]) -> None:
         self._function, self._resources = function, resources
@@ -35,9 +30,5 @@ class Task:
 
 
 def remote(**resources: Any) -> Callable[[Callable[..., Any]], Task]:
-    """Return what makes a function a task of Ray's.
-
-    Args:
-        resources: options of `ray.remote`.
-    """
+    """Return what makes a function a task of Ray's, with options of `ray.remote`."""
     return lambda function: Task(function, resources)

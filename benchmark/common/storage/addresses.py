@@ -15,18 +15,18 @@ _REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATIO
 
 
 def check_address(text: str, place: str) -> None:
-    """Refuse a text that is an address with credentials; other texts pass.
+    """Refuse a text that is an address with credentials, or lacks the slashes by which these would be found.
 
-    Args:
-        text: whatever a person gave.
-        place: what holds it, as sentences begin. The text itself is in no message.
-
-    Raises:
-        IcmBenchError: it has a user, a password or a key, or lacks the slashes by which these would be found.
+    Other texts pass. The text itself is in no message: `place` is what holds it, as sentences begin.
     """
     if _WITHOUT_SLASHES.match(text):
         raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
-    if _has_credentials(text):
+    if (match := _ADDRESS.match(text)) is None:
+        return
+    scheme, host, path, query = match[1].lower(), match[2], match[3], unquote(match[4])
+    port = re.search(r":(?![^]]*\])(.*)", host)
+    odd = port and (scheme in ("s3", "gs", "gcs") or not re.fullmatch(r"\d{0,5}", port[1]) or "@" in path)
+    if "@" in host or odd or "@" in query or has_secret(query):
         raise IcmBenchError(f"{place} is an address with a user, a password or a key in it; leave them out: {_REMEDY}.")
 
 
@@ -42,12 +42,3 @@ def check_words(words: Sequence[str]) -> None:
         named = equals and "://" not in name
         place = f"{before} {name}" if named and before == "--set" else name if named else before
         check_address(value if named else word, place if place.startswith("-") else "An argument")
-
-
-def _has_credentials(text: str) -> bool:
-    if (match := _ADDRESS.match(text)) is None:
-        return False
-    scheme, host, path, query = match[1].lower(), match[2], match[3], unquote(match[4])
-    port = re.search(r":(?![^]]*\])(.*)", host)
-    odd = port and (scheme in ("s3", "gs", "gcs") or not re.fullmatch(r"\d{0,5}", port[1]) or "@" in path)
-    return bool("@" in host or odd or "@" in query or has_secret(query))

@@ -27,22 +27,16 @@ _SETTLED = 60.0  # seconds after which a folder that nobody holds is one that wa
 
 @dataclass(frozen=True)
 class Kept:
-    """Where the copies of a command lie; it travels to workers, of which those of the same machine find them.
+    """Where the copies of a command lie; it travels to workers, of which those of the same machine find them."""
 
-    Attributes:
-        folder: that of the command. Where it is not, as on another machine, nothing is kept and nothing found.
-        floor: bytes that stay free on its disk.
-    """
-
-    folder: str
-    floor: int
+    folder: str  # where it is not, as on another machine, nothing is kept and nothing found
+    floor: int  # bytes that stay free on its disk
 
     def put(self, place: str, content: bytes) -> None:
         """Keep a copy, unless the disk gets too full."""
         file = self._file(place)
         with suppress(OSError):  # a copy that cannot be kept costs a request and nothing else
-            free = os.statvfs(file.parents[1])
-            if free.f_bavail * free.f_frsize - len(content) < self.floor:
+            if shutil.disk_usage(file.parents[1]).free - len(content) < self.floor:
                 return
             file.parent.mkdir(exist_ok=True)
             temporary = file.with_name(uuid.uuid4().hex)
@@ -69,7 +63,7 @@ class Kept:
         return Path(self.folder, _COPIES, name[:2], name)
 
 
-_current: Kept | None = None
+_current: Kept | None = None  # of the command of this process
 
 
 def current() -> Kept | None:
@@ -81,10 +75,7 @@ def current() -> Kept | None:
 def keeping(wanted: bool = True) -> Iterator[None]:
     """Let storages of this process, and of workers that they travel to, keep copies for as long as the block lasts.
 
-    What a command left behind that was killed is removed.
-
-    Args:
-        wanted: whether anything lies in an object store; files of a folder are at hand anyway.
+    What a command left behind that was killed is removed. Files of a folder are at hand anyway, and not `wanted`.
 
     Raises:
         IcmBenchError: the variable `LIMIT` is no number of 0 or more.
@@ -93,50 +84,48 @@ def keeping(wanted: bool = True) -> Iterator[None]:
     if _current is not None:
         yield
         return
-    limit, root = _limit(), cache_dir() / "kept"
+    said, root = os.environ.get(LIMIT), cache_dir() / "kept"
+    try:
+        limit = float(said) if said else MOST_GIB
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise IcmBenchError(f"{LIMIT} is {said!r:.60}, where a number of GiB is needed, or 0 for no copies.")
     _remove_left(root)
     opened = _opened(root, limit) if wanted and limit else None
     if opened is None:
         yield
         return
-    copies, lock = opened
-    _current = copies
+    _current, lock = opened
     try:
         yield
     finally:
         _current = None
-        _remove(Path(copies.folder))
+        _remove(Path(opened[0].folder))
         lock.close()
-
-
-def _limit() -> float:
-    """Return how many GiB of copies there may be."""
-    said = os.environ.get(LIMIT)
-    try:
-        limit = float(said) if said else MOST_GIB
-    except ValueError:
-        limit = -1.0
-    if limit >= 0:
-        return limit
-    raise IcmBenchError(f"{LIMIT} is {said!r:.60}, where a number of GiB is needed, or 0 for no copies.")
 
 
 def _opened(root: Path, limit: float) -> tuple[Kept, IO[bytes]] | None:
     """Return a new folder for copies and the file that says that it is in use; None where there can be none."""
     folder = root / uuid.uuid4().hex
     try:
-        import fcntl  # Windows has none
-
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.mkdir(mode=0o700)  # images may be nobody else's business
-        lock = (folder / _LOCK).open("w+b")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = _locked(folder, "w+b")
         (folder / _COPIES).mkdir()
         free = shutil.disk_usage(folder).free
     except (OSError, ImportError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Kept(str(folder), int(free - min(SHARE * free, limit * 2**30))), lock
+
+
+def _locked(folder: Path, mode: str) -> IO[bytes]:
+    import fcntl  # Windows has none
+
+    lock: IO[bytes] = (folder / _LOCK).open(mode)  # on NFS a file is locked only by who may write it
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
 
 
 def _remove(folder: Path) -> None:
@@ -148,12 +137,9 @@ def _remove(folder: Path) -> None:
 def _remove_left(root: Path) -> None:
     """Remove the folders that no command uses."""
     with suppress(OSError, ImportError):
-        import fcntl
-
         for folder in root.iterdir():
             try:
-                with (folder / _LOCK).open("r+b") as lock:  # a file on NFS is locked only by who may write it
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _locked(folder, "r+b"):
                     _remove(folder)
             except FileNotFoundError:  # removed by halves, or made just now
                 if time.time() - folder.stat().st_mtime > _SETTLED:

@@ -7,14 +7,15 @@ differ by one string.
 import errno
 import os
 import re
-import stat
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs
@@ -23,42 +24,52 @@ import pyarrow.parquet as pq
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import public
 from benchmark.common.storage import copies as kept
-from benchmark.common.storage.access import NO_ACCESS, Access, access_of
 from benchmark.common.storage.addresses import check_place
 from benchmark.common.storage.copies import Kept
-from benchmark.common.storage.folders import SPECIAL, walked
-from benchmark.common.storage.pickled import keep_pickled
+from benchmark.common.storage.folders import irregular, remedy, walked
 from benchmark.common.storage.retries import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
-from benchmark.common.storage.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Objects, Ranges, Upload
-from benchmark.common.storage.unwritable import remedy
+from benchmark.common.storage.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Access, Objects, Ranges, Upload, access_of
 
 T = TypeVar("T")
-keep_pickled()  # whoever reads Arrow data of others does so with what is here
+LOOK_SECONDS = 10.0  # between two looks at a storage that workers use
+_PICKLED = "ray.data.arrow_pickled_object"
+
+
+class _Stored(pa.ExtensionType):
+    """What stands for Ray Data's type of Python objects in Arrow data: the type in which they are stored."""
+
+    def __init__(self, stored: pa.DataType) -> None:
+        super().__init__(stored, _PICKLED)
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> "_Stored":
+        return cls(storage_type)
+
+
+# Ray Data lets Arrow unpickle Python objects wherever its type stands in a schema, as that of somebody's Parquet file.
+# Here they stay bytes, before Ray Data is imported and after: what it passes on between its processes are tables
+# without any, and it keeps the type that it finds.
+with suppress(pa.ArrowKeyError):  # it was not imported before
+    pa.unregister_extension_type(_PICKLED)
+pa.register_extension_type(_Stored(pa.large_binary()))
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file or folder as a listing shows it.
+    """A file or folder as a listing shows it."""
 
-    Attributes:
-        name: place below the storage's URI, `/`-separated.
-        is_folder: whether it is a folder.
-        bytes: size of the file in bytes; 0 for folders.
-        modified_ns: time of the last change, in nanoseconds since 1970; 0 where it is not known.
-        odd: what it is that is neither file nor folder (a link to nothing, a pipe), and must not be opened; else empty.
-    """
-
-    name: str
+    name: str  # place below the storage's URI, `/`-separated
     is_folder: bool
-    bytes: int
-    modified_ns: int
-    odd: str = ""
+    bytes: int  # 0 for folders
+    modified_ns: int  # since 1970; 0 where it is not known
+    odd: str = ""  # what it is that is neither (a link to nothing, a pipe), and must not be opened
 
 
 class Storage:
-    """Read and write files below `uri`.
-
-    What fails for now is done again, see `benchmark.common.storage.retries`.
+    """Read and write files below `uri`. What fails for now is done again, see `benchmark.common.storage.retries`.
 
     Args:
         uri: a folder (relative folders are taken from the working directory), or a URI that Arrow understands
@@ -71,9 +82,10 @@ class Storage:
     """
 
     def __init__(self, uri: str, patience: float = PATIENCE) -> None:
-        self.uri, self.patience, self._access = uri, patience, NO_ACCESS
-        self._copies: Kept | None = None  # of the process that handed it on
         check_place(uri)
+        self.uri, self.patience = uri, patience
+        self._access: Access | None = None  # of the process that handed it on
+        self._copies: Kept | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
@@ -81,11 +93,13 @@ class Storage:
             if region and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
                 self.uri += f"{'&' if '?' in uri else '?'}region={region}"
 
-    def __reduce__(self) -> tuple[Callable[..., "Storage"], tuple[str, float, Access, Kept | None]]:
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels: another process opens the storage at its first use, where an error can be told."""
         access = self._access
-        if access is NO_ACCESS and isinstance(self._fs, pyarrow.fs.S3FileSystem):
+        if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = access_of(self._fs)
-        return _handed, (self.uri, self.patience, access, self._copies or kept.current())
+        copies = self._copies or kept.current()
+        return {"uri": self.uri, "patience": self.patience, "_access": access, "_copies": copies}
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, Objects | None]:
@@ -104,7 +118,7 @@ class Storage:
         root = root.rstrip("/")
         if system.type_name != "s3":
             return system, root, None
-        options = self._access.options(system) | {"connect_timeout": CONNECT_SECONDS}
+        options = (self._access or Access()).options(system) | {"connect_timeout": CONNECT_SECONDS}
         if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
             raise IcmBenchError(
                 f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; let "
@@ -128,11 +142,6 @@ class Storage:
         return self._opened[2]
 
     @property
-    def _kept(self) -> Kept | None:
-        """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
-        return None if self.is_local else self._copies or kept.current()
-
-    @property
     def is_local(self) -> bool:
         """Whether the files lie on this machine's own disk (or a mounted one)."""
         return isinstance(self._fs, pyarrow.fs.LocalFileSystem)
@@ -141,42 +150,15 @@ class Storage:
         """Return the place of file `name` (relative, `/`-separated) as a person would write it."""
         return f"{self._root if self.is_local else public(self.uri)}/{name}"
 
-    def exists(self, name: str) -> bool:
-        """Return whether the file `name` exists."""
-        with self._reading(name):
-            if objects := self._objects:
-                return self._patiently(lambda: objects.size(self._key(name))) is not None
-            info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
-        return bool(info.type == pyarrow.fs.FileType.File)
+    def _below(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root or "/"
 
-    def is_folder(self, name: str = "") -> bool:
-        """Return whether `name` is a folder; on an object store: whether anything lies below it."""
-        with self._reading(name):
-            info = self._patiently(lambda: self._fs.get_file_info(self._below(name)))
-        return bool(info.type == pyarrow.fs.FileType.Directory)
+    def _key(self, name: str) -> str:
+        """Return the key of an object, without the bucket."""
+        return f"{self._root}/{name}".partition("/")[2]
 
-    def state(self, name: str) -> tuple[int, int]:
-        """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
-        with self._reading(name):
-            info = self._patiently(lambda: self._fs.get_file_info(f"{self._root}/{name}"))
-        return info.size or 0, info.mtime_ns or 0
-
-    def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return what lies in a folder, sorted by name; links are followed.
-
-        Args:
-            folder: name of the folder below the URI. Default: the URI itself.
-            recursive: whether what lies in folders of the folder is listed too. Default False.
-
-        Raises:
-            IcmBenchError: the folder cannot be read, or a name in it is not UTF-8.
-        """
-        if not self.is_local:
-            return self._listed(folder, recursive, allow_not_found=False)
-        with self._reading(folder):
-            start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
-            walk = self._patiently(lambda: list(walked(below, recursive)))
-            return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(call, self.path("").rstrip("/"), self.patience)
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -187,9 +169,37 @@ class Storage:
             place = error.filename or self.path(name).rstrip("/")
             raise IcmBenchError(f"{place} cannot be read ({reason(error)}).") from error
 
+    def _info(self, name: str) -> pyarrow.fs.FileInfo:
+        with self._reading(name):
+            return self._patiently(lambda: self._fs.get_file_info(self._below(name)))
+
+    def exists(self, name: str) -> bool:
+        """Return whether the file `name` exists."""
+        if objects := self._objects:
+            with self._reading(name):
+                return self._patiently(lambda: objects.size(self._key(name))) is not None
+        return bool(self._info(name).is_file)
+
+    def is_folder(self, name: str = "") -> bool:
+        """Return whether `name` is a folder; on an object store: whether anything lies below it."""
+        return bool(self._info(name).type == pyarrow.fs.FileType.Directory)
+
+    def state(self, name: str) -> tuple[int, int]:
+        """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
+        info = self._info(name)
+        return info.size or 0, info.mtime_ns or 0
+
+    def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
+        """Return what lies in a folder below the URI, with `recursive` in its folders too, by name; follow links."""
+        if not self.is_local:
+            return self._listed(folder, recursive, allow_not_found=False)
+        with self._reading(folder):
+            start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
+            walk = self._patiently(lambda: list(walked(below, recursive)))
+            return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
+
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
         """Return what lies in a folder, sorted by name; nothing where it is not there and need not be."""
-        kinds = {pyarrow.fs.FileType.File: False, pyarrow.fs.FileType.Directory: True}
         below = self._below(folder.rstrip("/"))
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
         with self._reading(folder):
@@ -199,11 +209,9 @@ class Storage:
                 if not (allow_not_found and self.is_folder(folder)):
                     raise
                 infos = self._patiently(lambda: self._fs.get_file_info(selector))  # another process made it just now
-        entries = [
-            FileInfo(i.path[len(self._root) + 1 :], is_folder, i.size or 0, i.mtime_ns or 0)
-            for i in infos
-            if (is_folder := kinds.get(i.type)) is not None
-        ]
+        found = [info for info in infos if info.type in (pyarrow.fs.FileType.File, pyarrow.fs.FileType.Directory)]
+        start = len(self._root) + 1
+        entries = (FileInfo(i.path[start:], not i.is_file, i.size or 0, i.mtime_ns or 0) for i in found)
         return sorted(entries, key=lambda entry: entry.name)
 
     def files(self, folder: str, suffix: str) -> list[str]:
@@ -216,33 +224,23 @@ class Storage:
         return [info for info in infos if not info.name.rpartition("/")[2].startswith(".")]
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return every file below `folder`, temporary ones too: name, bytes, time of the last change.
-
-        The time is in seconds since 1970, or 0 where it is not known.
-        """
+        """Return every file below `folder`, temporary ones too: name, bytes, time of change (s since 1970, or 0)."""
         return [(i.name, i.bytes, i.modified_ns / 1e9) for i in self._listed(folder) if not i.is_folder]
 
     def open(self, name: str) -> pa.NativeFile:
-        """Return the file `name`, open for reading anywhere in it by one thread; to be closed by the caller.
-
-        Raises:
-            IcmBenchError: it cannot be opened. Reading from it raises OSError.
-        """
-        try:
-            if not self._objects:
+        """Return the file `name`, open for one thread, to be closed by the caller; reading from it raises OSError."""
+        with self._reading(name):
+            if not (objects := self._objects):
                 self._check_regular(name)
                 return self._patiently(lambda: self._fs.open_input_file(self._below(name)))
-            objects, key = self._objects, self._key(name)
+            key = self._key(name)
             if (size := self._patiently(lambda: objects.size(key))) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return pa.PythonFile(Ranges(lambda at, length: self._patiently(lambda: objects.get(key, at, length)), size))
-        except OSError as error:
-            raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
 
     def _check_regular(self, name: str) -> None:
-        """Refuse what gives nothing, or has no end."""
-        if self.is_local and not stat.S_ISREG(mode := Path(self._root, name).stat().st_mode):
-            raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else f"it is {SPECIAL}")
+        if self.is_local and (why := irregular(Path(self._root, name))):
+            raise OSError(errno.EINVAL, why)
 
     def read_bytes(self, name: str) -> bytes:
         """Return the content of file `name`."""
@@ -262,13 +260,12 @@ class Storage:
         return self._content(name, offset, length)
 
     def _content(self, name: str, offset: int, length: int | None) -> bytes:
-        objects, key = self._objects, self._key(name)
-        if self._kept and (copy := self._kept.get(self._copy_of(name))) is not None:
-            return copy[offset:] if length is None else copy[offset : offset + length]
+        if (copies := self._kept) and (content := copies.get(self._copy_of(name))) is not None:
+            return content[offset:] if length is None else content[offset : offset + length]
 
         def read() -> bytes:
-            if objects:
-                return objects.get(key, offset, length)
+            if objects := self._objects:
+                return objects.get(self._key(name), offset, length)
             self._check_regular(name)
             if offset:
                 with self._fs.open_input_file(f"{self._root}/{name}") as file:
@@ -276,27 +273,29 @@ class Storage:
             with self._fs.open_input_stream(f"{self._root}/{name}", compression=None) as stream:
                 return bytes(stream.read(length))
 
-        try:
+        with self._reading(name):
             return self._patiently(read)
-        except OSError as error:
-            raise IcmBenchError(f"{self.path(name)} cannot be read ({reason(error)}).") from error
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keep the content of file `name` for who reads it on this machine in the same run, see `kept`."""
-        if self._kept:
-            self._kept.put(self._copy_of(name), content)
+    @property
+    def _kept(self) -> Kept | None:
+        """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
+        return None if self.is_local else self._copies or kept.current()
 
     def _copy_of(self, name: str) -> str:
         return f"{self.uri}/{name}"  # with the service: two may have buckets of the same name
 
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep the content of file `name` for who reads it on this machine in the same run, see `copies`."""
+        if copies := self._kept:
+            copies.put(self._copy_of(name), content)
+
     def _drop(self, name: str) -> None:
-        if self._kept:
-            self._kept.drop(self._copy_of(name))
+        if copies := self._kept:
+            copies.drop(self._copy_of(name))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write file `name` so that a reader sees all of it or nothing, even if the writer is killed."""
-        self._drop(name)
-        self._written(name, lambda: self._write(name, content))
+        self._written(name, content)
 
     def write_files(self, folder: str, contents: Mapping[str, bytes]) -> dict[str, str]:
         """Write files into a folder, "" for the storage itself, and return the path of each by its name."""
@@ -308,21 +307,20 @@ class Storage:
     def write_first(self, name: str, content: bytes) -> bool:
         """Write file `name` as `write_bytes` does, unless an object store has it by now, and keep it.
 
-        Returns:
-            Whether this call wrote it: False says that another writer was first, or an earlier try of this one.
+        Return whether this call wrote it: False says that another writer was first, or an earlier try of this one.
         """
         if not self._objects:
             self.write_bytes(name, content)
             return True
-        self._drop(name)
-        first = self._written(name, lambda: self._write(name, content, first=True))
+        first = self._written(name, content, first=True)
         if first:
             self.keep(name, content)  # as it stands there: who comes later leaves it so
         return first is not False
 
-    def _written(self, name: str, write: Callable[[], T]) -> T:
+    def _written(self, name: str, content: bytes, first: bool = False) -> bool | None:
+        self._drop(name)
         try:
-            return self._patiently(write)
+            return self._patiently(lambda: self._write(name, content, first))
         except OSError as error:
             raise UnwritableError(
                 f"{self.path(name)} cannot be written ({reason(error)}); "
@@ -333,16 +331,12 @@ class Storage:
         """Write a file in one step, with `first` in an object store only where it is not; see `Objects.put_first`."""
         if objects := self._objects:
             return (objects.put_first if first else objects.put)(self._key(name), content)
-        self._write_file(name, content)
-        return None
-
-    def _write_file(self, name: str, content: bytes) -> None:
         target = f"{self._root}/{name}"
         if not self.is_local:
             stream = self._fs.open_output_stream(target, compression=None)
             stream.write(content)  # an upload that is not closed is never seen
             stream.close()
-            return
+            return None
         folder = Path(target).parent
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{uuid.uuid4().hex}.tmp"
@@ -354,15 +348,14 @@ class Storage:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+        return None
 
     def delete(self, name: str) -> None:
         """Delete file `name`; one that is not there is no error."""
         self._drop(name)
-        if objects := self._objects:
-            self._patiently(lambda: objects.delete(self._key(name)))
-        else:
-            with suppress(FileNotFoundError):
-                self._patiently(lambda: self._fs.delete_file(f"{self._root}/{name}"))
+        objects, path = self._objects, f"{self._root}/{name}"
+        with suppress(FileNotFoundError):
+            self._patiently(lambda: objects.delete(self._key(name)) if objects else self._fs.delete_file(path))
 
     def delete_folder(self, name: str) -> None:
         """Delete the folder `name` with all that it holds."""
@@ -370,11 +363,7 @@ class Storage:
             self._patiently(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
 
     def open_uploads(self) -> list[Upload]:
-        """Return the uploads below the URI that somebody began and did not end; only S3 has such.
-
-        Raises:
-            IcmBenchError: the bucket does not let them be listed.
-        """
+        """Return the uploads below the URI that somebody began and did not end; only S3 has such."""
         if not (objects := self._objects):
             return []
         try:
@@ -395,11 +384,7 @@ class Storage:
         return upload.key.removeprefix(self._key(""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the Parquet file `name`, or only those of its columns that `columns` names.
-
-        Raises:
-            IcmBenchError: it cannot be read, or is damaged.
-        """
+        """Return the Parquet file `name`, or only those of its columns that `columns` names."""
         source = f"{self._root}/{name}" if self.is_local else pa.BufferReader(self.read_bytes(name))
         try:
             return pq.read_table(source, columns=columns, page_checksum_verification=True)
@@ -409,26 +394,18 @@ class Storage:
             ) from error
 
     def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
-        """Write `table` as the Parquet file `name`, atomically.
-
-        Args:
-            name: relative, `/`-separated.
-            table: its content.
-            compression: one that Parquet knows.
-        """
+        """Write `table` as the Parquet file `name`, atomically; `compression` is one that Parquet knows."""
         self.write_bytes(name, in_parquet(table, compression))
 
     def at_first(self) -> "Storage":
         """Return the storage as one that is met for the first time, which is waited for some seconds only."""
-        return _handed(self.uri, min(self.patience, FIRST_CONTACT), self._access, self._copies)
+        first = copy(self)
+        first.patience = min(self.patience, FIRST_CONTACT)
+        return first
 
     def check_writable(self) -> None:
-        """Write and remove a small file, so that a read-only store is found before any work is done.
-
-        A storage that does not answer at all is not waited for as long as one that has answered.
-        """
-        name = f".write-test-{uuid.uuid4().hex}"
-        first = self.at_first()
+        """Write and remove a small file, so that a read-only store is found before any work is done."""
+        name, first = f".write-test-{uuid.uuid4().hex}", self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
             first.delete(name)
@@ -438,22 +415,25 @@ class Storage:
                 f"its address, and to whether it can be reached from here."
             ) from error
 
-    def _below(self, name: str) -> str:
-        return f"{self._root}/{name}" if name else self._root or "/"
 
-    def _key(self, name: str) -> str:
-        """Return the key of an object, without the bucket."""
-        return f"{self._root}/{name}".partition("/")[2]
+@contextmanager
+def watched(storage: Storage) -> Iterator[None]:
+    """Look at a storage that workers use, but for a folder: one line says where it does not answer, not each worker."""
+    if storage.is_local:
+        yield
+        return
+    ended = threading.Event()
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        return patiently(call, self.path("").rstrip("/"), self.patience)
+    def look() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            with suppress(IcmBenchError, OSError):  # a worker will say what is wrong
+                storage.exists(".watched")
 
-
-def _handed(uri: str, patience: float, access: Access, copies: Kept | None = None) -> Storage:
-    """Return a storage that another process has opened: it is opened at its first use, where an error can be told."""
-    storage = Storage.__new__(Storage)
-    storage.uri, storage.patience, storage._access, storage._copies = uri, patience, access, copies
-    return storage
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:

@@ -29,11 +29,7 @@ _lock = Lock()
 
 
 def check_tried(storage: Storage, name: str) -> None:
-    """Refuse a Parquet file of the user's that would end this process; columns of plain bytes (images) are not read.
-
-    Raises:
-        IcmBenchError: it would; names it.
-    """
+    """Refuse a Parquet file of the user's that would end this process; columns of plain bytes (images) are not read."""
     if ends_process((storage, name)):
         raise IcmBenchError(f"{storage.path(name)} {ENDS}; get or write it again.")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmark.common.errors import UnwritableError
-from benchmark.common.terminal.verbosity import tell
+from benchmark.common.terminal.progress import tell
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds, where a recipe says nothing else
@@ -43,12 +43,7 @@ class OutOfPatienceError(UnwritableError):
 
 @dataclass
 class Retries:
-    """What had to be asked again.
-
-    Attributes:
-        count: number of calls that were made again.
-        seconds: that calls waited for their answers, added up: those that waited at the same time count each.
-    """
+    """How many calls were made again, and the seconds that they waited, added up."""
 
     count: int = 0
     seconds: float = 0.0
@@ -58,14 +53,9 @@ class Retries:
         return f"{self.count} calls to storage were made again; they waited {self.seconds:.0f} s in all"
 
 
-@dataclass
-class _Outage:
-    said: float  # time of the last line
-
-
 _lock = threading.Lock()
 _retries = Retries()
-_outages: dict[str, _Outage] = {}  # place -> the one that this process waits for
+_outages: dict[str, float] = {}  # place that this process waits for -> time of the last line on that
 
 
 def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
@@ -90,27 +80,37 @@ def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
             now = time.monotonic()
             if not is_for_now(error) or seconds <= 0:
                 raise
+            why = (str(error.strerror or error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
             if now - began >= seconds and tries:
                 raise OutOfPatienceError(
-                    f"{place} did not answer for {now - began:.0f} s ({_reason(error)}); run again when it does, or "
+                    f"{place} did not answer for {now - began:.0f} s ({why}); run again when it does, or "
                     f"give it longer by run.storage_patience."
                 ) from error
             tries += 1
-            _say(place, error, now - began, seconds)
+            if now - began >= _QUIET and _is_to_be_said(place):
+                tell(f"storage: {place} does not answer ({why}); waiting, {now - began:.0f} s of {seconds:g} s")
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, seconds - (now - began))))
             pause = min(2 * pause, _LONGEST_PAUSE)
             count(Retries(1, time.monotonic() - now))
         else:
-            if tries:
-                _over(place, time.monotonic() - began)
+            if tries and _outages.pop(place, None) is not None:
+                tell(f"storage: {place} answers again after {time.monotonic() - began:.0f} s")
             return result
+
+
+def _is_to_be_said(place: str) -> bool:
+    """Return whether nobody has said a moment ago, of any file of a place, that it is waited for; this call says it."""
+    now = time.monotonic()
+    with _lock:
+        is_due = now - _outages.get(place, -_BETWEEN_LINES) >= _BETWEEN_LINES
+        if is_due:
+            _outages[place] = now
+    return is_due
 
 
 def is_for_now(error: OSError) -> bool:
     """Return whether an error may be gone when the same is asked again."""
-    if isinstance(error, UnansweredError):
-        return True
-    return error.errno in _OF_MOUNTS or _OF_ARROW.search(str(error)) is not None
+    return isinstance(error, UnansweredError) or error.errno in _OF_MOUNTS or bool(_OF_ARROW.search(str(error)))
 
 
 def count(retries: Retries) -> None:
@@ -126,27 +126,3 @@ def taken() -> Retries:
     with _lock:
         retries, _retries = _retries, Retries()
         return retries
-
-
-def _say(place: str, error: OSError, waited: float, seconds: float) -> None:
-    """Print that a place is waited for, unless that was said a moment ago, of any file of it."""
-    now = time.monotonic()
-    with _lock:
-        outage = _outages.get(place)
-        if waited < _QUIET or (outage and now - outage.said < _BETWEEN_LINES):
-            return
-        _outages[place] = _Outage(now)
-    line = f"storage: {place} does not answer ({_reason(error)}); waiting, {waited:.0f} s of {seconds:g} s"
-    tell(line)
-
-
-def _over(place: str, waited: float) -> None:
-    with _lock:
-        spoke = _outages.pop(place, None)
-    if spoke:
-        tell(f"storage: {place} answers again after {waited:.0f} s")
-
-
-def _reason(error: OSError) -> str:
-    lines = str(error.strerror or error).splitlines() or [type(error).__name__]
-    return lines[0][:160].rstrip(".")

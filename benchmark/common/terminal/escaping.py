@@ -1,4 +1,4 @@
-"""Text of others on a terminal and in a report: what would steer it is shown as its number, and does nothing."""
+"""Text of others on a terminal and in a report: control characters are escaped, and secrets left out."""
 
 import json
 import os
@@ -21,8 +21,8 @@ _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
-# A line that is written anew; one in bold, and its end.
 _LAST_STANDARD = 2  # number of the last of the standard streams
+# A line that is written anew; one in bold, and its end.
 _OURS = re.compile(r"(?m)(\A\r\x1b\[K|^\x1b\[1m(?=[^\x1b\n]*\x1b\[0m$)|\x1b\[0m$)")
 
 
@@ -72,11 +72,7 @@ def safe_output() -> Iterator[None]:
 
 
 def check_output() -> None:
-    """Make sure, in a block of `safe_output`, that what is printed goes somewhere.
-
-    Raises:
-        IcmBenchError: standard output is closed.
-    """
+    """Make sure, in a block of `safe_output`, that what is printed goes somewhere."""
     if getattr(sys.stdout, "is_closed", False):
         raise IcmBenchError("Standard output is closed; let it go to a file or a pipe, or to /dev/null.")
 
@@ -84,10 +80,8 @@ def check_output() -> None:
 class _Safe:
     """A stream before another one, which gets all that is written at once, as `hidden` and `visible` have it.
 
-    Args:
-        stream: the other one; None where it is closed.
-        name: how a sentence calls the stream, where it cannot be written to. Default: no sentence: what cannot be said
-            on standard error is no reason to lose work.
+    A stream of None is closed. The name is how a sentence calls it where it cannot be written to; without one there is
+    no sentence: what cannot be said on standard error is no reason to lose work.
     """
 
     def __init__(self, stream: Any, name: str = "") -> None:
@@ -97,12 +91,7 @@ class _Safe:
             self._stream.reconfigure(errors="backslashreplace")  # names that its encoding lacks
 
     def write(self, text: str) -> int:
-        """Write a text.
-
-        Raises:
-            UnwritableError: the stream has a name, and does not take it.
-            BrokenPipeError: the same, since its reader left.
-        """
+        """Write a text; a stream with a name that does not take it raises an error."""
         parts = _OURS.split(text) if self._stream.isatty() else [text]
         try:
             self._stream.write("".join(part if i % 2 else visible(hidden(part)) for i, part in enumerate(parts)))

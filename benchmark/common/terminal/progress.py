@@ -1,10 +1,47 @@
-"""Progress with a rate and the time left, on standard error, for everything that takes more than two seconds."""
+"""What is said on standard error beside results and errors: messages, and progress of what takes over two seconds.
 
+With `-q` that is nothing, with `-v` more than by default. An environment variable carries it, so that processes that
+are started from here keep to it.
+"""
+
+import os
 import sys
 import time
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
 
-from benchmark.common.terminal.verbosity import is_quiet
+Speech = Literal["quiet", "normal", "verbose"]
+_VARIABLE = "ICM_BENCH_SPEECH"
+
+
+@contextmanager
+def speaking(speech: Speech) -> Iterator[None]:
+    """Let the block, and processes that it starts, say so much: `quiet` is results and errors alone."""
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = speech
+    try:
+        yield
+    finally:
+        os.environ.pop(_VARIABLE, None)
+        if before is not None:
+            os.environ[_VARIABLE] = before
+
+
+def is_quiet() -> bool:
+    """Return whether nothing but results and errors is said."""
+    return os.environ.get(_VARIABLE) == "quiet"
+
+
+def is_verbose() -> bool:
+    """Return whether more is said than by default."""
+    return os.environ.get(_VARIABLE) == "verbose"
+
+
+def tell(line: str) -> None:
+    """Print a line for the person who watches, apart from the output that a script reads."""
+    if not is_quiet():
+        print(f"{time.strftime('%H:%M:%S')} {line}" if is_verbose() else line, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -38,50 +75,38 @@ class Progress:
         return self._stream or sys.stderr
 
     def update(self, n: int = 1, note: str = "", worked: int | None = None) -> None:
-        """Count finished units of work, and print how far it is if the last line is old enough.
+        """Count finished units of work, and print how far it is, with a note, if the last line is old enough.
 
-        Args:
-            n: number of units that were finished since the last call, default 1.
-            note: what to show behind the figures. Default: nothing.
-            worked: how many of them took work now, and were not found done: the rate is theirs. Default: all.
+        The rate is that of the units that took work now, and were not found done; by default all.
         """
         self.done += n
         self._worked += n if worked is None else worked
         now = time.monotonic()
-        if not is_quiet() and now - self._start >= self.QUIET_SECONDS and now - self._last >= self._interval:
-            self._last = now
-            self._print(note)
-
-    def _print(self, note: str) -> None:
-        seconds = time.monotonic() - self._start
-        rate = self._worked / seconds if seconds > 0 else 0.0
-        left = (self.total - self.done) / rate if rate > 0 else float("inf")
-        left_text = f"{left:.0f} s left" if left != float("inf") else "time left unknown"
-        line = f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left_text}"
-        line += f", {note}" if note else ""
-        if self.stream.isatty():
-            self.stream.write(f"\r\x1b[K{line}")
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
-        self._spoke = True
+        if now - self._start < self.QUIET_SECONDS or now - self._last < self._interval:
+            return
+        self._last = now
+        rate = self._worked / max(now - self._start, 1e-9)
+        left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        line = f"{self.done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s, {left}"
+        self._print(f"{line}, {note}" if note else line, is_rewritten=True)
 
     def notify(self, line: str) -> None:
         """Print `line` between the lines of progress."""
-        if is_quiet():
-            return
-        lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
-        self.stream.write(f"{lead}{self.what}: {line}\n")
-        self.stream.flush()
+        self._print(line)
 
     def close(self) -> float:
         """Print the closing line if the work was long enough to be announced; return the seconds it took."""
         seconds = time.monotonic() - self._start
-        if seconds >= self.QUIET_SECONDS and not is_quiet():
-            rate = self._worked / seconds
-            lead = "\r\x1b[K" if self.stream.isatty() and self._spoke else ""
-            self.stream.write(
-                f"{lead}{self.what}: {self.done} {self.unit} in {seconds:.1f} s ({rate:.1f} {self.unit}/s)\n"
-            )
-            self.stream.flush()
+        if seconds >= self.QUIET_SECONDS:
+            self._print(f"{self.done} {self.unit} in {seconds:.1f} s ({self._worked / seconds:.1f} {self.unit}/s)")
         return seconds
+
+    def _print(self, line: str, is_rewritten: bool = False) -> None:
+        if is_quiet():
+            return
+        on_terminal = self.stream.isatty()
+        lead = "\r\x1b[K" if on_terminal and (is_rewritten or self._spoke) else ""
+        end = "" if on_terminal and is_rewritten else "\n"
+        self.stream.write(f"{lead}{self.what}: {line}{end}")
+        self.stream.flush()
+        self._spoke = self._spoke or is_rewritten
