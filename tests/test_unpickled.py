@@ -23,7 +23,7 @@ from benchmark.commands.interchange import embedding_files
 from benchmark.commands.interchange.prediction_files import read_predictions
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.readers.rows import rows_of
-from benchmark.demo import trunks
+from benchmark.demo import minilit
 from tests.backbones import towers
 from tests.conftest import EXAMPLES, TINY_CLIP
 
@@ -108,9 +108,9 @@ def transformers_folder(folder: Path, evil: Evil) -> Path:
 def trunk(evil: Evil, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = io.BytesIO()
     torch.save(evil, packed)
-    monkeypatch.setattr(trunks, "pypi_wheel", lambda *_: Path())
-    monkeypatch.setattr(trunks, "read_member", lambda *_: packed.getvalue())
-    trunks.Trunk("test_vit", ("", "", ""), "").classifier()
+    monkeypatch.setattr(minilit, "pypi_wheel", lambda *_: Path())
+    monkeypatch.setattr(minilit, "read_member", lambda *_: packed.getvalue())
+    minilit.Trunk("test_vit", ("", "", ""), "").classifier()
 
 
 def captioner(model: str) -> object:

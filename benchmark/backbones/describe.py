@@ -11,9 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
@@ -25,6 +25,9 @@ from benchmark.common.machine import gpus_in_sight, machine
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 
+if TYPE_CHECKING:
+    from benchmark.backbones.loading import Backbone
+
 _under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 
@@ -33,9 +36,6 @@ def begun(spec: BackboneSpec) -> Iterator[None]:
     """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
 
     A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
-
-    Args:
-        spec: the backbone that `describe` will be asked for.
     """
     if not is_remembered(spec):
         _under_way[spec] = _start(spec)
@@ -52,12 +52,6 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
 
     They are remembered in the cache folder for as long as the files of the weights do not change: a second run loads
     no backbone for them.
-
-    Args:
-        spec: the backbone.
-
-    Raises:
-        IcmBenchError: the backbone cannot be loaded, see `Backbone`.
     """
     if known := _remembered(spec):
         return known
@@ -78,7 +72,9 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     if sentence := content.get("error"):
         raise IcmBenchError(sentence)
     facts = _facts(content)
-    _remember(spec, facts)
+    if memory := _memory(spec):
+        with suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+            Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
     return facts
 
 
@@ -108,18 +104,68 @@ def answer(spec: BackboneSpec) -> str:
 
     The engine among them is the one that runs it here: `auto` is decided.
     """
-    from benchmark.backbones.fastest import with_engine
-
     try:
         return json.dumps(asdict(with_engine(spec)))
     except Exception as error:  # of a model of anybody's
-        meant = meant_for_user(error)
-        said = (
-            str(meant)
-            if meant
-            else f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
-        )
-        return json.dumps({"error": said})
+        said = f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
+        return json.dumps({"error": str(meant_for_user(error) or said)})
+
+
+def with_engine(spec: BackboneSpec) -> BackboneFacts:
+    """Return the facts of a backbone with the engine that runs it here.
+
+    `torch` on a GPU, where OpenVINO is not installed, and where it cannot run the model, which a note says. `auto` is
+    decided by measuring both, and the answer is remembered in the cache folder.
+    """
+    from benchmark.backbones.loading import Backbone, best_device
+    from benchmark.common.conversion import CONVERSION, openvino_missing
+
+    in_torch = Backbone(spec.model_copy(update={"engine": "torch"}), device="cpu")
+    facts = in_torch.facts
+    _check_texts(spec, in_torch)
+    if spec.engine == "torch" or best_device() != "cpu" or (spec.engine == "auto" and openvino_missing()):
+        return facts
+    depends = [spec.engine, facts.identity(), machine(), CONVERSION]
+    memory, name = Storage(str(cache_dir() / "engines")), f"fastest-{canonical_hash(depends)[:32]}.json"
+    try:
+        engine, note = json.loads(memory.read_bytes(name))
+    except (IcmBenchError, ValueError):  # missing or damaged
+        engine, note = _fastest(spec.engine, in_torch)
+        with suppress(IcmBenchError):  # where it cannot be kept it is measured again
+            memory.write_bytes(name, json.dumps([engine, note]).encode())
+    label = spec.model_copy(update={"engine": engine}).label
+    return replace(facts, engine=engine, label=label, notes=(*facts.notes, f"{spec.label}: {note}"))
+
+
+def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
+    """Embed a text, so that a tokenizer that is not there is missed now and not when all images are embedded."""
+    if backbone.facts.texts != "any":
+        return
+    try:
+        backbone.encode_texts(["a photo of a dog."])
+    except IcmBenchError:
+        raise
+    except Exception as error:  # a tokenizer that is absent or damaged, a hub that does not answer: anything is raised
+        if meant := meant_for_user(error):
+            raise meant from error
+        raise IcmBenchError(
+            f"The backbone '{spec.label}' embeds images and no texts: {in_words(error)}; see to its tokenizer, which "
+            f"lies beside its weights or on the hub."
+        ) from error
+
+
+def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
+    """Return the engine that is asked for or found to be faster, and a sentence on it."""
+    from benchmark.backbones.engines import rates
+
+    height, width = in_torch.preprocess["size"]
+    try:
+        found = rates({"torch": in_torch.embed, "openvino": in_torch.in_openvino().embed}, (height, width))
+    except IcmBenchError as error:
+        return "torch", str(error)
+    engine = "openvino" if asked == "openvino" else max(found, key=lambda name: found[name])
+    speeds = " and ".join(f"{name} {rate:.1f}" for name, rate in found.items())
+    return engine, f"{engine} runs it; measured once on this machine: {speeds} images/s."
 
 
 def _facts(content: dict[str, Any]) -> BackboneFacts:
@@ -150,12 +196,6 @@ def _remembered(spec: BackboneSpec) -> BackboneFacts | None:
         return _facts(json.loads(memory.read_text(encoding="utf-8"))) if memory else None
     except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
         return None
-
-
-def _remember(spec: BackboneSpec, facts: BackboneFacts) -> None:
-    if memory := _memory(spec):
-        with suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
-            Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
 
 
 if __name__ == "__main__":

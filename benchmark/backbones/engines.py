@@ -25,14 +25,7 @@ _BATCH, _ROUNDS = 16, 3
 
 
 class Tower(torch.nn.Module):
-    """An image tower with its normalisation: images at model-input size, uint8, shape (batch, 3, height, width), in.
-
-    Args:
-        model: the model; its image side is used.
-        mean: of each channel, for values on the scale 0 to 1.
-        std: likewise.
-        dtype: type of the pixels that the tower takes.
-    """
+    """An image tower that takes images, uint8, shape (batch, 3, height, width), and normalises them itself."""
 
     def __init__(
         self, model: EncoderModel, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32
@@ -61,39 +54,36 @@ def holds_cast_weights(model: torch.nn.Module) -> bool:
     return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # that of the patches
 
 
-def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower]) -> Engine:
+def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) -> Engine:
     """Return an image tower that OpenVINO runs, on as many threads as torch has.
 
-    The converted tower is kept in the cache folder, where other processes find it.
-
-    Args:
-        facts: what is known of the backbone.
-        tower: gives the tower in float32, on the CPU; called where the cache has no converted one.
-
-    Raises:
-        IcmBenchError: OpenVINO is not installed, or cannot run this model.
+    The converted tower is kept in the cache folder, where other processes find it. Where it is not there, `tower` gives
+    the one to be converted: in float32, on the CPU.
     """
     with for_user():
         if not is_converted(facts):
-            _keep_converted(facts, tower())
+            if tower is None:
+                raise FileNotFoundError("its converted tower has left the cache folder")
+            height, width = facts.preprocess["size"]
+            model, place = converted(tower(), (height, width)), _file(facts).parent
+            place.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(dir=place.parent))
+            save(model, str(made / "tower.xml"))
+            try:
+                made.rename(place)
+            except OSError:  # another process was faster
+                shutil.rmtree(made)
         return runner(str(_file(facts)), facts.precision)
 
 
 class ConvertedTower:
-    """The image side of a backbone, from what the cache has of it: no weights are loaded, and PyTorch runs nothing.
-
-    Args:
-        facts: what is known of the backbone; `is_converted` must say so.
-
-    Raises:
-        IcmBenchError: OpenVINO is not installed, or cannot run this model.
-    """
+    """The image side of a backbone, from what the cache has of it: no weights are loaded, and PyTorch runs nothing."""
 
     device = torch.device("cpu")
 
     def __init__(self, facts: BackboneFacts) -> None:
         self.facts = facts
-        self._run = on_openvino(facts, tower=_unconverted)
+        self._run = on_openvino(facts)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return what `Backbone.embed` does with this engine."""
@@ -112,31 +102,8 @@ def _file(facts: BackboneFacts) -> Path:
     return cache_dir() / "engines" / canonical_hash([key, encoder_versions(), CONVERSION])[:32] / "tower.xml"
 
 
-def _unconverted() -> Tower:
-    raise FileNotFoundError("its converted tower has left the cache folder")
-
-
-def _keep_converted(facts: BackboneFacts, tower: Tower) -> None:
-    """Convert a tower, and keep it in the cache folder."""
-    height, width = facts.preprocess["size"]
-    model = converted(tower, (height, width))
-    place = _file(facts).parent
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=place.parent))
-    save(model, str(made / "tower.xml"))
-    try:
-        made.rename(place)
-    except OSError:  # another process was faster
-        shutil.rmtree(made)
-
-
 def rates(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
-    """Return images/s of engines, which take turns: medians of a few batches of random pixels.
-
-    Args:
-        engines: name -> engine.
-        size: height and width of the images.
-    """
+    """Return images/s of engines, which take turns: medians of a few batches of random pixels."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)
     seconds: dict[str, list[float]] = {name: [] for name in engines}

@@ -45,16 +45,6 @@ def write_folded(
 
     The folder appears whole or not at all. It holds the configuration, the weights as safetensors, the tokenizer where
     the model has one of its own, and `provenance.json`.
-
-    Args:
-        spec: the backbone.
-        vectors: the map of images and texts, shape (D, D): row vectors are multiplied by it, as by `Basis.vectors`.
-        folder: the folder to be made; an empty one may be there.
-        provenance: where the map comes from, with the backbone's `fingerprint`: a mapping that JSON can hold.
-
-    Raises:
-        IcmBenchError: the folder holds something or cannot be written, the weights are others than those that the map
-            was fitted for, or a tower does not end in a linear layer.
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -68,49 +58,42 @@ def write_folded(
             f"--fold: '{spec.label}' is no model of open_clip, in whose checkpoints a map is folded; export without "
             f"--fold, and use ProjectedEncoder."
         )
-    expected = _fold(backbone, np.asarray(vectors, dtype=np.float64))
+    plain = _some_embeddings(backbone)
+    fold(backbone.encoder.module, vectors)
+    folded = _some_embeddings(backbone)
+    for tower, before, after in zip(("image", "text"), plain, folded, strict=True):
+        if not _same(before.astype(np.float64) @ np.asarray(vectors, dtype=np.float64), after):
+            raise IcmBenchError(_no_layer(tower))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".folded-") as scratch:
             built = Path(scratch) / "built"
             built.mkdir()
             (built / PROVENANCE_FILE).write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
-            _write(backbone, backbone.encoder, built, folder, expected)
+            _write(backbone, backbone.encoder, built, folder, folded)
             built.replace(folder)
     except OSError as error:
         raise IcmBenchError(f"--to: {folder} cannot be written ({error.strerror or error}); name another.") from error
 
 
 def fold(model: Any, vectors: NDArray[np.floating]) -> None:
-    """Multiply a map into the last layers of both towers of an open_clip model, in place.
-
-    Args:
-        model: an open_clip model.
-        vectors: the map, shape (D, D): row vectors are multiplied by it.
-
-    Raises:
-        IcmBenchError: a tower does not end in a linear layer of that width.
-    """
+    """Multiply a map of row vectors, shape (D, D), into the last layers of an open_clip model's towers, in place."""
     m = torch.tensor(np.asarray(vectors, dtype=np.float64))
-    layers = {"image": _last_of_images(model), "text": _last_of_texts(model)}
+    texts = getattr(model, "text", model)
+    last = getattr(texts, "text_projection", None)
+    of_texts = last if isinstance(last, nn.Parameter | nn.Linear) else _last_linear(getattr(texts, "proj", None))
+    layers = {"image": _last_of_images(model), "text": of_texts}
+    mapped: list[tuple[Tensor, int]] = []  # weights, and along which axis row vectors of length D lie in them
     for tower, layer in layers.items():  # both are looked at before one is changed
-        width = None if layer is None else len(layer.weight) if isinstance(layer, nn.Linear) else layer.shape[1]
-        if width != len(m):
+        axis = 0 if isinstance(layer, nn.Linear) else 1
+        parts: list[Any] = [layer.weight, layer.bias] if isinstance(layer, nn.Linear) else [layer]
+        if layer is None or parts[0].shape[axis] != len(m):
             raise IcmBenchError(_no_layer(tower))
+        mapped += [(part, axis) for part in parts if part is not None]
     with torch.no_grad():
-        for layer in layers.values():
-            if isinstance(layer, nn.Linear):
-                _multiply(layer.weight, m, (0,))
-                if layer.bias is not None:
-                    _multiply(layer.bias, m, (0,))
-            elif layer is not None:
-                _multiply(layer, m, (1,))
-
-
-def _multiply(weights: Tensor, m: Tensor, axis: tuple[int]) -> None:
-    """Replace what lies along an axis of weights, a row vector of length D, by its product with the map."""
-    product = torch.tensordot(weights.detach().cpu().double(), m, dims=(axis, (0,)))
-    weights.copy_(torch.movedim(product, -1, axis[0]))
+        for weights, axis in mapped:
+            product = torch.tensordot(weights.detach().cpu().double(), m, dims=((axis,), (0,)))
+            weights.copy_(torch.movedim(product, -1, axis))
 
 
 def _last_of_images(model: Any) -> nn.Parameter | nn.Linear | None:
@@ -125,13 +108,6 @@ def _last_of_images(model: Any) -> nn.Parameter | nn.Linear | None:
     return None
 
 
-def _last_of_texts(model: Any) -> nn.Parameter | nn.Linear | None:
-    tower = getattr(model, "text", model)
-    if isinstance(getattr(tower, "text_projection", None), nn.Parameter | nn.Linear):
-        return tower.text_projection
-    return _last_linear(getattr(tower, "proj", None))
-
-
 def _last_linear(module: Any) -> nn.Linear | None:
     layers = [m for m in module.modules() if isinstance(m, nn.Linear)] if isinstance(module, nn.Module) else []
     return layers[-1] if layers else None
@@ -142,17 +118,6 @@ def _no_layer(tower: str) -> str:
         f"--fold: the {tower} tower of this backbone does not end in a linear layer that a map could be multiplied "
         f"into; export without --fold, and use ProjectedEncoder."
     )
-
-
-def _fold(backbone: Backbone, vectors: NDArray[np.float64]) -> Embedded:
-    """Fold the map into a loaded backbone, see that its embeddings are mapped, and return some of them."""
-    plain = _some_embeddings(backbone)
-    fold(backbone.encoder.module, vectors)
-    folded = _some_embeddings(backbone)
-    for tower, before, after in zip(("image", "text"), plain, folded, strict=True):
-        if not _same(before.astype(np.float64) @ vectors, after):
-            raise IcmBenchError(_no_layer(tower))
-    return folded
 
 
 def _some_embeddings(backbone: Backbone) -> Embedded:
@@ -170,7 +135,12 @@ def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, 
     """Write the checkpoint into `built`, load it from there, and let its configuration name `folder`."""
     from safetensors.torch import save_file
 
-    _write_tokenizer(model, built)
+    if model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):  # open_clip looks for it beside the weights
+        if model.folder is None:
+            model.tokenizer.tokenizer.save_pretrained(built)
+        for file in sorted(model.folder.iterdir()) if model.folder else ():
+            if file.is_file() and file.suffix not in _WEIGHTS and file.name not in (CONFIG_FILE, PROVENANCE_FILE):
+                shutil.copyfile(file, built / file.name)
     _write_config(model, built, built)
     weights = model.module.state_dict()
     whole = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
@@ -195,15 +165,3 @@ def _write_config(model: OpenClipModel, built: Path, folder: Path) -> None:
         if model.folder and text.get(key) and Path(text[key]).absolute() == model.folder.absolute():
             text[key] = str(folder)
     (built / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_tokenizer(model: OpenClipModel, built: Path) -> None:
-    """Write what a tokenizer of transformers, and its tower, need: open_clip looks for it beside the weights."""
-    if not model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
-        return
-    if model.folder is None:
-        model.tokenizer.tokenizer.save_pretrained(built)
-        return
-    for file in sorted(model.folder.iterdir()):
-        if file.is_file() and file.suffix not in _WEIGHTS and file.name not in (CONFIG_FILE, PROVENANCE_FILE):
-            shutil.copyfile(file, built / file.name)

@@ -65,28 +65,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def needed_beside_weights(text: Mapping[str, Any]) -> dict[str, str]:
-    """Return what of a model's texts comes from the hub -> name on the hub; nothing where open_clip brings it along.
-
-    Args:
-        text: `text_cfg` of its configuration.
-    """
-    model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    needed = {"configuration of the text tower": model, TOKENIZER: tokenizer}
-    return {what: place for what, place in needed.items() if place and not Path(place).is_absolute()}
-
-
 def check_texts_at_hand(name: str, text: Mapping[str, Any]) -> None:
-    """Make sure that what a model needs of the hub, beside its weights, can be had.
-
-    Args:
-        name: of the model, as the recipe says it.
-        text: `text_cfg` of its configuration.
-
-    Raises:
-        IcmBenchError: it was not fetched before, and no hub answers; or the package that reads it is not installed.
-    """
-    if not (needed := needed_beside_weights(text)):
+    """Make sure that what a model needs of the hub, beside its weights, can be had."""
+    model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    parts = {"configuration of the text tower": model, TOKENIZER: tokenizer}
+    needed = {what: place for what, place in parts.items() if place and not Path(place).is_absolute()}
+    if not needed:  # open_clip brings it along
         return
     if find_spec("transformers") is None:
         raise IcmBenchError(f"The texts of '{name}' need transformers: pip install 'icm-bench[transformers]'.")
@@ -103,11 +87,7 @@ def check_texts_at_hand(name: str, text: Mapping[str, Any]) -> None:
 
 
 def weights_were_fetched(place: str) -> bool:
-    """Return whether the hub's client has kept weights of a model.
-
-    Args:
-        place: name on the hub.
-    """
+    """Return whether the hub's client has kept weights of a model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     snapshots = Path(HF_HUB_CACHE) / f"models--{place.replace('/', '--')}" / "snapshots"
@@ -115,15 +95,7 @@ def weights_were_fetched(place: str) -> bool:
 
 
 def was_fetched(place: str, files: Sequence[str] = ("config.json",)) -> bool:
-    """Return whether the hub's client has kept one of some files.
-
-    Args:
-        place: name on the hub.
-        files: their names.
-
-    Raises:
-        ValueError: nothing on the hub can have that name.
-    """
+    """Return whether the hub's client has kept one of some files."""
     from huggingface_hub import try_to_load_from_cache
 
     return any(isinstance(try_to_load_from_cache(place, file), str) for file in files)

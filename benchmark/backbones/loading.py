@@ -20,7 +20,7 @@ from benchmark.common.hashing import canonical_hash
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.backbones.models.base import TextSide
+    from benchmark.backbones.models import TextSide
     from benchmark.common.conversion import Engine
 
 CLIP_LOGIT_SCALE = 100.0  # where training bounds it, and where CLIP's ends
@@ -106,14 +106,7 @@ class Backbone:
         return other
 
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device.
-
-        Args:
-            images: RGB images at model-input size, uint8, shape (batch, 3, height, width), on any device.
-
-        Raises:
-            IcmBenchError: at the first batch, `engine: openvino` cannot run the model or is not installed.
-        """
+        """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device."""
         import torch
 
         tower = self._tower
@@ -134,8 +127,7 @@ class Backbone:
         run = torch.compile(tower, dynamic=False) if self._compile else tower
 
         def embed(images: torch.Tensor) -> torch.Tensor:
-            embedded: torch.Tensor = run(images.contiguous(memory_format=torch.channels_last))
-            return embedded
+            return run(images.contiguous(memory_format=torch.channels_last))
 
         return embed
 
@@ -159,9 +151,6 @@ class Backbone:
         """Return how texts become tokens, the table that these are looked up in, and how tokens become embeddings.
 
         Gradients pass through the last two; weights take none.
-
-        Raises:
-            IcmBenchError: the table of this text tower is not known.
         """
         import torch
 
@@ -187,25 +176,12 @@ class Backbone:
 
 
 def width_of(spec: BackboneSpec) -> int:
-    """Return the embedding width D, where that is possible by the model's configuration alone.
-
-    Args:
-        spec: the backbone.
-
-    Raises:
-        IcmBenchError: no such model, or a folder without configuration.
-    """
+    """Return the embedding width D, where that is possible by the model's configuration alone."""
     return model_class(spec).width(spec)
 
 
 def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[str]) -> None:
-    """Refuse embeddings that hold NaN or infinite values, which no fit could take.
-
-    Args:
-        embeddings: shape (inputs, ...).
-        label: of the backbone that gave them.
-        inputs: texts, or paths of images.
-    """
+    """Refuse embeddings that hold NaN or infinite values, which no fit could take."""
     sound = np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
     if not sound.all():
         raise IcmBenchError(

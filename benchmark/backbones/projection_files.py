@@ -163,19 +163,30 @@ def read_projection(folder: Path) -> ExportedProjection:
         >>> np.array([[5.0, 6.0, 7.0]]) @ exported.matrix.T
         array([[5., 6.]])
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     facts = _facts(Path(folder) / FACTS_FILE)
     file = Path(folder) / TENSOR_FILE
     content = _read(file)
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise IcmBenchError(f"{file} is damaged, or not the file that {FACTS_FILE} was written with; {_REMEDY}.")
-    tensors = _tensors(content, file, ("A", "A_text") if facts["format_version"] == WITH_TEXTS else ("A",))
-    for a in tensors:
+    try:
+        loaded = load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy lacks
+        raise IcmBenchError(f"{file} holds no tensor 'A' that can be read; {_REMEDY}.") from error
+    names = ("A", "A_text") if facts["format_version"] == WITH_TEXTS else ("A",)
+    for name in names:
+        if (a := loaded.get(name)) is None:
+            raise IcmBenchError(f"{file} holds no tensor '{name}' that can be read; {_REMEDY}.")
+        if a.dtype != np.float32 or not np.isfinite(a).all():
+            raise IcmBenchError(f"{file} holds a matrix that is not of finite float32 numbers; {_REMEDY}.")
         if a.shape != (facts["rank"], facts["dim"]):
             raise IcmBenchError(
                 f"{file} holds a matrix of shape {a.shape}, and {FACTS_FILE} says {(facts['rank'], facts['dim'])}; "
                 f"{_REMEDY}."
             )
-    return ExportedProjection(tensors[0], facts["provenance"], *tensors[1:])
+    return ExportedProjection(loaded["A"], facts["provenance"], loaded["A_text"] if "A_text" in names else None)
 
 
 def _facts(file: Path) -> dict[str, Any]:
@@ -199,23 +210,6 @@ def _facts(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise IcmBenchError(f"{file} is damaged ({str(error).rstrip('.')}); {_REMEDY}.") from error
     return facts
-
-
-def _tensors(content: bytes, file: Path, names: tuple[str, ...]) -> list[NDArray[np.float32]]:
-    """Return the tensors of those names of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        loaded = load(content)
-    except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy lacks
-        raise IcmBenchError(f"{file} holds no tensor 'A' that can be read; {_REMEDY}.") from error
-    for name in names:
-        if name not in loaded:
-            raise IcmBenchError(f"{file} holds no tensor '{name}' that can be read; {_REMEDY}.")
-        if loaded[name].dtype != np.float32 or not np.isfinite(loaded[name]).all():
-            raise IcmBenchError(f"{file} holds a matrix that is not of finite float32 numbers; {_REMEDY}.")
-    return [loaded[name] for name in names]
 
 
 def _read(file: Path) -> bytes:

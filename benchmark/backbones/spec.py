@@ -12,8 +12,9 @@ Engine = Literal["auto", "torch", "openvino"]
 _Mean = Annotated[float, Field(ge=-1000, le=1000)]
 _Deviation = Annotated[float, Field(ge=1e-6, le=1000)]
 
-# Backbones that are built in the cache at first use: name -> module with `build`, `place`, `Training`, `EMBED_DIM`.
-BUILT = {"MiniLiT": "benchmark.demo.minilit"}
+# Backbones that are built in the cache at first use: name -> module with `place` and `Training`, and the heavier one
+# with `build`.
+BUILT = {"MiniLiT": ("benchmark.demo.minilit", "benchmark.demo.minilit_training")}
 OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 
 
@@ -133,11 +134,8 @@ class BackboneSpec(Spec):
             parts.append(f"{self.image_size}px")
         if self.training and self.training.words:
             parts.append(f"({self.training.words})")
-        parts += [
-            f"{key}={value}"
-            for key, value in (("quick_gelu", self.quick_gelu), ("mean", self.mean), ("std", self.std))
-            if value is not None
-        ]
+        given = {key: getattr(self, key) for key in ("quick_gelu", "mean", "std")}
+        parts += [f"{key}={value}" for key, value in given.items() if value is not None]
         if self.precision != "float32":
             parts += [self.precision] + ["openvino"] * (self.engine == "openvino")  # which has numbers of its own there
         if self.random_weights:

@@ -1,12 +1,16 @@
-"""What is known of the benchmark data sets: environments, counts, licence, citation, how to obtain them.
+"""What is known of the benchmark data sets: environments, counts, licence, citation, how to obtain them, class names.
 
 Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a mismatch is a
 warning that names the difference and not an error. What no source says is left out: it is not compared.
 """
 
-from collections.abc import Mapping
+import functools
+import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmark.common.errors import IcmBenchError
 
 
 @dataclass(frozen=True)
@@ -79,56 +83,40 @@ _CORRUPTIONS = (
 
 _ALL = (
     DatasetFacts(
-        name="PACS",
-        folder="PACS",
+        name="PACS", folder="PACS", classes=7,
         environments={"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
-        classes=7,
         licence=_RESEARCH,
         citation="Li, Yang, Song, Hospedales: Deeper, Broader and Artier Domain Generalization, ICCV 2017",
-        obtain=_DOMAINBED,
-        counts="checked against file lists",
+        obtain=_DOMAINBED, counts="checked against file lists",
     ),
     DatasetFacts(
-        name="VLCS",
-        folder="VLCS",
+        name="VLCS", folder="VLCS", classes=5,
         environments={"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376},
-        classes=5,
         licence=_RESEARCH,
         citation="Fang, Xu, Rockmore: Unbiased Metric Learning, ICCV 2013",
-        obtain=_DOMAINBED,
-        counts="checked against file lists",
+        obtain=_DOMAINBED, counts="checked against file lists",
     ),
     DatasetFacts(
-        name="OfficeHome",
-        folder="office_home",
+        name="OfficeHome", folder="office_home", classes=65,
         environments={"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
-        classes=65,
         licence="for non-commercial research and education",
         citation="Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep Hashing Network, CVPR 2017",
         obtain=_DOMAINBED,
     ),
     DatasetFacts(
-        name="TerraIncognita",
-        folder="terra_incognita",
+        name="TerraIncognita", folder="terra_incognita", classes=10,
         environments={"location_38": 9736, "location_43": 3970, "location_46": 5883, "location_100": 4741},
-        classes=10,
         licence="CDLA-Permissive-1.0 (Caltech Camera Traps)",
         citation="Beery, Van Horn, Perona: Recognition in Terra Incognita, ECCV 2018",
         obtain=_DOMAINBED,
         variants={24788: "the 24,788-image list that also circulates"},
     ),
     DatasetFacts(
-        name="DomainNet",
-        folder="domain_net",
+        name="DomainNet", folder="domain_net", classes=345,
         environments={
-            "clipart": 48129,
-            "infograph": 51605,
-            "painting": 72266,
-            "quickdraw": 172500,
-            "real": 172947,
-            "sketch": 69128,
+            "clipart": 48129, "infograph": 51605, "painting": 72266,
+            "quickdraw": 172500, "real": 172947, "sketch": 69128,
         },
-        classes=345,
         licence="for non-commercial research (fair use notice of the authors)",
         citation="Peng, Bai, Xia, Huang, Saenko, Wang: Moment Matching for Multi-Source DA, ICCV 2019",
         obtain=_DOMAINBED + ", with the duplicates removed",
@@ -136,13 +124,8 @@ _ALL = (
     ),
     *(
         DatasetFacts(
-            name=name,
-            folder=folder,
-            environments={folder: images},
-            classes=classes,
-            licence=licence,
-            citation=citation,
-            obtain=f"{source}; one folder per WordNet id",
+            name=name, folder=folder, classes=classes, environments={folder: images}, licence=licence,
+            citation=citation, obtain=f"{source}; one folder per WordNet id",
             variants={1281167: "the training images"} if name == "ImageNet" else {},
         )
         for name, folder, images, classes, licence, citation, source in (
@@ -156,23 +139,16 @@ _ALL = (
     # Columns, files and metrics as wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of p-lambda/wilds has them.
     # Images of each environment: no source found.
     DatasetFacts(
-        name="iWildCam",
-        folder="iwildcam_v2.0",
+        name="iWildCam", folder="iwildcam_v2.0", classes=182,
         environments={str(location): None for location in range(323)},  # camera traps
-        classes=182,
         licence="CDLA-Permissive-1.0",
         citation=f"Beery, Cole, Gjoka: The iWildCam 2020 Competition Dataset, 2020; {_KOH}",
-        obtain=_WILDS,
-        counts="of WILDS v2.0, in all, from the literature",
-        total=203029,
-        metric="macro_f1",
+        obtain=_WILDS, counts="of WILDS v2.0, in all, from the literature", total=203029, metric="macro_f1",
         reads={
-            "layout": "table",
-            "table": "metadata.csv",
+            "layout": "table", "table": "metadata.csv",
             "columns": {
                 "path": "train/{filename}",  # of every split
-                "class_name": "y",
-                "environment": "location_remapped",
+                "class_name": "y", "environment": "location_remapped",
                 "group": "sequence_remapped",  # frames of one burst
             },
             "lookup": {"class_name": {"table": "categories.csv", "key": "y", "name": "name"}},
@@ -182,93 +158,68 @@ _ALL = (
     # The environments are regions, as in DomainBed's WILDSFMoW. `seq` are sequestered images, which WILDS leaves out.
     # Columns of the table: dataset_preprocessing/fmow/process_metadata_fmow.py of p-lambda/wilds.
     DatasetFacts(
-        name="FMoW",
-        folder="fmow_v1.1",
+        name="FMoW", folder="fmow_v1.1", classes=62,
         environments=dict.fromkeys(("Africa", "Americas", "Asia", "Europe", "Oceania", "Other")),
-        classes=62,
         licence="Functional Map of the World Challenge Public License",
         citation=f"Christie, Fendley, Wilson, Mukherjee: Functional Map of the World, CVPR 2018; {_KOH}",
-        obtain=_WILDS,
-        counts="of WILDS v1.1 without its split seq, in all, from the literature",
-        total=470086,
+        obtain=_WILDS, counts="of WILDS v1.1 without its split seq, in all, from the literature", total=470086,
         metric="worst_environment",
         reads={
-            "layout": "table",
-            "table": "rgb_metadata.csv",
+            "layout": "table", "table": "rgb_metadata.csv",
             "columns": {
                 "path": "images/rgb_img_{row}.png",
-                "class_name": "category",
-                "environment": "country_code",
+                "class_name": "category", "environment": "country_code",
                 "group": "{img_path:parent}",  # one place at several times
             },
             "lookup": {
                 "environment": {
-                    "table": "country_code_mapping.csv",
-                    "key": "alpha-3",
-                    "name": "region",
-                    "other": "Other",
+                    "table": "country_code_mapping.csv", "key": "alpha-3", "name": "region", "other": "Other"
                 }
             },
-            "splits": ["train", "val", "test"],
-            "classes_differ": True,
+            "splits": ["train", "val", "test"], "classes_differ": True,
         },
     ),
     # Class names: dassl/data/datasets/dg/wilds/camelyon17.py of KaiyangZhou/Dassl.pytorch.
     DatasetFacts(
-        name="Camelyon17",
-        folder="camelyon17_v1.0",
+        name="Camelyon17", folder="camelyon17_v1.0", classes=2,
         environments=dict.fromkeys("01234"),  # hospitals
-        classes=2,
         licence="CC0-1.0",
         citation=f"Bandi et al.: the CAMELYON17 challenge, IEEE Transactions on Medical Imaging 2018; {_KOH}",
-        obtain=_WILDS,
-        counts="of WILDS v1.0, in all, from the literature",
-        total=455954,
+        obtain=_WILDS, counts="of WILDS v1.0, in all, from the literature", total=455954,
         reads={
-            "layout": "table",
-            "table": "metadata.csv",
+            "layout": "table", "table": "metadata.csv",
             "columns": {
                 "path": "patches/patient_{patient}_node_{node}/"
                 "patch_patient_{patient}_node_{node}_x_{x_coord}_y_{y_coord}.png",
-                "class_name": "tumor",
-                "environment": "center",
-                "group": "slide",
+                "class_name": "tumor", "environment": "center", "group": "slide",
             },
             "lookup": {"class_name": {"values": {"0": "healthy tissue", "1": "tumor tissue"}}},
         },
     ),
     # The common contexts of the track that has 60 classes; xxgege/NICO-plus and the NICO challenge of ECCV 2022.
     DatasetFacts(
-        name="NICO++",
-        folder="NICO++",
+        name="NICO++", folder="NICO++", classes=60,
         environments=dict.fromkeys(("autumn", "dim", "grass", "outdoor", "rock", "water")),
-        classes=60,
         licence=_RESEARCH,
         citation="Zhang, He, Xu, Yu, Shen, Cui: NICO++, CVPR 2023",
         obtain="the NICO challenge's site; the root is track_1/public_dg_0416/train, which holds the six contexts",
-        counts="in all, from the literature",
-        total=88866,
+        counts="in all, from the literature", total=88866,
     ),
     # Its classes are ImageNet's; 50,000 is the validation set, of which each environment is a corrupted copy.
     DatasetFacts(
-        name="ImageNet-C",
-        folder="imagenet-c",
+        name="ImageNet-C", folder="imagenet-c", classes=1000,
         environments={f"{corruption}/{severity}": 50000 for corruption in _CORRUPTIONS for severity in range(1, 6)},
-        classes=1000,
         licence="as Zenodo states it; the images are ImageNet's",
         citation="Hendrycks, Dietterich: Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019",
         obtain="zenodo.org/record/2235448 (hendrycks/robustness); unpack its archives into one folder",
         reads={"layout": "corruptions"},
     ),
     DatasetFacts(
-        name="emoji_styles",
-        folder="emoji_styles",
+        name="emoji_styles", folder="emoji_styles", classes=10,
         environments=dict.fromkeys(("fluent", "high_contrast", "line_art", "noto", "openmoji", "twemoji"), 284),
-        classes=10,
         licence="Apache-2.0, MIT, CC-BY-4.0 and CC-BY-SA-4.0, by style: see NOTICE",
         citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji; see NOTICE",
-        obtain="built by `icm-bench demo` from npm packages",
-        counts="checked when it is built",
+        obtain="built by `icm-bench demo` from npm packages", counts="checked when it is built",
         fingerprint="199cc1f1d195579c322cd5943f76fbdf170ff7949155d9546b8dc2b819c64469",
     ),
 )  # fmt: skip
@@ -284,16 +235,7 @@ def is_variant(name: str) -> bool:
 
 
 def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: int) -> list[str]:
-    """Compare a copy with the catalog.
-
-    Args:
-        facts: what the catalog says of the data set.
-        counts: environment -> number of images found.
-        classes: number of classes found.
-
-    Returns:
-        One clause for each difference, empty when all counts agree.
-    """
+    """Compare a copy with the catalog."""
     total = sum(counts.values())
     if total in facts.variants:
         return [f"this is {facts.variants[total]}"]
@@ -311,3 +253,54 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
     if classes != facts.classes:
         differences.append(f"{classes} classes instead of {facts.classes}")
     return differences
+
+
+# Lists that come with timm, which open_clip needs: one WordNet id a line.
+_LISTS = {
+    "ImageNet": "imagenet_synsets.txt",
+    "ImageNetV2": "imagenet_synsets.txt",
+    "ImageNet-Sketch": "imagenet_synsets.txt",
+    "ImageNet-R": "imagenet_r_synsets.txt",
+    "ImageNet-A": "imagenet_a_synsets.txt",
+    "ImageNet-C": "imagenet_synsets.txt",
+}
+
+
+@functools.cache
+def class_subset(name: str) -> tuple[str, ...] | None:
+    """Return the WordNet ids of a variant's classes, sorted, or None where `name` is none of ImageNet's variants."""
+    if name not in _LISTS:
+        return None
+    content = pkgutil.get_data("timm.data", f"_info/{_LISTS[name]}")
+    assert content is not None
+    return tuple(sorted(content.decode("ascii").split()))
+
+
+def human_names(wordnet_ids: Sequence[str]) -> list[str]:
+    """Return open_clip's English name of each WordNet id, the ones that zero-shot results on ImageNet use."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    every = class_subset("ImageNet")
+    assert every is not None
+    names = dict(zip(every, IMAGENET_CLASSNAMES, strict=True))
+    return [names[wordnet_id] for wordnet_id in wordnet_ids]
+
+
+def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
+    """Return the WordNet ids of the classes of a copy of the variant `name`, which writes ids or numbers.
+
+    Numbers are positions among the variant's sorted ids, as ImageNetV2's folders are called, or among those of all of
+    ImageNet where one is above what the variant has. `place` is the copy, for the message of an error.
+    """
+    subset, every = class_subset(name), class_subset("ImageNet")
+    assert subset is not None and every is not None  # noqa: PT018
+    numbers = [int(class_name) for class_name in class_names if class_name.isdecimal()]
+    numbered = dict(enumerate(subset if max(numbers, default=0) < len(subset) else every))
+    ids = [numbered.get(int(c), c) if c.isdecimal() else c for c in class_names]
+    for class_name, wordnet_id in zip(class_names, ids, strict=True):
+        if wordnet_id not in subset:
+            raise IcmBenchError(
+                f"'{class_name}' in {place} is none of the {len(subset)} classes of {name}, which are WordNet ids like "
+                f"{subset[0]}; remove it, or give the data set a name of your own."
+            )
+    return ids

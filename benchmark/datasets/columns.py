@@ -1,4 +1,4 @@
-"""What a recipe says of the columns of a table, and of the lines that are read."""
+"""What a recipe says of how a data set lies: its layout, the columns of a table, and the lines that are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from pydantic import SerializerFunctionWrapHandler, field_validator, model_seria
 
 from benchmark.common.spec import Spec
 
+AUTO, FOLDER, TABLE, IMPORTED = "auto", "folder", "table", "imported"  # layouts
 LookedUp = Literal["class_name", "environment"]
 
 
@@ -38,11 +39,7 @@ class ColumnsSpec(Spec):
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields, those of tables only where they are given: recipes without them stay what they were."""
-        content: dict[str, Any] = dump(self)
-        for name in ("path", "split"):
-            if getattr(self, name) is None:
-                content.pop(name, None)
-        return content
+        return {key: said for key, said in dump(self).items() if key not in ("path", "split") or said is not None}
 
 
 class LookupSpec(Spec):

@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader
 from benchmark.datasets.readers.base import ahead, changed
 
+# A file changed so shortly before it was listed may change again without its time showing it.
 RACY_NS = 2 * 10**9
-"""A file changed so shortly before it was listed may change again without its time showing it."""
 
 # What caches were keyed with before layouts had names, so that no image of theirs is hashed again.
 _LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
@@ -36,26 +36,13 @@ _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *
 
 
 def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
-    """Return `table` with the identity of every image.
-
-    Args:
-        reader: the reader that listed the images.
-        table: its entries, one row each, columns as the fields of `Entry`.
-        listed_ns: when the listing began, in nanoseconds since 1970; now, if not given.
-
-    Returns:
-        The table with the columns `content` (SHA-256 of the bytes), `image_id` (SHA-256 of the bytes, environment and
-        class) and `bytes` (their number). Only images are read whose file has changed since an earlier call.
-
-    Raises:
-        IcmBenchError: a file cannot be read, or has another size than it was listed with.
-    """
+    """Return `table` with the identity of every image."""
     cache = Storage(str(cache_dir() / "manifests"))
     name = cache_name(reader)
     known, result = _known(cache, name, table), table.drop_columns(["bytes"])
     missing = pc.is_null(known["content"]).to_numpy()
     if not missing.any():
-        return _with(result, {column: known[column] for column in _IDENTITY})
+        return _with(result, known)
     found = _Hashed(int(missing.sum()))
     try:
         _hash(reader, table, np.flatnonzero(missing), found)
@@ -67,13 +54,18 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
                 for column in _IDENTITY
             }
         result = _with(result, columns)
-        _keep(cache, name, result, listed_ns or time.time_ns())
+        long_ago = pc.less(result["modified_ns"], (listed_ns or time.time_ns()) - RACY_NS)
+        settled = pc.and_(long_ago, pc.is_valid(result["content"]))
+        rows = result if pc.all(settled).as_py() else result.filter(settled)
+        if rows.num_rows:
+            with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+                cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
     return result
 
 
-def _with(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
-    for name, column in columns.items():
-        table = table.append_column(name, column)
+def _with(table: pa.Table, columns: Mapping[str, pa.ChunkedArray] | pa.Table) -> pa.Table:
+    for name in _IDENTITY:
+        table = table.append_column(name, columns[name])
     return table
 
 
@@ -104,20 +96,8 @@ def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
     return joined.select(_IDENTITY)
 
 
-def _keep(cache: Storage, name: str, result: pa.Table, listed_ns: int) -> None:
-    settled = pc.and_(pc.less(result["modified_ns"], listed_ns - RACY_NS), pc.is_valid(result["content"]))
-    rows = result if pc.all(settled).as_py() else result.filter(settled)
-    if rows.num_rows:
-        with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
-            cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
-
-
 class _Hashed:
-    """What is known of some images as it comes: digests as bytes, since words of them take three times the memory.
-
-    Args:
-        count: number of images.
-    """
+    """What is known of some images as it comes: digests as bytes, since words of them take three times the memory."""
 
     def __init__(self, count: int) -> None:
         self._digests = {name: np.zeros((count, hashlib.sha256().digest_size), np.uint8) for name in _IDENTITY[:2]}
@@ -177,24 +157,11 @@ def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np
 
 
 def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[bytes, bytes, list[int]]]:
-    """Yield, of a batch of images, all SHA-256 of their bytes, all of bytes, environment and class, and their sizes.
-
-    Args:
-        reader: that listed them.
-        batch: columns of its entries; those of a file next to each other, in order of position.
-    """
-    files = [{name: column[a:b] for name, column in batch.items()} for a, b in _runs(batch["file"])]
+    """Yield, of a batch of images, all SHA-256 of their bytes, all of bytes, environment and class, and their sizes."""
+    ends = list(itertools.accumulate(sum(1 for _ in run) for _, run in itertools.groupby(batch["file"])))
+    files = [{name: column[a:b] for name, column in batch.items()} for a, b in zip([0, *ends], ends, strict=False)]
     every = [one for of_file in ahead(partial(_identities, reader), files, reader.files_at_once) for one in of_file]
     yield b"".join(one[0] for one in every), b"".join(one[1] for one in every), [one[2] for one in every]
-
-
-def _runs(values: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each run of equal values."""
-    begin = 0
-    for _, run in groupby(values):
-        end = begin + sum(1 for _ in run)
-        yield begin, end
-        begin = end
 
 
 def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> list[tuple[bytes, bytes, int]]:

@@ -6,7 +6,8 @@ Whatever the reader, images come in DomainBed's order: environments, classes and
 import hashlib
 import itertools
 import time
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.secrets import public
 from benchmark.common.storage.files import Storage
-from benchmark.datasets.alike import alike, by_number, spoken
-from benchmark.datasets.catalog import CATALOG, DEMO_SET, count_differences
+from benchmark.datasets.catalog import CATALOG, DEMO_SET, class_subset, count_differences, human_names, wordnet_ids
+from benchmark.datasets.columns import TABLE
 from benchmark.datasets.identities import identify
-from benchmark.datasets.imagenet import class_subset, human_names, wordnet_ids
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
-from benchmark.datasets.readers.imported import ImportedReader
-from benchmark.datasets.spec import TABLE, DatasetSpec
+from benchmark.datasets.readers.base import ImportedReader
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.demo import emoji_styles, planted
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
@@ -49,13 +50,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of one data set, in DomainBed's order.
-
-    Attributes:
-        name: name of the data set.
-        reader: where the images lie, and how to read them.
-        table: one row per image, columns as in `SCHEMA`.
-    """
+    """The images of one data set, in DomainBed's order: one row of `table` for each, columns as in `SCHEMA`."""
 
     name: str
     reader: ImageReader
@@ -110,11 +105,8 @@ class Manifest:
 
         What is held out was seen with them. It is not the id that tells: that differs with environment and class.
         """
-        places = (
-            self.table.select(["content", "environment"])
-            .group_by("content")
-            .aggregate([("environment", "count_distinct")])
-        )
+        rows = self.table.select(["content", "environment"])
+        places = rows.group_by("content").aggregate([("environment", "count_distinct")])
         return int(pc.sum(pc.greater(places["environment_count_distinct"], 1)).as_py() or 0)
 
     @cached_property
@@ -148,41 +140,35 @@ class Manifest:
                 f"{self.name} in {where} lacks images of {len(absent)} of its {len(self.classes)} classes, "
                 f"{absent[0]} the first; they stay among the classes to choose from."
             )
-        return notes + self._alike() + self._wordless() + self._duplicates()
+        return notes + self._confusing_names() + self._duplicates()
 
     @property
     def _read_otherwise(self) -> bool:
         """Whether a table of the catalog is read in another way than the catalog says."""
         listing, known = getattr(self.reader, "listing", None), DatasetSpec(name=self.name).resolved
-        return (
-            known.layout == TABLE
-            and listing is not None
-            and (self.reader.columns, listing)
-            != (
-                known.columns,
-                known.listing,
-            )
-        )
+        if known.layout != TABLE or listing is None:
+            return False
+        return bool((self.reader.columns, listing) != (known.columns, known.listing))
 
-    def _alike(self) -> list[str]:
-        """Return a note on names that look alike and are two, and on classes that no prompt tells apart."""
+    def _confusing_names(self) -> list[str]:
+        """Return notes on names that look alike and are two, and on classes whose names say nothing in a prompt."""
         pairs = [("environments", *pair, "look alike") for pair in alike(self.environments)]
         pairs += [("classes", *pair, "look alike, or are the same in prompts") for pair in alike(self.classes, spoken)]
-        return [
+        notes = [
             f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' {how}, and are two."
             for kind, a, b, how in pairs
         ]
-
-    def _wordless(self) -> list[str]:
-        """Return a note on classes of whose names a prompt says nothing, such as numbers."""
-        names = [name for name in self.prompt_names if self.reader.labelled and not any(map(str.isalpha, name))]
-        some = f"{len(names)} classes have names without a letter ({', '.join(names[:3])}{' ...' if names[3:] else ''})"
-        remedy = "if they stand for words, give these (classnames.txt, lookup, or the names of folders)"
-        return [f"{self.name}: {some}, of which prompts say nothing; {remedy}."] if names else []
+        if names := [n for n in self.prompt_names if self.reader.labelled and not any(map(str.isalpha, n))]:
+            notes.append(
+                f"{self.name}: {len(names)} classes have names without a letter ({', '.join(names[:3])}"
+                f"{' ...' if names[3:] else ''}), of which prompts say nothing; if they stand for words, give these "
+                f"(classnames.txt, lookup, or the names of folders)."
+            )
+        return notes
 
     def _duplicates(self) -> list[str]:
         """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""
-        notes = []
+        notes, paths = [], self.table["path"]
         ids, contents = (
             self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
         )
@@ -190,22 +176,18 @@ class Manifest:
         if len(repeated):
             notes.append(
                 f"{self.name}: {len(repeated)} images repeat the bytes of another one of the same environment and "
-                f"class; the first is {self._pair(first[0], repeated[0])}."
+                f"class; the first is {paths[repeated[0]]}, which equals {paths[first[0]]}."
             )
         distinct = np.setdiff1d(np.arange(len(ids)), repeated)
         distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # what holds nothing shows nothing
-        first, repeated = _repetitions(contents[distinct])
+        first, repeated = (distinct[positions] for positions in _repetitions(contents[distinct]))
         if len(repeated):
             notes.append(
                 f"{self.name}: {len(repeated)} images stand with the same bytes in another environment or class too: "
                 f"what is held out there was seen, or is labelled twice; the first is "
-                f"{self._pair(distinct[first[0]], distinct[repeated[0]])}."
+                f"{paths[repeated[0]]}, which equals {paths[first[0]]}."
             )
         return notes
-
-    def _pair(self, first: int, second: int) -> str:
-        paths = self.table["path"]
-        return f"{paths[int(second)].as_py()}, which equals {paths[int(first)].as_py()}"
 
 
 def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -220,30 +202,22 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
     """Return the manifest of the data set that `spec` names.
 
     Every image is read once to identify it; a later call reads only what has changed since.
-
-    Raises:
-        IcmBenchError: missing root, no images, one class only, a file that cannot be read or does not say what an image
-            needs, a damaged `groups.csv`, or a class that an ImageNet variant does not have.
     """
     reader = dataset_reader(spec)
     listed_ns = time.time_ns()
     table = _with_names(spec.name, reader, _listed(reader.entries()))
-    _check_unlabelled(spec, reader, table)
+    there = set(table["environment"].unique().to_pylist())
+    if not reader.labelled and (absent := sorted(reader.unlabelled - there)):
+        raise IcmBenchError(
+            f"labels: {reader.storage.path('').rstrip('/')} has no images of an environment '{absent[0]}', which the "
+            f"data set '{spec.name}' names; name one that is there."
+        )
     _check_listing(reader, table)
     return _labelled(spec.name, reader, identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns))
 
 
 def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
-    """Return the manifest of images that are known by their embeddings alone.
-
-    Args:
-        name: name of the data set.
-        uri: of the folder of the store that says what is known of them.
-        table: columns content, image_id, path, environment, class_name and group of all images, in any order.
-
-    Raises:
-        IcmBenchError: a class that an ImageNet variant does not have.
-    """
+    """Return the manifest of images that are known by their embeddings alone."""
     reader, nowhere = ImportedReader(uri), pa.array([-1] * len(table), pa.int64())
     table = _in_order(_with_names(name, reader, table))
     for column in ("bytes", "position"):
@@ -259,11 +233,7 @@ def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return where the images of a data set lie; the demo set and planted ones are built if need be.
-
-    Raises:
-        IcmBenchError: no root is given for a set that needs one, or it does not exist.
-    """
+    """Return where the images of a data set lie; the demo set and planted ones are built if need be."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
@@ -271,12 +241,8 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
         )
     if spec.root is None:
         if spec.is_planted:
-            from benchmark.demo import planted
-
             return open_reader(str(planted.build(spec.planted)), "folder")
         if spec.name == DEMO_SET:
-            from benchmark.demo import emoji_styles
-
             return open_reader(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
@@ -302,12 +268,8 @@ def _below(uri: str, name: str) -> str | None:
     return f"{address.rstrip('/')}/{name}{mark}{query}"
 
 
-_ENTRY = pa.schema(
-    [
-        (field.name, pa.int64() if field.name in ("position", "bytes", "modified_ns", "file_bytes") else pa.string())
-        for field in fields(Entry)
-    ]
-)
+_WHOLE_NUMBERS = ("position", "bytes", "modified_ns", "file_bytes")
+_ENTRY = pa.schema([(f.name, pa.int64() if f.name in _WHOLE_NUMBERS else pa.string()) for f in fields(Entry)])
 
 
 def _listed(entries: Iterable[Entry]) -> pa.Table:
@@ -330,24 +292,17 @@ def _with_names(name: str, reader: ImageReader, table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("class_name"), "class_name", column)
 
 
-def _check_unlabelled(spec: DatasetSpec, reader: ImageReader, table: pa.Table) -> None:
-    if reader.labelled or not reader.unlabelled:
-        return
-    there = set(table["environment"].unique().to_pylist())
-    if absent := next((name for name in sorted(reader.unlabelled) if name not in there), None):
-        raise IcmBenchError(
-            f"labels: {reader.storage.path('').rstrip('/')} has no images of an environment '{absent}', which the data "
-            f"set '{spec.name}' names; name one that is there."
-        )
-
-
 def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     where = reader.storage.path("").rstrip("/")
     if not table.num_rows:
-        if too_high := _too_high(reader):
+        infos = reader.listed()
+        inner = (one for folder in infos if folder.is_folder for one in reader.listed(folder.name))
+        files = (info.name for info in itertools.chain(infos, inner) if not info.is_folder)
+        if image := next((name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES), None):
             raise IcmBenchError(
-                f"{where} holds no images in folders of classes: {too_high} seems to lie one level too high, for "
-                f"{LAYOUT}; give as root the folder above, or put what is there into a folder for each environment."
+                f"{where} holds no images in folders of classes: {reader.storage.path(image)} seems to lie one level "
+                f"too high, for {LAYOUT}; give as root the folder above, or put what is there into a folder for each "
+                f"environment."
             )
         raise IcmBenchError(
             f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
@@ -363,15 +318,6 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
     classes = table["class_name"].unique().to_pylist()
     if len(classes) < 2 and reader.labelled:
         raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
-
-
-def _too_high(reader: ImageReader) -> str | None:
-    """Return the first image that lies in fewer folders than the layout has; None where none does."""
-    infos = reader.listed()
-    for info in [*infos, *(one for folder in infos if folder.is_folder for one in reader.listed(folder.name))]:
-        if not info.is_folder and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
-            return reader.storage.path(info.name)
-    return None
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
@@ -395,3 +341,35 @@ def _in_order(table: pa.Table) -> pa.Table:
         keys = keys.append_column(name, pc.replace_substring_regex(table["path"], other, ""))
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
     return table if pc.all(pc.equal(order, pa.array(np.arange(len(order))))).as_py() else table.take(order)
+
+
+# Cyrillic and Greek letters, and the Latin ones that they look like.
+_LETTERS = str.maketrans(
+    "аеорсухіјѕԁһкмтвнАВЕКМНОРСТХІЈЅοανιρυκΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhkmtbhABEKMHOPCTXIJSoavipukABEZHIKMNOPTYX"
+)
+
+
+def look(name: str) -> str:
+    """Return what is seen of a name: without what has no shape, and whatever script its letters are of."""
+    signs = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign)[0] != "C")
+    return " ".join("".join(signs).translate(_LETTERS).split())
+
+
+def spoken(name: str) -> str:
+    """Return what a prompt says of a class, for text towers that do not see capitals."""
+    return look(name.replace("_", " ")).casefold()
+
+
+def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple[str, str]]:
+    """Return two names of each look that several names have; `seen` is what is seen of a name."""
+    first: dict[str, str] = {}
+    pairs: dict[str, tuple[str, str]] = {}
+    for name in sorted(set(names)):
+        if (known := first.setdefault(seen(name), name)) != name:
+            pairs.setdefault(known, (known, name))
+    return list(pairs.values())
+
+
+def by_number(name: str) -> str:
+    """Return a name with all signs beyond printable ASCII by their numbers: `cU+0430t`."""
+    return "".join(sign if " " <= sign <= "~" else f"U+{ord(sign):04X}" for sign in name)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -16,23 +16,24 @@ from pydantic import (
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.spec import Name, Spec, distinct
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
-from benchmark.datasets.columns import ColumnsSpec, Listing, LookedUp, LookupSpec, as_texts
+from benchmark.datasets.columns import (
+    AUTO,
+    FOLDER,
+    IMPORTED,
+    TABLE,
+    ColumnsSpec,
+    Listing,
+    LookedUp,
+    LookupSpec,
+    as_texts,
+)
+from benchmark.demo.planted import Planted
 
-if TYPE_CHECKING:
-    from benchmark.demo.planted import Planted
-
-AUTO, FOLDER, TABLE, IMPORTED = "auto", "folder", "table", "imported"  # layouts
 CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
-PLANTED_KEYS = {
-    "of": "of",
-    "styles": "from",
-    "shift": "shift",
-    "strength": "strength",
-    "correlation": "correlation",
-    "seed": "seed",
-}  # field -> key of a recipe
+# Field -> key of a recipe.
+PLANTED_KEYS = {key: key for key in ("of", "styles", "shift", "strength", "correlation", "seed")} | {"styles": "from"}
 # Fields that are written only if given: recipes without them stay what they were.
 _LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
@@ -159,10 +160,8 @@ class DatasetSpec(Spec):
         return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
-    def planted(self) -> "Planted":
+    def planted(self) -> Planted:
         """What determines a planted set, defaults filled in; of no other set."""
-        from benchmark.demo.planted import Planted
-
         assert self.styles is not None
         assert self.shift is not None
         shifts = {shift: (self.strength or {}).get(shift, STRENGTHS) for shift in self.shift}
@@ -176,13 +175,9 @@ class DatasetSpec(Spec):
         planted = self.planted
         if planted.parts is None:
             return None
-        return ExpectedSpec.model_validate(
-            {
-                "parts": planted.parts,
-                "predictor": "linear_probe" if planted.correlation else "zero_shot",  # only what learns learns it
-                "held_out": planted.target,
-            }
-        )
+        predictor = "linear_probe" if planted.correlation else "zero_shot"  # only what learns learns it
+        found = {"parts": planted.parts, "predictor": predictor, "held_out": planted.target}
+        return ExpectedSpec.model_validate(found)
 
     @field_validator("environments")
     @classmethod
@@ -191,30 +186,20 @@ class DatasetSpec(Spec):
             raise ValueError(f"'{environments:.60}' is not understood; give {CLUSTER}K with a whole K from 2 on.")
         return environments
 
-    @field_validator("styles", mode="before")
+    @field_validator("styles", "shift", mode="before")
     @classmethod
-    def _one_some_or_all(cls, styles: Any) -> Any:
-        if styles == "all":
+    def _one_or_several(cls, given: Any, info: ValidationInfo) -> Any:
+        if given == "all" and info.field_name == "styles":
             return STYLES
-        return (styles,) if isinstance(styles, str) else styles
+        return (given,) if isinstance(given, str) else given
 
-    @field_validator("styles")
+    @field_validator("styles", "shift")
     @classmethod
-    def _check_styles(cls, styles: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for style in styles or ():
-            if style not in STYLES:
-                raise ValueError(f"unknown style '{style}': {nearest(style, [*STYLES, 'all'])}")
-        return styles and tuple(distinct(styles, list(styles), "style"))
-
-    @field_validator("shift", mode="before")
-    @classmethod
-    def _one_or_some(cls, shift: Any) -> Any:
-        return (shift,) if isinstance(shift, str) else shift
-
-    @field_validator("shift")
-    @classmethod
-    def _check_shifts(cls, shift: tuple[ShiftName, ...] | None) -> tuple[ShiftName, ...] | None:
-        return shift and tuple(distinct(shift, list(shift), "shift"))
+    def _known_and_distinct(cls, given: Any, info: ValidationInfo) -> Any:
+        what = "style" if info.field_name == "styles" else "shift"
+        if what == "style" and (unknown := [style for style in given or () if style not in STYLES]):
+            raise ValueError(f"unknown style '{unknown[0]}': {nearest(unknown[0], [*STYLES, 'all'])}")
+        return given and distinct(given, list(given), what)
 
     @field_validator("strength", mode="before")
     @classmethod
@@ -279,7 +264,7 @@ class DatasetSpec(Spec):
         return None if splits is None else as_texts(splits)
 
     @model_validator(mode="after")
-    def _a_table_or_not(self) -> "DatasetSpec":
+    def _layout_has_what_is_given(self) -> "DatasetSpec":
         facts = CATALOG.get(self.name)
         listed = self.table is not None or (facts is not None and facts.reads.get("layout") == TABLE)
         given = next((key for key in ("table", "splits", "lookup") if getattr(self, key) is not None), None)
@@ -288,21 +273,13 @@ class DatasetSpec(Spec):
             raise ValueError(
                 f"'{given}' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _imported_or_not(self) -> "DatasetSpec":
         if self.is_imported and (self.root is not None or self.columns != ColumnsSpec()):
             raise ValueError(f"'{self.name}' was imported and lies in the store: leave root and columns out.")
-        return self
-
-    @model_validator(mode="after")
-    def _labelled_or_not(self) -> "DatasetSpec":
         if self.classes is not None and (self.layout not in (AUTO, FOLDER, TABLE) or self.is_built):
             raise ValueError(
                 f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
             )
-        single = self.name in CATALOG and CATALOG[self.name].single
+        single = facts is not None and facts.single
         theirs = self.layout in (AUTO, FOLDER, TABLE) and not (self.is_built or single or self.clusters)
         if self.labels is not None and (self.classes is not None or not theirs):
             raise ValueError(
@@ -337,10 +314,7 @@ class DatasetSpec(Spec):
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
-        content: dict[str, Any] = dump(self)
-        for name in _LATER:
-            if getattr(self, name) is None:
-                del content[name]
+        content = {key: said for key, said in dump(self).items() if key not in _LATER or said is not None}
         for field, key in PLANTED_KEYS.items():
             if (value := content.pop(field, content.pop(key, None))) is not None:
                 content[key] = value
@@ -349,10 +323,13 @@ class DatasetSpec(Spec):
     @field_validator("layout")
     @classmethod
     def _check_layout(cls, layout: str) -> str:
-        from benchmark.datasets.readers import check_layout  # readers take their columns from here
+        from benchmark.datasets.readers import READERS  # they need pyarrow
 
-        try:
-            check_layout(layout)
-        except IcmBenchError as error:
-            raise ValueError(str(error)) from error
+        if ":" not in layout and layout not in (known := [AUTO, *READERS.names(), "module:Class"]):
+            raise ValueError(f"unknown layout '{layout}': {nearest(layout, known)}")
+        if ":" in layout:
+            try:
+                READERS.component_class(layout)
+            except IcmBenchError as error:
+                raise ValueError(str(error)) from error
         return layout

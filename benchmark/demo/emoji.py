@@ -37,34 +37,19 @@ class Pack:
 
 @dataclass(frozen=True)
 class Concept:
-    """One row of OpenMoji's table: what an emoji shows, whoever draws it.
+    """One row of OpenMoji's table: what an emoji shows, whoever draws it."""
 
-    Attributes:
-        slug: the name in ASCII, lower case, words joined by hyphens.
-        name: the name as the table has it.
-        group: OpenMoji's group, for example `animals-nature`.
-        subgroup: OpenMoji's subgroup, for example `animal-bird`.
-        tags: further words for it.
-        hexcode: its code points, after which its drawings are called.
-    """
-
-    slug: str
+    slug: str  # the name in ASCII, lower case, words joined by hyphens
     name: str
-    group: str
-    subgroup: str
-    tags: tuple[str, ...]
-    hexcode: str
+    group: str  # such as `animals-nature`
+    subgroup: str  # such as `animal-bird`
+    tags: tuple[str, ...]  # further words for it
+    hexcode: str  # its code points, after which its drawings are called
 
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept by a house that is no environment of `emoji_styles`.
-
-    Attributes:
-        pack: name of the npm package that has it.
-        concept: what it shows.
-        svg: the drawing as an SVG document.
-    """
+    """A drawing of a concept, from an npm package of a house that is no environment of `emoji_styles`."""
 
     pack: str
     concept: Concept
@@ -83,11 +68,7 @@ class PretrainingImage:
 OPENMOJI = Pack("openmoji", "17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68")
 PRETRAINING_PACKS = (
     Pack("@iconify-json/emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"),
-    Pack(
-        "@iconify-json/emojione-v1",
-        "1.2.3",
-        "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
-    ),
+    Pack("@iconify-json/emojione-v1", "1.2.3", "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3"),
     Pack("@iconify-json/noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"),
     Pack("@iconify-json/fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"),
 )
@@ -101,24 +82,14 @@ def slug(name: str) -> str:
 
 
 def concepts() -> dict[str, Concept]:
-    """Return the concepts of OpenMoji's table by slug, without skin tones and OpenMoji's own extras.
-
-    Raises:
-        IcmBenchError: the package cannot be fetched.
-    """
+    """Return the concepts of OpenMoji's table by slug, without skin tones and OpenMoji's own extras."""
     table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
-    rows = (
-        row
-        for row in csv.DictReader(io.StringIO(table))
-        if not row["skintone"] and not row["group"].startswith("extras")
-    )
     by_slug: dict[str, Concept] = {}
-    for row in rows:
-        tags = tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
-        concept = Concept(
-            slug(row["annotation"]), row["annotation"], row["group"], row["subgroups"], tags, row["hexcode"]
-        )
-        by_slug.setdefault(concept.slug, concept)
+    for row in csv.DictReader(io.StringIO(table)):
+        if not row["skintone"] and not row["group"].startswith("extras"):
+            name, tags = row["annotation"], tuple(tag.strip() for tag in row["tags"].split(",") if tag.strip())
+            concept = Concept(slug(name), name, row["group"], row["subgroups"], tags, row["hexcode"])
+            by_slug.setdefault(concept.slug, concept)
     return by_slug
 
 
@@ -126,37 +97,29 @@ def iconify_svgs(pack: Pack) -> dict[str, str]:
     """Return the SVG documents of an Iconify package by icon name; aliases are left out.
 
     An alias may mean another thing under the same name: in the old packs `cricket` is the game.
-
-    Raises:
-        IcmBenchError: the package cannot be fetched.
     """
     content = json.loads(read_member(pack.fetch(), "package/icons.json"))
     default_width, default_height = content.get("width", 16), content.get("height", 16)
-    return {
-        name: _square_svg(
-            icon["body"], float(icon.get("width", default_width)), float(icon.get("height", default_height))
+    documents = {}
+    for name, icon in content["icons"].items():
+        width, height = float(icon.get("width", default_width)), float(icon.get("height", default_height))
+        side = max(width, height)
+        documents[name] = (
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'viewBox="{(width - side) / 2:g} {(height - side) / 2:g} {side:g} {side:g}">{icon["body"]}</svg>'
         )
-        for name, icon in content["icons"].items()
-    }
+    return documents
 
 
 def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
-    """Return OpenMoji's SVG documents by slug, `style` being `color` or `black`.
-
-    Raises:
-        IcmBenchError: the package cannot be fetched, or lacks one of them.
-    """
+    """Return OpenMoji's SVG documents by slug, `style` being `color` or `black`."""
     members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
     contents = read_members(OPENMOJI.fetch(), members.values())
     return {name: contents[member].decode("utf-8") for name, member in members.items()}
 
 
 def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
-    """Return an SVG document as a `size` × `size` PNG on white; the same bytes on every call.
-
-    Raises:
-        IcmBenchError: `resvg-py` is not installed.
-    """
+    """Return an SVG document as a `size` × `size` PNG on white; the same bytes on every call."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
@@ -168,13 +131,6 @@ def draw_files(documents: Mapping[Path, str], said: str) -> None:
     """Draw SVG documents, each into its file, whose folder is made.
 
     All cores draw but one: an encoder is mostly built or loaded meanwhile, which takes longer.
-
-    Args:
-        documents: file, at `<environment>/<class>/<name>`, -> what is drawn there.
-        said: what the progress is called.
-
-    Raises:
-        IcmBenchError: `resvg-py` is not installed.
     """
     for folder in {file.parent for file in documents}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,30 +155,15 @@ def pretraining_images() -> list[PretrainingImage]:
 
     In pack order, then in the packs' own order. The demo encoder learns from them; none of these houses is an
     environment of `emoji_styles`.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched.
     """
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
     images: list[PretrainingImage] = []
     for pack in PRETRAINING_PACKS:
-        named = {_joined(pack, name): concept for name, concept in things.items()}
+        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # it sets hyphens elsewhere than CLDR
+        named = {name.replace(dropped, ""): concept for name, concept in things.items()}
         images += [
             PretrainingImage(pack.name, named[key], svg)
             for name, svg in iconify_svgs(pack).items()
-            if (key := _joined(pack, name)) in named
+            if (key := name.replace(dropped, "")) in named
         ]
     return images
-
-
-def _joined(pack: Pack, name: str) -> str:
-    """Return the name to join by: FxEmoji sets hyphens elsewhere than CLDR, so there they are dropped."""
-    return name.replace("-", "") if pack.name.endswith("/fxemoji") else name
-
-
-def _square_svg(body: str, width: float, height: float) -> str:
-    side = max(width, height)
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{(width - side) / 2:g} {(height - side) / 2:g} {side:g} {side:g}">{body}</svg>'
-    )

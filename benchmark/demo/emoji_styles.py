@@ -9,17 +9,16 @@ import functools
 import hashlib
 import json
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.cache import cache_dir
-from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Concept, Pack, concepts, draw_files, iconify_svgs, openmoji_svgs
+from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, concepts, draw_files, iconify_svgs, openmoji_svgs
 from benchmark.demo.packages import fetch_together, publish
 
 NAME = "emoji_styles"
+# To be raised whenever the code below changes what is drawn.
 VERSION = 1
-"""To be raised whenever the code below changes what is drawn."""
 
 ICONIFY_ENVIRONMENTS = {
     "noto": Pack("@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
@@ -27,9 +26,7 @@ ICONIFY_ENVIRONMENTS = {
         "@iconify-json/twemoji", "1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"
     ),
     "fluent": Pack(
-        "@iconify-json/fluent-emoji",
-        "1.2.7",
-        "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
+        "@iconify-json/fluent-emoji", "1.2.7", "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b"
     ),
     "high_contrast": Pack(
         "@iconify-json/fluent-emoji-high-contrast",
@@ -41,91 +38,45 @@ OPENMOJI_ENVIRONMENTS = {"openmoji": "color", "line_art": "black"}
 ENVIRONMENTS = (*ICONIFY_ENVIRONMENTS, *OPENMOJI_ENVIRONMENTS)
 
 CLASS_OF_SUBGROUP = {
-    "animal-bird": "bird",
-    "clothing": "clothing",
-    "food-prepared": "dish",
-    "plant-flower": "flower",
-    "food-fruit": "fruit",
-    "animal-bug": "insect",
-    "musical-instrument": "instrument",
-    "animal-mammal": "mammal",
-    "animal-marine": "marine",
-    "transport-ground": "vehicle",
-    "transport-air": "vehicle",
+    "animal-bird": "bird", "clothing": "clothing", "food-prepared": "dish", "plant-flower": "flower",
+    "food-fruit": "fruit", "animal-bug": "insect", "musical-instrument": "instrument", "animal-mammal": "mammal",
+    "animal-marine": "marine", "transport-ground": "vehicle", "transport-air": "vehicle",
     "transport-water": "vehicle",
-}
+}  # fmt: skip
 CLASS_COUNTS = {
-    "bird": 18,
-    "clothing": 43,
-    "dish": 32,
-    "flower": 12,
-    "fruit": 20,
-    "insect": 14,
-    "instrument": 11,
-    "mammal": 65,
-    "marine": 15,
-    "vehicle": 54,
-}
-NOT_THE_THING = frozenset(
-    {
-        "feather",
-        "wing",
-        "prayer-beads",
-        "lipstick",
-        "ring",
-        "gem-stone",
-        "butter",
-        "salt",
-        "spider-web",
-        "microbe",
-        "paw-prints",
-        "spiral-shell",
-        "coral",
-        "station",
-        "bus-stop",
-        "motorway",
-        "railway-track",
-        "oil-drum",
-        "fuel-pump",
-        "wheel",
-        "police-car-light",
-        "horizontal-traffic-light",
-        "vertical-traffic-light",
-        "stop-sign",
-        "construction",
-        "anchor",
-        "ring-buoy",
-        "parachute",
-        "seat",
-        "satellite",
-    }
-)
+    "bird": 18, "clothing": 43, "dish": 32, "flower": 12, "fruit": 20, "insect": 14, "instrument": 11, "mammal": 65,
+    "marine": 15, "vehicle": 54,
+}  # fmt: skip
+NOT_THE_THING = frozenset({
+    "feather", "wing", "prayer-beads", "lipstick", "ring", "gem-stone", "butter", "salt", "spider-web", "microbe",
+    "paw-prints", "spiral-shell", "coral", "station", "bus-stop", "motorway", "railway-track", "oil-drum",
+    "fuel-pump", "wheel", "police-car-light", "horizontal-traffic-light", "vertical-traffic-light", "stop-sign",
+    "construction", "anchor", "ring-buoy", "parachute", "seat", "satellite",
+})  # fmt: skip
+# In line_art the oncoming police car and the oncoming taxi are one drawing, byte for byte.
 SAME_DRAWING = frozenset({"oncoming-taxi"})
-"""In line_art the oncoming police car and the oncoming taxi are one drawing, byte for byte."""
 
 
 def build() -> Path:
-    """Draw the data set once and return its folder; a later call returns at once.
+    """Draw the data set once and return the folder above it, in the cache; a later call returns at once.
 
-    Returns:
-        ROOT, below `cache_dir()/datasets`, its name holding a hash of all that determines the content.
-        `ROOT/emoji_styles/<environment>/<class>/<concept>.png` are 1,704 images of 224 × 224 pixels on white
-        (6 environments, 10 classes, 284 concepts); `ROOT/emoji_styles/groups.csv` has the columns `path`
-        (relative to `emoji_styles`, with `/`) and `group` (the concept), by which images are to be split.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched, `resvg-py` is missing, or the counts are not as expected.
-
-    Source: the packages named in this module and in `benchmark.demo.emoji`.
+    It has 1,704 images `emoji_styles/ENVIRONMENT/CLASS/CONCEPT.png` and `emoji_styles/groups.csv`.
     """
     root = cache_dir() / "datasets" / f"{NAME}-{content_hash()}"
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    documents = drawings()
+    images = {
+        f"{environment}/{class_name}/{concept}.png": (concept, svg)
+        for environment, classes in drawings().items()
+        for class_name, svgs in classes.items()
+        for concept, svg in sorted(svgs.items())
+    }
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
-        _draw_all(documents, Path(scratch) / "root" / NAME)
-        publish(Path(scratch) / "root", root)
+        folder = Path(scratch) / "root" / NAME
+        draw_files({folder / path: svg for path, (_, svg) in images.items()}, f"drawing {NAME}")
+        write_groups(folder, [(path, concept) for path, (concept, _) in images.items()])
+        publish(folder.parent, root)
     return root
 
 
@@ -141,9 +92,6 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
     """Return SVG documents by environment, class and concept; every environment has the same concepts.
 
     They are read once in a process (9 MB): a recipe may build several sets of them.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched, or the counts are not as expected.
     """
     packs = (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())
     fetch_together([pack.fetch for pack in packs], "fetching emoji packages")
@@ -154,38 +102,16 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
     ]
     svgs = {environment: iconify_svgs(pack) for environment, pack in ICONIFY_ENVIRONMENTS.items()}
     shared = [concept for concept in candidates if all(concept.slug in found for found in svgs.values())]
-    _check_counts(shared)
-    for environment, style in OPENMOJI_ENVIRONMENTS.items():
-        svgs[environment] = openmoji_svgs(style, shared)
-    return {environment: _by_class(shared, svgs[environment]) for environment in ENVIRONMENTS}
-
-
-def _by_class(shared: list[Concept], svgs: dict[str, str]) -> dict[str, dict[str, str]]:
-    classes: dict[str, dict[str, str]] = {name: {} for name in CLASS_COUNTS}
+    slugs: dict[str, list[str]] = {name: [] for name in CLASS_COUNTS}
     for concept in shared:
-        classes[CLASS_OF_SUBGROUP[concept.subgroup]][concept.slug] = svgs[concept.slug]
-    return classes
-
-
-def _check_counts(shared: list[Concept]) -> None:
-    counts = Counter(CLASS_OF_SUBGROUP[concept.subgroup] for concept in shared)
-    wrong = [f"{name} {counts[name]} (expected {n})" for name, n in CLASS_COUNTS.items() if counts[name] != n]
-    if wrong:
+        slugs[CLASS_OF_SUBGROUP[concept.subgroup]].append(concept.slug)
+    if wrong := [f"{c} {len(slugs[c])} (expected {n})" for c, n in CLASS_COUNTS.items() if len(slugs[c]) != n]:
         raise IcmBenchError(
             f"{NAME}: the emoji packages give other numbers of concepts than expected: {', '.join(wrong)}; "
             "use the pinned package versions."
         )
-
-
-def _draw_all(documents: dict[str, dict[str, dict[str, str]]], folder: Path) -> None:
-    images = {
-        f"{environment}/{class_name}/{concept}.png": (concept, svg)
-        for environment, classes in documents.items()
-        for class_name, svgs in classes.items()
-        for concept, svg in sorted(svgs.items())
-    }
-    draw_files({folder / path: svg for path, (_, svg) in images.items()}, f"drawing {NAME}")
-    write_groups(folder, [(path, concept) for path, (concept, _) in images.items()])
+    svgs |= {environment: openmoji_svgs(style, shared) for environment, style in OPENMOJI_ENVIRONMENTS.items()}
+    return {e: {c: {slug: svgs[e][slug] for slug in of_class} for c, of_class in slugs.items()} for e in ENVIRONMENTS}
 
 
 def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:

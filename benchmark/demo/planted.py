@@ -24,7 +24,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -35,30 +35,30 @@ from benchmark.demo.emoji import IMAGE_SIZE, draw_files
 from benchmark.demo.packages import publish
 
 NAME = "planted"
+# To be raised whenever the code below deals or draws otherwise.
 VERSION = 2
-"""To be raised whenever the code below deals or draws otherwise."""
 
 T = TypeVar("T", str, tuple[str, str])
 Shift = Literal["dusk", "tint", "texture", "none"]
 
+# Shifts that interventions cover which change colours: `color_jitter` and `grayscale`.
 COVERED: frozenset[Shift] = frozenset({"dusk", "tint"})
-"""Shifts that interventions cover which change colours: `color_jitter` and `grayscale`."""
+# Number of different changes of a kind: one for each class.
 CHANGES = 10
-"""Number of different changes of a kind: one for each class."""
+# Share of the light that a cast of strength 1 takes from the channels that its hue lacks.
 TINT = 0.85
-"""Share of the light that a cast of strength 1 takes from the channels that its hue lacks."""
+# Which tenth of the circle of hues change 0 has: blue, of all casts tried the one that seven kinds move most.
 FIRST_HUE = 6
-"""Which tenth of the circle of hues change 0 has: blue, of all casts tried the one that seven kinds move most."""
+# Grey level of the hatching of strength 1 on white.
 INK = 60
-"""Grey level of the hatching of strength 1 on white."""
+# Width of a line of the hatching in pixels of the drawing.
 LINE = 6.0
-"""Width of a line of the hatching in pixels of the drawing."""
+# From the middle of a line of the hatching to the middle of the next, in pixels of the drawing.
 SPACING = 30.0
-"""From the middle of a line of the hatching to the middle of the next, in pixels of the drawing."""
+# Share of the light that a dusk of strength 1 takes.
 DUSK = 0.9
-"""Share of the light that a dusk of strength 1 takes."""
+# Weights of red, green and blue in the grey of a dusk: those of the intervention `grayscale`.
 LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in the grey of a dusk: those of the intervention `grayscale`."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +127,13 @@ def _beyond(sizes: Mapping[str, float]) -> str | None:
 
 @dataclass(frozen=True)
 class PlantedImage:
-    """One image of a planted data set.
-
-    Attributes:
-        environment: in which it stands.
-        class_name: of what it shows.
-        concept: what it shows, which is also its group.
-        style: whose drawing it is.
-        change: which of the `CHANGES` it carries, 0 to 9.
-    """
+    """One image of a planted data set."""
 
     environment: str
     class_name: str
-    concept: str
-    style: str
-    change: int
+    concept: str  # what it shows, which is also its group
+    style: str  # whose drawing it is
+    change: int  # which of the `CHANGES` it carries, 0 to 9
 
     @property
     def path(self) -> str:
@@ -150,17 +142,7 @@ class PlantedImage:
 
 
 def build(planted: Planted) -> Path:
-    """Draw a planted data set once and return its folder; a later call returns at once.
-
-    Returns:
-        The folder, below `cache_dir()/datasets`, its name holding a hash of all that determines the content:
-        `<environment>/<class>/<concept>-<style>.png`, 224 × 224 pixels, 284 images for each style. With several styles
-        `groups.csv` beside the environments names the concept of every image, for the drawings of one concept belong
-        together. With one style there is none: each concept is one image.
-
-    Raises:
-        IcmBenchError: a package cannot be fetched, or `resvg-py` is missing.
-    """
+    """Draw a planted data set once and return its folder; a later call returns at once."""
     root = cache_dir() / "datasets" / f"{NAME}-{content_hash(planted)}"
     if root.is_dir():
         return root
@@ -192,12 +174,7 @@ def content_hash(planted: Planted) -> str:
 
 
 def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[PlantedImage]:
-    """Return the images of a planted data set and the change that each carries, sorted by path. Nothing is drawn.
-
-    Args:
-        planted: the data set.
-        classes: class -> its concepts, in any order; at most `CHANGES` classes, no concept twice.
-    """
+    """Return the images of a planted data set and the change that each carries, sorted by path. Nothing is drawn."""
     environment = deal(classes, planted.styles, planted.environments, planted.seed)
     images = []
     for place in planted.environments:
@@ -211,24 +188,17 @@ def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[Pla
                 "carries",
             )
         ]
-        changes = _changes(planted, place, drawings)
-        images += [PlantedImage(place, *d, change) for d, change in zip(drawings, changes, strict=True)]
+        own = changes_of_classes({name for name, _, _ in drawings}, planted.seed)
+        for number, (name, concept, style) in enumerate(drawings):
+            change = 0
+            if planted.correlation is not None:
+                # Of all drawings the share carries the change of its class up to half a one, of every run up to one.
+                share, others = planted.correlation[place], sorted(own[other] for other in own if other != name)
+                carries = math.floor(share * (number + 1) + 0.5) > math.floor(share * number + 0.5)
+                drawn = others[_digest(planted.seed, "other", concept, style) % len(others)]
+                change = own[name] if carries else drawn
+            images.append(PlantedImage(place, name, concept, style, change))
     return sorted(images, key=lambda image: image.path)
-
-
-def _changes(planted: Planted, environment: str, drawings: Sequence[tuple[str, str, str]]) -> list[int]:
-    """Return the change of each (class, concept, style) of an environment, given class by class."""
-    if planted.correlation is None:
-        return [0] * len(drawings)
-    own = changes_of_classes({name for name, _, _ in drawings}, planted.seed)
-    changes = []
-    for (name, concept, style), carries in zip(
-        drawings, _spread(planted.correlation[environment], len(drawings)), strict=True
-    ):
-        others = sorted(change for other, change in own.items() if other != name)
-        drawn = others[_digest(planted.seed, "other", concept, style) % len(others)]
-        changes.append(own[name] if carries else drawn)
-    return changes
 
 
 def deal(
@@ -238,12 +208,6 @@ def deal(
 
     In turn: the drawings of a concept stand in as many environments as can be, and environments have equally many of
     every class, of every style, and of every class in every style, up to one of each style.
-
-    Args:
-        classes: class -> its concepts, in any order; no concept twice.
-        styles: whose drawings, in any order.
-        environments: names of the environments.
-        seed: another seed is another deal.
     """
     concepts = [concept for name in sorted(classes) for concept in _shuffled(classes[name], seed, "deal")]
     return {
@@ -266,11 +230,6 @@ def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
     and of the light of the whole image, the white ground included, DUSK × size. `tint` multiplies all of the image too,
     channel by channel with 1 - size × TINT × (1 - hue's channel), where the hues are spread evenly over the circle,
     from blue (216 degrees) on.
-
-    Args:
-        svg: an SVG document with a square `viewBox`.
-        sizes: kinds of change -> size, above 0, at most 1; without any the very document is returned.
-        change: which of the changes of those kinds, 0 to `CHANGES` - 1.
     """
     if not sizes:
         return svg
@@ -286,7 +245,10 @@ def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
         light = round(255 * (1 - DUSK * size))
         drawing = f'{_fading(size)}<g filter="url(#fade)">{drawing}</g>{_multiplied(place, (light,) * 3)}'
     if size := sizes.get("tint"):
-        drawing += _multiplied(place, _cast(change, size))
+        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the circle of hues: red 0, green 2, blue 4
+        distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
+        channels = (min(max(2 - distance, 0), 1) for distance in distances)
+        drawing += _multiplied(place, tuple(round(255 * (1 - size * TINT * (1 - channel))) for channel in channels))
     return svg[: opening.end()] + drawing + svg[end:]
 
 
@@ -309,14 +271,6 @@ def _fading(strength: float) -> str:
     )
 
 
-def _cast(change: int, strength: float) -> tuple[int, ...]:
-    """Return red, green and blue of a cast, 0 to 255."""
-    sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the circle of hues: red 0, green 2, blue 4
-    distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
-    channels = (min(max(2 - distance, 0), 1) for distance in distances)
-    return tuple(round(255 * (1 - strength * TINT * (1 - channel))) for channel in channels)
-
-
 def _hatching(change: int, strength: float) -> str:
     """Return parallel lines over the whole image, none of them through its centre, as SVG."""
     middle = IMAGE_SIZE / 2
@@ -326,15 +280,6 @@ def _hatching(change: int, strength: float) -> str:
     turn = f"rotate({180 * change / CHANGES:g} {middle:g} {middle:g})"
     stroke = f'stroke="#{INK:02x}{INK:02x}{INK:02x}" stroke-opacity="{strength:g}" stroke-width="{LINE:g}"'
     return f'<path d="{lines}" {stroke} transform="{turn}"/>'
-
-
-def _spread(share: float, count: int) -> Iterator[bool]:
-    """Yield `count` answers: of all of them `share` are yes up to half an answer, of every run of them up to one."""
-    return (_whole(share * (place + 1)) > _whole(share * place) for place in range(count))
-
-
-def _whole(number: float) -> int:
-    return math.floor(number + 0.5)
 
 
 def _shuffled(items: Iterable[T], seed: int, purpose: str) -> list[T]:

@@ -16,28 +16,19 @@ from benchmark.common.conversion import Engine, converted, runner
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.demo.emoji import PretrainingImage
-from benchmark.demo.trunks import TRUNKS
+from benchmark.demo.minilit import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
+# Images in a forward pass: a pass is the work of one process, so that features do not depend on how many there are.
 BATCH = 16
-"""Images in a forward pass: a pass is the work of one process, so that features do not depend on how many there are."""
+# Processes at most: each holds PyTorch and a tower, and more would start longer than they work.
 MOST = 8
-"""Processes at most: each holds PyTorch and a tower, and more would start longer than they work."""
 
 
 def image_features(
     workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, said: str
 ) -> Tensor:
-    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each.
-
-    Args:
-        workers: who makes them.
-        images: the drawings.
-        trunk: name of the image tower, one of `TRUNKS`.
-        size: side of the images in pixels.
-        kind: name of a kind of intervention; None for the drawings as they are.
-        said: what the progress is called.
-    """
+    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each."""
     progress = Progress(said, len(images), "images")
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     found: list[Tensor] = [torch.empty(0)] * len(batches)
@@ -85,8 +76,7 @@ class _Pooled(nn.Module):
         self._tower: nn.Module = tower.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
     def forward(self, pixels: Tensor) -> Tensor:
-        features: Tensor = self._tower(scaled(pixels).contiguous(memory_format=torch.channels_last))
-        return features
+        return self._tower(scaled(pixels).contiguous(memory_format=torch.channels_last))
 
 
 @functools.cache

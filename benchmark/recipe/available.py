@@ -31,13 +31,6 @@ def settings_of(
 
     Of projections that need pairs, and have none, what `Projection.without_interventions` leaves is tried; nothing
     comes twice.
-
-    Args:
-        recipe: what is asked for.
-        dataset: name of the data set.
-        predictor: how classes are predicted.
-        kinds: kinds of pairs that are there, see `InterventionSet.is_among`.
-        texts: which texts there are.
     """
     if not _has_texts(predictor, texts):
         return
@@ -64,14 +57,7 @@ def _has_texts(predictor: Predictor, texts: Texts) -> bool:
 
 
 def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: Texts) -> list[str]:
-    """Return, in words, what a sweep lacks because there are not all kinds of pairs or texts; nothing where all are.
-
-    Args:
-        recipe: what is asked for.
-        dataset: name of the data set.
-        kinds: kinds of pairs that are there, see `InterventionSet.is_among`.
-        texts: which texts there are.
-    """
+    """Return, in words, what a sweep lacks because there are not all kinds of pairs or texts; nothing where all are."""
     absent = [kind for kind in kinds_of(recipe, dataset, texts) if kind not in kinds]
     sets = [chosen.name for chosen in recipe.intervention_sets() if not chosen.is_among(kinds)]
     gone: dict[str, list[str]] = {"projection": [], "predictor": []}

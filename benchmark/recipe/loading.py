@@ -38,13 +38,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 def parse_recipe(
     content: Mapping[str, Any], source: str = "recipe", overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages.
-
-    Args:
-        content: the recipe.
-        source: where it comes from, for messages.
-        overrides: as `load_recipe` takes them.
-    """
+    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages."""
     changed = copy.deepcopy(dict(content))
     for key, value in (overrides or {}).items():
         _override(changed, key, value)
@@ -77,16 +71,16 @@ def _check_texts(content: Any, source: str, key: str = "") -> None:
 
 def _override(content: dict[str, Any], key: str, value: Any) -> None:
     """Set one dotted key inside plain data, making mappings on the way."""
-    *parents, last = key.split(".")
     place: Any = content
-    for position, parent in enumerate([*parents, last]):
-        if isinstance(place, list) and not (parent.isdecimal() and int(parent) < len(place)):
-            raise IcmBenchError(f"--set {key}: '{parent}' is not a position in a list of {len(place)}.")
+    parts = key.split(".")
+    for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+        if isinstance(place, list) and not (part.isdecimal() and int(part) < len(place)):
+            raise IcmBenchError(f"--set {key}: '{part}' is not a position in a list of {len(place)}.")
         if not isinstance(place, list | dict):
-            raise IcmBenchError(f"--set {key}: '{parent}' lies inside a plain value.")
-        if position == len(parents):
-            break
-        if isinstance(place, dict) and place.get(parent) is None:
-            place[parent] = {}
-        place = place[int(parent)] if isinstance(place, list) else place[parent]
-    place[int(last) if isinstance(place, list) else last] = value
+            raise IcmBenchError(f"--set {key}: '{part}' lies inside a plain value.")
+        at: Any = int(part) if isinstance(place, list) else part
+        if not left:
+            place[at] = value
+        elif isinstance(place, dict) and place.get(at) is None:
+            place[at] = {}
+        place = place[at]

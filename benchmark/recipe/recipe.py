@@ -18,11 +18,10 @@ from benchmark.method.interventions import Intervention
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.placebos import check_placebos
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
 
-SHIFT_SOURCE = "ImageNet"  # the data set that it fits on
+SHIFT_SOURCE = "ImageNet"  # the data set that a protocol across data sets fits on
 MAX_SUBSETS = 1023  # of ten kinds
 
 
@@ -117,6 +116,8 @@ class Recipe(Spec):
         """Refuse intervention sets with kinds that are not embedded, and projections that need what there is not."""
         needing = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_interventions]
         needing += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_interventions]
+        whole = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
+        whole += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_views]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
             for label in intervention_set.kinds:
@@ -127,13 +128,13 @@ class Recipe(Spec):
                     )
             if needing and not intervention_set.kinds and not self.interventions.kinds:
                 raise ValueError(f"the {needing[0]} needs interventions, but interventions.kinds is empty.")
-            if intervention_set.pairs < 1 and (whole := self._need_all_pairs()):
+            if intervention_set.pairs < 1 and whole:
                 raise ValueError(
                     f"sweep.intervention_sets: the {whole[0]} needs a view of every image, and "
                     f"'{intervention_set.name}' has a share of them; leave one of the two out."
                 )
         self._check_views()
-        check_placebos(self)
+        _check_placebos(self)
         self._check_grids()
 
     def _check_grids(self) -> None:
@@ -149,11 +150,6 @@ class Recipe(Spec):
                 real = {one for one, chosen in sets.items() if chosen.is_real_one_of(sets[name])}
                 if sets[name].placebo and not real & set(asked):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
-
-    def _need_all_pairs(self) -> list[str]:
-        """Return, in words, what needs a view of every image."""
-        projections = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
-        return projections + [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_views]
 
     def _check_views(self) -> None:
         """Refuse predictors that ask for views of images where a set has none, or where tested images have none."""
@@ -320,3 +316,56 @@ class Recipe(Spec):
                 dataset.pop(key, None)
         del content["sweep"]["metrics"]
         return canonical_hash(content)
+
+
+def _check_placebos(recipe: Recipe) -> None:
+    """Refuse placebos that have no real set beside them, nobody who takes them, or nothing to borrow."""
+    where, sets = "sweep.intervention_sets", recipe.intervention_sets()
+    placebos = [chosen for chosen in sets if chosen.placebo]
+    if not placebos:
+        return
+    name = placebos[0].name
+    takers = [projection.takes_placebo for projection in recipe.sweep.all_projections()]
+    if not any([*takers, *(predictor.uses_c_d for predictor in recipe.sweep.predictors)]):
+        raise ValueError(
+            f"{where}: '{name}' is a placebo for icm, shrinkage and soft_penalty, and the sweep has none; add one."
+        )
+    if recipe.sweep.search:
+        raise ValueError(f"{where}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
+    for placebo in placebos:
+        if not any(real.is_real_one_of(placebo) for real in sets):
+            raise ValueError(
+                f"{where}: '{placebo.name}' is a placebo of a set that is not there; add one of the same kinds, "
+                f"weights and pairing without placebo."
+            )
+    _check_lenders(recipe, where, [placebo for placebo in placebos if placebo.placebo == "borrowed"])
+    drawn: set[tuple[object, ...]] = set()
+    for placebo in placebos:  # two sets with the same draws would be one method
+        for one in placebo.drawn() if placebo.placebo != "borrowed" else ():
+            key = (placebo.placebo, one.first, placebo.numbered, placebo.kinds, placebo.weights, placebo.pairing)
+            if key in drawn:
+                raise ValueError(
+                    f"{where}: draw {one.first} of '{placebo.placebo}' comes twice, the second time in "
+                    f"'{placebo.name}'; give it another `first`."
+                )
+            drawn.add(key)
+
+
+def _check_lenders(recipe: Recipe, where: str, borrowed: list[InterventionSet]) -> None:
+    """Refuse a lender that is not there, and data sets that borrow twice: a rule would choose between lenders."""
+    names = [dataset.name for dataset in recipe.datasets]
+    for placebo in borrowed:
+        if placebo.lender and placebo.lender not in names:
+            raise ValueError(
+                f"{where}: '{placebo.lender}', from which '{placebo.name}' borrows, is no data set of the recipe; "
+                f"{nearest(placebo.lender, names)}"
+            )
+        if not any(recipe.lender_of(name, placebo) for name in names):
+            raise ValueError(f"{where}: '{placebo.name}' borrows C_d, and there is no other data set; list a second.")
+    for name in names:
+        kinds = [(p.kinds, p.weights, p.pairing) for p in borrowed if recipe.lender_of(name, p)]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(
+                f"{where}: {name} borrows twice for the same kinds, and no rule may choose between lenders; leave "
+                f"one of the sets out."
+            )

@@ -58,10 +58,6 @@ class InterventionSet(Spec):
             raise ValueError(f"the set '{self.name}' needs one weight for each of its kinds, and pairing 'each'.")
         if self.pairing == "random_one" and {TEXT, CROSS} & set(self.kinds):
             raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
-        return self
-
-    @model_validator(mode="after")
-    def _placebo_consistent(self) -> "InterventionSet":
         drawn = self.placebo not in (None, "borrowed")
         if self.pairs < 1 and (self.placebo or {TEXT, CROSS} & set(self.kinds)):
             raise ValueError(
@@ -78,12 +74,7 @@ class InterventionSet(Spec):
         return self
 
     def is_among(self, kinds: Collection[str]) -> bool:
-        """Return whether all that the set needs is there.
-
-        Args:
-            kinds: labels of the kinds that a data set has views of, with `text` and `cross_environment` where there are
-                such pairs. A set that names no kind needs any one of the former.
-        """
+        """Return whether all that the set needs is there."""
         return set(self.kinds) <= set(kinds) if self.kinds else bool(set(kinds) - {TEXT, CROSS})
 
     @property

@@ -9,6 +9,7 @@ from pydantic import (
     PlainSerializer,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -159,10 +160,7 @@ class ImagesSpec(Spec):
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields; formats only where they are given: recipes without them stay what they were."""
-        content: dict[str, Any] = dump(self)
-        if not self.formats:
-            content.pop("formats", None)
-        return content
+        return {key: value for key, value in dump(self).items() if key != "formats" or value}
 
 
 class PromptsSpec(Spec):
@@ -338,44 +336,38 @@ class SweepSpec(Spec):
                 raise ValueError(f"grids: '{name}' is none of the predictors; {nearest(name, names)}")
         return self
 
-    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks")
+    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks", "intervention_sets")
     @classmethod
-    def _distinct_values(cls, values: Any) -> Any:
-        return values if isinstance(values, str) else distinct(values, list(values), "value")
+    def _distinct_values(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "intervention_sets" and not isinstance(given, str):
+            return distinct(given, [chosen.name for chosen in given], "intervention set")
+        return given if isinstance(given, str) else distinct(given, list(given), "value")
 
     @field_validator("protocols", "projections", "predictors")
     @classmethod
     def _distinct_components(cls, components: Any) -> Any:
         return distinct(components, [c.label for c in components], "entry")
 
-    @field_validator("intervention_sets")
-    @classmethod
-    def _distinct_sets(cls, sets: Any) -> Any:
-        return sets if isinstance(sets, str) else distinct(sets, [s.name for s in sets], "intervention set")
-
     def rank_count(self, dim: int) -> int:
-        """Return how many ranks are evaluated for embeddings of width `dim`, of whatever predictor.
-
-        Raises:
-            IcmBenchError: a rank above `dim`.
-        """
+        """Return how many ranks are evaluated for embeddings of width `dim`, of whatever predictor."""
         return len({rank for predictor in self.predictors for rank in self.ranks_for(dim, predictor)})
+
+    def _grid(self, predictor: Predictor) -> GridSpec:
+        return self.grids.get(predictor.name, GridSpec())
 
     def lambdas_for(self, predictor: Predictor, projection: Projection) -> tuple[float, ...]:
         """Return the weights of the consistency term, or strengths; (0.0,) where a projection has none."""
         if projection.own_lambdas:
             return projection.own_lambdas
-        return (
-            (self.grids.get(predictor.name, GridSpec()).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
-        )
+        return (self._grid(predictor).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
 
     def projections_for(self, predictor: Predictor) -> list[Projection]:
         """Return the projections that a predictor is tried with."""
-        return list(self.grids.get(predictor.name, GridSpec()).projections or self.projections)
+        return list(self._grid(predictor).projections or self.projections)
 
     def uses_set(self, predictor: Predictor, name: str) -> bool:
         """Return whether a predictor is tried with the intervention set of that name."""
-        asked = self.grids.get(predictor.name, GridSpec()).intervention_sets
+        asked = self._grid(predictor).intervention_sets
         return asked is None or name in asked
 
     def all_projections(self) -> list[Projection]:
@@ -384,22 +376,12 @@ class SweepSpec(Spec):
         return list({projection.label: projection for projection in every}.values())
 
     def ranks_for(self, dim: int, predictor: Predictor | None = None) -> tuple[int, ...]:
-        """Return the ranks to evaluate for embeddings of width `dim`, ascending.
-
-        Args:
-            dim: embedding width D.
-            predictor: whose grid counts; None for that of the sweep.
-
-        Raises:
-            IcmBenchError: a rank above `dim`.
-        """
-        own = self.grids.get(predictor.name, GridSpec()).ranks if predictor else None
-        ranks, place = (
-            (own, f"sweep.grids.{predictor.name}.ranks") if own and predictor else (self.ranks, "sweep.ranks")
-        )
+        """Return the ranks to evaluate for embeddings of width `dim`, ascending."""
+        ranks, place = self.ranks, "sweep.ranks"
+        if predictor and (own := self._grid(predictor).ranks):
+            ranks, place = own, f"sweep.grids.{predictor.name}.ranks"
         if ranks == "auto":
-            powers = [2**p for p in range(2, dim.bit_length()) if 2**p < dim]
-            return (*powers, dim)
+            return (*(2**p for p in range(2, dim.bit_length()) if 2**p < dim), dim)
         if ranks == "all":
             return tuple(range(1, dim + 1))
         if max(ranks) > dim:

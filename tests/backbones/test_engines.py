@@ -16,9 +16,9 @@ import open_clip
 import pytest
 import torch
 
-from benchmark.backbones import engines, fastest
+from benchmark.backbones import engines
+from benchmark.backbones.describe import with_engine
 from benchmark.backbones.engines import Tower, holds_cast_weights, is_converted
-from benchmark.backbones.fastest import with_engine
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common import conversion
@@ -206,7 +206,7 @@ def test_a_converted_tower_needs_torch_alone_tells_nobody_and_hears_interrupts(s
 def rates(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Stands for the measurement of both engines, of which OpenVINO is the faster one."""
     measured = Mock(return_value={"torch": 10.0, "openvino": 21.0})
-    monkeypatch.setattr(fastest, "rates", measured)
+    monkeypatch.setattr(engines, "rates", measured)
     return measured
 
 
@@ -248,8 +248,7 @@ def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: 
 def test_without_openvino_auto_is_pytorch_and_the_wish_is_answered(
     spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (conversion, fastest):
-        monkeypatch.setattr(module, "openvino_missing", lambda: True)
+    monkeypatch.setattr(conversion, "openvino_missing", lambda: True)
     assert with_engine(spec_of()).engine == "torch"
     facts = with_engine(spec_of(engine="openvino"))
     assert facts.engine == "torch"

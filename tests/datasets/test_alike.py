@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark.datasets.alike import alike, by_number, look
+from benchmark.datasets.manifest import alike, by_number, look
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def table(images: list[bytes], **columns: Any) -> pa.Table:
 
 
 def test_a_dictionary_of_one_long_image_is_not_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.datasets.readers.parquet.MAX_IMAGE_BYTES", 2**21)
+    monkeypatch.setattr("benchmark.datasets.readers.base.MAX_IMAGE_BYTES", 2**21)
     images = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([bytes(2**20)]))
     content = table([b""] * 64).set_column(0, "image", pa.StructArray.from_arrays([images], ["bytes"]))
     pq.write_table(content, tmp_path / "0.parquet", dictionary_pagesize_limit=2**30, store_schema=False)

@@ -13,8 +13,7 @@ from PIL import Image
 
 from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
-from benchmark.datasets.catalog import CATALOG
-from benchmark.datasets.imagenet import class_subset, human_names
+from benchmark.datasets.catalog import CATALOG, class_subset, human_names
 from tests.datasets.reading import read, with_features
 
 VARIANTS = ["ImageNet", "ImageNetV2", "ImageNet-R", "ImageNet-A", "ImageNet-Sketch"]

@@ -16,8 +16,7 @@ from benchmark.commands.planning.plan import plan
 from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.datasets.catalog import CATALOG, MAX_DIFFERENCES, count_differences, is_variant
-from benchmark.datasets.imagenet import class_subset
+from benchmark.datasets.catalog import CATALOG, MAX_DIFFERENCES, class_subset, count_differences, is_variant
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.evaluation.metrics import METRICS

@@ -11,7 +11,8 @@ import pytest
 from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.identities import cache_name
-from benchmark.datasets.readers import READERS, ImageReader, check_layout, open_reader
+from benchmark.datasets.readers import READERS, ImageReader, open_reader
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
 from tests.datasets.flat_reader import FlatReader
 from tests.datasets.reading import read
@@ -72,7 +73,7 @@ def test_an_unknown_layout_is_refused_with_the_nearest() -> None:
         with pytest.raises(IcmBenchError, match=re.escape(said)):
             parse_recipe({"name": "x", "datasets": [{"name": "PACS", "layout": layout}], "backbones": ["ViT-B-32"]})
     for layout in ("auto", *READERS.names(), FLAT):
-        check_layout(layout)
+        assert DatasetSpec(name="mine", layout=layout).layout == layout
 
 
 def test_the_identities_of_earlier_versions_are_found(toy_root: Path) -> None:

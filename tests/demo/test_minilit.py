@@ -16,7 +16,7 @@ from PIL import Image
 from benchmark.common.workers import Workers
 from benchmark.demo import emoji_styles, minilit, minilit_training, trunk_features
 from benchmark.demo.emoji import pretraining_images
-from benchmark.demo.trunks import TRUNKS
+from benchmark.demo.minilit import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
 pytestmark = pytest.mark.long("the demo's encoder cannot be built anew from its packages, or names no photographs")
@@ -26,7 +26,7 @@ IMAGENET = {"dog": range(151, 269), "elephant": (101, 385, 386), "guitar": (402,
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return minilit.build()
+    return minilit_training.build()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_moved_cache_is_put_right(folder: Path, tmp_path: Path, monkeypatch: p
     right = (folder / "open_clip_config.json").read_text(encoding="utf-8")
     moved = shutil.copytree(folder, tmp_path / "backbones" / folder.name)
     monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))
-    assert minilit.build() == moved
+    assert minilit_training.build() == moved
     assert str(folder) in right
     assert (moved / "open_clip_config.json").read_text(encoding="utf-8") == right.replace(str(folder), str(moved))
 

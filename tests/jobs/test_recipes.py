@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.datasets.catalog import CATALOG, is_variant
-from benchmark.datasets.imagenet import class_subset
+from benchmark.datasets.catalog import CATALOG, class_subset, is_variant
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import RULES
 from benchmark.recipe.loading import load_recipe

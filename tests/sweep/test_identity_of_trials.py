@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.commands.preparing.prepare import _subject
-from benchmark.datasets.imagenet import class_subset
+from benchmark.datasets.catalog import class_subset
 from benchmark.datasets.manifest import Manifest, imported_manifest
 from benchmark.recipe.loading import parse_recipe
 from benchmark.sweep.subject import Subject

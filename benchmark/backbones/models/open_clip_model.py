@@ -14,20 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.backbones.hub import (
-    WITHOUT_NETWORK,
-    check_texts_at_hand,
-    offline_unless_it_answers,
-    weights_were_fetched,
-)
-from benchmark.backbones.models.base import EncoderModel
-from benchmark.backbones.spec import BUILT, OPEN_CLIP_SCHEMAS, BackboneSpec
+from benchmark.backbones import hub
+from benchmark.backbones.models import EncoderModel
+from benchmark.backbones.spec import BUILT, OPEN_CLIP_SCHEMAS, BackboneSpec, TrainingSpec
 from benchmark.common.errors import IcmBenchError, nearest, some
 
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.backbones.models.base import TextSide
+    from benchmark.backbones.models import TextSide
 
 
 class OpenClipModel(EncoderModel):
@@ -112,46 +107,34 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_named(cls, spec: BackboneSpec) -> None:
-        """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched.
-
-        Raises:
-            IcmBenchError: says which.
-        """
+        """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched."""
         config = _listed(spec)
-        if config and not _is_known(spec):
-            _open_clip_name(spec)  # which says what is wrong with the weights
-        if config and not spec.random_weights:
-            _check_activation(spec, bool(config.get("quick_gelu")))
         if config and spec.random_weights:
-            check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+            hub.check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+        elif config:
+            if not Path(spec.pretrained or "").is_file() and spec.pretrained not in _tags(spec.name):
+                _open_clip_name(spec)  # which says what is wrong with the weights
+            _check_activation(spec, bool(config.get("quick_gelu")))
 
     @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
-        """Refuse what the hub would have to give and does not, before anything heavy is imported.
-
-        Raises:
-            IcmBenchError: no hub answers, and weights, tokenizer or configuration were not fetched before.
-        """
+        """Refuse what the hub would have to give and does not, before anything heavy is imported."""
         config = _listed(spec)
         if config:
-            check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+            hub.check_texts_at_hand(spec.name, config.get("text_cfg", {}))
         if config and not (spec.random_weights or Path(spec.pretrained or "").is_file()):
             place, _ = _tags(spec.name).get(spec.pretrained or "", (None, False))
         else:
             place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
         # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
-        if place is not None and not offline_unless_it_answers() and place and not weights_were_fetched(place):
+        if place is not None and not hub.offline_unless_it_answers() and place and not hub.weights_were_fetched(place):
             raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
-        """Return the embedding width D by the model's configuration alone; no weights are loaded.
-
-        Raises:
-            IcmBenchError: no such model, or a folder without configuration.
-        """
+        """Return the embedding width D by the model's configuration alone; no weights are loaded."""
         if spec.is_built:
-            return spec.training.width if spec.training else int(importlib.import_module(BUILT[spec.name]).EMBED_DIM)
+            return (spec.training or TrainingSpec()).width
         if config := _listed(spec):
             return int(config["embed_dim"])
         import open_clip
@@ -168,27 +151,20 @@ class OpenClipModel(EncoderModel):
 
 def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
     """Return the folder in the cache of a backbone that is built there, by `BUILT`; built now, if that is asked for."""
-    module = importlib.import_module(BUILT[spec.name])
+    about, builder = BUILT[spec.name]
+    module = importlib.import_module(about)
     training = module.Training(**spec.training.model_dump()) if spec.training else None
-    folder: Path = (module.build if build else module.place)(training)
-    return folder
+    return importlib.import_module(builder).build(training) if build else module.place(training)
 
 
 def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
     """Return the configuration of a model that open_clip lists, without the seconds of its import; None of others."""
     if spec.folder or spec.is_built:
         return None
-    for folder in _package_folders():
-        file = folder / "model_configs" / f"{spec.name.replace('/', '-')}.json"
-        with contextlib.suppress(OSError, ValueError):
-            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return config if "embed_dim" in config else None
+    with contextlib.suppress(ValueError):
+        config = json.loads(_package_file("model_configs", f"{spec.name.replace('/', '-')}.json"))
+        return config if "embed_dim" in config else None
     return None
-
-
-def _is_known(spec: BackboneSpec) -> bool:
-    """Say whether the weights of a listed model are random, a file, or one of its pretrained tags."""
-    return spec.random_weights or Path(spec.pretrained or "").is_file() or spec.pretrained in _tags(spec.name)
 
 
 def _tags(name: str) -> dict[str, tuple[str, bool]]:
@@ -197,27 +173,19 @@ def _tags(name: str) -> dict[str, tuple[str, bool]]:
     By open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}` and `_TAGS = dict(TAG=_pcfg(...))`. Where
     that is written in another way, nothing: who needs to know then asks open_clip itself.
     """
-    for folder in _package_folders():
-        with contextlib.suppress(OSError, SyntaxError):
-            return _tags_in(ast.parse((folder / "pretrained.py").read_text(encoding="utf-8")), name)
-    return {}
-
-
-def _tags_in(source: ast.Module, name: str) -> dict[str, tuple[str, bool]]:
-    values = {ast.unparse(node.targets[0]): node.value for node in source.body if isinstance(node, ast.Assign)}
-    table = values.get("_PRETRAINED")
+    values: dict[str, ast.expr] = {}
+    with contextlib.suppress(SyntaxError):
+        body = ast.parse(_package_file("pretrained.py")).body
+        values = {ast.unparse(node.targets[0]): node.value for node in body if isinstance(node, ast.Assign)}
+    table, found = values.get("_PRETRAINED"), dict[str, tuple[str, bool]]()
     for key, value in zip(table.keys, table.values, strict=True) if isinstance(table, ast.Dict) else ():
-        if isinstance(key, ast.Constant) and key.value == name:
-            tags = values.get(ast.unparse(value), value)
-            return {word.arg or "": _tag(word.value) for word in tags.keywords} if isinstance(tags, ast.Call) else {}
-    return {}
-
-
-def _tag(weights: ast.expr) -> tuple[str, bool]:
-    """Return what `_pcfg(..., hf_hub="OWNER/NAME/FILE", quick_gelu=True)` says."""
-    words = weights.keywords if isinstance(weights, ast.Call) else []
-    said = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
-    return str(said.get("hf_hub", "")).rpartition("/")[0], bool(said.get("quick_gelu"))
+        tags = values.get(ast.unparse(value), value)
+        if isinstance(key, ast.Constant) and key.value == name and isinstance(tags, ast.Call):
+            for tag in tags.keywords:  # TAG=_pcfg(..., hf_hub="OWNER/NAME/FILE", quick_gelu=True)
+                words = tag.value.keywords if isinstance(tag.value, ast.Call) else []
+                said = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
+                found[tag.arg or ""] = str(said.get("hf_hub", "")).rpartition("/")[0], bool(said.get("quick_gelu"))
+    return found
 
 
 def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
@@ -233,9 +201,13 @@ def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
         )
 
 
-def _package_folders() -> list[Path]:
+def _package_file(*names: str) -> str:
+    """Return the text of a file of open_clip's package, which is not imported; nothing where there is no such file."""
     package = importlib.util.find_spec("open_clip")
-    return [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        with contextlib.suppress(OSError, ValueError):
+            return Path(folder, *names).read_text(encoding="utf-8")
+    return ""
 
 
 def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
@@ -343,7 +315,7 @@ def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | Non
 def _not_downloaded(spec: BackboneSpec, what: str) -> str:
     return (
         f"The weights '{what}' of '{spec.name}' cannot be downloaded (no network, or no such place); connect, or give "
-        f"a local checkpoint as 'pretrained' or 'folder'; {WITHOUT_NETWORK}."
+        f"a local checkpoint as 'pretrained' or 'folder'; {hub.WITHOUT_NETWORK}."
     )
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, weights_were_fetched
-from benchmark.backbones.models.base import EncoderModel
+from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
 
@@ -49,11 +49,7 @@ class TimmModel(EncoderModel):
 
     @classmethod
     def check_at_hand(cls, spec: BackboneSpec) -> None:
-        """Refuse weights that were not fetched before, where no hub answers.
-
-        Raises:
-            IcmBenchError: no hub answers, and it is a hub that has them.
-        """
+        """Refuse weights that were not fetched before, where no hub answers."""
         if spec.random_weights or spec.pretrained or offline_unless_it_answers():
             return
         if (place := _hub_of(spec.place)) and not weights_were_fetched(place):

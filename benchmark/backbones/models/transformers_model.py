@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, was_fetched
-from benchmark.backbones.models.base import EncoderModel
+from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 
@@ -34,14 +34,26 @@ class TransformersModel(EncoderModel):
         self._spec = spec
         self.check_at_hand(spec)
         with _explained(spec):
-            self.module: Any = _loaded(spec)
-            processor = _processor(spec)
+            import torch
+            from transformers import AutoImageProcessor, AutoModel
+
+            if spec.random_weights:
+                torch.manual_seed(spec.seed)
+                self.module: Any = AutoModel.from_config(_config(spec), trust_remote_code=False)
+            else:
+                self.module = AutoModel.from_pretrained(
+                    spec.place, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+                )
+            processor = AutoImageProcessor.from_pretrained(spec.place, trust_remote_code=False).to_dict()
         if not hasattr(self.module, "get_image_features") and _pooled_width(self.module.config) is None:
             raise IcmBenchError(
                 f"backbones: '{spec.name}' is a {type(self.module).__name__}, which embeds no images; give a dual "
                 f"encoder such as CLIP or SigLIP, or a vision model with pooled features."
             )
-        self.logit_scale = _logit_scale(self.module)
+        if hasattr(self.module, "logit_scale"):
+            self.logit_scale = float(self.module.logit_scale.detach().exp())
+        elif hasattr(self.module, "temperature"):  # ALIGN divides
+            self.logit_scale = 1 / float(self.module.temperature.detach())
         self._take_preprocessing(processor)
 
     def encode_images(self, images: Any) -> Any:
@@ -59,9 +71,8 @@ class TransformersModel(EncoderModel):
             from open_clip.tokenizer import get_clean_fn
 
             texts = list(map(get_clean_fn("canonicalize"), texts))
-        return self._tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self._max_length, return_tensors="pt"
-        )
+        most = min(int(self._tokenizer.model_max_length), int(self.module.config.text_config.max_position_embeddings))
+        return self._tokenizer(list(texts), padding="max_length", truncation=True, max_length=most, return_tensors="pt")
 
     @property
     def _canonical(self) -> bool:
@@ -114,11 +125,6 @@ class TransformersModel(EncoderModel):
         with _explained(self._spec):
             return AutoTokenizer.from_pretrained(self._spec.place, trust_remote_code=False)
 
-    @property
-    def _max_length(self) -> int:
-        text = self.module.config.text_config
-        return min(int(self._tokenizer.model_max_length), int(text.max_position_embeddings))
-
     def _take_preprocessing(self, processor: Mapping[str, Any]) -> None:
         """Take size, crop, interpolation and normalisation from an image processor's configuration."""
         name = self._spec.name
@@ -136,27 +142,10 @@ class TransformersModel(EncoderModel):
         self.mean, self.std = _normalisation(processor)
 
 
-def _loaded(spec: BackboneSpec) -> Any:
-    import torch
-    from transformers import AutoModel
-
-    if spec.random_weights:
-        torch.manual_seed(spec.seed)
-        return AutoModel.from_config(_config(spec), trust_remote_code=False)
-    return AutoModel.from_pretrained(spec.place, use_safetensors=True, dtype=torch.float32, trust_remote_code=False)
-
-
 def _config(spec: BackboneSpec) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(spec.place, trust_remote_code=False)
-
-
-def _processor(spec: BackboneSpec) -> dict[str, Any]:
-    from transformers import AutoImageProcessor
-
-    content: dict[str, Any] = AutoImageProcessor.from_pretrained(spec.place, trust_remote_code=False).to_dict()
-    return content
 
 
 @contextlib.contextmanager
@@ -189,12 +178,6 @@ def _pooled(output: Any) -> Any:
 def _pooled_width(config: Any) -> int | None:
     """Return the width of a vision model without texts; None of others."""
     return None if hasattr(config, "text_config") else getattr(config, "hidden_size", None)
-
-
-def _logit_scale(module: Any) -> float | None:
-    if hasattr(module, "logit_scale"):
-        return float(module.logit_scale.detach().exp())
-    return 1 / float(module.temperature.detach()) if hasattr(module, "temperature") else None  # ALIGN divides
 
 
 def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]]:

@@ -23,16 +23,16 @@ from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.parquet_check import check_tried
-from benchmark.datasets.readers.base import CLASS_COLUMNS, ENVIRONMENT_COLUMNS, GROUP_COLUMNS
+from benchmark.datasets.readers.base import USUAL_COLUMNS
 
 WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # of an image and view
 EMBEDDING = "embedding"
 USUAL = {  # the keys of --columns, and what their columns are often called
     "image_id": ("id", "uid"),
     "path": ("file", "file_name", "filename", "image_path"),
-    "environment": ENVIRONMENT_COLUMNS,
-    "class": CLASS_COLUMNS,
-    "group": GROUP_COLUMNS,
+    "environment": USUAL_COLUMNS["environment"],
+    "class": USUAL_COLUMNS["class_name"],
+    "group": USUAL_COLUMNS["group"],
     "view": ("view", "intervention"),
     EMBEDDING: ("embeddings", "vector", "features"),
 }

@@ -7,9 +7,8 @@ import numpy as np
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.datasets.alike import by_number, look
 from benchmark.datasets.catalog import is_variant
-from benchmark.datasets.manifest import LAYOUT, Manifest
+from benchmark.datasets.manifest import LAYOUT, Manifest, by_number, look
 from benchmark.datasets.readers.folder import FolderReader
 from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol

@@ -25,10 +25,13 @@ MAX_IMAGE_BYTES = 512 * 2**20  # no encoded image of these data sets comes near;
 CHUNK_BYTES = 2**20
 REMOTE_READS = 8  # at a time, to hide the time that each request takes
 REMOTE_LISTINGS = 16  # folders, likewise
-ENVIRONMENT_COLUMNS = ("environment", "domain", "env")
-CLASS_COLUMNS = ("class_name", "label", "class", "category")
-GROUP_COLUMNS = ("group",)
-SPLIT_COLUMNS = ("split",)
+USUAL_COLUMNS: dict[str, tuple[str, ...]] = {  # field of `ColumnsSpec` -> columns that say it in most files
+    "path": ("path", "file", "file_name", "filename", "image_path"),
+    "class_name": ("class_name", "label", "class", "category"),
+    "environment": ("environment", "domain", "env"),
+    "group": ("group",),
+    "split": ("split",),
+}
 # What lies under the name of an image and is no file. Its position is -2 and further down; it is a bad image, as an
 # empty file is, and is never opened.
 NO_FILES = (NO_TARGET, SPECIAL, "a folder")
@@ -224,6 +227,38 @@ class ImageReader(ABC):
         return names
 
 
+@dataclass(frozen=True)
+class ImportedReader(ImageReader):
+    """Stands for images that are not at hand; `uri` is the folder of the store that says what is known of them."""
+
+    @property
+    def local_folder(self) -> Path | None:
+        """No folder: there are no images in any."""
+        return None
+
+    def place(self, path: str, file: str | None = None) -> str:  # noqa: ARG002
+        """Return how a person would name an image: by its path alone, since it lies nowhere."""
+        return path
+
+    def entries(self) -> Iterator[Entry]:
+        """Raise IcmBenchError: images are listed by the store."""
+        raise self._absent()
+
+    def read(self, batch: Batch) -> Iterator[bytes | str]:  # noqa: ARG002
+        """Raise IcmBenchError: there is no image to be read."""
+        raise self._absent()
+
+    def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:  # noqa: ARG002
+        """Raise IcmBenchError: there is no image to be read."""
+        raise self._absent()
+
+    def _absent(self) -> IcmBenchError:
+        return IcmBenchError(
+            f"The images of {self.storage.path('').rstrip('/')} are not at hand, since their embeddings were imported; "
+            f"name the images by another layout to open them."
+        )
+
+
 def is_hidden(folder: str) -> bool:
     """Return whether a folder of this name is no part of a data set."""
     return folder.startswith(".") or folder == MACOS
@@ -284,14 +319,29 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
                 future.cancel()
 
 
-def column_of(names: Sequence[str], wanted: str | None, usual: Sequence[str], key: str, place: str) -> str | None:
-    """Return the column that the recipe wants, else the first usual one that is there.
+def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
+    """Yield what lies at each position of files, or the whole of a file, as `ImageReader.read` does."""
 
-    Raises:
-        IcmBenchError: the wanted column is not there.
-    """
+    def content(place: tuple[Any, Any, Any]) -> bytes | str:
+        file, position, size = place
+        if odd := no_file(position):
+            return odd
+        if size > MAX_IMAGE_BYTES:
+            return oversized(size)
+        begin, length = (0, int(size) + 1) if position < 0 else (int(position), int(size))
+        found = storage.read_range(file, begin, length)
+        if len(found) != size:
+            raise changed(storage.path(file))
+        return found
+
+    places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
+    return ahead(content, places, 1 if storage.is_local else REMOTE_READS)
+
+
+def column_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> str | None:
+    """Return the column that the recipe wants, else the first usual one of the key that is there."""
     if wanted is None:
-        return next((name for name in usual if name in names), None)
+        return next((name for name in USUAL_COLUMNS[key] if name in names), None)
     if wanted not in names:
         have = ", ".join(sorted(names)) or "none"
         raise IcmBenchError(f"{place} has no column '{wanted}', which columns.{key} names; it has {have}.")
@@ -299,11 +349,7 @@ def column_of(names: Sequence[str], wanted: str | None, usual: Sequence[str], ke
 
 
 def text_of(value: object, names: Sequence[str] | None, place: str) -> str:
-    """Return a cell as text: a number becomes its name in `names`, or its decimal text where there are none.
-
-    Raises:
-        IcmBenchError: it is neither text nor a whole number, is empty, or has no name; `place` says where.
-    """
+    """Return a cell as text: a number becomes its name in `names`, or its decimal text where there are none."""
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             return str(value)

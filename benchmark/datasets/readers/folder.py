@@ -7,30 +7,13 @@ A file `groups.csv` beside the environments (columns `path`, `group`) says which
 
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import FileInfo
-from benchmark.datasets.readers.base import (
-    CHUNK_BYTES,
-    IMAGE_SUFFIXES,
-    MAX_IMAGE_BYTES,
-    NO_CLASS,
-    REMOTE_LISTINGS,
-    REMOTE_READS,
-    WHOLE,
-    Batch,
-    Entry,
-    ImageReader,
-    ahead,
-    changed,
-    must_be_file,
-    no_file,
-    oversized,
-    position_of,
-    reading,
-)
+from benchmark.datasets.readers import base
+from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 from benchmark.datasets.readers.rows import rows_of
 
 GROUPS_FILE = "groups.csv"
@@ -38,7 +21,7 @@ GROUPS_FILE = "groups.csv"
 
 def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
     """Return the image that lies in a file of its own, or should."""
-    name, position = info.name, position_of(info)
+    name, position = info.name, base.position_of(info)
     return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
 
@@ -48,17 +31,19 @@ class FolderReader(ImageReader):
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
         """Claim a folder that holds images."""
-        return any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+        return any(PurePosixPath(name).suffix.lower() in base.IMAGE_SUFFIXES for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
         beside = self.unlabelled and not self.labelled  # they take part in no split
         groups = None if beside else self._groups()
         ungrouped = []
-        for (environment, class_name, _), infos in self._listed():
+        folders, at_once = list(self._class_folders()), 1 if self.storage.is_local else base.REMOTE_LISTINGS
+        listings = base.ahead(lambda folder: self.listed(folder[2], recursive=True), folders, at_once)
+        for (environment, class_name, _), infos in zip(folders, listings, strict=True):
             for info in infos:
                 path = info.name
-                if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+                if posixpath.splitext(path)[1].lower() not in base.IMAGE_SUFFIXES:
                     if not info.is_folder and not posixpath.basename(path).startswith("."):
                         self.leave_out("files whose names do not end as an image's", path)
                     continue
@@ -79,56 +64,32 @@ class FolderReader(ImageReader):
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield whole files; see `ImageReader.read`."""
-        files = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
-        return ahead(self._content, files, 1 if self.storage.is_local else REMOTE_READS)
+        return base.read_ranges(self.storage, batch)
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield files in pieces; see `ImageReader.pieces`."""
         for file, position, size in zip(batch["file"], batch["position"], batch["bytes"], strict=True):
-            yield [] if no_file(position) else self._pieces(file, int(size))
+            yield [] if base.no_file(position) else self._pieces(file, int(size))
 
     def _pieces(self, file: str, size: int) -> Iterator[bytes]:
-        if not self.storage.is_local and size <= MAX_IMAGE_BYTES:
+        if not self.storage.is_local and size <= base.MAX_IMAGE_BYTES:
             content = self.storage.read_range(file, 0, size + 1)  # in one request
             self.storage.keep(file, content)  # to be decoded
             yield content
             return
-        with self.storage.open(file) as stream, reading(self.storage.path(file)):
-            while piece := stream.read(CHUNK_BYTES):
+        with self.storage.open(file) as stream, base.reading(self.storage.path(file)):
+            while piece := stream.read(base.CHUNK_BYTES):
                 yield piece
-
-    def _content(self, place: tuple[Any, Any, Any]) -> bytes | str:
-        file, position, size = place
-        if odd := no_file(position):
-            return odd
-        if size > MAX_IMAGE_BYTES:
-            return oversized(size)
-        content = self.storage.read_range(file, 0, int(size) + 1)
-        if len(content) != size:
-            raise changed(self.storage.path(file))
-        return content
-
-    def _listed(self) -> Iterator[tuple[tuple[str, str, str], list[FileInfo]]]:
-        """Yield each folder of a class, as `_class_folders` does, with all that lies in it."""
-        folders = list(self._class_folders())
-        listings = ahead(lambda folder: self.listed(folder[2], recursive=True), folders, self._listings)
-        yield from zip(folders, listings, strict=True)
-
-    @property
-    def _listings(self) -> int:
-        """Number of folders that are listed at a time: in an object store each takes a round trip."""
-        return 1 if self.storage.is_local else REMOTE_LISTINGS
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
         """Yield (environment, class, folder); without classes the folder of the environment, or the whole root."""
         if not self.labelled:
             folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
-            yield from ((name or WHOLE, NO_CLASS, name) for name in folders)
+            yield from ((name or base.WHOLE, base.NO_CLASS, name) for name in folders)
             return
         environments = [""] if self.environment else self._environments()
-        for environment, classes in zip(
-            environments, ahead(self._subfolders, environments, self._listings), strict=True
-        ):
+        listings = base.ahead(self._subfolders, environments, 1 if self.storage.is_local else base.REMOTE_LISTINGS)
+        for environment, classes in zip(environments, listings, strict=True):
             for class_name in classes:
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
 
@@ -140,8 +101,8 @@ class FolderReader(ImageReader):
         infos = self.listed(folder)
         for info in infos:
             if "." not in PurePosixPath(info.name).name:
-                must_be_file(info, self.storage)  # it was a folder, whose images would be missed
-            elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES:
+                base.must_be_file(info, self.storage)  # it was a folder, whose images would be missed
+            elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in base.IMAGE_SUFFIXES:
                 self.leave_out("images that lie in no folder of a class", info.name)
         return [PurePosixPath(info.name).name for info in infos if info.is_folder]
 
@@ -159,3 +120,24 @@ class FolderReader(ImageReader):
             if groups.setdefault(cells[path], cells[group]) != cells[group]:
                 raise IcmBenchError(f"{cells[path]!r:.200} in {where} had another group before; keep one of the two.")
         return groups
+
+
+class CorruptionsReader(FolderReader):
+    """Folders of corrupted copies, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE, as ImageNet-C has them.
+
+    A corruption and its severity are an environment. All copies of an image, known by class and file name, are a group:
+    one that is tested must not have been fitted on under another corruption.
+    """
+
+    @classmethod
+    def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
+        """Claim nothing: such folders look like environments whose classes are numbers."""
+        return False
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
+        for entry in super().entries():
+            yield replace(entry, group=entry.group or f"{entry.class_name}/{PurePosixPath(entry.path).stem}")
+
+    def _environments(self) -> list[str]:
+        return [f"{corruption}/{name}" for corruption in self._subfolders("") for name in self._subfolders(corruption)]

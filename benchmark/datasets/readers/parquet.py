@@ -17,21 +17,8 @@ import pyarrow.parquet as pq
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.storage.files import FileInfo
 from benchmark.common.storage.parquet_check import check_tried
-from benchmark.datasets.readers.base import (
-    CLASS_COLUMNS,
-    ENVIRONMENT_COLUMNS,
-    GROUP_COLUMNS,
-    MAX_IMAGE_BYTES,
-    Batch,
-    Entry,
-    ImageReader,
-    changed,
-    column_of,
-    must_be_file,
-    oversized,
-    reading,
-    text_of,
-)
+from benchmark.datasets.readers import base
+from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 
 ROWS_AT_ONCE = 32
 MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # a file has a row for so many of its bytes at most, and so many on top
@@ -43,6 +30,7 @@ NO_BYTES = "no bytes are stored for it"
 class _Columns:
     """The columns of one file, by what they say; `leaf` is that of the bytes, and `stored` that of the paths."""
 
+    image: str
     leaf: str
     stored: str | None
     environment: str | None
@@ -66,7 +54,7 @@ class ParquetReader(ImageReader):
         """Yield the rows; their bytes are not read. See `ImageReader.entries`."""
         for info in self.listed(recursive=True):
             if not info.is_folder and info.name.endswith(".parquet"):
-                must_be_file(info, self.storage)
+                base.must_be_file(info, self.storage)
                 yield from self._rows(info)
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
@@ -77,7 +65,7 @@ class ParquetReader(ImageReader):
         places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
         groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
         if lost := next((file for file, row in places if row >= len(groups[file])), None):
-            raise changed(self.storage.path(lost))
+            raise base.changed(self.storage.path(lost))
         wanted: dict[tuple[str, int], dict[int, int]] = {}  # (file, row group) -> row -> size
         for (file, row), size in zip(places, batch["bytes"], strict=True):
             wanted.setdefault((file, groups[file][row]), {})[row] = int(size)
@@ -109,9 +97,9 @@ class ParquetReader(ImageReader):
                 continue
             size = cell.as_buffer().size if cell.is_valid else 0
             if size != rows[row]:
-                raise changed(self.storage.path(file))
-            if size > MAX_IMAGE_BYTES:
-                yield row, oversized(size)
+                raise base.changed(self.storage.path(file))
+            if size > base.MAX_IMAGE_BYTES:
+                yield row, base.oversized(size)
             else:
                 yield row, cell.as_py() if size else NO_BYTES
 
@@ -136,13 +124,12 @@ class ParquetReader(ImageReader):
         with self._opened(file) as parquet:
             meta = parquet.metadata
             counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-            groups: list[int] = np.repeat(np.arange(len(counts)), counts).tolist()
-            return groups
+            return np.repeat(np.arange(len(counts)), counts).tolist()
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
         # A buffer makes Arrow read pages one after the other; without it a whole column of a row group is read.
-        with self.storage.open(file) as stream, reading(self.storage.path(file)):
+        with self.storage.open(file) as stream, base.reading(self.storage.path(file)):
             yield pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
 
     def _rows(self, info: FileInfo) -> Iterator[Entry]:
@@ -151,31 +138,25 @@ class ParquetReader(ImageReader):
         with self._opened(info.name) as parquet:
             _check_declared(parquet.metadata, info.bytes, place)
             columns = self._columns(info.name, parquet.schema_arrow)
-            needed = [c for c in (columns.stored, columns.environment, columns.class_name, columns.group) if c]
-            row = 0
-            for batch in parquet.iter_batches(4096, columns=needed):
-                stored = _paths(batch, columns)
-                for i, cells in enumerate(zip(*_cells(batch, columns), strict=True)):
-                    yield self._entry(info, columns, row, stored[i], cells, place)
+            said, row = (columns.environment, columns.class_name, columns.group), 0
+            for batch in parquet.iter_batches(4096, columns=[name for name in (columns.stored, *said) if name]):
+                paths = none = [None] * len(batch)
+                if columns.stored:
+                    paths = pa.compute.struct_field(batch.column(columns.image), "path").to_pylist()
+                cells = [batch.column(name).to_pylist() if name else none for name in said]
+                for path, *of_row in zip(paths, *cells, strict=True):
+                    where = f"in row {row} of {place}"
+                    environment, class_name, group = (
+                        base.text_of(cell, columns.names.get(name), f"The column '{name}' {where}") if name else None
+                        for name, cell in zip(said, of_row, strict=True)
+                    )
+                    names = self.environment or environment or info.name.split("/", 1)[0], str(class_name)
+                    path = self.named(path, *names, info.name, row)
+                    yield Entry(path, *names, group, info.name, row, -1, info.modified_ns, info.bytes)
                     row += 1
 
-    def _entry(
-        self, info: FileInfo, columns: _Columns, row: int, stored: str | None, cells: tuple[Any, ...], place: str
-    ) -> Entry:
-        environment, class_name, group = (
-            text_of(cell, columns.names.get(name), f"The column '{name}' in row {row} of {place}") if name else None
-            for name, cell in zip((columns.environment, columns.class_name, columns.group), cells, strict=True)
-        )
-        environment = self.environment or environment or info.name.split("/", 1)[0]
-        path = self.named(stored, environment, str(class_name), info.name, row)
-        return Entry(path, environment, str(class_name), group, info.name, row, -1, info.modified_ns, info.bytes)
-
     def _columns(self, file: str, schema: pa.Schema) -> _Columns:
-        """Return which columns of a file say what.
-
-        Raises:
-            IcmBenchError: one that is needed is not there.
-        """
+        """Return which columns of a file say what."""
         place, wanted = self.storage.path(file), self.columns
         if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
             raise IcmBenchError(f"{place} has the column '{twice:.60}' twice; rename or delete one of the two.")
@@ -183,30 +164,32 @@ class ParquetReader(ImageReader):
         image = _image_column(schema, wanted.image, features, place)
         kind = schema.field(image).type
         others = [name for name in schema.names if name != image]
-        environment = column_of(others, wanted.environment, ENVIRONMENT_COLUMNS, "environment", place)
-        class_name = column_of(others, wanted.class_name, CLASS_COLUMNS, "class_name", place)
+        environment = base.column_of(others, wanted.environment, "environment", place)
+        class_name = base.column_of(others, wanted.class_name, "class_name", place)
         if class_name is None:
             raise IcmBenchError(
-                f"{place} has none of the columns {', '.join(CLASS_COLUMNS)}; name that of the class in "
-                f"columns.class_name: {some(others) or 'there is no other than the image'}."
+                f"{place} has none of the columns {', '.join(base.USUAL_COLUMNS['class_name'])}; name that of the "
+                f"class in columns.class_name: {some(others) or 'there is no other than the image'}."
             )
         if environment is None and not self.environment and "/" not in file:
             raise IcmBenchError(
-                f"{place} has none of the columns {', '.join(ENVIRONMENT_COLUMNS)} and lies in no folder below "
-                f"{self.storage.path('').rstrip('/')}; name the column in columns.environment, or put the file in a "
-                f"folder named after its environment."
+                f"{place} has none of the columns {', '.join(base.USUAL_COLUMNS['environment'])} and lies in no folder "
+                f"below {self.storage.path('').rstrip('/')}; name the column in columns.environment, or put the file "
+                f"in a folder named after its environment."
             )
-        is_struct = pa.types.is_struct(kind)
+        of_path, types = _inner(kind, "path"), pa.types
+        has_paths = of_path and (types.is_string(of_path) or types.is_large_string(of_path) or types.is_null(of_path))
         return _Columns(
-            leaf=f"{image}.bytes" if is_struct else image,
-            stored=f"{image}.path" if is_struct and _has_paths(kind) else None,
+            image=image,
+            leaf=f"{image}.bytes" if types.is_struct(kind) else image,
+            stored=f"{image}.path" if has_paths else None,
             environment=None if self.environment else environment,
             class_name=class_name,
-            group=column_of(others, wanted.group, GROUP_COLUMNS, "group", place),
+            group=base.column_of(others, wanted.group, "group", place),
             names={
-                name: self.known_names(feature["names"], f"The feature '{name}' of {place}")
-                for name, feature in features.items()
-                if _are_names(feature.get("names"))
+                column: self.known_names(of, f"The feature '{column}' of {place}")
+                for column, feature in features.items()
+                if isinstance(of := feature.get("names"), list) and all(isinstance(name, str) for name in of)
             },
         )
 
@@ -218,10 +201,6 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def _are_names(names: object) -> bool:
-    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
@@ -245,13 +224,15 @@ def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
     longest = max(
         (c.total_uncompressed_size for c in columns if c.path_in_schema == leaf and c.has_dictionary_page), default=0
     )
-    return max(1, min(ROWS_AT_ONCE, MAX_IMAGE_BYTES // max(1, longest)))
+    return max(1, min(ROWS_AT_ONCE, base.MAX_IMAGE_BYTES // max(1, longest)))
 
 
 def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any], place: str) -> str:
-    fits = [field.name for field in schema if _holds_images(field.type)]
+    kinds = {field.name: _inner(field.type, "bytes") or field.type for field in schema}
+    fits = [name for name, kind in kinds.items() if pa.types.is_binary(kind) or pa.types.is_large_binary(kind)]
     named = [name for name in fits if features.get(name, {}).get("_type") == "Image" or name == "image"]
-    column = column_of(schema.names, wanted, named or (fits if len(fits) == 1 else ()), "image", place)
+    usual = next(iter(named or (fits if len(fits) == 1 else ())), None)
+    column = usual if wanted is None else base.column_of(schema.names, wanted, "image", place)
     if column is None or column not in fits:
         raise IcmBenchError(
             f"{place} has no column '{wanted or 'image'}' of encoded images (bytes, or a struct of bytes and path); "
@@ -260,32 +241,6 @@ def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any
     return column
 
 
-def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        if kind.get_field_index("bytes") < 0:  # twice is -1 too
-            return False
-        kind = kind.field("bytes").type
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _has_paths(kind: pa.StructType) -> bool:
-    if kind.get_field_index("path") < 0:
-        return False
-    path = kind.field("path").type
-    return bool(pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path))
-
-
-def _paths(batch: pa.RecordBatch, columns: _Columns) -> list[str | None]:
-    if columns.stored is None:
-        return [None] * batch.num_rows
-    image = columns.stored.removesuffix(".path")
-    paths: list[str | None] = pa.compute.struct_field(batch.column(image), "path").to_pylist()
-    return paths
-
-
-def _cells(batch: pa.RecordBatch, columns: _Columns) -> list[list[Any]]:
-    """Return the values of environment, class and group; None where there is no such column."""
-    return [
-        batch.column(name).to_pylist() if name else [None] * batch.num_rows
-        for name in (columns.environment, columns.class_name, columns.group)
-    ]
+def _inner(kind: pa.DataType, name: str) -> pa.DataType | None:
+    """Return the type of a field of a struct, None where it has none of that name, or two."""
+    return kind.field(name).type if pa.types.is_struct(kind) and kind.get_field_index(name) >= 0 else None

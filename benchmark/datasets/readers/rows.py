@@ -1,29 +1,34 @@
-"""The rows of a CSV or Parquet file, each with where it stands in words."""
+"""The rows of a CSV or Parquet file, each with where it stands in words, and what their cells say of an image.
+
+A thing is said by a cell, or by a text made of several, and a second table may have names for what stands there.
+"""
 
 import csv
 import io
-from collections.abc import Iterator
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.parquet_check import check_tried
-from benchmark.datasets.readers.base import reading
+from benchmark.datasets.columns import LookupSpec
+from benchmark.datasets.readers.base import column_of, reading, text_of
 
 SUFFIXES = (".csv", ".parquet")
+ROW = "row"  # the number of a line, where no column is called so
+_CUT = re.compile(r"(?:\.(\d+)|parent)?")  # of a column in braces: all of it, its first letters, or its folder
 
 
 def place_of(table: str, root: Storage) -> tuple[Storage, str]:
-    """Return the storage of a table and its name there.
-
-    Args:
-        table: a path below the root, or a path or URI of its own.
-        root: the folder of the data set.
-    """
+    """Return the storage of a table and its name there."""
     if "://" in table:
         address, mark, query = table.partition("?")
         folder, _, name = address.rpartition("/")
@@ -33,32 +38,31 @@ def place_of(table: str, root: Storage) -> tuple[Storage, str]:
 
 
 def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the names of the columns and then the rows of a table, each with where it stands.
-
-    Raises:
-        IcmBenchError: the file cannot be read, or is damaged; names file and line.
-    """
+    """Yield the names of the columns and then the rows of a table, each with where it stands."""
     place = storage.path(name)
     with reading(place):
         if name.endswith(".parquet"):
             check_tried(storage, name)
         content = storage.read_bytes(name)
-        yield from _of_parquet(content, place) if name.endswith(".parquet") else _of_csv(content, place)
+        if not name.endswith(".parquet"):
+            yield from _of_csv(content, place)
+            return
+        file, row = pq.ParquetFile(pa.BufferReader(content)), 0
+        plain = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
+        yield place, plain
+        for batch in file.iter_batches(4096, columns=plain):
+            for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield f"row {row} of {place}", list(cells)
+                row += 1
 
 
 def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the head and the lines of a CSV file, each with where it stands.
-
-    Raises:
-        IcmBenchError: it is no CSV in UTF-8, or a line has another number of cells than the head.
-    """
+    """Yield the head and the lines of a CSV file, each with where it stands."""
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         head = next(reader, [])
         yield place, head
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             if len(cells) != len(head):
                 raise IcmBenchError(
                     f"Line {reader.line_num} of {place} has {len(cells)} cells and the head {len(head)}; quote what "
@@ -69,13 +73,108 @@ def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
         raise IcmBenchError(f"{place} is not CSV in UTF-8 ({error}); save it as that.") from error
 
 
-def _of_parquet(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the names and the rows of a Parquet file, each with where it stands."""
-    file = pq.ParquetFile(pa.BufferReader(content))
-    plain = [f.name for f in file.schema_arrow if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
-    yield place, plain
-    row = 0
-    for batch in file.iter_batches(4096, columns=plain):
-        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield f"row {row} of {place}", list(cells)
-            row += 1
+@dataclass(frozen=True)
+class Part:
+    """A part of a text made of several columns: a text, the cell of a column, or else the number of the line."""
+
+    text: str | None = None
+    column: int | None = None
+    what: str = ""
+    letters: int | None = None  # how many of the first ones are taken
+    parent: bool = False  # whether the folder of a path is taken
+
+    def of(self, cells: Sequence[Any], row: int, where: str) -> str:
+        """Return the part; see `Cells.text`."""
+        if self.column is None:
+            return str(row) if self.text is None else self.text
+        value = text_of(cells[self.column], None, f"{self.what} in {where}")
+        return posixpath.dirname(value) if self.parent else value[: self.letters]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a line says of one thing, by one column or by a text that is made of several."""
+
+    what: str  # the thing, as messages call it: "The path"
+    column: int | None
+    parts: tuple[Part, ...] = ()
+    called: Mapping[str, str] | None = field(default=None, repr=False)  # value -> name
+    other: str | None = None  # the name of a value that has none
+    names: str = ""  # where the names stand, for messages
+
+    def is_empty(self, cells: Sequence[Any]) -> bool:
+        """Say whether its cell is empty; a text that is made of several never is."""
+        return self.column is not None and cells[self.column] in (None, "")
+
+    def text(self, cells: Sequence[Any], row: int, where: str) -> str:
+        """Return it as text."""
+        if self.column is not None:
+            value = text_of(cells[self.column], None, f"{self.what} in {where}")
+        else:
+            value = "".join(part.of(cells, row, where) for part in self.parts)
+        if self.called is None:
+            return value
+        name = self.called.get(value, self.other)
+        if name is None:
+            raise IcmBenchError(
+                f"{self.what} in {where} is '{value}', which has no name in {self.names}; add it there."
+            )
+        return name
+
+
+def cells_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> Cells | None:
+    """Return what says a thing in a table, or None where the recipe does not say it and no usual column is there."""
+    what = f"The {key.removesuffix('_name')}"
+    if wanted is None or wanted in names or "{" not in wanted:
+        column = column_of(names, wanted, key, place)
+        return None if column is None else Cells(what, list(names).index(column))
+    return Cells(what, None, tuple(_parts(what, names, wanted, key, place)))
+
+
+def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -> Iterator[Part]:
+    try:
+        parsed = list(Formatter().parse(wanted))
+    except ValueError as error:
+        raise IcmBenchError(f"columns.{key} is '{wanted}', whose braces do not match ({error}); mend them.") from error
+    for text, column, cut, conversion in parsed:
+        if text:
+            yield Part(text)
+        if column is None:
+            continue
+        if conversion or not (match := _CUT.fullmatch(cut or "")):
+            raise IcmBenchError(
+                f"columns.{key} is '{wanted}'; in braces goes a column alone, with :.4 behind it for its first four "
+                f"letters, or with :parent for the folder of a path."
+            )
+        if column == ROW and ROW not in names:
+            yield Part()
+            continue
+        at = list(names).index(str(column_of(names, column, key, place)))
+        yield Part(None, at, f"{what}, of which '{column}'", int(match[1]) if match[1] else None, cut == "parent")
+
+
+def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
+    """Return what says a thing, with the names of its values."""
+    if spec.values is not None:
+        return replace(cells, called=spec.values, other=spec.other, names=f"lookup.{key}.values")
+    assert spec.table is not None
+    storage, name = place_of(spec.table, root)
+    place = storage.path(name)
+    rows = rows_of(storage, name)
+    columns = next(rows)[1]
+    for field_name, column in (("key", spec.key), ("name", spec.name)):
+        if column not in columns:
+            raise IcmBenchError(
+                f"{place} has no column '{column}', which lookup.{key}.{field_name} names; it has "
+                f"{some(sorted(columns)) or 'none'}."
+            )
+    value_at, name_at = columns.index(spec.key), columns.index(spec.name)
+    names: dict[str, str] = {}
+    for where, row in rows:
+        if row[name_at] in (None, ""):  # as if it were not there: `other`, where the recipe gives it
+            continue
+        value = text_of(row[value_at], None, f"'{spec.key}' in {where}")
+        word = text_of(row[name_at], None, f"'{spec.name}' in {where}")
+        if names.setdefault(value, word) != word:
+            raise IcmBenchError(f"{place} calls '{value}' both '{names[value]}' and '{word}'; leave one line of them.")
+    return replace(cells, called=names, other=spec.other, names=place)

@@ -8,36 +8,14 @@ from pathlib import PurePosixPath
 from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import Listing
-from benchmark.datasets.readers.base import (
-    CLASS_COLUMNS,
-    ENVIRONMENT_COLUMNS,
-    GROUP_COLUMNS,
-    NO_CLASS,
-    SPLIT_COLUMNS,
-    Entry,
-)
-from benchmark.datasets.readers.cells import Cells, cells_of, looked_up
+from benchmark.datasets.readers.base import NO_CLASS, USUAL_COLUMNS, Entry
 from benchmark.datasets.readers.folder import GROUPS_FILE, FolderReader, entry_of
-from benchmark.datasets.readers.rows import SUFFIXES, place_of, rows_of
-
-PATH_COLUMNS = ("path", "file", "file_name", "filename", "image_path")
-_USUAL = {
-    "path": PATH_COLUMNS,
-    "class_name": CLASS_COLUMNS,
-    "environment": ENVIRONMENT_COLUMNS,
-    "group": GROUP_COLUMNS,
-    "split": SPLIT_COLUMNS,
-}
-_WORDS = {"class_name": "class"}
+from benchmark.datasets.readers.rows import SUFFIXES, Cells, cells_of, looked_up, place_of, rows_of
 
 
 @dataclass(frozen=True)
 class TableReader(FolderReader):
-    """One file for each image, and a table that says what each is; `columns` says which of its columns to use.
-
-    Attributes:
-        listing: which lines of which file list the images, and what values in them are called.
-    """
+    """One file for each image, and a table that says what each is; `columns` says which of its columns to use."""
 
     listing: Listing = field(default_factory=Listing)
 
@@ -76,11 +54,7 @@ class TableReader(FolderReader):
             )
 
     def _place(self) -> tuple[Storage, str]:
-        """Return where the table lies.
-
-        Raises:
-            IcmBenchError: none is named, and not one lies in the root.
-        """
+        """Return where the table lies."""
         if self.listing.table is not None:
             return place_of(self.listing.table, self.storage)
         names = [i.name for i in self.storage.listing() if not i.is_folder and i.name.endswith(SUFFIXES)]
@@ -105,8 +79,14 @@ class TableReader(FolderReader):
             named = self.environment or ("" if environment is None else environment.text(line, row, where))
             if not self.takes(named):
                 continue
+            path = cells["path"].text(line, row, where)
+            short = posixpath.normpath(path)
+            if path.startswith("/") or "://" in path or ".." in PurePosixPath(short).parts:
+                raise IcmBenchError(
+                    f"The path in {where} is {path!r:.80}, which leads out of the root; give it from there on."
+                )
             yield (
-                _inside(cells["path"].text(line, row, where), where),
+                short,
                 named,
                 cells["class_name"].text(line, row, where) if self.labelled else NO_CLASS,
                 None if group is None or group.is_empty(line) else group.text(line, row, where),
@@ -117,35 +97,23 @@ class TableReader(FolderReader):
             )
 
     def _cells(self, names: list[str], place: str) -> dict[str, Cells]:
-        """Return what says path, class, environment, group and split, of those that are there.
-
-        Raises:
-            IcmBenchError: one that is needed is not there.
-        """
+        """Return what says path, class, environment, group and split, of those that are there."""
         needed = ["path", *(["class_name"] if self.labelled else []), *([] if self.environment else ["environment"])]
         needed += [] if self.listing.splits is None else ["split"]
         found = {
             key: cells
-            for key, usual in _USUAL.items()
+            for key in USUAL_COLUMNS
             if (key not in ("split", "class_name") or key in needed)
-            and (cells := cells_of(f"The {_WORDS.get(key, key)}", names, getattr(self.columns, key), usual, key, place))
+            and (cells := cells_of(names, getattr(self.columns, key), key, place))
         }
         if missing := next((key for key in needed if key not in found), None):
             if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), "")):
                 raise IcmBenchError(f"{place} has its columns apart by {sign!r}; save it with commas.")
             raise IcmBenchError(
-                f"{place} has none of the columns {', '.join(_USUAL[missing])}; say in columns.{missing} which it is: "
-                f"{some(names) or 'it has none'}."
+                f"{place} has none of the columns {', '.join(USUAL_COLUMNS[missing])}; say in columns.{missing} which "
+                f"it is: {some(names) or 'it has none'}."
             )
         for key, spec in (self.listing.lookup or {}).items():
             if key in found:
                 found[key] = looked_up(found[key], spec, key, self.storage)
         return found
-
-
-def _inside(path: str, place: str) -> str:
-    """Return a path in its shortest form. Raises IcmBenchError where it leaves the root."""
-    short = posixpath.normpath(path)
-    if path.startswith("/") or "://" in path or ".." in PurePosixPath(short).parts:
-        raise IcmBenchError(f"The path in {place} is {path!r:.80}, which leads out of the root; give it from there on.")
-    return short

@@ -16,25 +16,8 @@ import pyarrow as pa
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.storage.files import FileInfo
-from benchmark.datasets.readers.base import (
-    CHUNK_BYTES,
-    CLASS_COLUMNS,
-    ENVIRONMENT_COLUMNS,
-    GROUP_COLUMNS,
-    IMAGE_SUFFIXES,
-    MAX_IMAGE_BYTES,
-    REMOTE_READS,
-    Batch,
-    Entry,
-    ImageReader,
-    ahead,
-    changed,
-    column_of,
-    must_be_file,
-    oversized,
-    reading,
-    text_of,
-)
+from benchmark.datasets.readers import base
+from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -86,10 +69,8 @@ class WebDatasetReader(ImageReader):
         names = cache(self._names)
         for info in infos:
             if info.name.endswith(".tar"):
-                must_be_file(info, self.storage)
-                places = [
-                    f"{parent}/{CLASS_NAMES_FILE}".removeprefix("./") for parent in PurePosixPath(info.name).parents
-                ]
+                base.must_be_file(info, self.storage)
+                places = (str(parent / CLASS_NAMES_FILE) for parent in PurePosixPath(info.name).parents)
                 nearest = next((place for place in places if place in text_files), None)
                 class_names, paths = names(nearest) if nearest else None, set[str]()
                 for sample in self._samples(info):
@@ -104,28 +85,18 @@ class WebDatasetReader(ImageReader):
                         )
                     paths.add(entry.path)
                     yield entry
-            elif PurePosixPath(info.name).suffix.lower() in IMAGE_SUFFIXES:
+            elif PurePosixPath(info.name).suffix.lower() in base.IMAGE_SUFFIXES:
                 self.leave_out("images outside of the shards", info.name)
 
     def _names(self, file: str) -> Sequence[str] | None:
         """Return the names of the classes that a text file has, a line each."""
-        with reading(self.storage.path(file)):
+        with base.reading(self.storage.path(file)):
             lines = self.storage.read_bytes(file).decode("utf-8-sig").rstrip().splitlines()
         return self.known_names(lines, self.storage.path(file))
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield ranges of the shards; see `ImageReader.read`."""
-        places = zip(batch["file"], batch["position"], batch["bytes"], strict=True)
-        return ahead(self._content, places, 1 if self.storage.is_local else REMOTE_READS)
-
-    def _content(self, place: tuple[Any, Any, Any]) -> bytes | str:
-        file, position, size = place
-        if size > MAX_IMAGE_BYTES:
-            return oversized(size)
-        encoded = self.storage.read_range(file, int(position), int(size))
-        if len(encoded) != size:
-            raise changed(self.storage.path(file))
-        return encoded
+        return base.read_ranges(self.storage, batch)
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
         """Yield each image in pieces; see `ImageReader.pieces`."""
@@ -137,9 +108,9 @@ class WebDatasetReader(ImageReader):
                 yield self._pieces(file, stream, int(position), int(size))
 
     def _pieces(self, file: str, stream: pa.NativeFile, position: int, size: int) -> Iterator[bytes]:
-        for start in range(position, position + size, CHUNK_BYTES):
-            with reading(self.storage.path(file)):
-                piece = stream.read_at(min(CHUNK_BYTES, position + size - start), start)
+        for start in range(position, position + size, base.CHUNK_BYTES):
+            with base.reading(self.storage.path(file)):
+                piece = stream.read_at(min(base.CHUNK_BYTES, position + size - start), start)
             yield piece
 
     def _samples(self, info: FileInfo) -> Iterator[_Sample]:
@@ -147,59 +118,57 @@ class WebDatasetReader(ImageReader):
         sample: _Sample | None = None
         for archive, member in self._members(info):
             name = posixpath.normpath(member.name)
-            folder, base = posixpath.split(name)
-            stem, _, suffix = base.partition(".")
+            folder, file = posixpath.split(name)
+            stem, _, suffix = file.partition(".")
             key = posixpath.join(folder, stem)
             if sample is None or key != sample.key:
                 if sample:
                     yield sample
                 sample = _Sample(key)
             suffix = suffix.lower()
-            if PurePosixPath(f".{suffix}").suffix in IMAGE_SUFFIXES or f".{suffix}" in IMAGE_SUFFIXES:
+            if PurePosixPath(f".{suffix}").suffix in base.IMAGE_SUFFIXES or f".{suffix}" in base.IMAGE_SUFFIXES:
                 sample.images.append((name, member.offset_data, member.size))
             elif suffix in ("cls", "json"):
+                place, size = self.storage.path(info.name), member.size
                 if suffix in sample.texts:
-                    place = self.storage.path(info.name)
                     raise IcmBenchError(f"{member.name!r:.200} stands twice in a sample of {place}; pack it once.")
-                sample.texts[suffix] = self._text(info, archive, member)
+                content = archive.extractfile(member)
+                if content is None or size > MAX_TEXT_BYTES:
+                    raise IcmBenchError(f"{member.name} in {place} has {size} bytes, too many for a text member.")
+                sample.texts[suffix] = content.read()
         if sample:
             yield sample
 
     def _members(self, info: FileInfo) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        """Yield the regular files of a shard, each while the archive stands at it.
-
-        Raises:
-            IcmBenchError: the shard is compressed or damaged, or holds a link, a device or a name outside of it.
-        """
+        """Yield the regular files of a shard, each while the archive stands at it."""
         place = self.storage.path(info.name)
-        with self.storage.open(info.name) as stream, reading(place):
+        with self.storage.open(info.name) as stream, base.reading(place):
             if stream.read(2) == b"\x1f\x8b":
                 raise _compressed(place)
             stream.seek(0)
             try:
                 # A request to an object store for each header costs more than to read what lies between them.
                 mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
-                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * CHUNK_BYTES, tarinfo=_Header) as archive:
+                with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * base.CHUNK_BYTES, tarinfo=_Header) as archive:
                     for member in archive:
                         archive.members = []  # type: ignore[attr-defined] # else it keeps them all
                         if member.isdir():
                             continue
-                        _check(member, info, place)
+                        named = f"{member.name!r:.200} in {place}"
+                        if member.size < 0:
+                            raise IcmBenchError(f"{named} says that it has {member.size} bytes; get it again.")
+                        if not member.isreg() or member.issparse():
+                            raise IcmBenchError(f"{named} is a link or another special member; pack plain files.")
+                        if member.name.startswith("/") or ".." in member.name.split("/"):
+                            raise IcmBenchError(f"{named} points outside of the archive; pack relative names.")
+                        if member.offset_data + member.size > info.bytes:
+                            raise IcmBenchError(f"{place} ends in the middle of {member.name!r:.200}; get it again.")
                         yield archive, member
                 if any(self.storage.read_range(info.name, archive.offset, tarfile.BLOCKSIZE)):
-                    raise tarfile.ReadError(
-                        f"what stands at {archive.offset} is no header"
-                    )  # tarfile takes it for the end
+                    # tarfile takes it for the end
+                    raise tarfile.ReadError(f"what stands at {archive.offset} is no header")
             except (tarfile.TarError, RecursionError) as error:
                 raise IcmBenchError(f"{place} is no tar archive, or a damaged one ({error}); get it again.") from error
-
-    def _text(self, info: FileInfo, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-        content = archive.extractfile(member)
-        if content is None or member.size > MAX_TEXT_BYTES:
-            raise IcmBenchError(
-                f"{member.name} in {self.storage.path(info.name)} has {member.size} bytes, too many for a text member."
-            )
-        return content.read()
 
     def _entry(self, info: FileInfo, sample: _Sample, class_names: Sequence[str] | None) -> Entry:
         shard = self.storage.path(info.name)
@@ -210,29 +179,24 @@ class WebDatasetReader(ImageReader):
                 f"dot; a sample has one image: rename them."
             )
         ((name, offset, size),) = sample.images
-        fields = self._fields(sample, f"{sample.key}.json in {shard}")
-        environment = self._environment(fields, info, name, shard)
-        class_name = self._class_name(sample, fields, class_names, name, shard)
-        key = column_of(list(fields), self.columns.group, GROUP_COLUMNS, "group", f"{sample.key}.json in {shard}")
-        group = text_of(fields[key], None, f"The field '{key}' of {sample.key}.json in {shard}") if key else None
-        path = self.named(name, environment, class_name, info.name, offset)
-        return Entry(path, environment, class_name, group, info.name, offset, size, info.modified_ns, info.bytes)
-
-    def _fields(self, sample: _Sample, place: str) -> dict[str, Any]:
-        if "json" not in sample.texts:
-            return {}
-        fields = from_json(sample.texts["json"], place)
+        place = f"{sample.key}.json in {shard}"
+        fields = from_json(sample.texts["json"], place) if "json" in sample.texts else {}
         if not isinstance(fields, dict):
             raise IcmBenchError(f"{place} must be an object with fields.")
-        return fields
+        environment = self._environment(fields, info, name, shard)
+        class_name = self._class_name(sample, fields, class_names, name, shard)
+        key = base.column_of(list(fields), self.columns.group, "group", place)
+        group = base.text_of(fields[key], None, f"The field '{key}' of {place}") if key else None
+        path = self.named(name, environment, class_name, info.name, offset)
+        return Entry(path, environment, class_name, group, info.name, offset, size, info.modified_ns, info.bytes)
 
     def _environment(self, fields: dict[str, Any], info: FileInfo, name: str, shard: str) -> str:
         """Return the environment: from the .json, the shard's folder below the root, or the member's first folder."""
         if self.environment:
             return self.environment
         place = f"the .json of {name} in {shard}"
-        if key := column_of(list(fields), self.columns.environment, ENVIRONMENT_COLUMNS, "environment", place):
-            return text_of(fields[key], None, f"The field '{key}' in {place}")
+        if key := base.column_of(list(fields), self.columns.environment, "environment", place):
+            return base.text_of(fields[key], None, f"The field '{key}' in {place}")
         for path, depth in ((info.name, 1), (name, 2)):
             if path.count("/") >= depth:
                 return path.split("/", 1)[0]
@@ -251,24 +215,12 @@ class WebDatasetReader(ImageReader):
             if text.isdecimal() and len(text) > MAX_DIGITS:
                 raise IcmBenchError(f"The .cls of {place} is a number of {len(text)} digits, which no class has.")
             value: object = int(text) if text.isdecimal() else text
-            return text_of(value, class_names, f"The .cls of {place}")
-        if key := column_of(list(fields), self.columns.class_name, CLASS_COLUMNS, "class_name", place):
-            return text_of(fields[key], class_names, f"The field '{key}' of {place}")
+            return base.text_of(value, class_names, f"The .cls of {place}")
+        if key := base.column_of(list(fields), self.columns.class_name, "class_name", place):
+            return base.text_of(fields[key], class_names, f"The field '{key}' of {place}")
         if folder := posixpath.basename(posixpath.dirname(name)):
             return folder
         raise IcmBenchError(f"{place[0].upper()}{place[1:]} has no class: it needs a member .cls, or .json with one.")
-
-
-def _check(member: tarfile.TarInfo, info: FileInfo, place: str) -> None:
-    """Refuse a member that is no plain file inside the archive."""
-    if member.size < 0:
-        raise IcmBenchError(f"{member.name!r:.200} in {place} says that it has {member.size} bytes; get it again.")
-    if not member.isreg() or member.issparse():
-        raise IcmBenchError(f"{member.name!r:.200} in {place} is a link or another special member; pack plain files.")
-    if member.name.startswith("/") or ".." in member.name.split("/"):
-        raise IcmBenchError(f"{member.name!r:.200} in {place} points outside of the archive; pack relative names.")
-    if member.offset_data + member.size > info.bytes:
-        raise IcmBenchError(f"{place} ends in the middle of {member.name!r:.200}; get it again.")
 
 
 def _compressed(place: str) -> IcmBenchError:
