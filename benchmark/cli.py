@@ -141,7 +141,7 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
     """Give a prepared run, and Ray where the block needs it; the first backbone loads meanwhile."""
-    from benchmark.commands.preparing.begin import first_backbone_loading
+    from benchmark.commands.stores import first_backbone_loading
 
     with first_backbone_loading(recipe):
         from benchmark.commands.preparing.prepare import prepared
@@ -151,7 +151,7 @@ def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
 
 
 def _run(args: argparse.Namespace) -> None:
-    from benchmark.commands.preparing.begin import first_backbone_loading
+    from benchmark.commands.stores import first_backbone_loading
 
     recipe = _recipe(args)
     with first_backbone_loading(recipe):
@@ -237,8 +237,7 @@ def _options(args: argparse.Namespace) -> list[str]:
 
 
 def _selfcheck(args: argparse.Namespace) -> None:
-    from benchmark.commands.selfcheck.command import checked_recipe, published_in, selfcheck
-    from benchmark.commands.selfcheck.findings import write_selfcheck
+    from benchmark.commands.selfcheck import checked_recipe, published_in, selfcheck, write_selfcheck
 
     overrides = _overrides(args.overrides, data=args.data, store=args.store)
     published = published_in(args.published)
@@ -251,7 +250,7 @@ def _selfcheck(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    from benchmark.commands.planning.bill import Offer
+    from benchmark.commands.planning.machines import Offer
     from benchmark.commands.planning.plan import plan
     from benchmark.commands.stores import open_store
 
@@ -374,7 +373,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
     """Refuse, before any work, to overwrite what the command line does not let us overwrite."""
-    from benchmark.commands.interchange.new_files import check_absent
+    from benchmark.commands.interchange.files import check_absent
 
     if not args.overwrite:
         check_absent(place, option, *names)
@@ -424,8 +423,7 @@ def _import(args: argparse.Namespace) -> None:
 
 def _import_embeddings(args: argparse.Namespace) -> None:
     from benchmark.commands.interchange.embedding_files import columns_given
-    from benchmark.commands.interchange.import_embeddings import import_embeddings
-    from benchmark.commands.interchange.import_recipe import into_recipe
+    from benchmark.commands.interchange.import_embeddings import import_embeddings, into_recipe
     from benchmark.commands.interchange.read_embeddings import Asked
     from benchmark.commands.stores import store_at
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmark.commands.preparing.text_files import read_text_pairs
+from benchmark.commands.preparing.text_pairs import read_text_pairs
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec

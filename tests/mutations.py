@@ -344,7 +344,7 @@ MUTATIONS = [
         ("holdout.judges(self.turn), self.turn.validation", "holdout.sources, self.turn.validation", _ROLES),
         ("            if test.split == split:", "            if test.half == 'all':", _ROLES),
     ),
-    *_of("benchmark/commands/interchange/image_names.py",
+    *_of("benchmark/commands/interchange/prediction_files.py",
         ("before >= np.bincount(code)[of_line]", "before > np.bincount(code)[of_line]", _IMPORTS),
         ("answers[by_path[~named_by_id]] = classes[~named_by_id]", "answers[by_path[~named_by_id]] = classes[named_by_id]", _IMPORTS),
     ),

@@ -22,47 +22,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choosing:
-    """What a person names of a projection; what is None must be the only one of its kind in the recipe.
-
-    Attributes:
-        dataset: name of a data set.
-        backbone: label of a backbone.
-        projection: label of a projection; by default the paper's `icm`, else the recipe's that looks at interventions.
-        nuisance: what it weighs or shrinks, where a rule chooses that.
-        intervention_set: name of an intervention set.
-        lambda_: weight of the consistency term; one of the projection's own or the sweep's grid, or within the bounds
-            of a search.
-        normalize: where embeddings are scaled to unit length.
-        seed: of the split; by default the recipe's first.
-        without: environments that are left out, as if held out.
-    """
+    """What a person names of a projection; what is None must be the only one of its kind in the recipe."""
 
     dataset: str | None = None
-    backbone: str | None = None
-    projection: str | None = None
-    nuisance: str | None = None
+    backbone: str | None = None  # its label
+    projection: str | None = None  # its label; None is the paper's `icm`, else the one that looks at interventions
+    nuisance: str | None = None  # what it weighs or shrinks, where a rule chooses that
     intervention_set: str | None = None
-    lambda_: float | None = None
-    normalize: str | None = None
-    seed: int | None = None
-    without: tuple[str, ...] = ()
+    lambda_: float | None = None  # one of the projection's own or the sweep's grid, or within the bounds of a search
+    normalize: str | None = None  # where embeddings are scaled to unit length
+    seed: int | None = None  # of the split; None is the recipe's first
+    without: tuple[str, ...] = ()  # environments that are left out, as if held out
 
 
 def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
-    """Refuse what a recipe does not have, as far as that is known before its backbones are loaded.
-
-    Raises:
-        IcmBenchError: one of the names or numbers is not in the recipe.
-    """
+    """Refuse what a recipe does not have, as far as that is known before its backbones are loaded."""
     projection = _projection(recipe.sweep, choosing.projection)
-    known: list[tuple[str, Any, Iterable[Any]]] = [
-        ("--dataset", choosing.dataset, [dataset.name for dataset in recipe.datasets]),
-        ("--intervention-set", choosing.intervention_set, [chosen.name for chosen in recipe.intervention_sets()]),
-        ("--normalize", choosing.normalize, recipe.sweep.normalize),
-        ("--seed", choosing.seed, recipe.sweep.seeds),
-    ]
-    for option, given, names in (asked for asked in known if asked[1] is not None):
-        one_of(option, given, names, lambda name: name)
+    known: dict[str, tuple[Any, Iterable[Any]]] = {
+        "--dataset": (choosing.dataset, [dataset.name for dataset in recipe.datasets]),
+        "--intervention-set": (choosing.intervention_set, [chosen.name for chosen in recipe.intervention_sets()]),
+        "--normalize": (choosing.normalize, recipe.sweep.normalize),
+        "--seed": (choosing.seed, recipe.sweep.seeds),
+    }
+    for option, (given, names) in known.items():
+        if given is not None:
+            one_of(option, given, names, lambda name: name)
     if choosing.nuisance is not None:
         projection = _setting(projection, choosing.nuisance)
     if choosing.lambda_ is not None and projection.uses_lambda:
@@ -72,11 +56,7 @@ def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
 
 
 def choose(run: Run, choosing: Choosing) -> Choice:
-    """Return the projection that a person means.
-
-    Raises:
-        IcmBenchError: something is not in the recipe, or the recipe has several and none was named.
-    """
+    """Return the projection that a person means; refuse what the recipe lacks, or has several of with none named."""
     recipe, sweep = run.recipe, run.recipe.sweep
     dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
@@ -94,17 +74,20 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     seed = one_of("--seed", sweep.seeds[0] if choosing.seed is None else choosing.seed, sweep.seeds, int)
     if projection.uses_lambda:
         projection = projection.at(lambda_=_lambda(sweep, projection, choosing.lambda_))
-    _check_without(subject, choosing.without)
+    environments = subject.manifest.environments
+    for name in choosing.without:
+        if name not in environments:
+            raise IcmBenchError(
+                f"--without: {subject.manifest.name} has no environment '{name}'; {nearest(name, environments)}"
+            )
+    if len(choosing.without) >= len(environments):
+        raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
     subject = subject.at_draw(sweep.seeds.index(seed))
     return Choice(subject, projection.at(seed=seed), intervention_set, normalize, seed, choosing.without)
 
 
 def check_rank(rank: int | None, choice: Choice) -> None:
-    """Refuse a rank that a projection does not have; None is none named.
-
-    Raises:
-        IcmBenchError: it is not between 1 and D, or less than D where there are no ranks.
-    """
+    """Refuse a rank that a projection does not have; None is none named."""
     dim, projection = choice.subject.facts.dim, choice.projection
     if rank is not None and not 1 <= rank <= dim:
         raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {dim}.")
@@ -130,11 +113,7 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
 
 
 def _possible(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return a projection, or what is left of it where a subject has no intervention set.
-
-    Raises:
-        IcmBenchError: nothing is.
-    """
+    """Return a projection, or what is left of it where a subject has no intervention set."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection
@@ -162,17 +141,6 @@ def _setting(projection: Projection, name: str | None) -> Projection:
     if name is not None and not hasattr(projection, "nuisance"):
         raise IcmBenchError(f"--nuisance: {projection.label} leaves no choice of it; leave --nuisance out.")
     return one_of("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
-
-
-def _check_without(subject: Subject, without: tuple[str, ...]) -> None:
-    environments = subject.manifest.environments
-    for name in without:
-        if name not in environments:
-            raise IcmBenchError(
-                f"--without: {subject.manifest.name} has no environment '{name}'; {nearest(name, environments)}"
-            )
-    if len(without) >= len(environments):
-        raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
 
 
 def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> float:

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from benchmark.backbones.spec import Engine
-from benchmark.commands.gather import gather
-from benchmark.commands.planning.kinds import embedding_kind
-from benchmark.commands.preparing.records import only_record_of
+from benchmark.commands.gather import rows_of
+from benchmark.commands.planning.estimate import embedding_kind
 from benchmark.commands.report import failure, origin_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.records import read_record, report_folder
 
 if TYPE_CHECKING:
     from reports import ChoiceFiles
@@ -41,28 +38,15 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
         )
     from reports import write_choice
 
-    file = only_record_of(recipe, storage)
-    record = read_record(storage, file)
-    gathered = gather([(storage, record)], where)
+    gathered, trials, place, folder = rows_of(recipe, storage, where=where)
     if gathered.failed and not len(gathered.rows):
-        raise failure(gathered, len(record.trials))
-    default = storage, report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
-    place, folder = (Storage(recipe.run.out), "") if recipe.run.out else default
+        raise failure(gathered, trials)
     origin = origin_of(recipe.name, [recipe], gathered)
-    written = write_choice(gathered.rows, gathered.tested, _costs(recipe, gathered.costs), place, folder, origin)
-    found = {
-        **written.record,
-        "missing": origin.missing,
-        "report": place.path(folder).rstrip("/"),
-        "files": written.files,
-    }
-    return replace(written, record=found)
-
-
-def _costs(recipe: Recipe, costs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return each backbone, as rows name it whatever engine ran it -> what its embeddings cost in a store."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    costs: dict[str, list[Mapping[str, Any]]] = {}  # of a backbone's embeddings, whatever engine the rows name
     for spec in recipe.backbones:
-        of_backbone = [cost for cost in costs if tuple(cost["kind"]) == embedding_kind(spec)]
-        found |= {spec.model_copy(update={"engine": engine}).label: of_backbone for engine in get_args(Engine)}
-    return found
+        kind = embedding_kind(spec)
+        of_backbone: list[Mapping[str, Any]] = [cost for cost in gathered.costs if tuple(cost["kind"]) == kind]
+        costs |= {spec.model_copy(update={"engine": engine}).label: of_backbone for engine in get_args(Engine)}
+    written = write_choice(gathered.rows, gathered.tested, costs, place, folder, origin)
+    more = {"missing": origin.missing, "report": place.path(folder).rstrip("/"), "files": written.files}
+    return replace(written, record={**written.record, **more})

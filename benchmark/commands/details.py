@@ -3,32 +3,24 @@
 import re
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from benchmark.commands.gather import gather
-from benchmark.commands.preparing.records import only_record_of
+from benchmark.commands.gather import rows_of
 from benchmark.commands.report import images_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.records import read_record, report_folder
 
 FOLDER = "predictions"  # inside the report's
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `details` wrote.
+    """What `details` wrote."""
 
-    Attributes:
-        files: paths or URIs, one for each method of each setting, in the order of the report.
-        predictions: number of their lines.
-    """
-
-    files: list[str]
-    predictions: int
+    files: list[str]  # paths or URIs, one for each method of each setting, in the order of the report
+    predictions: int  # their lines
 
     def text(self) -> str:
         """Return it in a line for each file."""
@@ -51,13 +43,9 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     from reports.analysis.predictions import predictions_of
     from reports.analysis.settings import by_setting, suffixes
 
-    file = only_record_of(recipe, storage)
-    record = read_record(storage, file)
-    gathered = gather([(storage, record)])
+    gathered, _, out, folder = rows_of(recipe, storage)
     predicted, named = Predicted(gathered.rows), cache(partial(images_of, [storage]))
     parts = by_setting(gathered.rows)
-    out = Storage(recipe.run.out) if recipe.run.out else storage
-    folder = "" if recipe.run.out else report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
     files: list[str] = []
     count = 0
     for (_, rows), suffix in zip(parts, suffixes([setting for setting, _ in parts]), strict=True):

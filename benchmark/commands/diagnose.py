@@ -13,21 +13,10 @@ from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.preparing.prepare import Run, have_embeddings, report_place
 from benchmark.common.hashing import canonical_hash
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
-from benchmark.method.subspace import Basis, SourceMoments
-from benchmark.method.subspace.diagnostics import (
-    angle_table,
-    decodability,
-    invariance_ratio,
-    moved_by,
-    sample_angles,
-    share_left,
-    terms,
-    terms_of_map,
-)
+from benchmark.method.subspace import Basis, SourceMoments, diagnostics
 from benchmark.method.subspace.moments import CROSS, Placebo
 from benchmark.method.subspace.nuisance import nuisance
 from benchmark.method.subspace.placebos import Matched, Rotated
-from benchmark.recipe.specs import SweepSpec
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
 from reports import Angles, Diagnosis, Displacement, Mapped, Readability, Shift, write_diagnostics
@@ -55,52 +44,43 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
     ranks = run.recipe.sweep.ranks_for(subject.facts.dim)
     rank = ranks[len(ranks) // 2] if rank is None else rank
     rank = None if choice.projection.full_rank_only else rank
-    diagnosis = on_sound_embeddings(run, lambda: _compared(run, choice, rank))
+    diagnosis = on_sound_embeddings(run, lambda: _diagnosis(run, choice, rank))
     content = [subject.manifest.fingerprint, subject.facts.identity(), choice.label, choice.normalize, choice.seed]
     digest = canonical_hash([*content, list(choice.without), rank])
     place = report_place(run, report_folder(run.recipe.name, run.recipe.hash(), digest, "diagnostics"))
     return diagnosis, *write_diagnostics(diagnosis, *place)
 
 
-def _compared(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
-    """Return what there is to say of a projection, beside that of the recipe's other backbones."""
-    subject, seeds = choice.subject, run.recipe.sweep.seeds
-    if rank is None:
-        have_embeddings(run, [subject])
-        return _diagnosis(Fitting(run.storage, subject, seeds), choice, None, run.recipe.sweep, None)
-    peers = [s for s in run.subjects if s.manifest.name == subject.manifest.name and s.facts.dim >= rank]
+def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
+    """Return what a projection keeps and how stable it is, beside that of the recipe's other backbones."""
+    subject, seeds, backbones = choice.subject, run.recipe.sweep.seeds, None
+    of_set = [s for s in run.subjects if s.manifest.name == subject.manifest.name]
+    peers = [subject] if rank is None else [s for s in of_set if s.facts.dim >= rank]
     have_embeddings(run, peers)
     fitting = Fitting(run.storage, subject, seeds)
-    fittings = {
-        s.facts.label: (
-            fitting if s.key == subject.key else Fitting(run.storage, s, (choice.seed,)),
-            replace(choice, subject=s.at_draw(subject.view_draw)),
-        )
-        for s in peers
-    }
-    return _diagnosis(
-        fitting, choice, rank, run.recipe.sweep, backbone_angles(fittings, rank) if len(peers) > 1 else None
-    )
-
-
-def _diagnosis(
-    fitting: Fitting, choice: Choice, rank: int | None, sweep: SweepSpec, backbones: Angles | None
-) -> Diagnosis:
-    """Return what a projection keeps and how stable it is.
-
-    Args:
-        fitting: of the choice's subject, with all seeds.
-        choice: the projection, fitted on all environments that are not left out.
-        rank: of the subspaces that are compared; None where there are no ranks.
-        sweep: its seeds are those whose fits are compared.
-        backbones: the comparison of backbones, if there are several.
-    """
+    if rank is not None and len(peers) > 1:
+        fittings = {
+            s.facts.label: (
+                fitting if s.key == subject.key else Fitting(run.storage, s, (choice.seed,)),
+                replace(choice, subject=s.at_draw(subject.view_draw)),
+            )
+            for s in peers
+        }
+        backbones = backbone_angles(fittings, rank)
     moments, basis, facts = fitting.moments(choice), fitting.basis(choice), choice.subject.facts
     rows = fitting.sample(choice)
     z, data = fitting.embeddings(choice, rows), fitting.data(choice)
     environment, group = data.environment[rows], None if data.group is None else data.group[rows]
     kept = moments.dim if rank is None else rank
     spaces = (("plain", moments.dim, z), ("projected", kept, z @ basis.vectors[:, :kept]))
+    angles: dict[str, Angles] = {}
+    for name, choices in _alternatives(choice, moments, seeds).items():
+        if rank is not None and len(choices) > 1:
+            bases = {label: fitting.basis(one) for label, one in choices.items()}
+            labels, degrees = diagnostics.angle_table(bases, rank)
+            spans: list[NDArray[np.float64]] = [orth(bases[label].vectors[:, :rank]) for label in labels]
+            overlap = [[float(np.sum((a.T @ b) ** 2) / min(a.shape[1], b.shape[1])) for b in spans] for a in spans]
+            angles[name] = Angles(labels, degrees.tolist(), overlap)
     return Diagnosis(
         choice=choice.label,
         dataset=choice.subject.name,
@@ -108,7 +88,7 @@ def _diagnosis(
         random_weights=facts.random_weights,
         normalize=choice.normalize,
         seed=choice.seed,
-        split=choice.split_words(sweep.folds),
+        split=choice.split_words(run.recipe.sweep.folds),
         rank=rank,
         dim=moments.dim,
         images=moments.images.n,
@@ -118,13 +98,9 @@ def _diagnosis(
         mapped=_mapped(choice, basis, moments) if rank is None else None,
         nuisance=nuisance_of(choice.projection),
         shift=_shift(fitting, choice, moments, kept),
-        angles={
-            name: _angles(fitting, choices, rank)
-            for name, choices in _alternatives(choice, moments, sweep.seeds).items()
-            if rank is not None and len(choices) > 1
-        },
+        angles=angles,
         decodability=[
-            Readability(space, k, **vars(decodability(x, environment, group)))
+            Readability(space, k, **vars(diagnostics.decodability(x, environment, group)))
             for space, k, x in spaces
             if len(np.unique(environment)) > 1
         ],
@@ -139,12 +115,12 @@ def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displ
     differences = {kind: moments.differences(kind) for kind in moments.kinds()}
     name = nuisance_of(choice.projection)
     n = nuisance(moments, name) if name else None
-    objective = (None, None) if choice.lambda_ is None else terms(basis, moments, choice.lambda_, n)
+    objective = (None, None) if choice.lambda_ is None else diagnostics.terms(basis, moments, choice.lambda_, n)
     reconstruction, consistency = (None if term is None else term.tolist() for term in objective)
     return Displacement(
         energy=basis.energy(moments.c_z()).tolist(),
-        invariance_ratio=[float(v) if np.isfinite(v) else None for v in invariance_ratio(basis, moments)],
-        moved_by={kind: energy.tolist() for kind, energy in moved_by(basis, differences).items()},
+        invariance_ratio=[float(v) if np.isfinite(v) else None for v in diagnostics.invariance_ratio(basis, moments)],
+        moved_by={kind: energy.tolist() for kind, energy in diagnostics.moved_by(basis, differences).items()},
         reconstruction=reconstruction,
         consistency=consistency,
     )
@@ -160,11 +136,11 @@ def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
         moved, energy = ([b.energy(c).sum() for b in (plain, basis)] for c in (moments.c_d(), moments.c_z()))
         ratio = [float(m / e) for m, e in zip(moved, energy, strict=True)]
     if name and choice.lambda_ is not None:
-        objective = terms_of_map(basis.vectors.T, moments, choice.lambda_, nuisance(moments, name))
+        objective = diagnostics.terms_of_map(basis.vectors.T, moments, choice.lambda_, nuisance(moments, name))
     return Mapped(
         images_stay=bool(choice.lambda_) and np.array_equal(basis.vectors, np.eye(moments.dim)),
-        energy_left=share_left(basis, moments.c_z()) or 0.0,
-        displacement_left={kind: share_left(basis, moments.differences(kind).moment()) for kind in kinds},
+        energy_left=diagnostics.share_left(basis, moments.c_z()) or 0.0,
+        displacement_left={kind: diagnostics.share_left(basis, moments.differences(kind).moment()) for kind in kinds},
         invariance_ratio=ratio,
         reconstruction=objective[0],
         nuisance_left=objective[1],
@@ -208,14 +184,6 @@ def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]
     return {"held_out": left_out, "seeds": other_seeds, "kinds": kinds}
 
 
-def _angles(fitting: Fitting, choices: Mapping[str, Choice], rank: int) -> Angles:
-    bases = {label: fitting.basis(choice) for label, choice in choices.items()}
-    labels, degrees = angle_table(bases, rank)
-    spans: list[NDArray[np.float64]] = [orth(bases[label].vectors[:, :rank]) for label in labels]
-    overlap = [[float(np.sum((a.T @ b) ** 2) / min(a.shape[1], b.shape[1])) for b in spans] for a in spans]
-    return Angles(labels, degrees.tolist(), overlap)
-
-
 def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -> Angles:
     """Return the median canonical angle between the projected embeddings of the same images by several backbones.
 
@@ -234,5 +202,5 @@ def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -
         projected[label] = fitting.embeddings(choice, rows) @ fitting.basis(choice).vectors[:, :rank]
     labels, table = list(projected), np.zeros((len(projected), len(projected)))
     for i, j in combinations(range(len(labels)), 2):
-        table[i, j] = table[j, i] = np.median(sample_angles(projected[labels[i]], projected[labels[j]]))
+        table[i, j] = table[j, i] = np.median(diagnostics.sample_angles(projected[labels[i]], projected[labels[j]]))
     return Angles(labels, table.tolist())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmark.commands.interchange.new_files import check_absent, write_new
+from benchmark.commands.interchange.files import check_absent, write_new
 from benchmark.commands.preparing.checks import check_held_out, check_protocols
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.secrets import public
@@ -52,34 +52,21 @@ sweep:
 
 @dataclass(frozen=True)
 class StartedSet:
-    """One data set of a recipe to start with.
-
-    Attributes:
-        name: of the data set.
-        layout: how its images lie, as `DatasetSpec.layout` calls it.
-        environments: environment -> number of its images.
-        classes: of its images.
-    """
+    """One data set of a recipe to start with."""
 
     name: str
-    layout: str
-    environments: dict[str, int]
+    layout: str  # how its images lie, as `DatasetSpec.layout` calls it
+    environments: dict[str, int]  # each with the number of its images
     classes: list[str]
 
 
 @dataclass(frozen=True)
 class StartedRecipe:
-    """A recipe to start with.
+    """A recipe to start with."""
 
-    Attributes:
-        recipe: its file.
-        datasets: what is in it.
-        notes: what a user should know of the images.
-    """
-
-    recipe: str
+    recipe: str  # its file
     datasets: list[StartedSet]
-    notes: list[str]
+    notes: list[str]  # what a user should know of the images
 
     def text(self) -> str:
         """Return what was found, and what comes next, in some lines."""
@@ -137,43 +124,25 @@ def _layout(manifest: Manifest) -> str:
 
 def _text(found: Sequence[tuple[DatasetSpec, Manifest]], out: Path) -> str:
     """Return the recipe as YAML with comments."""
-    names = " and ".join(spec.name for spec, _ in found)
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(spec.name for spec, _ in found)).strip("-") or "images"
+    names = [spec.name for spec, _ in found]
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-") or "images"
     file = str(out) if str(out).isprintable() else ascii(str(out))
-    text = _HEAD.format(what=f"A recipe to start with, of {names}.", file=file, name=_scalar(slug))
-    text += "".join(_entry(spec, manifest) for spec, manifest in found)
+    text = _HEAD.format(what=f"A recipe to start with, of {' and '.join(names)}.", file=file, name=_scalar(slug))
+    for spec, manifest in found:
+        keys = {"root": spec.root, "layout": _layout(manifest)}
+        lines = [f"  - name: {_scalar(spec.name)}", *(f"    {key}: {_scalar(value)}" for key, value in keys.items())]
+        try:
+            check_held_out(manifest)
+        except IcmBenchError:
+            if len(manifest.environments) > 1:
+                lines.append("    classes_differ: true   # some environments lack some classes")
+        shown = [f"{name} ({count} images)" for name, count in manifest.counts.items()]
+        for what, listed in {"environments": shown, "classes": manifest.prompt_names}.items():
+            comment = f"{len(listed)} {what}: {some([one_line(name) for name in listed])}"
+            lines += textwrap.wrap(comment, WIDTH, initial_indent="    # ", subsequent_indent="    #   ")
+        text += "\n".join(lines) + "\n"
     kinds = parse_recipe({"name": slug, "datasets": ["PACS"], "backbones": ["MiniLiT"]}).interventions.kinds
-    text += f"{_BACKBONE}  kinds: [{', '.join(kind.name for kind in kinds)}]\n{_SWEEP}"
-    return text
-
-
-def _entry(spec: DatasetSpec, manifest: Manifest) -> str:
-    """Return the entry of a data set, with its environments and classes."""
-    counts, classes = manifest.counts, manifest.prompt_names
-    shown = [f"{name} ({count} images)" for name, count in counts.items()]
-    entry = {"name": spec.name, "root": spec.root, "layout": _layout(manifest)}
-    lines = [f"  - name: {_scalar(entry['name'])}"]
-    lines += [f"    {key}: {_scalar(entry[key])}" for key in ("root", "layout")]
-    if _lacks_classes(manifest):
-        lines.append("    classes_differ: true   # some environments lack some classes")
-    lines += _comment(f"{len(counts)} environments: ", shown)
-    lines += _comment(f"{len(classes)} classes: ", classes)
-    return "\n".join(lines) + "\n"
-
-
-def _lacks_classes(manifest: Manifest) -> bool:
-    """Return whether an environment lacks a class, which `check_held_out` says of several environments alone."""
-    try:
-        check_held_out(manifest)
-    except IcmBenchError:
-        return len(manifest.environments) > 1
-    return False
-
-
-def _comment(what: str, names: Sequence[str]) -> list[str]:
-    """Return the lines of a comment that lists names, the first of them where they are many."""
-    names = [one_line(name) for name in names]
-    return textwrap.wrap(f"{what}{some(names)}", WIDTH, initial_indent="    # ", subsequent_indent="    #   ")
+    return f"{text}{_BACKBONE}  kinds: [{', '.join(kind.name for kind in kinds)}]\n{_SWEEP}"
 
 
 def _scalar(text: str | None) -> str:

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from benchmark.commands.interchange.new_files import check_absent, write_new
+from benchmark.commands.interchange.files import check_absent, write_new
 from benchmark.common.errors import IcmBenchError, nearest
 
 DEMO = "demo"

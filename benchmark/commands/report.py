@@ -1,15 +1,13 @@
 """`icm-bench report`: tables, figures and one page from the rows that exist."""
 
-import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.gather import Gathered, gather
-from benchmark.commands.preparing.records import never_run, only_record_of
+from benchmark.commands.gather import Gathered, gather, rows_of
+from benchmark.commands.preparing.records import never_run
 from benchmark.commands.stores import check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.hashing import canonical_hash
@@ -20,14 +18,14 @@ from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.images import read_images
-from benchmark.store.records import RunRecord, read_record, record_files, report_folder
+from benchmark.store.records import RunRecord, read_record, record_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
-    from reports import Expected, Origin, Thumbnails
+    from reports import Origin, Thumbnails
 
 
 @dataclass(frozen=True)
@@ -118,16 +116,13 @@ def report_stage(
             report cannot be written.
     """
     began = time.time()
-    file = only_record_of(recipe, storage, subjects)
-    record = read_record(storage, file)
-    gathered = gather([(storage, record)])
+    gathered, trials, out, folder = rows_of(recipe, storage, subjects)
     if gathered.failed and not len(gathered.rows):
-        raise failure(gathered, len(record.trials))
-    folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
-    outcome = _written([recipe], gathered, [storage], (storage, folder), recipe.name, asked or Asked())
+        raise failure(gathered, trials)
+    outcome = _written([recipe], gathered, [storage], (out, folder), asked or Asked())
     if outcome.built:
         remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
-    return dataclasses.replace(
+    return replace(
         outcome,
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),
@@ -159,30 +154,22 @@ def report_any(
         check_out(given, stores)
     if asked.images and not recipes:
         raise IcmBenchError("--images needs a RECIPE: it says where the images lie.")
-    parts = _parts(recipes, stores)
+    parts: list[tuple[Storage, RunRecord | None]] = [] if recipes else [(storage, None) for storage in stores]
+    for recipe in recipes:
+        files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
+        if not files:
+            raise IcmBenchError(never_run(recipe, " and ".join(s.path("") for s in stores)))
+        parts += [(storage, read_record(storage, file)) for storage, file in files]
     gathered = gather(parts, where)
     if gathered.rows.empty:
         if gathered.failed:
             raise failure(gathered, len(gathered.failed))
         places = " and ".join(gathered.stores)
         raise IcmBenchError(f"{places} holds no result rows; `icm-bench run RECIPE --store URI` writes some.")
-    name = " and ".join(recipe.name for recipe in recipes) or "rows"
     what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
+    out = next((recipe.run.out for recipe in recipes if recipe.run.out), out)
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _written(recipes, gathered, stores, place, name, asked)
-
-
-def _parts(recipes: Sequence[Recipe], stores: Sequence[Storage]) -> list[tuple[Storage, RunRecord | None]]:
-    """Return which rows count: of each recipe in each store that knows it, or all of all stores."""
-    if not recipes:
-        return [(storage, None) for storage in stores]
-    parts: list[tuple[Storage, RunRecord | None]] = []
-    for recipe in recipes:
-        files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
-        if not files:
-            raise IcmBenchError(never_run(recipe, " and ".join(s.path("") for s in stores)))
-        parts += [(storage, read_record(storage, file)) for storage, file in files]
-    return parts
+    return _written(recipes, gathered, stores, place, asked)
 
 
 def _written(
@@ -190,13 +177,16 @@ def _written(
     gathered: Gathered,
     places: Sequence[Storage],
     place: tuple[Storage, str],
-    name: str,
     asked: Asked,
 ) -> Outcome:
     from reports import Options, write_report
 
-    out = next((recipe.run.out for recipe in recipes if recipe.run.out), None)
-    storage, folder = (Storage(out), "") if out else place
+    storage, folder = place
+    datasets = set(gathered.rows["dataset"])
+    # The metrics that tables show, and that of each data set: without a recipe those of the catalog.
+    every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
+    known: dict[str, Metric] = {n: METRICS.create(CATALOG[n].metric) for n in datasets if n in CATALOG}
+    known |= {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
     options = Options(
         asked.plus_minus,
         asked.margin / 100,
@@ -205,49 +195,39 @@ def _written(
         asked.price,
         asked.color,
         asked.paper,
-        *_metrics(recipes, set(gathered.rows["dataset"])),
+        tuple(every),
+        known,
         asked.tables,
     )
-    origin = origin_of(name, recipes, gathered)
-    thumbnails_of = partial(_thumbnails_of, recipes, set(gathered.rows["dataset"])) if asked.images else None
+    origin = origin_of(" and ".join(recipe.name for recipe in recipes) or "rows", recipes, gathered)
+    thumbnails_of = partial(_thumbnails_of, recipes, datasets) if asked.images else None
     report = write_report(
         gathered.rows, gathered.tested, storage, folder, origin, options, partial(images_of, places), thumbnails_of
     )
     return Outcome(
-        0,
-        0,
-        {},
-        gathered.finished,
-        len(gathered.rows),
-        gathered.failed,
-        gathered.faults,
-        storage.path(folder).rstrip("/"),
-        report.files,
-        report.headline,
-        report.verdicts,
-        list(gathered.conflicts),
-        report.built,
-        report.text,
+        embedded=0,
+        reused=0,
+        rejected={},
+        trials=gathered.finished,
+        rows=len(gathered.rows),
+        failed=gathered.failed,
+        faults=gathered.faults,
+        report=storage.path(folder).rstrip("/"),
+        files=report.files,
+        headline=report.headline,
+        verdicts=report.verdicts,
+        conflicts=list(gathered.conflicts),
+        built=report.built,
+        text=report.text,
     )
 
 
-def _metrics(recipes: Sequence[Recipe], datasets: Collection[str]) -> tuple[tuple[Metric, ...], dict[str, Metric]]:
-    """Return the metrics that tables show, and that of each data set: without a recipe those of the catalog."""
-    every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
-    known = {name: METRICS.create(CATALOG[name].metric) for name in datasets if name in CATALOG}
-    return tuple(every), known | {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
-
-
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
-    """Return where rows come from, and what is known to be missing.
+    """Return where rows of some recipes, or of whole stores, come from, and what is known to be missing."""
+    from reports import Expected, Origin
 
-    Args:
-        name: of the report.
-        recipes: whose rows they are; none where they are all of a store.
-        gathered: the rows.
-    """
-    from reports import Origin
-
+    every = [dataset for recipe in recipes for dataset in recipe.datasets]
+    known = {dataset.label: control for dataset in every if (control := dataset.must_be_found)}
     return Origin(
         name,
         gathered.stores,
@@ -255,7 +235,7 @@ def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Orig
         gathered.finished,
         gathered.failed,
         gathered.conflicts,
-        _expected(recipes),
+        {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()},
         gathered.left_out,
         {long: short for recipe in recipes for long, short in recipe.names.items()},
         gathered.costs,
@@ -268,11 +248,7 @@ def images_of(places: Sequence[Storage], hash_: str) -> "pa.Table | None":
 
 
 def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":
-    """Return thumbnails of images of the data sets that rows name; none is opened where no image is asked for.
-
-    Raises:
-        IcmBenchError: a data set cannot be read.
-    """
+    """Return thumbnails of images of the data sets that rows name; none is opened where no image is asked for."""
     from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports import Thumbnails
@@ -282,21 +258,8 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     return Thumbnails(SIZE, ROWS, {name: place for place, name in enumerate(found)}, sprites)
 
 
-def _expected(recipes: Sequence[Recipe]) -> "dict[str, Expected]":
-    from reports import Expected
-
-    every = [dataset for recipe in recipes for dataset in recipe.datasets]
-    known = {dataset.label: control for dataset in every if (control := dataset.must_be_found)}
-    return {name: Expected(one.parts, one.predictor, one.held_out) for name, one in known.items()}
-
-
 def failure(of: Gathered | Outcome, trials: int) -> IcmBenchError | FaultError:
-    """Return the error on trials that failed: a fault, where one of them is.
-
-    Args:
-        of: what has failed trials.
-        trials: number of all.
-    """
+    """Return the error on failed trials, of so many in all: a fault, where one of them is."""
     label = next(iter(of.faults or of.failed))
     first = "the first by a fault" if of.faults else "the first"
     words = (

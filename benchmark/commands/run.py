@@ -13,10 +13,7 @@ from benchmark.store.costs import START, Cost
 
 
 def run(
-    recipe: Recipe,
-    notify: Notify = notify_on_stderr,
-    began: float | None = None,
-    asked: Asked | None = None,
+    recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None, asked: Asked | None = None
 ) -> Outcome:
     """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
 

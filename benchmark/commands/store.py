@@ -36,7 +36,10 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
     if not storage.is_folder():
         raise IcmBenchError(f"There is no store at {place}; give that of a run as --store.")
     if remove := {"clean": upkeep.clean, "repair": upkeep.repair}.get(action):
-        _print_removed(storage, remove(storage, dry_run), dry_run, as_json)
+        removed, done = remove(storage, dry_run), "would be removed" if dry_run else "removed"
+        summary = f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB"
+        paths = [storage.path(name) for name in removed.names]
+        print(json.dumps(asdict(removed), indent=2) if as_json else "\n".join([*paths, summary]))
         return
     directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
     if action == "verify" and not directories:
@@ -60,16 +63,6 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
         raise OutcomeError(f"{'; '.join(says)}: {' '.join(problems[:MAX_NAMES])}{more}")
     if action == "verify" and not as_json:
         print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
-
-
-def _print_removed(storage: Storage, removed: upkeep.Removed, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(asdict(removed), indent=2))
-        return
-    for name in removed.names:
-        print(storage.path(name))
-    done = "would be removed" if dry_run else "removed"
-    print(f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB")
 
 
 def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]) -> None:

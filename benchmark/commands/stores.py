@@ -1,9 +1,11 @@
-"""Where a recipe's store is. Nothing heavy is imported for it."""
+"""What comes before a command is imported: where its store is, and its first backbone. Nothing heavy is imported."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 
+from benchmark.backbones.describe import begun, is_remembered
+from benchmark.backbones.models import model_class
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.copies import keeping
@@ -31,10 +33,20 @@ def store_of(recipe: Recipe) -> Storage:
     return storage
 
 
+def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:
+    """Return the store at a URI; by default the one in the cache folder."""
+    return Storage(uri or str(cache_dir() / "store"), patience)
+
+
 def check_out(out: str | None, stores: Sequence[Storage]) -> None:
     """Refuse a place for reports that is a store, or lies in one beside its folder for reports."""
+
+    def parts(storage: Storage) -> tuple[str, ...]:
+        place = storage.path("")
+        return (Path(place).resolve() if storage.is_local else PurePosixPath(place.partition("?")[0])).parts
+
     for store in stores if out else ():
-        within, place = (_parts(storage) for storage in (store, Storage(str(out))))
+        within, place = parts(store), parts(Storage(str(out)))
         if place[: len(within)] == within and place[len(within) : len(within) + 1] != ("reports",):
             raise IcmBenchError(
                 f"--out {Storage(str(out)).path('').rstrip('/')} lies in the store, whose files are its own; give a "
@@ -42,16 +54,24 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
             )
 
 
-def _parts(storage: Storage) -> tuple[str, ...]:
-    place = storage.path("")
-    return (Path(place).resolve() if storage.is_local else PurePosixPath(place.partition("?")[0])).parts
-
-
-def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:
-    """Return the store at a URI; by default the one in the cache folder."""
-    return Storage(uri or str(cache_dir() / "store"), patience)
-
-
 def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
     """Return a block in which copies of what a recipe has in object stores are kept on this machine, see `keeping`."""
     return keeping(any("://" in (place or "") for place in (recipe.run.store, *(d.root for d in recipe.located()))))
+
+
+@contextmanager
+def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
+    """Let a recipe's first backbone load beside, while the block imports the commands and starts Ray.
+
+    Raises:
+        IcmBenchError: something of a backbone must be fetched, and cannot be.
+    """
+    if recipe.is_imported:
+        yield
+        return
+    for spec in recipe.backbones:
+        # A class of the user's own is asked where it is loaded; of what is known already, all may be embedded.
+        if spec.family and not is_remembered(spec.with_absolute_paths()):
+            model_class(spec).check_at_hand(spec)
+    with begun(recipe.backbones[0].with_absolute_paths()):
+        yield

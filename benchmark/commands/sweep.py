@@ -1,22 +1,22 @@
-"""`icm-bench sweep`: all settings on the stored embeddings."""
+"""`icm-bench sweep`: all settings on the stored embeddings, and a search round by round."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from benchmark.commands.embed import on_sound_embeddings
-from benchmark.commands.preparing.left_out import left_out
+from benchmark.commands.embed import embed_views, on_sound_embeddings
 from benchmark.commands.preparing.prepare import Run, have_embeddings
-from benchmark.commands.preparing.records import write_record
-from benchmark.commands.search import search_stage
+from benchmark.commands.preparing.records import left_out, write_record
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.files import Storage
+from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
 from benchmark.store.images import write_images
 from benchmark.store.rows import add_to_index, finished, read_rows, unfinished
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.images import list_of
-from benchmark.sweep.search import studies_of, trial_count
-from benchmark.sweep.trials import Trial, trials_of
+from benchmark.sweep.search import Search, Study, rounds_of, studies_of, trial_count
+from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
+
+VIEWS_AT_ONCE = 32  # of a round of a search, at one visit of an image
 
 
 def sweep_stage(run: Run) -> None:
@@ -30,51 +30,60 @@ def sweep_stage(run: Run) -> None:
     on_sound_embeddings(run, lambda: _sweep(run))
 
 
-def _nothing_possible(run: Run) -> str:
-    reasons = " ".join(left_out(run.recipe, run.subjects))
-    return f"The sweep has no trial. {reasons} Add a predictor that learns from images, such as linear_probe."
-
-
 def _sweep(run: Run) -> None:
     have_embeddings(run, run.subjects)
     recipe, storage = run.recipe, run.storage
-    subjects = [subject.with_unreadable(storage) for subject in run.subjects]
-    every = trials_of(recipe, subjects)
+    every = trials_of(recipe, [subject.with_unreadable(storage) for subject in run.subjects])
     if not every:
-        raise IcmBenchError(_nothing_possible(run))
+        reasons = " ".join(left_out(recipe, run.subjects))
+        raise IcmBenchError(
+            f"The sweep has no trial. {reasons} Add a predictor that learns from images, such as linear_probe."
+        )
     trials = [trial for trial in every if not trial.spec.space]
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]
     before = write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
-    if obsolete := {*before} - {*ids}:
-        _say_what_is_obsolete(run, obsolete & finished(storage))
-    _write_images(storage, every)
+    if (gone := {*before} - {*ids}) and (obsolete := sorted(gone & finished(storage))):
+        try:  # trials that an earlier run has rows of are run anew where other code made these
+            codes = [*read_rows(storage, obsolete[:1], ["code_version"])["code_version"]]
+        except IcmBenchError:
+            codes = ["of an earlier version"]
+        if {*codes} - {code_version()}:
+            run.notify(
+                f"note: the rows of {len(obsolete)} trials of this recipe were made by icm-bench {codes[0]}; the code "
+                f"of this one ({code_version()}) differs, so these trials are run anew."
+            )
+    for trial in {trial.images: trial for trial in every}.values():  # lists of images in which rows name positions
+        subjects = (trial.subject, *trial.variants)
+        unreadable = {s.manifest.name: store.rejected(storage, s.views) for s in subjects}
+        first, *others = (subject.manifest for subject in subjects)
+        write_images(storage, trial.images, list_of(first, others, unreadable))
     if trials:
         there = len(ids) - len(unfinished(storage, ids))
         run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
         sweep(storage, trials, recipe.run, recipe.name, run.remember)
         add_to_index(storage, ids)
     if recipe.sweep.search and studies:
-        search_stage(run, recipe.sweep.search, studies, ids)
+        _search(run, recipe.sweep.search, studies, ids)
 
 
-def _say_what_is_obsolete(run: Run, trials: Collection[str]) -> None:
-    """Say why trials that an earlier run of the recipe has rows of are run anew, where other code made these."""
-    try:
-        codes = [*read_rows(run.storage, sorted(trials)[:1], ["code_version"])["code_version"]]
-    except IcmBenchError:
-        codes = ["of an earlier version"]
-    if {*codes} - {code_version()}:
-        run.notify(
-            f"note: the rows of {len(trials)} trials of this recipe were made by icm-bench {codes[0]}; the code of "
-            f"this one ({code_version()}) differs, so these trials are run anew."
-        )
-
-
-def _write_images(storage: Storage, trials: Sequence[Trial]) -> None:
-    """Write the lists of images in which rows of these trials name positions."""
-    for trial in {trial.images: trial for trial in trials}.values():
-        subjects = (trial.subject, *trial.variants)
-        unreadable = {s.manifest.name: store.rejected(storage, s.views) for s in subjects}
-        first, *others = (subject.manifest for subject in subjects)
-        write_images(storage, trial.images, list_of(first, others, unreadable))
+def _search(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list[str]) -> None:
+    """Run a recipe's search: all views of a round are embedded, then all its trials run; their ids join `ids`."""
+    recipe, storage = run.recipe, run.storage
+    search, rounds = Search(spec, studies), rounds_of(spec)
+    planned = len(ids) + trial_count(spec, studies)
+    known = {study.trial.subject.key: study.trial.subject for study in studies}
+    for number, count in enumerate(rounds, start=1):
+        kinds = search.ask(count)
+        changed = {key: subject.with_kinds(kinds[key]) for key, subject in known.items()}
+        for key, subject in changed.items():
+            original, new = subject.views[0], subject.views[len(known[key].views) :]
+            for first in range(0, len(new), VIEWS_AT_ONCE):
+                embed_views(run, subject, (original, *new[first : first + VIEWS_AT_ONCE]))
+        trials = search.trials(changed)
+        ids += [trial.id for trial in trials if trial.id not in ids]
+        write_record(recipe, storage, run.subjects, ids, len(ids) if number == len(rounds) else planned)
+        there = len(trials) - len(unfinished(storage, [trial.id for trial in trials]))
+        run.notify(f"search: round {number} of {len(rounds)}: {len(trials)} trials, {there} of them done before")
+        sweep(storage, trials, recipe.run, recipe.name, run.remember)
+        search.tell(storage)

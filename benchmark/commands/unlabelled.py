@@ -26,15 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """What `unlabelled` estimated and wrote.
+    """What `unlabelled` estimated and wrote."""
 
-    Attributes:
-        record: estimates of all methods and environments as plain data, and the names of the files.
-        text: tables, 80 characters wide.
-    """
-
-    record: dict[str, Any]
-    text: str
+    record: dict[str, Any]  # estimates of all methods and environments as plain data, and the names of the files
+    text: str  # tables, 80 characters wide
 
 
 def unlabelled(run: Run) -> Unlabelled:
@@ -58,7 +53,13 @@ def _estimates(run: Run) -> "list[Estimated]":
     have_embeddings(run, run.subjects)
     for subject in run.unlabelled.values():
         check_embedded(run.storage, subject)
-    if not (trials := _trials(run)):
+    # A trial of the protocol `held_out` with an 80/20 split stands for a method and a seed.
+    held_out = {"protocols": (PROTOCOLS.create("held_out"),), "test_splits": ("full",), "folds": None}
+    recipe = run.recipe.model_copy(update={"sweep": run.recipe.sweep.model_copy(update=held_out)})
+    every = trials_of(recipe, [subject.with_unreadable(run.storage) for subject in run.subjects])
+    chosen = [t for t in every if not (t.spec.space or (t.spec.intervention_set and t.spec.intervention_set.placebo))]
+    trials = sorted(chosen, key=lambda trial: (trial.shares, trial.sums))
+    if not trials:
         raise IcmBenchError(
             f"No method of '{run.recipe.name}' is left to estimate: it has placebos and searches alone; add a "
             f"projection with lambdas of its own."
@@ -69,16 +70,6 @@ def _estimates(run: Run) -> "list[Estimated]":
         trial = trials[answers.trial]
         by_case.setdefault((trial.subject.name, answers.environment, trial.spec.seed), []).append(answers)
     return _over_seeds(trials, by_case)
-
-
-def _trials(run: Run) -> list[Trial]:
-    """Return what stands for a method and a seed: a trial of the protocol `held_out` with an 80/20 split."""
-    held_out = {"protocols": (PROTOCOLS.create("held_out"),), "test_splits": ("full",), "folds": None}
-    recipe = run.recipe.model_copy(update={"sweep": run.recipe.sweep.model_copy(update=held_out)})
-    subjects = [subject.with_unreadable(run.storage) for subject in run.subjects]
-    every = [trial for trial in trials_of(recipe, subjects) if not trial.spec.space]
-    real = [t for t in every if not (t.spec.intervention_set and t.spec.intervention_set.placebo)]
-    return sorted(real, key=lambda trial: (trial.shares, trial.sums))
 
 
 def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":

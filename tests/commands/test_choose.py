@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.commands.planning.kinds import embedding_kind
+from benchmark.commands.planning.estimate import embedding_kind
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, remember

@@ -154,9 +154,7 @@ def test_what_is_no_recipe_or_list_is_refused_and_not_waited_for(
 def test_a_wrong_option_is_refused_before_a_backbone_is_loaded(
     words: list[str], phrase: str, recipe: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "benchmark.commands.preparing.begin.first_backbone_loading", lambda _: pytest.fail("it is loading")
-    )
+    monkeypatch.setattr("benchmark.commands.stores.first_backbone_loading", lambda _: pytest.fail("it is loading"))
     name, *options = words
     assert phrase in command.refused(name, recipe, *options)
 
@@ -214,8 +212,10 @@ def test_lists_end_at_ten_and_say_where_all_are(monkeypatch: pytest.MonkeyPatch)
     lines: list[str] = []
     rejected = dict.fromkeys((f"{i}.png" for i in range(791)), "no image")
     report = SimpleNamespace(rejected=rejected, images=2000, speed=None)
-    subject = SimpleNamespace(manifest=SimpleNamespace(name="toy", place=str), views=(), backbone=None, text_pairs=None)
-    for name in ("begin_texts_of", "wait_for", "_can_be_beside_texts"):
+    subject = SimpleNamespace(
+        manifest=SimpleNamespace(name="toy", place=str), views=(), backbone=SimpleNamespace(engine="torch")
+    )
+    for name in ("begin_texts_of", "wait_for"):
         monkeypatch.setattr(embed, name, lambda *_: [])
     monkeypatch.setattr(embed, "embed_views", lambda *_: report)
     embed.embed_stage(SimpleNamespace(subjects=[subject], embedded=[subject], notify=lines.append))  # type: ignore[arg-type]

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark.commands.planning.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
-from benchmark.commands.planning.gpus import is_named, public_figures, span
-from benchmark.commands.planning.requests import Requests
-from benchmark.commands.planning.room import Node, fitted
+from benchmark.commands.planning.machines import Node, Requests, fitted, is_named, public_figures, span
 from benchmark.common.storage.files import Storage
 from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
 from tests.commands.conftest import Command
@@ -216,7 +214,7 @@ def test_what_does_not_fit_is_said_with_the_remedy() -> None:
 
 def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 4.0, "memory": 8 * 2**30}, {"CPU": 48.0, "GPU": 2.0, "memory": 180 * 2**30}]
-    monkeypatch.setattr("benchmark.commands.planning.room.nodes_of", lambda _: nodes)
+    monkeypatch.setattr("benchmark.commands.planning.machines.nodes_of", lambda _: nodes)
     said = command(*PACS, "--gpu", "4090", "--gpus", "8", "--address", "http://head:8265").out
     assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
     assert "embedding has 2 of the 8 GPUs" in said

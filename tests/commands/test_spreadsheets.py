@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
+from benchmark.commands.interchange.files import marked, unmarked
 from benchmark.commands.interchange.prediction_files import _read
-from benchmark.commands.interchange.spreadsheets import marked, unmarked
 
 NAMES = [
     '=HYPERLINK("http://x","y")', "=cmd|' /C calc'!A0", "@SUM(1)", "+1+1", "-a/b.png", " =1", "\t=1", "\uff1d1", "cat",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.commands.preparing.text_files import read_text_pairs
+from benchmark.commands.preparing.text_pairs import read_text_pairs
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.interventions.text import TextPair
 

@@ -14,9 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.commands.planning.bill import Offer
 from benchmark.commands.planning.estimate import EMBEDDING, Known, core_hours
-from benchmark.commands.planning.gpus import span
+from benchmark.commands.planning.machines import Offer, span
 from benchmark.commands.planning.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
 from benchmark.common.storage.files import Storage

@@ -15,8 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.commands.preparing.text_files import read_text_pairs
-from benchmark.commands.preparing.text_pairs import text_pairs_of
+from benchmark.commands.preparing.text_pairs import read_text_pairs, text_pairs_of
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe

@@ -17,7 +17,6 @@ import pytest
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.cli import main
 from benchmark.commands import embed
-from benchmark.commands.preparing import mending
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import parquet_check as tried
 from benchmark.common.storage.files import Storage, in_parquet
@@ -336,5 +335,5 @@ def test_work_whose_file_was_removed_by_another_command_begins_anew(copied: Path
         return texts.read_texts(storage, name)
 
     run = Mock(storage=storage, embedded=(), notify=said.append)
-    np.testing.assert_array_equal(mending.mended(run, work, lambda _: None), np.eye(2, DIM))
+    np.testing.assert_array_equal(embed.on_sound_embeddings(run, work, embed_again=False), np.eye(2, DIM))
     assert times == 3

@@ -34,36 +34,22 @@ Image = tuple[str, Any, dict[str, list[Any]]]
 
 @dataclass(frozen=True)
 class Node:
-    """A node, and what it says of itself.
+    """A node, what Ray has there, and what it says of itself."""
 
-    Attributes:
-        name: of the host, with the start of Ray's id where several nodes share it.
-        cpus: number of cores that Ray has there.
-        gpus: number of GPUs that Ray has there.
-        answer: what it says of itself; None where it does not.
-    """
-
-    name: str
+    name: str  # of the host, with the start of Ray's id where several nodes share it
     cpus: int
     gpus: int
-    answer: NodeAnswer | None
+    answer: NodeAnswer | None  # None where it does not
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a cluster.
+    """What is known of a cluster; of each problem, doubt and note a sentence with the node's name."""
 
-    Attributes:
-        nodes: those that live, or lived a moment ago.
-        problems: a sentence on each thing that keeps a run from working, with the node's name.
-        doubts: a sentence on each thing with which a run works, but not well or not for long.
-        notes: a sentence on each node that has just died, and is left out.
-    """
-
-    nodes: tuple[Node, ...]
-    problems: tuple[str, ...]
-    doubts: tuple[str, ...]
-    notes: tuple[str, ...]
+    nodes: tuple[Node, ...]  # that live, or lived a moment ago
+    problems: tuple[str, ...]  # which keep a run from working
+    doubts: tuple[str, ...]  # with which a run works, but not well or not for long
+    notes: tuple[str, ...]  # on nodes that have just died, and are left out
 
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -93,15 +79,19 @@ def doctor(recipe: Recipe | None, notify: Callable[[str], None]) -> Checked:
     Args:
         recipe: whose store, data and weights every node must have. None: packages, GPUs and disks alone.
         notify: takes each line for the person who watches.
-
-    Raises:
-        IcmBenchError: no cluster can be joined, or the store or the data cannot be used from this machine either.
     """
     with connected():
         connect()
         if recipe is None:
             return _asked(None, (), (), notify)
-        images = [] if recipe.is_imported else [_first_image(recipe, i) for i in range(len(recipe.datasets))]
+        images: list[Image] = []
+        for spec in () if recipe.is_imported else recipe.located():
+            reader = dataset_reader(spec)
+            entry = next(iter(reader.entries()), None)  # without reading the others
+            if entry is None:
+                place = reader.storage.path("").rstrip("/")
+                raise IcmBenchError(f"{place} has no images; see docs/data.md for layouts.")
+            images.append((spec.name, reader, {key: [value] for key, value in asdict(entry).items()}))
         return _asked(_opened(recipe), images, recipe.backbones, notify)
 
 
@@ -111,24 +101,15 @@ def check_nodes(
     backbones: Iterable[BackboneSpec],
     notify: Callable[[str], None],
 ) -> None:
-    """See that every node of the connected cluster can do what a run asks; does nothing on a single machine.
+    """Refuse a connected cluster in which a node cannot do what a run asks; does nothing on a single machine.
 
-    Args:
-        storage: the store; None where workers write nothing.
-        manifests: the data sets, of each of which every node reads one image.
-        backbones: whose weights every node must have, where they are files.
-        notify: takes each line for the person who watches.
-
-    Raises:
-        IcmBenchError: a node cannot; names it and the remedy.
+    Every node must reach the store (None where workers write nothing), read one image of each data set, and have the
+    weights of backbones that are files.
     """
     if len(alive_nodes()) < 2:
         return
-    images: list[Image] = [
-        (manifest.name, manifest.reader, manifest.table.slice(0, 1).to_pydict())
-        for manifest in manifests
-        if not manifest.is_imported
-    ]
+    own = [manifest for manifest in manifests if not manifest.is_imported]
+    images: list[Image] = [(m.name, m.reader, m.table.slice(0, 1).to_pydict()) for m in own]
     checked = _asked(storage, images, backbones, notify)
     for note in (*checked.doubts, *checked.notes):
         notify(f"note: {note}")
@@ -152,16 +133,6 @@ def _opened(recipe: Recipe) -> Storage:
     return open_store(recipe)  # which says why it cannot be written to
 
 
-def _first_image(recipe: Recipe, i: int) -> Image:
-    """Return an image of a data set, without reading the others."""
-    spec = recipe.located()[i]
-    reader = dataset_reader(spec)
-    entry = next(iter(reader.entries()), None)
-    if entry is None:
-        raise IcmBenchError(f"{reader.storage.path('').rstrip('/')} has no images; see docs/data.md for layouts.")
-    return spec.name, reader, {key: [value] for key, value in asdict(entry).items()}
-
-
 def _asked(
     storage: Storage | None, images: Sequence[Image], backbones: Iterable[BackboneSpec], notify: Callable[[str], None]
 ) -> Checked:
@@ -182,7 +153,9 @@ def _answers(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer |
     with ThreadPoolExecutor(len(nodes)) as pool:
         died = list(pool.map(_death, nodes))
     waiting = {
-        i: task.options(scheduling_strategy=affinity(node["NodeID"], soft=False)).remote(needs, _count(node, "GPU"))
+        i: task.options(scheduling_strategy=affinity(node["NodeID"], soft=False)).remote(
+            needs, int(node["Resources"].get("GPU", 0))
+        )
         for i, node in enumerate(nodes)
         if not died[i]
     }
@@ -204,15 +177,9 @@ def _death(node: dict[str, Any]) -> OSError | None:
     """Return the error that shows that a node has died, of which Ray hears after some 20 s; None of one that lives."""
     try:
         socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=1).close()
-    except ConnectionRefusedError as error:
-        return error
-    except OSError:  # no answer is no death: it is waited for
-        return None
+    except OSError as error:  # no answer is no death: it is waited for
+        return error if isinstance(error, ConnectionRefusedError) else None
     return None
-
-
-def _count(node: dict[str, Any], resource: str) -> int:
-    return int(node["Resources"].get(resource, 0))
 
 
 def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exception | None]) -> Checked:
@@ -221,14 +188,16 @@ def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exce
     doubts: list[str] = []
     notes: list[str] = []
     of_nodes = []
-    for node, name, answer in zip(nodes, _names(nodes), answers, strict=True):
+    hosts = Counter(node["NodeManagerHostname"] for node in nodes)
+    for node, answer in zip(nodes, answers, strict=True):
+        host, has = node["NodeManagerHostname"], node["Resources"]
+        name = host if hosts[host] == 1 else f"{host} ({node['NodeID'][:6]})"
+        cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
+        of_nodes.append(Node(name, cpus, gpus, answer if isinstance(answer, NodeAnswer) else None))
         if isinstance(answer, NodeAnswer):
-            of_nodes.append(Node(name, _count(node, "CPU"), _count(node, "GPU"), answer))
-            problems += [f"The node {name}: {text}" for text in (*_other_versions(node, answer), *answer.problems)]
+            problems += [f"The node {name}: {text}" for text in (*_other_versions(gpus, answer), *answer.problems)]
             doubts += [f"The node {name}: {text}" for text in answer.doubts]
-            continue
-        of_nodes.append(Node(name, _count(node, "CPU"), _count(node, "GPU"), None))
-        if answer is None:
+        elif answer is None:
             doubts.append(
                 f"The node {name} has not answered within {PATIENCE:.0f} s: see whether it hangs or is overloaded, or "
                 f"end it."
@@ -242,19 +211,11 @@ def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exce
     return Checked(tuple(of_nodes), tuple(problems), tuple(doubts), tuple(notes))
 
 
-def _names(nodes: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the name of each node: its host's, with the start of Ray's id where several share that."""
-    hosts = Counter(node["NodeManagerHostname"] for node in nodes)
-    return [
-        host if hosts[host := node["NodeManagerHostname"]] == 1 else f"{host} ({node['NodeID'][:6]})" for node in nodes
-    ]
-
-
-def _other_versions(node: dict[str, Any], answer: NodeAnswer) -> list[str]:
-    """Return a sentence on each package of which a node has another version than this process, or none."""
+def _other_versions(gpus: int, answer: NodeAnswer) -> list[str]:
+    """Return a sentence on each package of which a node with so many GPUs has another version than here, or none."""
     sentences = []
     for package, here in versions().items():
-        if package == "openvino" and _count(node, "GPU"):
+        if package == "openvino" and gpus:
             continue  # which only runs encoders on CPUs
         there = answer.versions.get(package)
         if there is None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from benchmark.backbones.models import model_class
 from benchmark.common.code import is_installed, own_modules
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Component
 from benchmark.common.secrets import has_secret, hidden_in, public
+from benchmark.datasets.readers import READERS
 from benchmark.recipe.recipe import Recipe
 
 PACKAGES = ("benchmark", "jobs", "reports")  # of this project
@@ -23,17 +25,11 @@ MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
 
 @dataclass(frozen=True)
 class Package:
-    """What is uploaded.
+    """What is uploaded."""
 
-    Attributes:
-        recipe: place of the recipe in it.
-        files: place in it, with `/` -> the file here; sorted.
-        elsewhere: folders, files and URIs that the recipe names and that every node must find by itself.
-    """
-
-    recipe: str
-    files: dict[str, Path]
-    elsewhere: tuple[str, ...]
+    recipe: str  # its place in the package
+    files: dict[str, Path]  # place in it, with `/` -> the file here; sorted
+    elsewhere: tuple[str, ...]  # folders, files and URIs that the recipe names and every node must find by itself
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -42,11 +38,7 @@ class Package:
 
     def digests(self) -> dict[str, str]:
         """Return place -> SHA-256 (hex) of each file."""
-        digests = {}
-        for place, file in self.files.items():
-            with file.open("rb") as stream:
-                digests[place] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return digests
+        return {place: hashlib.sha256(file.read_bytes()).hexdigest() for place, file in self.files.items()}
 
     def copy_to(self, folder: Path) -> None:
         """Copy all files into a folder, each to its place."""
@@ -66,32 +58,34 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     Raises:
         IcmBenchError: a path would lead nowhere on the cluster, something holds a password, or it is all too large.
     """
-    _check_secrets(recipe, file, options)
-    _check_places(recipe)
-    files = {file.name: file}
-    elsewhere = [*_elsewhere(recipe)]
-    for key, path in _named_files(recipe):
-        if _is_fixed(path):
-            elsewhere.append(path)
-            continue
-        for place, source in _below(key, path):
-            files[place] = _only(files, place, source)
-    for place, source in _modules(recipe):
-        files[place] = _only(files, place, source)
-    package = Package(file.name, dict(sorted(files.items())), tuple(dict.fromkeys(map(public, elsewhere))))
-    _check_size(package)
-    return package
-
-
-def _check_secrets(recipe: Recipe, file: Path, options: Sequence[str]) -> None:
-    """Refuse secrets in what Ray keeps of a job: its files and its command."""
-    content = recipe.model_dump(mode="json")
+    content = recipe.model_dump(mode="json")  # Ray keeps a job's files and its command
     texts = [*options, file.read_text(encoding="utf-8", errors="replace")]
     if any(map(has_secret, texts)) or hidden_in(content) != content:
         raise IcmBenchError(
             f"{file} or an option has a password or a key, which Ray would write down: give the nodes their "
             f"credentials by a role or a file of their own."
         )
+    _check_places(recipe)
+    named, elsewhere = list[tuple[str, Path]](), list(_elsewhere(recipe))
+    for key, path in _named_files(recipe):
+        if _is_fixed(path):
+            elsewhere.append(path)
+        else:
+            named += _below(key, path)
+    files = {file.name: file}
+    for place, source in (*named, *_modules(recipe)):
+        if place in files and files[place].resolve() != source.resolve():
+            raise IcmBenchError(f"{files[place]} and {source} would both lie at '{place}'; rename one of them.")
+        files[place] = source
+    package = Package(file.name, dict(sorted(files.items())), tuple(dict.fromkeys(map(public, elsewhere))))
+    sizes = package.sizes
+    if (total := sum(sizes.values())) > MAX_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise IcmBenchError(
+            f"The recipe names {total / 2**20:,.0f} MiB of files, and Ray takes {MAX_BYTES // 2**20}; put {largest} "
+            f"where all nodes find it, and name it by its absolute path."
+        )
+    return package
 
 
 def _check_places(recipe: Recipe) -> None:
@@ -129,9 +123,8 @@ def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
             named.append((f"backbones.{i}", backbone.local_folder))
         elif backbone.pretrained and Path(backbone.pretrained).expanduser().is_file():
             named.append((f"backbones.{i}.pretrained", backbone.pretrained))
-    for component in _components(recipe):
-        if ":" in component.name:  # of the user's own; those of the package read no files
-            named += [(component.name, t) for t in _texts(component.params) if t and Path(t).expanduser().is_file()]
+    for own in _own_components(recipe):  # those of the package read no files
+        named += [(own.name, t) for t in _texts(own.params) if t and Path(t).expanduser().is_file()]
     return named
 
 
@@ -158,7 +151,10 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
 
 def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     """Yield place and source of the modules of the user's own that a recipe's classes depend on."""
-    for cls in _own_classes(recipe):
+    classes: list[type] = [type(component) for component in _own_components(recipe)]
+    classes += [READERS.component_class(dataset.layout) for dataset in recipe.datasets if ":" in dataset.layout]
+    classes += [model_class(backbone) for backbone in recipe.backbones if not backbone.family]
+    for cls in classes:
         for name, source in own_modules(cls).items():
             if is_installed(source.file):
                 continue
@@ -169,28 +165,11 @@ def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
             yield "/".join(parts) + ending, source.file
 
 
-def _own_classes(recipe: Recipe) -> Iterator[type]:
-    """Yield the classes that a recipe names by `module:Class` and a run needs."""
-    yield from (type(component) for component in _components(recipe) if ":" in component.name)
-    for dataset in recipe.datasets:
-        if ":" in dataset.layout:
-            from benchmark.datasets.readers import READERS
-
-            yield READERS.component_class(dataset.layout)
-    for backbone in recipe.backbones:
-        if not backbone.family:
-            from benchmark.backbones.models import model_class
-
-            yield model_class(backbone)
-
-
-def _components(recipe: Recipe) -> Iterator[Component]:
-    """Yield the components of a recipe."""
-    yield from recipe.interventions.kinds
-    yield from recipe.sweep.protocols
-    yield from recipe.metrics
-    yield from recipe.sweep.all_projections()
-    yield from recipe.sweep.predictors
+def _own_components(recipe: Recipe) -> list[Component]:
+    """Return the components of the user's own that a recipe names by `module:Class`."""
+    sweep = recipe.sweep
+    of_sweep = (*sweep.protocols, *sweep.all_projections(), *sweep.predictors)
+    return [one for one in (*recipe.interventions.kinds, *recipe.metrics, *of_sweep) if ":" in one.name]
 
 
 def _texts(content: Any) -> Iterator[str]:
@@ -203,20 +182,3 @@ def _texts(content: Any) -> Iterator[str]:
     elif isinstance(content, list | tuple):
         for value in content:
             yield from _texts(value)
-
-
-def _only(files: dict[str, Path], place: str, source: Path) -> Path:
-    """Return the source of a place, which two different files cannot share."""
-    if place in files and files[place].resolve() != source.resolve():
-        raise IcmBenchError(f"{files[place]} and {source} would both lie at '{place}'; rename one of them.")
-    return source
-
-
-def _check_size(package: Package) -> None:
-    sizes = package.sizes
-    if (total := sum(sizes.values())) > MAX_BYTES:
-        largest = max(sizes, key=sizes.__getitem__)
-        raise IcmBenchError(
-            f"The recipe names {total / 2**20:,.0f} MiB of files, and Ray takes {MAX_BYTES // 2**20}; put {largest} "
-            f"where all nodes find it, and name it by its absolute path."
-        )

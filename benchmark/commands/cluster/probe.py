@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -39,61 +39,42 @@ _GPUS = (
 
 @dataclass(frozen=True)
 class Needs:
-    """What every node must have for a run.
+    """What every node must have for a run."""
 
-    Attributes:
-        storage: where workers write; None where they write nothing.
-        marker: a file of it that the driver has written; empty without a storage.
-        images: of each data set its name, its reader and one of its images, as columns of the manifest.
-        files: path of each file or folder of weights -> its digest on the driver; see `digest`.
-    """
-
-    storage: Storage | None = None
-    marker: str = ""
+    storage: Storage | None = None  # where workers write; None where they write nothing
+    marker: str = ""  # a file of it that the driver has written
+    # Of each data set its name, its reader and one of its images, as columns of the manifest.
     images: tuple[tuple[str, ImageReader, Mapping[str, list[Any]]], ...] = ()
-    files: Mapping[str, str] | None = None
+    files: Mapping[str, str] | None = None  # path of each file or folder of weights -> its digest on the driver
 
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """What a node says of itself.
+    """What a node says of itself."""
 
-    Attributes:
-        versions: package -> its version; those that are not installed are left out.
-        gpus: names of the GPUs that PyTorch sees there; not asked for where Ray has none.
-        free_bytes: folder where Ray or the cache write -> what is free on its disk.
-        problems: a sentence on each thing that keeps a run from working.
-        doubts: a sentence on each thing with which a run works, but not well or not for long.
-    """
-
-    versions: Mapping[str, str]
-    gpus: tuple[str, ...]
-    free_bytes: Mapping[str, int]
-    problems: tuple[str, ...]
-    doubts: tuple[str, ...]
+    versions: Mapping[str, str]  # of packages; those that are not installed are left out
+    gpus: tuple[str, ...]  # names of those that PyTorch sees there; not asked for where Ray has none
+    free_bytes: Mapping[str, int]  # folder where Ray or the cache write -> what is free on its disk
+    problems: tuple[str, ...]  # a sentence on each thing that keeps a run from working
+    doubts: tuple[str, ...]  # the same on each thing with which a run works, but not well or not for long
 
 
 def probe(needs: Needs, declared: int) -> NodeAnswer:
     """Return what the node it runs on says of itself; raises nothing, and takes little more than `LIMIT`.
 
-    Args:
-        needs: what a run needs there.
-        declared: number of GPUs that Ray has there.
+    Ray has `declared` GPUs there.
     """
     doubts: list[str] = []
     gpus: list[str] = []
     free: dict[str, int] = {}
     checks: dict[str, Callable[[], None]] = {
-        path: partial(_check_file, path, known) for path, known in (needs.files or {}).items()
+        p: partial(_check_file, p, known) for p, known in (needs.files or {}).items()
     }
     for name, reader, image in needs.images:
-        checks[f"{name} in {reader.storage.path('').rstrip('/')}"] = partial(
-            _check_image, replace(reader, patience=FIRST_CONTACT), image
-        )
-    if needs.storage:
-        checks[f"the store {needs.storage.path('').rstrip('/')}"] = partial(
-            _check_store, needs.storage.at_first(), needs.marker
-        )
+        first = replace(reader, patience=FIRST_CONTACT)
+        checks[f"{name} in {reader.storage.path('').rstrip('/')}"] = partial(_check_image, first, image)
+    if storage := needs.storage:
+        checks[f"the store {storage.path('').rstrip('/')}"] = partial(_check_store, storage.at_first(), needs.marker)
     checks["the disk"] = partial(_look_at_disks, free, doubts)
     if declared:
         checks["PyTorch, asked for its GPUs,"] = partial(_look_at_gpus, declared, gpus, doubts)
@@ -104,12 +85,7 @@ def probe(needs: Needs, declared: int) -> NodeAnswer:
 def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str]:
     """Run checks side by side, and return a sentence on each that raises or does not end in time.
 
-    Args:
-        seconds: for all of them.
-        checks: what the sentence calls a thing that does not answer -> its check.
-
-    Raises:
-        FaultError: a check failed by a mistake of this package.
+    Checks stand under what the sentence calls a thing that does not answer. A mistake of this package is raised.
     """
     said: dict[str, str] = {}
     faults: list[FaultError] = []
@@ -145,10 +121,8 @@ def versions() -> dict[str, str]:
     """Return package -> version of those of `PACKAGES` that are installed here."""
     known = {}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             known[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return known
 
 
@@ -223,34 +197,23 @@ def _unseen(place: str) -> IcmBenchError:
 
 def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
     """Note what is free where Ray and the cache write."""
-    for name, folder, remedy in (
-        ("Ray", _session_folder(), "let RAY_TMPDIR name another disk before `ray start`"),
-        ("the cache", cache_dir(), "let ICM_BENCH_CACHE name another disk before `ray start`"),
-    ):
+    from ray._private import worker
+
+    node = worker._global_node  # Ray's public interface tells the name of a session, and not where it lies
+    session = Path(node.get_session_dir_path() if node else "/tmp/ray")
+    for name, folder, variable in (("Ray", session, "RAY_TMPDIR"), ("the cache", cache_dir(), "ICM_BENCH_CACHE")):
         while not folder.exists():
             folder = folder.parent
         free[str(folder)] = shutil.disk_usage(folder).free
         if free[str(folder)] < MIN_FREE:
             doubts.append(
-                f"{folder}, where {name} writes, has {free[str(folder)] / 2**20:.0f} MiB left: free some space, or "
-                f"{remedy}."
+                f"{folder}, where {name} writes, has {free[str(folder)] / 2**20:.0f} MiB left: free some space, or let "
+                f"{variable} name another disk before `ray start`."
             )
 
 
-def _session_folder() -> Path:
-    """Return the folder of Ray's files on this node."""
-    from ray._private import worker
-
-    node = worker._global_node  # Ray's public interface tells the name of a session, and not where it lies
-    return Path(node.get_session_dir_path() if node else "/tmp/ray")
-
-
 def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
-    """Note the GPUs that PyTorch sees: from a process of its own, since Ray hides them from a task that asks for none.
-
-    Raises:
-        IcmBenchError: PyTorch does not load.
-    """
+    """Note the GPUs that PyTorch sees, from a process of its own: Ray hides them from a task that asks for none."""
     hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     asked = subprocess.run(

@@ -32,31 +32,19 @@ RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 
 @dataclass(frozen=True)
 class Submission:
-    """A recipe as a job of a cluster.
+    """A recipe as a job of a cluster."""
 
-    Attributes:
-        id: its submission id, from the hash of recipe, files, overrides and version; tries after the first one add a
-            number.
-        package: what is uploaded.
-        entrypoint: the command that the cluster runs.
-        command: the command that was given here, to say how to follow and to stop.
-    """
-
-    id: str
-    package: Package
-    entrypoint: str
-    command: str
+    id: str  # from the hash of recipe, files, overrides and version; tries after the first one add a number
+    package: Package  # what is uploaded
+    entrypoint: str  # the command that the cluster runs
+    command: str  # the command that was given here, to say how to follow and to stop
 
     def record(self) -> dict[str, Any]:
         """Return what would be submitted, as plain data."""
-        files = [{"path": place, "bytes": size} for place, size in self.package.sizes.items()]
-        return {
-            "id": self.id,
-            "entrypoint": self.entrypoint,
-            "files": files,
-            "bytes": sum(self.package.sizes.values()),
-            "elsewhere": list(self.package.elsewhere),
-        }
+        sizes = self.package.sizes
+        files = [{"path": place, "bytes": size} for place, size in sizes.items()]
+        of_package = {"files": files, "bytes": sum(sizes.values()), "elsewhere": list(self.package.elsewhere)}
+        return {"id": self.id, "entrypoint": self.entrypoint, **of_package}
 
     def text(self) -> str:
         """Return what would be submitted, for a person."""
@@ -69,19 +57,12 @@ class Submission:
 
 @dataclass(frozen=True)
 class Job:
-    """What became of a job.
-
-    Attributes:
-        id: its submission id.
-        status: `succeeded`, `failed`, `stopped`, or `running` where nobody follows it any more.
-        exit_code: what the command line ends with: that of the job.
-        text: a sentence for a person.
-    """
+    """What became of a job."""
 
     id: str
-    status: str
-    exit_code: int
-    text: str
+    status: str  # `succeeded`, `failed`, `stopped`, or `running` where nobody follows it any more
+    exit_code: int  # what the command line ends with: that of the job
+    text: str  # a sentence for a person
 
 
 def submission(recipe: Recipe, file: Path, options: Sequence[str], address: str | None = None) -> Submission:
@@ -97,29 +78,23 @@ def submission(recipe: Recipe, file: Path, options: Sequence[str], address: str 
         IcmBenchError: the recipe cannot run from what would be uploaded; see `packed`.
     """
     package = packed(recipe, file, options)
-    entrypoint = shlex.join(["python", "-m", "jobs.run", package.recipe, *options])
-    known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
     where = ["--address", address] if address else []
-    command = shlex.join(["icm-bench", "submit", str(file), *options, *where])
-    return Submission(f"{recipe.name}-{known[:DIGITS]}", package, entrypoint, command)
+    words = ["jobs.run", package.recipe, *options], ["submit", str(file), *options, *where]
+    return _submission(recipe.name, package, *words)
 
 
 def checking(recipe: Recipe | None, file: Path | None, options: Sequence[str], address: str) -> Submission:
-    """Return `icm-bench doctor` as a job; nothing is sent.
-
-    Args:
-        recipe: that the check is for. None: for nodes and packages alone.
-        file: its YAML file.
-        options: of the command line, which the job gets too.
-        address: of the dashboard.
-    """
+    """Return `icm-bench doctor` as a job, for a recipe or, without, for nodes and packages alone; nothing is sent."""
     package = packed(recipe, file, options) if recipe and file else Package("", {}, ())
-    words = ["doctor", *filter(None, [package.recipe]), *options]
-    entrypoint = shlex.join(["python", "-m", "benchmark.cli", *words])
-    known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
     named = [str(file)] if file else []
-    command = shlex.join(["icm-bench", "doctor", *named, *options, "--address", address])
-    return Submission(f"doctor-{known[:DIGITS]}", package, entrypoint, command)
+    job = ["benchmark.cli", "doctor", *filter(None, [package.recipe]), *options]
+    return _submission("doctor", package, job, ["doctor", *named, *options, "--address", address])
+
+
+def _submission(name: str, package: Package, job: list[str], command: list[str]) -> Submission:
+    entrypoint = shlex.join(["python", "-m", *job])
+    known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
+    return Submission(f"{name}-{known[:DIGITS]}", package, entrypoint, shlex.join(["icm-bench", *command]))
 
 
 def submit(job: Submission, address: str | None, log: TextIO, again: bool = False) -> Job:
@@ -137,7 +112,13 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
     client = job_server(address)
     number, last = _last(client, job.id)
     if last is not None and last.status == SUCCEEDED and not again:
-        return Job(last.submission_id, "succeeded", 0, f"{_where(client, last)}; `{job.command} --again` repeats it.")
+        try:
+            lines = client.get_job_logs(last.submission_id).splitlines()
+        except (RuntimeError, OSError):  # the node with its output is gone
+            lines = []
+        page = next((line.removeprefix("Page") for line in reversed(lines) if line.startswith("Page: ")), "")
+        said = f"{last.submission_id} has succeeded already{page}; `{job.command} --again` repeats it."
+        return Job(last.submission_id, "succeeded", 0, said)
     if last is None or last.status not in RUNNING:
         name = f"{job.id}-{number + 1}" if number else job.id
         _send(client, job, name)
@@ -151,15 +132,7 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
 
 
 def stop(job: Submission, address: str | None) -> Job:
-    """Stop the job that runs a recipe, and wait until it has ended.
-
-    Args:
-        job: the recipe as a job.
-        address: of the dashboard; see `job_server`.
-
-    Raises:
-        IcmBenchError: the cluster cannot be reached, or no such job runs there.
-    """
+    """Stop the job that runs a recipe on the cluster of a dashboard, and wait until it has ended."""
     client = job_server(address)
     _, last = _last(client, job.id)
     if last is None or last.status not in RUNNING:
@@ -183,22 +156,16 @@ _KEPT = "what is finished is kept, submit it again to go on"
 
 def _last(client: "JobSubmissionClient", name: str) -> tuple[int, "JobDetails | None"]:
     """Return number and details of the last try of a job, 0 and None where there was none."""
-    tries = {}
     with _answering(client, "list its jobs"):
         jobs = client.list_jobs()
-    for info in jobs:
-        if match := re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", info.submission_id or ""):
-            tries[int(match[1] or 1)] = info
+    found = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", info.submission_id or ""), info) for info in jobs]
+    tries = {int(match[1] or 1): info for match, info in found if match}
     number = max(tries, default=0)
     return number, tries.get(number)
 
 
 def _send(client: "JobSubmissionClient", job: Submission, name: str) -> None:
-    """Upload a package and start its job.
-
-    Raises:
-        IcmBenchError: the cluster does not take it.
-    """
+    """Upload a package and start its job."""
     sizes = job.package.sizes.values()
     tell(f"{name}: {len(sizes)} files, {sum(sizes):,} bytes go to {client.get_address()}")
     with tempfile.TemporaryDirectory(prefix="icm-bench-") as folder:
@@ -252,11 +219,7 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
 
 
 def _ended(info: "JobDetails") -> Job:
-    """Return what became of a job that has ended.
-
-    Raises:
-        IcmBenchError: it never ran to an end of its own, or not at all.
-    """
+    """Return what became of a job that has ended; refuse one that never ran to an end of its own, or not at all."""
     name, code = info.submission_id, info.driver_exit_code
     if info.status == SUCCEEDED:
         return Job(name, "succeeded", 0, f"{name} has succeeded.")
@@ -274,17 +237,6 @@ def _ended(info: "JobDetails") -> Job:
         raise IcmBenchError(f"{name} has failed ({why}); {_KEPT}.")
     code = code if code > 0 else 128 - code  # ended by a signal, as a shell says it
     return Job(name, "failed", code, f"{name} has failed with exit code {code}; {_KEPT}.")
-
-
-def _where(client: "JobSubmissionClient", info: "JobDetails") -> str:
-    """Return a sentence on the results of a job that has succeeded: the last line of its output names its page."""
-    name = info.submission_id
-    try:
-        lines = client.get_job_logs(name).splitlines()
-    except (RuntimeError, OSError):  # the node with its output is gone
-        lines = []
-    page = next((line for line in reversed(lines) if line.startswith("Page: ")), None)
-    return f"{name} has succeeded already: {page.removeprefix('Page: ')}" if page else f"{name} has succeeded already"
 
 
 def _how(job: Submission) -> str:

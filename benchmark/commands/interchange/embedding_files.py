@@ -9,6 +9,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -45,17 +46,11 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zip
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of a file.
+    """Some rows of a file."""
 
-    Attributes:
-        first: number of the first of them, from 1.
-        words: column -> its values, None where absent.
-        embedding: shape (rows, D), float32.
-    """
-
-    first: int
-    words: Mapping[str, list[str | None]]
-    embedding: NDArray[np.float32]
+    first: int  # number of the first of them, from 1
+    words: Mapping[str, list[str | None]]  # of each column, None where absent
+    embedding: NDArray[np.float32]  # shape (rows, D)
 
 
 def refused(file: Path, row: int, problem: str) -> IcmBenchError:
@@ -82,15 +77,7 @@ class Digest:
 
 
 def files_of(place: Path, texts: Path | None) -> tuple[Path, Path | None]:
-    """Return the file of embeddings, and that of texts, if there is one.
-
-    Args:
-        place: a file, or a folder that holds `embeddings` and perhaps `texts`.
-        texts: the file of texts, where one is named.
-
-    Raises:
-        IcmBenchError: there is no such file, or its name does not say what it is.
-    """
+    """Return the file of embeddings, and that of texts, if there is one: of a folder, or those that are named."""
     if place.is_dir():
         found = {name: [place / f"{name}{s}" for s in SUFFIXES] for name in ("embeddings", "texts")}
         there = {name: next((file for file in files if file.is_file()), None) for name, files in found.items()}
@@ -106,18 +93,12 @@ def files_of(place: Path, texts: Path | None) -> tuple[Path, Path | None]:
 
 
 def metadata_of(file: Path) -> dict[str, Any] | None:
-    """Return what a file says of how it was made; None where it says nothing.
-
-    Raises:
-        IcmBenchError: it cannot be read, or a later version wrote it.
-    """
+    """Return what a file says of how it was made; None where it says nothing."""
     if file.suffix != ".parquet":
         return None
-    try:
+    with _refusing_damage(file):
         said = (pq.read_metadata(file).metadata or {}).get(METADATA)
         content: dict[str, Any] | None = json.loads(said) if said else None
-    except _DAMAGED as error:
-        raise _damaged(file, error) from error
     if content and content["version"] > VERSION:
         raise IcmBenchError(f"{file} is of version {content['version']}; install the icm-bench that exported it.")
     return content
@@ -125,18 +106,12 @@ def metadata_of(file: Path) -> dict[str, Any] | None:
 
 def row_count(file: Path) -> int:
     """Return how many rows a file has, for progress; 0 where only reading it tells."""
-    try:
+    with _refusing_damage(file):
         return int(pq.read_metadata(file).num_rows) if file.suffix == ".parquet" else 0
-    except _DAMAGED as error:
-        raise _damaged(file, error) from error
 
 
 def columns_given(items: Sequence[str]) -> dict[str, str]:
-    """Return which columns `--columns KEY=COLUMN,KEY=COLUMN` names: key -> column of the file.
-
-    Raises:
-        IcmBenchError: a key is none of `USUAL`, or has no column.
-    """
+    """Return which columns `--columns KEY=COLUMN,KEY=COLUMN` names: key -> column of the file."""
     given: dict[str, str] = {}
     for item in filter(None, map(str.strip, ",".join(items).split(","))):
         key, _, column = (part.strip() for part in item.partition("="))
@@ -159,9 +134,6 @@ def columns_of(
         needed: keys that it must have beside `embedding`; of each group one.
         known: keys that it may have.
         given: key -> column, where the two differ.
-
-    Raises:
-        IcmBenchError: the file cannot be read, lacks a column that is given, or one that is needed.
     """
     names = _names_in(file)
     for key, column in given.items():
@@ -188,7 +160,7 @@ def columns_of(
 
 def _names_in(file: Path) -> list[str]:
     """Return the names of the columns of a file."""
-    try:
+    with _refusing_damage(file):
         if file.suffix == ".parquet":
             check_tried(Storage(str(file.parent)), file.name)
             return list(pq.read_schema(file).names)
@@ -196,20 +168,20 @@ def _names_in(file: Path) -> list[str]:
             raise IcmBenchError(f"{file} is no .npz; save it with numpy.savez, an array for each column.")
         with np.load(file, allow_pickle=False) as opened:
             return list(opened.files)
+
+
+@contextmanager
+def _refusing_damage(file: Path) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGED as error:
-        raise _damaged(file, error) from error
+        raise IcmBenchError(
+            f"{file} cannot be read ({reason(error)}): it is damaged or no {file.suffix[1:]}; get it anew."
+        ) from error
 
 
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
-    """Yield the rows of a file, some at a time; all embeddings have one width, are finite, and differ somewhere.
-
-    Args:
-        file: Parquet or npz.
-        columns: key -> the column that holds it, see `columns_of`.
-
-    Raises:
-        IcmBenchError: the file is damaged, or a value is of another kind; names file and row.
-    """
+    """Yield the rows of a file, some at a time; all embeddings have one width, are finite, and differ somewhere."""
     width, rows, first, differ = 0, 0, None, False
     for block in (_of_parquet if file.suffix == ".parquet" else _of_npz)(file, columns):
         width = width or block.embedding.shape[1]
@@ -229,19 +201,12 @@ def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
 
 
 def _of_parquet(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
-    first, embedding = 1, columns[EMBEDDING]
-    try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-            for batch in opened.iter_batches(BLOCK, columns=list(dict.fromkeys(columns.values()))):
-                words = {
-                    key: _words(file, first, column, batch.column(column))
-                    for key, column in columns.items()
-                    if key != EMBEDDING
-                }
-                yield Block(first, words, _vectors(file, first, embedding, batch.column(embedding)))
-                first += len(batch)
-    except _DAMAGED as error:
-        raise _damaged(file, error) from error
+    first, words = 1, {key: column for key, column in columns.items() if key != EMBEDDING}
+    with _refusing_damage(file), pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        for batch in opened.iter_batches(BLOCK, columns=list(dict.fromkeys(columns.values()))):
+            of_keys = {key: _words(file, first, name, batch.column(name)) for key, name in words.items()}
+            yield Block(first, of_keys, _vectors(file, first, columns[EMBEDDING], batch.column(columns[EMBEDDING])))
+            first += len(batch)
 
 
 def _words(file: Path, first: int, name: str, column: pa.Array) -> list[str | None]:
@@ -271,12 +236,14 @@ def _vectors(file: Path, first: int, name: str, column: pa.Array) -> NDArray[np.
 
 
 def _of_npz(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
-    try:
-        with np.load(file, allow_pickle=False) as opened:
-            arrays = {key: _array(file, column, key == EMBEDDING, opened) for key, column in columns.items()}
-    except _DAMAGED as error:
-        raise _damaged(file, error) from error
+    with _refusing_damage(file), np.load(file, allow_pickle=False) as opened:
+        arrays = {key: _array(file, column, opened) for key, column in columns.items()}
     embedding = arrays.pop(EMBEDDING)
+    for key, array in arrays.items():
+        if array.dtype.kind not in "USiu":
+            raise IcmBenchError(
+                f"{file}: '{columns[key]}' is of type {array.dtype}; write it as text or whole numbers."
+            )
     if embedding.ndim != 2 or embedding.dtype.kind != "f":
         raise IcmBenchError(
             f"{file}: '{columns[EMBEDDING]}' has shape {embedding.shape} and type {embedding.dtype}; give one row of "
@@ -289,57 +256,33 @@ def _of_npz(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
             )
     for start in range(0, len(embedding), BLOCK):
         rows = slice(start, start + BLOCK)
-        words = {key: [value or None for value in map(_text, array[rows])] for key, array in arrays.items()}
+        of_rows = {key: [v.decode() if isinstance(v, bytes) else str(v) for v in arrays[key][rows]] for key in arrays}
+        words = {key: [value or None for value in values] for key, values in of_rows.items()}
         with np.errstate(over="ignore"):
             yield Block(start + 1, words, np.ascontiguousarray(embedding[rows], dtype=np.float32))
 
 
-def _array(file: Path, name: str, numbers: bool, opened: Any) -> NDArray[Any]:
+def _array(file: Path, name: str, opened: Any) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = opened[name]
+        return opened[name]
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
         raise IcmBenchError(
             f"{file}: the array '{name}' holds Python objects, which are not unpickled; save it as text or numbers."
         ) from error
-    if not numbers and array.dtype.kind not in "USiu":
-        raise IcmBenchError(f"{file}: '{name}' is of type {array.dtype}; write it as text or whole numbers.")
-    return array
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _damaged(file: Path, error: Exception) -> IcmBenchError:
-    if isinstance(error, IcmBenchError):
-        return error
-    return IcmBenchError(
-        f"{file} cannot be read ({reason(error)}): it is damaged or no {file.suffix[1:]}; get it anew."
-    )
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of classes.
-
-    Attributes:
-        classes: names.
-        embedding: shape (classes, D), float32.
-        digest: SHA-256 (hex) over both.
-    """
+    """The texts of classes."""
 
     classes: list[str]
-    embedding: NDArray[np.float32]
-    digest: str
+    embedding: NDArray[np.float32]  # shape (classes, D)
+    digest: str  # SHA-256 (hex) over both
 
     def of(self, file: Path, classes: Sequence[str], width: int) -> NDArray[np.float32]:
-        """Return the texts of some classes, shape (len(classes), D).
-
-        Raises:
-            IcmBenchError: a class has none, or they are of another width than images; names file and class.
-        """
+        """Return the texts of some classes, shape (len(classes), D), which must have the width of images."""
         if self.embedding.shape[1] != width:
             raise IcmBenchError(
                 f"{file}: texts have width {self.embedding.shape[1]}, and images {width}; give those of one encoder."
@@ -351,15 +294,7 @@ class Texts:
 
 
 def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
-    """Return the texts of classes in a file.
-
-    Args:
-        file: Parquet or npz.
-        given: key -> column, as for the file of images; those that this file lacks do not count.
-
-    Raises:
-        IcmBenchError: as `columns_of` and `blocks` do, or a class comes twice or is absent.
-    """
+    """Return the texts of classes in a file; of the columns that are given for images those count that it has."""
     digest, classes, parts = Digest(), [], []
     seen: set[str] = set()
     names = _names_in(file)
@@ -379,13 +314,7 @@ def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
 
 
 class Writer:
-    """Writes a file of this form, a block for each row group; what it says of itself comes last.
-
-    Args:
-        file: where to.
-        words: columns beside the embedding.
-        width: of the embeddings.
-    """
+    """Writes a file of this form, a block for each row group; what it says of itself comes last."""
 
     def __init__(self, file: Path, words: Sequence[str], width: int) -> None:
         vectors = pa.list_(pa.float32(), width)
@@ -407,17 +336,6 @@ class Writer:
         if metadata is not None:
             self._writer.add_key_value_metadata({METADATA: json.dumps(metadata).encode()})
         self._writer.close()
-
-
-def seal(metadata: Mapping[str, Any], rows: Digest, texts: str) -> dict[str, Any]:
-    """Return what a file says of itself with the digest over that, its rows and its texts.
-
-    Args:
-        metadata: without a digest.
-        rows: of all rows.
-        texts: digest of the texts; empty where there are none.
-    """
-    return {**metadata, "digest": seal_of(metadata, rows, texts)}
 
 
 def seal_of(metadata: Mapping[str, Any], rows: Digest, texts: str) -> str:

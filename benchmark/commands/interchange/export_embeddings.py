@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from benchmark.commands.choice import one_of
 from benchmark.commands.embed import on_sound_embeddings
-from benchmark.commands.interchange.embedding_files import VERSION, WORDS, Writer, seal
-from benchmark.commands.interchange.whole import whole
+from benchmark.commands.interchange.embedding_files import VERSION, WORDS, Writer, seal_of
+from benchmark.commands.interchange.files import whole
 from benchmark.commands.preparing.prepare import Run, have_embeddings
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage, reason
@@ -27,25 +27,15 @@ TOGETHER = 64  # parts of the store in a row group
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported.
-
-    Attributes:
-        folder: where to.
-        dataset: name of the data set.
-        backbone: label of the backbone.
-        images: number of different images that can be read.
-        views: names of the views, the original first.
-        rows: number of rows: one for each image and view.
-        texts: whether there are texts of the classes.
-    """
+    """What was exported."""
 
     folder: str
     dataset: str
     backbone: str
-    images: int
-    views: list[str]
-    rows: int
-    texts: bool
+    images: int  # different ones that can be read
+    views: list[str]  # the original first
+    rows: int  # one for each image and view
+    texts: bool  # whether there are texts of the classes
 
 
 def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbone: str | None = None) -> Exported:
@@ -84,20 +74,16 @@ def _export(run: Run, subject: Subject, folder: Path) -> Exported:
         else:
             (folder / "texts.parquet").unlink(missing_ok=True)
         writer = Writer(file, WORDS, subject.facts.dim)
-        names = _names(subject.views)
+        labels = [view.label for view in subject.views]  # of several draws of a kind, the seed is part of the name
+        names = {v.label if labels.count(v.label) == 1 else f"{v.label} (seed {v.seed})": v for v in subject.views}
         progress = Progress(f"exporting {subject.key}", subject.views[0].images * len(names), "rows")
         counts = [_write_view(run.storage, subject, view, name, writer, progress) for name, view in names.items()]
         progress.close()
-        writer.close(seal(_metadata(run, subject, names), writer.digest, texts))
+        metadata = _metadata(run, subject, names)
+        writer.close({**metadata, "digest": seal_of(metadata, writer.digest, texts)})
     return Exported(
         str(folder), subject.manifest.name, subject.facts.label, counts[0], [*names], writer.rows, bool(texts)
     )
-
-
-def _names(views: tuple[View, ...]) -> dict[str, View]:
-    """Return the views by names of their own: of several draws of a kind, the seed is part of it."""
-    labels = [view.label for view in views]
-    return {view.label if labels.count(view.label) == 1 else f"{view.label} (seed {view.seed})": view for view in views}
 
 
 def _write_view(storage: Storage, subject: Subject, view: View, name: str, writer: Writer, progress: Progress) -> int:

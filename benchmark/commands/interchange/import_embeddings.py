@@ -2,132 +2,117 @@
 
 What a run exported has the identity that it had: a sweep of it gives the same trials and rows. Of all others the
 identity is their content. What names everything is written last: an import that was ended leaves nothing to be seen.
+A recipe for them is written too, or a backbone added to the one that is there.
 """
 
+import json
 import re
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import yaml
 
 from benchmark.backbones.facts import BackboneFacts
+from benchmark.commands.interchange import read_embeddings as reader
 from benchmark.commands.interchange.embedding_files import files_of
-from benchmark.commands.interchange.read_embeddings import (
-    Asked,
-    ReadFile,
-    facts_of,
-    manifest_of,
-    reading,
-    texts_of,
-    views_of,
-)
+from benchmark.commands.interchange.files import whole, write_new
+from benchmark.commands.interchange.read_embeddings import Asked, ReadFile
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import from_yaml
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
+from benchmark.method.interventions import INTERVENTIONS
+from benchmark.method.interventions.imported import ImportedView as ViewOfImport
+from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
+from benchmark.store import imported as imports
 from benchmark.store.checked import read_checked
-from benchmark.store.embeddings import View
-from benchmark.store.imported import (
-    Import,
-    ImportedView,
-    folder_of,
-    images_file,
-    import_file,
-    imports_of,
-    problem_of,
-    read_import,
-    write_images,
-    write_import,
-)
+from benchmark.store.embeddings import ORIGINAL, View
+from benchmark.store.imported import Import, ImportedView
 from benchmark.store.sealed import DamagedError
 from benchmark.store.texts import text_file, write_texts
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported.
-
-    Attributes:
-        dataset: name of the data set.
-        backbone: label of the backbone.
-        images, environments, classes: their numbers.
-        views: their labels, the original first.
-        width: of the embeddings, D.
-        texts: whether there are texts of the classes.
-        logit_scale: factor on cosine similarities.
-        exported: whether the file said how it was made, so that all identities are those of the run that did.
-        written: number of files that the store did not have.
-        store: where it lies.
-        unused: columns of the file that were not asked for.
-    """
+    """What was imported."""
 
     dataset: str
-    backbone: str
+    backbone: str  # its label
     images: int
     environments: int
     classes: int
-    views: list[str]
-    width: int
-    texts: bool
+    views: list[str]  # their labels, the original first
+    width: int  # of the embeddings, D
+    texts: bool  # whether there are texts of the classes
     logit_scale: float
-    exported: bool
-    written: int
+    exported: bool  # whether the file said how it was made, so that identities are those of the run that did
+    written: int  # files that the store did not have
     store: str
-    unused: list[str]
+    unused: list[str]  # columns of the file that were not asked for
 
     def text(self) -> str:
         """Return what was imported in some lines."""
         how = "with the identity of the run that exported them" if self.exported else "known by their content"
         views = f"{len(self.views)} view{'s' if len(self.views) > 1 else ''} ({some(self.views)})"
         texts = "texts of all classes" if self.texts else "no texts: no zero-shot prediction"
-        unused = [f"columns that are not used: {some(self.unused)}"] if self.unused else []
-        return "\n".join(
-            [
-                f"{self.dataset} under {self.backbone}: {self.images} images in {self.environments} environments, "
-                f"{self.classes} classes",
-                f"{views} of width {self.width}, {texts}, logit scale {self.logit_scale:g}; {how}",
-                f"{self.written} files written to {self.store}",
-                *unused,
-            ]
+        unused = f"\ncolumns that are not used: {some(self.unused)}" if self.unused else ""
+        return (
+            f"{self.dataset} under {self.backbone}: {self.images} images in {self.environments} environments, "
+            f"{self.classes} classes\n"
+            f"{views} of width {self.width}, {texts}, logit scale {self.logit_scale:g}; {how}\n"
+            f"{self.written} files written to {self.store}{unused}"
         )
 
 
 def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Imported, dict[str, Any] | None]:
     """Take embeddings into a store, and return what was imported, and what the file says of its recipe.
 
-    Args:
-        storage: the store.
-        place: a file, or a folder with `embeddings` and perhaps `texts`.
-        asked: what a person asks for.
-
-    Raises:
-        IcmBenchError: a name is none, a file is damaged, or its rows make no sense; names file and row.
+    `place` is a file, or a folder with `embeddings` and perhaps `texts`. Refused are names that are none, damaged
+    files, and rows that make no sense.
     """
     _check_names(asked)
     storage.check_writable()
     file, texts_file = files_of(place, asked.texts)
-    with reading(file, texts_file, asked) as read:
-        manifest = manifest_of(storage, read, asked.name)
-        facts = facts_of(read, asked)
-        texts = texts_of(read, manifest)
-        views = views_of(read, manifest, facts)
+    with reader.reading(file, texts_file, asked) as read:
+        manifest = reader.manifest_of(storage, read, asked.name)
+        facts = reader.facts_of(read, asked)
+        texts = reader.texts_of(read, manifest)
+        views = reader.views_of(read, manifest, facts)
         content = _import(read, manifest, facts, views)
         _check_others(storage, content, asked.overwrite)
         written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
         if texts is not None and not _is_there(storage, content.texts):
             write_texts(storage, content.texts, manifest.prompt_names, texts)
             written += 1
-        _finish(storage, content, manifest)
-    counts = manifest.table.num_rows, len(manifest.environments), len(manifest.classes)
-    labels = [view.label for view in content.views]
-    has, exported = bool(content.texts), read.said is not None
+        if not storage.exists(content.images) or imports.problem_of(storage, content.images):
+            imports.write_images(storage, content.images, manifest.table)
+        imports.write_import(storage, content)  # which names everything
+    named = {imports.read_import(storage, name).images for name in imports.imports_of(storage, asked.name)}
+    for name in storage.files(imports.folder_of(asked.name), ".parquet"):
+        if name not in named:
+            storage.delete(name)
     result = Imported(
-        asked.name, facts.label, *counts, labels, facts.dim, has, facts.logit_scale, exported, written,
-        storage.path(""), read.unused,
-    )  # fmt: skip
+        dataset=asked.name,
+        backbone=facts.label,
+        images=manifest.table.num_rows,
+        environments=len(manifest.environments),
+        classes=len(manifest.classes),
+        views=[view.label for view in content.views],
+        width=facts.dim,
+        texts=bool(content.texts),
+        logit_scale=facts.logit_scale,
+        exported=read.said is not None,
+        written=written,
+        store=storage.path(""),
+        unused=read.unused,
+    )
     return result, read.said["recipe"] if read.said else None
 
 
@@ -146,14 +131,12 @@ def _check_names(asked: Asked) -> None:
 
 def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dict[str, View]) -> Import:
     """Return what the store is to know of the import."""
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = (f"imported texts {read.texts.digest[:16]}",) if read.texts else ()
     if read.said and read.said["prompts"]:
         prompts = tuple(read.said["prompts"])
-    elif read.texts:
-        prompts = (f"imported texts {read.texts.digest[:16]}",)
     return Import(
         dataset=manifest.name,
-        images=images_file(manifest.name, manifest.fingerprint),
+        images=imports.images_file(manifest.name, manifest.fingerprint),
         fingerprint=manifest.fingerprint,
         facts=facts,
         prompts=prompts,
@@ -164,11 +147,11 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
 
 def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
     """Refuse an import that would replace another one, or whose images differ from those of another backbone."""
-    own = import_file(content.dataset, content.facts.label)
-    for name in imports_of(storage, content.dataset):
-        if problem_of(storage, name):
+    own = imports.import_file(content.dataset, content.facts.label)
+    for name in imports.imports_of(storage, content.dataset):
+        if imports.problem_of(storage, name):
             continue
-        other = read_import(storage, name)
+        other = imports.read_import(storage, name)
         if name == own and not overwrite and canonical_hash(asdict(other)) != canonical_hash(asdict(content)):
             raise IcmBenchError(
                 f"--backbone {content.facts.label}: other embeddings, texts or logit scale of '{content.dataset}' were "
@@ -223,12 +206,88 @@ def _is_there(storage: Storage, name: str) -> bool:
     return True
 
 
-def _finish(storage: Storage, content: Import, manifest: Manifest) -> None:
-    """Write what names everything, and remove images that nothing names any more."""
-    if not storage.exists(content.images) or problem_of(storage, content.images):
-        write_images(storage, content.images, manifest.table)
-    write_import(storage, content)
-    named = {read_import(storage, name).images for name in imports_of(storage, content.dataset)}
-    for name in storage.files(folder_of(content.dataset), ".parquet"):
-        if name not in named:
-            storage.delete(name)
+Became = Literal["new", "added", "complete", "kept"]
+
+
+def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: Path) -> tuple[Became, str]:
+    """Write a recipe that sweeps all of what was imported, or add its backbone to the recipe that is there.
+
+    Nothing else of a file that is there changes, its comments neither.
+
+    Args:
+        imported: what was.
+        made_with: what of the recipe that made the embeddings counts for them; None for foreign ones.
+        file: of the recipe.
+
+    Returns:
+        What became of the file, and the same in words: it is `new`, had the backbone `added`, was `complete` before, or
+        is `kept` as it is, and then does not sweep what was imported.
+    """
+    content = json.loads(json.dumps(_start(imported, made_with)))
+    if write_new(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), "--recipe"):
+        return "new", "a recipe to start with"
+    kept = "was there before, and stays as it is"
+    try:
+        recipe = load_recipe(file)
+    except IcmBenchError as error:
+        return "kept", f"{kept}: {error}"
+    if not any(dataset.is_imported and dataset.name == imported.dataset for dataset in recipe.datasets):
+        return "kept", f"{kept}, since '{imported.dataset}' is no imported data set of it; give another --recipe"
+    if imported.backbone in (spec.label for spec in recipe.backbones):
+        return "complete", "has this backbone already, and stays as it is"
+    text = file.read_bytes().decode()
+    if (longer := _with_backbone(text, content["backbones"][0])) is None:
+        return "kept", f"{kept}; add '{imported.backbone}' to its backbones"
+    with whole(file.resolve(), "--recipe") as place:
+        place.write_bytes(longer.encode())
+        shutil.copymode(file, place)
+    before = from_yaml(text, str(file)).get("interventions")
+    views = "" if before == content.get("interventions") else "; its interventions stay as they are"
+    return "added", f"has the backbone '{imported.backbone}' too{views}"
+
+
+def _start(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a recipe, as plain data, that sweeps all of what was imported."""
+    content: dict[str, Any] = {
+        "name": imported.dataset,
+        "datasets": [{"name": imported.dataset, "layout": "imported"}],
+        "backbones": [{"name": imported.backbone}],
+    }
+    if made_with:
+        content |= {key: made_with[key] for key in ("images", "interventions") if key in made_with}
+        content["backbones"] = [made_with["backbone"]] if "backbone" in made_with else content["backbones"]
+        if imported.texts and "templates" in made_with:
+            content["prompts"] = {"templates": made_with["templates"]}
+    elif views := [view for view in imported.views if view != ORIGINAL]:
+        known = INTERVENTIONS.names()  # of any other, the recipe says that it is a view and no more
+        kinds = [v if v in known else {"name": ViewOfImport(view=v).name, "view": v} for v in views]
+        content["interventions"] = {"kinds": kinds}
+    if not imported.texts:
+        content["sweep"] = {"predictors": ["linear_probe"]}
+    parse_recipe(content, "the recipe of the import")
+    return content
+
+
+def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
+    """Return a recipe with one more backbone, all else as it stands; None where its list cannot be added to."""
+    item = yaml.safe_dump(backbone, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()
+    document: Any = yaml.compose(text, yaml.SafeLoader)
+    listed = next((value for key, value in document.value if key.value == "backbones"), None)
+    if not isinstance(listed, yaml.SequenceNode):
+        return None
+    last = listed.value[-1]
+    if listed.flow_style:
+        end = last.end_mark.index
+        longer = f"{text[:end]}, {item}{text[end:]}"
+    else:
+        while isinstance(last, yaml.CollectionNode) and not last.flow_style:  # whose own end lies on a later line
+            last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
+        end = text.find("\n", last.end_mark.index)
+        end = len(text) if end < 0 else end
+        longer = f"{text[:end]}\n{' ' * listed.start_mark.column}- {item}{text[end:]}"
+    try:
+        before, after = from_yaml(text, "before"), from_yaml(longer, "after")
+        parse_recipe(after)
+    except IcmBenchError:
+        return None
+    return longer if after == {**before, "backbones": [*before["backbones"], backbone]} else None

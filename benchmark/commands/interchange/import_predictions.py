@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from benchmark.commands.interchange.image_names import TestImages, answers_of
-from benchmark.commands.interchange.prediction_files import TEST, WORDS, Predictions
+from benchmark.commands.interchange.prediction_files import TEST, WORDS, Predictions, TestImages, answers_of
 from benchmark.commands.preparing.prepare import Run, check_embedded
 from benchmark.commands.preparing.records import add_imported, swept
 from benchmark.common.errors import IcmBenchError, nearest, some
@@ -29,52 +29,36 @@ from benchmark.sweep.images import Seen, seen
 from benchmark.sweep.imported import Answered, ImportedTest, imported_rows
 from benchmark.sweep.trials import Trial, trials_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Key = tuple[Any, ...]  # values of `TEST`
-_NOT_IN_ID = ("code_version",)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did.
+    """What an import did."""
 
-    Attributes:
-        file: where the predictions stand.
-        predictions: number of its lines.
-        methods: names of the methods.
-        rows: number of result rows that the file gives.
-        written: number of those that the store did not have.
-        replaced: number of tests whose earlier answers of the same method were replaced.
-    """
-
-    file: str
-    predictions: int
+    file: str  # where the predictions stand
+    predictions: int  # its lines
     methods: list[str]
-    rows: int
-    written: int
-    replaced: int
+    rows: int  # result rows that the file gives
+    written: int  # of these, that the store did not have
+    replaced: int  # tests whose earlier answers of the same method were replaced
 
 
 def import_predictions(run: Run, predictions: Predictions) -> Imported:
     """Write predictions as result rows and name them in the record of the run.
 
-    All lines of a method in one test are imported together, in place of what was imported of it there before.
-
-    Args:
-        run: of the recipe whose splits they answer.
-        predictions: of a file.
-
-    Raises:
-        IcmBenchError: they do not match the recipe and its data; names file, row and remedy.
+    All lines of a method in one test are imported together, in place of what was imported of it there before. Lines
+    that do not match the recipe of the run and its data are refused, with file, row and remedy.
     """
     swept(run.recipe, run.storage, run.subjects)
     for subject in run.subjects:
         check_embedded(run.storage, subject)  # only then is it known which images cannot be read
     matching = _Matching(run, predictions)
     evaluated = dict(matching.rows())  # all of it is looked at before any of it is written
-    ids = {name: _id(of_test) for name, of_test in evaluated.items()}
+    ids = {}  # of each test the hash of all that its rows say
+    for name, of_test in evaluated.items():
+        said = [{k: str(v) for k, v in row.items() if k != "code_version"} for row in of_test.rows]
+        ids[name] = canonical_hash(["imported", said])[:32]
     lacking = [name for name, id_ in ids.items() if not run.storage.exists(row_file(id_))]
     for name in evaluated:
         for tested in evaluated[name].tested:
@@ -94,19 +78,8 @@ def import_predictions(run: Run, predictions: Predictions) -> Imported:
     )
 
 
-def _id(evaluated: Evaluated) -> str:
-    """Return the hash of all that rows say."""
-    said = [{k: str(v) for k, v in row.items() if k not in _NOT_IN_ID} for row in evaluated.rows]
-    return canonical_hash(["imported", said])[:32]
-
-
 class _Matching:
-    """Holds the lines of a file against the tests and images of a recipe.
-
-    Args:
-        run: with the recipe.
-        predictions: the lines.
-    """
+    """Holds the lines of a file against the tests and images of a recipe."""
 
     def __init__(self, run: Run, predictions: Predictions) -> None:
         self._run, self._predictions = run, predictions
@@ -133,7 +106,7 @@ class _Matching:
                     tests.setdefault(key, (replace(trial, spec=turn), holdout, split))
         return tests
 
-    def _images(self, trial: Trial) -> Seen:
+    def _seen_by(self, trial: Trial) -> Seen:
         """Return what a trial's protocol sees, without the images that cannot be read."""
         spec, subjects = trial.spec, (trial.subject, *trial.variants)
         key = (trial.subject.key, spec.protocol.across_sets, spec.split)
@@ -146,17 +119,29 @@ class _Matching:
     def rows(self) -> Iterator[tuple[str, Evaluated]]:
         """Yield (test and method as text, its rows), in the order of the file."""
         lines = self._with_tests(self._predictions.lines)
-        self._check_methods(lines)
-        for key, of_test in lines.groupby([*TEST, "method"], sort=False):
-            assert isinstance(key, tuple)
-            values, method = key[:-1], str(key[-1])
-            test = self._test(tuple(values), of_test.index[0])
+        for row, name in lines["method"].drop_duplicates().items():
+            if name in PREDICTORS.names() or not name.isprintable() or name != name.strip():
+                raise self._predictions.refused(
+                    int(str(row)),
+                    f"the method {name!r} is called like a predictor of this package, or has signs that do not print; "
+                    f"give it a name of its own.",
+                )
+        for values, of_test in lines.groupby([*TEST, "method"], sort=False):
+            assert isinstance(values, tuple)
+            key, method = tuple(values[:-1]), str(values[-1])
+            if key not in self.tests:
+                words = ", ".join(f"{name} {value}" for name, value in zip(TEST, key, strict=True))
+                raise self._predictions.refused(
+                    of_test.index[0], f"the recipe has no such test ({words}); `icm-bench splits` lists its tests."
+                )
+            trial, holdout, split = self.tests[key]
+            test = ImportedTest(trial, self._seen_by(trial), holdout, split)
             by_setting = list(of_test.groupby("setting", sort=True))
             answered = [self._answered(test, str(setting), lines) for setting, lines in by_setting]
             self._check_scores(test, answered, of_test)
-            yield json.dumps([*map(str, values), method], ensure_ascii=False), imported_rows(test, method, answered)
+            yield json.dumps([*map(str, key), method], ensure_ascii=False), imported_rows(test, method, answered)
 
-    def _with_tests(self, lines: "pd.DataFrame") -> "pd.DataFrame":
+    def _with_tests(self, lines: pd.DataFrame) -> pd.DataFrame:
         """Return the lines with all columns of `TEST`: what a file leaves out must be the only one of its kind."""
         lines = lines.copy()
         for place, name in enumerate(TEST):
@@ -174,26 +159,7 @@ class _Matching:
                 raise self._predictions.refused(other[0], f"the recipe has no {name} '{value}'; {names}")
         return lines
 
-    def _check_methods(self, lines: "pd.DataFrame") -> None:
-        names = lines["method"].drop_duplicates()
-        for row, name in names.items():
-            if name in PREDICTORS.names() or not name.isprintable() or name != name.strip():
-                raise self._predictions.refused(
-                    int(str(row)),
-                    f"the method {name!r} is called like a predictor of this package, or has signs that do not print; "
-                    f"give it a name of its own.",
-                )
-
-    def _test(self, key: Key, row: int) -> ImportedTest:
-        if key not in self.tests:
-            words = ", ".join(f"{name} {value}" for name, value in zip(TEST, key, strict=True))
-            raise self._predictions.refused(
-                row, f"the recipe has no such test ({words}); `icm-bench splits` lists its tests."
-            )
-        trial, holdout, split = self.tests[key]
-        return ImportedTest(trial, self._images(trial), holdout, split)
-
-    def _answered(self, test: ImportedTest, setting: str, lines: "pd.DataFrame") -> Answered:
+    def _answered(self, test: ImportedTest, setting: str, lines: pd.DataFrame) -> Answered:
         scores = lines["source_score"]
         if len(other := lines.index[(scores != scores.iloc[0]) & ~(scores.isna() & np.isnan(scores.iloc[0]))]):
             raise self._predictions.refused(
@@ -201,7 +167,7 @@ class _Matching:
             )
         return Answered(setting, float(scores.iloc[0]), self._predicted(test, lines))
 
-    def _check_scores(self, test: ImportedTest, answered: list[Answered], lines: "pd.DataFrame") -> None:
+    def _check_scores(self, test: ImportedTest, answered: list[Answered], lines: pd.DataFrame) -> None:
         """Refuse settings among which no rule could choose fairly."""
         scored = [not np.isnan(one.source_score) for one in answered]
         method, protocol = lines["method"].iloc[0], test.trial.spec.protocol.name
@@ -216,10 +182,8 @@ class _Matching:
                 lines.index[0], f"'{protocol}' leaves nothing to choose by; leave source_score empty there."
             )
 
-    def _predicted(self, test: ImportedTest, lines: "pd.DataFrame") -> NDArray[np.int64]:
+    def _predicted(self, test: ImportedTest, lines: pd.DataFrame) -> NDArray[np.int64]:
         """Return the predicted class of each image that a protocol sees, -1 where it is not tested."""
-        import pandas as pd
-
         data, table = test.images.data, test.images.table
         classes = pd.Index(data.classes).get_indexer(pd.Index(lines["predicted"]))
         if (classes < 0).any():
@@ -230,17 +194,12 @@ class _Matching:
             )
         of_tests = [test.roles.of_test(one) for one in test.holdout.tests if one.split == test.split]
         rows = np.flatnonzero(np.any(of_tests, axis=0))
-        images = TestImages(table.take(rows), table, self._names_of_unreadable(test.trial))
+        unreadable = set[str]()  # ids and paths
+        for subject in (test.trial.subject, *test.trial.variants):
+            ids, every = self._unreadable[subject.key], subject.manifest.table
+            gone = every.filter(pc.is_in(every["image_id"], pa.array(sorted(ids), pa.string())))
+            unreadable |= {*ids, *gone["path"].to_pylist()}
+        images = TestImages(table.take(rows), table, frozenset(unreadable))
         predicted = np.full(len(data.label), -1)
         predicted[rows] = answers_of(self._predictions, lines, classes, images)
         return predicted
-
-    def _names_of_unreadable(self, trial: Trial) -> frozenset[str]:
-        """Return paths and ids of the images that cannot be read, of all that a trial sees."""
-        names: set[str] = set()
-        for subject in (trial.subject, *trial.variants):
-            ids = self._unreadable[subject.key]
-            table = subject.manifest.table
-            paths = table.filter(pc.is_in(table["image_id"], pa.array(sorted(ids), pa.string())))["path"] if ids else ()
-            names |= {*ids, *map(str, paths)}
-        return frozenset(names)

@@ -1,4 +1,4 @@
-"""A file of embeddings that exist, read once: its images, its views, its texts, and the backbone behind them."""
+"""A file of embeddings that exist, read once: its images, whether they make sense, its views, texts and backbone."""
 
 import hashlib
 import tempfile
@@ -13,19 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.commands.interchange.embedding_files import (
-    WORDS,
-    Digest,
-    Texts,
-    blocks,
-    columns_of,
-    metadata_of,
-    read_texts_file,
-    refused,
-    row_count,
-    seal_of,
-)
-from benchmark.commands.interchange.imported_images import NAMED, NEEDED, Rows, Words
+from benchmark.commands.interchange import embedding_files as files
+from benchmark.commands.interchange.embedding_files import WORDS, Block, Texts, refused
 from benchmark.commands.preparing.imported_sets import uri_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -41,68 +30,132 @@ from benchmark.store.embeddings import ORIGINAL, STORE_VERSION, View
 LOGIT_SCALE = 100.0  # where a file does not say it: where CLIP's ends
 
 
+NAMED = ("image_id", "path")  # what tells images apart: one of the two, the first where both are there
+NEEDED = ("environment", "class")
+SHARED = ("environment", "class", "group", "path")  # what all views of an image say alike
+_MAX_LETTERS = 1024  # of a name
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What a person asks of an import.
+    """What a person asks of an import."""
 
-    Attributes:
-        name: of the data set.
-        backbone: label of the backbone; None for that of the file, else `imported`.
-        texts: file with the texts of the classes; None for that of the folder.
-        logit_scale: factor on cosine similarities; None for that of the file, else 100.
-        foreign: whether what the file says of how it was made is left alone.
-        columns: key of `USUAL` -> column of the file, where the two differ.
-        overwrite: whether embeddings that were imported under the same names are replaced by other ones.
-    """
+    name: str  # of the data set
+    backbone: str | None = None  # its label; None for that of the file, else `imported`
+    texts: Path | None = None  # file with the texts of the classes; None for that of the folder
+    logit_scale: float | None = None  # factor on cosine similarities; None for that of the file, else 100
+    foreign: bool = False  # whether what the file says of how it was made is left alone
+    columns: Mapping[str, str] = field(default_factory=dict)  # key of `USUAL` -> column, where the two differ
+    overwrite: bool = False  # whether other embeddings that were imported under the same names are replaced
 
-    name: str
-    backbone: str | None = None
-    texts: Path | None = None
-    logit_scale: float | None = None
-    foreign: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
-    overwrite: bool = False
+
+class Rows:
+    """The words of all rows of a file, each different one held once."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.named = file, ""  # the second: column that tells images apart
+        self.codes: dict[str, NDArray[np.int64]] = {}  # column -> for each row the number of its word
+        self._blocks: dict[str, list[NDArray[np.int64]]] = {}
+        self._numbers: dict[str, dict[str | None, int]] = {}  # column -> its words; None where a row has none
+
+    def add(self, block: Block) -> None:
+        """Take in some rows, each with environment, class and what names its image, in names that can be printed."""
+        self.named = next(name for name in NAMED if name in block.words)
+        for name in (self.named, *NEEDED, *(["view"] if "view" in block.words else [])):
+            if None in block.words[name]:
+                row = block.first + block.words[name].index(None)
+                raise refused(self.file, row, f"'{name}' is empty; fill it in, or leave the image out.")
+        by_default: dict[str, list[str | None]] = {"view": [ORIGINAL] * len(block.embedding)}
+        for name, values in {**by_default, **block.words}.items():
+            known = self._numbers.setdefault(name, {})
+            codes = np.fromiter((known.setdefault(value, len(known)) for value in values), np.int64, len(values))
+            self._blocks.setdefault(name, []).append(codes)
+            bad = next((v for v in values if v and not (v.isprintable() and len(v) <= _MAX_LETTERS)), None)
+            if bad and name != "content":
+                row = block.first + values.index(bad)
+                raise refused(self.file, row, f"'{name}' is {bad[:40]!a}, which is no name that can be printed.")
+
+    def end(self) -> None:
+        """Take in no more."""
+        self.codes = {name: np.concatenate(parts) for name, parts in self._blocks.items()}
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the views, the original first."""
+        return sorted(map(str, self._numbers["view"]), key=lambda name: (name != ORIGINAL, name))
+
+    def of_view(self, view: str) -> NDArray[np.int64]:
+        """Return the rows of a view, in their order."""
+        return np.flatnonzero(self.codes["view"] == self._numbers["view"][view])
+
+    def words(self, column: str, rows: NDArray[np.int64]) -> list[str | None]:
+        """Return what some rows say in a column; None where the file has no such column."""
+        if column not in self.codes:
+            return [None] * len(rows)
+        values = [*self._numbers[column]]
+        return [values[code] for code in self.codes[column][rows].tolist()]
+
+    def check(self) -> None:
+        """Refuse rows that repeat an image's view, views that say different things of it, and incomplete views."""
+        image, view = self.codes[self.named], self.codes["view"]
+        if ORIGINAL not in self._numbers["view"]:
+            names = ", ".join(f"'{name}'" for name in self.views[:3])
+            raise IcmBenchError(f"{self.file}: no row has the view '{ORIGINAL}', only {names}; call the images so.")
+        key = image * len(self._numbers["view"]) + view
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        if len(again := np.flatnonzero(first[inverse] != np.arange(len(key)))):
+            row = int(again[0])
+            raise self._refused(row, f"stands in row {first[inverse[row]] + 1} already; leave one of the two out.")
+        original = np.full(len(self._numbers[self.named]), -1, dtype=np.int64)
+        rows = self.of_view(ORIGINAL)
+        original[image[rows]] = rows
+        if len(strange := np.flatnonzero(original[image] < 0)):
+            raise self._refused(int(strange[0]), f"has no '{ORIGINAL}' beside it; give it one, or leave it out.")
+        for name in self.views:
+            if len(lacking := rows[~np.isin(image[rows], image[self.of_view(name)])]):
+                says = f"has no view '{name}' beside it, and other images have; give it one, or leave that view out."
+                raise self._refused(int(lacking[0]), says)
+        for column in (name for name in SHARED if name in self.codes):
+            codes = self.codes[column]
+            if len(other := np.flatnonzero(codes != codes[original[image]])):
+                row = int(other[0])
+                raise self._refused(row, f"has another {column} than row {original[image[row]] + 1}; let them agree.")
+
+    def _refused(self, row: int, problem: str) -> IcmBenchError:
+        """Return the error that names a row, its image and view."""
+        (name,), (view,) = (self.words(column, np.array([row])) for column in (self.named, "view"))
+        return refused(self.file, row + 1, f"'{name}' in the view '{view}' {problem}")
 
 
 @dataclass
 class ReadFile:
-    """A file that was read.
-
-    Attributes:
-        file: where it lay.
-        rows: its words.
-        vectors: embeddings in the order of the rows, shape (rows, D), on disk.
-        said: what the file says of how it was made; None for a foreign one.
-        texts: of the classes; None where there are none.
-        texts_place: their file.
-        unused: columns that nobody asks for.
-        chunks: name of a view -> for each chunk of the store the rows that go there; `views_of` fills it.
-    """
+    """A file that was read."""
 
     file: Path
     rows: Rows
-    vectors: NDArray[np.float32]
-    said: dict[str, Any] | None
-    texts: Texts | None
+    vectors: NDArray[np.float32]  # in the order of the rows, shape (rows, D), on disk
+    said: dict[str, Any] | None  # what the file says of how it was made; None for a foreign one
+    texts: Texts | None  # of the classes
     texts_place: Path
-    unused: list[str]
+    unused: list[str]  # columns that nobody asks for
+    # Name of a view -> for each chunk of the store the rows that go there; `views_of` fills it.
     chunks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
 
 
 @contextmanager
 def reading(file: Path, texts_file: Path | None, asked: Asked) -> Iterator[ReadFile]:
     """Read a file once, its embeddings to a place on disk, and give what it holds."""
-    said = None if asked.foreign else metadata_of(file)
-    columns, unused = columns_of(file, [NAMED, *((name,) for name in NEEDED)], WORDS, asked.columns)
-    words, digest, width = Words(file), Digest(), 0
-    progress = Progress(f"reading {file.name}", row_count(file), "rows")
-    texts = read_texts_file(texts_file, asked.columns) if texts_file else None
+    said = None if asked.foreign else files.metadata_of(file)
+    columns, unused = files.columns_of(file, [NAMED, *((name,) for name in NEEDED)], WORDS, asked.columns)
+    rows, digest, width = Rows(file), files.Digest(), 0
+    progress = Progress(f"reading {file.name}", files.row_count(file), "rows")
+    texts = files.read_texts_file(texts_file, asked.columns) if texts_file else None
     with tempfile.TemporaryDirectory(prefix="icm-bench-import-") as folder:
         spool = Path(folder) / "embeddings"
         try:
             with spool.open("wb") as sink:
-                for block in blocks(file, columns):
-                    words.add(block)
+                for block in files.blocks(file, columns):
+                    rows.add(block)
                     digest.add(block)
                     sink.write(block.embedding.tobytes())
                     width = block.embedding.shape[1]
@@ -119,12 +172,12 @@ def reading(file: Path, texts_file: Path | None, asked: Asked) -> Iterator[ReadF
             )
         if said and said["prompts"] and texts is None:
             raise IcmBenchError(f"{file} was exported with texts, and there are none beside it; give them by --texts.")
-        if said and said["digest"] != seal_of(said, digest, texts.digest if texts and said["prompts"] else ""):
+        if said and said["digest"] != files.seal_of(said, digest, texts.digest if texts and said["prompts"] else ""):
             raise IcmBenchError(
                 f"{file} or its texts were edited since they were exported (the digest differs); export them again, or "
                 f"take them as they are with --foreign."
             )
-        rows = words.table()
+        rows.end()
         if not said:
             rows.check()
         vectors = np.memmap(spool, dtype=np.float32, mode="r").reshape(-1, width)
@@ -137,7 +190,7 @@ def manifest_of(storage: Storage, read: ReadFile, name: str) -> Manifest:
     words = {column: read.rows.words(column, rows) for column in WORDS}
     if read.said:
         for row in read.said["without"]:
-            for column in (*words.keys() - {"view"},):
+            for column in words.keys() - {"view"}:
                 words[column].append(row[column])
     else:
         named = words[read.rows.named]
@@ -226,15 +279,10 @@ def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[s
             one = said[name]
             views[name] = View(one["label"], None, one["seed"], len(order), one["depends_on"])
         else:
-            what = {"kind": name, "imported": _digest(read, name, order), "version": STORE_VERSION}
+            digest = hashlib.sha256("\n".join(order).encode())  # of ids and embeddings, in the order of the data set
+            for of_chunk in read.chunks[name]:
+                digest.update(np.ascontiguousarray(read.vectors[of_chunk]).tobytes())
+            what = {"kind": name, "imported": digest.hexdigest(), "version": STORE_VERSION}
             depends_on = {"dataset": manifest.fingerprint, "backbone": facts.identity(), "view": what}
             views[name] = View(name, None, 0, len(order), depends_on)
     return views
-
-
-def _digest(read: ReadFile, name: str, order: list[str]) -> str:
-    """Return the SHA-256 (hex) over ids and embeddings of a view, in the order of the data set."""
-    digest = hashlib.sha256("\n".join(order).encode())
-    for rows in read.chunks[name]:
-        digest.update(np.ascontiguousarray(read.vectors[rows]).tobytes())
-    return digest.hexdigest()

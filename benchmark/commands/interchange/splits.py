@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from benchmark.commands.interchange.spreadsheets import marked
-from benchmark.commands.interchange.whole import whole
+from benchmark.commands.interchange.files import marked, whole
 from benchmark.commands.preparing.checks import check_protocols
 from benchmark.commands.preparing.imported_sets import embeds_of, manifests_of
 from benchmark.commands.stores import store_of
@@ -44,30 +43,18 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SplitsFile:
-    """What was written.
-
-    Attributes:
-        file: where to.
-        lines: number of lines.
-        tests: number of tests, each of which lists every image that its protocol sees.
-    """
+    """What was written."""
 
     file: str
     lines: int
-    tests: int
+    tests: int  # each of which lists every image that its protocol sees
 
 
 def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     """Write what every image is for in every test of a recipe: a line for each image and test.
 
-    Images that no command has tried to decode are listed, readable or not.
-
-    Args:
-        recipe: whose splits they are.
-        file: Parquet or CSV, by its suffix; it appears whole or not at all.
-
-    Raises:
-        IcmBenchError: another suffix, data that the recipe cannot do with, or a place that cannot be written to.
+    Images that no command has tried to decode are listed, readable or not. The file is Parquet or CSV, by its suffix,
+    and appears whole or not at all.
     """
     if file.suffix not in WRITERS:
         raise IcmBenchError(f"--to {file}: the name ends in neither {' nor '.join(WRITERS)}; give it one of these.")
@@ -82,20 +69,15 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     return SplitsFile(str(file), lines, tests)
 
 
-def specs_by_turn(recipe: Recipe, dataset: str, dim: int) -> dict[tuple[str, int, int], TrialSpec]:
-    """Return (protocol, seed, fold) -> any trial of it on a data set; the fold is -1 for an 80/20 split."""
-    turns: dict[tuple[str, int, int], TrialSpec] = {}
-    for spec in (turn for one in trial_specs(recipe, dataset, dim) for turn in one.turns):
-        turns.setdefault((spec.protocol.name, spec.seed, -1 if spec.fold is None else spec.fold), spec)
-    return turns
-
-
 def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
     """Yield the lines of one test after the other."""
     variants = [manifests[i] for i in recipe.shifts()]
     dim = embeds_of(recipe, store_of(recipe))[0].dim  # of ranks alone, of which splits know nothing
     for manifest in manifests:
-        for (protocol, seed, fold), spec in specs_by_turn(recipe, manifest.name, dim).items():
+        turns: dict[tuple[str, int, int], TrialSpec] = {}  # of each protocol, seed and fold any trial; -1 for 80/20
+        for spec in (turn for one in trial_specs(recipe, manifest.name, dim) for turn in one.turns):
+            turns.setdefault((spec.protocol.name, spec.seed, -1 if spec.fold is None else spec.fold), spec)
+        for (protocol, seed, fold), spec in turns.items():
             images = seen(manifest, variants if spec.protocol.across_sets else (), spec.split, {})
             roles = Roles(images.data, spec.split, spec.fold)
             for holdout in spec.holdouts(images.data.environments):

@@ -22,16 +22,21 @@ from benchmark.sweep.subject import sides_of
 def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
     """Refuse a data set that cannot take part in the protocols of a recipe.
 
-    Raises:
-        IcmBenchError: too few environments, classes that an environment lacks, or a side of a split without images.
+    It has too few environments, classes that an environment lacks, or a side of a split without images.
     """
     if not manifest.reader.labelled:
         raise IcmBenchError(
             f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
             f"`export` and `diagnose` take it."
         )
-    if type(manifest.reader) is FolderReader:
-        _check_apart(recipe, manifest.name, manifest.reader.storage.path("").rstrip("/"))
+    if type(manifest.reader) is FolderReader:  # whose folders are environments
+        root = manifest.reader.storage.path("").rstrip("/")
+        for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
+            if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
+                raise IcmBenchError(
+                    f"run.{key}: {place} lies in {root}, whose folders are environments of '{manifest.name}'; name "
+                    f"another."
+                )
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
@@ -55,26 +60,11 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         )
 
 
-def _check_apart(recipe: Recipe, name: str, root: str) -> None:
-    """Refuse a report or a store in the folder of a data set, where its own folders would be environments."""
-    for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
-        if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
-            raise IcmBenchError(
-                f"run.{key}: {place} lies in {root}, whose folders are environments of '{name}'; name another."
-            )
-
-
 def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
-    """Refuse a data set whose environments do not suffice for a recipe, which takes no images to know.
+    """Refuse a data set whose environments, with these numbers of images, do not suffice for a recipe.
 
-    Args:
-        recipe: what is asked for.
-        name: of the data set.
-        counts: environment -> its number of images.
-
-    Raises:
-        IcmBenchError: too few environments for a protocol, for pairs across environments or for the search's rule; too
-            few images for the clusters; or no protocol that takes this data set.
+    They are too few for a protocol, for pairs across environments or for the search's rule, or have too few images for
+    the clusters; or no protocol takes this data set.
     """
     protocols, environments = recipe.protocols_for(name), len(counts)
     check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
@@ -85,7 +75,9 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
                 f"{name} has {environments} environments, and '{protocol.name}' takes {protocol.min_environments}."
             )
         _check_sources(recipe, protocol, name, environments)
-        if recipe.clusters_of(name) and (protocol.across_sets or not _holds_out(protocol)):
+        holdouts = protocol.holdouts([str(i) for i in range(max(2, protocol.min_environments))], ("full",))
+        fitted_too = any(set(h.sources) & set(test.environments) for h in holdouts for test in h.tests)
+        if recipe.clusters_of(name) and (protocol.across_sets or fitted_too):
             raise IcmBenchError(
                 f"environments: clusters are made of what is not held out, and '{protocol.name}' on {name} holds no "
                 f"environment out; leave that protocol out, or `environments` of {name}."
@@ -112,12 +104,6 @@ def _check_takes(recipe: Recipe, name: str) -> None:
     raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
 
 
-def _holds_out(protocol: Protocol) -> bool:
-    """Return whether what a protocol tests is of environments that are not fitted on."""
-    holdouts = protocol.holdouts([str(i) for i in range(max(2, protocol.min_environments))], ("full",))
-    return not any(set(h.sources) & set(test.environments) for h in holdouts for test in h.tests)
-
-
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
     """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
@@ -142,11 +128,7 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
 
 
 def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
-    """Refuse a data set that borrows C_d from one with images of its own: held-out ones would reach the fits.
-
-    Raises:
-        IcmBenchError: two data sets have images in common; names them.
-    """
+    """Refuse a data set that borrows C_d from one with images of its own: held-out ones would reach the fits."""
     contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
     for placebo in recipe.intervention_sets():
         for name in contents if placebo.placebo == "borrowed" else ():
@@ -159,11 +141,7 @@ def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Make sure that what a sweep needs beside its own dependencies is installed.
-
-    Raises:
-        IcmBenchError: a logger's package or Optuna is not; says how to get it.
-    """
+    """Make sure that what a sweep needs beside its own dependencies is installed: packages of loggers, and Optuna."""
     search = recipe.sweep.search
     needed = [(f"run.loggers: '{name}'", LOGGERS[name]) for name in recipe.run.loggers]
     needed += [("sweep.search.method: 'optuna'", "optuna")] if search and search.method == "optuna" else []
@@ -198,15 +176,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
 
 
 def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
-    """Make sure that each environment can be held out in turn.
-
-    Args:
-        manifest: the images.
-        classes_differ: whether environments may lack classes. Default False.
-
-    Raises:
-        IcmBenchError: there is one environment only, or an environment lacks a class that it needs.
-    """
+    """Make sure that each environment can be held out: there are two, with all classes unless `classes_differ`."""
     where = manifest.reader.storage.path("").rstrip("/")
     # Folders count even when they are empty: DomainBed numbers environments by folder.
     environments, classes = manifest.reader.folders()

@@ -24,7 +24,16 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
     """
     if not recipe.is_imported:
         return [manifest_of(recipe, spec) for spec in recipe.located()]
-    return [_manifest(recipe, storage, dataset.name) for dataset in recipe.datasets]
+    manifests = []
+    for name in (dataset.name for dataset in recipe.datasets):
+        first, *others = (find_import(storage, name, spec.label) for spec in recipe.backbones)
+        if other := next((one for one in others if one.fingerprint != first.fingerprint), None):
+            raise IcmBenchError(
+                f"datasets: the images of '{name}' differ between {first.facts.label} and {other.facts.label}; import "
+                f"one of the two again from the same images."
+            )
+        manifests.append(imported_manifest(name, uri_of(storage, name), read_images(storage, first.images)))
+    return manifests
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
@@ -32,16 +41,6 @@ def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
     manifest, images = read_manifest(spec), recipe.images
     reader = replace(manifest.reader, patience=recipe.run.storage_patience, formats=images.formats)
     return replace(manifest, reader=reader)
-
-
-def _manifest(recipe: Recipe, storage: Storage, dataset: str) -> Manifest:
-    first, *others = (find_import(storage, dataset, spec.label) for spec in recipe.backbones)
-    if other := next((one for one in others if one.fingerprint != first.fingerprint), None):
-        raise IcmBenchError(
-            f"datasets: the images of '{dataset}' differ between {first.facts.label} and {other.facts.label}; import "
-            f"one of the two again from the same images."
-        )
-    return imported_manifest(dataset, uri_of(storage, dataset), read_images(storage, first.images))
 
 
 def uri_of(storage: Storage, dataset: str) -> str:
@@ -131,8 +130,3 @@ def embeds_of(recipe: Recipe, storage: Storage) -> list[Embeds]:
     from benchmark.backbones.loading import texts_of, width_of
 
     return [Embeds(width_of(spec), texts_of(spec)) for spec in recipe.backbones]
-
-
-def kinds_of_import(recipe: Recipe, storage: Storage, manifest: Manifest) -> tuple[str, ...]:
-    """Return the kinds of pairs that an imported data set has under the first backbone of a recipe."""
-    return imported_subject(recipe, storage, manifest, recipe.backbones[0]).kinds

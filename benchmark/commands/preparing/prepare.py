@@ -12,7 +12,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
 from benchmark.commands.preparing.checks import check_clusters, check_lenders, check_packages, check_protocols
 from benchmark.commands.preparing.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
-from benchmark.commands.preparing.left_out import left_out, nameless
+from benchmark.commands.preparing.records import left_out, nameless
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
@@ -34,24 +34,15 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe that has met its data, its backbones and its store: what the commands work on.
-
-    Attributes:
-        recipe: what is asked for.
-        storage: where embeddings and rows lie.
-        subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
-        notify: takes each line for the person who watches.
-        unlabelled: key of a subject -> its environments without labels under the same backbone, of their originals
-            alone; nothing of a subject that has none.
-        name: a random one, by which costs say that they were measured in one run.
-    """
+    """A recipe that has met its data, its backbones and its store: what the commands work on."""
 
     recipe: Recipe
-    storage: Storage
-    subjects: tuple[Subject, ...]
-    notify: Notify
+    storage: Storage  # where embeddings and rows lie
+    subjects: tuple[Subject, ...]  # backbone by backbone, data sets in the recipe's order
+    notify: Notify  # takes each line for the person who watches
+    # Key of a subject -> its environments without labels under the same backbone, of their originals alone.
     unlabelled: Mapping[str, Subject] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # by which costs say that one run measured them
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
@@ -79,17 +70,8 @@ def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool =
 def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
     """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
 
-    In a block of `connected`.
-
-    Args:
-        recipe: what is asked for.
-        storage: its store.
-        notify: takes each line for the person who watches.
-        held_out: whether the environments of every data set must be such that each can be held out in turn, which
-            only a sweep needs.
-
-    Raises:
-        IcmBenchError: whatever a user can put right, in one sentence.
+    In a block of `connected`. With `held_out`, each environment of every data set must be such that it can be held out,
+    which only a sweep needs.
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
@@ -115,25 +97,21 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
-    return Run(recipe, storage, tuple(subjects), notify, _unlabelled(recipe, subjects))
-
-
-def _unlabelled(recipe: Recipe, subjects: Sequence[Subject]) -> dict[str, Subject]:
-    """Return key of a subject -> its environments without labels; see `Run`."""
     specs = {spec.name: spec.unlabelled for spec in recipe.located()}
-    manifests = {name: manifest_of(recipe, spec) for name, spec in specs.items() if spec}
-    return {
+    others = {name: manifest_of(recipe, spec) for name, spec in specs.items() if spec}
+    unlabelled = {
         subject.key: replace(
             subject,
-            manifest=replace(manifest, name=f"{manifest.name} (no labels)"),
+            manifest=replace(other, name=f"{other.name} (no labels)"),
             facts=replace(subject.facts, texts="none"),
             views=(),
             texts="",
             text_pairs=None,
         ).with_kinds([None])
         for subject in subjects
-        if (manifest := manifests.get(subject.manifest.name))
+        if (other := others.get(subject.manifest.name))
     }
+    return Run(recipe, storage, tuple(subjects), notify, unlabelled)
 
 
 def _embedded_subjects(
@@ -154,79 +132,38 @@ def _embedded_subjects(
 
 
 def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
-    """Check that all views of some subjects are embedded, and embed their texts where that is still to be done.
-
-    Raises:
-        IcmBenchError: embeddings are missing; says which.
-    """
+    """Check that all views of some subjects are embedded, and embed their texts where that is still to be done."""
     for subject in subjects:
         check_embedded(run.storage, subject)
-    have_texts_of(run, subjects)
-
-
-def have_texts_of(run: Run, subjects: Sequence[Subject]) -> None:
-    """Embed the texts of some subjects where that is still to be done.
-
-    Raises:
-        IcmBenchError: they were imported and are lost, or cannot be embedded.
-    """
     wait_for(begin_texts_of(run, subjects))
 
 
 def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
-    """Begin to embed the texts of some subjects where that is still to be done, and return what `wait_for` takes.
-
-    Raises:
-        IcmBenchError: they were imported and are lost.
-    """
+    """Begin to embed the texts of some subjects where that is still to be done, and return what `wait_for` takes."""
     begun: list[Any] = []
     try:
         for subject in subjects:
-            if subject.manifest.is_imported:
-                _check_texts(run.storage, subject)
+            if subject.manifest.is_imported and subject.texts and not have_texts(run.storage, subject.texts):
+                raise IcmBenchError(f"{run.storage.path(subject.texts)} is missing; {_again(subject)}.")
             if subject.facts.texts == "any":
-                begun += _begin_texts(run, subject, begun[-1:])
+                from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
+
+                pairs, names = text_pairs_of(run.recipe, subject.manifest), subject.manifest.prompt_names
+                asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
+                what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
+                begun += begin_texts(*what, after=begun[-1:])
     except IcmBenchError:
         wait_for(begun)  # who mends what is damaged begins again
         raise
     return begun
 
 
-def _begin_texts(run: Run, subject: Subject, after: list[Any]) -> list[Any]:
-    from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
-
-    pairs = text_pairs_of(run.recipe, subject.manifest)
-    names = subject.manifest.prompt_names
-    asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
-    what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
-    return begin_texts(*what, after=after)
-
-
 def wait_for(begun: list[Any]) -> None:
-    """Wait for texts that were begun.
-
-    Raises:
-        IcmBenchError: they cannot be embedded.
-    """
+    """Wait for texts that were begun, which may not be such that they can be embedded."""
     if begun:
         import ray
 
         ray.get(begun)
-
-
-def _check_texts(storage: Storage, subject: Subject) -> None:
-    """Make sure that the imported texts of a subject's classes are there, if it has any.
-
-    Raises:
-        IcmBenchError: they are not.
-    """
-    if subject.texts and not have_texts(storage, subject.texts):
-        raise IcmBenchError(f"{storage.path(subject.texts)} is missing; {again(subject)}.")
-
-
-def again(subject: Subject) -> str:
-    """Return what a person is to do where something of an import is lost."""
-    return f"the embeddings of {subject.key} were imported: `icm-bench import-embeddings` makes it again"
 
 
 def report_place(run: Run, folder: str) -> tuple[Storage, str]:
@@ -270,19 +207,19 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
 
 
 def check_embedded(storage: Storage, subject: Subject) -> None:
-    """Make sure that all views of a subject are embedded.
-
-    Raises:
-        IcmBenchError: embeddings are missing; says which.
-    """
+    """Make sure that all views of a subject are embedded."""
     for view in subject.views:
         chunks = store.chunk_count(view.images)
         if lacking := chunks - len(store.parts(storage, view.directory)):
             if subject.manifest.is_imported:
                 raise IcmBenchError(
-                    f"{lacking} of {chunks} parts of the view '{view.label}' are lost; {again(subject)}."
+                    f"{lacking} of {chunks} parts of the view '{view.label}' are lost; {_again(subject)}."
                 )
             raise IcmBenchError(
                 f"{lacking} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
                 f"in {storage.path('')}; run `icm-bench embed` with this recipe first."
             )
+
+
+def _again(subject: Subject) -> str:
+    return f"the embeddings of {subject.key} were imported: `icm-bench import-embeddings` makes it again"

@@ -1,17 +1,17 @@
-"""What the record of a run says of its recipe and subjects."""
+"""What the record of a run says of its recipe and subjects, and what of a recipe a subject takes no part in."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.commands.preparing.left_out import left_out
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import hidden_in, public
 from benchmark.common.storage.files import Storage
+from benchmark.recipe.available import names_environments, not_available
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # reports read records too, and need no Ray
     from benchmark.sweep.subject import Subject
 
 
@@ -28,11 +28,7 @@ def write_record(
 
 
 def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> RunRecord:
-    """Return the record of a run.
-
-    Raises:
-        IcmBenchError: the recipe was never swept with this store.
-    """
+    """Return the record of a run; refuse a recipe that was never swept with this store."""
     file = record_of(recipe, subjects)
     if not storage.exists(file):
         raise IcmBenchError(
@@ -45,18 +41,11 @@ def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> Ru
 def add_imported(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: Mapping[str, str]) -> list[str]:
     """Write down which rows were imported, in place of those of the same tests, and return the ids of the latter.
 
-    Args:
-        recipe: whose run it is.
-        storage: its store.
-        subjects: of the recipe.
-        ids: test of an imported method, as text -> id of its rows.
-
-    Raises:
-        IcmBenchError: the recipe was never swept with this store.
+    `ids` has the test of an imported method, as text -> the id of its rows.
     """
-    record, file = swept(recipe, storage, subjects), record_of(recipe, subjects)
+    record = swept(recipe, storage, subjects)
     gone = [record.imported[test] for test, id_ in ids.items() if record.imported.get(test, id_) != id_]
-    records.add_imported(storage, file, ids)
+    records.add_imported(storage, record_of(recipe, subjects), ids)
     return gone
 
 
@@ -91,3 +80,29 @@ def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject
 def never_run(recipe: Recipe, where: str) -> str:
     """Return a sentence on a recipe of which a store holds nothing."""
     return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."
+
+
+def left_out(recipe: Recipe, subjects: "Sequence[Subject]") -> list[str]:
+    """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
+    found = []
+    for subject in subjects:
+        dataset = subject.manifest.name
+        if not recipe.protocols_for(dataset):  # only tested on, as the variants of ImageNet are
+            continue
+        if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
+            texts = {"none": "there are no texts", "classes": "there are no texts but those of the classes", "any": ""}
+            incomplete = {kind.label for kind in recipe.kinds_for(dataset)} - set(subject.kinds)
+            reasons = texts[subject.facts.texts], "not all views were imported" if incomplete else ""
+            found.append(f"{subject.key}: {' and '.join(filter(None, reasons))}; left out are {'; '.join(words)}.")
+    return found
+
+
+def nameless(recipe: Recipe) -> list[str]:
+    """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
+    named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
+    sets = [dataset.name for dataset in recipe.datasets if dataset.clusters]
+    return [
+        f"{name} has clusters for environments, which have no names, so it has no results of what asks for these: "
+        f"{named}."
+        for name in (sets if named else ())
+    ]

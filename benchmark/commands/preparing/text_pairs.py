@@ -1,15 +1,22 @@
-"""The pairs of texts that a recipe asks for, with classes and images called as the data set calls them."""
+"""The pairs of texts that a recipe asks for: read from a JSONL file, or made, with the data set's names."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from benchmark.commands.preparing.text_files import read_text_pairs
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, nearest
+from benchmark.common.plain import MAX_BYTES, RepeatedKeyError, opened, without_repeats
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.interventions.prompt_edits import edited_pairs
-from benchmark.method.interventions.text import TextPair, template_pairs
+from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair, template_pairs
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT
+
+# What `docs/examples/captions.py` says beside a pair: where it comes from.
+ORIGIN_KEYS = ("dataset", "captioner", "model", "prompt", "seed")
+_JSON_TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
@@ -50,21 +57,21 @@ def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], fi
     Pairs that describe images are of the class of these. A class of another data set of the recipe is neither base nor
     new, and is left out.
     """
-    opened = next((p for p in recipe.protocols_for(manifest.name) if p.open_class), None)
+    novel = next((p for p in recipe.protocols_for(manifest.name) if p.open_class), None)
     unsaid = [pair for pair in pairs if pair.image_id is None]
-    if not (opened and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
+    if not (novel and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
         return
     known = {*manifest.classes, *(pair.class_name for pair in unsaid if len(recipe.datasets) > 1)} - {None}
     if stray := next((pair for pair in unsaid if pair.class_name not in known), None):
         raise IcmBenchError(
-            f"{file}: '{opened.name}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
+            f"{file}: '{novel.name}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
             f"{manifest.name}; give it a 'class_name'."
         )
-    rounding = recipe.sweep.base_classes or opened.rounding
+    rounding = recipe.sweep.base_classes or novel.rounding
     base = manifest.classes[: base_classes(len(manifest.classes), rounding)]
     if not any(pair.class_name in base for pair in unsaid):
         raise IcmBenchError(
-            f"{file}: '{opened.name}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which "
+            f"{file}: '{novel.name}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which "
             f"no pair is; add some, or leave '{TEXT}' out of the sets."
         )
 
@@ -85,3 +92,77 @@ def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> lis
             f"environment, and the others none; put the two kinds into files of their own."
         )
     return [replace(pair, image_id=by_name[pair.image_id]) if pair.image_id else pair for pair in pairs]
+
+
+def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPair]:
+    """Return the pairs of a file in JSONL (UTF-8), in its order.
+
+    Each line is one object with the keys `caption` and `rewrite` and, if known, `class_name` and `image_id` (absent or
+    null otherwise). Blank lines are skipped. A `dataset` says of which data set the pair is; what else may stand beside
+    a pair (`ORIGIN_KEYS`) is for people.
+
+    Args:
+        path: place of the file.
+        dataset: pairs of another data set are left out; None (default) leaves none out.
+
+    Raises:
+        IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
+    """
+    pairs = []
+    with opened(path, "The file of text pairs", "give a JSONL file that exists and may be read") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES), b""), start=1):
+            if len(line) == MAX_BYTES:
+                raise IcmBenchError(f"{path}, line {number} has {MAX_BYTES} bytes or more, and is no pair of texts.")
+            if line := line.removeprefix(b"\xef\xbb\xbf").strip():  # some editors begin with a mark
+                pairs.append(_pair(line, f"{path}, line {number}"))
+    mine = [pair for pair, of in pairs if None in (of, dataset) or of == dataset]
+    if pairs and not mine:
+        raise IcmBenchError(f"{path}: all pairs are of other data sets than {dataset}; add some of it.")
+    if not pairs:
+        raise IcmBenchError(
+            f"{path}, line 1: the file holds no text pair; write one JSON object with 'caption' and 'rewrite' a line."
+        )
+    return mine
+
+
+def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
+    """Return the pair of a line, and the data set that it is of, or None if it does not say."""
+    try:
+        entry = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
+    except UnicodeDecodeError as error:
+        raise IcmBenchError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from error
+    except RepeatedKeyError as error:
+        raise IcmBenchError(f"{place}: the key {str(error)!r:.60} stands twice; keep one of the two.") from error
+    except (ValueError, RecursionError) as error:
+        why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise IcmBenchError(f"{place}: not JSON ({why}); write one JSON object on each line.") from error
+    if not isinstance(entry, dict):
+        kind = _JSON_TYPES.get(type(entry), "number")
+        raise IcmBenchError(
+            f'{place}: a JSON {kind} where an object is needed; write {{"caption": ..., "rewrite": ...}}.'
+        )
+    known = [*KEYS, *ORIGIN_KEYS]
+    if unknown := [key for key in entry if key not in known]:
+        raise IcmBenchError(f"{place}: unknown key {unknown[0]!r:.60}; {nearest(unknown[0], known)}")
+    pair = TextPair(*(_text(entry, key, place) for key in KEYS))  # type: ignore[arg-type]  # required ones are text
+    if pair.caption == pair.rewrite:
+        raise IcmBenchError(f"{place}: caption and rewrite are equal, so nothing is intervened on; delete the line.")
+    return pair, _text(entry, "dataset", place)
+
+
+def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
+    """Return the text under a key, or None if it is absent and may be."""
+    if key not in entry and key in REQUIRED_KEYS:
+        raise IcmBenchError(f"{place}: the key '{key}' is missing; add it, with text as its value.")
+    value = entry.get(key)
+    if value is None and key not in REQUIRED_KEYS:
+        return None
+    if not isinstance(value, str):
+        kind = _JSON_TYPES.get(type(value), "number")
+        raise IcmBenchError(f"{place}: '{key}' is a JSON {kind}; it must be text, in quotation marks.")
+    if not value.strip():
+        part = "line" if key in REQUIRED_KEYS else "key"
+        raise IcmBenchError(f"{place}: '{key}' is empty; fill it in, or delete the {part}.")
+    if any("\ud800" <= character <= "\udfff" for character in value):  # half of a character: nothing can encode it
+        raise IcmBenchError(f"{place}: '{key}' holds half of a surrogate pair (\\ud800 to \\udfff); write it whole.")
+    return value
