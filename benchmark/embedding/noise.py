@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.loading import Backbone
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.predictors.prompts import PLACEHOLDER
+from benchmark.method.predictors.base import PLACEHOLDER
 
 if TYPE_CHECKING:
     import torch

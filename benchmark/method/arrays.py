@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.int64]  # numbers of classes or environments, counted from 0; also rows of an array
+Ints = NDArray[np.int64]
+Labels = Ints  # numbers of classes or environments, counted from 0; also rows of an array
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating]  # of any precision, as embeddings come
 
 Normalize = Literal["none", "before", "after", "both"]  # where, seen from the projection, to scale to unit length
 Scale = Literal["raw", "unit"]  # as the encoder gives them, or at unit length
@@ -17,9 +20,9 @@ def scale_of(normalize: Normalize) -> Scale:
     return "unit" if normalize in ("before", "both") else "raw"
 
 
-def scaled(z: NDArray[np.floating], normalize: Normalize) -> NDArray[np.float64]:
+def scaled(z: Floats, normalize: Normalize) -> Array:
     """Return embeddings as a projection is to see them, in float64: at unit length for `before` and `both`."""
-    double: NDArray[np.float64] = np.asarray(z, dtype=np.float64)
+    double: Array = np.asarray(z, dtype=np.float64)
     return unit(double) if normalize in ("before", "both") else double
 
 
@@ -29,16 +32,8 @@ def unit(z: Array) -> Array:
     return np.asarray(z / np.where(norms > 0, norms, 1.0))
 
 
-def finite(x: NDArray[np.floating], name: str) -> Array:
-    """Return an array in float64, after checking it.
-
-    Args:
-        x: array that should be of shape (n, D).
-        name: what messages call it.
-
-    Raises:
-        ValueError: it is not of shape (n, D), or holds NaN or infinite values.
-    """
+def finite(x: Floats, name: str) -> Array:
+    """Return an array in float64; ValueError if it is not of shape (n, D), or holds NaN or infinite values."""
     double: Array = np.asarray(x, dtype=np.float64)
     if double.ndim != 2:
         raise ValueError(f"{name} must have shape (n, D), not {double.shape}.")

@@ -45,17 +45,11 @@ def filled(template: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Names:
-    """What prompts can be made of.
+    """What prompts can be made of."""
 
-    Attributes:
-        classes: what prompts call the classes, in the order of the labels.
-        environments: names of the environments, in the order of their indices.
-        templates: those of the recipe.
-    """
-
-    classes: tuple[str, ...]
-    environments: tuple[str, ...]
-    templates: tuple[str, ...]
+    classes: tuple[str, ...]  # what prompts call the classes, in the order of the labels
+    environments: tuple[str, ...]  # names of the environments, in the order of their indices
+    templates: tuple[str, ...]  # those of the recipe
 
     def through(self, name: str) -> tuple[str, ...]:
         """Return a name in each of the recipe's templates."""
@@ -70,21 +64,14 @@ class Names:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that a projection asks for.
+    """A prompt that a projection asks for."""
 
-    Attributes:
-        texts: its texts; of several the embedding is the mean of their unit-length embeddings, at unit length again.
-        role: what the projection wants it for.
-        group: number of the group, within its role, of prompts that belong together. Default 0.
-        environment: index of the environment whose name is in it; None (default) where it is none's.
-        label: the class whose name is in it; None (default) where it is none's.
-    """
-
+    # its texts; of several the embedding is the mean of their unit-length embeddings, at unit length again
     texts: tuple[str, ...]
-    role: str
-    group: int = 0
-    environment: int | None = None
-    label: int | None = None
+    role: str  # what the projection wants it for
+    group: int = 0  # number of the group, within its role, of prompts that belong together. Default 0
+    environment: int | None = None  # index of the environment whose name is in it; None (default) where it is none's
+    label: int | None = None  # the class whose name is in it; None (default) where it is none's
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
@@ -94,25 +81,14 @@ def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """The prompts of a projection, embedded.
+    """The prompts of a projection, embedded."""
 
-    Attributes:
-        prompts: what was asked for.
-        z: their embeddings at unit length, shape (len(prompts), D).
-        base: number of base classes, the first ones.
-    """
-
-    prompts: tuple[Prompt, ...]
-    z: Array
-    base: int
+    prompts: tuple[Prompt, ...]  # what was asked for
+    z: Array  # their embeddings at unit length, shape (len(prompts), D)
+    base: int  # number of base classes, the first ones
 
     def seen(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
-        """Return what a fit may see: role -> for each group the embeddings of its prompts, shape (members, D).
-
-        Args:
-            environments: indices of the source environments.
-            halves: which of "base" and "new" classes are fitted on.
-        """
+        """Return what a fit may see: role -> for each group the embeddings of its prompts, shape (members, D)."""
         groups: dict[tuple[str, int], list[int]] = {}
         for row, prompt in enumerate(self.prompts):
             half = None if prompt.label is None else "base" if prompt.label < self.base else "new"

@@ -125,8 +125,8 @@ _SOURCE_CURVES = (
     *((name, _ACCURACIES) for score in SCORES for name in (score, f"{score}_se")),
     ("target_out", _ACCURACIES),  # on the target's out-split, where the in-split is tested; null elsewhere
 )
-# What the fit removes, see `benchmark.method.subspace.shift`; null in rows before version 5, where it is no linear map,
-# where one source is all there is (of sources), and where it is fitted on what is tested (of target).
+# What the fit removes, see `benchmark.method.evaluation.spans`; null in rows before version 5, where it is no linear
+# map, where one source is all there is (of sources), and where it is fitted on what is tested (of target).
 _SPANS = (
     ("energy_removed", _ACCURACIES),  # at every rank, share of C_z
     ("shift_removed_sources", _ACCURACIES),  # of the shift of class means between sources

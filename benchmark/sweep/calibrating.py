@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.splits import sides
 from benchmark.method.prompts import Names
 from benchmark.store.costs import Cost
@@ -88,7 +88,8 @@ def _unit(z: NDArray[np.floating]) -> NDArray[np.float32]:
 def _run(spec: TrialSpec, data: Embedded) -> None:
     """Evaluate a trial as a sweep does; what comes out is nothing."""
     cells = cells_of(data.layout(spec.split), data.z, {_VIEW: data.views[0]})
-    evaluation = Evaluation(data, cells, spec.split, spec.normalize, spec.fold, selection_images=spec.selection_images)
+    settings = FitSettings(spec.split, spec.normalize, spec.fold, selection_images=spec.selection_images)
+    evaluation = Evaluation(data, cells, settings)
     holdouts = spec.holdouts(data.environments)
     for setting in spec.settings:
         projections = [setting.at(lambda_=lambda_, seed=0) for lambda_ in spec.lambdas]

@@ -13,8 +13,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
-from benchmark.method.clusters import k_means
-from benchmark.method.evaluation.embedded import Embedded
+from benchmark.method.evaluation.embedded import Embedded, k_means
 from benchmark.store.clusters import clusters_file, read_clusters, write_clusters
 from benchmark.sweep.summing import ImageIndex
 

@@ -10,7 +10,7 @@ from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.curves import Predictions
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method, Plain
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method, Plain
 from benchmark.method.evaluation.metrics import SCORED
 from benchmark.method.evaluation.selection import KEY, SCORES, picked_by_sources, picks_of
 from benchmark.method.evaluation.splits import base_classes
@@ -58,8 +58,16 @@ def evaluate(
         plain: what other trials of the same data, split and scale found in the plain space; see `Evaluation`.
     """
     spec, chosen = trial.spec, trial.spec.intervention_set
-    settings = spec.split, spec.normalize, spec.fold, spec.seed, device, True, spec.selection_images, plain, spec.metric
-    evaluation = Evaluation(data, cells, *settings)
+    settings = FitSettings(
+        spec.split,
+        spec.normalize,
+        spec.fold,
+        spec.seed,
+        device,
+        selection_images=spec.selection_images,
+        metric=spec.metric,
+    )
+    evaluation = Evaluation(data, cells, settings, plain)
     common = {**common_columns(trial), "classes": data.classes}
     tested: dict[str, Tested] = {}
     rows: list[Row] = []

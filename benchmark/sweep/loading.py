@@ -14,7 +14,7 @@ from benchmark.method.evaluation.cells import Cells, Layout, one_of
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.fits import parts_of
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
-from benchmark.method.predictors.prompts import TextTower
+from benchmark.method.predictors.base import TextTower
 from benchmark.method.prompts import PromptEmbeddings
 from benchmark.method.subspace import Differences, Moments, Projection
 from benchmark.recipe.sets import TEXT, InterventionSet
@@ -205,7 +205,6 @@ def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layou
     return Cells(
         {
             cell: Moments.nothing(layout.classes, d.shape[1], {TEXT: Differences.of(d[known[rows]])})
-            for cell in of_images.cells()
-            for rows in [of_images.members(cell)]
+            for cell, rows in of_images.parts()
         }
     )

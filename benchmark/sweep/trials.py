@@ -17,9 +17,8 @@ from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.fits import cases_of, judged_by
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import Holdout, Protocol
-from benchmark.method.evaluation.sampling import IN_FOLDS
 from benchmark.method.evaluation.selection import SCORES
-from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, Rounding, Split, TestSplit
+from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, IN_FOLDS, Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
 from benchmark.recipe.available import kinds_of, names_environments, settings_of

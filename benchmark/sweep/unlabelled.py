@@ -17,14 +17,14 @@ from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.arrays import Array, Labels, scaled
-from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Classifier, ImageSet, Known
 from benchmark.method.evaluation.embedded import Embedded, Stacked
 from benchmark.method.evaluation.estimates import above, confidence, threshold
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.roles import Roles
-from benchmark.method.evaluation.sampling import IN_FOLDS, sampled
+from benchmark.method.evaluation.splits import IN_FOLDS, sampled
+from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Moments, Projection
 from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.batches import resources_of

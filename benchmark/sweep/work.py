@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.fits import Halves, Sides, Sources, cases_of, judged_by, turns_of
 from benchmark.method.evaluation.protocols import Holdout
-from benchmark.method.evaluation.sampling import IN_FOLDS
-from benchmark.method.evaluation.splits import IN, OUT
+from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
 from benchmark.method.predictors import Predictor
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from benchmark.method.evaluation.judging import ALPHA
-from benchmark.method.evaluation.multiplicity import holm
+from benchmark.method.evaluation.judging import ALPHA, holm
 from reports.analysis.comparisons import Comparison
 from reports.analysis.findings import OURS, Findings, Question, asked
 from reports.analysis.methods import ALONE

@@ -1,6 +1,6 @@
 """Do the interventions span the shift? What methods remove of it, and whether that goes with their gain.
 
-The shares are columns of the rows (`benchmark.method.subspace.shift`). Those of the shift between sources look at no
+The shares are columns of the rows (`benchmark.method.evaluation.spans`). Those of the shift between sources look at no
 label of what is held out; those of the shift to it do (†).
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.distributions import ranks
+from benchmark.method.evaluation.inference import ranks
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import SETTING
 from reports.analysis.chosen import Selections, mean_beside

@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from scipy.special import expit, logit
 
-from benchmark.method.evaluation.distributions import clopper_pearson
-from benchmark.method.evaluation.inference import CONFIDENCE
+from benchmark.method.evaluation.inference import CONFIDENCE, clopper_pearson
 from reports.analysis.backbones import ZERO_SHOT, AccuracyLine, point_of
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from benchmark.backbones.loading import Backbone, weights_fingerprint
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.method.predictors.prompts import TextTower
+from benchmark.method.predictors.base import TextTower
 from tests.conftest import TINY_CLIP
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from benchmark.method.clusters import k_means
+from benchmark.method.evaluation.embedded import k_means
 
 
 def planted() -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors.zero_shot import ZeroShot
@@ -64,7 +64,7 @@ def main() -> None:
     data, cells = embeddings(args.classes)
     made = time.perf_counter()
     ranks = tuple(DIM * (i + 1) // args.ranks for i in range(args.ranks))
-    curves = Evaluation(data, cells, Split(0), "none", lodo=False).curves(
+    curves = Evaluation(data, cells, FitSettings(Split(0), "none", lodo=False)).curves(
         Method(ICM(lambda_=1.0), ZeroShot(), ranks),
         PROTOCOLS.create("held_out").holdouts(data.environments, ["full"]),
     )

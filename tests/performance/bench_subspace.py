@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmark.method.evaluation.cells import Cells, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors.zero_shot import ZeroShot
@@ -64,7 +64,7 @@ _protocol: Evaluation | None = None
 
 def _begin(data: Embedded, cells: Cells) -> None:
     global _protocol
-    _protocol = Evaluation(data, cells, Split(0), "none")
+    _protocol = Evaluation(data, cells, FitSettings(Split(0), "none"))
 
 
 def _setting(ranks: tuple[int, ...], setting: tuple[tuple[str, ...], float]) -> int:

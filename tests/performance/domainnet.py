@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from benchmark.common.machine import processor
 from benchmark.method.evaluation.cells import Cells, Layout, cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split, TestSplit, sides
 from benchmark.method.predictors import Predictor
@@ -111,7 +111,7 @@ def embedded(scale: int, folder: Path, split: Split) -> tuple[Embedded, Cells]:
 
 def full_fit(data: Embedded, cells: Cells) -> float:
     """Return core-seconds of one fit to all images of true size and its answers."""
-    evaluation = Evaluation(data, cells, Split(0), "none", lodo=False, selection_images=MOST)
+    evaluation = Evaluation(data, cells, FitSettings(Split(0), "none", lodo=False, selection_images=MOST))
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, SPLITS)[:1]
     seconds = []
     for c in FULL_C:
@@ -128,7 +128,7 @@ def peak_in_folds(folder: Path, scale: int, folds: int) -> float:
     """Return the peak memory, in GiB, of a process that has made a trial in folds, of the probe and one environment."""
     split = Split(0, folds=folds)
     data, cells = embedded(scale, folder, split)
-    evaluation = Evaluation(data, cells, split, "none", selection_images=MOST)
+    evaluation = Evaluation(data, cells, FitSettings(split, "none", selection_images=MOST))
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])[:1]
     method = Method(BOTH.at(lambda_=LAMBDAS[0], seed=0), LinearProbe(C=FULL_C[1:2]), (DIM,))
     evaluation.with_full_fits([method], [list(evaluation.curves(method, holdouts))], holdouts)
@@ -145,7 +145,7 @@ def core_seconds(data: Embedded, cells: Cells, predictor: Predictor, name: str, 
         name: of the projection.
         full: core-seconds of a fit to all images at full rank.
     """
-    evaluation = Evaluation(data, cells, Split(0), "none", selection_images=MOST)
+    evaluation = Evaluation(data, cells, FitSettings(Split(0), "none", selection_images=MOST))
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, SPLITS)[:1]
     projection = PROJECTIONS.create({"name": name, **({"nuisance": "both"} if name == "shrinkage" else {})})
     ranks = (*(2**p for p in range(2, 9)), DIM) if name == "icm" else (DIM,)

@@ -71,7 +71,7 @@ def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(edited: Ed
     [
         ("predictors.ridge", "default=1.0", "default=2.0", {"ridge"}),
         ("predictors.tip_adapter", "EPSILON = 1e-4", "EPSILON = 1e-5", {"tip_adapter"}),
-        ("predictors.training", "BATCH = 256", "BATCH = 128", {"tip_adapter", "clip_adapter", "coop"}),
+        ("predictors.clip_adapter", "BATCH = 256", "BATCH = 128", {"tip_adapter", "clip_adapter", "coop"}),
         ("subspace.baselines.leace", "1.0)\n", "2.0)\n", {"leace"}),
         ("subspace.invariant", "moments.c_d() if", "moments.c_z() if", {"icm", "pca", "random", "drop_top"}),
     ],

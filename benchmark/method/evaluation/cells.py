@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array
+from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
@@ -25,52 +24,36 @@ Cell = tuple[int, int, Half]  # environment, side of the split, half of the clas
 
 @dataclass(frozen=True)
 class Layout:
-    """Which cell each image of a data set lies in.
+    """Which cell each image of a data set lies in."""
 
-    Attributes:
-        environment: index of each image's environment, shape (n,).
-        label: class index, shape (n,).
-        side: side of the split that the image is on, shape (n,).
-        classes: number of classes.
-        base: number of base classes, the first ones.
-    """
+    environment: Ints  # index of each image's environment, shape (n,)
+    label: Ints  # class index, shape (n,)
+    side: Ints  # side of the split that the image is on, shape (n,)
+    classes: int  # number of classes
+    base: int  # number of base classes, the first ones
 
-    environment: NDArray[np.int64]
-    label: NDArray[np.int64]
-    side: NDArray[np.int64]
-    classes: int
-    base: int
-
-    def cells(self) -> list[Cell]:
-        """Return the cells that hold images, in order."""
+    def parts(self) -> list[tuple[Cell, Ints]]:
+        """Return the cells that hold images, in order, each with the positions of its images."""
         codes = np.unique(np.stack([self.environment, self.side, self.label >= self.base]), axis=1)
-        return [(int(environment), int(side), HALVES[int(new)]) for environment, side, new in codes.T]
+        cells: list[Cell] = [(int(environment), int(side), HALVES[int(new)]) for environment, side, new in codes.T]
+        new, every = self.label >= self.base, self.environment
+        masks = [(every == e) & (self.side == side) & (new == (half == "new")) for e, side, half in cells]
+        return [(cell, np.flatnonzero(mask)) for cell, mask in zip(cells, masks, strict=True)]
 
-    def members(self, cell: Cell) -> NDArray[np.int64]:
-        """Return the positions of the images of a cell."""
-        environment, side, half = cell
-        new = self.label >= self.base
-        return np.flatnonzero((self.environment == environment) & (self.side == side) & (new == (half == "new")))
-
-    def take(self, rows: NDArray[np.int64]) -> "Layout":
+    def take(self, rows: Ints) -> "Layout":
         """Return the layout of some of the images."""
         return Layout(self.environment[rows], self.label[rows], self.side[rows], self.classes, self.base)
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The moments of a data set, cell by cell.
+    """The moments of a data set, cell by cell."""
 
-    Attributes:
-        moments: cell -> moments of its images, for the kinds of intervention that were asked for.
-        shared: kind -> differences that belong to no environment (text pairs), by half of the classes.
-        prompts: those that the projection asks for; None (default) where it asks for none.
-        together: kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`.
-    """
-
-    moments: Mapping[Cell, Moments]
+    moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the kinds of intervention that were asked for
+    # kind -> differences that belong to no environment (text pairs), by half of the classes
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    prompts: PromptEmbeddings | None = None
+    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) where it asks for none
+    # kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
@@ -86,10 +69,7 @@ class Cells:
         return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
-        """Return the cells of some sides alone, the sides of each part added up under its lowest number.
-
-        What never asks for a part of a part, as the fits of one turn, then holds fewer matrices.
-        """
+        """Return the cells of some sides alone, the sides of each part added up: fits of a turn ask for whole parts."""
         home = {side: min(part) for part in parts for side in part}
         moments: dict[Cell, Moments] = {}
         for (environment, side, half), theirs in self.moments.items():
@@ -102,10 +82,7 @@ class Cells:
         """Return the same moments for fits of one intervention set: one matrix for kinds of as many pairs in each cell.
 
         C_d is linear in their sums, so that it stays what it is. Other kinds (of texts, across environments) are held
-        as they were.
-
-        Args:
-            weights: kind of intervention -> weight in C_d, as the fits will ask for; None for no set.
+        as they were. `weights`: kind of intervention -> weight in C_d, as the fits will ask for; None for no set.
         """
         every = [m.differences for m in self.moments.values()]
         by_counts: dict[tuple[int, ...], dict[str, float]] = {}
@@ -132,45 +109,31 @@ class Cells:
         sides: frozenset[int] = frozenset([IN]),
         halves: Iterable[Half] = HALVES,
     ) -> SourceMoments:
-        """Return the moments of some sides of some environments: for all that ask the same, with what was made of them.
+        """Return the moments of some sides and halves of some environments (index -> name), made once for all that ask.
 
         They are kept while memory allows (`MOST_KEPT`); sums that are not kept are computed again for each fit.
-
-        Args:
-            environments: index of an environment -> its name.
-            weights: kind of intervention -> weight in C_d; None weighs all kinds alike.
-            sides: sides of the split that take part; by default the in-split.
-            halves: halves of the classes that take part; by default both.
-
-        Raises:
-            ValueError: an environment has no image there.
+        ValueError: an environment has no image there.
         """
         halves = tuple(halves)
         key = (tuple(environments.items()), sides, halves)
-        made = self._sources.get(key) or self._added(environments, sides, halves, self._known.get(key, {}))
-        if key not in self._sources and self._room.takes(made.nbytes):
-            self._sources[key] = made
+        if (made := self._sources.get(key)) is None:
+            moments = {}
+            for index, name in environments.items():
+                if (of_one := self.sum_of(index, sides, halves)) is None:
+                    raise ValueError(f"The environment '{name}' has no training image.")
+                moments[name] = of_one
+            parts = {kind: [of[half] for half in halves if half in of] for kind, of in self.shared.items()}
+            shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
+            prompts = self.prompts.seen(environments, halves) if self.prompts else None
+            known = self._known.get(key, {})
+            made = SourceMoments(moments, None, shared, prompts, self._room, self.together, known)
+            if self._room.takes(made.nbytes):
+                self._sources[key] = made
         return made.reweighted(weights)
 
     def after(self, others: "Cells") -> "Cells":
-        """Return these moments with the cached decompositions of C_z of other moments of the same images.
-
-        Decompositions that depend on interventions are left out, since the other moments are of another set.
-        """
+        """Return these moments with the cached decompositions of C_z of other moments of the same images."""
         return replace(self, _known={key: sources.of_images() for key, sources in others._sources.items()})
-
-    def _added(
-        self,
-        environments: Mapping[int, str],
-        sides: frozenset[int],
-        halves: tuple[Half, ...],
-        known: Mapping[Kept, Any],
-    ) -> SourceMoments:
-        moments = {name: self._sum(index, name, sides, halves) for index, name in environments.items()}
-        parts = {kind: [of_half[half] for half in halves if half in of_half] for kind, of_half in self.shared.items()}
-        shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
-        prompts = self.prompts.seen(environments, halves) if self.prompts else None
-        return SourceMoments(moments, None, shared, prompts, self._room, self.together, known)
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
         """Return the moments of some cells of an environment, added once for all that ask; None without an image."""
@@ -183,29 +146,15 @@ class Cells:
             self._sums[key] = sum(parts[1:], parts[0])
         return self._sums[key]
 
-    def _sum(self, environment: int, name: str, sides: frozenset[int], halves: tuple[Half, ...]) -> Moments:
-        if (moments := self.sum_of(environment, sides, halves)) is None:
-            raise ValueError(f"The environment '{name}' has no training image.")
-        return moments
 
-
-def cells_of(
-    layout: Layout,
-    z: NDArray[np.floating],
-    views: Mapping[str, NDArray[np.floating]],
-    paired: Mapping[str, NDArray[np.bool_]] | None = None,
-) -> Cells:
+def cells_of(layout: Layout, z: Floats, views: Mapping[str, Floats], paired: Mapping[str, Mask] | None = None) -> Cells:
     """Return the moments of the images of `layout`.
 
-    Args:
-        layout: which cell each of the n images lies in.
-        z: embeddings, shape (n, D), scaled as the projection is to see them.
-        views: kind -> embeddings of the same images after the intervention, shape (n, D), scaled likewise.
-        paired: kind -> which of the images are paired with their view, shape (n,). Default: all, for every kind.
+    `z` and views (kind -> the same images after it) are of shape (n, D), scaled as the projection is to see them.
+    `paired`: kind -> which images are paired with their view; by default all.
     """
     cells = {}
-    for cell in layout.cells():
-        rows = layout.members(cell)
+    for cell, rows in layout.parts():
         of = {kind: rows[paired[kind][rows]] if paired and kind in paired else rows for kind in views}
         differences = {kind: Differences.of_pairs(z[of[kind]], view[of[kind]]) for kind, view in views.items()}
         cells[cell] = replace(Moments.of(z[rows], None, layout.label[rows], layout.classes), differences=differences)
@@ -213,10 +162,10 @@ def cells_of(
 
 
 Place = tuple[int, int]  # environment, side of the split
-ClassMeans = Mapping[Place, tuple[NDArray[np.int64], Array]]
+PlaceMeans = Mapping[Place, tuple[Ints, Array]]
 
 
-def class_means(cells: Cells) -> ClassMeans:
+def class_means(cells: Cells) -> PlaceMeans:
     """Return (environment, side) -> images of each class there, and their mean embeddings, shape (classes, D)."""
     places: dict[Place, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
@@ -225,7 +174,7 @@ def class_means(cells: Cells) -> ClassMeans:
     return {place: (m.counts, m.sums / np.maximum(m.counts, 1)[:, None]) for place, m in places.items()}
 
 
-def cross_cells(layout: Layout, z: NDArray[np.floating], means: ClassMeans, names: Sequence[str]) -> Cells:
+def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[str]) -> Cells:
     """Return the differences of images to all images of the same class in another environment, as a further kind.
 
     For an image i of environment e and every other environment e', d runs over z_i - z_j, j of the same class and side
@@ -235,17 +184,9 @@ def cross_cells(layout: Layout, z: NDArray[np.floating], means: ClassMeans, name
 
     where s and m are the sums and means of the classes. Both images lie on the same side and in the same half of the
     classes, so nothing of a held-out environment, a tested fold or a new class is seen unless its cells are chosen.
-
-    Args:
-        layout: which cell each of the n images lies in; they may be a part of the data set, since the parts add up.
-        z: embeddings, shape (n, D), scaled as the projection is to see them.
-        means: what `class_means` returns for the whole data set.
-        names: names of the environments, in the order of their indices.
     """
     cells = Cells({})
-    for cell in layout.cells():
-        environment, side, half = cell
-        rows = layout.members(cell)
+    for (environment, side, half), rows in layout.parts():
         z_, label = np.asarray(z[rows], dtype=np.float64), layout.label[rows]
         counts, _ = means[environment, side]
         for (other, their_side), (their_counts, their_means) in means.items():
@@ -264,18 +205,13 @@ def cross_cells(layout: Layout, z: NDArray[np.floating], means: ClassMeans, name
     return cells
 
 
-def drawn_pairs(layout: Layout, share: float, seed: int) -> NDArray[np.bool_]:
+def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
     """Return which images keep their views where a share of all pairs is wanted, shape (n,).
 
     Within each class of an environment images stand in a random order. The i-th of n has the place (i + offset) / n,
     0 <= offset < 1, and takes part where that is below the share. So a smaller share is a part of a larger one, and
     each class of an environment has its share up to one pair. The offsets of all of these are multiples of the golden
     ratio, spread evenly, so that the whole has its share too, however small.
-
-    Args:
-        layout: environment and class of each of the n images; sides of a split do not matter.
-        share: of the images, above 0, up to 1.
-        seed: seed of the draw.
     """
     rng, n = np.random.default_rng(seed), len(layout.label)
     of_class = layout.environment * layout.classes + layout.label
@@ -288,35 +224,23 @@ def drawn_pairs(layout: Layout, share: float, seed: int) -> NDArray[np.bool_]:
     return np.asarray(place < share)
 
 
-def one_of(views: Mapping[str, NDArray[np.floating]], image_ids: Sequence[str], seed: int) -> NDArray[np.floating]:
-    """Return the view of one kind for every image, drawn by `seed` and image id alone, shape (n, D).
-
-    Args:
-        views: kind -> embeddings of the n images after the intervention, shape (n, D).
-        image_ids: ids of the n images.
-        seed: seed of the draws.
-    """
+def one_of(views: Mapping[str, Floats], image_ids: Sequence[str], seed: int) -> Floats:
+    """Return the view of one kind for every image, drawn by `seed` and image id alone, shape (n, D)."""
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
 
 
-def partners(layout: Layout, seed: int, draw: int) -> NDArray[np.int64]:
+def partners(layout: Layout, seed: int, draw: int) -> Ints:
     """Return for each image another one of its cell, drawn at random; itself where it is alone, shape (n,).
 
     Within a cell every image is the partner of one other. A cell of more than `BIN` images is cut into bins of
     consecutive ones, the bins are matched at random, and partners drawn in the bin's match (a bin of one image more has
     one partner twice): who reads images block by block finds the partners of a block in a few others. The draw depends
     on cells, seed and number alone.
-
-    Args:
-        layout: which cell each of the n images lies in.
-        seed: seed of all draws.
-        draw: number of the draw.
     """
     rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
-    for cell in layout.cells():
-        members = layout.members(cell)
+    for _, members in layout.parts():
         bins = np.array_split(members, -(-len(members) // BIN))
         if len(bins) == 1:
             in_turn = rng.permutation(members)
@@ -328,21 +252,14 @@ def partners(layout: Layout, seed: int, draw: int) -> NDArray[np.int64]:
     return partner
 
 
-def shuffled_cells(
-    layout: Layout, z: NDArray[np.floating], views: Sequence[NDArray[np.floating]], weights: Sequence[float], kind: str
-) -> Cells:
+def shuffled_cells(layout: Layout, z: Floats, views: Sequence[Floats], weights: Sequence[float], kind: str) -> Cells:
     """Return the differences of images to views of their partners, all kinds together by their weights.
 
-    Args:
-        layout: which cell each of the n images lies in; they may be a part of the data set, since the parts add up.
-        z: embeddings, shape (n, D), scaled as the projection is to see them.
-        views: for each kind the embeddings of the partners of these images after it, shape (n, D), scaled likewise.
-        weights: weight of each kind, above 0.
-        kind: what the moments call the differences.
+    `views` has for each kind the embeddings of the partners of these images after it, scaled as z is; images may be a
+    part of the data set, since the parts add up. `kind` is what the moments call the differences.
     """
     cells: dict[Cell, Moments] = {}
-    for cell in layout.cells():
-        rows = layout.members(cell)
+    for cell, rows in layout.parts():
         parts = [Differences.of(np.asarray(z[rows], dtype=np.float64) - view[rows]) for view in views]
         cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: Differences.mean(parts, weights)})
     return Cells(cells)

@@ -16,14 +16,8 @@ from benchmark.method.subspace import Basis
 def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
     """Return a basis as a projection gave it.
 
-    Args:
-        basis: what `Projection.fit` returned.
-        name: of the projection.
-        dim: embedding width D.
-
-    Raises:
-        ValueError: it is no basis, vectors or the map of texts have not the shape (D, D), the spectrum or the offset
-            not (D,), a value is NaN or infinite, or all directions are zero.
+    ValueError: it is no basis, a shape does not fit the width D, a value is NaN or infinite, or all directions are
+    zero.
     """
     if not isinstance(basis, Basis):
         raise ValueError(f"The projection '{name}' gave {type(basis).__name__} in place of a Basis.")
@@ -47,11 +41,7 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
 
 
 def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-    """Yield what `Predictor.scores_of_settings` does: rank by rank and setting by setting, the scores of every set.
-
-    Raises:
-        ValueError: scores of a wrong shape or number, NaN, plus infinity, or an image without a finite score.
-    """
+    """Yield what `Predictor.scores_of_settings` does: rank by rank and setting by setting, the scores of every set."""
     expected, count = len(ranks) * len(predictor.settings), 0
     for of_point in predictor.scores_of_settings(problem, ranks):
         count += 1
@@ -60,7 +50,13 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
         if len(of_point) != len(problem.tests):
             raise ValueError(_wrong(predictor, f"{len(of_point)} arrays of scores for {len(problem.tests)} sets"))
         for scores, z in zip(of_point, problem.tests, strict=True):
-            _check_scores(predictor, np.asarray(scores), (len(z), problem.n_classes))
+            given, shape = np.asarray(scores), (len(z), problem.n_classes)
+            if given.shape != shape:
+                raise ValueError(
+                    _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
+                )
+            if given.size and not np.isfinite(given.max(axis=1)).all():  # NaN goes through max; -infinity is no class
+                raise ValueError(_wrong(predictor, "scores with NaN or infinity"))
         yield of_point
     if count != expected:
         more = "more than " if count > expected else ""
@@ -71,9 +67,6 @@ def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[in
     """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
 
     Where a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
-
-    Raises:
-        ValueError: predictions or scores of a wrong shape or number, or that are no class.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None
@@ -89,13 +82,6 @@ def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[in
     if predicted[0].size and not (predicted[0].min() >= 0 and predicted[0].max() < problem.n_classes):
         raise ValueError(_wrong(setting, f"predictions that are none of the {problem.n_classes} classes"))
     return predicted[0]
-
-
-def _check_scores(predictor: Predictor, scores: Array, shape: tuple[int, int]) -> None:
-    if scores.shape != shape:
-        raise ValueError(_wrong(predictor, f"scores of shape {scores.shape} in place of {shape} (images, classes)"))
-    if scores.size and not np.isfinite(scores.max(axis=1)).all():  # NaN goes through max; minus infinity is no class
-        raise ValueError(_wrong(predictor, "scores with NaN or infinity"))
 
 
 def _wrong(predictor: Predictor, what: str) -> str:

@@ -1,29 +1,27 @@
 """One fit, many ranks: which images a predictor classifies correctly, and how sure it is where rules pick.
 
-A predictor that learns from images is fitted once for all its settings and ranks: as these points come by, what a rule
-may yet pick is held, and calibrated at the end, unless what rules pick is known before. One that learns from none is
-asked block by block: its predictions are cheap, and there may be many images. Where dot products with texts rank the
-classes no image is even turned.
+A predictor that learns from images is fitted once for all its settings and ranks, whose scores are streamed. One that
+learns from none is asked block by block; where dot products with texts rank the classes no image is even turned.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels, Normalize, scaled
-from benchmark.method.calibration import fitted_temperature
+from benchmark.method.arrays import Array, Floats, Labels, Mask, Normalize, scaled
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.checked import checked_predictions, checked_scores
 from benchmark.method.evaluation.curves import Predictions, Scored
+from benchmark.method.evaluation.dot_products import Correct, DotProducts
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.selection import best_point, best_points
-from benchmark.method.evaluation.source_scores import Given, joined
+from benchmark.method.evaluation.source_scores import Given
 from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
-from benchmark.method.predictors.dot_products import Correct, DotProducts
+from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis
 
 BLOCK = 8_192  # images that are rotated at once where no predictor is trained
@@ -34,17 +32,11 @@ MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images that are tested together.
+    """Images that are tested together."""
 
-    Attributes:
-        rows: their positions in the data set, shape (m,).
-        labels: their classes, shape (m,).
-        classes: the classes that they can have, or None for all.
-    """
-
-    rows: Labels
-    labels: Labels
-    classes: Labels | None = None
+    rows: Labels  # their positions in the data set, shape (m,)
+    labels: Labels  # their classes, shape (m,)
+    classes: Labels | None = None  # the classes that they can have, or None for all
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,24 +67,18 @@ class ImageSet:
 
 
 Sliceable = TypeVar("Sliceable", ImageSet, Array)
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Together:
-    """Sets of images that may share some, such as a split and a part of it: each image is scored once.
+    """Sets of images that may share some, such as a split and a part of it: each image is scored once."""
 
-    Attributes:
-        unions: sets without common images, one for each choice of classes.
-        places: for each of the given sets, which of `unions` holds it, and where, shape (m,).
-    """
-
-    unions: list[ImageSet]
-    places: list[tuple[int, Labels]]
+    unions: list[ImageSet]  # sets without common images, one for each choice of classes
+    places: list[tuple[int, Labels]]  # for each of the given sets, which of `unions` holds it, and where, shape (m,)
 
     @classmethod
     def of(cls, judging: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
-        """Return sets together, of which only tested ones may share images; `label`: of all images, shape (n,)."""
+        """Return sets together, of which only tested ones may share images."""
         sets = [*judging, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
         keys = [*range(len(judging)), *of_tests]
@@ -103,7 +89,7 @@ class Together:
         numbers = [names.index(key) for key in keys]
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
-    def of_sets(self, of_unions: Sequence[NDArray[Scalar]], which: slice) -> list[NDArray[Scalar]]:
+    def of_sets(self, of_unions: Sequence[NDArray[Any]], which: slice) -> list[NDArray[Any]]:
         """Return of some sets what is known of the unions, image by image."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
@@ -113,18 +99,13 @@ Heads = Mapping[HeadKey, Head]
 
 @dataclass
 class Known:
-    """What fits of one predictor to the same images leave for later ones.
+    """What fits of one predictor to the same images leave for later ones."""
 
-    Attributes:
-        plain: classifiers of the plain space by predictor, in the embeddings' own coordinates: what they are does not
-            depend on who asked first, so that evaluations may share them. None by default.
-        basis: the map of the last fit; None (default) before the first.
-        last: classifiers of the last fit, in its coordinates.
-    """
-
+    # classifiers of the plain space by predictor, in the embeddings' own coordinates: what they are does not depend on
+    # who asked first, so that evaluations may share them. None by default
     plain: dict[str, Heads] = field(default_factory=dict)
-    basis: Basis | None = None
-    last: Heads = field(default_factory=dict)
+    basis: Basis | None = None  # the map of the last fit; None (default) before the first
+    last: Heads = field(default_factory=dict)  # classifiers of the last fit, in its coordinates
 
     @property
     def nbytes(self) -> int:
@@ -134,100 +115,86 @@ class Known:
 
 
 Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
-Score = Callable[[Given], Array]  # of answers to all judging sets, set after set, shape (..., m): shape (...,)
+Scorer = Callable[[Given], Array]  # of answers to all judging sets, set after set, shape (..., m): shape (...,)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What rules pick among the points of a method.
+    """What rules pick among the points of a method."""
 
-    Attributes:
-        picks: the points with the highest score of each setting, by each rule that looks at sources alone.
-        temperatures: point with the highest score of all settings, by each such rule -> temperature fitted on the
-            judging images; None where scores are no likelihoods.
-    """
-
+    # the points with the highest score of each setting, by each rule that looks at sources alone
     picks: frozenset[Point]
+    # point with the highest score of all settings, by each such rule -> temperature fitted on the judging images; None
+    # where scores are no likelihoods
     temperatures: Mapping[Point, float | None]
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What one fit gives.
+    """What one fit gives."""
 
-    Attributes:
-        judged: answers to each judging set, shape (settings, ranks, m): whether an image is classified correctly, or as
-            what.
-        correct: which images of each test set are classified correctly, shape (settings, ranks, m).
-        scored: for each test set, point -> what scores say there, at all points with a temperature.
-        predictions: for each test set, point -> predictions there, at all points that rules pick.
-        notes: what the fit has to say.
-    """
-
+    # answers to each judging set, shape (settings, ranks, m): whether an image is classified correctly, or as what
     judged: list[Given]
-    correct: list[Correct]
+    correct: list[Correct]  # which images of each test set are classified correctly, shape (settings, ranks, m)
+    # for each test set, point -> what scores say there, at all points with a temperature
     scored: list[dict[Point, Scored]]
+    # for each test set, point -> predictions there, at all points that rules pick
     predictions: list[dict[Point, Predictions]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the fit has to say
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A predictor in the coordinates of a basis.
+    """A predictor in the coordinates of a basis."""
 
-    Attributes:
-        predictor: the predictor.
-        ranks: numbers of directions kept, ascending.
-        data: the embeddings.
-        basis: the basis, fitted on the sources.
-        train: which images a predictor may learn from, shape (n,).
-        normalize: see `Evaluation`.
-        seed: seed of everything random in the predictor.
-        device: torch device on which a predictor may be trained.
-        known: what earlier fits to the same training images left; what is found here is added. Empty by default.
-        c_d: C_d of the sources, shape (D, D), for a predictor that asks for it.
-        single: whether a predictor gets embeddings in single precision, as large problems are solved in. Default false.
-        score_metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
-        judged_classes: whether rules look at the classes that judging images are taken for, and not only at whether
-            these are right. Default false.
-        for_choice: whether answers serve a choice among points alone, see `Problem`. Default false.
-    """
-
-    predictor: Predictor
-    ranks: tuple[int, ...]
-    data: Embedded
-    basis: Basis
-    train: NDArray[np.bool_]
-    normalize: Normalize
-    seed: int
-    device: str
-    known: Known = field(default_factory=Known, repr=False)
-    c_d: Array | None = None
-    single: bool = False
-    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED
+    predictor: Predictor  # the predictor
+    ranks: tuple[int, ...]  # numbers of directions kept, ascending
+    data: Embedded  # the embeddings
+    basis: Basis  # the basis, fitted on the sources
+    train: Mask  # which images a predictor may learn from, shape (n,)
+    normalize: Normalize  # see `Evaluation`
+    seed: int  # seed of everything random in the predictor
+    device: str  # torch device on which a predictor may be trained
+    known: Known = field(default_factory=Known, repr=False)  # what earlier fits to the same training images left
+    c_d: Array | None = None  # C_d of the sources, shape (D, D), for a predictor that asks for it
+    single: bool = False  # whether a predictor gets embeddings in single precision, as large problems are solved in
+    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # what is computed of scores where rules pick
+    # whether rules look at the classes that judging images are taken for, and not only at whether these are right.
+    # Default false
     judged_classes: bool = False
-    for_choice: bool = False
+    for_choice: bool = False  # whether answers serve a choice among points alone, see `Problem`. Default false
 
     def classify(
         self,
         judging: Sequence[ImageSet],
         tests: Sequence[ImageSet],
         choice: Choice | None = None,
-        score: Score | None = None,
+        score: Scorer | None = None,
         lodo: Array | None = None,
     ) -> Classified:
         """Return answers to both, and for `tests` predictions and what scores say at the points that rules pick.
 
-        Args:
-            judging: images of the sources by which rules select.
-            tests: images that are tested; may be none.
-            choice: what rules pick, where it is known; by default it is found by `score` and `lodo`.
-            score: of answers to the judging sets. None where there is no such set, or the choice is known.
-            lodo: leave-one-domain-out score, shape (settings, ranks); None where there is none.
+        Where `choice` (what rules pick) is not known, it is found by `score`, of answers to the judging sets, and
+        `lodo`, the leave-one-domain-out score, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
-            return self._in_one_fit(judging, tests, choice, score, lodo)
-        return self._block_by_block(judging, tests, choice, score, lodo)
+            passed = _Pass(self, judging, tests, choice, score, lodo)
+            problem = self._trained(passed.together.unions)
+            for of_point in checked_scores(self.predictor, problem, self.ranks):
+                passed.take(of_point)
+                del of_point  # or the scores of two points would be held while the next are made
+            self.known.basis, self.known.last = self.basis, problem.found
+            return passed.result(tuple(problem.notes))
+        judged = [self._judged(images) for images in judging]
+        if choice is None and tests and score:
+            scores = [score(np.concatenate(judged, axis=-1)), lodo]
+            points = sorted({point for point in map(best_point, scores) if point is not None})
+            temperatures = self._temperatures(judging, points)
+            choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
+        choice = choice or Choice(frozenset(), {})
+        looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
+        scored, predictions = [one for one, _ in looked_at], [one for _, one in looked_at]
+        return Classified(judged, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
         """Return the scores of some images at one point, from a fit at this point alone, shape (m, classes)."""
@@ -237,50 +204,24 @@ class Classifier:
         alone = alone if self.predictor.uses_training_images else alone._up_to(alone.ranks[0])
         return np.array(next(alone.scores([images]))[0])
 
-    def _in_one_fit(
-        self,
-        judging: Sequence[ImageSet],
-        tests: Sequence[ImageSet],
-        choice: Choice | None,
-        score: Score | None,
-        lodo: Array | None,
-    ) -> Classified:
-        together = Together.of(judging, tests, self.data.label)
-        passed = _Pass(self, judging, tests, together, choice, score, lodo)
-        problem = self._trained(together.unions)
-        for of_point in checked_scores(self.predictor, problem, self.ranks):
-            passed.take(of_point)
-            del of_point  # or the scores of two points would be held while the next are made
-        self.known.basis, self.known.last = self.basis, problem.found
-        return passed.result(tuple(problem.notes))
-
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
-        """Yield the scores of some sets of images, rank by rank and setting by setting, from one fit.
+        """Yield the scores of each of some sets, (m, n_classes), rank by rank and setting by setting, from one fit.
 
-        Args:
-            sets: images of which no label is looked at.
-
-        Yields:
-            Of each set an array of shape (m, n_classes), which may be used again at the next point.
+        No label of these images is looked at. The arrays may be used again at the next point.
         """
         problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
         yield from checked_scores(self.predictor, problem, self.ranks)
 
     def _trained(self, sets: Sequence[ImageSet]) -> Problem:
-        """Return the problem of images with training images, and with what is known of classifiers of these."""
-        rotated, starts = self._known_heads()
-        return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
-
-    def _known_heads(self) -> tuple[Heads, Heads]:
-        """Return classifiers of the plain space and of the last fit, turned to here where maps only turn the space."""
-        vectors, known, rotated = self.basis.vectors, self.known, {}
-        turns = self.basis.is_rotation
+        """Return the problem of images with training images, with known classifiers where maps only turn the space."""
+        vectors, known, rotated, turns = self.basis.vectors, self.known, dict[HeadKey, Head](), self.basis.is_rotation
         if turns and self.predictor.turns and self.ranks[-1] == len(vectors):
             rotated = {key: head.turned(vectors.T) for key, head in self._plain().items()}
-        if not (turns and known.basis and known.basis.is_rotation):
-            return rotated, known.last
-        turn = vectors.T @ known.basis.vectors
-        return rotated, {key: head.turned(turn[: key[1], : key[1]]) for key, head in known.last.items()}
+        starts = known.last
+        if turns and known.basis and known.basis.is_rotation:
+            turn = vectors.T @ known.basis.vectors
+            starts = {key: head.turned(turn[: key[1], : key[1]]) for key, head in known.last.items()}
+        return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
 
     def _plain(self) -> Heads:
         """Return what the predictor finds in the plain space, from no start."""
@@ -291,29 +232,6 @@ class Classifier:
                 pass
             self.known.plain[name] = plain.found
         return self.known.plain[name]
-
-    def _block_by_block(
-        self,
-        judging: Sequence[ImageSet],
-        tests: Sequence[ImageSet],
-        choice: Choice | None,
-        score: Score | None,
-        lodo: Array | None,
-    ) -> Classified:
-        judged = [self._judged(images) for images in judging]
-        if choice is None and tests and score:
-            scores = [score(joined(judged)), lodo]
-            points = sorted({point for point in map(best_point, scores) if point is not None})
-            temperatures = self._temperatures(judging, points)
-            choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
-        choice = choice or Choice(frozenset(), {})
-        looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
-        return Classified(
-            judged,
-            [self._correct(images) for images in tests],
-            [scored for scored, _ in looked_at],
-            [predictions for _, predictions in looked_at],
-        )
 
     def _judged(self, images: ImageSet) -> Given:
         """Return answers to a judging set, shape (settings, ranks, m)."""
@@ -333,7 +251,7 @@ class Classifier:
             return dict.fromkeys(points)
         some = spaced(judging)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
-        problem = self._up_to(self._last_of(points))._untrained(images)
+        problem = self._up_to(max(self.ranks[index] for index, _ in points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
@@ -342,7 +260,8 @@ class Classifier:
 
     def _correct(self, images: ImageSet) -> Correct:
         """Return which images are classified correctly, shape (settings, ranks, m)."""
-        settings, dots = self.predictor.settings, self._dots_among(images.classes)
+        settings, classes = self.predictor.settings, images.classes
+        dots = self._dots if classes is None else self._dots_of(self._text[classes])
         correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)
         for place, block in images.blocks():
             problem = self._untrained(block) if None in dots else None
@@ -351,7 +270,11 @@ class Classifier:
                     of_setting[:, place] = _by_scores(setting, block, problem, self.ranks)
                 else:
                     ties = partial(self._tied, setting, block)
-                    of_setting[:, place] = of_dots.correct(self._moved(block), block.positions(), ties)
+                    # What the basis multiplies, up to lengths: as it is stored where nothing is subtracted from it.
+                    z: Floats = self.data.z[block.rows]
+                    if self.basis.offset is not None:
+                        z = scaled(z, self.normalize) - self.basis.offset
+                    of_setting[:, place] = of_dots.correct(z, block.positions(), ties)
         return correct
 
     def _looked_at(
@@ -361,8 +284,9 @@ class Classifier:
         points = sorted({*picks, *temperatures})
         held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
+        last = max((self.ranks[index] for index, _ in points), default=0)
         for place, block in images.blocks() if points else ():
-            problem = self._up_to(self._last_of(points))._untrained(block)
+            problem = self._up_to(last)._untrained(block)
             for point in points:
                 setting, rank = self.predictor.settings[point[1]], [self.ranks[point[0]]]
                 for (scores,) in setting.scores(problem, rank):
@@ -373,10 +297,10 @@ class Classifier:
                     if point in found:
                         classes = block.named(checked_predictions(setting, problem, rank)[0])
                         found[point].append(_predictions(classes, scores))
-        nothing = np.empty((0, 1))
+        nothing = _predictions(np.empty(0, dtype=np.uint16), np.empty((0, 1)))
         return (
-            {point: self.scored(images, held.pop(point, nothing), t) for point, t in temperatures.items()},
-            {point: _joined(of_blocks) for point, of_blocks in found.items()},
+            {point: self.scored(images, held.pop(point, np.empty((0, 1))), t) for point, t in temperatures.items()},
+            {point: sum(of_blocks[1:], (of_blocks or [nothing])[0]) for point, of_blocks in found.items()},
         )
 
     def scored(self, images: ImageSet, scores: Array, temperature: float | None) -> Scored:
@@ -399,13 +323,10 @@ class Classifier:
 
     @cached_property
     def _dots(self) -> list[DotProducts | None]:
-        return self._made_dots(self._text)
+        return self._dots_of(self._text)
 
-    def _dots_among(self, classes: Labels | None) -> list[DotProducts | None]:
+    def _dots_of(self, text: Array) -> list[DotProducts | None]:
         """Return what classifies by dot products alone, setting by setting: None where it takes an image's scores."""
-        return self._dots if classes is None else self._made_dots(self._text[classes])
-
-    def _made_dots(self, text: Array) -> list[DotProducts | None]:
         factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
         one_map = not self.basis.by_environment
         return [
@@ -416,15 +337,6 @@ class Classifier:
     @cached_property
     def _text(self) -> Array:
         return self.basis.of_texts(self.data.text.astype(np.float64))
-
-    def _moved(self, images: ImageSet) -> NDArray[np.floating]:
-        """Return what the basis multiplies, up to lengths: as it is stored where nothing is subtracted from it."""
-        z, offset = self.data.z[images.rows], self.basis.offset
-        return z if offset is None else scaled(z, self.normalize) - offset
-
-    def _last_of(self, points: Iterable[Point]) -> int:
-        """Return the highest rank of some points."""
-        return max(self.ranks[index] for index, _ in points)
 
     def _up_to(self, rank: int) -> "Classifier":
         """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
@@ -440,11 +352,12 @@ class Classifier:
         """Return the problem of images among the classes that they can have, without training images."""
         return self._problem(self.train[:0], [ImageSet(images.rows, images.labels)], images.classes)
 
-    def _problem(self, train: NDArray[np.bool_], sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
+    def _problem(self, train: Mask, sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
         """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
         data, basis, text, rows = self.data, self.basis, self._text, np.flatnonzero(train)
         views = data.views if self.predictor.uses_views else ()
         of_tests = [images.rows for images in sets]
+        tower = data.tower and data.tower.mapped(basis.texts, basis.text_offset(data.text.astype(np.float64)))
         return Problem(
             train=self._coordinates(data.z, rows),
             labels=data.label[rows],
@@ -456,9 +369,7 @@ class Classifier:
             seed=self.seed,
             device=self.device,
             candidates=tuple(images.classes for images in sets),
-            tower=data.tower.mapped(basis.texts, basis.text_offset(data.text.astype(np.float64)))
-            if data.tower and classes is None
-            else None,
+            tower=tower if classes is None else None,
             views=[self._coordinates(view, rows) for view in views],
             test_views=[[self._coordinates(view, of_test) for view in views] for of_test in of_tests]
             if self.predictor.looks_at_target_images
@@ -472,19 +383,17 @@ class Classifier:
         """Return the coordinates of some images, or of a view of them, by their positions."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):
-            block = slice(first, first + BLOCK)
-            mapped[block] = self._mapped(scaled(embeddings[rows[block]], self.normalize), rows[block])
-        return mapped
-
-    def _mapped(self, z: Array, rows: Labels) -> Array:
-        """Return the coordinates of scaled embeddings of some images, by their positions."""
-        own = self.basis.by_environment
-        if not own:
-            return self.basis.of_images(z)
-        mapped, environments = np.empty_like(z), self.data.environment[rows]
-        for environment in np.unique(environments):
-            there = environments == environment
-            mapped[there] = own.get(self.data.environments[environment], self.basis).of_images(z[there])
+            block, own = slice(first, first + BLOCK), self.basis.by_environment
+            z, environments = scaled(embeddings[rows[block]], self.normalize), self.data.environment[rows[block]]
+            if not own:
+                mapped[block] = self.basis.of_images(z)
+                continue
+            of_block = np.empty_like(z)
+            for environment in np.unique(environments):
+                there = environments == environment
+                basis = own.get(self.data.environments[environment], self.basis)
+                of_block[there] = basis.of_images(z[there])
+            mapped[block] = of_block
         return mapped
 
 
@@ -494,27 +403,18 @@ class _Pass:
 
     The points that another fit chose, and those that `lodo` picks, are known before, and looked at as they come. Those
     with the highest accuracy on the judging sets are known at the end: the best so far are held.
-
-    Attributes:
-        classifier: whose scores they are.
-        judging: images of the sources by which rules select.
-        tests: images that are tested.
-        together: both, as they are scored.
-        choice: what rules pick, where it is known.
-        score: of answers to the judging sets.
-        lodo: leave-one-domain-out score, shape (settings, ranks), where there is one.
     """
 
     classifier: Classifier
     judging: Sequence[ImageSet]
     tests: Sequence[ImageSet]
-    together: Together
     choice: Choice | None
-    score: Score | None
+    score: Scorer | None
     lodo: Array | None
 
     def __post_init__(self) -> None:
         self._count = 0
+        self.together = Together.of(self.judging, self.tests, self.classifier.data.label)  # as they are scored
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
         self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
@@ -547,7 +447,9 @@ class _Pass:
             if point in self.choice.picks:
                 self._predictions[point] = self._predicted(scores)
         elif self.tests and self.score:
-            self._scores[setting, index] = self.score(joined([judged[setting, index] for judged in self._judged]))
+            self._scores[setting, index] = self.score(
+                np.concatenate([judged[setting, index] for judged in self._judged], axis=-1)
+            )
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Classified:
@@ -625,10 +527,3 @@ def _predictions(classes: Labels, scores: Array) -> Predictions:
             difference = best - second
         margins = np.where(np.isfinite(difference), difference, np.nan).astype(np.float32)
     return Predictions(classes.astype(np.uint16), margins)
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    """Return predictions of blocks of images one after the other."""
-    classes = [part.classes for part in parts] or [np.zeros(0, dtype=np.uint16)]
-    margins = [part.margins for part in parts] or [np.zeros(0, dtype=np.float32)]
-    return Predictions(np.concatenate(classes), np.concatenate(margins))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.method.arrays import Ints, Mask
 from benchmark.method.evaluation.metrics import CURVES, harmonic_mean
 from benchmark.method.evaluation.protocols import ClassHalf
 from benchmark.method.evaluation.spans import Spans
@@ -15,124 +16,90 @@ from benchmark.method.evaluation.tested import Tested
 
 @dataclass(frozen=True)
 class Scored:
-    """What the scores of the tested images say at one rank.
+    """What the scores of the tested images say at one rank."""
 
-    Attributes:
-        metrics: key of each metric of scores -> its value.
-        error: expected calibration error of the probabilities as they are, between 0 and 1; None, as all that follows,
-            where scores are no likelihoods.
-        scaled_error: the error with the temperature that makes the judging images of the sources likeliest.
-        temperature: that temperature, by which logits are divided.
-    """
-
-    metrics: Mapping[str, float]
-    error: float | None = None
+    metrics: Mapping[str, float]  # key of each metric of scores -> its value
+    error: float | None = None  # expected calibration error; None, as what follows, if no likelihood
+    # the error with the temperature that makes the judging images of the sources likeliest
     scaled_error: float | None = None
-    temperature: float | None = None
+    temperature: float | None = None  # that temperature, by which logits are divided
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What tested images are taken for at one rank.
+    """What tested images are taken for at one rank."""
 
-    Attributes:
-        classes: number of the predicted class of each image, shape (m,).
-        margins: best score minus the second, shape (m,); NaN where there is no second score, or it is infinite.
-    """
+    classes: NDArray[np.uint16]  # number of the predicted class of each image, shape (m,)
+    margins: NDArray[np.float32]  # best score minus the second, shape (m,)
 
-    classes: NDArray[np.uint16]
-    margins: NDArray[np.float32]
-
-    def __getitem__(self, which: NDArray[np.int64]) -> "Predictions":
+    def __getitem__(self, which: Ints) -> "Predictions":
         return Predictions(self.classes[which], self.margins[which])
+
+    def __add__(self, other: "Predictions") -> "Predictions":
+        classes = np.concatenate([self.classes, other.classes])
+        return Predictions(classes, np.concatenate([self.margins, other.margins]))
 
 
 @dataclass(frozen=True)
 class RankCurve:
-    """Metrics of one holdout on one set of tested images against the rank kept; every list runs over the ranks.
+    """Metrics of one holdout on one set of tested images against the rank kept; every list runs over the ranks."""
 
-    Attributes:
-        setting: position among the predictor's `settings`.
-        held_out: what is held out, as rows call it.
-        fold: the tested fold; -1 for an 80/20 split.
-        test_split: which of its images are tested.
-        class_half: which classes they are of; `harmonic` takes base and new ones together.
-        training_domain: mean accuracy on judging images of the source environments (of the classes fitted on).
-        lodo: mean accuracy over fits that leave out one source environment and are tested on it; None where that would
-            leave fewer than two.
-        training_domain_se, lodo_se: standard error of the paired difference of each score to that of plain prediction;
-            None (default) where it is not known.
-        target_out: accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the
-            in-split is tested; None elsewhere.
-        metrics: key of each of `CURVES` -> its values on the tested images.
-        correct: whether each tested image is classified correctly, shape (ranks, m).
-        tested: these images.
-        scored: selection rule -> what scores say at the rank that it picks; for the setting that it picks alone.
-        n_train: number of training images.
-        n_selection: number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None
-            (default) where it was all of them everywhere.
-        full_ranks: ranks at which it was fitted on all of them where elsewhere it was not; none by default.
-        predictions: position of a rank -> what the tested images are taken for there; at the ranks with the highest
-            score of each rule that looks at sources alone. None by default.
-        labels_fit: number of labelled images that projection or predictor learn from.
-        labels_choice: number of labelled images by which rules may choose.
-        notes: what the fit has to say, such as that it did not converge.
-        spectrum: eigenvalues of the basis fitted on the sources, or None.
-        spans: what the fit removes of the shifts of class means; by default nothing is known.
-    """
-
-    setting: int
-    held_out: str
-    fold: int
-    test_split: TestSplit
-    class_half: ClassHalf
+    setting: int  # position among the predictor's `settings`
+    held_out: str  # what is held out, as rows call it
+    fold: int  # the tested fold; -1 for an 80/20 split
+    test_split: TestSplit  # which of its images are tested
+    class_half: ClassHalf  # which classes they are of; `harmonic` takes base and new ones together
+    # mean accuracy on judging images of the source environments (of the classes fitted on)
     training_domain: list[float]
-    lodo: list[float] | None
+    lodo: list[float] | None  # mean accuracy on sources that fits leave out; None where too few are left
+    # accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the in-split is tested;
+    # None elsewhere
     target_out: list[float] | None
-    metrics: dict[str, list[float]]
-    correct: NDArray[np.bool_]
-    tested: Tested
-    scored: Mapping[str, Scored]
-    n_train: int
-    labels_fit: int
-    labels_choice: int
-    notes: tuple[str, ...]
-    spectrum: list[float] | None
-    spans: Spans = field(default_factory=Spans)
+    metrics: dict[str, list[float]]  # key of each of `CURVES` -> its values on the tested images
+    correct: Mask  # whether each tested image is classified correctly, shape (ranks, m)
+    tested: Tested  # these images
+    scored: Mapping[str, Scored]  # selection rule -> what scores say at the rank that it picks
+    n_train: int  # number of training images
+    labels_fit: int  # number of labelled images that projection or predictor learn from
+    labels_choice: int  # number of labelled images by which rules may choose
+    notes: tuple[str, ...]  # what the fit has to say, such as that it did not converge
+    spectrum: list[float] | None  # eigenvalues of the basis fitted on the sources, or None
+    spans: Spans = field(default_factory=Spans)  # what the fit removes of the shifts of class means
+    # standard error of the paired difference of each score to that of plain prediction; None (default) where it is not
+    # known
     training_domain_se: list[float] | None = None
     lodo_se: list[float] | None = None
+    # number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None (default) where it
+    # was all of them everywhere
     n_selection: int | None = None
-    full_ranks: tuple[int, ...] = ()
+    full_ranks: tuple[int, ...] = ()  # ranks at which it was fitted on all of them where elsewhere it was not
+    # position of a rank -> what the tested images are taken for there; at the ranks with the highest score of each rule
+    # that looks at sources alone. None by default
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
 
     def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
-        """Return the curve with what a fit to all training images says at one rank.
+        """Return the curve with what a fit to all images (`full`: the same test at one rank alone) says at that rank.
 
-        Scores by which rules choose stay what they are: those of fits that can be compared.
-
-        Args:
-            full: the same test at that rank alone.
-            rank: the rank.
-            index: its position.
-            rules: the selection rules that pick the point, and have what its scores say.
+        Scores by which rules choose stay what they are: those of fits that can be compared. `rules` pick the point, and
+        have what its scores say.
         """
+
+        def replaced(values: Sequence[float], one: Sequence[float]) -> list[float]:
+            return [one[0] if i == index else value for i, value in enumerate(values)]
+
         correct = self.correct.copy()
         correct[index] = full.correct[0]
         of_rank = full.scored.values()
         return replace(
             self,
-            metrics={name: _replaced(values, index, full.metrics[name]) for name, values in self.metrics.items()},
-            target_out=self.target_out and full.target_out and _replaced(self.target_out, index, full.target_out),
+            metrics={name: replaced(values, full.metrics[name]) for name, values in self.metrics.items()},
+            target_out=self.target_out and full.target_out and replaced(self.target_out, full.target_out),
             correct=correct,
             scored={**self.scored, **{rule: one for one in of_rank for rule in rules}},
             notes=tuple(dict.fromkeys([*self.notes, *full.notes])),
             full_ranks=tuple(sorted({*self.full_ranks, rank})),
             predictions={**self.predictions, **({index: full.predictions[0]} if full.predictions else {})},
         )
-
-
-def _replaced(values: Sequence[float], index: int, one: Sequence[float]) -> list[float]:
-    return [one[0] if i == index else value for i, value in enumerate(values)]
 
 
 def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCurve]:

@@ -7,9 +7,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.method.arrays import Floats, Ints, Mask, unit
 from benchmark.method.evaluation.cells import Layout
 from benchmark.method.evaluation.splits import Split, base_classes, sides
-from benchmark.method.predictors.prompts import TextTower
+from benchmark.method.predictors.base import TextTower
+
+STARTS = 10  # of k-means, of which the best is taken
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,16 @@ class Embedded:
     """
 
     z: NDArray[np.float32]
-    environment: NDArray[np.int64]
-    label: NDArray[np.int64]
-    side: Mapping[Split, NDArray[np.int64]]
+    environment: Ints
+    label: Ints
+    side: Mapping[Split, Ints]
     text: NDArray[np.float32]
     environments: list[str]
     classes: list[str]
     logit_scale: float = 100.0
-    candidates: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
-    group: NDArray[np.int64] | None = None
-    position: NDArray[np.int64] | None = None
+    candidates: Mapping[int, Ints] = field(default_factory=dict)
+    group: Ints | None = None
+    position: Ints | None = None
     tower: TextTower | None = None
     views: tuple[NDArray[np.float32], ...] = ()
 
@@ -56,20 +59,16 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Arrays of shape (n_i, D), read as one of shape (sum n_i, D) that is never made.
+    """Arrays of shape (n_i, D), read as one of shape (sum n_i, D) that is never made."""
 
-    Attributes:
-        parts: the arrays.
-    """
-
-    parts: tuple[NDArray[np.float32], ...]
+    parts: tuple[NDArray[np.float32], ...]  # the arrays
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the whole."""
         return sum(map(len, self.parts)), self.parts[0].shape[1]
 
-    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.float32]:
+    def __getitem__(self, rows: Ints | Mask) -> NDArray[np.float32]:
         """Return some rows, by position (ascending) or by mask, shape (m, D)."""
         positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         ends = np.cumsum([len(part) for part in self.parts])
@@ -81,16 +80,11 @@ class Stacked:
 def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ...]) -> Embedded:
     """Return one set in which the first environment is fitted on and each other one is a shifted variant of it.
 
-    Args:
-        train: the data set that is fitted on; its classes, texts and splits are those of the whole.
-        tests: name of a variant -> its embeddings by the same backbone; its classes are among those of `train`.
-        names: names of the environments, that of `train` first.
-
-    Raises:
-        ValueError: a variant has a class that the training set lacks.
+    Classes, texts and splits are those of `train`, whose name comes first in `names`; a variant has some of its
+    classes. ValueError: a variant has a class that the training set lacks.
     """
     position = {name: i for i, name in enumerate(train.classes)}
-    candidates: dict[int, NDArray[np.int64]] = {}
+    candidates: dict[int, Ints] = {}
     labels = [train.label]
     for index, name in enumerate(names[1:], start=1):
         if unknown := [c for c in tests[name].classes if c not in position]:
@@ -99,11 +93,15 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
         labels.append(candidates[index][tests[name].label])
     sizes = [len(of_set) for of_set in labels]
     environment, label = np.repeat(np.arange(len(names)), sizes), np.concatenate(labels)
+
+    def drawn(split: Split) -> Ints:
+        return sides(environment[sizes[0] :], None, split, np.zeros(sum(sizes[1:]), dtype=bool))
+
     return Embedded(
         z=cast("NDArray[np.float32]", Stacked((train.z, *(tests[name].z for name in names[1:])))),
         environment=environment,
         label=label,
-        side={split: _with_variants(split, train.side[split], environment) for split in train.side},
+        side={split: np.concatenate([side, drawn(split)]) for split, side in train.side.items()},
         text=train.text,
         environments=list(names),
         classes=train.classes,
@@ -112,7 +110,17 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
     )
 
 
-def _with_variants(split: Split, side: NDArray[np.int64], environment: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sides of the first environment's images as they are, with those of the variants drawn likewise."""
-    of_variants = environment[len(side) :]
-    return np.concatenate([side, sides(of_variants, None, split, np.zeros(len(of_variants), dtype=bool))])
+def k_means(z: Floats, count: int, seed: int) -> Ints:
+    """Return the cluster of each image by k-means on unit-length embeddings, shape (n,), the largest cluster first.
+
+    The plainest way to infer environments that nobody named (an old wish: EIIL, Creager et al. 2021). Clusters follow
+    whatever spreads embeddings most: where that is the object and not its surroundings, so are they.
+    ValueError: there are fewer different embeddings than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    if len(np.unique(z, axis=0)) < count:
+        raise ValueError(f"{len(z)} images have fewer than {count} different embeddings.")
+    labels = KMeans(count, n_init=STARTS, random_state=seed).fit(unit(np.asarray(z, dtype=np.float64))).labels_
+    by_size = np.argsort(-np.bincount(labels, minlength=count), kind="stable")
+    return np.asarray(np.argsort(by_size)[labels], dtype=np.int64)

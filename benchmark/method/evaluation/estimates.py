@@ -14,12 +14,9 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return how sure a predictor is of each image, shape (m,).
+    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity where not possible.
 
-    Args:
-        scores: shape (m, classes); minus infinity where a class is not possible.
-        temperature: of the softmax whose largest probability it is; None where scores are no logits: then it is the
-            best score minus the second.
+    The largest probability of their softmax at a temperature; without one, the best score minus the second.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if temperature is None:
@@ -30,13 +27,9 @@ def confidence(scores: Array, temperature: float | None) -> Array:
 
 
 def threshold(sure: Array, accuracy: float) -> float:
-    """Return the confidence above which as many labelled images lie as are classified correctly.
+    """Return the confidence above which as many labelled images lie as are classified correctly (share `accuracy`).
 
     Average thresholded confidence, ATC (Garg et al., 2022, equation 1).
-
-    Args:
-        sure: confidence in each labelled image, shape (m,).
-        accuracy: share of these that are classified correctly.
     """
     wrong = len(sure) - round(accuracy * len(sure))
     return float(np.sort(sure)[wrong]) if wrong < len(sure) else float("inf")
@@ -48,29 +41,17 @@ def above(sure: Array, least: float) -> float:
 
 
 def agreements(answers: Sequence[Labels]) -> Array:
-    """Return on which share of the images each pair of predictors gives the same class, shape (pairs,).
-
-    Args:
-        answers: of each predictor the predicted class of each image, shape (m,).
-    """
+    """Return on which share of the images each pair of predictors gives the same class, shape (pairs,)."""
     return np.array([np.mean(one == other) for one, other in combinations(answers, 2)])
 
 
 def on_the_line(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
-    """Return what the line of agreements makes of accuracies on the sources, shape (predictors,).
+    """Return what the line of agreements makes of accuracies on the sources; None with fewer than three predictors.
 
     Over pairs of predictors, probit(agreement on the target) is fitted as a line of probit(agreement on the sources);
     accuracies lie on the same line, if the assumption of agreement-on-the-line holds (Baek et al., 2022, section 5,
-    ALine-S). Where all pairs agree alike on the sources, the line has slope 1.
-
-    Args:
-        accuracies: of each predictor on labelled images of the sources, shape (predictors,).
-        sources: agreement of each pair on these images, see `agreements`.
-        targets: agreement of each pair on the images without labels.
-        images: number of the former images, and of the latter: shares of 0 and 1 are moved half an image inwards.
-
-    Returns:
-        Estimated accuracies; None with fewer than three predictors, whose one pair makes no line.
+    ALine-S). Where all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
+    the sources and of the target: shares of 0 and 1 are moved half an image inwards.
     """
     if len(accuracies) < 3:
         return None

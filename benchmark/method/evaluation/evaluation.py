@@ -10,13 +10,11 @@ full-size ones where a rule picks. What judges a choice is some images of each s
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels, Normalize, scaled
-from benchmark.method.calibration import fitted_temperature
+from benchmark.method.arrays import Array, Labels, Mask, Normalize, scaled
 from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
@@ -26,12 +24,12 @@ from benchmark.method.evaluation.fits import Block, Case, Halves, Sources, cases
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
-from benchmark.method.evaluation.sampling import IN_FOLDS, sampled
 from benchmark.method.evaluation.selection import PLAIN, SCORES, best_of, best_point, best_points
-from benchmark.method.evaluation.source_scores import Given, JudgedImages, joined
+from benchmark.method.evaluation.source_scores import Given, JudgedImages
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
-from benchmark.method.evaluation.splits import IN, Split, split_seed
+from benchmark.method.evaluation.splits import IN, IN_FOLDS, Split, sampled, split_seed
 from benchmark.method.predictors import Predictor
+from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.baselines.identity import Identity
 from benchmark.method.subspace.moments import CROSS, Placebo
@@ -43,16 +41,13 @@ Judging = Mapping[Block, Given]  # answers of one fit to the images that judge i
 
 @dataclass
 class Plain:
-    """What evaluations of the same data, split and scale found in the plain space.
+    """What evaluations of the same data, split and scale found in the plain space."""
 
-    Attributes:
-        heads: sources, and whether some of their images were fitted on -> classifiers by predictor.
-        judged: predictor and what it is fitted on -> answers to the images that judge it.
-        best: predictor and what judges it -> answers with the parameters of the highest score, shape (n,).
-    """
-
+    # sources, and whether some of their images were fitted on -> classifiers by predictor
     heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
+    # predictor and what it is fitted on -> answers to the images that judge it
     judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
+    # predictor and what judges it -> answers with the parameters of the highest score, shape (n,)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
@@ -86,75 +81,12 @@ class Method:
         """From how many source environments on there is anything to fit: pairs across environments need two."""
         return max(self.projection.fewest_sources, 2 if CROSS in (self.weights or {}) else 1)
 
-    def plain(self, dim: int) -> "Method":
-        """Return plain prediction with the same predictor, of embeddings of width D."""
-        return replace(self, projection=Identity(), ranks=(dim,), placebo=None)
-
 
 @dataclass(frozen=True)
-class _Fitted:
-    """One basis fitted on some sources.
+class FitSettings:
+    """How an evaluation splits, scales and fits.
 
     Attributes:
-        classifier: the predictor in its coordinates.
-        train: the images that the basis is fitted on, shape (n,).
-        moments: what the basis is fitted on.
-    """
-
-    classifier: Classifier
-    train: NDArray[np.bool_]
-    moments: SourceMoments
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """What the sources say of a holdout's points in one fold, each of shape (settings, ranks).
-
-    Attributes:
-        training_domain, lodo: scores; lodo is None where no source can be left out.
-        training_domain_se, lodo_se: standard errors of their differences to plain prediction; None where it has none.
-        images: number of labelled images that are looked at.
-        notes: what the fits have to say that are made for the choice alone, each with its name.
-    """
-
-    training_domain: Array
-    training_domain_se: Array | None
-    lodo: Array | None
-    lodo_se: Array | None
-    images: int
-    notes: tuple[str, ...]
-
-    def lists(self, setting: int) -> dict[str, Any]:
-        """Return the columns of one setting."""
-        curves = {name: getattr(self, name) for score in SCORES for name in (score, f"{score}_se")}
-        return {name: None if curve is None else curve[setting].tolist() for name, curve in curves.items()}
-
-
-@dataclass
-class _JudgedCase:
-    """What the sources say of one method, in one holdout and fold.
-
-    Attributes:
-        case: the holdout and fold.
-        scores: None where the tested fit is the one that chooses.
-        curves: what it tested then.
-        bases: of the fits to all sources that choose.
-        rules: those of `SCORES` by which no other method is ahead.
-    """
-
-    case: Case
-    scores: _Scores | None
-    curves: Sequence[RankCurve] = ()
-    bases: Mapping[Sources, Basis] = field(default_factory=dict)
-    rules: Sequence[str] = ()
-
-
-class Evaluation:
-    """Rank curves on one data set, split and normalisation.
-
-    Args:
-        data: the embeddings.
-        cells: the moments of the same embeddings with the same split, scaled as `normalize` says.
         split: how images are cut into sides.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
         fold: the only tested fold, from 0, judged by the next one alone as a search does; None (default) for all folds,
@@ -165,33 +97,87 @@ class Evaluation:
         selection_images: most images of a source and fold that judge a choice, and that fits take which only serve one,
             of predictors that say `samples`; of the in-split of an 80/20 split `IN_FOLDS` times as many. None (default)
             for all.
-        plain: cache of plain prediction's classifiers and answers, shared by evaluations of the same data, split and
-            normalisation; new entries are added. Default: an empty one.
         metric: by which rules choose: of correctness (default: accuracy) or of predictions.
     """
 
-    def __init__(
-        self,
-        data: Embedded,
-        cells: Cells,
-        split: Split,
-        normalize: Normalize,
-        fold: int | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        lodo: bool = True,
-        selection_images: int | None = None,
-        plain: Plain | None = None,
-        metric: Metric = ACCURACY,
-    ) -> None:
-        self._data, self._cells, self._split, self._normalize = data, cells, split, normalize
-        self._roles, self._fold = Roles(data, split), fold
-        self._seed, self._device, self._with_lodo = seed, device, lodo
-        self._plain = plain or Plain()
+    split: Split
+    normalize: Normalize
+    fold: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    lodo: bool = True
+    selection_images: int | None = None
+    metric: Metric = ACCURACY
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One basis fitted on some sources, and a predictor in its coordinates."""
+
+    method: Method
+    classifier: Classifier
+    train: Mask  # the images that the basis is fitted on, shape (n,)
+    moments: SourceMoments  # what the basis is fitted on
+
+
+class _Judged(NamedTuple):
+    """What a fit that serves a choice answers to the images that judge it, and what it has to say."""
+
+    answers: Judging
+    notes: Notes
+
+
+class _Score(NamedTuple):
+    """Scores of a method's points and the errors of their differences to plain prediction, shape (settings, ranks)."""
+
+    values: Array | None
+    errors: Array | None
+
+
+@dataclass(frozen=True)
+class _SourceScores:
+    """What the sources say of a holdout's points in one fold."""
+
+    by_rule: Mapping[str, _Score]  # of `SCORES`; that of lodo is empty where no source can be left out
+    images: int = 0  # number of labelled images that are looked at
+    notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
+
+    def columns(self, setting: int) -> dict[str, Any]:
+        """Return the columns of one setting."""
+        columns: dict[str, Any] = {}
+        for rule, score in self.by_rule.items():
+            for name, curve in ((rule, score.values), (f"{rule}_se", score.errors)):
+                columns[name] = None if curve is None else curve[setting].tolist()
+        return columns
+
+
+@dataclass
+class _JudgedCase:
+    """What the sources say of one method, in one holdout and fold."""
+
+    case: Case
+    scores: _SourceScores | None  # None where the tested fit is the one that chooses
+    curves: Sequence[RankCurve] = ()  # what it tested then
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits to all sources that choose
+    rules: Sequence[str] = ()  # those of `SCORES` by which no other method is ahead
+
+
+class Evaluation:
+    """Rank curves on one data set, split and normalisation.
+
+    Args:
+        data: the embeddings.
+        cells: the moments of the same embeddings with the same split, scaled as `settings.normalize` says.
+        settings: how to split, scale and fit.
+        plain: cache of plain prediction's classifiers and answers, shared by evaluations of the same data, split and
+            normalisation; new entries are added. Default: an empty one.
+    """
+
+    def __init__(self, data: Embedded, cells: Cells, settings: FitSettings, plain: Plain | None = None) -> None:
+        self._data, self._cells, self._settings, self._plain = data, cells, settings, plain or Plain()
+        self._roles = Roles(data, settings.split)
         self._known: dict[tuple[Sources, bool], Known] = {}
-        self._most, self._metric = selection_images, metric
-        self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], NDArray[np.bool_]] = {}
-        self._of_block: dict[Block, Labels] = {}
+        self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], Mask] = {}
         self._judged_images: dict[tuple[Block, ...], JudgedImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
@@ -199,29 +185,15 @@ class Evaluation:
         """Yield the rank curves of every holdout and fold, test by test and setting by setting.
 
         There is none of a holdout with fewer sources than the method needs. After base and new classes comes what
-        stands for both.
-
-        Args:
-            method: what is fitted.
-            holdouts: those of a protocol, as `Protocol.holdouts` returns them.
-
-        Raises:
-            ValueError: an answer of projection or predictor that does not fit; names it.
+        stands for both. ValueError: an answer of projection or predictor that does not fit; names it.
         """
         yield from self.curves_of([method], holdouts)[0]
 
     def curves_of(self, methods: Sequence[Method], holdouts: Sequence[Holdout]) -> list[list[RankCurve]]:
-        """Return what `curves` yields of each of some methods, among which rules choose.
+        """Return what `curves` yields of each of some methods, among which rules choose: one at several lambdas.
 
         With folds, what scores say (calibration and the like) is computed of those methods alone that have the highest
         score of a holdout and fold: rules pick no other.
-
-        Args:
-            methods: one method at several values of lambda.
-            holdouts: see `curves`.
-
-        Raises:
-            ValueError: see `curves`.
         """
         every: list[list[_JudgedCase]] = []
         for method in methods:
@@ -241,52 +213,51 @@ class Evaluation:
 
     def samples(self, predictor: Predictor) -> bool:
         """Return whether fits of a predictor that only serve a choice are made on some of the images."""
-        if self._most is None or not predictor.samples:
+        most, side = self._settings.selection_images, self._data.side[self._settings.split]
+        if most is None or not predictor.samples:
             return False
-        side = self._data.side[self._split]
         counts = np.bincount(self._data.environment * (1 + int(side.max())) + side)
-        return int(counts.max()) > self._most * self._folds_in(IN)
+        return int(counts.max()) > most * self._folds_in(IN)
 
     def _cases(self, holdouts: Sequence[Holdout], method: Method) -> list[Case]:
-        grouped = self._data.group is not None
-        cases = cases_of(holdouts, self._split, grouped, self._fold, method.fewest_sources)
-        return cases if self._with_lodo else [replace(case, lodo=()) for case in cases]
+        settings, grouped = self._settings, self._data.group is not None
+        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.fewest_sources)
+        return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _judged_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_JudgedCase]:
         """Yield every holdout and fold with its scores; with its curves instead where the tested fit chooses."""
         cases = self._cases(holdouts, method)
-        notes: dict[Sources, Notes] = {}
-        lodo: dict[Sources, Judging] = {}
-        for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items():
-            lodo[fit], notes[fit], _ = self._judge(method, fit, blocks)
+        lodo = {
+            fit: self._judge(method, fit, blocks)[0]
+            for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items()
+        }
         # Holdouts with the same sources share the fits that leave none out.
         for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
-            alike, answers, bases = list(group), dict[Sources, Judging](), dict[Sources, Basis]()
+            alike = list(group)
             if alike[0].turn.one_fit:
-                curves = (list(self._in_one_fit(method, case, lodo, notes)) for case in alike)
-                yield from (_JudgedCase(case, None, of_case) for case, of_case in zip(alike, curves, strict=True))
+                yield from (_JudgedCase(case, None, list(self._in_one_fit(method, case, lodo))) for case in alike)
                 continue
+            judged, bases = dict[Sources, _Judged](), dict[Sources, Basis]()
             for fit, blocks in judged_by(pair for case in alike for pair in case.training_domain).items():
-                answers[fit], notes[fit], bases[fit] = self._judge(method, fit, blocks)
+                judged[fit], bases[fit] = self._judge(method, fit, blocks)
             for case in alike:
-                scores = self._scores(method, case, answers, self._score(method, case.lodo, lodo), notes)
+                scores = self._scores(method, case, judged, self._score(method, case.lodo, lodo), lodo)
                 yield _JudgedCase(case, scores, bases={fit: bases[fit] for fit in judged_by(case.training_domain)})
 
-    def _in_one_fit(
-        self, method: Method, case: Case, lodo: Mapping[Sources, Judging], notes: Mapping[Sources, Notes]
-    ) -> Iterator[RankCurve]:
+    def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Judged]) -> Iterator[RankCurve]:
         """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
         judging, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
         fitted = self._fitted(case.tested, method, tests, few)
         score = self._images_of(blocks).score if blocks else None
-        found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo[0])
-        own = {case.tested: self._apart(blocks, found.judged[0]) if blocks else {}}
-        yield from self._curves_of(method, case, fitted, found, tests, self._scores(method, case, own, of_lodo, notes))
+        found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo.values)
+        answers = self._apart(blocks, found.judged[0]) if blocks else {}
+        own = {case.tested: _Judged(answers, ())}
+        yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo, lodo))
 
-    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[Judging, Notes, Basis]:
-        """Return answers of a fit to the images that judge it, what it has to say, and its basis.
+    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[_Judged, Basis]:
+        """Fit on some sources and answer the images that judge it; return the basis too.
 
         A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
         """
@@ -297,45 +268,37 @@ class Evaluation:
             fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
             found = fitted.classifier.classify(sets, [])
             answers |= self._apart(part, found.judged[0])
-        return answers, found.notes, fitted.classifier.basis
+        return _Judged(answers, found.notes), fitted.classifier.basis
 
     def _score(
-        self, method: Method, pairs: Sequence[tuple[Sources, Block]], answers: Mapping[Sources, Judging]
-    ) -> tuple[Array | None, Array | None]:
-        """Return the scores of a holdout's points in one fold, and their standard errors; None without a fit."""
+        self, method: Method, pairs: Sequence[tuple[Sources, Block]], judged: Mapping[Sources, _Judged]
+    ) -> _Score:
+        """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
         if not pairs:
-            return None, None
+            return _Score(None, None)
         images = self._images_of([block for _, block in pairs])
-        given = joined([answers[fit][block] for fit, block in pairs])
-        plain = self._best_plain(method, pairs, answers, images)
-        return images.score(given), None if plain is None else images.error(given, plain)
-
-    def _best_plain(
-        self,
-        method: Method,
-        pairs: Sequence[tuple[Sources, Block]],
-        answers: Mapping[Sources, Judging],
-        images: JudgedImages,
-    ) -> Given | None:
-        """Return the answers of plain prediction with the parameters of the highest score, shape (n,)."""
+        given = np.concatenate([judged[fit].answers[block] for fit, block in pairs], axis=-1)
         key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
         if key not in self._plain.best:
-            plain = joined([self._plain_answers(method, fit, block, answers) for fit, block in pairs])
+            plain = np.concatenate(
+                [self._plain_answers(method, fit, block, judged[fit].answers) for fit, block in pairs], axis=-1
+            )
             best = best_point(images.score(plain))
             self._plain.best[key] = None if best is None else plain[best[1], best[0]]
-        return self._plain.best[key]
+        best_plain = self._plain.best[key]
+        return _Score(images.score(given), None if best_plain is None else images.error(given, best_plain))
 
-    def _plain_answers(self, method: Method, fit: Sources, block: Block, answers: Mapping[Sources, Judging]) -> Given:
-        """Return the answers of plain prediction with a predictor to one block, shape (settings, 1, m)."""
+    def _plain_answers(self, method: Method, fit: Sources, block: Block, answers: Judging) -> Given:
+        """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
         predictor, dim = method.predictor, self._data.z.shape[1]
-        is_plain = method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,)
-        if is_plain:
-            return answers[fit][block]
+        if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
+            return answers[block]
         weights = repr(method.weights) if predictor.uses_interventions else ""
         learns = predictor.uses_training_images or predictor.uses_c_d
         key = repr(predictor), weights, fit if learns else None, block
         if key not in self._plain.judged:
-            found = self._judge(method.plain(dim), fit, [*answers[fit]])[0]
+            plain = replace(method, projection=Identity(), ranks=(dim,), placebo=None)
+            found = self._judge(plain, fit, [*answers])[0].answers
             self._plain.judged |= {(*key[:3], other): given for other, given in found.items()}
         return self._plain.judged[key]
 
@@ -343,74 +306,63 @@ class Evaluation:
         self,
         method: Method,
         case: Case,
-        answers: Mapping[Sources, Judging],
-        lodo: tuple[Array | None, Array | None],
-        notes: Mapping[Sources, Notes],
-    ) -> _Scores:
-        shape = len(method.predictor.settings), len(method.ranks)
-        found, errors = self._score(method, case.training_domain, answers)
-        looked_at = {block for _, block in (*case.training_domain, *case.lodo)}
-        rows = [self._rows(block) for block in looked_at]
-        said = [f"choosing fit: {note}" for fit in judged_by(case.training_domain) for note in notes.get(fit, ())]
+        judged: Mapping[Sources, _Judged],
+        of_lodo: _Score,
+        lodo: Mapping[Sources, _Judged],
+    ) -> _SourceScores:
+        found = self._score(method, case.training_domain, judged)
+        if found.values is None:
+            found = _Score(np.full((len(method.predictor.settings), len(method.ranks)), np.nan), None)
+        said = [f"choosing fit: {note}" for fit in judged_by(case.training_domain) for note in judged[fit].notes]
         for fit, block in case.lodo:
             left_out = self._data.environments[block.environment]
-            said += [f"lodo without {left_out}: {note}" for note in notes[fit]]
+            said += [f"lodo without {left_out}: {note}" for note in lodo[fit].notes]
+        rows = [self._rows(block) for block in {block for _, block in (*case.training_domain, *case.lodo)}]
         images = len(np.unique(np.concatenate(rows))) if rows else 0
-        score = np.full(shape, np.nan) if found is None else found
-        return _Scores(score, errors, *lodo, images, tuple(dict.fromkeys(said)))
+        return _SourceScores({"training_domain": found, "lodo": of_lodo}, images, tuple(dict.fromkeys(said)))
 
     def _choice(
-        self, method: Method, case: Case, scores: _Scores, rules: Sequence[str], bases: Mapping[Sources, Basis]
+        self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return what rules pick, with temperatures where some do that are named.
-
-        Args:
-            method: what is fitted.
-            case: a holdout and fold.
-            scores: of the method.
-            rules: some of `SCORES`.
-            bases: those that were fitted to choose.
-        """
+        """Return what rules pick, with temperatures where some of `rules` do: from all images that judge the choice."""
         if not case.training_domain:
             return _NO_CHOICE
-        picks = frozenset().union(*(best_points(getattr(scores, rule)) for rule in SCORES))
-        points = sorted({point for rule in rules if (point := best_point(getattr(scores, rule))) is not None})
-        return Choice(picks, {point: self._temperature(method, case, point, bases) for point in points})
-
-    def _temperature(self, method: Method, case: Case, point: Point, bases: Mapping[Sources, Basis]) -> float | None:
-        """Return the temperature at a point, found on all images that judge fits on all sources."""
+        picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
+        best = {best_point(scores.by_rule[rule].values) for rule in rules}
+        points = sorted(point for point in best if point is not None)
         if not method.predictor.has_likelihood:
-            return None
+            return Choice(picks, dict.fromkeys(points))
         judged, few = judged_by(case.training_domain), self.samples(method.predictor)
         some = spaced([self._together(blocks) for blocks in judged.values()])
-        logits = []
-        for fit, images in zip(judged, some, strict=True):
-            fitted = self._fitted(fit, method, [images], few, bases.get(fit))
-            logits.append(fitted.classifier.logits(images, point))
-        return fitted_temperature(np.concatenate(logits), np.concatenate([images.labels for images in some]))
+        labels = np.concatenate([images.labels for images in some])
+        temperatures: dict[Point, float | None] = {}
+        for point in points:
+            logits = []
+            for fit, images in zip(judged, some, strict=True):
+                fitted = self._fitted(fit, method, [images], few, bases.get(fit))
+                logits.append(fitted.classifier.logits(images, point))
+            temperatures[point] = fitted_temperature(np.concatenate(logits), labels)
+        return Choice(picks, temperatures)
 
-    def _tested(self, method: Method, case: Case, choice: Choice, scores: _Scores, few: bool) -> Iterator[RankCurve]:
+    def _tested(
+        self, method: Method, case: Case, choice: Choice, scores: _SourceScores, few: bool
+    ) -> Iterator[RankCurve]:
         tests = self._tests(case)
         fitted = self._fitted(case.tested, method, tests, few)
-        yield from self._curves_of(method, case, fitted, fitted.classifier.classify([], tests, choice), tests, scores)
+        yield from self._curves_of(case, fitted, fitted.classifier.classify([], tests, choice), tests, scores)
 
     def with_full_fits(
         self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
     ) -> list[list[RankCurve]]:
-        """Return rank curves with a fit to all images in the place of that to some, where a rule picks.
+        """Return rank curves of each method with a fit to all images in the place of that to some, where a rule picks.
 
         Which is for each holdout and fold the point with the highest score among all methods, and among their last
         ranks. Where no source can score, it is the one with the highest tested accuracy: of a bound there is nothing
         else.
-
-        Args:
-            methods: those that a rule chooses among, with one predictor; the curves are theirs.
-            curves: for each method its rank curves, as `curves` yields them.
-            holdouts: those of the curves.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
-            for (number, setting, rank), rules in self._picks(methods, curves, case).items():
+            for (number, setting, rank), rules in full_fit_points(methods, curves, case).items():
                 alone = replace(methods[number], predictor=methods[number].predictor.settings[setting], ranks=(rank,))
                 own = [
                     (i, curve)
@@ -425,108 +377,59 @@ class Evaluation:
                     refined[number][i] = curve.with_full_fit(of_test, rank, methods[number].ranks.index(rank), rules)
         return refined
 
-    def _picks(
-        self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
-    ) -> dict[tuple[int, int, int], tuple[str, ...]]:
-        """Return (number of a method, setting, rank) -> the rules that pick it."""
-        judged, ranks = bool(case.training_domain), methods[0].ranks
-        named = case.holdout.name, case.fold
-        own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
-        picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
-        for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
-            there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
-            for rule in SCORES:
-                scores = [getattr(c, rule) if judged else c.metrics[ACCURACY.key] for _, c in there]
-                for only in (None, ranks[-1]):
-                    if best := best_of(scores, ranks, only):
-                        (number, curve), index = there[best[0]], best[1]
-                        key, found = (number, curve.setting, ranks[index]), (rule,) if judged and not only else ()
-                        picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
-        return picks
-
     def _tests(self, case: Case) -> list[ImageSet]:
         """Return the tested images of a holdout in one fold, test by test, and then those of `_outs`."""
-        return [
-            self._images(self._roles.of_test(test, case.turn), test.environments[0])
-            for test in (*case.holdout.tests, *_outs(case))
-        ]
+        sets, data = [], self._data
+        for test in (*case.holdout.tests, *_outs(case)):
+            rows = np.flatnonzero(self._roles.of_test(test, case.turn))
+            sets.append(ImageSet(rows, data.label[rows], data.candidates.get(test.environments[0])))
+        return sets
 
     def _curves_of(
-        self,
-        method: Method,
-        case: Case,
-        fitted: _Fitted,
-        classified: Classified,
-        tests: Sequence[ImageSet],
-        scores: _Scores,
+        self, case: Case, fitted: _Fitted, found: Classified, tests: Sequence[ImageSet], scores: _SourceScores
     ) -> Iterator[RankCurve]:
         """Yield the rank curves of one holdout in one fold."""
-        holdout, outs = case.holdout, _outs(case)
-        accuracies = {
-            (test.environments, test.half): accuracy(of_test)
-            for test, of_test in zip(outs, classified.correct[len(holdout.tests) :], strict=True)
-        }
-        spans = self._spans(case, method, fitted)
+        data, holdout, spectrum = self._data, case.holdout, fitted.classifier.basis.spectrum
+        of_outs = zip(_outs(case), found.correct[len(holdout.tests) :], strict=True)
+        accuracies = {(test.environments, test.half): accuracy(of_test) for test, of_test in of_outs}
+        spans, labels_fit = self._spans(case, fitted), fitted.method.labels_used(data.label[fitted.train])
+        n_train, n_fit = int(fitted.train.sum()), int(fitted.classifier.train.sum())
         base: list[RankCurve] = []
         for i, test in enumerate(holdout.tests):
+            tested, order = self._roles.named(tests[i].rows)
             target_out = accuracies[test.environments, test.half] if test.split == "in_80" else None
-            curves = self._curves_of_test(case, i, tests[i], method, fitted, classified, scores, target_out, spans)
-            yield from curves
-            if test.half == "base":
-                base = curves
-            elif test.half == "new" and base:
-                yield from combined(base, curves)
-
-    def _curves_of_test(
-        self,
-        case: Case,
-        number: int,
-        images: ImageSet,
-        method: Method,
-        fitted: _Fitted,
-        classified: Classified,
-        scores: _Scores,
-        target_out: Array | None,
-        spans: Spans,
-    ) -> list[RankCurve]:
-        """Return the rank curves of a holdout's test with that number, setting by setting."""
-        data, spectrum, test = self._data, fitted.classifier.basis.spectrum, case.holdout.tests[number]
-        tested, order = self._roles.named(images.rows)
-        labels_fit = method.labels_used(data.label[fitted.train])
-        n_train, n_fit = int(fitted.train.sum()), int(fitted.classifier.train.sum())
-        curves = []
-        for setting, correct in enumerate(classified.correct[number]):
-            answers = Answers(correct[:, order], tested.label, len(data.classes))
-            curves.append(
-                RankCurve(
+            curves = []
+            for setting, correct in enumerate(found.correct[i]):
+                answers = Answers(correct[:, order], tested.label, len(data.classes))
+                points = found.predictions[i].items()
+                curve = RankCurve(
                     setting=setting,
-                    held_out=case.holdout.name,
+                    held_out=holdout.name,
                     fold=case.fold,
                     test_split=test.split,
                     class_half=test.half,
-                    **scores.lists(setting),
+                    **scores.columns(setting),
                     target_out=None if target_out is None else target_out[setting].tolist(),
                     metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
                     correct=answers.correct,
                     tested=tested,
-                    scored=_scored(classified.scored[number], scores, setting),
-                    predictions={
-                        index: of_point[order]
-                        for (index, of_setting), of_point in classified.predictions[number].items()
-                        if of_setting == setting
-                    },
+                    scored=_scored(found.scored[i], scores, setting),
+                    predictions={index: of_point[order] for (index, s), of_point in points if s == setting},
                     n_train=n_train,
                     n_selection=n_fit if n_fit < n_train else None,
                     labels_fit=labels_fit,
                     labels_choice=scores.images,
-                    notes=(*classified.notes, *scores.notes),
+                    notes=(*found.notes, *scores.notes),
                     spectrum=None if spectrum is None else spectrum.tolist(),
                     spans=spans,
                 )
-            )
-        return curves
+                curves.append(curve)
+            yield from curves
+            if test.half == "new" and base:
+                yield from combined(base, curves)
+            base = curves if test.half == "base" else base
 
-    def _spans(self, case: Case, method: Method, fitted: _Fitted) -> Spans:
+    def _spans(self, case: Case, fitted: _Fitted) -> Spans:
         """Return what the tested fit removes of the shifts of class means, by the sums that it is fitted on.
 
         Those of what is tested are of the same sides of it: its labels enter this number and nothing else.
@@ -538,40 +441,42 @@ class Evaluation:
         if key not in self._shifts:
             sums = [self._cells.sum_of(e, fit.sides, fit.halves) for e in targets]
             self._shifts[key] = Shifts.of(fitted.moments, [one for one in sums if one is not None])
-        return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], method.ranks)
+        return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], fitted.method.ranks)
 
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
-        """Fit projection and predictor on some sources.
+        """Fit projection (unless its `basis` is given) and predictor; `sets`, to be classified, only some look at.
 
-        Args:
-            fit: which sources.
-            method: what is fitted.
-            sets: images that are to be classified, which only some projections look at.
-            few: whether the predictor is fitted on some of the images alone.
-            basis: of the projection, where it was fitted before.
+        With `few`, the predictor is fitted on some of the images alone.
         """
+        settings, predictor = self._settings, method.predictor
         train = self._lying(fit.environments, fit.sides, fit.halves)
         moments = self._moments(fit, method, sets)
-        basis = basis or self._basis(fit, method, moments)
-        fitted_on = self._sampled(fit.environments, fit.sides, fit.halves) if few else train
-        c_d = moments.c_d() if method.predictor.uses_c_d else None
-        for_choice = len(fit.sides) < self._split.folds - 1  # a fit that is tested has all folds but one
-        settings = self._normalize, self._seed_of(fit), self._device, self._known_of(fit, few), c_d
-        more = self.samples(method.predictor), method.metrics, self._metric.needs == "predictions", for_choice
-        classifier = Classifier(method.predictor, method.ranks, self._data, basis, fitted_on, *settings, *more)
-        return _Fitted(classifier, train, moments)
+        classifier = Classifier(
+            predictor=predictor,
+            ranks=method.ranks,
+            data=self._data,
+            basis=basis or self._basis(fit, method, moments),
+            train=self._sampled(fit.environments, fit.sides, fit.halves) if few else train,
+            normalize=settings.normalize,
+            seed=self._seed_of(fit),
+            device=settings.device,
+            known=self._known_of(fit, few),
+            c_d=moments.c_d() if predictor.uses_c_d else None,
+            single=self.samples(predictor),
+            score_metrics=method.metrics,
+            judged_classes=settings.metric.needs == "predictions",
+            for_choice=len(fit.sides) < settings.split.folds - 1,  # a fit that is tested has all folds but one
+        )
+        return _Fitted(method, classifier, train, moments)
 
     def _known_of(self, fit: Sources, few: bool) -> Known:
         """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
         key = fit, few
-        if key in self._known:
-            return self._known[key]
-        held = sum(known.nbytes for known in self._known.values())
-        if held > MAX_HEADS:
-            return Known(self._plain.heads.get(key, {}))
-        return self._known.setdefault(key, Known(self._plain.heads.setdefault(key, {})))
+        if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
+            self._known[key] = Known(self._plain.heads.setdefault(key, {}))
+        return self._known.get(key) or Known(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
         """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
@@ -580,7 +485,7 @@ class Evaluation:
 
     def _basis(self, fit: Sources, method: Method, moments: SourceMoments) -> Basis:
         projection = method.projection
-        if self._split.folds and "seed" in type(projection).model_fields:
+        if self._settings.split.folds and "seed" in type(projection).model_fields:
             projection = projection.at(seed=self._seed_of(fit))
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1])
 
@@ -590,47 +495,44 @@ class Evaluation:
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
         if method.projection.looks_at_target_images:
-            moments = moments.with_targets(self._targets(fit, sets))
+            # Of each environment that is no source, without labels.
+            rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
+            data, of_row = self._data, self._data.environment[rows]
+            targets = {
+                data.environments[e]: Moments.of(scaled(data.z[rows[of_row == e]], self._settings.normalize))
+                for e in np.unique(of_row)
+                if e not in fit.environments
+            }
+            moments = moments.with_targets(targets)
         return moments
 
     def _seed_of(self, fit: Sources) -> int:
         """Return the random seed of a fit; with folds it is derived from the training set, not from the tested fold."""
-        return split_seed(self._seed, fit.environments, sorted(fit.sides)) if self._split.folds else self._seed
+        seed = self._settings.seed
+        return split_seed(seed, fit.environments, sorted(fit.sides)) if self._settings.split.folds else seed
 
-    def _sampled(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> NDArray[np.bool_]:
+    def _sampled(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> Mask:
         """Return a random subsample of each environment and side; that of one side does not depend on the others."""
-        every = self._lying(environments, sides, halves)
-        if self._most is None:
+        every, settings, data = self._lying(environments, sides, halves), self._settings, self._data
+        if settings.selection_images is None:
             return every
         key = environments, sides, halves
         if key not in self._few:
             self._few[key] = np.zeros(len(every), dtype=bool)
             for side in sides:
-                which, most = self._lying(environments, frozenset([side]), halves), self._most * self._folds_in(side)
-                seed = split_seed(self._seed, side)
-                self._few[key] |= sampled(which, self._data.environment, self._data.label, most, seed)
+                which, most = self._lying(environments, frozenset([side]), halves), settings.selection_images
+                most, seed = most * self._folds_in(side), split_seed(settings.seed, side)
+                self._few[key] |= sampled(which, data.environment, data.label, most, seed)
         return self._few[key]
 
     def _folds_in(self, side: int) -> int:
-        return IN_FOLDS if not self._split.folds and side == IN else 1
+        return IN_FOLDS if not self._settings.split.folds and side == IN else 1
 
-    def _targets(self, fit: Sources, sets: Sequence[ImageSet]) -> dict[str, Moments]:
-        """Return the moments of some images, without labels, for each environment that is no source."""
-        rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
-        environments = self._data.environment[rows]
-        return {
-            self._data.environments[e]: Moments.of(scaled(self._data.z[rows[environments == e]], self._normalize))
-            for e in np.unique(environments)
-            if e not in fit.environments
-        }
-
-    def _lying(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> NDArray[np.bool_]:
+    def _lying(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> Mask:
         return self._roles.lying(environments, sides, "all" if halves == HALVES else halves[0])
 
     def _rows(self, block: Block) -> Labels:
-        if block not in self._of_block:
-            self._of_block[block] = np.flatnonzero(self._sampled((block.environment,), block.sides, block.halves))
-        return self._of_block[block]
+        return np.flatnonzero(self._sampled((block.environment,), block.sides, block.halves))
 
     def _together(self, blocks: Sequence[Block]) -> ImageSet:
         """Return the images of some blocks, block by block; images of sources can be of all classes."""
@@ -650,28 +552,42 @@ class Evaluation:
             source = np.repeat([block.environment for block in blocks], [len(r) for r in rows])
             every, data = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64), self._data
             cluster = every if data.group is None else data.group[every]
-            made = JudgedImages(self._metric, data.label[every], source, cluster, len(data.classes))
+            made = JudgedImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
             self._judged_images[key] = made
         return self._judged_images[key]
 
-    def _images(self, which: NDArray[np.bool_], environment: int) -> ImageSet:
-        """Return images of one or more environments, `environment` among them.
-
-        Their `classes` are those that they can have, where it is not all.
-        """
-        rows = np.flatnonzero(which)
-        return ImageSet(rows, self._data.label[rows], self._data.candidates.get(environment))
-
 
 _NO_CHOICE = Choice(frozenset(), {})
-_NO_SCORES = _Scores(np.zeros((1, 1)), None, None, None, 0, ())  # of full fits, whose only point was picked before
+_NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
+    {"training_domain": _Score(np.zeros((1, 1)), None), "lodo": _Score(None, None)}
+)
+
+
+def full_fit_points(
+    methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
+) -> dict[tuple[int, int, int], tuple[str, ...]]:
+    """Return what is fitted to all images: (number of a method, setting, rank) -> the rules that pick it."""
+    judged, ranks = bool(case.training_domain), methods[0].ranks
+    named = case.holdout.name, case.fold
+    own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
+    picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
+    for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
+        there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
+        for rule in SCORES:
+            scores = [getattr(c, rule) if judged else c.metrics[ACCURACY.key] for _, c in there]
+            for only in (None, ranks[-1]):
+                if best := best_of(scores, ranks, only):
+                    (number, curve), index = there[best[0]], best[1]
+                    key, found = (number, curve.setting, ranks[index]), (rule,) if judged and not only else ()
+                    picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
+    return picks
 
 
 def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
     """Return for each of several methods the rules by whose score none is ahead of it."""
     rules: list[list[str]] = [[] for _ in judged]
     for rule in SCORES:
-        every = [None if one.scores is None else getattr(one.scores, rule) for one in judged]
+        every = [None if one.scores is None else one.scores.by_rule[rule].values for one in judged]
         best = [-np.inf if curve is None or np.isnan(curve).all() else np.nanmax(curve) for curve in every]
         for number, value in enumerate(best):
             if value == max(best) > -np.inf:
@@ -684,9 +600,9 @@ def _outs(case: Case) -> list[Test]:
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
-def _scored(of_test: Mapping[Point, Scored], scores: _Scores, setting: int) -> dict[str, Scored]:
+def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
     """Return rule -> what scores say at the point that it picks, for rules that pick one of this setting."""
-    points = {rule: best_point(getattr(scores, rule)) for rule in SCORES}
+    points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test
     }

@@ -21,77 +21,61 @@ Halves = tuple[Half, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """What a fit learns from.
+    """What a fit learns from."""
 
-    Attributes:
-        environments: positions of the environments, ascending.
-        sides: sides of the split.
-        halves: halves of the classes.
-    """
-
-    environments: tuple[int, ...]
-    sides: Sides
-    halves: Halves
+    environments: tuple[int, ...]  # positions of the environments, ascending
+    sides: Sides  # sides of the split
+    halves: Halves  # halves of the classes
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images of one source that judge a fit.
+    """Images of one source that judge a fit."""
 
-    Attributes:
-        environment: position of the source.
-        sides: sides of the split.
-        halves: halves of the classes.
-    """
-
-    environment: int
-    sides: Sides
-    halves: Halves
+    environment: int  # position of the source
+    sides: Sides  # sides of the split
+    halves: Halves  # halves of the classes
 
 
 @dataclass(frozen=True)
 class Case:
-    """One holdout in one turn: a tested fit, and what rules choose by.
+    """One holdout in one turn: a tested fit, and what rules choose by."""
 
-    Attributes:
-        holdout: what is held out.
-        fold: the tested fold; -1 for an 80/20 split.
-        turn: what the sides are for.
-        tested: what the tested fit learns from.
-        training_domain: fits on all sources, each with a block that judges it.
-        lodo: fits without a source, each with a block of this source; none where too few sources are left.
-    """
-
-    holdout: Holdout
-    fold: int
-    turn: Turn
-    tested: Sources
-    training_domain: tuple[tuple[Sources, Block], ...]
-    lodo: tuple[tuple[Sources, Block], ...]
+    holdout: Holdout  # what is held out
+    fold: int  # the tested fold; -1 for an 80/20 split
+    turn: Turn  # what the sides are for
+    tested: Sources  # what the tested fit learns from
+    training_domain: tuple[tuple[Sources, Block], ...]  # fits on all sources, each with a block that judges it
+    lodo: tuple[tuple[Sources, Block], ...]  # fits without a source, each with a block of this source
 
 
 def cases_of(
     holdouts: Iterable[Holdout], split: Split, grouped: bool, fold: int | None = None, min_sources: int = 1
 ) -> list[Case]:
-    """Return the holdouts of a protocol in all turns of a split, holdout by holdout.
+    """Return the holdouts of a protocol that have enough sources, in all turns of a split.
 
-    Args:
-        holdouts: those of a protocol; with fewer sources than are needed they are left out.
-        split: how images are cut into sides.
-        grouped: whether images come in groups.
-        fold: the only tested fold, judged by the next one alone as a search does; None for all, cross-fitted.
-        min_sources: number of sources that a fit needs.
+    Images may come in groups (`grouped`). With a `fold`, that one alone is tested, judged by the next one as a search
+    does.
     """
-    return [
-        _case(holdout, number, turn, min_sources)
-        for holdout in holdouts
-        if len(holdout.sources) >= min_sources
-        for number, turn in turns_of(split, grouped, fold).items()
-    ]
+    cases = []
+    for holdout in holdouts:
+        for number, turn in turns_of(split, grouped, fold).items() if len(holdout.sources) >= min_sources else ():
+            halves, training_domain, lodo = holdout.halves, [], []
+            for source in holdout.judges(turn):
+                left = leaves_enough(holdout, source, min_sources)
+                for one in turn.validations:
+                    block = Block(source, one.judging, halves)
+                    training_domain.append((Sources(holdout.sources, one.learned, halves), block))
+                    if left:
+                        block = Block(source, one.judging_left_out, halves)
+                        lodo.append((Sources(holdout.without(source), one.learned, halves), block))
+            tested = Sources(holdout.sources, turn.fitted, halves)
+            cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
+    return cases
 
 
 def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, Turn]:
-    """Return tested fold (-1 for an 80/20 split) -> what the sides are for; arguments as of `cases_of`."""
+    """Return tested fold (-1 for an 80/20 split) -> what the sides are for."""
     if split.folds and fold is None:
         return {k: turn_of(split, k, grouped, crossed=True) for k in range(split.folds)}
     return {-1 if fold is None else fold: turn_of(split, fold, grouped)}
@@ -100,27 +84,6 @@ def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, 
 def leaves_enough(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
     """Say whether enough sources are left without one: two, or as many as a method needs."""
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
-
-
-def _case(holdout: Holdout, fold: int, turn: Turn, min_sources: int) -> Case:
-    judges, halves = holdout.judges(turn), holdout.halves
-    return Case(
-        holdout,
-        fold,
-        turn,
-        Sources(holdout.sources, turn.fitted, halves),
-        tuple(
-            (Sources(holdout.sources, one.learned, halves), Block(source, one.judging, halves))
-            for source in judges
-            for one in turn.validations
-        ),
-        tuple(
-            (Sources(holdout.without(source), one.learned, halves), Block(source, one.judging_left_out, halves))
-            for source in judges
-            if leaves_enough(holdout, source, min_sources)
-            for one in turn.validations
-        ),
-    )
 
 
 def judged_by(pairs: Iterable[tuple[Sources, Block]]) -> dict[Sources, list[Block]]:

@@ -26,13 +26,18 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import bdtr, betainccinv, betaincinv, ndtri, stdtr, stdtrit  # `scipy.stats` takes a second to import
 
-from benchmark.method.evaluation.distributions import clopper_pearson, normal_quantile, sign_test, t_above, t_quantile
-from benchmark.method.evaluation.metrics import Array, harmonic_mean
-from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, SeedPairs, seed_variance
+from benchmark.method.arrays import Array, Labels, Mask
+from benchmark.method.evaluation.metrics import harmonic_mean
+from benchmark.method.evaluation.seed_variance import MIN_UNITS, Design, SeedPairs, seed_variance
 
-Labels = NDArray[np.int64]
+
+def normal_quantile(p: float) -> float:
+    """Return what a standard normal value is below with probability `p`."""
+    return float(ndtri(p))
+
+
 # What stands behind the +/- of tables: the standard error over images with all their answers, or that over seeds.
 PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
@@ -47,19 +52,12 @@ _DUST = 1e-12  # of floating point, where values are shares
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, and an interval of Student's t around it.
+    """An estimate, and an interval of Student's t around it."""
 
-    Attributes:
-        estimate: in the unit of the values that it was made from.
-        standard_error: of the estimate; NaN where it is unknown, 0 where no variation was seen.
-        degrees_of_freedom: of Student's t.
-        confidence: how often such an interval covers the truth.
-    """
-
-    estimate: float
-    standard_error: float
-    degrees_of_freedom: float
-    confidence: float = CONFIDENCE
+    estimate: float  # in the unit of the values that it was made from
+    standard_error: float  # of the estimate; NaN where it is unknown, 0 where no variation was seen
+    degrees_of_freedom: float  # of Student's t
+    confidence: float = CONFIDENCE  # how often such an interval covers the truth
 
     @property
     def low(self) -> float:
@@ -94,27 +92,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class ImageInterval(Interval):
-    """An interval over test images.
+    """An interval over test images."""
 
-    Attributes:
-        clusters: number of different units, which are groups of images where images come in groups, else images.
-        fewest: units of the environment that has the fewest under a seed, of harmonic means among its base or its new
-            images. Below `MIN_UNITS` there is no interval.
-        seeds: number of seeds. With one, variation between seeds is not in the interval.
-        slope: how far the estimate may move, at most, for each share of units whose answer changes: see `Scores`.
-    """
-
-    clusters: int = 0
+    clusters: int = 0  # number of different units, which are groups of images where images come in groups, else images
+    # units of the environment that has the fewest under a seed, of harmonic means among its base or its new images.
+    # Below `MIN_UNITS` there is no interval
     fewest: int = 0
-    seeds: int = 1
+    seeds: int = 1  # number of seeds. With one, variation between seeds is not in the interval
+    # how far the estimate may move, at most, for each share of units whose answer changes: see `Scores`
     slope: float = 1.0
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said.
-
-        Where all values are the same, and not 0, it is that of the sign test: 2 / 2^units.
-        """
+        """Two-sided p-value of the hypothesis that the truth is 0; the sign test's where all values are one, not 0."""
         return 2.0 ** (1 - self.clusters) if self.standard_error == 0 and self.estimate else super().p
 
     @property
@@ -161,11 +151,11 @@ class Scores:
 
     def __post_init__(self) -> None:
         n = self.values.shape[-1]
-        for name in ("environment", "seed", "cluster"):
-            if (shape := getattr(self, name).shape) != (n,):
-                raise ValueError(f"Scores have {n} values for each method; their field '{name}' has shape {shape}.")
-        if self.half is not None and self.half.shape != (n,):
-            raise ValueError(f"Scores have {n} values for each method; their field 'half' has shape {self.half.shape}.")
+        for name in ("environment", "seed", "cluster", "half"):
+            if (array := getattr(self, name)) is not None and array.shape != (n,):
+                raise ValueError(
+                    f"Scores have {n} values for each method; their field '{name}' has shape {array.shape}."
+                )
         if not n:
             raise ValueError("Scores have no values: no image was tested.")
         if self._places is None or not self._places.are(self):  # carried from scores of the same images
@@ -181,11 +171,6 @@ class Scores:
     def _where(self) -> "_Places":
         assert self._places is not None  # see __post_init__
         return self._places
-
-    @property
-    def answers(self) -> Answers:
-        """Where the values belong, by numbers from 0."""
-        return self._where.pairs.where
 
     @property
     def pairs(self) -> SeedPairs:
@@ -245,14 +230,14 @@ class _Places:
     seed: Labels
     cluster: Labels
     half: Labels | None
-    _alone: "dict[int, tuple[NDArray[np.bool_], _Places]]" = field(default_factory=dict, repr=False)
+    _alone: "dict[int, tuple[Mask, _Places]]" = field(default_factory=dict, repr=False)
     _classes: list[Any] = field(default_factory=list, repr=False)  # labels, and what was last counted of them
 
     def are(self, scores: Scores) -> bool:
         """Say whether they are those of some scores: the very arrays."""
         return all(getattr(self, name) is getattr(scores, name) for name in ("environment", "seed", "cluster", "half"))
 
-    def of(self, environment: int) -> "tuple[NDArray[np.bool_], _Places]":
+    def of(self, environment: int) -> "tuple[Mask, _Places]":
         """Return which values are of one environment, and where these belong."""
         if environment not in self._alone:
             inside = self.environment == environment
@@ -292,7 +277,7 @@ class _Places:
         """What each value counts in the mean over seeds and environments, shape (n,)."""
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
-    def classes(self, label: Labels, new: NDArray[np.bool_] | None) -> tuple[Labels, ...]:
+    def classes(self, label: Labels, new: Mask | None) -> tuple[Labels, ...]:
         """Return what is counted of the classes of values, whose labels are the same in all methods.
 
         They are the part of each value: its cell, or the half of it; the place of its class among all classes of all
@@ -318,7 +303,7 @@ class _Places:
     @cached_property
     def pairs(self) -> SeedPairs:
         """All pairs of seeds."""
-        where = Answers(self.environments[1], self.seeds[1], self.clusters[1])
+        where = Design(self.environments[1], self.seeds[1], self.clusters[1])
         names = self.environments[0].tolist()
         return SeedPairs(where, (lambda e: self.of(names[e])[1].pairs) if len(names) > 1 else None)
 
@@ -329,10 +314,6 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
     Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
     difference of accuracies. Where all values are the same the standard error is 0: 0 [0, 0] where they are 0, else
     there is no interval. Where they differ and yet show no variance (between environments alone, say), it is NaN.
-
-    Args:
-        scores: of one method or one comparison: values of shape (n,).
-        confidence: of the interval.
     """
     return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
@@ -340,7 +321,7 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
     enough = scores.fewest >= MIN_UNITS
-    between = seed_variance(scores.values, scores.answers, scores.pairs) if enough else np.zeros(len(scores.values))
+    between = seed_variance(scores.values, scores.pairs.where, scores.pairs) if enough else np.zeros(len(scores.values))
     v_image = scores.clusters / max(1, scores.clusters - 1) * np.square(scores.added).sum(axis=-1)
     flat = np.ptp(scores.values, axis=-1) < _DUST
     rows = zip(scores.means.mean(axis=(-2, -1)), v_image, between, flat, strict=True)
@@ -359,7 +340,7 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
 
 
 def jackknife_interval(
-    difference: Callable[[NDArray[np.bool_]], Array | float], scores: Scores, confidence: float = CONFIDENCE
+    difference: Callable[[Mask], Array | float], scores: Scores, confidence: float = CONFIDENCE
 ) -> ImageInterval:
     """Return the interval over images of a difference in a metric that is no mean of images, such as macro-F1.
 
@@ -378,7 +359,7 @@ def jackknife_interval(
         scores: where the values belong; the values themselves are not looked at.
         confidence: of the interval.
     """
-    environment, _, cluster = scores.answers
+    environment, _, cluster = scores.pairs.where
     theta = np.atleast_1d(difference(np.ones(len(cluster), dtype=bool)))
     if scores.fewest < MIN_UNITS:
         return _interval(scores, theta.mean(), 0.0, 0.0, False, 0, confidence)
@@ -436,7 +417,7 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
     )
 
 
-def balanced_contributions(scores: Scores, label: Labels, new: NDArray[np.bool_] | None = None) -> Scores:
+def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = None) -> Scores:
     """Return scores whose mean in an environment is the mean of its accuracies in the classes that have images there.
 
     METHOD section 11. With n images of C classes in an environment under a seed, n_c of class c, and B the mean over
@@ -469,7 +450,7 @@ def balanced_contributions(scores: Scores, label: Labels, new: NDArray[np.bool_]
     return replace(scores, values=values, slope=scores.slope * float(factor.max()))
 
 
-def harmonic_contributions(scores: Scores, new: NDArray[np.bool_]) -> Scores:
+def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
     """Return scores whose mean in an environment is the harmonic mean of its accuracies on base and on new classes.
 
     The delta method: with a and b the accuracies on the n_a base and the n_b new images of an environment under a seed,
@@ -507,10 +488,7 @@ def harmonic_contributions(scores: Scores, new: NDArray[np.bool_]) -> Scores:
 
 
 def smallest_gain(standard_error: float) -> float:
-    """Return the smallest true gain that a design shows with 80 % power: `DETECTABLE` (2.80) standard errors.
-
-    An estimate that is normal with this mean is above 1.96 standard errors, and so significant, in 80 % of cases.
-    """
+    """Return the smallest true gain that a design shows with 80 % power: `DETECTABLE` (2.80) standard errors."""
     return DETECTABLE * standard_error
 
 
@@ -532,15 +510,12 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Return McNemar's exact two-sided p-value; 1 where nothing was gained or lost.
+    """Return McNemar's exact two-sided p-value of images that one of two methods alone answered correctly, else 1.
 
     For one environment and one seed, with images that do not come in groups.
-
-    Args:
-        gained: number of images that the method alone answered correctly.
-        lost: number of images that the baseline alone answered correctly.
     """
-    return sign_test(gained, gained + lost) if gained + lost else 1.0
+    n = gained + lost
+    return float(min(1.0, 2 * bdtr(min(gained, lost), n, 0.5))) if n else 1.0
 
 
 def seeds_standard_error(values: Sequence[float]) -> float:
@@ -549,3 +524,28 @@ def seeds_standard_error(values: Sequence[float]) -> float:
     DomainBed itself divides by S (ddof 0). Never the uncertainty of a result: seeds share their images.
     """
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
+def t_quantile(p: float, freedom: float) -> float:
+    """Return what Student's t with so many degrees of freedom is below with probability `p`."""
+    return float(stdtrit(freedom, p))
+
+
+def t_above(t: float, freedom: float) -> float:
+    """Return the probability that Student's t with so many degrees of freedom is above `t`."""
+    return float(stdtr(freedom, -t))
+
+
+def clopper_pearson(successes: float, n: float, confidence: float) -> tuple[float, float]:
+    """Return Clopper and Pearson's (1934) exact interval of a share; counts may be means over seeds."""
+    alpha = (1 - confidence) / 2
+    low = float(betaincinv(successes, n - successes + 1, alpha)) if successes else 0.0
+    high = float(betainccinv(successes + 1, n - successes, alpha)) if successes < n else 1.0
+    return low, high
+
+
+def ranks(values: Array) -> Array:
+    """Return the rank of each value, from 1; equal values have the mean of theirs."""
+    _, number, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[number])

@@ -9,12 +9,14 @@ runs over the three.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 
-from benchmark.method.evaluation.inference import CONFIDENCE, Interval
-from benchmark.method.evaluation.multiplicity import holm
+from benchmark.method.arrays import Ints, Mask
+from benchmark.method.evaluation.inference import CONFIDENCE, ImageInterval, Interval, Scores, difference_interval
+from benchmark.method.evaluation.metrics import Array
 
 ALPHA = 1 - CONFIDENCE
 HELPS = "helps"
@@ -30,35 +32,21 @@ AnyInterval = TypeVar("AnyInterval", bound=Interval)
 
 @dataclass(frozen=True)
 class Gain:
-    """A method minus plain prediction; NaN p-values where it cannot be said.
+    """A method minus plain prediction; NaN p-values where it cannot be said."""
 
-    Attributes:
-        metric: in the data set's metric.
-        balanced: in class-balanced accuracy; equal to `metric` where that is the metric.
-    """
-
-    metric: Interval
-    balanced: Interval
+    metric: Interval  # in the data set's metric
+    balanced: Interval  # in class-balanced accuracy; equal to `metric` where that is the metric
 
 
 @dataclass(frozen=True)
 class JudgedGain:
-    """A gain as one of all that are judged together; p-values are two-sided, NaN where it cannot be said.
+    """A gain as one of all that are judged together; p-values are two-sided, NaN where it cannot be said."""
 
-    Attributes:
-        gain: what is judged.
-        p_metric: of no difference in the metric, adjusted.
-        p_balanced: of no difference in class-balanced accuracy, adjusted.
-        p_both: of the larger p of the two where both are above 0, else of 1, adjusted.
-        family: number of gains that are judged together, without those of which nothing can be said.
-        kind: one of `KINDS`.
-    """
-
-    gain: Gain
-    p_metric: float
-    p_balanced: float
-    p_both: float
-    family: int
+    gain: Gain  # what is judged
+    p_metric: float  # of no difference in the metric, adjusted
+    p_balanced: float  # of no difference in class-balanced accuracy, adjusted
+    p_both: float  # of the larger p of the two where both are above 0, else of 1, adjusted
+    family: int  # number of gains that are judged together, without those of which nothing can be said
 
     @property
     def shown(self) -> bool:
@@ -101,22 +89,12 @@ def p_of_question(parts: Sequence[Interval | None]) -> float:
     It is the largest of the two-sided p-values of its parts; a part that is not above 0, is missing (None) or has no
     p-value has p = 1. Without parts it is 1.
     """
-    return max((_p_above(one) for one in parts), default=1.0)
-
-
-def _p_above(part: Interval | None) -> float:
-    if part is None or not part.estimate > 0:
-        return 1.0
-    p = part.p
-    return 1.0 if np.isnan(p) else p
+    above = (1.0 if one is None or not one.estimate > 0 else one.p for one in parts)
+    return max((1.0 if np.isnan(p) else p for p in above), default=1.0)
 
 
 def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, float]:
-    """Return question -> p-value, adjusted by Holm over all of them: those of one method in one setting.
-
-    Args:
-        questions: question -> its parts, see `p_of_question`. One that cannot be asked has none, and counts.
-    """
+    """Return question -> p-value of its parts, adjusted by Holm over all: also over one that cannot be asked."""
     p = holm([p_of_question(parts) for parts in questions.values()])
     return dict(zip(questions, p.tolist(), strict=True))
 
@@ -128,3 +106,60 @@ def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
     shows one it may have it too, since Holm is stronger.
     """
     return replace(interval, confidence=1 - (1 - interval.confidence) / max(1, family))
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """Return p-values adjusted by Holm (1979): of those up to alpha, one is a false claim in at most alpha of cases.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none is below one before it, nor above 1. NaN,
+    for a comparison that could not be made, stays and does not count.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What all pairwise differences of some methods say of their order; methods by their number."""
+
+    # of every pair (i, j) with i < j: the interval of method i minus method j, not adjusted
+    differences: dict[tuple[int, int], ImageInterval]
+    adjusted: dict[tuple[int, int], float]  # p-value of every pair, adjusted by Holm over all pairs
+    highest: Ints  # best rank of each method that is not excluded, 1 for the best, shape (methods,)
+    lowest: Ints  # worst rank of each method that is not excluded, shape (methods,)
+    # which methods are not separated from the one with the best mean (itself included), shape (methods,): bold in
+    # tables. All False where there are too few units to compare, and where all means are equal, since none is better
+    # than another
+    tied_with_best: Mask
+
+
+def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
+    """Rank methods by all their pairwise differences, adjusted by Holm.
+
+    A method's rank is at best one more than the methods that are separated from it and better, and at worst the number
+    of methods less those that are separated and worse. With `confidence` all of these intervals hold at once (Mogstad,
+    Romano, Shaikh and Wilhelm, 2024). Scores are correctness on the same images: values of shape (methods, n).
+    """
+    methods = len(scores.values)
+    pairs = list(combinations(range(methods), 2))
+    differences = {(i, j): difference_interval(scores, i, j, confidence) for i, j in pairs}
+    adjusted = holm([one.p for one in differences.values()])
+    better = np.zeros((methods, methods), dtype=bool)
+    for (i, j), p in zip(pairs, adjusted, strict=True):
+        if p <= 1 - confidence:  # false for NaN
+            winner, loser = (i, j) if differences[i, j].estimate > 0 else (j, i)
+            better[winner, loser] = True
+    means = scores.environment_means.mean(axis=1)
+    best = int(means.argmax())
+    comparable = not pairs or (not np.isnan(adjusted).all() and np.ptp(means) > 1e-12)
+    return Ranking(
+        differences,
+        dict(zip(pairs, adjusted.tolist(), strict=True)),
+        1 + better.sum(axis=0),
+        methods - better.sum(axis=1),
+        ~better[best] & comparable,
+    )

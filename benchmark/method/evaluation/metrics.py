@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark.common.registry import Component, Registry
+from benchmark.method.arrays import Array as Array
+from benchmark.method.arrays import Ints, Mask
 
-Array = NDArray[np.float64]
 BINS = 15  # of confidences, as in Guo et al. (2017)
 TOP = 5
 
@@ -34,10 +34,10 @@ class Answers:
         scores: score of each class for each image, shape (m, classes); empty for a metric that needs none.
     """
 
-    correct: NDArray[np.bool_]
-    labels: NDArray[np.int64]
+    correct: Mask
+    labels: Ints
     classes: int
-    predicted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    predicted: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     scores: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     @cached_property
@@ -55,7 +55,12 @@ class Answers:
     @cached_property
     def by_class(self) -> Array:
         """Accuracy of every class, shape (..., classes); NaN for a class without images."""
-        return per_class(self.correct, self.labels, self.classes)
+        counts = np.bincount(self.labels, minlength=self.classes)
+        rows = self.correct.reshape(math.prod(self.correct.shape[:-1]), len(self.labels))
+        hits = np.array([np.bincount(self.labels, weights=row, minlength=self.classes) for row in rows])
+        with np.errstate(invalid="ignore"):
+            shares = np.where(counts, hits.reshape(-1, self.classes) / counts, np.nan)
+        return np.asarray(shares.reshape(*self.correct.shape[:-1], self.classes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ class AnswersOfSets(Answers):
         sets: number of sets.
     """
 
-    of: NDArray[np.int64]
+    of: Ints
     sets: int
 
     @cached_property
@@ -82,7 +87,7 @@ class AnswersOfSets(Answers):
         return _shares(place, self.correct, self.sets * self.classes).reshape(self.sets, self.classes)
 
 
-def _shares(place: NDArray[np.int64], correct: NDArray[np.bool_], places: int) -> Array:
+def _shares(place: Ints, correct: Mask, places: int) -> Array:
     with np.errstate(invalid="ignore"):
         return np.asarray(np.bincount(place, correct, places) / np.bincount(place, minlength=places))
 
@@ -152,44 +157,9 @@ class Metric(Component):
         return 100 * value if self.percent else value
 
 
-def accuracy(correct: NDArray[np.bool_]) -> Array:
+def accuracy(correct: Mask) -> Array:
     """Return the share of correct images, over the last axis; NaN where there is none."""
     return np.asarray(correct.mean(axis=-1)) if correct.shape[-1] else np.full(correct.shape[:-1], np.nan)
-
-
-def mean_accuracy(accuracies: Array) -> Array:
-    """Return the mean over the first axis, without sets of images that have no accuracy (NaN); NaN where none has."""
-    known = ~np.isnan(accuracies)
-    count = known.sum(axis=0)
-    return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
-
-
-def per_class(correct: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> Array:
-    """Return the accuracy of every class, shape (..., classes); NaN for a class without images.
-
-    Args:
-        correct: shape (..., m).
-        labels: class of each image, shape (m,).
-        classes: number of classes.
-    """
-    counts = np.bincount(labels, minlength=classes)
-    rows = correct.reshape(math.prod(correct.shape[:-1]), len(labels))
-    hits = np.array([np.bincount(labels, weights=row, minlength=classes) for row in rows]).reshape(-1, classes)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(counts, hits / counts, np.nan).reshape(*correct.shape[:-1], classes))
-
-
-def worst_class(by_class: Array) -> Array:
-    """Return the lowest accuracy of a class that has images; NaN where none has."""
-    lowest = np.where(np.isnan(by_class), np.inf, by_class).min(axis=-1)
-    return np.asarray(np.where(np.isinf(lowest), np.nan, lowest))
-
-
-def balanced(by_class: Array) -> Array:
-    """Return the mean accuracy over the classes that have images; NaN where none has."""
-    known = ~np.isnan(by_class)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, by_class, 0.0).sum(axis=-1) / known.sum(axis=-1))
 
 
 def harmonic_mean(a: Any, b: Any) -> Array:
@@ -216,7 +186,9 @@ class WorstClass(Metric):
 
     def compute(self, answers: Answers) -> Array:
         """See `Metric.compute`."""
-        return worst_class(answers.by_class)
+        by_class = answers.by_class
+        lowest = np.where(np.isnan(by_class), np.inf, by_class).min(axis=-1)
+        return np.asarray(np.where(np.isinf(lowest), np.nan, lowest))
 
     def combine(self, base: Any, new: Any) -> Array:
         """See `Metric.combine`."""
@@ -231,7 +203,10 @@ class Balanced(Metric):
 
     def compute(self, answers: Answers) -> Array:
         """See `Metric.compute`."""
-        return balanced(answers.by_class)
+        by_class = answers.by_class
+        known = ~np.isnan(by_class)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(known, by_class, 0.0).sum(axis=-1) / known.sum(axis=-1))
 
 
 class MacroF1(Metric):
@@ -321,14 +296,10 @@ METRICS = Registry(
 )
 
 
-def of_scores(among: Iterable[Metric], scores: Array, labels: NDArray[np.int64], likely: bool) -> dict[str, float]:
-    """Return metrics of scores by their keys; none without images.
+def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool) -> dict[str, float]:
+    """Return metrics of scores, shape (m, classes), by their keys; none without images.
 
-    Args:
-        among: metrics that need scores.
-        scores: shape (m, classes).
-        labels: shape (m,).
-        likely: whether the scores are logits; otherwise metrics that need a likelihood are left out.
+    Those that need a likelihood are left out where the scores are no logits.
     """
     if not len(labels):
         return {}
@@ -337,16 +308,11 @@ def of_scores(among: Iterable[Metric], scores: Array, labels: NDArray[np.int64],
     return {one.key: float(one.compute(answers)) for one in among if likely or not one.needs_likelihood}
 
 
-def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float) -> Array:
+def confidence_gaps(logits: Array, labels: Ints, temperature: float) -> Array:
     """Return, for each bin of confidences, the sum of (correct - confidence) over its images, shape (BINS,).
 
-    The confidence is the softmax of the predicted class; bins are `BINS` equal parts of 0..1. Sums of parts of the
-    images add up to those of the whole.
-
-    Args:
-        logits: shape (m, classes); minus infinity for a class that cannot be predicted.
-        labels: shape (m,).
-        temperature: divides the logits.
+    The confidence is the softmax of the predicted class of logits / temperature; bins are `BINS` equal parts of 0..1.
+    Sums of parts of the images add up to those of the whole.
     """
     from scipy.special import log_softmax  # a fifth of a second to import, and plans read no scores
 
@@ -359,10 +325,6 @@ def confidence_gaps(logits: Array, labels: NDArray[np.int64], temperature: float
 def calibration_error(gaps: Array, n: int) -> float:
     """Return the expected calibration error: sum over bins of n_bin / n |accuracy - mean confidence|.
 
-    Guo et al. (2017, arXiv 1706.04599), equation 3; NaN without images.
-
-    Args:
-        gaps: what `confidence_gaps` returns for all images, shape (BINS,).
-        n: number of images.
+    Guo et al. (2017, arXiv 1706.04599), equation 3, of `confidence_gaps` of all n images; NaN without images.
     """
     return float(np.abs(gaps).sum() / n) if n else float("nan")

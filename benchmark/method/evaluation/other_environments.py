@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmark.method.arrays import Ints
 from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
 
@@ -20,19 +20,12 @@ LEVEL = 0.0005  # below which tables show a difference as 0.0 points
 
 @dataclass(frozen=True)
 class OtherEnvironments:
-    """What held-out environments say of a new one.
+    """What held-out environments say of a new one."""
 
-    Attributes:
-        interval: for the difference in a new environment's population; None where it cannot be answered.
-        ahead: number of held-out environments with a difference above 0.
-        level: number of those whose difference tables show as 0.0 points (`LEVEL`).
-        behind: number of those with a difference below 0.
-    """
-
-    interval: Interval | None
-    ahead: int
-    level: int
-    behind: int
+    interval: Interval | None  # for the difference in a new environment's population; None where it cannot be answered
+    ahead: int  # number of held-out environments with a difference above 0
+    level: int  # number of those whose difference tables show as 0.0 points (`LEVEL`)
+    behind: int  # number of those with a difference below 0
 
 
 def environment_interval(
@@ -61,7 +54,7 @@ def environment_interval(
 def random_effects_interval(
     effects: Sequence[float] | Array,
     variances: Sequence[float] | Array,
-    sets: Sequence[int] | NDArray[np.int64],
+    sets: Sequence[int] | Ints,
     confidence: float = CONFIDENCE,
 ) -> OtherEnvironments:
     """Return a random-effects interval over the held-out environments of several data sets, nested in these.
@@ -109,7 +102,7 @@ def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Arra
     return np.where(seen, variances, variances[seen].min() if seen.any() else otherwise)
 
 
-def _between(effects: Array, variances: Array, sets: NDArray[np.int64]) -> float:
+def _between(effects: Array, variances: Array, sets: Ints) -> float:
     """Return Paule and Mandel's variance of effects within sets; 0 where their variances explain how they differ."""
     from scipy.optimize import brentq  # a third of a second to import, and most reports are of one data set
 

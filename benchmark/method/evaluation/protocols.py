@@ -21,34 +21,21 @@ ClassHalf = Literal[TestHalf, "harmonic"]
 
 @dataclass(frozen=True)
 class Test:
-    """Images that are tested together.
+    """Images that are tested together."""
 
-    Attributes:
-        environments: positions of the environments they come from.
-        split: which of their images.
-        half: `base` or `new` classes only, or `all`.
-    """
-
-    environments: tuple[int, ...]
-    split: TestSplit
-    half: TestHalf = "all"
+    environments: tuple[int, ...]  # positions of the environments they come from
+    split: TestSplit  # which of their images
+    half: TestHalf = "all"  # `base` or `new` classes only, or `all`
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """One fit and what is tested with it.
+    """One fit and what is tested with it."""
 
-    Attributes:
-        name: name of what is held out, as rows call it.
-        sources: positions of the environments that are fitted on.
-        tests: images that no rule but the oracle may look at.
-        halves: halves of the classes that take part in fit and selection.
-    """
-
-    name: str
-    sources: tuple[int, ...]
-    tests: tuple[Test, ...]
-    halves: tuple[Half, ...] = HALVES
+    name: str  # name of what is held out, as rows call it
+    sources: tuple[int, ...]  # positions of the environments that are fitted on
+    tests: tuple[Test, ...]  # images that no rule but the oracle may look at
+    halves: tuple[Half, ...] = HALVES  # halves of the classes that take part in fit and selection
 
     def judges(self, turn: Turn) -> tuple[int, ...]:
         """Return the sources by which rules and temperatures are chosen.
@@ -253,15 +240,9 @@ def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
     return tuple(e for e in range(len(environments)) if e not in held_out)
 
 
+_ALL = (HeldOut, HeldOutPairs, OpenClass, HeldOutOpenClass, InDomain, ImageNetShift)
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     Protocol,  # type: ignore[type-abstract]
-    {
-        "held_out": "benchmark.method.evaluation.protocols:HeldOut",
-        "held_out_pairs": "benchmark.method.evaluation.protocols:HeldOutPairs",
-        "open_class": "benchmark.method.evaluation.protocols:OpenClass",
-        "held_out_open_class": "benchmark.method.evaluation.protocols:HeldOutOpenClass",
-        "in_domain": "benchmark.method.evaluation.protocols:InDomain",
-        "imagenet_shift": "benchmark.method.evaluation.protocols:ImageNetShift",
-    },
+    {cls.registered_name: f"{__name__}:{cls.__name__}" for cls in _ALL},
 )

@@ -10,26 +10,20 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.method.arrays import Ints, Mask
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, base_classes, turn_of
 from benchmark.method.evaluation.tested import Tested
 
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+Rows = Ints
 
 TRAIN, JUDGE, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
-    """What the images of one data set are for.
-
-    Args:
-        data: the images; their embeddings are not looked at.
-        split: how they are cut into sides.
-        fold: the tested fold, from 0; None for an 80/20 split, and where nobody asks for `turn`.
-    """
+    """What the images of one data set are for; `fold` is the tested one, None where nobody asks for `turn`."""
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
         self._split, self._fold = split, fold
@@ -39,11 +33,7 @@ class Roles:
 
     @cached_property
     def turn(self) -> Turn:
-        """What the sides are for, where of folds the next one judges.
-
-        Raises:
-            ValueError: the split has folds and none of them is named, or the reverse.
-        """
+        """What the sides are for, where of folds the next one judges."""
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
@@ -57,11 +47,7 @@ class Roles:
     def named(self, rows: Rows) -> tuple[Tested, Rows]:
         """Return images as result rows name them, environment by environment, and the order in which these come.
 
-        Args:
-            rows: which images, shape (m,).
-
-        Returns:
-            The images, and positions in `rows`, shape (m,): answers are kept as `answers[order]`.
+        Answers to the images `rows` are kept as `answers[order]`.
         """
         data = self._data
         # A manifest may list environments in turns; answers are kept environment by environment.

@@ -31,28 +31,27 @@ from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels
+from benchmark.method.arrays import Array, Floats, Ints, Labels, Mask
 
 MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
 GROUP, MAX_GROUPS = 64, 4  # seeds; of more than `GROUP` the pairs are those within groups
 _ROWS = 32  # of matrices of seeds, that stay in the processor's cache together
 _EXACT = 2**24  # up to which float32 has all whole numbers
 
-Matrix = NDArray[np.floating]
+Matrix = Floats
 
 
-class Answers(NamedTuple):
+class Design(NamedTuple):
     """Where answers belong: numbers from 0 of environment, seed and cluster, shape (n,) each."""
 
     environment: Labels
     seed: Labels
     cluster: Labels
 
-    def of(self, rows: NDArray[np.bool_]) -> "Answers":
+    def of(self, rows: Mask) -> "Design":
         """Return those of some answers alone."""
-        return Answers(*(of_all[rows] for of_all in self))
+        return Design(*(of_all[rows] for of_all in self))
 
 
 class Products(NamedTuple):
@@ -71,13 +70,10 @@ class Products(NamedTuple):
 Sums = dict[tuple[int, int], Products]  # (environment, environment) -> sums
 
 
-def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = None) -> Array:
+def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None) -> Array:
     """Return V_seed, the part of the variance of the mean over seeds that images do not explain, shape (methods,).
 
-    Args:
-        values: correctness or its difference, shape (methods, n).
-        where: what they belong to; every seed has every environment.
-        pairs: of `where`, if they are at hand.
+    `values`: correctness or its difference, shape (methods, n); every seed has every environment.
     """
     pairs = pairs or SeedPairs(where)
     seeds = pairs.seeds
@@ -92,14 +88,10 @@ def seed_variance(values: Array, where: Answers, pairs: "SeedPairs | None" = Non
 
 @dataclass(frozen=True, eq=False)
 class SeedPairs:
-    """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed.
+    """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed."""
 
-    Attributes:
-        where: what values belong to.
-        alone: gives the pairs of the answers of one environment alone, where these are at hand.
-    """
-
-    where: Answers
+    where: Design  # what values belong to
+    # gives the pairs of the answers of one environment alone, where these are at hand
     alone: "Callable[[int], SeedPairs] | None" = None
     _last: "dict[int, tuple[Matrix, tuple[Array, Array, Array]]]" = field(default_factory=dict, repr=False)
 
@@ -109,9 +101,9 @@ class SeedPairs:
         return int(self.where.seed.max()) + 1
 
     @cached_property
-    def _groups(self) -> "list[tuple[NDArray[np.bool_], SeedPairs]]":
+    def _groups(self) -> "list[tuple[Mask, SeedPairs]]":
         """Groups of at most `GROUP` seeds, in even distances: which values are of theirs, and their pairs."""
-        found: list[tuple[NDArray[np.bool_], SeedPairs]] = []
+        found: list[tuple[Mask, SeedPairs]] = []
         groups = np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP))
         taken = np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).astype(int))
         for of_group in [groups[i] for i in taken]:
@@ -224,7 +216,7 @@ class SeedPairs:
         return np.minimum(fewest[0], fewest[0].T), np.minimum(fewest[1], fewest[1].T)
 
     @cached_property
-    def _of_pairs(self) -> "tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_], list[Array]]":
+    def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
         """Where the pairs s < t stand in matrices; whether each is looked at in two parts; the least variances then."""
         upper = np.triu_indices(self.seeds, 1)
         fewest = [of_part[upper] for of_part in self._fewest]
@@ -234,11 +226,7 @@ class SeedPairs:
             return upper, in_parts, [1 / (len(self._rows) * of_part) ** 2 for of_part in fewest]
 
     def differences(self, values: Array) -> tuple[Array, Array]:
-        """Return delta and e of all pairs of seeds, shape (pairs,) each.
-
-        Args:
-            values: of one method, shape (n,).
-        """
+        """Return delta and e of all pairs of seeds, shape (pairs,) each, of the values of one method, shape (n,)."""
         d = self._sums(values)
         both, apart = self._clusters_of_two
         upper, in_parts, floors = self._of_pairs
@@ -267,11 +255,7 @@ class SeedPairs:
         return [d.astype(np.float32) for d in sums] if whole else sums
 
     def _with_others(self, d: Sequence[Matrix]) -> tuple[Array, Sums, Sums]:
-        """Return sums of values over what each other seed has too, of products there, and of products with the other's.
-
-        Args:
-            d: sums of values of each cluster, of each environment.
-        """
+        """Return sums of values over what each other seed has too, of products there, and of products with its."""
         if not self._single:
             sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
             return sums, self._own(d, self._present), self._cross(d)
@@ -338,19 +322,11 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
 
 
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
-    """Return mean under each seed minus that under each later one, and its variance over clusters.
+    """Return mean under each seed minus that under each later one, and its variance over clusters: (2, seeds, seeds).
 
-    Made of a few rows of the matrices at a time, which stay in the processor's cache.
-
-    Args:
-        images: number of images of each environment, shape (environments, seeds, seeds or 1).
-        sums: of their values, of the same shape.
-        own: products under each seed.
-        clusters: number of clusters that count, shape (seeds, seeds).
-        cross: products of what is under both seeds; None where no cluster is.
-
-    Returns:
-        Shape (2, seeds, seeds), of which the upper triangle is meant.
+    The upper triangle is meant. Made of a few rows of the matrices at a time, which stay in the processor's cache.
+    `images` and `sums` are of shape (environments, seeds, seeds or 1), `clusters` is how many count, shape (seeds,
+    seeds), and `own` and `cross` are products under each seed and under both.
     """
     seeds, shape = len(clusters), (len(images), len(clusters), len(clusters))
     means, weights = np.broadcast_to(sums / images, shape), np.broadcast_to(1 / (images * len(images)), shape)

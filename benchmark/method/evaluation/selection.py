@@ -11,7 +11,7 @@ highest score is ahead of it by more than one standard error of their paired dif
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from operator import add
@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels
-from benchmark.method.evaluation.highest import Curves, curves_of, highest, hits
+from benchmark.method.arrays import Array, Labels, Mask
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES, ECE, AnswersOfSets, Metric, harmonic_mean
 from benchmark.method.evaluation.tested import Tested
 
@@ -31,23 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """By what everything that a method leaves open is chosen.
+    """By what everything that a method leaves open is chosen."""
 
-    Attributes:
-        name: what tables and columns of the rows call the rule.
-        score: column of the rows whose highest value it takes: a rank curve.
-        meaning: what that score is, for captions.
-        looks_at_target: whether the score is of the held-out images: no result.
-        one_se: whether plain prediction is kept unless the highest score is more than one standard error above its.
-        crossed: whether one half of the tested images chooses for the other, both ways, so that no image scores the
-            choice that it tests; where the rows know the accuracy on the target's out-split, that chooses.
-    """
-
-    name: str
-    score: str
-    meaning: str
-    looks_at_target: bool = False
+    name: str  # what tables and columns of the rows call the rule
+    score: str  # column of the rows whose highest value it takes: a rank curve
+    meaning: str  # what that score is, for captions
+    looks_at_target: bool = False  # whether the score is of the held-out images: no result
+    # whether plain prediction is kept unless the highest score is more than one standard error above its
     one_se: bool = False
+    # whether one half of the tested images chooses for the other, both ways, so that no image scores the choice that it
+    # tests; where the rows know the accuracy on the target's out-split, that chooses
     crossed: bool = False
 
     @property
@@ -105,12 +97,13 @@ IMPORTED = "imported"  # in place of a projection: the answers are of a method t
 PLAIN = "identity"  # the projection of plain prediction
 
 
-def best_point(scores: Array | None) -> tuple[int, int] | None:
-    """Return positions of rank and setting of the highest score, or None without scores; ties as everywhere.
+Bits = NDArray[np.uint8]
+_BLOCK = 64 * 2**20  # bytes of answers that are looked at together
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 
-    Args:
-        scores: shape (settings, ranks), NaN where there is none; or None.
-    """
+
+def best_point(scores: Array | None) -> tuple[int, int] | None:
+    """Return positions of rank and setting of the highest score, shape (settings, ranks); ties as everywhere."""
     if scores is None or np.isnan(scores).all():
         return None
     best = np.argwhere(scores == np.nanmax(scores))
@@ -119,11 +112,7 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
 
 
 def best_points(scores: Array | None) -> set[tuple[int, int]]:
-    """Return positions of rank and setting of the highest score of each setting; none without scores.
-
-    Args:
-        scores: as `best_point` takes them.
-    """
+    """Return positions of rank and setting of the highest score of each setting; none without scores."""
     if scores is None:
         return set()
     found = ((setting, best_point(of_setting[None])) for setting, of_setting in enumerate(scores))
@@ -133,13 +122,7 @@ def best_points(scores: Array | None) -> set[tuple[int, int]]:
 def best_of(
     scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
 ) -> tuple[int, int] | None:
-    """Return which of several rank curves has the highest score, and at which position; ties as everywhere.
-
-    Args:
-        scores: for each curve its scores at the ranks, or None.
-        ranks: these ranks, ascending.
-        rank: the only one that counts; by default all do.
-    """
+    """Return which of several rank curves has the highest score, and at which position; ties as everywhere."""
     curves = curves_of([ranks] * len(scores))
     for place in highest(curves.scores(scores), curves, np.zeros(len(scores), np.int64), rank).tolist():
         return (int(curves.curve[place]), int(curves.index[place])) if place >= 0 else None
@@ -149,12 +132,7 @@ def best_of(
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the positions of the rows that a rule picks which looks at sources alone, ascending.
 
-    Among rows of one method it picks from these what it would pick from all of them; they have nothing for a rule that
-    looks at the target.
-
-    Args:
-        rows: as `select` takes them, also of several tests: each is chosen for by itself. Looked at are ranks,
-            test_split, class_half, `KEY` and the scores of the rules.
+    Among rows of one method, also of several tests, it picks from these what it would pick from all of them.
     """
     return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
@@ -162,12 +140,7 @@ def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object, ...], tuple[int, int]]:
     """Return what a rule by the highest score on the sources picks of rows of one method, test by test.
 
-    Args:
-        rows: see `picked_by_sources`.
-        rule: one of `SCORES`.
-
-    Returns:
-        Test -> position of the row, and of the rank in it; tests without a score are absent.
+    Test -> position of the row, and of the rank in it; tests without a score are absent.
     """
     tests: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
@@ -219,7 +192,8 @@ def select(
     choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
     if chosen.looks_at_target:  # and the rows know no accuracy on the target's out-split
-        known = np.array([not _absent(scores) for scores in columns.at("target_out", choices.first_rows)], dtype=bool)
+        firsts = choices.row[_starts(choices.choice)]
+        known = np.array([not _absent(scores) for scores in columns.at("target_out", firsts)], dtype=bool)
         known = known[choices.choice]
     found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
     found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
@@ -236,9 +210,7 @@ def select(
 class Rows:
     """The rows of one method as `select` looks at them; kept, they are looked at only once for all its rules and ranks.
 
-    Args:
-        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method.
-        plain: those of plain prediction with the same predictor, which one-standard-error rules need. None by default.
+    `plain` are those of plain prediction with the same predictor, which one-standard-error rules need.
     """
 
     def __init__(self, rows: "pd.DataFrame", plain: "pd.DataFrame | None" = None) -> None:
@@ -281,34 +253,26 @@ class Rows:
 
     def choices(self, together: bool, rank: int | None) -> "_Choices":
         """Return what is chosen among, see `_choices_of`."""
-        key = together, rank
-        if key not in self._choices:
-            self._choices[key] = _choices_of(self, _candidates(self, rank), together)
-        return self._choices[key]
+        if (together, rank) not in self._choices:
+            # Rows with an accuracy on tested images, and with the rank where one is asked for.
+            values = zip(self.values("n_test"), self.values(ACCURACY.key), self.values("ranks"), strict=True)
+            own = itertools.islice(values, len(self))
+            there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in own)
+            rows = np.flatnonzero(np.fromiter(there, dtype=bool, count=len(self)))
+            self._choices[together, rank] = _choices_of(self, rows, together)
+        return self._choices[together, rank]
 
 
 @dataclass(frozen=True)
 class _Choices:
-    """Rows by what is chosen among: choice by choice, of each setting by setting, of each fold by fold.
+    """Rows by what is chosen among: choice by choice, of each setting by setting, of each fold by fold."""
 
-    Attributes:
-        row: positions of the rows, shape (n,).
-        setting: number of the setting of each: what is chosen together, one row or one for each fold, shape (n,).
-        choice: number of the choice of each, shape (n,).
-        number: what the choices are called in the order of what is reported, by number.
-    """
+    row: Labels  # positions of the rows, shape (n,)
+    setting: Labels  # number of the setting of each: what is chosen together, one row or one for each fold, shape (n,)
+    choice: Labels  # number of the choice of each, shape (n,)
+    number: Labels  # what the choices are called in the order of what is reported, by number
 
-    row: Labels
-    setting: Labels
-    choice: Labels
-    number: Labels
-
-    @property
-    def first_rows(self) -> Labels:
-        """Position of the first row of each choice."""
-        return self.row[_starts(self.choice)]
-
-    def of(self, which: NDArray[np.bool_]) -> "_Choices":
+    def of(self, which: Mask) -> "_Choices":
         """Return some of the choices, said for each row, alone."""
         if which.all():
             return self
@@ -334,14 +298,6 @@ def _absent(value: object) -> bool:
     return value is None or isinstance(value, float)
 
 
-def _candidates(columns: Rows, rank: int | None) -> Labels:
-    """Return the positions of the rows with an accuracy on tested images, and with the rank where one is asked for."""
-    values = zip(columns.values("n_test"), columns.values(ACCURACY.key), columns.values("ranks"), strict=True)
-    own = itertools.islice(values, len(columns))
-    there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in own)
-    return np.flatnonzero(np.fromiter(there, dtype=bool, count=len(columns)))
-
-
 def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
     """Return the choices among rows: one for each fold, or one for all folds together where all settings have them all.
 
@@ -364,7 +320,7 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
     return _Choices(rows[order], _numbered(choice, in_setting), choice, np.arange(len(rows)))
 
 
-def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, NDArray[np.bool_]]:
+def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, Mask]:
     """Return where the setting of each row comes first, and whether all settings of its test stand in all folds."""
     values = zip(test.tolist(), *(columns.at(name, rows) for name in (*SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
@@ -421,17 +377,11 @@ _NOTHING = -2  # no row: neither the best candidate nor plain prediction
 
 
 def _held_back(
-    columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: NDArray[np.bool_]
+    columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: Mask
 ) -> tuple[Labels, Array]:
     """Return where plain prediction is kept: its row or -1 (or `_NOTHING` where it has none), and its score.
 
-    Args:
-        columns: the rows of the method and of plain prediction.
-        rows: positions of the best candidates, choice by choice, shape (n,).
-        index: positions of their ranks, shape (n,).
-        scores: theirs, shape (n,).
-        rule: the rule.
-        alone: whether a choice has one candidate, shape (n,).
+    Of the best candidates, choice by choice: their rows, positions of ranks and scores, and whether there is no other.
     """
     free = alone | np.isin(columns.values("projection")[rows], [IMPORTED, PLAIN])
     kept, of_plain = np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), math.nan)
@@ -508,12 +458,12 @@ def _ranges(starts: Labels, sizes: Labels) -> Labels:
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
 
 
-def _rows_at(choices: _Choices, settings: Labels, curves: Curves, places: Labels, folds: Labels) -> Labels:
+def _rows_at(choices: _Choices, settings: Labels, curves: "Curves", places: Labels, folds: Labels) -> Labels:
     """Return the positions of the rows of the settings that places of their curves are of, fold by fold."""
     return choices.row[_ranges(settings[curves.curve[places]], folds)]
 
 
-def _right(columns: Rows, choices: _Choices, curves: Curves, masks: Sequence[NDArray[np.uint8]], mask: Labels) -> Array:
+def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[Bits], mask: Labels) -> Array:
     """Return the number of right answers of each setting at each rank, in all its folds, shape (parts, n)."""
     of_rows = curves_of(columns.at("ranks", choices.row))
     counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
@@ -523,17 +473,11 @@ def _right(columns: Rows, choices: _Choices, curves: Curves, masks: Sequence[NDA
 
 @dataclass(frozen=True)
 class _Parts:
-    """The parts of the images of a choice by which it is made.
+    """The parts of the images of a choice by which it is made."""
 
-    Attributes:
-        halves: of each fold which images fall into the first half; all do where nothing is crossed.
-        masks: of each fold its images of each part, as bits, shape (parts, bytes).
-        totals: number of images of each part.
-    """
-
-    halves: tuple[NDArray[np.bool_], ...]
-    masks: tuple[NDArray[np.uint8], ...]
-    totals: tuple[int, ...]
+    halves: tuple[Mask, ...]  # of each fold which images fall into the first half; all do where nothing is crossed
+    masks: tuple[Bits, ...]  # of each fold its images of each part, as bits, shape (parts, bytes)
+    totals: tuple[int, ...]  # number of images of each part
 
 
 def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool) -> Iterator[_Parts]:
@@ -559,18 +503,12 @@ def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | 
 
 
 def measured(
-    correct: Sequence[NDArray[np.bool_]], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
+    correct: Sequence[Mask], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
 ) -> dict[str, Array]:
     """Return metrics of answers to sets of tested images; of base and new classes, what stands for both.
 
-    Args:
-        correct: of each set, whether each of its images is classified correctly.
-        images: the images of each.
-        row: any row of theirs; class_half, n_base and n_classes are used.
-        among: metrics of correctness; by default `CURVES`.
-
-    Returns:
-        Key of a metric -> its value on each set, shape (sets,).
+    Key of a metric (by default of `CURVES`) -> its value on each set, shape (sets,). Of `row`, any row of theirs,
+    class_half, n_base and n_classes are used.
     """
     among = among or CURVES
     if not images:
@@ -601,7 +539,7 @@ def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str
     return [dict(zip(names, of_row, strict=True)) for of_row in values]
 
 
-def _answers(columns: Rows, rows: Labels, index: Labels) -> list[NDArray[np.bool_]]:
+def _answers(columns: Rows, rows: Labels, index: Labels) -> list[Mask]:
     """Return the answers of rows at positions of their ranks."""
     bits = zip(columns.at("correct", rows), map(len, columns.at("ranks", rows)), index.tolist(), strict=True)
     picked = [np.frombuffer(of_row, np.uint8).reshape(ranks, -1)[i] for of_row, ranks, i in bits]
@@ -618,13 +556,15 @@ def _lines(
     rows: Labels,
     index: Labels,
     score: list[float],
-    correct: list[NDArray[np.bool_]],
+    correct: list[Mask],
     measures: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the columns of what is picked: a line for each choice, row and position of a rank."""
+    copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,
-        **{name: _inferred(columns.values(name)[rows]) for name in (*KEY, *_COPIED)},
+        # Of what is no number pandas finds the type by what is there.
+        **{name: v.tolist() if v.dtype == object else v for name, v in copied},
         "position": rows,
         "rank": _each(columns.at("ranks", rows), index),
         "score": score,
@@ -634,17 +574,12 @@ def _lines(
     }
 
 
-def _inferred(values: NDArray[Any]) -> Any:
-    """Return values so that pandas finds their type: of what is no number, by what is there."""
-    return values.tolist() if values.dtype == object else values
-
-
-def packed(correct: NDArray[np.bool_]) -> bytes:
+def packed(correct: Mask) -> bytes:
     """Return answers, shape (ranks, m), as bits: each rank begins a new byte."""
     return np.packbits(correct, axis=1).tobytes()
 
 
-def unpacked(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+def unpacked(row: Mapping[str, Any]) -> Mask:
     """Return the answers of a row, shape (ranks, m), from its columns correct, ranks and n_test."""
     bits = np.frombuffer(row["correct"], dtype=np.uint8).reshape(len(row["ranks"]), -1)
     return np.unpackbits(bits, axis=1, count=int(row["n_test"])).astype(bool)
@@ -667,3 +602,96 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if best:
             means[rule] = float(np.mean(list(best.values())))
     return means
+
+
+# What follows finds the highest score of each of many choices at once, and how many answers are right at every rank.
+# Everything lies end to end in flat arrays with the number of what it belongs to, so that choices of unlike numbers of
+# settings, and settings of unlike numbers of ranks, cost no loop.
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Rank curves end to end."""
+
+    ranks: Labels  # shape (n,), ascending within each curve
+    curve: Labels  # number of the curve that each belongs to, ascending, shape (n,)
+    index: Labels  # its position in that curve, shape (n,)
+    sizes: Labels  # number of ranks of each curve, shape (curves,)
+
+    @property
+    def starts(self) -> Labels:
+        """Where each curve begins, shape (curves,)."""
+        return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
+
+    def scores(self, curves: Iterable[Sequence[float] | None]) -> Array:
+        """Return scores end to end, shape (n,); NaN for a curve that has none."""
+        padded = (
+            scores if isinstance(scores, Sequence) and scores else (np.nan,) * size
+            for scores, size in zip(curves, self.sizes.tolist(), strict=True)
+        )
+        return np.fromiter(itertools.chain.from_iterable(padded), np.float64, len(self.ranks))
+
+
+def curves_of(ranks: Sequence[Sequence[int]]) -> Curves:
+    """Return curves with these ranks each."""
+    sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
+    curve = np.repeat(np.arange(len(ranks)), sizes)
+    starts = np.cumsum(sizes) - sizes
+    flat = np.fromiter(itertools.chain.from_iterable(ranks), np.int64, int(sizes.sum()))
+    return Curves(flat, curve, np.arange(len(flat)) - starts[curve], sizes)
+
+
+def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = None) -> Labels:
+    """Return the place of the highest score of each choice; ties go to the larger rank, then to the first curve.
+
+    NaN is no score, and -1 stands for a choice without any. `choice`: number of the choice of each curve, ascending
+    from 0; `rank`: the only one that counts.
+    """
+    found = np.full(int(choice[-1]) + 1 if len(choice) else 0, -1, dtype=np.int64)
+    counts = ~np.isnan(scores) if rank is None else ~np.isnan(scores) & (curves.ranks == rank)
+    place = np.flatnonzero(counts)
+    if not len(place):
+        return found
+    of_choice = choice[curves.curve[place]]
+    for keys in (scores, curves.ranks):
+        begins = np.concatenate([[True], of_choice[1:] != of_choice[:-1]])
+        tops = np.maximum.reduceat(keys[place], np.flatnonzero(begins))
+        best = keys[place] == tops[np.cumsum(begins) - 1]
+        place, of_choice = place[best], of_choice[best]
+    first = np.concatenate([[True], of_choice[1:] != of_choice[:-1]])
+    found[of_choice[first]] = place[first]
+    return found
+
+
+def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: Labels) -> Labels:
+    """Return how many answers are right at every rank, in each of some parts of the images, shape (parts, n).
+
+    `answers` of a curve are bits, each rank beginning a new byte. `masks` are sets of parts, as bits of shape (parts,
+    bytes of a rank), of which `mask` has the number for each curve.
+    """
+    out = np.zeros((len(masks[0]) if masks else 0, len(curves.ranks)), dtype=np.int64)
+    width = np.fromiter((of_set.shape[1] for of_set in masks), np.int64, len(masks))[mask]
+    for ranks, bytes_ in np.unique(np.stack([curves.sizes, width], axis=1), axis=0).tolist():
+        alike = np.flatnonzero((curves.sizes == ranks) & (width == bytes_))
+        used, of_used = np.unique(mask[alike], return_inverse=True)
+        parts = np.stack([_words(masks[i]) for i in used])
+        block = max(1, _BLOCK // max(1, ranks * bytes_))
+        for begin in range(0, len(alike), block):
+            own = alike[begin : begin + block]
+            joined = np.frombuffer(b"".join([answers[i] for i in own.tolist()]), dtype=np.uint8)
+            words = _words(joined.reshape(len(own), ranks, bytes_))
+            places = curves.starts[own][:, None] + np.arange(ranks)
+            for k in range(len(out)):
+                shared = words & parts[of_used[begin : begin + block], k, None]
+                if hasattr(np, "bitwise_count"):  # NumPy 2
+                    out[k, places] = np.bitwise_count(shared).sum(axis=-1, dtype=np.int64)
+                else:
+                    out[k, places] = _ONES[np.ascontiguousarray(shared).view(np.uint8)].sum(axis=-1, dtype=np.int64)
+    return out
+
+
+def _words(bits: Bits) -> NDArray[np.uint64]:
+    """Return bits in words of eight bytes along the last axis, the last one filled with zeros."""
+    whole = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 8) * 8), dtype=np.uint8)
+    whole[..., : bits.shape[-1]] = bits
+    return whole.view(np.uint64)

@@ -10,7 +10,6 @@ its class in s and weighs 1 / (n_{s,class} C_s S), C_s the number of classes the
 at the mean of s. Of any other metric it is that of the delete-a-group jackknife.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric, mean_accuracy
+from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric
 
 SETS = 200  # of clusters that the jackknife leaves out one by one
 Given = NDArray[Any]  # whether images are classified correctly (bool), or as what (uint16)
@@ -27,21 +26,13 @@ Given = NDArray[Any]  # whether images are classified correctly (bool), or as wh
 
 @dataclass(frozen=True)
 class JudgedImages:
-    """The images by which a rule chooses for one held-out environment and fold, source by source.
+    """The images by which a rule chooses for one held-out environment and fold, source by source."""
 
-    Attributes:
-        metric: of correctness or of predictions.
-        label: class of each image, shape (n,).
-        source: number of its source, ascending, shape (n,).
-        cluster: number of its group, or of itself, shape (n,).
-        classes: number of classes.
-    """
-
-    metric: Metric
-    label: Labels
-    source: Labels
-    cluster: Labels
-    classes: int
+    metric: Metric  # of correctness or of predictions
+    label: Labels  # class of each image, shape (n,)
+    source: Labels  # number of its source, ascending, shape (n,)
+    cluster: Labels  # number of its group, or of itself, shape (n,)
+    classes: int  # number of classes
 
     @cached_property
     def _parts(self) -> list[slice]:
@@ -50,23 +41,19 @@ class JudgedImages:
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
 
     def score(self, given: Given) -> Array:
-        """Return the score of answers, shape (..., n); NaN without images.
-
-        Returns:
-            Shape (...,).
-        """
+        """Return the score of answers, shape (..., n) -> (...,); NaN without images."""
         values = [self._of_source(given[..., part], self.label[part]) for part in self._parts]
-        return mean_accuracy(np.array(values)) if values else np.full(given.shape[:-1], np.nan)
+        if not values:
+            return np.full(given.shape[:-1], np.nan)
+        accuracies = np.array(values)
+        known = ~np.isnan(accuracies)
+        count = known.sum(axis=0)
+        return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
     def error(self, given: Given, plain: Given) -> Array:
-        """Return the standard error of the difference of scores to that of plain prediction.
+        """Return the standard error of the difference of scores to that of plain prediction, whose answers are (n,).
 
-        Args:
-            given: shape (..., n).
-            plain: shape (n,).
-
-        Returns:
-            Shape (...,), 0 where no answer differs; NaN with fewer than two clusters.
+        Of shape (...,), 0 where no answer differs; NaN with fewer than two clusters.
         """
         if self._clusters < 2:
             return np.full(given.shape[:-1], np.nan)
@@ -133,8 +120,3 @@ def _summed(values: Array, place: Labels) -> Array:
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
-
-
-def joined(parts: Sequence[Given]) -> Given:
-    """Return answers to several sets of images, one after the other, shape (..., n)."""
-    return np.concatenate(parts, axis=-1)

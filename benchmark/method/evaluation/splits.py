@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmark.method.arrays import Ints, Mask
 
 HOLDOUT_FRACTION = 0.2  # DomainBed's
+IN_FOLDS = 4  # the in-split of an 80/20 split has as many images as so many folds of five
 IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; CHOICE: the half of the out-groups by which rules choose
 
 Rounding = Literal["floor", "ceil"]
@@ -39,32 +41,20 @@ class Split:
 
 @dataclass(frozen=True)
 class Validation:
-    """Sides of the sources for the fits by which rules choose.
+    """Sides of the sources for the fits by which rules choose."""
 
-    Attributes:
-        learned: sides that the fits learn from.
-        judging: sides that judge the fits on all sources.
-        judging_left_out: sides of a left-out source that judge the leave-one-domain-out fit.
-    """
-
-    learned: frozenset[int]
-    judging: frozenset[int]
-    judging_left_out: frozenset[int]
+    learned: frozenset[int]  # sides that the fits learn from
+    judging: frozenset[int]  # sides that judge the fits on all sources
+    judging_left_out: frozenset[int]  # sides of a left-out source that judge the leave-one-domain-out fit
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the sides of a split are for.
+    """What the sides of a split are for."""
 
-    Attributes:
-        validations: by what rules choose: one of an 80/20 split; of folds one for each fold that judges.
-        fitted: sides of the sources that the tested fit learns from.
-        tested: test split -> sides of what is held out that are tested.
-    """
-
-    validations: tuple[Validation, ...]
-    fitted: frozenset[int]
-    tested: dict[TestSplit, frozenset[int]]
+    validations: tuple[Validation, ...]  # by what rules choose: one of an 80/20 split
+    fitted: frozenset[int]  # sides of the sources that the tested fit learns from
+    tested: dict[TestSplit, frozenset[int]]  # test split -> sides of what is held out that are tested
 
     @property
     def validation(self) -> Validation:
@@ -141,9 +131,7 @@ def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
     return (classes + (rounding == "ceil")) // 2
 
 
-def sides(
-    environment: NDArray[np.int64], group: Sequence[str] | None, split: Split, new: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mask) -> Ints:
     """Return the side of each image: IN, OUT or CHOICE of an 80/20 split, else the number of its fold.
 
     Args:
@@ -174,7 +162,7 @@ def sides(
     return side
 
 
-def _drawn(n: int, seed: int, folds: int) -> NDArray[np.int64]:
+def _drawn(n: int, seed: int, folds: int) -> Ints:
     """Return the side of each of `n` images or groups: IN or OUT, or a fold; the first of five is the out-split."""
     side = np.zeros(n, dtype=np.int64)
     if not folds:
@@ -184,3 +172,19 @@ def _drawn(n: int, seed: int, folds: int) -> NDArray[np.int64]:
     for fold in range(folds):
         side[order[n * fold // folds : n * (fold + 1) // folds]] = fold
     return side
+
+
+def sampled(which: Mask, environment: Ints, label: Ints, most: int, seed: int) -> Mask:
+    """Return up to `most` images of each environment, drawn at random with classes kept in proportion, shape (n,).
+
+    Images of an environment stand class by class, in random order within each, and are taken at even distances. So a
+    class has its share to within one image, and a rare one may have none.
+    """
+    drawn = np.zeros(len(which), dtype=bool)
+    for index in np.unique(environment[which]):
+        rows, rng = np.flatnonzero(which & (environment == index)), np.random.default_rng([seed, int(index)])
+        if len(rows) > most:
+            in_turn = rows[np.lexsort((rng.random(len(rows)), label[rows]))]
+            rows = in_turn[((np.arange(most) + rng.random()) * len(rows) / most).astype(np.int64)]
+        drawn[rows] = True
+    return drawn

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmark.method.arrays import Ints, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,21 +14,13 @@ class Tested:
     """Images that were tested together, in the order in which rows keep their answers: environment by environment.
 
     Equal where their hashes are. Where base and new classes are taken together, the images of base classes come first.
-
-    Attributes:
-        position: position of each image in the manifest, shape (m,); of a shift, in all its data sets one after the
-            other. Equal positions are the same image.
-        environment: index of its environment, shape (m,).
-        label: its class, shape (m,).
-        names: names of the environments, by index.
-        group: number of its group, shape (m,); None where images come in no groups.
     """
 
-    position: NDArray[np.int64]
-    environment: NDArray[np.int64]
-    label: NDArray[np.int64]
-    names: tuple[str, ...]
-    group: NDArray[np.int64] | None = None
+    position: Ints  # position of each image in the manifest, shape (m,)
+    environment: Ints  # index of its environment, shape (m,)
+    label: Ints  # its class, shape (m,)
+    names: tuple[str, ...]  # names of the environments, by index
+    group: Ints | None = None  # number of its group, shape (m,); None where images come in no groups
 
     def __len__(self) -> int:
         return len(self.position)
@@ -39,7 +32,7 @@ class Tested:
         return hash(self.hash)
 
     @property
-    def unit(self) -> NDArray[np.int64]:
+    def unit(self) -> Ints:
         """What is drawn as a whole when images are drawn, shape (m,): the group, or the image itself."""
         return self.position if self.group is None else self.group
 
@@ -65,7 +58,7 @@ class Tested:
         """Return environment -> number of its tested images, by index."""
         return {self.names[e]: int((self.environment == e).sum()) for e in np.unique(self.environment)}
 
-    def halves(self, seed: int) -> NDArray[np.bool_]:
+    def halves(self, seed: int) -> Mask:
         """Return which images fall into the first of two halves, drawn by `seed` with groups whole, shape (m,)."""
         units, position = np.unique(self.unit, return_inverse=True)
         first = np.zeros(len(units), dtype=bool)

@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 
 
 def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
-    """Return the generator for one image and one purpose.
+    """Return the generator for one image and one purpose, for example an intervention with its parameters as JSON.
 
     It depends on its three arguments alone, so a draw is the same whatever the batch size, the number of workers
     or the order in which images come.
-
-    Args:
-        seed: seed of all draws.
-        image_id: id of the image in its data set.
-        what: what the draws are for, for example an intervention with its parameters as JSON.
     """
     digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
@@ -94,7 +89,7 @@ class Intervention(Component):
         """Return the intervened images.
 
         The view of an image must be the same bytes whatever images are beside it: no statistic over the batch, and
-        no operation whose rounding depends on the batch's size or layout (see `color.py`).
+        no operation whose rounding depends on the batch's size or layout (see `pixels.py`).
 
         Args:
             images: RGB images, uint8, shape (batch, 3, height, width), of any size and memory format, on any device;

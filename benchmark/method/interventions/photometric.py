@@ -54,7 +54,7 @@ class ColorJitter(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
         """Return the images with their colours changed by what was drawn."""
-        from benchmark.method.interventions.color import jitter
+        from benchmark.method.interventions.pixels import jitter
 
         return jitter(images, drawn[:, :4], drawn[:, 4:].int().tolist())
 
@@ -66,8 +66,7 @@ class Grayscale(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images in grey."""
-        from benchmark.method.interventions.color import luma
-        from benchmark.method.interventions.parts import in_parts
+        from benchmark.method.interventions.pixels import in_parts, luma
 
         # Not torchvision's: it rounds on the way and is a level off at some colours, by luck of fused operations.
         return in_parts(images, lambda rows: luma(images[rows]), many_passes=False)
@@ -91,7 +90,7 @@ class GaussianBlur(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
         """Return the images blurred, each with its own standard deviation."""
-        from benchmark.method.interventions.blur import gaussian_blur
+        from benchmark.method.interventions.pixels import gaussian_blur
 
         return gaussian_blur(images, drawn[:, 0].tolist())
 
@@ -103,7 +102,7 @@ class Invert(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images with every value inverted."""
-        from benchmark.method.interventions.parts import in_parts
+        from benchmark.method.interventions.pixels import in_parts
 
         # Bits turned over. Of torchvision nothing is asked, whose import takes an encoder a second.
         return in_parts(images, lambda rows: images[rows].bitwise_not(), many_passes=False)
@@ -121,7 +120,7 @@ class Posterize(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images in fewer levels."""
-        from benchmark.method.interventions.parts import in_parts
+        from benchmark.method.interventions.pixels import in_parts
 
         mask = 256 - 2 ** (8 - self.bits)
         return in_parts(images, lambda rows: images[rows].bitwise_and(mask), many_passes=False)
@@ -141,7 +140,7 @@ class Solarize(Intervention):
         """Return the images with their bright values inverted."""
         import torch
 
-        from benchmark.method.interventions.parts import in_parts
+        from benchmark.method.interventions.pixels import in_parts
 
         def change(rows: slice) -> "Tensor":
             # Bit by bit, since truth values and choices by them take ten times as long: all ones where a value is
@@ -159,6 +158,6 @@ class Equalize(Intervention):
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images with the histogram of every channel flattened."""
-        from benchmark.method.interventions.equalize import equalize
+        from benchmark.method.interventions.pixels import equalize
 
         return equalize(images)

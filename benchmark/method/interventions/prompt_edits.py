@@ -60,7 +60,8 @@ def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int =
 
 def _drawn(class_name: str, name: str, edits: Sequence[Edit], count: int, seed: int) -> list[TextPair]:
     """Return `count` different pairs of prompts on a class."""
-    together = _together(edits)
+    sets = [frozenset(of) for size in range(1, len(edits) + 1) for of in combinations(sorted(set(edits)), size)]
+    together = [of for of in sets if not any(apart <= of for apart in _APART)]  # that can be made together
     rng = view_rng(seed, name, f"prompt_edits {' '.join(sorted(edits))}")
     pairs: dict[frozenset[str], TextPair] = {}
     for number in rng.permutation(len(_PROMPTS) * len(together)):
@@ -73,12 +74,6 @@ def _drawn(class_name: str, name: str, edits: Sequence[Edit], count: int, seed: 
         if len(pairs) == count:
             return list(pairs.values())
     raise ValueError(f"per_class={count} is not between 1 and {len(pairs)}, the pairs that these edits can form.")
-
-
-def _together(edits: Sequence[Edit]) -> list[frozenset[Edit]]:
-    """Return the sets of edits that can be made together."""
-    sets = [frozenset(of) for size in range(1, len(edits) + 1) for of in combinations(sorted(set(edits)), size)]
-    return [of for of in sets if not any(apart <= of for apart in _APART)]
 
 
 def _sentence(name: str, prompt: tuple[str, str, str], made: frozenset[Edit], rng: np.random.Generator) -> str:

@@ -19,65 +19,22 @@ from benchmark.method.interventions.base import view_rng
 
 Edit = Literal["size", "colour", "type", "type_swap", "order", "noise"]  # see `prompt_edits`
 STYLES = (
-    "photo",
-    "pencil sketch",
-    "oil painting",
-    "watercolor",
-    "cartoon",
-    "ink drawing",
-    "charcoal drawing",
-    "comic book panel",
-    "woodcut print",
-    "mosaic",
-    "3D rendering",
-    "embroidery",
-)
+    "photo", "pencil sketch", "oil painting", "watercolor", "cartoon", "ink drawing", "charcoal drawing",
+    "comic book panel", "woodcut print", "mosaic", "3D rendering", "embroidery",
+)  # fmt: skip
 BACKGROUNDS = (
-    "on grass",
-    "on a beach",
-    "in a city street",
-    "in a forest",
-    "in the snow",
-    "in a desert",
-    "in a kitchen",
-    "in an empty room",
-    "on a wooden table",
-    "on a rocky hill",
-    "on a gravel road",
-    "by a lake",
-    "under a bridge",
+    "on grass", "on a beach", "in a city street", "in a forest", "in the snow", "in a desert", "in a kitchen",
+    "in an empty room", "on a wooden table", "on a rocky hill", "on a gravel road", "by a lake", "under a bridge",
     "against a white wall",
-)
+)  # fmt: skip
 LIGHTS = (
-    "at night",
-    "at dawn",
-    "at dusk",
-    "in bright sunlight",
-    "in moonlight",
-    "in candlelight",
-    "in thick fog",
-    "in the shade",
-    "under an overcast sky",
-    "under neon lights",
-    "under a single spotlight",
-)
+    "at night", "at dawn", "at dusk", "in bright sunlight", "in moonlight", "in candlelight", "in thick fog",
+    "in the shade", "under an overcast sky", "under neon lights", "under a single spotlight",
+)  # fmt: skip
 # Where the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
-    "eu",
-    "ewe",
-    "once",
-    "one",
-    "ufo",
-    "uk",
-    "uni",
-    "uri",
-    "usa",
-    "usb",
-    "use",
-    "usu",
-    "uten",
-    "utility",
-)
+    "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
+)  # fmt: skip
 _VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three against the list above
 _SPELLED_WITH_VOWEL = "aefhilmnorsx"  # letters whose names begin with a vowel: "an x-ray", "an LCD"
 
@@ -194,11 +151,7 @@ def _sentence(name: str, choice: list[str]) -> str:
 
 
 def readable(classes: Sequence[str]) -> list[str]:
-    """Return the names of classes with spaces for underscores.
-
-    Raises:
-        ValueError: one is empty, or two are the same.
-    """
+    """Return the names of classes with spaces for underscores; ValueError if one is empty, or two are the same."""
     names = [" ".join(name.replace("_", " ").split()) for name in classes]
     if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
         raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
@@ -206,19 +159,16 @@ def readable(classes: Sequence[str]) -> list[str]:
 
 
 def with_article(noun: str) -> str:
-    """Return a noun behind `a` or `an`; one that has an article as it is."""
-    return noun if noun.lower().startswith(("the ", "a ", "an ")) else f"{_article(noun)} {noun}"
-
-
-def _article(noun: str) -> str:
-    """Return `a` or `an` by the sound that `noun` begins with, as far as spelling tells."""
+    """Return a noun behind `a` or `an`, by its sound as far as spelling tells; one that has an article as it is."""
+    if noun.lower().startswith(("the ", "a ", "an ")):
+        return noun
     word = (noun.replace("-", " ").split() or [noun])[0]
     lower = word.lower()
     if (len(word) == 1 and word.isalpha()) or (word.isupper() and not set(lower) & set("aeiouy")):
-        return "an" if lower[0] in _SPELLED_WITH_VOWEL else "a"  # read letter by letter
-    if lower.startswith(_VOWEL_SOUND):
-        return "an"
-    return "an" if lower[0] in "aeiou" and not lower.startswith(_CONSONANT_SOUND) else "a"
+        vowel = lower[0] in _SPELLED_WITH_VOWEL  # read letter by letter
+    else:
+        vowel = (lower[0] in "aeiou" and not lower.startswith(_CONSONANT_SOUND)) or lower.startswith(_VOWEL_SOUND)
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
 def pairs_digest(pairs: Sequence[TextPair]) -> str:

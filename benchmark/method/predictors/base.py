@@ -1,17 +1,85 @@
-"""What a predictor is: class scores for every rank of a projection."""
+"""What a predictor is: class scores for every rank of a projection; and the text tower through which some learn."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark.common.registry import Component
-from benchmark.method.arrays import Array, Labels, unit
-from benchmark.method.predictors.prompts import TextTower
+from benchmark.method.arrays import Array, Floats, Labels, unit
+
+if TYPE_CHECKING:
+    import torch
+
+TEMPERATURES = (1e-3, 1e3)  # between which one is looked for
+PLACEHOLDER = "X"  # as in CoOp's code: a word of one token, in whose places the vectors are put
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The text side of a dual encoder, for prompts whose context is learnt."""
+
+    names: tuple[str, ...]  # what prompts call the classes
+    tokenize: "Callable[[Sequence[str]], torch.Tensor]"  # texts -> tokens, int64, shape (n, length)
+    table: "torch.nn.Module"  # the module that looks up the embedding of each token: (n, length) -> (n, length, width)
+    encode: "Callable[[torch.Tensor], torch.Tensor]"  # tokens -> raw embeddings, shape (n, D), float32
+    map: Array | None = None  # from text embeddings to the coordinates of a basis, shape (D, D)
+    offset: Array | None = None  # what is subtracted from text embeddings before, shape (D,); None for nothing
+
+    def mapped(self, matrix: Array, offset: Array | None = None) -> "TextTower":
+        """Return the tower whose texts, less an offset, are multiplied by a matrix: in the coordinates of a basis."""
+        return replace(self, map=matrix, offset=offset)
+
+    def prompts(self, context: int) -> "Prompts":
+        """Return the prompts "X X ... X name." of all classes, with that many vectors in the place of the X.
+
+        Raises:
+            ValueError: the tower's tokenizer has no single token for X.
+        """
+        tokens = self.tokenize([f"{' '.join([PLACEHOLDER] * context)} {name}." for name in self.names])
+        if not (tokens[:, 1 : context + 1] == tokens[0, 1]).all() or (tokens[:, context + 1] == tokens[0, 1]).any():
+            raise ValueError(f"The text tower's tokenizer has no single token for '{PLACEHOLDER}', as prompts need.")
+        return Prompts(self, tokens, context)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of all classes, as a function of their context vectors."""
+
+    tower: TextTower  # encodes them
+    tokens: "torch.Tensor"  # with placeholders behind the first token, shape (n_classes, length)
+    context: int  # number of vectors
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        import torch
+
+        with torch.no_grad():
+            return int(self.tower.table(self.tokens[:1]).shape[-1])
+
+    def texts(self, vectors: "torch.Tensor", classes: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """Return text embeddings of unit length, in coordinates where there is a `map`, shape (classes, D)."""
+        import torch
+        from torch.nn.functional import normalize
+
+        def put(_module: object, _inputs: object, found: torch.Tensor) -> torch.Tensor:
+            own = vectors.to(found).expand(len(found), -1, -1)
+            return torch.cat([found[:, :1], own, found[:, 1 + self.context :]], dim=1)
+
+        hook = self.tower.table.register_forward_hook(put)
+        try:
+            embedded = normalize(self.tower.encode(self.tokens if classes is None else self.tokens[classes]))
+        finally:
+            hook.remove()
+        if self.tower.offset is not None:
+            embedded = embedded - torch.from_numpy(np.asarray(self.tower.offset, dtype=np.float32)).to(embedded)
+        if self.tower.map is None:
+            return embedded
+        return embedded @ torch.from_numpy(np.asarray(self.tower.map, dtype=np.float32)).to(embedded)
 
 
 @dataclass(frozen=True)
@@ -35,7 +103,7 @@ class Head:
     converged: bool = True
     singular: bool = False
 
-    def logits(self, x: NDArray[np.floating]) -> Array:
+    def logits(self, x: Floats) -> Array:
         """Return the logits of embeddings, shape (n, classes), in their precision."""
         logits: Array = np.asarray(x @ self.weights.astype(x.dtype))
         logits += self.bias.astype(x.dtype)
@@ -122,7 +190,10 @@ class Problem:
 
     def __post_init__(self) -> None:
         width = self.text.shape[-1]
-        for name, z in self._arrays():
+        arrays = [("train", self.train), ("text", self.text), *(() if self.c_d is None else [("c_d", self.c_d)])]
+        arrays += [(f"{name}[{i}]", z) for name in ("tests", "views") for i, z in enumerate(getattr(self, name))]
+        arrays += [(f"test_views[{i}]", z) for i, views in enumerate(self.test_views) for z in views]
+        for name, z in arrays:
             if z.ndim != 2 or z.shape[1] != width:
                 raise ValueError(f"{name} must have shape (n, {width}) like the text embeddings, not {z.shape}.")
             if not np.isfinite(z).all():
@@ -136,14 +207,6 @@ class Problem:
             raise ValueError(
                 f"Labels must lie between 0 and {len(self.text) - 1}, one less than the number of classes."
             )
-
-    def _arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield what has a row of width D for each of something, by name."""
-        yield from (("train", self.train), ("text", self.text))
-        yield from ((f"tests[{i}]", z) for i, z in enumerate(self.tests))
-        yield from ((f"views[{i}]", z) for i, z in enumerate(self.views))
-        yield from ((f"test_views[{i}]", z) for i, views in enumerate(self.test_views) for z in views)
-        yield from () if self.c_d is None else (("c_d", self.c_d),)
 
     @property
     def n_classes(self) -> int:
@@ -245,7 +308,7 @@ class Predictor(Component):
         """Return by what dot products with texts are multiplied to rank the classes, where that is all that ranks them.
 
         Override it where the class of an image at rank k is that of the highest f_kc sum_{i <= k} z_i t_ci: it is
-        then found without the image's coordinates, see `dot_products`.
+        then found without the image's coordinates, see `evaluation.dot_products`.
 
         Args:
             text: text of each class in the coordinates of a basis, shape (n_classes, D).
@@ -274,3 +337,27 @@ class Predictor(Component):
             for curve, scores, classes in zip(curves, of_rank, allowed, strict=True):
                 curve[row] = scores.argmax(axis=1) if classes is None else classes[scores[:, classes].argmax(axis=1)]
         return curves
+
+
+def fitted_temperature(logits: Array, labels: Labels) -> float:
+    """Return the temperature at which the labels are likeliest (temperature scaling, Guo et al., 2017, section 4.2).
+
+    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 where none is left.
+    """
+    from scipy.optimize import minimize_scalar  # takes a third of a second to import
+
+    possible = np.isfinite(logits[np.arange(len(labels)), labels])
+    logits, labels = logits[possible], labels[possible]
+    if not len(labels):
+        return 1.0
+
+    own = np.arange(len(labels)), labels
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        likelihoods = scaled[own]
+        return -float((likelihoods - np.log(np.exp(scaled, out=scaled).sum(axis=1))).mean())
+
+    low, high = np.log(TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

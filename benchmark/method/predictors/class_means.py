@@ -5,10 +5,9 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from benchmark.method.arrays import Array, Labels
+from benchmark.method.arrays import Array, Mask
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.zero_shot import ZeroShot
 
@@ -47,38 +46,24 @@ class ClassMeans(Predictor, label="class means"):
                 of_rank = replace(problem, train=train, tests=tests, text=text, renormalize=False)
                 yield from self._curve(of_rank, [rank])
             return
-        means = class_means(problem.train, problem.labels, problem.n_classes)
+        n, counts = len(problem.labels), np.maximum(np.bincount(problem.labels, minlength=problem.n_classes), 1)
+        member = csr_array((np.ones(n), (problem.labels, np.arange(n))), shape=(problem.n_classes, n))
+        means = np.asarray(member @ problem.train / counts[:, None])  # zeros for a class that has no image
         if self.metric == "cosine":
             yield from ZeroShot().scores(replace(problem, text=means), ranks)
-        else:
-            yield from _minus_half_squared_distances(problem.tests, means, ranks)
+            return
+        sums = [np.zeros((len(z), len(means))) for z in problem.tests]  # -1/2 ||z - m||^2 of the coordinates so far
+        start = 0
+        for rank in ranks:
+            m = means[:, start:rank]
+            for total, z in zip(sums, (z[:, start:rank] for z in problem.tests), strict=True):
+                total += z @ m.T - (m**2).sum(axis=1) / 2 - (z**2).sum(axis=1, keepdims=True) / 2
+            yield [total.copy() for total in sums]
+            start = rank
 
 
-def absent_classes(problem: Problem) -> NDArray[np.bool_]:
-    """Return which classes have no training image, shape (n_classes,).
-
-    Raises:
-        ValueError: there is no training image at all.
-    """
+def absent_classes(problem: Problem) -> Mask:
+    """Return which classes have no training image, shape (n_classes,); ValueError if there is no image at all."""
     if not len(problem.labels):
         raise ValueError("A predictor that learns from training images needs some, and there are none.")
     return np.bincount(problem.labels, minlength=problem.n_classes) == 0
-
-
-def class_means(z: Array, labels: Labels, n_classes: int) -> Array:
-    """Return the mean of the rows of every class, shape (n_classes, D); zeros for a class that has none."""
-    counts = np.bincount(labels, minlength=n_classes)
-    member = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n_classes, len(labels)))
-    return np.asarray(member @ z / np.maximum(counts, 1)[:, None])
-
-
-def _minus_half_squared_distances(tests: Sequence[Array], means: Array, ranks: Sequence[int]) -> Iterator[list[Array]]:
-    """Yield -1/2 ||z - m||^2 in the first `rank` coordinates, shape (m, n_classes) for every array of `tests`."""
-    sums = [np.zeros((len(z), len(means))) for z in tests]
-    start = 0
-    for rank in ranks:
-        m = means[:, start:rank]
-        for total, z in zip(sums, (z[:, start:rank] for z in tests), strict=True):
-            total += z @ m.T - (m**2).sum(axis=1) / 2 - (z**2).sum(axis=1, keepdims=True) / 2
-        yield [total.copy() for total in sums]
-        start = rank

@@ -1,6 +1,6 @@
 """CLIP-Adapter: a small network that moves image embeddings (Gao et al., 2021, arXiv 2110.04544)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -9,10 +9,11 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
-from benchmark.method.predictors.training import checked_weights, minimise
 
 if TYPE_CHECKING:
     import torch
+
+BATCH = 256  # number of images in a step, as in the authors' code
 
 
 class ClipAdapter(Predictor, label="CLIP-Adapter"):
@@ -54,11 +55,8 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
         for rank in ranks:
             text = problem.logit_scale * unit(problem.text[:, :rank])
             w1, w2 = self._trained(unit(problem.train[:, :rank]), text[~absent], labels, problem.seed)
-            yield [unit(self._adapted(unit(z[:, :rank]), w1, w2)) @ text.T for z in problem.tests]
-
-    def _adapted(self, f: Array, w1: Array, w2: Array) -> Array:
-        """Return f* for image embeddings f, shape (n, rank)."""
-        return self.alpha * np.maximum(f @ w1, 0) @ w2 + (1 - self.alpha) * f
+            images = (unit(z[:, :rank]) for z in problem.tests)
+            yield [unit(self.alpha * np.maximum(f @ w1, 0) @ w2 + (1 - self.alpha) * f) @ text.T for f in images]
 
     def _trained(self, f: Array, text: Array, labels: Labels, seed: int) -> tuple[Array, Array]:
         """Return W1 and W2; `text` and `labels` are of the classes present."""
@@ -67,8 +65,11 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
 
         generator = torch.Generator().manual_seed(seed)
         rank, hidden = f.shape[1], max(1, f.shape[1] // self.reduction)
-        w1 = _uniform(rank, hidden, generator)
-        w2 = _uniform(hidden, rank, generator)
+
+        def uniform(inputs: int, outputs: int) -> torch.Tensor:
+            return ((2 * torch.rand(inputs, outputs, generator=generator) - 1) / inputs**0.5).requires_grad_()
+
+        w1, w2 = uniform(rank, hidden), uniform(hidden, rank)
         images, names, targets = torch.from_numpy(f).float(), torch.from_numpy(text).float(), torch.from_numpy(labels)
 
         def loss(batch: torch.Tensor) -> torch.Tensor:
@@ -81,8 +82,34 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
         return checked_weights(w1, self.name), checked_weights(w2, self.name)
 
 
-def _uniform(inputs: int, outputs: int, generator: "torch.Generator") -> "torch.Tensor":
-    """Return trainable weights, shape (inputs, outputs), uniform in +-1 / sqrt(inputs)."""
+def minimise(
+    loss: "Callable[[torch.Tensor], torch.Tensor]",
+    optimizer: "torch.optim.Optimizer",
+    n: int,
+    epochs: int,
+    generator: "torch.Generator",
+    size: int | None = None,
+) -> None:
+    """Train on batches of images, by row numbers, with a learning rate that falls to zero along a half cosine.
+
+    The optimizer holds the parameters and the learning rate of the first step; the generator draws the order of images.
+    """
     import torch
 
-    return ((2 * torch.rand(inputs, outputs, generator=generator) - 1) / inputs**0.5).requires_grad_()
+    size = size or BATCH
+    steps = epochs * -(-n // size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for _ in range(epochs):
+        for batch in torch.randperm(n, generator=generator).split(size):
+            optimizer.zero_grad()
+            loss(batch).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def checked_weights(weights: "torch.Tensor", name: str) -> Array:
+    """Return trained weights in float64; ValueError if a weight is NaN or infinite: the training has diverged."""
+    found = np.asarray(weights.detach().numpy(), dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: the training has diverged: weights are not finite. Use a smaller learning_rate.")
+    return found

@@ -9,10 +9,10 @@ from pydantic import Field
 from benchmark.method.arrays import Array, unit
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
-from benchmark.method.predictors.training import checked_weights, minimise
+from benchmark.method.predictors.clip_adapter import checked_weights, minimise
 
 if TYPE_CHECKING:
-    from benchmark.method.predictors.prompts import Prompts
+    from benchmark.method.predictors.base import Prompts
 
 SPREAD = 0.02  # standard deviation of the first vectors, the authors'
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of SGD, the authors'

@@ -47,17 +47,9 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
 
 
 def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:
-    """Return the rows of up to `shots` images of every class, drawn without replacement.
+    """Return the rows of up to `shots` images of every class, drawn without replacement, class after class, ascending.
 
-    One generator, seeded with `seed`, serves the classes in the order of their labels.
-
-    Args:
-        labels: class of each training image, shape (n,).
-        shots: number of images to draw from every class, >= 1.
-        seed: seed of the draws, >= 0.
-
-    Returns:
-        Row numbers, class after class and ascending in each.
+    One generator serves the classes in the order of their labels.
     """
     rng = np.random.default_rng(seed)
     drawn = [np.zeros(0, dtype=np.int64)]

@@ -54,7 +54,8 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
         """Yield the classifiers of every rank, one for each C."""
-        groups, strengths = _groups(problem), self.strengths(problem)
+        places = problem.environments if len(problem.environments) else np.zeros(len(problem.labels), dtype=np.int64)
+        groups, strengths = np.unique(places, return_inverse=True)[1].astype(np.int64), self.strengths(problem)
         heads: list[Head] = []
         for rank in ranks:
             of_rank = replace(
@@ -72,20 +73,16 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     def _worst_group(
         self, problem: Problem, strength: float, groups: Labels, starts: Sequence[Head]
     ) -> tuple[Head, float]:
-        """Return the head with the lowest worst-group objective of all rounds, and how far that is from its minimum.
-
-        Args:
-            problem: the problem in the coordinates of one rank.
-            strength: inverse weight of ||W||^2 / 2.
-            groups: number of the environment of each training image, shape (n,).
-            starts: see `SoftmaxRegression.fit`.
-        """
+        """Return the head with the lowest worst-group objective of all rounds, and how far that is from its minimum."""
         x, labels, n, n_g = problem.train, problem.labels, len(problem.labels), np.bincount(groups)
 
         def solve(p: Array, starts: Sequence[Head]) -> _Round:
             regression = SoftmaxRegression(x, labels, problem.n_classes, (n * p / n_g)[groups], problem.device)
             head = regression.fit(x.shape[1], strength, starts, self.max_iter)
-            losses = np.bincount(groups, _cross_entropy(head.logits(x), labels)) / n_g
+            logits = head.logits(x)
+            top = logits.max(axis=1)
+            log_sums = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+            losses = np.bincount(groups, log_sums - logits[np.arange(n), labels]) / n_g  # cross-entropy
             return _Round(p, head, losses, worst=head.objective + n * float(np.max(losses) - p @ losses))
 
         best = current = solve(n_g / max(n, 1), starts)
@@ -93,7 +90,9 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
         for _ in range(self.rounds - 1):
             if best.worst - current.head.objective <= GAP * best.worst:
                 break
-            following = solve(current.ascended(eta), [current.head])
+            p = current.p * np.exp(eta * (current.losses - np.max(current.losses)))
+            p = np.maximum(p / p.sum(), MIN_WEIGHT)
+            following = solve(p / p.sum(), [current.head])
             best = min(best, following, key=lambda r: r.worst)
             forward = following.head.objective > current.head.objective
             eta = min(_secant(current, following, eta), np.inf if forward else eta / 2)
@@ -103,25 +102,12 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
 
 @dataclass(frozen=True)
 class _Round:
-    """One solution of the inner problem.
+    """One solution of the inner problem."""
 
-    Attributes:
-        p: weight of every environment, shape (E,), with sum 1.
-        head: the classifier; its objective is a lower bound of the minimum of the worst-group objective.
-        losses: mean loss of every environment, shape (E,).
-        worst: value of the worst-group objective at the head.
-    """
-
-    p: Array
-    head: Head
-    losses: Array
-    worst: float
-
-    def ascended(self, eta: float) -> Array:
-        """Return p after a step of exponentiated gradient."""
-        p = self.p * np.exp(eta * (self.losses - np.max(self.losses)))
-        p = np.maximum(p / p.sum(), MIN_WEIGHT)
-        return np.asarray(p / p.sum())
+    p: Array  # weight of every environment, shape (E,), with sum 1
+    head: Head  # the classifier; its objective is a lower bound of the minimum of the worst-group objective
+    losses: Array  # mean loss of every environment, shape (E,)
+    worst: float  # value of the worst-group objective at the head
 
 
 def _secant(a: _Round, b: _Round, eta: float) -> float:
@@ -133,17 +119,3 @@ def _secant(a: _Round, b: _Round, eta: float) -> float:
     moved = b.p - a.p
     entropy, reaction = float(moved @ np.log(b.p / a.p)), float(moved @ (a.losses - b.losses))
     return entropy / reaction if reaction > TINY else 4 * eta
-
-
-def _groups(problem: Problem) -> Labels:
-    """Return the number of the environment of every training image, counted from 0 without gaps, shape (n,)."""
-    if not len(problem.environments):
-        return np.zeros(len(problem.labels), dtype=np.int64)
-    return np.unique(problem.environments, return_inverse=True)[1].astype(np.int64)
-
-
-def _cross_entropy(logits: Array, labels: Labels) -> Array:
-    """Return -log softmax(logits) at the label of every row, shape (n,)."""
-    at_label = logits[np.arange(len(labels)), labels]
-    top = logits.max(axis=1)
-    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - at_label)

@@ -8,8 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array, unit
-from benchmark.method.calibration import fitted_temperature
-from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.base import Problem, fitted_temperature
 from benchmark.method.predictors.class_means import absent_classes
 from benchmark.method.predictors.linear_probe import Probe
 
@@ -64,12 +63,7 @@ class Interpolation(Probe, label="zero-shot/probe interpolation"):
 
 
 def calibrated_zero_shot(problem: Problem, rank: int) -> Array:
-    """Return the zero-shot head's weights in units of calibrated logits on unit-length embeddings, shape (rank, K).
-
-    Args:
-        problem: the classification problem; some of its classes have training images.
-        rank: number of coordinates kept.
-    """
+    """Return the zero-shot head's weights in units of calibrated logits on unit-length embeddings, (rank, K)."""
     weights = problem.logit_scale * unit(problem.text[:, :rank]).T
     present, labels = np.unique(problem.labels, return_inverse=True)
     if len(present) == 1:

@@ -18,12 +18,8 @@ def several(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return values in order.
-
-    Raises:
-        ValueError: one comes twice.
-    """
+def in_order(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return values in order; ValueError if one comes twice."""
     if len(set(values)) < len(values):
         raise ValueError("each value may stand there once.")
     return tuple(sorted(values))
@@ -33,7 +29,7 @@ Grid = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
     Field(min_length=1),
     BeforeValidator(several),
-    AfterValidator(ascending),
+    AfterValidator(in_order),
 ]
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 

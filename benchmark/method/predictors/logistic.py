@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.machine import multiplies_bfloat16
-from benchmark.method.arrays import Array, Labels
+from benchmark.method.arrays import Array, Floats, Labels
 from benchmark.method.predictors.base import Head
 
 MEMORY = 20  # number of steps that L-BFGS remembers
@@ -71,7 +71,7 @@ class SoftmaxRegression:
 
     def __init__(
         self,
-        x: NDArray[np.floating],
+        x: Floats,
         labels: Labels,
         classes: int,
         sample_weights: Array | None = None,
@@ -126,7 +126,7 @@ class SoftmaxRegression:
         for first in range(0, len(self._y), self._rows):
             yield slice(first, first + self._rows)
 
-    def _take(self, x: NDArray[np.floating], rows: slice) -> None:
+    def _take(self, x: Floats, rows: slice) -> None:
         """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
         centred = self._there(x) - self._there(self._mean)
         self._single[rows] = centred
@@ -137,30 +137,21 @@ class SoftmaxRegression:
         weighted = centred * _like(centred, self._s[rows, None]) if self._weighted else centred
         self._gram += weighted.T @ centred
 
-    def _quarter(self, x: NDArray[np.floating], labels: Labels, s: Array) -> "SoftmaxRegression | None":
+    def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
         """Return the problem of every fourth image where there are many, and so on: its solution is a start."""
         if len(labels) < 4 * SAMPLE:
             return None
         return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], self._device)
 
     def fit(
-        self,
-        rank: int,
-        c: float,
-        starts: Sequence[Head] = (),
-        max_iter: int = 1000,
-        matrix: Array | None = None,
+        self, rank: int, c: float, starts: Sequence[Head] = (), max_iter: int = 1000, matrix: Array | None = None
     ) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
-        Args:
-            rank: number of coordinates kept, 1 <= rank <= D.
-            c: inverse weight C of the L2 penalty, > 0, scikit-learn's for any number of classes.
-            starts: solutions for other ranks or penalties; the solver starts from the one with the lowest objective
-                here, from the frequencies of the classes (default) where there is none.
-            max_iter: largest number of steps of the solver, default 1000.
-            matrix: P of the penalty, symmetric and positive definite, shape (D, D), of which the first `rank` rows and
-                columns count; by default the identity.
+        `c` is scikit-learn's C for any number of classes. The solver starts from the one of `starts`, solutions for
+        other ranks or penalties, with the lowest objective here; by default from the frequencies of the classes.
+        `matrix` is P, symmetric and positive definite, shape (D, D), of which the first `rank` rows and columns count;
+        by default the identity.
         """
         if self._part is not None:
             starts = [self._part.fit(rank, c, starts, max_iter, matrix)]
@@ -254,13 +245,7 @@ class SoftmaxRegression:
         return point.value, max_iter, False, singular
 
     def _search(
-        self,
-        level: "_Level",
-        theta: Anywhere,
-        direction: Anywhere,
-        penalty: "_Penalty",
-        value: float,
-        slope: float,
+        self, level: "_Level", theta: Anywhere, direction: Anywhere, penalty: "_Penalty", value: float, slope: float
     ) -> tuple[float, float, Anywhere]:
         """Return step size, objective and gradient there, where slope and objective are less than they were.
 
@@ -320,12 +305,7 @@ def _losses(
 ) -> tuple[Anywhere, Anywhere]:
     """Return the cross-entropy of each image, and the sum of each column of what is left in `p`, e to the logits.
 
-    Args:
-        p: to be written to, shape (K, n): classes by images, since products of few rows are faster than of few columns.
-        w: weights, shape (K, rank), as a factor.
-        bias: intercepts, shape (K, 1).
-        z: images, shape (n, rank), as a factor.
-        at_label: where in `p` the images' classes are.
+    `p` is of shape (K, n): classes by images, since products of few rows are faster than of few columns.
     """
     library = _library(p)
     _product(w, z.T, p)

@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Problem
-from benchmark.method.predictors.linear_probe import LinearProbe, ascending, in_digits, several
+from benchmark.method.predictors.linear_probe import LinearProbe, in_digits, in_order, several
 
 Strengths = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
     Field(min_length=1),
     BeforeValidator(several),
-    AfterValidator(ascending),
+    AfterValidator(in_order),
 ]
 
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors.base import Predictor, Problem
 from benchmark.method.predictors.class_means import absent_classes
+from benchmark.method.predictors.clip_adapter import checked_weights, minimise
 from benchmark.method.predictors.few_shot import count_shots, draw_shots
-from benchmark.method.predictors.training import checked_weights, minimise
 
 BLOCK = 4096  # number of test images whose affinities to all keys are held at a time
 EPSILON = 1e-4  # AdamW's epsilon, as in the authors' code
@@ -74,16 +74,13 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
             text = problem.logit_scale * unit(problem.text[:, :rank])
             if self.trained:
                 keys = self._fine_tuned(keys, text[~absent], np.searchsorted(np.flatnonzero(~absent), labels), problem)
-            yield [self._logits(z[:, :rank], text, keys, values) for z in problem.tests]
-
-    def _logits(self, z: Array, text: Array, keys: Array, values: Array) -> Array:
-        """Return the logits of test images, shape (m, n_classes), block by block: affinities are many."""
-        logits = np.empty((len(z), len(text)))
-        for first in range(0, len(z), BLOCK):
-            block = slice(first, first + BLOCK)
-            f = unit(z[block])
-            logits[block] = f @ text.T + self.alpha * np.exp(-self.beta * (1 - f @ keys.T)) @ values
-        return logits
+            of_rank = [np.empty((len(z), len(text))) for z in problem.tests]
+            for logits, z in zip(of_rank, problem.tests, strict=True):
+                for first in range(0, len(z), BLOCK):
+                    block = slice(first, first + BLOCK)
+                    f = unit(z[block, :rank])
+                    logits[block] = f @ text.T + self.alpha * np.exp(-self.beta * (1 - f @ keys.T)) @ values
+            yield of_rank
 
     def _fine_tuned(self, keys: Array, text: Array, labels: Labels, problem: Problem) -> Array:
         """Return the keys of Tip-Adapter-F, shape (n, rank); `text` and `labels` are of the classes present."""

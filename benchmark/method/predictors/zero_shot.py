@@ -84,11 +84,7 @@ def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array)
 def _argmax_at_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
     """Return the class of the highest score at every rank, shape (images, ranks); the first of equals, as argmax.
 
-    Args:
-        z: coordinates of images up to the highest rank, shape (images, R).
-        text: coordinates of the classes' texts, shape (n_classes, R).
-        columns: which of the running sums over R coordinates belong to the ranks, ascending.
-        factors: what a class's sums are multiplied by, shape (n_classes, ranks).
+    `columns` are the running sums over coordinates that belong to the ranks; `factors` of a class multiply its sums.
     """
     at = slice(None) if len(columns) == z.shape[1] else columns
     running, products = np.empty_like(z), np.empty_like(z)

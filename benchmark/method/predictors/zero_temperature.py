@@ -48,25 +48,19 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
         """See `Predictor.scores`: numbers of votes, with one more for the class that wins a tie."""
         for rank in ranks:
             text = problem.logit_scale * unit(problem.text[:, :rank])
-            yield [self._of_images([z[:, :rank] for z in views], text) for views in problem.with_views()]
-
-    def _of_images(self, views: Sequence[Array], text: Array) -> Array:
-        """Return the votes for each image, shape (m, classes), made block by block."""
-        votes = np.zeros((len(views[0]), len(text)))
-        for first in range(0, len(votes), BLOCK):
-            block = slice(first, first + BLOCK)
-            logits = np.stack([unit(z[block]) @ text.T for z in views])
-            votes[block] = votes_of(logits, max(1, int(self.keep * len(views))))
-        return votes
+            of_rank = []
+            for views in problem.with_views():
+                votes = np.zeros((len(views[0]), len(text)))
+                for first in range(0, len(votes), BLOCK):
+                    block = slice(first, first + BLOCK)
+                    logits = np.stack([unit(z[block, :rank]) @ text.T for z in views])
+                    votes[block] = votes_of(logits, max(1, int(self.keep * len(views))))
+                of_rank.append(votes)
+            yield of_rank
 
 
 def votes_of(logits: Array, kept: int) -> Array:
-    """Return the votes for each image, ties decided, shape (m, classes).
-
-    Args:
-        logits: of each view of each image, shape (views, m, classes).
-        kept: how many of the most confident views of an image vote.
-    """
+    """Return the votes of the `kept` most confident views, ties decided, shape (m, classes), of (views, m, classes)."""
     log_p = log_softmax(logits, axis=2)
     order = (-(np.exp(log_p) * log_p).sum(axis=2)).argsort(axis=0, kind="stable")
     ballots = np.take_along_axis(logits.argmax(axis=2), order, axis=0)  # the most confident view first

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr, subspace_angles
 
-from benchmark.method.arrays import Array, finite
+from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.predictors.logistic import SoftmaxRegression
 from benchmark.method.subspace.basis import Basis
+from benchmark.method.subspace.directions import lost_by_rank
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
-from benchmark.method.subspace.shift import lost_by_rank
 
 
 def terms(
@@ -28,16 +28,8 @@ def terms(
         reconstruction = (1/N) sum || A^T A z_i - z_i ||^2 = tr C_z - 2 tr(A C_z A^T) + tr(A C_z A^T A A^T)
         consistency    = lambda (1/N) sum || A z_i - A z_i^do ||^2 = lambda tr(A C_d A^T)
 
-    Where the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too.
-
-    Args:
-        basis: a basis of the embedding space in which the moments were summed.
-        moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
-        lambda_: weight of the second term, >= 0; with 0 no differences are needed, and the term is 0.
-        nuisance: N in the place of C_d, shape (D, D). Default: C_d.
-
-    Raises:
-        ValueError: lambda_ > 0 and there are no interventional pairs.
+    Where the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too. With lambda_ 0 no
+    differences are needed; a `nuisance`, shape (D, D), stands in the place of C_d.
     """
     v = basis.vectors
     reconstruction = lost_by_rank(v, v, moments.c_z())
@@ -55,12 +47,6 @@ def terms_of_map(
         consistency    = lambda tr M N M^T
 
     Of all M their sum is least for F = C_z (C_z + lambda N)^-1, shrinkage of one side.
-
-    Args:
-        matrix: M, shape (D, D).
-        moments: sums over the images.
-        lambda_: weight of the second term, >= 0.
-        nuisance: N, shape (D, D).
     """
     lost = matrix - np.eye(len(matrix))
     return float(np.sum((lost @ moments.c_z()) * lost)), lambda_ * float(np.sum((matrix @ nuisance) * matrix))
@@ -79,33 +65,18 @@ def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
     mean zero. Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (a
     direction that neither images nor interventions use), and something / 0 is infinity.
 
-    Args:
-        basis: a basis of the embedding space in which the moments were summed.
-        moments: sums over the images and over their interventional differences.
-
     Raises:
         ValueError: there are no interventional pairs.
     """
-    moved, energy = (_without_rounding(basis.energy(c)) for c in (moments.c_d(), moments.c_z()))
+    energies = [basis.energy(c) for c in (moments.c_d(), moments.c_z())]
+    smallest = [len(energy) * np.finfo(np.float64).eps * np.abs(energy).max() for energy in energies]
+    moved, energy = (np.where(e > least, e, 0.0) for e, least in zip(energies, smallest, strict=True))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(moved / energy)
 
 
-def _without_rounding(energy: Array) -> Array:
-    smallest = len(energy) * np.finfo(np.float64).eps * np.abs(energy).max()
-    return np.where(energy > smallest, energy, 0.0)
-
-
 def moved_by(basis: Basis, differences: Mapping[str, Differences]) -> dict[str, Array]:
-    """Return, for every kind of intervention, v^T C_d v of every direction, shape (D,).
-
-    Args:
-        basis: a basis of the embedding space in which the differences were summed.
-        differences: kind of intervention -> sums over its d = z - z^do, from which C_d of that kind alone is taken.
-
-    Raises:
-        ValueError: a kind has no pairs.
-    """
+    """Return, for every kind of intervention, v^T C_d v of every direction, shape (D,)."""
     return {kind: basis.energy(d.moment()) for kind, d in differences.items()}
 
 
@@ -114,10 +85,6 @@ def principal_angles(a: Array, b: Array) -> Array:
 
     cos theta_i = i-th largest singular value of A^T B (Bjoerck and Golub, 1973; small angles by their sines, as in
     Knyazev and Argentati, 2002).
-
-    Args:
-        a: basis of the first subspace, as columns, shape (D, k1).
-        b: basis of the second subspace, as columns, shape (D, k2). Columns that are not orthonormal are made so first.
 
     Raises:
         ValueError: the subspaces are not of the same space.
@@ -128,7 +95,7 @@ def principal_angles(a: Array, b: Array) -> Array:
     return np.asarray(np.rad2deg(subspace_angles(a, b))[::-1])
 
 
-def sample_angles(x: NDArray[np.floating], y: NDArray[np.floating]) -> Array:
+def sample_angles(x: Floats, y: Floats) -> Array:
     """Return the canonical angles between two embeddings of the same images, in degrees, ascending.
 
     They are the principal angles between the column spaces of the centred X and Y, so their cosines are the canonical
@@ -167,21 +134,15 @@ def _column_space(x: Array, name: str) -> Array:
 
 @dataclass(frozen=True)
 class Decodability:
-    """How well a linear classifier reads the environment from an embedding.
+    """How well a linear classifier reads the environment from an embedding."""
 
-    Attributes:
-        balanced_accuracy: mean over environments of the share, 0 to 1, of their images that were assigned to them.
-        chance: 1 / E for E environments, what any guess without looking at the embedding attains.
-        n: number of images, each of them tested once.
-    """
-
-    balanced_accuracy: float
-    chance: float
-    n: int
+    balanced_accuracy: float  # mean over environments of the share, 0 to 1, of their images that were assigned to them
+    chance: float  # 1 / E for E environments, what any guess without looking at the embedding attains
+    n: int  # number of images, each of them tested once
 
 
 def decodability(
-    z: NDArray[np.floating],
+    z: Floats,
     environment: NDArray[np.generic],
     group: NDArray[np.generic] | None = None,
     seed: int = 0,
@@ -230,17 +191,8 @@ def decodability(
     return Decodability(float(recalls.mean()), 1 / len(names), len(z))
 
 
-def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn.
-
-    Args:
-        labels: label of each image, shape (n,).
-        folds: number of folds, >= 2.
-        seed: seed of the random order in which the images of a label are dealt out, >= 0.
-
-    Raises:
-        ValueError: fewer than two folds, or a label with fewer images than folds.
-    """
+def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> Ints:
+    """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn."""
     if folds < 2:
         raise ValueError(f"folds={folds}: cross-validation needs at least 2.")
     rng = np.random.default_rng(seed)
@@ -255,13 +207,6 @@ def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> NDAr
 
 def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array]:
     """Return how far the subspaces of one rank lie apart: labels, and the largest principal angle of each two.
-
-    Args:
-        bases: label -> basis, all of them of the same embedding width D.
-        rank: number k of directions kept, 1 <= k <= D.
-
-    Returns:
-        The labels, and a symmetric matrix in degrees, shape (len(bases), len(bases)), 0 on the diagonal.
 
     Raises:
         ValueError: widths differ, or `rank` is not between 1 and D.

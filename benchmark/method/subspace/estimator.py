@@ -1,13 +1,14 @@
 """The invariant projection and shrinkage as scikit-learn estimators, for use outside of this suite."""
 
-from typing import Any, get_args
+from abc import abstractmethod
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from benchmark.method.arrays import Array
+from benchmark.method.arrays import Array, Floats, Ints
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.invariant import Order, invariant_basis
 from benchmark.method.subspace.moments import Moments, SourceMoments
@@ -15,7 +16,37 @@ from benchmark.method.subspace.nuisance import Nuisance
 from benchmark.method.subspace.shrinkage import Sides, shrinkage_basis
 
 
-class InvariantProjection(TransformerMixin, BaseEstimator):
+class _OfMoments(TransformerMixin, BaseEstimator):
+    """What both estimators share: maps by matrices that a fit leaves as attributes."""
+
+    @classmethod
+    def from_moments(cls, moments: Any, **params: Any) -> Self:
+        """Return the estimator fitted to moments.
+
+        Args:
+            moments: sums over the images and over their differences: `Moments`, all kinds of which count alike, for the
+                invariant projection; `SourceMoments`, with the intervention set whose C_d counts, for shrinkage.
+            params: the parameters of the class, by name.
+
+        Raises:
+            ValueError: as `fit` does.
+        """
+        return cls(**params)._fit_moments(moments)
+
+    @abstractmethod
+    def _fit_moments(self, moments: Any) -> Self: ...
+
+    def _mapped(self, X: Floats, components: str) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        mapped: Array = X @ getattr(self, components).T
+        return mapped
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")  # scikit-learn would take `lambda_` for something fitted
+
+
+class InvariantProjection(_OfMoments):
     """The invariant projection as a scikit-learn transformer.
 
     Args:
@@ -45,15 +76,11 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self,
-        lambda_: float = 1.0,
-        rank: int | None = None,
-        order: Order = "largest",
-        centered: bool = False,
+        self, lambda_: float = 1.0, rank: int | None = None, order: Order = "largest", centered: bool = False
     ) -> None:
         self.lambda_, self.rank, self.order, self.centered = lambda_, rank, order, centered
 
-    def fit(self, X: NDArray[np.floating], y: Any = None, *, Z_do: Any = None) -> "InvariantProjection":
+    def fit(self, X: Floats, y: Any = None, *, Z_do: Any = None) -> "InvariantProjection":
         """Estimate the projection.
 
         Args:
@@ -72,20 +99,7 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
             return self._fit_moments(Moments.of(X))
         return self._fit_moments(Moments.of(X, {"pairs": np.asarray(pairs)}))
 
-    @classmethod
-    def from_moments(cls, moments: Moments, **params: Any) -> "InvariantProjection":
-        """Return the projection estimated from moments.
-
-        Args:
-            moments: sums over the images and over their differences, all kinds of which count alike.
-            params: the parameters of the class, by name.
-
-        Raises:
-            ValueError: as `fit` does.
-        """
-        return cls(**params)._fit_moments(moments)
-
-    def _fit_moments(self, moments: Moments) -> "InvariantProjection":
+    def _fit_moments(self, moments: Moments) -> Self:
         rank = moments.dim if self.rank is None else self.rank
         if not 1 <= rank <= moments.dim:
             raise ValueError(f"rank={rank} is not between 1 and D={moments.dim}.")
@@ -100,25 +114,19 @@ class InvariantProjection(TransformerMixin, BaseEstimator):
         self.eigenvalues_ = basis.spectrum[:rank]
         return self
 
-    def transform(self, X: NDArray[np.floating]) -> Array:
+    def transform(self, X: Floats) -> Array:
         """Return A_inv z for every row of X, shape (n, k); it works for image and text embeddings alike.
 
         Args:
             X: embeddings z, shape (n, D).
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        projected: Array = X @ self.components_.T
-        return projected
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "components_")  # scikit-learn would take `lambda_` for something fitted
+        return self._mapped(X, "components_")
 
 
 _NUISANCES = get_args(Nuisance)
 
 
-class Shrinkage(TransformerMixin, BaseEstimator):
+class Shrinkage(_OfMoments):
     """Shrinkage as a scikit-learn transformer: F = C_z (C_z + lambda N)^-1, N what is no part of the object.
 
     Every direction is kept in part, so there is no rank. See `benchmark.method.subspace.shrinkage` for the formula, and
@@ -153,7 +161,7 @@ class Shrinkage(TransformerMixin, BaseEstimator):
     def __init__(self, lambda_: float = 10.0, nuisance: Nuisance = "both", sides: Sides = "symmetric") -> None:
         self.lambda_, self.nuisance, self.sides = lambda_, nuisance, sides
 
-    def fit(self, X: NDArray[np.floating], y: Any = None, *, Z_do: Any = None, environments: Any = None) -> "Shrinkage":
+    def fit(self, X: Floats, y: Any = None, *, Z_do: Any = None, environments: Any = None) -> "Shrinkage":
         """Estimate the maps.
 
         Args:
@@ -181,20 +189,7 @@ class Shrinkage(TransformerMixin, BaseEstimator):
             parts[str(name)] = Moments.of(X[rows], views, labels[rows], len(classes))
         return self._fit_moments(SourceMoments(parts))
 
-    @classmethod
-    def from_moments(cls, sources: SourceMoments, **params: Any) -> "Shrinkage":
-        """Return the shrinkage estimated from moments.
-
-        Args:
-            sources: moments of the source environments, with the intervention set whose C_d counts.
-            params: the parameters of the class, by name.
-
-        Raises:
-            ValueError: as `fit` does.
-        """
-        return cls(**params)._fit_moments(sources)
-
-    def _fit_moments(self, sources: SourceMoments) -> "Shrinkage":
+    def _fit_moments(self, sources: SourceMoments) -> Self:
         if not self.lambda_ >= 0:
             raise ValueError(f"lambda_={self.lambda_} is negative.")
         for name, given, known in (("nuisance", self.nuisance, _NUISANCES), ("sides", self.sides, get_args(Sides))):
@@ -207,7 +202,7 @@ class Shrinkage(TransformerMixin, BaseEstimator):
         self.text_components_ = np.ascontiguousarray(basis.texts.T)
         return self
 
-    def transform(self, X: NDArray[np.floating]) -> Array:
+    def transform(self, X: Floats) -> Array:
         """Return mapped embeddings of images, shape (n, D).
 
         Args:
@@ -215,7 +210,7 @@ class Shrinkage(TransformerMixin, BaseEstimator):
         """
         return self._mapped(X, "components_")
 
-    def transform_texts(self, T: NDArray[np.floating]) -> Array:
+    def transform_texts(self, T: Floats) -> Array:
         """Return mapped embeddings of texts, shape (n, D).
 
         Args:
@@ -223,17 +218,8 @@ class Shrinkage(TransformerMixin, BaseEstimator):
         """
         return self._mapped(T, "text_components_")
 
-    def _mapped(self, X: NDArray[np.floating], components: str) -> Array:
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        mapped: Array = X @ getattr(self, components).T
-        return mapped
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "components_")  # see `InvariantProjection`
-
-
-def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], Ints]:
     """Return the different labels of images and the number of each image's; all have one where none are given."""
     if given is None:
         return np.zeros(1), np.zeros(n, dtype=np.int64)

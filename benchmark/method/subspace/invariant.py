@@ -21,9 +21,9 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, eigenbasis
+from benchmark.method.subspace.directions import ascending
 from benchmark.method.subspace.moments import Moments, SourceMoments
-from benchmark.method.subspace.nuisance import Nuisance, OneOrMore, WithCandidates, kept_for, nuisance
-from benchmark.method.subspace.roots import ascending
+from benchmark.method.subspace.nuisance import Nuisance, Nuisances, WithCandidates, kept_for, nuisance
 
 Order = Literal["largest", "released"]
 
@@ -116,7 +116,7 @@ class ICM(WithCandidates, label="CLIP-ICM", place=4):
     plain_at_full_rank: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False
-    nuisance: OneOrMore = "interventions"
+    nuisance: Nuisances = "interventions"
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:

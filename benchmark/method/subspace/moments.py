@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, finite
+from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
@@ -41,13 +40,13 @@ class Differences:
     cross: Array | None = None
 
     @classmethod
-    def of(cls, d: NDArray[np.floating]) -> "Differences":
+    def of(cls, d: Floats) -> "Differences":
         """Return the sums over the rows of `d`, shape (n, D)."""
         d = finite(d, "Z - Z_do")
         return cls(len(d), d.sum(axis=0), d.T @ d)
 
     @classmethod
-    def of_pairs(cls, z: NDArray[np.floating], z_do: NDArray[np.floating]) -> "Differences":
+    def of_pairs(cls, z: Floats, z_do: Floats) -> "Differences":
         """Return the sums over pairs of embeddings, both of shape (n, D)."""
         z, z_do = finite(z, "Z"), finite(z_do, "Z_do")
         if z_do.shape != z.shape:
@@ -74,11 +73,7 @@ class Differences:
         return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer, cross)
 
     def moment(self, centered: bool = False) -> Array:
-        """Return C_d = (1/n) sum d d^T, shape (D, D); with `centered`, the covariance of d.
-
-        Raises:
-            ValueError: there are no pairs.
-        """
+        """Return C_d = (1/n) sum d d^T, shape (D, D), centred or not; ValueError if there are no pairs."""
         if self.n == 0:
             raise ValueError("C_d needs interventional pairs, and there are none.")
         return _second_moment(self.n, self.total, self.outer, centered)
@@ -111,18 +106,14 @@ class Moments:
                [0., 9.]])
     """
 
-    counts: NDArray[np.int64]
+    counts: Ints
     sums: Array
     outer: Array
     differences: Mapping[str, Differences] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls,
-        z: NDArray[np.floating],
-        views: Mapping[str, NDArray[np.floating]] | None = None,
-        labels: NDArray[np.int64] | None = None,
-        classes: int = 1,
+        cls, z: Floats, views: Mapping[str, Floats] | None = None, labels: Ints | None = None, classes: int = 1
     ) -> "Moments":
         """Return the moments of images.
 
@@ -144,13 +135,7 @@ class Moments:
 
     @classmethod
     def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
-        """Return the moments of no images, with differences that come from elsewhere.
-
-        Args:
-            classes: number of classes.
-            dim: embedding width D.
-            differences: kind of intervention -> sums over its differences; default: none.
-        """
+        """Return the moments of no images, with differences that come from elsewhere."""
         zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
         return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
 
@@ -268,14 +253,9 @@ class SourceMoments:
         self._kept = {key: made for key, made in (known or {}).items() if self._room.takes(_size(made))}
 
     def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
-        """Return the same moments for another intervention set.
+        """Return the same moments for another intervention set, whose C_d a placebo may replace.
 
-        Args:
-            weights: kind of intervention -> weight in C_d.
-            placebo: what replaces the C_d of this set; default: nothing.
-
-        Raises:
-            ValueError: kinds are added up by other weights.
+        ValueError: kinds are added up by other weights.
         """
         other = copy.copy(self)  # which shares the last C_d, and what is kept
         other.weights, other.placebo = self._held(weights), placebo
@@ -315,11 +295,7 @@ class SourceMoments:
         return [kind for kind in first.differences if not kind.startswith(CROSS)]
 
     def differences(self, kind: str) -> Differences:
-        """Return the sums over one kind's differences in all source environments.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Return the sums over one kind's differences in all source environments; ValueError if there are none."""
         parts = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
         if not sum(part.n for part in parts):
             raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
@@ -352,11 +328,7 @@ class SourceMoments:
         return c_z_do, self.real_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     def prompts(self, role: str) -> list[Array]:
-        """Return embeddings of the prompts of a role, for each group an array of shape (members, D).
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Return embeddings of the prompts of a role, for each group (members, D); ValueError if there are none."""
         if not self._prompts.get(role):
             raise ValueError(f"There are no prompts to be '{role}' for these environments and classes.")
         return self._prompts[role]
@@ -389,10 +361,8 @@ class SourceMoments:
     def kept(self, key: Kept, make: Callable[[], T], lasting: bool = True) -> T:
         """Return what `make` returns, made once for all trials of a worker that ask for it, as far as there is room.
 
-        Args:
-            key: what it is, then on what it depends beside the images, such as kinds and prompts: None for nothing.
-            make: returns an object with arrays, such as a decomposition.
-            lasting: whether it is kept, which the many draws of a placebo, each asked for by one trial, are not.
+        The key says what it is, then on what it depends beside the images, None for nothing. What is not `lasting`, the
+        many draws of a placebo, each asked for by one trial, is not kept.
         """
         if key in self._kept:
             known: T = self._kept[key]
@@ -430,15 +400,9 @@ def cross_kind(environment: str) -> str:
 
 
 def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
-    """Return the weighted mean of the kinds' second moments, shape (D, D).
+    """Return the weighted mean of the kinds' second moments, shape (D, D); by default all kinds count alike.
 
-    Args:
-        kinds: kind of intervention -> its C_d, shape (D, D).
-        weights: kind of intervention -> its weight, >= 0, where a kind that is not named counts nothing; None weighs
-            all kinds alike.
-
-    Raises:
-        ValueError: no kind, an unknown one, or weights that are negative or all zero.
+    ValueError: no kind, an unknown one, or weights that are negative or all zero.
     """
     weights = dict.fromkeys(kinds, 1.0) if weights is None else weights
     if not weights:

@@ -35,20 +35,15 @@ from benchmark.method.subspace.moments import Moments, SourceMoments
 T = TypeVar("T")
 Chosen = Literal["interventions", "environments", "both"]
 Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells", "within_prompts"]
-OneOrMore = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
+Nuisances = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
 CLASSES = "classes"  # role of the prompts whose covariance within a class is C_p
 NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"})
 
 
 def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
-    """Return N, shape (D, D), symmetric and without negative eigenvalues.
+    """Return N, shape (D, D), symmetric and without negative eigenvalues, see the head of this module.
 
-    Args:
-        sources: moments of the source environments, with the intervention set whose C_d counts.
-        name: which N, see the head of this module.
-
-    Raises:
-        ValueError: what N is made of is missing: a second environment, interventional pairs, labels.
+    ValueError: what N is made of is missing: a second environment, interventional pairs, labels.
     """
     return _KINDS[name](sources)
 
@@ -56,14 +51,10 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
 def kept_for(
     sources: SourceMoments, what: Hashable, name: Nuisance | None, make: Callable[[], T], again: bool = False
 ) -> T:
-    """Return what is made of the sums and of N, once for all that ask for it, see `SourceMoments.kept`.
+    """Return what `make` makes of the sums and of the nuisance `name` (None for none), once for all that ask for it.
 
-    Args:
-        sources: moments of the source environments.
-        what: what is made, with all that it depends on beside N.
-        name: which N; None where it depends on none.
-        make: makes it.
-        again: whether it is asked for again soon, by other strengths: the last one is held then, whether kept or not.
+    `what` says all that it depends on beside N, see `SourceMoments.kept`. What is asked for `again` soon, by other
+    strengths, is held until then even where there is no room to keep it.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
@@ -82,11 +73,7 @@ def scale(sources: SourceMoments) -> float:
 
 
 def between_environments(sources: SourceMoments) -> Array:
-    """Return B, shape (D, D): environments without images have no mean and are left out.
-
-    Raises:
-        ValueError: there is one environment alone, or all means are the same.
-    """
+    """Return B, shape (D, D): environments without images have no mean and are left out."""
     means = np.stack([m.total / m.n for m in sources.environments.values() if m.n])
     apart = means - means.mean(axis=0)
     b = apart.T @ apart / len(means)
@@ -95,30 +82,8 @@ def between_environments(sources: SourceMoments) -> Array:
     return np.asarray(b)
 
 
-def within_classes(sources: SourceMoments) -> Array:
-    """Return C_w = C_z - sum_c (n_c / n) mean_c mean_c^T, shape (D, D), the covariance within classes.
-
-    Raises:
-        ValueError: no class has two images that differ.
-    """
-    return _within([sources.images])
-
-
-def within_cells(sources: SourceMoments) -> Array:
-    """Return the covariance within classes of each environment apart, over all images, shape (D, D).
-
-    Raises:
-        ValueError: no class has two images of one environment that differ.
-    """
-    return _within([m for m in sources.environments.values() if m.n])
-
-
 def within_prompts(sources: SourceMoments) -> Array:
-    """Return C_p, shape (D, D), the covariance over templates within a class, over all prompts of the classes.
-
-    Raises:
-        ValueError: there are no prompts, or those of a class are all the same.
-    """
+    """Return C_p, shape (D, D), the covariance over templates within a class, over all prompts of the classes."""
     apart = within_groups(sources.prompts(CLASSES))
     c_p = apart.T @ apart / len(apart)
     if np.trace(c_p) <= 0:
@@ -156,8 +121,8 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
     "both": lambda sources: sources.c_d() + _environments(sources),
     "isotropic": _isotropic,
     "isotropic_environments": lambda sources: _isotropic(sources) + _environments(sources),
-    "within_classes": lambda sources: _scaled(sources, within_classes(sources)),
-    "within_cells": lambda sources: _scaled(sources, within_cells(sources)),
+    "within_classes": lambda sources: _scaled(sources, _within([sources.images])),
+    "within_cells": lambda sources: _scaled(sources, _within([m for m in sources.environments.values() if m.n])),
     "within_prompts": lambda sources: _scaled(sources, within_prompts(sources)),
 }
 
@@ -189,11 +154,7 @@ class WithCandidates(OfNuisance):
 
     @property
     def name_of_nuisance(self) -> Chosen:
-        """The only N.
-
-        Raises:
-            ValueError: there are several.
-        """
+        """The only N; ValueError if there are several."""
         if len(names := self.candidates) > 1:
             raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
         return names[0]

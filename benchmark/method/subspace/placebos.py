@@ -20,19 +20,13 @@ from functools import lru_cache
 import numpy as np
 
 from benchmark.method.arrays import Array
+from benchmark.method.subspace.directions import roots_of
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.roots import roots_of
 
 
 @lru_cache(maxsize=2)  # of the draw at hand: all fits of it ask for the same one
 def haar(dim: int, seed: int, draw: int) -> Array:
-    """Return an orthogonal matrix, uniformly random (Haar), shape (dim, dim), read-only.
-
-    Args:
-        dim: D.
-        seed: seed of all draws, >= 0.
-        draw: number of the draw, >= 0.
-    """
+    """Return the orthogonal matrix of a draw, uniformly random (Haar), shape (dim, dim), read-only."""
     gaussian = np.random.default_rng([seed, draw]).standard_normal((dim, dim))
     q, r = np.linalg.qr(gaussian)
     q = np.asarray(q * np.where(r.diagonal() < 0, -1.0, 1.0))  # uniform only with a positive diagonal of R
@@ -42,15 +36,10 @@ def haar(dim: int, seed: int, draw: int) -> Array:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A placebo with a Q of its own.
+    """A placebo with a Q of its own."""
 
-    Attributes:
-        seed: seed of all draws.
-        draw: number of the draw.
-    """
-
-    seed: int
-    draw: int
+    seed: int  # seed of all draws
+    draw: int  # number of the draw
 
 
 @dataclass(frozen=True)
@@ -81,39 +70,23 @@ class Matched(_Drawn):
 
 @dataclass(frozen=True, eq=False)  # another one for each matrix
 class Borrowed:
-    """C_d of another data set, scaled to the trace of the real one.
+    """C_d of another data set, scaled to the trace of the real one."""
 
-    Attributes:
-        second_moment: C_d of the other data set, shape (D, D).
-    """
-
-    second_moment: Array
+    second_moment: Array  # C_d of the other data set, shape (D, D)
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:  # noqa: ARG002
-        """Return the placebo of C_d, shape (D, D).
-
-        Raises:
-            ValueError: the other data set's interventions move nothing.
-        """
+        """Return the placebo of C_d; ValueError if the other data set's interventions move nothing."""
         return _scaled(self.second_moment, c_d)
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """C_d of pairs of different images, scaled to the trace of the real one.
+    """C_d of pairs of different images, scaled to the trace of the real one."""
 
-    Attributes:
-        kind: what the moments call the differences of these pairs.
-    """
-
-    kind: str
+    kind: str  # what the moments call the differences of these pairs
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
-        """Return the placebo of C_d, shape (D, D).
-
-        Raises:
-            ValueError: the moments have no such pairs.
-        """
+        """Return the placebo of C_d; ValueError if the moments have no such pairs."""
         return _scaled(sources.differences(self.kind).moment(), c_d)
 
 

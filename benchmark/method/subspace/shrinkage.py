@@ -30,19 +30,18 @@ from pydantic import Field, field_validator
 
 from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, Templates, filled, spelt_out
-from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
 from benchmark.method.subspace.basis import Basis
+from benchmark.method.subspace.directions import NEGLIGIBLE, Roots, roots_of
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import (
     CLASSES,
     Nuisance,
+    Nuisances,
     OfNuisance,
-    OneOrMore,
     WithCandidates,
     kept_for,
     nuisance,
 )
-from benchmark.method.subspace.roots import Roots, roots_of
 
 Sides = Literal["symmetric", "images", "texts"]
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -51,19 +50,12 @@ Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Filter:
-    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest rest^T.
+    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest rest^T."""
 
-    Attributes:
-        left: shape (D, r), r the rank of C_z.
-        ratios: m, the generalised eigenvalues of N against C_z, shape (r,), ascending.
-        right: shape (r, D).
-        rest: orthonormal basis of what neither C_z nor N has energy in, shape (D, m).
-    """
-
-    left: Array
-    ratios: Array
-    right: Array
-    rest: Array
+    left: Array  # shape (D, r), r the rank of C_z
+    ratios: Array  # m, the generalised eigenvalues of N against C_z, shape (r,), ascending
+    right: Array  # shape (r, D)
+    rest: Array  # orthonormal basis of what neither C_z nor N has energy in, shape (D, m)
 
     @classmethod
     def of(cls, c_z: Array, n: Array) -> Self:
@@ -97,12 +89,7 @@ class Filter:
         return np.asarray(np.linalg.norm(self.left, axis=0) * np.linalg.norm(self.right, axis=1))
 
     def power(self, lambda_: float, p: float = 1.0) -> Array:
-        """Return F^p, shape (D, D); the identity at lambda 0.
-
-        Args:
-            lambda_: >= 0.
-            p: > 0; 1/2 is what `symmetric` puts on either side.
-        """
+        """Return F^p, shape (D, D), p > 0 (1/2 is what `symmetric` puts on either side); the identity at lambda 0."""
         if lambda_ == 0:
             return np.eye(len(self.left))
         return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest @ self.rest.T)
@@ -136,13 +123,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
-    """Return the maps of images and texts of a filter.
-
-    Args:
-        made: the filter.
-        lambda_: strength, >= 0; 0 is the plain space.
-        sides: what F is put on, see the head of this module.
-    """
+    """Return the maps of images and texts of a filter, see the head of this module; lambda 0 is the plain space."""
     if lambda_:
         return FilteredBasis(made, lambda_, sides)
     plain = np.eye(len(made.left))
@@ -244,7 +225,7 @@ class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
     """
 
     registered_name: ClassVar[str] = "shrinkage"
-    nuisance: OneOrMore = ("interventions", "environments", "both")
+    nuisance: Nuisances = ("interventions", "environments", "both")
 
 
 class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
@@ -257,12 +238,8 @@ class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="
     """
 
     registered_name: ClassVar[str] = "fixed"
+    name_of_nuisance: ClassVar[Nuisance] = "both"
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1, max_length=1)] = (10.0,)
-
-    @property
-    def name_of_nuisance(self) -> Nuisance:
-        """C_d and B."""
-        return "both"
 
 
 class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6):
@@ -275,12 +252,8 @@ class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of al
     """
 
     registered_name: ClassVar[str] = "isotropic"
+    name_of_nuisance: ClassVar[Nuisance] = "isotropic"
     uses_scale_only: ClassVar[bool] = True
-
-    @property
-    def name_of_nuisance(self) -> Nuisance:
-        """The identity, scaled."""
-        return "isotropic"
 
 
 class IsotropicEnvironments(
@@ -301,12 +274,8 @@ class IsotropicEnvironments(
     """
 
     registered_name: ClassVar[str] = "isotropic_environments"
+    name_of_nuisance: ClassVar[Nuisance] = "isotropic_environments"
     uses_scale_only: ClassVar[bool] = True
-
-    @property
-    def name_of_nuisance(self) -> Nuisance:
-        """The identity and B, of one trace."""
-        return "isotropic_environments"
 
 
 class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control", place=6):
@@ -348,6 +317,7 @@ class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", ro
     """
 
     registered_name: ClassVar[str] = "within_prompts"
+    name_of_nuisance: ClassVar[Nuisance] = "within_prompts"
     uses_scale_only: ClassVar[bool] = True
     templates: Templates = "openai"
 
@@ -357,11 +327,6 @@ class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", ro
         if isinstance(templates, tuple) and len(set(templates)) < 2:
             raise ValueError("one template has nothing to be compared with; give two or more.")
         return templates
-
-    @property
-    def name_of_nuisance(self) -> Nuisance:
-        """C_p."""
-        return "within_prompts"
 
     @property
     def variant(self) -> str:

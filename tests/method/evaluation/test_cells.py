@@ -24,10 +24,9 @@ def images() -> tuple[Layout, np.ndarray, np.ndarray]:
 
 def test_every_image_lies_in_one_cell(images: tuple[Layout, np.ndarray, np.ndarray]) -> None:
     layout, *_ = images
-    members = np.concatenate([layout.members(cell) for cell in layout.cells()])
+    members = np.concatenate([rows for _, rows in layout.parts()])
     assert sorted(members) == list(range(N))
-    for environment, side, half in layout.cells():
-        rows = layout.members((environment, side, half))
+    for (environment, side, half), rows in layout.parts():
         assert (layout.environment[rows] == environment).all()
         assert (layout.side[rows] == side).all()
         assert ((layout.label[rows] < 3) == (half == "base")).all()
@@ -129,7 +128,7 @@ def test_kinds_of_as_many_pairs_are_held_as_one_matrix(images, weights) -> None:
     layout, z, view = images
     whole = cells_of(layout, z, {"a": view, "b": z * view})
     text: dict[Half, Differences] = {"base": Differences.of(z[:7]), "new": Differences.of(view[:5])}
-    some = Cells({cell: Moments.nothing(CLASSES, D, {"c": Differences.of(z[:2])}) for cell in layout.cells()[:3]})
+    some = Cells({cell: Moments.nothing(CLASSES, D, {"c": Differences.of(z[:2])}) for cell, _ in layout.parts()[:3]})
     cells = whole + cross_cells(layout, z, class_means(whole), NAMES) + some + Cells({}, {"text": text})
     one = cells.weighted(weights)
     rest = {kind for kind in weights if weights["b"] and kind not in ("a", "b")}

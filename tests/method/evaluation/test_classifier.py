@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import classifier, metrics
-from benchmark.method.evaluation.classifier import Choice, Classifier, ImageSet, Score
+from benchmark.method.evaluation.classifier import Choice, Classifier, ImageSet, Scorer
 from benchmark.method.evaluation.evaluation import Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import OUT, Split, turn_of
 from benchmark.method.predictors import PREDICTORS, Predictor, Problem
+from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.predictors.linear_probe import Grid, LinearProbe
 from benchmark.method.subspace import Basis
 from tests.method.predictors.test_reference import D, icm, protocol_of, synthetic
@@ -61,7 +61,7 @@ def images(rows: Labels) -> ImageSet:
     return ImageSet(rows, synthetic()[0].label[rows])
 
 
-def mean_over(sets: Sequence[ImageSet]) -> Score:
+def mean_over(sets: Sequence[ImageSet]) -> Scorer:
     """The mean over sets of the accuracy on each."""
     ends = np.cumsum([len(one) for one in sets])
     return lambda given: np.mean([part.mean(axis=-1) for part in np.split(given, ends[:-1], axis=-1)], axis=0)

@@ -16,7 +16,7 @@ from benchmark.method.arrays import scaled
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.fits import Sources
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import Rows, select
@@ -126,7 +126,7 @@ def curves_of(
     base, dim = data.layout(split).base, world.z.shape[1]
     cells = replace(cells, prompts=prompted(projection, data.classes, data.environments, base, dim, hidden))
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
-    evaluation = Evaluation(data, cells, split, "before")
+    evaluation = Evaluation(data, cells, FitSettings(split, "before"))
     for lambda_ in lambdas:
         for setting in projection.settings:
             projected = setting if isinstance(setting, Wrapped) else setting.at(lambda_=lambda_)
@@ -300,7 +300,7 @@ def test_the_random_seed_of_a_fit_is_that_of_its_training_set_whatever_fold_is_t
     cells = cells_of(data.layout(split), data.z.astype(np.float64), {})
     asked = [((0, 1), {0}), ((0, 1), {2}), ((0, 2), {0}), ((0, 1), {0, 2})]
     fits = [Sources(environments, frozenset(sides), ("base", "new")) for environments, sides in asked]
-    every, second = (Evaluation(data, cells, split, "none", fold) for fold in (None, 1))
+    every, second = (Evaluation(data, cells, FitSettings(split, "none", fold)) for fold in (None, 1))
     seeds = [every._seed_of(fit) for fit in fits]
     assert seeds == [second._seed_of(fit) for fit in fits]
     assert len(set(seeds)) == len(fits)

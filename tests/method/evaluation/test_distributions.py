@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.method.evaluation.distributions import (
+from benchmark.method.evaluation.inference import (
     clopper_pearson,
+    mcnemar,
     normal_quantile,
     ranks,
-    sign_test,
     t_above,
     t_quantile,
 )
@@ -28,7 +28,7 @@ def test_students_t_is_scipys(freedom: float) -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 40, 333])
 def test_shares_are_scipys(n: int) -> None:
     for k in sorted({0, 1, n // 3, n // 2, n - 1, n}):
-        assert sign_test(k, n) == pytest.approx(stats.binomtest(k, n).pvalue, rel=1e-11)
+        assert mcnemar(k, n - k) == pytest.approx(stats.binomtest(k, n).pvalue, rel=1e-11)
         ends = stats.binomtest(k, n).proportion_ci(0.95, method="exact")
         assert clopper_pearson(k, n, 0.95) == pytest.approx((ends.low, ends.high), rel=1e-7)
         low, high = clopper_pearson(k, n, 0.9)  # by its definition: 5 % on either side

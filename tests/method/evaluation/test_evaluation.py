@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import cells_of
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout, Test
 from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors import Head
@@ -66,7 +66,7 @@ def test_labels_by_which_rules_choose_are_those_that_a_rule_looks_at(lodo: bool)
     split = Split(0)
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_20"])
     cells = cells_of(data.layout(split), data.z.astype(np.float64), views)
-    evaluation = Evaluation(data, cells, split, "none", lodo=lodo)
+    evaluation = Evaluation(data, cells, FitSettings(split, "none", lodo=lodo))
     curve = next(iter(evaluation.curves(Method(Wrapped(icm), ZeroShot(), RANKS), holdouts)))
     looked_at = (data.environment > 0) & ((data.side[split] == OUT) | lodo)
     assert (curve.lodo is None, curve.labels_choice) == (not lodo, looked_at.sum())

@@ -15,7 +15,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from benchmark.method.evaluation import inference
 from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores, image_interval
-from benchmark.method.evaluation.seed_variance import Answers
+from benchmark.method.evaluation.seed_variance import Design
 from tests.method.evaluation.test_seed_variance import by_pairs
 
 
@@ -37,7 +37,7 @@ def world(seed: int, *, seeds: int = 3, environments: int = 3, groups: int = 0, 
 def seed_by_loops(scores: Scores) -> float:
     """Return the variance between seeds beyond what images explain, pair by pair."""
     dense = (np.unique(of_all, return_inverse=True)[1] for of_all in (scores.environment, scores.seed, scores.cluster))
-    return by_pairs(scores.values, Answers(*dense))
+    return by_pairs(scores.values, Design(*dense))
 
 
 def by_loops(scores: Scores) -> dict[str, float]:

@@ -7,25 +7,32 @@ import pytest
 import sklearn.metrics as sk
 from scipy.special import softmax
 
-from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
+from benchmark.method.evaluation.source_scores import JudgedImages
+from benchmark.method.predictors.base import fitted_temperature
 
 
 @pytest.mark.filterwarnings("error")
 def test_accuracies_by_class_and_what_is_made_of_them() -> None:
     labels = np.array([0, 0, 1, 1, 1, 3])
     correct = np.array([[1, 0, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=bool)
-    by_class = metrics.per_class(correct, labels, 5)
-    np.testing.assert_allclose(by_class[0], [1 / 2, 2 / 3, np.nan, 0, np.nan])
-    np.testing.assert_allclose(metrics.per_class(correct[0], labels, 5), by_class[0])
-    np.testing.assert_allclose(metrics.worst_class(by_class), [0, 1])
-    np.testing.assert_allclose(metrics.balanced(by_class), [(1 / 2 + 2 / 3) / 3, 1])
+    answers, first = metrics.Answers(correct, labels, 5), metrics.Answers(correct[0], labels, 5)
+    np.testing.assert_allclose(answers.by_class[0], [1 / 2, 2 / 3, np.nan, 0, np.nan])
+    np.testing.assert_allclose(first.by_class, answers.by_class[0])
+    np.testing.assert_allclose(metrics.WORST_CLASS.compute(answers), [0, 1])
+    np.testing.assert_allclose(metrics.BALANCED.compute(answers), [(1 / 2 + 2 / 3) / 3, 1])
     np.testing.assert_allclose(metrics.accuracy(correct), [3 / 6, 1])
-    scores = np.array([[[0.2, np.nan]], [[np.nan, np.nan]], [[0.6, np.nan]]])  # sets without images have none
-    np.testing.assert_allclose(metrics.mean_accuracy(scores), [[0.4, np.nan]])
-    assert np.isnan(metrics.mean_accuracy(np.empty((0, 1, 2)))).all()
-    nothing = metrics.per_class(correct[:, :0], labels[:0], 5)
-    assert np.isnan([metrics.accuracy(correct[:, :0]), metrics.worst_class(nothing), metrics.balanced(nothing)]).all()
+    nothing = metrics.Answers(correct[:, :0], labels[:0], 5)
+    assert all(np.isnan(metric.compute(nothing)).all() for metric in metrics.CURVES)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_score_is_the_mean_of_sources_that_have_images() -> None:
+    label, source = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])  # none of source 1
+    images = JudgedImages(metrics.ACCURACY, label, source, np.arange(4), 2)
+    np.testing.assert_allclose(images.score(np.array([[1, 0, 1, 1], [0, 0, 0, 0]], dtype=bool)), [0.75, 0])
+    nothing = JudgedImages(metrics.ACCURACY, label[:0], source[:0], np.arange(0), 2)
+    assert np.isnan(nothing.score(np.empty((1, 2, 0), dtype=bool))).all()
 
 
 def test_harmonic_mean() -> None:

@@ -47,8 +47,7 @@ def test_sums_are_over_the_views_of_the_drawn_images_and_of_all_images_themselve
     z, view, other = rng.standard_normal((3, 200, 4))
     drawn = drawn_pairs(of, 0.3, 0)
     cells = cells_of(of, z, {"some": view, "all": other}, {"some": drawn})
-    for cell in of.cells():
-        rows = of.members(cell)
+    for cell, rows in of.parts():
         moments, kept = cells.moments[cell], rows[drawn[rows]]
         np.testing.assert_allclose(moments.outer, z[rows].T @ z[rows])
         d = z[kept] - view[kept]

@@ -52,8 +52,7 @@ def test_sums_over_pairs_are_those_of_every_kind_by_weight_and_parts_add_up() ->
     rows = np.arange(80), np.arange(80, 200)
     parts = [shuffled_cells(of.take(r), z[r], [view[r] for view in views], (1.0, 3.0), "s") for r in rows]
     together = parts[0] + parts[1]
-    for cell in of.cells():
-        members = of.members(cell)
+    for cell, members in of.parts():
         a, b = (z[members] - view[partner[members]] for view in (first, second))
         expected = (a.T @ a + 3 * b.T @ b) / 4 / len(members)
         for sums in (whole, together):

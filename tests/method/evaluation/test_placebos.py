@@ -9,7 +9,7 @@ import pytest
 from benchmark.method.arrays import Array, scaled
 from benchmark.method.evaluation.cells import cells_of, partners, shuffled_cells
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import PREDICTORS
@@ -40,7 +40,7 @@ def fits_of(data: Embedded, views: Views, placebo: Any, folds: int, projection: 
 
     method = Method(Wrapped(fit), PREDICTORS.create("zero_shot"), RANKS, {"view": 1.0}, placebo)
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold" if folds else "out_20"])
-    evaluation = Evaluation(data, cells, split, NORMALIZE, 0 if folds else None)
+    evaluation = Evaluation(data, cells, FitSettings(split, NORMALIZE, 0 if folds else None))
     assert len(list(evaluation.curves(method, holdouts))) == len(data.environments)
     return fits
 

@@ -14,7 +14,7 @@ from scipy import stats
 from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors.zero_shot import ZeroShot
@@ -50,7 +50,7 @@ def accuracy(seed: int, of_views: bool, method: str) -> float:
     data, views = planted(seed, of_views)
     projection: Projection = PROJECTIONS.create(METHODS[method])
     cells = cells_of(data.layout(Split(0)), data.z.astype(np.float64), views)
-    evaluation = Evaluation(data, cells, Split(0), "none")
+    evaluation = Evaluation(data, cells, FitSettings(Split(0), "none"))
     holdouts = PROTOCOLS.create("held_out").holdouts(NAMES, ["full"])
     ranks = (D,) if projection.full_rank_only else (2, 4, 6, 9, D)
     best: dict[str, tuple[float, float]] = {}

@@ -11,16 +11,15 @@ from scipy.linalg import fractional_matrix_power
 from sklearn.linear_model import LogisticRegression
 
 from benchmark.method.arrays import Array, Normalize, scaled
-from benchmark.method.calibration import fitted_temperature
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded, Stacked, shifted
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split, TestSplit
 from benchmark.method.predictors import PREDICTORS, Predictor
-from benchmark.method.predictors.base import Problem
+from benchmark.method.predictors.base import Problem, fitted_temperature
 from benchmark.method.prompts import Prompt
 from benchmark.method.subspace import PROJECTIONS, Basis, Projection, SourceMoments
 from tests.method.prompted import prompted
@@ -70,7 +69,7 @@ def curves_of(
     projection = projection or PROJECTIONS.create("icm").at(lambda_=LAMBDA)
     base = data.layout(split).base
     cells = replace(cells, prompts=prompted(projection, data.classes, data.environments, base, D, hidden))
-    evaluation = Evaluation(data, cells, split, NORMALIZE)
+    evaluation = Evaluation(data, cells, FitSettings(split, NORMALIZE))
 
     def fit(sources: SourceMoments) -> Basis:
         assert projection.looks_at_target_images or not sources.targets
@@ -449,7 +448,7 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
     projection = PROJECTIONS.create("icm").at(lambda_=LAMBDA)
     holdouts = PROTOCOLS.create("imagenet_shift").holdouts(joined.environments, ["out_20"])
     for name in ("zero_shot", "class_means", "linear_probe"):
-        evaluation = Evaluation(joined, cells, Split(0), NORMALIZE)
+        evaluation = Evaluation(joined, cells, FitSettings(Split(0), NORMALIZE))
         curves = list(evaluation.curves(Method(projection, PREDICTORS.create(name).settings[0], RANKS), holdouts))
         found = [(c.held_out, c.test_split, len(c.tested)) for c in curves]
         assert found == [("v2", "full", EACH), ("few", "full", few.sum())]

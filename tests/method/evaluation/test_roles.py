@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation.cells import cells_of
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.roles import JUDGE, TEST, TRAIN, UNUSED, Roles
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split
@@ -46,7 +46,7 @@ def test_roles_are_what_fits_get(name: str, folds: int, fold: int | None, groupe
     data = replace(data, z=z, side={split: side})
     splits = protocol.test_splits(["out_fold"] if folds else ["out_20", "in_80", "full"])
     cells = cells_of(data.layout(split), z.astype(np.float64), {})
-    evaluation = Evaluation(data, cells, split, "none", fold, lodo=False)
+    evaluation = Evaluation(data, cells, FitSettings(split, "none", fold, lodo=False))
     roles, method = Roles(data, split, fold), Method(PROJECTIONS.create("identity"), Watching(), (z.shape[1],))
     for holdout in protocol.holdouts(data.environments, splits):
         SEEN.clear()

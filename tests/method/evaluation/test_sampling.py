@@ -10,10 +10,9 @@ import pytest
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method, full_fit_points
 from benchmark.method.evaluation.protocols import PROTOCOLS, Holdout
-from benchmark.method.evaluation.sampling import sampled
-from benchmark.method.evaluation.splits import IN, OUT, Split
+from benchmark.method.evaluation.splits import IN, OUT, Split, sampled
 from benchmark.method.predictors import PREDICTORS, Predictor, Problem
 from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.subspace import PROJECTIONS
@@ -77,7 +76,9 @@ def evaluations(
     holdouts = PROTOCOLS.create(protocol).holdouts(data.environments, ["out_20" if fold is None else "out_fold"])
     methods = [Method(PROJECTIONS.create(name), predictor, RANKS) for name in ("pca", "random")]
     cells = cells_of(data.layout(split), data.z.astype(np.float64), {})
-    whole, few = (Evaluation(data, cells, split, "none", fold, selection_images=most) for most in (None, MOST))
+    whole, few = (
+        Evaluation(data, cells, FitSettings(split, "none", fold, selection_images=most)) for most in (None, MOST)
+    )
     assert (whole.samples(predictor), few.samples(predictor)) == (False, True)
     every, some = ([list(e.curves(method, holdouts)) for method in methods] for e in (whole, few))
     for of_method, given in zip(some, scores, strict=False):
@@ -87,7 +88,9 @@ def evaluations(
 
 def test_with_as_many_images_as_there_are_nothing_is_left_out() -> None:
     data, _ = synthetic()
-    evaluation = Evaluation(data, cells_of(data.layout(Split(0)), data.z, {}), Split(0), "none", selection_images=60)
+    evaluation = Evaluation(
+        data, cells_of(data.layout(Split(0)), data.z, {}), FitSettings(Split(0), "none", selection_images=60)
+    )
     assert not evaluation.samples(Sampled())
     assert not evaluation.samples(PREDICTORS.create("ridge"))
     assert PREDICTORS.create("linear_probe").samples
@@ -150,13 +153,12 @@ def test_a_calibration_stands_where_a_rule_picks_and_is_of_the_full_fit() -> Non
 def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels of what is held out are never looked at, but where no source can score."""
     seen: list[dict[str, object]] = []
-    picks = Evaluation._picks
 
-    def noted(self: Evaluation, *args: Any) -> Any:
-        seen.append({"judges": args[2].training_domain, "picks": picks(self, *args)})
+    def noted(*args: Any) -> Any:
+        seen.append({"judges": args[2].training_domain, "picks": full_fit_points(*args)})
         return seen[-1]["picks"]
 
-    monkeypatch.setattr(Evaluation, "_picks", noted)
+    monkeypatch.setattr("benchmark.method.evaluation.evaluation.full_fit_points", noted)
     evaluations(Sampled(), None)
     before, data = list(seen), synthetic()[0]
     seen.clear()

@@ -7,18 +7,18 @@ import pytest
 
 from benchmark.method.arrays import Array
 from benchmark.method.evaluation.inference import Scores, by_environment, image_interval
-from benchmark.method.evaluation.seed_variance import MIN_UNITS, Answers, seed_variance
+from benchmark.method.evaluation.seed_variance import MIN_UNITS, Design, seed_variance
 
 
-def world(rng: np.random.Generator, seeds: int, environments: int, pool: int, share: float, kind: str) -> Answers:
+def world(rng: np.random.Generator, seeds: int, environments: int, pool: int, share: float, kind: str) -> Design:
     """Images of which each seed tests a share: of one environment each, in groups, or in every environment."""
     cells = [(e, s, rng.permutation(pool)[: round(share * pool)]) for s in range(seeds) for e in range(environments)]
     environment, seed = (np.repeat([cell[i] for cell in cells], [len(cell[2]) for cell in cells]) for i in (0, 1))
     cluster = np.concatenate([{"own": e * pool + i, "groups": i // 2, "all": i}[kind] for e, _, i in cells])
-    return Answers(environment, seed, np.unique(cluster, return_inverse=True)[1])
+    return Design(environment, seed, np.unique(cluster, return_inverse=True)[1])
 
 
-def contrast(d: Array, where: Answers, first: int) -> tuple[float, float]:
+def contrast(d: Array, where: Design, first: int) -> tuple[float, float]:
     """Mean under one of two seeds minus that under the other, and its variance over clusters, from the formula."""
     cells = {
         (e, s): (where.environment == e) & (where.seed == s) for e in set(where.environment) for s in set(where.seed)
@@ -32,7 +32,7 @@ def contrast(d: Array, where: Answers, first: int) -> tuple[float, float]:
     return float(delta), len(u) / (len(u) - 1) * sum(one**2 for one in u.values())
 
 
-def by_pairs(d: Array, where: Answers) -> float:
+def by_pairs(d: Array, where: Design) -> float:
     """V_seed as the head of the module has it."""
     seeds, environments, squares, explained = int(where.seed.max()) + 1, int(where.environment.max()) + 1, [], []
     for s, t in combinations(range(seeds), 2):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from benchmark.method.evaluation.cells import cells_of
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.source_scores import JudgedImages
@@ -95,7 +95,7 @@ def test_rules_choose_by_another_metric_where_it_is_asked_for(name: str) -> None
     data, _ = synthetic()
     split, predictor = Split(0, folds=5), PREDICTORS.create("zero_shot")
     cells = cells_of(data.layout(split), data.z.astype(np.float64), {})
-    evaluation = Evaluation(data, cells, split, "none", metric=METRICS.create(name))
+    evaluation = Evaluation(data, cells, FitSettings(split, "none", metric=METRICS.create(name)))
     method = Method(PROJECTIONS.create("identity"), predictor, (data.z.shape[1],))
     predicted = (data.z @ data.text.T / np.linalg.norm(data.text, axis=1)).argmax(axis=1)
     for curve in evaluation.curves(method, PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])):

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.spans import Spans
 from benchmark.method.evaluation.splits import IN, Split
@@ -59,7 +59,7 @@ def spans_with(projection: Projection, placebo: Any = None, interventions: bool 
     cells = cells_of(data.layout(Split(0)), data.z, views if interventions else {})
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["full"])[:1]
     method = Method(projection, ZeroShot(), RANKS, None, placebo)
-    (curve,) = Evaluation(data, cells, Split(0), "none").curves(method, holdouts)
+    (curve,) = Evaluation(data, cells, FitSettings(Split(0), "none")).curves(method, holdouts)
     return curve.spans
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.method.interventions.blur import gaussian_blur, half_kernel
+from benchmark.method.interventions.pixels import gaussian_blur, half_kernel
 
 SIGMAS = [0.1, 0.3, 0.5, 0.71, 1.0, 1.49, 2.0, 2.7, 3.3, 5.0]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.method.interventions import color
+from benchmark.method.interventions import pixels as color
 from benchmark.method.interventions.photometric import ColorJitter
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]

@@ -6,9 +6,8 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.method.interventions.color import adjust_hue
-from benchmark.method.interventions.equalize import equalize, tables
 from benchmark.method.interventions.photometric import Solarize
+from benchmark.method.interventions.pixels import adjust_hue, equalize, tables
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from benchmark.method.interventions.parts import in_parts
 from benchmark.method.interventions.photometric import ColorJitter
+from benchmark.method.interventions.pixels import in_parts
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmark.method.arrays import unit
 from benchmark.method.predictors import Problem
+from benchmark.method.predictors.base import TextTower
 from benchmark.method.predictors.coop import CoOp
-from benchmark.method.predictors.prompts import TextTower
 
 D, WIDTH, CLASSES, CONTEXT, SCALE = 6, 5, 4, 3, 20.0
 NAMES = tuple(f"class{i}" for i in range(CLASSES))

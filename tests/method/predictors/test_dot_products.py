@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmark.method.arrays import Array, Labels, Normalize
+from benchmark.method.evaluation.dot_products import Correct, DotProducts
 from benchmark.method.evaluation.evaluation import Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.predictors.dot_products import Correct, DotProducts
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace import Basis, SourceMoments
 from tests.method.predictors.test_reference import D as WIDTH

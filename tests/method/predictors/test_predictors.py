@@ -19,7 +19,7 @@ from sklearn.neighbors import NearestCentroid
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.arrays import Array, unit
-from benchmark.method.predictors import PREDICTORS, Problem, interpolation, training
+from benchmark.method.predictors import PREDICTORS, Problem, clip_adapter, interpolation
 from benchmark.method.predictors.base import Predictor
 from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.predictors.clip_adapter import ClipAdapter
@@ -397,7 +397,7 @@ def test_tip_adapter_is_the_published_formula(shots: int, alpha: float, beta: fl
 
 @pytest.mark.parametrize("batch", [256, 16])
 def test_fine_tuned_keys_are_those_of_a_training_by_hand(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "BATCH", batch)
+    monkeypatch.setattr(clip_adapter, "BATCH", batch)
     problem, rank, alpha, beta = synthetic(17), 5, 2.0, 3.0
     rows = draw_shots(problem.labels, 12, problem.seed)
     f, labels, text = unit(problem.train[rows, :rank]), problem.labels[rows], 30 * unit(problem.text[:, :rank])
@@ -431,7 +431,7 @@ def first_weights(rank: int, hidden: int, generator: torch.Generator) -> list[Ar
 def test_clip_adapter_is_the_published_formula_trained_by_hand(
     rank: int, reduction: int, hidden: int, epochs: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "BATCH", batch)
+    monkeypatch.setattr(clip_adapter, "BATCH", batch)
     problem, alpha = synthetic(19), 0.4
     generator = torch.Generator().manual_seed(problem.seed)
     w1, w2 = first_weights(rank, hidden, generator)

@@ -11,7 +11,7 @@ from benchmark.method.arrays import Normalize, scaled, unit
 from benchmark.method.evaluation.cells import cells_of, one_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, TestSplit
 from benchmark.method.predictors import Predictor
@@ -50,7 +50,7 @@ def protocol_of(
 ) -> Evaluation:
     scaled_views = {kind: scaled(view, normalize) for kind, view in views.items()}
     cells = cells_of(data.layout(split), scaled(data.z, normalize), scaled_views)
-    return Evaluation(data, cells, split, normalize, fold)
+    return Evaluation(data, cells, FitSettings(split, normalize, fold))
 
 
 def reference(data: Embedded, views: Views, train: np.ndarray, k: int, test: np.ndarray, probe: bool) -> float:

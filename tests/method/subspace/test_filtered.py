@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.method.arrays import Array, unit
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.predictors.dot_products import DotProducts
+from benchmark.method.evaluation.dot_products import DotProducts
 from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.shrinkage import Filter, FilteredBasis, Sides, filtered_basis

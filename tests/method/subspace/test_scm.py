@@ -7,7 +7,7 @@ from scipy.linalg import null_space, subspace_angles
 from benchmark.method.arrays import unit
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.evaluation import Evaluation, Method
+from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.splits import IN, OUT, Split
 from benchmark.method.predictors import PREDICTORS
@@ -93,7 +93,7 @@ def test_only_the_invariant_subspace_survives_a_correlation_of_the_sources_alone
     for seed in range(3):
         data, views = spurious(seed)
         holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["full"])
-        protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), Split(0), "none")
+        protocol = Evaluation(data, cells_of(data.layout(Split(0)), data.z, views), FitSettings(Split(0), "none"))
         for name, of_seeds in accuracies.items():
             projection = PROJECTIONS.create(name)
             rank = DIM if projection.full_rank_only else INVARIANT

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmark.method.evaluation.spans import Shift, class_shift, moved, removed
 from benchmark.method.subspace import Basis, Moments, SourceMoments, invariant_basis, shrinkage_basis
-from benchmark.method.subspace.shift import Shift, class_shift, moved, removed
 
 Array = NDArray[np.float64]
 D, CLASSES = 6, 4

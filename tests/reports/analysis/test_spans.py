@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from benchmark.method.evaluation.distributions import ranks
+from benchmark.method.evaluation.inference import ranks
 from reports.analysis.methods import Method
 from reports.analysis.spans import correlations, goes_with, picked
 from tests.reports.synthetic import RANKS, only, row

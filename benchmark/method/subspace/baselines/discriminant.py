@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.arrays import Array
-from benchmark.method.subspace.baselines.directions import (
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.directions import (
     NEGLIGIBLE,
     by_energy,
     complement,
@@ -15,7 +15,6 @@ from benchmark.method.subspace.baselines.directions import (
     regularized,
     span,
 )
-from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -46,7 +45,13 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return what tells the classes apart, then the rest of the space by energy."""
-        c_z, centres = sources.c_z(), _weighted_class_means(sources)
+        c_z, images = sources.c_z(), sources.images
+        filled = images.counts > 0
+        if filled.sum() < 2:
+            raise ValueError(f"A discriminant needs images of at least two classes, not of {filled.sum()}.")
+        counts = images.counts[filled, None]
+        means = images.sums[filled] / counts - images.total / images.n
+        centres = (np.sqrt(counts / images.n) * means).T  # S_b is this times its own transpose
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between
         if np.trace(within) <= NEGLIGIBLE * squared_length:
@@ -56,14 +61,3 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
         first = ordered_orthonormal(vectors[:, :rank])
         rest, energies = by_energy(complement(first), c_z)
         return Basis(np.hstack([first, rest]), np.hstack([ratios[:rank], energies]))
-
-
-def _weighted_class_means(sources: SourceMoments) -> Array:
-    """Return sqrt(n_c / n) (mean_c - mean) as columns, shape (D, classes with images): S_b is this times its own T."""
-    images = sources.images
-    filled = images.counts > 0
-    if filled.sum() < 2:
-        raise ValueError(f"A discriminant needs images of at least two classes, not of {filled.sum()}.")
-    counts = images.counts[filled, None]
-    centres = images.sums[filled] / counts - images.total / images.n
-    return np.asarray((np.sqrt(counts / images.n) * centres).T)

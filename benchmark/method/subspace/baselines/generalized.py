@@ -5,16 +5,15 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace.baselines.directions import (
+from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.directions import (
     NEGLIGIBLE,
     by_energy,
     complement,
     generalized_eigenvectors,
-    numerical_rank,
     ordered_orthonormal,
     regularized,
 )
-from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -50,7 +49,7 @@ class Generalized(Projection, label="Generalised eigenproblem", short="direction
         if np.trace(c_d) <= NEGLIGIBLE * squared_length:
             raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")
         ratios, vectors = generalized_eigenvectors(c_z, regularized(c_d, self.regularization))
-        rank = numerical_rank(c_z, squared_length)
+        rank = int((np.linalg.eigvalsh(c_z) > NEGLIGIBLE * squared_length).sum())
         first = ordered_orthonormal(vectors[:, :rank])
         rest, _ = by_energy(complement(first), c_z)
         return Basis(np.hstack([first, rest]), np.where(np.arange(sources.dim) < rank, ratios, 0.0))

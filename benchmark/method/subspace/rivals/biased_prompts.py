@@ -17,10 +17,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, in_groups
-from benchmark.method.subspace.baselines.directions import span
 from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.directions import span
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.shrinkage import Lambda
 
@@ -79,22 +78,13 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         return (*spurious, *(alike if self.pairs is None else in_groups(ALIKE, self.pairs)))
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return P of the prompts; images stay.
-
-        Raises:
-            ValueError: there are no prompts, as outside of a sweep.
-        """
+        """Return P of the prompts; images stay."""
+        d = np.array([a - b for group in sources.prompts(ALIKE) for a, b in combinations(group, 2)])
+        if not len(d):
+            raise ValueError("There are no two prompts that differ in what is spurious alone.")
         plain = np.eye(sources.dim)
-        text_vectors = np.linalg.inv(plain + self.lambda_ * _moment(sources.prompts(ALIKE)))  # symmetric
+        text_vectors = np.linalg.inv(plain + self.lambda_ * (d.T @ d / len(d)))  # of I + lambda M: symmetric
         if self.orthogonal:
             q = span(np.concatenate(sources.prompts(SPURIOUS)).T, squared_length=1.0)
             text_vectors = text_vectors @ (plain - q @ q.T)  # the transpose of P
         return Basis(plain, None, np.asarray(text_vectors))
-
-
-def _moment(groups: list[Array]) -> Array:
-    """Return M, shape (D, D), over all pairs within each group."""
-    d = np.array([a - b for group in groups for a, b in combinations(group, 2)])
-    if not len(d):
-        raise ValueError("There are no two prompts that differ in what is spurious alone.")
-    return np.asarray(d.T @ d / len(d))

@@ -32,12 +32,8 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     """
 
     registered_name: ClassVar[str] = "calibrated"
+    takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
     sides: Sides = "texts"
-
-    @property
-    def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: placebos are of truncation and shrinkage, not of their rivals."""
-        return False
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return G, or its root, of all source images and of the nuisance."""

@@ -41,11 +41,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
         return "" if self.sides == "symmetric" else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity, with what is subtracted before.
-
-        Raises:
-            ValueError: there are no images.
-        """
+        """Return the identity, with what is subtracted before."""
         images = sources.images
         if not images.n:
             raise ValueError("There is no image to take the mean of.")

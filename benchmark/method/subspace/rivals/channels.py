@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
 from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.directions import NEGLIGIBLE
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -32,11 +32,7 @@ class Channels(Projection, label="Channels by classes over environments", role="
     registered_name: ClassVar[str] = "channels"
     plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
-
-    @property
-    def fewest_sources(self) -> int:
-        """Two: it compares environments."""
-        return 2
+    fewest_sources: ClassVar[int] = 2  # it compares environments
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return a permutation of the channels."""
@@ -51,13 +47,7 @@ class Channels(Projection, label="Channels by classes over environments", role="
 
 
 def _variance(means: Array, counts: Labels, axis: int) -> Array:
-    """Return the variance of the means along an axis, averaged over the other one, shape (D,).
-
-    Args:
-        means: of every class in every environment, shape (environments, classes, D).
-        counts: number of images of it, shape (environments, classes).
-        axis: 0 for the variance over environments, 1 for that over classes.
-    """
+    """Return the variance of means, (environments, classes, D), along an axis, averaged over the other one, (D,)."""
     there = counts > 0
     n = there.sum(axis=axis)
     if not (n > 1).any():

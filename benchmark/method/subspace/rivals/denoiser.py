@@ -37,11 +37,7 @@ class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7
     lambda_: Ridge = 0.1
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return W of all source images and their views.
-
-        Raises:
-            ValueError: a kind of the set is no view of every image, as pairs of texts are not.
-        """
+        """Return W of all source images and their views."""
         c_z_do, c_do = sources.products()
         ridge = self.lambda_ * np.trace(c_do) / sources.dim
         w_transposed = np.linalg.solve(c_do + ridge * np.eye(sources.dim), c_z_do.T)  # C_do,do is symmetric

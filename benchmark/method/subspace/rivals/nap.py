@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace.baselines.directions import NEGLIGIBLE
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
+from benchmark.method.subspace.directions import NEGLIGIBLE
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import OneOrMore, WithCandidates, kept_for, nuisance
+from benchmark.method.subspace.nuisance import Nuisances, WithCandidates, kept_for, nuisance
 
 Count = Annotated[int, Field(ge=0)]
 REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -40,8 +40,9 @@ class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance
 
     registered_name: ClassVar[str] = "nap"
     full_rank_only: ClassVar[bool] = True
+    takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
     removed: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = REMOVED
-    nuisance: OneOrMore = ("interventions", "environments", "both")
+    nuisance: Nuisances = ("interventions", "environments", "both")
 
     @property
     def settings(self) -> tuple[Projection, ...]:
@@ -54,17 +55,8 @@ class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance
             for name in self.candidates
         )
 
-    @property
-    def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: placebos are of truncation and shrinkage, not of their rivals."""
-        return False
-
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return what projects on all but the leading directions of the nuisance.
-
-        Raises:
-            ValueError: several numbers or nuisances, or the moments lack what the nuisance needs.
-        """
+        """Return what projects on all but the leading directions of the nuisance."""
         if isinstance(self.removed, tuple):
             raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
         name = self.name_of_nuisance

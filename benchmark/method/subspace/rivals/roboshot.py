@@ -19,8 +19,8 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, in_groups, within_groups
-from benchmark.method.subspace.baselines.directions import span
 from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace.directions import span
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.rivals.biased_prompts import Groups, Words
 from benchmark.method.subspace.rivals.centring import SHARES, Share
@@ -68,11 +68,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
         return (*harmful, *in_groups(HELPFUL, self.increase))
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the map of images; texts stay.
-
-        Raises:
-            ValueError: there are no prompts, as outside of a sweep, or they do not differ.
-        """
+        """Return the map of images; texts stay."""
         plain = np.eye(sources.dim)
         vectors = plain - self.lambda_ * _projector(sources.prompts(HARMFUL))
         if self.increase:

@@ -18,44 +18,29 @@ within that one's, which are ties but for rounding, are left to who knows how ti
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels
+from benchmark.method.arrays import Array, Floats, Labels, Mask
+from benchmark.method.subspace import Basis
 
 GROUP = 16  # coordinates of a group: with more the bound grows, with fewer the number of sums made in full
 MOST = 2  # times D: with more sums for an image than that, turning it in float64 and summing there costs less
 SCORES = 2**16  # scores that are held at a time, in float32: what fits into a core's cache
 UNDERFLOW = 1e-35  # more than D products lose that are below the smallest normal number
 
-Correct = NDArray[np.bool_]
-
-
-class Directions(Protocol):
-    """What is asked of a basis, see `benchmark.method.subspace.basis.Basis`."""
-
-    @property
-    def vectors(self) -> Array: ...  # noqa: D102
-
-    def towards(self, t: Array) -> Array: ...  # noqa: D102
-
-    def sizes(self, t: Array) -> Array: ...  # noqa: D102
+Correct = Mask
 
 
 class DotProducts:
     """A of all ranks, and how far each margin may be off; made by `of`.
 
-    Args:
-        basis: whose directions V are.
-        text: t_c, shape (n_classes, D).
-        factors: f_kc, shape (ranks, n_classes).
-        ranks: numbers of coordinates, ascending.
-        span: number of ranks of a group; above 1 they are equally spaced.
+    The ranks of a group are `span`; above 1 all are equally spaced.
     """
 
-    def __init__(self, basis: Directions, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
+    def __init__(self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
         classes, dim = text.shape
         self._ranks, self._span, self._spacing = len(ranks), span, ranks[1] - ranks[0] if span > 1 else 0
         firsts = ranks[::span]
@@ -74,14 +59,10 @@ class DotProducts:
         self._text_single, self._factors_single = (a.astype(np.float32)[..., None] for a in (self._text, self._factors))
 
     @classmethod
-    def of(cls, basis: Directions, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
+    def of(cls, basis: Basis, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
         """Return what classifies at these ranks, or None where it would be no cheaper than turning every image.
 
-        Args:
-            basis: whose directions V are.
-            text: t_c, shape (n_classes, D).
-            factors: f_kc, shape (ranks, n_classes).
-            ranks: numbers of coordinates, ascending.
+        `text` is t_c, shape (n_classes, D); `factors` are f_kc, shape (ranks, n_classes).
         """
         (classes, dim), spacings = text.shape, set(np.diff(ranks).tolist())
         spans = {1, max(1, GROUP // spacings.pop())} if len(spacings) == 1 else {1}
@@ -90,14 +71,11 @@ class DotProducts:
         cheaper = columns[span] <= MOST * dim
         return cls(basis, text, factors, ranks, span) if cheaper else None
 
-    def correct(self, x: NDArray[np.floating], labels: Labels, ties: Callable[[int], Correct]) -> Correct:
+    def correct(self, x: Floats, labels: Labels, ties: Callable[[int], Correct]) -> Correct:
         """Return which images are classified correctly, shape (ranks, n).
 
-        Args:
-            x: embeddings as they are multiplied by V, up to a factor above 0 of each, shape (n, D).
-            labels: their classes, shape (n,).
-            ties: a number of ranks -> which images are correct at the first of so many ranks, shape (number, n), by who
-                knows how ties are broken.
+        `x` are embeddings as they are multiplied by V, up to a factor above 0 of each, shape (n, D). `ties` says which
+        images are correct at the first of so many ranks, shape (number, n), by who knows how ties are broken.
         """
         single = x.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
@@ -135,7 +113,7 @@ class DotProducts:
             scores[labels, :, each] = -np.inf
             yield (own - scores.max(axis=0))[: len(range(j, self._ranks, self._span))]
 
-    def _settle_in_double(self, x: NDArray[np.floating], labels: Labels, correct: Correct, doubtful: Correct) -> None:
+    def _settle_in_double(self, x: Floats, labels: Labels, correct: Correct, doubtful: Correct) -> None:
         """Decide in float64 what is doubtful; in doubt stays what is within the bound of that."""
         step = self._span if self._span > 1 else self._ranks  # groups of one rank each are few: all at once
         for first in range(0, self._ranks, step):
@@ -161,8 +139,8 @@ class DotProducts:
         return np.asarray((own - scores.max(axis=2)).reshape(-1, len(x)))
 
     def _error_bounds(
-        self, basis: Directions, text: Array, factors: Array, ranks: Sequence[int], whole: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], whole: bool
+    ) -> tuple[Array, Array]:
         """Return how far a margin may be off for an image of length 1, in float32 and in float64, shape (ranks,)."""
         dim, last = text.shape[1], np.asarray(ranks) - 1
         if whole:
@@ -178,7 +156,7 @@ class DotProducts:
         return 2 * single + double, double
 
 
-def _off(bounds: Array, lengths: NDArray[np.floating]) -> Array:
+def _off(bounds: Array, lengths: Floats) -> Array:
     # A length may be off itself: by 3e-5 of it, and by what squares lose that are below the smallest normal number.
     return np.multiply.outer(bounds, 1.0001 * lengths.astype(np.float64) + 1e-17) + UNDERFLOW
 

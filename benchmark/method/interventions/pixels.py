@@ -1,0 +1,254 @@
+"""Batched pixel operations of the photometric interventions: the same bytes for any batch, thread number and device.
+
+Each is either exact (sums of whole numbers below 2^24, which float32 holds) or one correctly rounded operation on one
+element. Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) serve only where they are exact.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.method.arrays import Ints
+
+# Pixels (height x width, of all images of a part). A part of many passes has a few buffers of three float32 channels,
+# which lie in a second-level cache at one image of 224 x 224; a GPU is kept busy in some hundred MB.
+_CPU_PIXELS = 224 * 224
+_CPU_PIXELS_FEW_PASSES = 4 * 224 * 224
+_GPU_PIXELS = 2**22
+_ONE = 2**12  # the sum of a blurred image's weights
+_BETWEEN = 2**4  # number of steps in a grey level between the passes of a blur
+# torchvision's step from the unit interval to uint8, so that a hue turned by zero keeps every value.
+_UNIT_TO_BYTE = (256 - 1e-3) / 255
+
+
+def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: bool = True) -> Tensor:
+    """Return the views of a batch, uint8, made in parts that stay in a core's cache.
+
+    Over a whole batch each pass over the pixels would go through main memory. Torch splits a pass among its threads and
+    has them wait for each other after it; where another process wants the same cores (a decoder, say) such a wait lasts
+    milliseconds. A change of `many_passes` therefore has its parts shared out on a CPU, a part to a thread. `change`
+    makes views of the rows of a part: uint8, or whole numbers from 0 to 255 in float32, with three channels or one for
+    all.
+    """
+    views = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
+    on_cpu, threads = images.device.type == "cpu", torch.get_num_threads()
+    budget = (_CPU_PIXELS if many_passes else _CPU_PIXELS_FEW_PASSES) if on_cpu else _GPU_PIXELS
+    size = max(1, budget // max(1, images.shape[-2] * images.shape[-1]))
+    parts = [slice(start, start + size) for start in range(0, len(images), size)]
+
+    def work(rows: slice) -> None:
+        changed = change(rows)
+        # By way of 16 bits, since torch turns float32 into bytes one by one: a third of the time.
+        views[rows] = changed.to(torch.int16) if changed.is_floating_point() else changed
+
+    def work_alone(rows: slice) -> None:
+        torch.set_num_threads(1)  # of this worker
+        with torch.inference_mode():  # a thread has a mode of its own, and tensors may be of the caller's
+            work(rows)
+
+    if on_cpu and many_passes and threads > 1 and len(parts) > 1:
+        try:
+            list(_workers(threads).map(work_alone, parts))
+        finally:
+            torch.set_num_threads(threads)  # what a worker sets is also the default of threads to come
+    else:
+        for rows in parts:
+            work(rows)
+    return views
+
+
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="interventions")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+def luma(x: Tensor) -> Tensor:
+    """Return floor(0.2989 R + 0.587 G + 0.114 B), exactly: float32, shape (n, 1, height, width); `x` may be uint8."""
+    red, green, blue = x.split(1, dim=1)
+    total = red.mul(2989.0).add_(green, alpha=5870).add_(blue, alpha=1140)  # below 2^24, therefore exact
+    # The half keeps the quotient further from the next whole number than float32 rounds.
+    return total.add_(0.5).mul_(1e-4).floor_()
+
+
+def adjust_brightness(x: Tensor, factor: Tensor) -> None:
+    """Multiply by `factor`, where 1 changes nothing."""
+    _to_bytes(x.mul_(factor.float()))
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> None:
+    """Blend with the mean m of the luma: factor * x + (1 - factor) * m."""
+    total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # of whole numbers, therefore exact
+    mean = total / (x.shape[2] * x.shape[3])
+    _to_bytes(x.mul_(factor.float()).add_(((1 - factor) * mean).float()))
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> None:
+    """Blend with the luma: factor * x + (1 - factor) * luma."""
+    grey = luma(x).mul_((1 - factor).float())
+    _to_bytes(x.mul_(factor.float()).add_(grey))
+
+
+def adjust_hue(x: Tensor, turn: Tensor) -> None:
+    """Turn the hue of HSV by `turn` (a full circle is 1), keeping saturation and value.
+
+    With M and m the largest and smallest channel, the hue in sixths of the circle is
+
+        h = sign(G - B) * (2 + (G + B - R - M) / (M - m)),  in [-3, 3],
+
+    which equals the usual formula in all six sectors, and a channel whose own hue is p (red 0, green 2, blue -2)
+    becomes m + (M - m) * clamp(2 - d, 0, 1), where d is the distance from h to p on the circle.
+    """
+    red, green, blue = x.unbind(dim=1)
+    largest = torch.maximum(red, green)
+    smallest = torch.minimum(red, green)
+    torch.maximum(largest, blue, out=largest)
+    torch.minimum(smallest, blue, out=smallest)
+    chroma = largest.sub(smallest)
+    hue = green.add(blue).sub_(red).sub_(largest)
+    hue.div_(torch.clamp(chroma, min=1, out=largest)).add_(2)  # grey has no chroma, and any hue will do
+    hue.copysign_(torch.sub(green, blue, out=largest)).add_(turn[:, 0].mul(6).float())
+    hue.sub_(torch.mul(hue, 1 / 6, out=largest).round_().mul_(6))  # back to [-3, 3]
+    own_hues = torch.tensor([0.0, 2.0, -2.0], device=x.device).view(3, 1, 1)
+    # 2 - d = ||h - p| - 3| - 1 for |h - p| <= 6
+    torch.sub(hue[:, None], own_hues, out=x).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    x.mul_(chroma[:, None]).add_(smallest[:, None])
+    x.mul_(_UNIT_TO_BYTE).floor_()
+
+
+STEPS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+
+
+def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
+    """Return images after all `STEPS`, each with its own factors (for the hue a turn in full circles) and order.
+
+    Factors are float64, shape (batch, 4), on the images' device; orders are positions in `STEPS`.
+    """
+
+    def change(rows: slice) -> Tensor:
+        x = images[rows].to(torch.float32, memory_format=torch.contiguous_format)
+        for steps in zip(*orders[rows], strict=True):  # the first step of every image, then the second ...
+            for step in sorted(set(steps)):
+                concerned, factor = [s == step for s in steps], factors[rows, step, None, None, None]
+                if all(concerned):
+                    STEPS[step](x, factor)
+                    continue
+                index = torch.tensor(concerned).nonzero()[:, 0].to(x.device)
+                some = x.index_select(0, index)
+                STEPS[step](some, factor.index_select(0, index))
+                x.index_copy_(0, index, some)
+        return x
+
+    return in_parts(images, change)
+
+
+def _to_bytes(x: Tensor) -> None:
+    """Cut values to whole numbers from 0 to 255, in place."""
+    x.clamp_(0, 255).floor_()
+
+
+def half_kernel(sigma: float) -> list[int]:
+    """Return the weights at distances 0, 1 ... radius from the centre, in units of 2^-12.
+
+    The radius is max(1, round(3 sigma)), the weights are proportional to exp(-i^2 / (2 sigma^2)), and with both
+    sides they sum to one. Sums from the tail on are rounded, not single weights, so that errors do not add up: no
+    sum of weights from the tail is off by more than half a unit.
+    """
+    radius = max(1, round(3 * sigma))
+    # math.exp, since what an array's exponential gives may depend on a number's place in the array.
+    exact = [math.exp(-0.5 * (i / sigma) * (i / sigma)) for i in range(radius + 1)]
+    unit = _ONE / (exact[0] + 2 * math.fsum(exact[1:]))
+    tails = [0, *(round(unit * tail) for tail in accumulate(reversed(exact[1:])))]
+    sides = [after - before for before, after in pairwise(tails)]
+    return [_ONE - 2 * tails[-1], *reversed(sides)]
+
+
+def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Return every image blurred with its own standard deviation in pixels, rounded to the nearest grey level.
+
+    Weights are whole multiples of 2^-12, pixels and the rows blurred between the two passes whole multiples of 1/16, so
+    every partial sum is a whole number below 2^24 (in its unit) and exact, whatever the order of summation or zero
+    weights beyond an image's own radius. At the border the image is reflected without repeating the border pixel; where
+    the kernel is wider than that, again and again (numpy's `reflect`, scipy's `mirror`). One pixel blurred is that
+    pixel.
+    """
+
+    def change(rows: slice) -> Tensor:
+        x = images[rows].to(torch.float32, memory_format=torch.contiguous_format)
+        kernels = [half_kernel(sigma) for sigma in sigmas[rows]]
+        radius = max(map(len, kernels)) - 1
+        padded = torch.tensor([kernel + [0] * (radius + 1 - len(kernel)) for kernel in kernels], dtype=torch.float32)
+        weights = padded.to(x.device)[..., None, None, None].unbind(dim=1)
+        x = _blur_along(2, x, weights).mul_(_BETWEEN / _ONE).add_(0.5).floor_()
+        return _blur_along(3, x, weights).mul_(1 / (_BETWEEN * _ONE)).add_(0.5).floor_()
+
+    return in_parts(images, change)
+
+
+def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return the weighted sum of `x` and its shifts along one axis, in units of 2^-12 of those of `x`.
+
+    `weights` has for every distance from the centre, 0 included, the weight of each image, shape (n, 1, 1, 1).
+    """
+    size, radius = x.shape[dim], len(weights) - 1
+    before, after = _mirror(range(-radius, 0), size), _mirror(range(size, size + radius), size)
+    edges = [x.index_select(dim, index.to(x.device)) for index in (before, after)]
+    wide = torch.cat([edges[0], x, edges[1]], dim=dim)
+    total = x.mul(weights[0])
+    for distance in range(1, radius + 1):
+        for start in (radius - distance, radius + distance):
+            total.addcmul_(wide.narrow(dim, start, size), weights[distance])
+    return total
+
+
+def _mirror(positions: range, size: int) -> Tensor:
+    """Return which pixels of a line of `size` pixels are seen at positions outside of it, mirrored at its ends."""
+    if size == 1:
+        return torch.zeros(len(positions), dtype=torch.int64)
+    period = 2 * (size - 1)
+    return torch.tensor([min(p % period, period - p % period) for p in positions])
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Return the images with the histogram of every channel flattened: Pillow's and torchvision's bytes.
+
+    On a CPU by NumPy, a channel at a time: counting and looking up bytes take a third of the time of torchvision's
+    whole numbers of 64 bits. On a GPU by torchvision.
+    """
+
+    def change(rows: slice) -> Tensor:
+        if images.device.type != "cpu":
+            from torchvision.transforms.v2 import functional as F
+
+            flattened: Tensor = F.equalize(images[rows])
+            return flattened
+        channels = images[rows].flatten(0, 1).numpy()
+        counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
+        views = [table.take(channel) for table, channel in zip(tables(counts), channels, strict=True)]
+        return torch.from_numpy(np.stack(views)).view(images[rows].shape)
+
+    return in_parts(images, change, many_passes=False)
+
+
+def tables(counts: Ints) -> NDArray[np.uint8]:
+    """Return what every value becomes, shape (channels, 256), by how many pixels have each value, of that shape.
+
+    With n pixels, of which m have the largest value that occurs, and s = floor((n - m) / 255), the value v becomes
+    floor((pixels below v + floor(s / 2)) / s), at most 255. Where s is 0, nothing changes.
+    """
+    largest = 255 - (counts[:, ::-1] > 0).argmax(axis=1)
+    step = (counts.sum(axis=1) - counts[np.arange(len(counts)), largest])[:, None] // 255
+    below = counts.cumsum(axis=1) - counts
+    values = np.minimum((below + step // 2) // np.maximum(step, 1), 255)
+    return np.where(step == 0, np.arange(256), values).astype(np.uint8)
