@@ -7,46 +7,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.analysis.controls import Expected
     from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Estimated, Mapped, Readability, Shift
-    from reports.analysis.options import Options
+    from reports.analysis.findings import Expected
+    from reports.analysis.settings import Options
     from reports.build import ReportFiles, write_report
     from reports.choose import ChoiceFiles, write_choice
-    from reports.page.data import Thumbnails
-    from reports.text.diagnosis import write_diagnostics
-    from reports.text.estimates import write_estimates
-    from reports.text.origin import Origin
+    from reports.page.data import Images, Thumbnails
+    from reports.text.diagnosis import write_diagnostics, write_estimates
+    from reports.text.sentences import Origin
 
 _HOMES = {
-    "reports.analysis.controls": "Expected",
+    "reports.analysis.findings": "Expected",
     "reports.analysis.diagnostics": "Angles Diagnosis Displacement Estimated Mapped Readability Shift",
-    "reports.analysis.options": "Options",
+    "reports.analysis.settings": "Options",
     "reports.build": "ReportFiles write_report",
     "reports.choose": "ChoiceFiles write_choice",
-    "reports.page.data": "Thumbnails",
-    "reports.text.diagnosis": "write_diagnostics",
-    "reports.text.estimates": "write_estimates",
-    "reports.text.origin": "Origin",
+    "reports.page.data": "Images Thumbnails",
+    "reports.text.diagnosis": "write_diagnostics write_estimates",
+    "reports.text.sentences": "Origin",
 }
 __all__ = [
-    "Angles",
-    "ChoiceFiles",
-    "Diagnosis",
-    "Displacement",
-    "Estimated",
-    "Expected",
-    "Mapped",
-    "Options",
-    "Origin",
-    "Readability",
-    "ReportFiles",
-    "Shift",
-    "Thumbnails",
-    "write_choice",
-    "write_diagnostics",
-    "write_estimates",
-    "write_report",
-]
+    "Angles", "ChoiceFiles", "Diagnosis", "Displacement", "Estimated", "Expected", "Images", "Mapped", "Options",
+    "Origin", "Readability", "ReportFiles", "Shift", "Thumbnails", "write_choice", "write_diagnostics",
+    "write_estimates", "write_report",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

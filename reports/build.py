@@ -1,47 +1,55 @@
-"""Write one report from result rows alone: the answer, tables in five forms, figures in three, one page."""
+"""Write one report from result rows alone: the answer, tables in five forms, figures in three, one page.
 
+What it was made of lies in a file beside the others: with nothing changed it is not made again.
+"""
+
+import hashlib
+import pickle
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from benchmark.common.code import packages_as_they_are
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.terminal.progress import tell
-from benchmark.common.workers import Workers, cores
+from benchmark.common.terminal.progress import Progress, tell
+from benchmark.common.workers import Workers, at_once, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis import against, chosen, controls, findings, metrics, verdicts
+from benchmark.store.sealed import read_json, sealed_json
+from reports.analysis import against, chosen, findings, metrics, verdicts
 from reports.analysis.backbones import lines_of
-from reports.analysis.comparisons import Comparison, in_columns, overall_in_columns
-from reports.analysis.options import Options
-from reports.analysis.predictions import ImagesOf, predictions_of
-from reports.analysis.settings import BANNER, Setting, by_setting, named
-from reports.document.chapters import Scope, chapters
-from reports.document.paper import Paper, answer_paragraphs, write_paper
+from reports.analysis.chosen import ImagesOf, predictions_of
+from reports.analysis.comparisons import in_columns, overall_in_columns
+from reports.analysis.settings import BANNER, Options, by_setting, named
+from reports.document.paper import Paper, Scope, answer_paragraphs, chapters, write_paper
 from reports.figures import Drawing, Figure, all_drawings, captions, drawn, left_out
-from reports.made import MADE, key_of, unchanged, write_made
-from reports.page.build import page
-from reports.page.data import ThumbnailsOf, wanted
+from reports.page.build import PageContent, page
+from reports.page.data import Images, ThumbnailsOf, wanted
 from reports.render import FORMS, all_tex
-from reports.render.data import records_csv
-from reports.render.html import html
+from reports.render.forms import html, records_csv
 from reports.render.table import Table
 from reports.tables import paper_tables, published
-from reports.tables.accuracies import accuracy_records
 from reports.tables.all import own_tables
-from reports.text import sentences, summary, terminal
+from reports.tables.cells import accuracy_records
+from reports.text import sentences, summary
 from reports.text.captions import protocols
-from reports.text.headline import headline
-from reports.text.origin import Origin
-from reports.text.verdicts import sentence
+from reports.text.sentences import Origin
+from reports.text.verdicts import headline, sentence
 
 FEW = 500  # rows: of more, it pays to start a process that draws the figures
+
+
+MADE = "made.json"
+_OTHERS = ("jinja2", "matplotlib", "numpy", "pandas", "scipy")  # packages whose versions count
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,13 @@ class ReportFiles:
     built: bool
 
 
-class _Said:
-    """The content of a report before it is rendered: settings, comparisons, answer, tables and predictions."""
+class ReportContent:
+    """A report before it is rendered: settings, comparisons, answer, tables and predictions.
+
+    Attributes:
+        compared: what the forest shows: of each verdict the gain, then what could explain it away.
+        verdicts: a record of each verdict, with its sentence.
+    """
 
     def __init__(
         self, rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images_of: ImagesOf
@@ -82,23 +95,16 @@ class _Said:
         self.findings = [findings.comparisons(setting, selections, options) for setting, selections in self.described]
         of_settings = [(setting, found) for (setting, _), found in zip(self.described, self.findings, strict=True)]
         self.families = findings.overall(of_settings)
-        self.controls = controls.verdicts(of_settings, origin.expected)
+        self.controls = findings.control_results(of_settings, origin.expected)
         self.answer = verdicts.answer(self.described, self.findings)
+        self.compared = [(one.setting, x) for one in self.answer.verdicts for x in (one.gain, *one.others) if x]
+        self.verdicts = [one.record() | {"sentence": sentence(one)} for one in self.answer.verdicts]
         held = options.published or options.paper
         self.checks = against.against_published(self.described, options) if held else []
         tables = paper_tables(self.described, options, costs=origin.costs, names=origin.names)
         self.tables = [table for table in (*tables, published.table_of(self.checks)) if table]
         self.predictions = {s: predictions_of(selections, images_of) for s, selections in self.described}
-
-    @property
-    def verdicts(self) -> list[dict[str, Any]]:
-        """A record of each verdict, with its sentence."""
-        return [one.record() | {"sentence": sentence(one)} for one in self.answer.verdicts]
-
-    @property
-    def compared(self) -> list[tuple[Setting, Comparison]]:
-        """What the forest shows: of each verdict the gain, then what could explain it away."""
-        return [(one.setting, own) for one in self.answer.verdicts for own in (one.gain, *one.others) if own]
+        self.random = any(setting.random_weights for setting, _ in self.described)
 
 
 def write_report(
@@ -108,8 +114,7 @@ def write_report(
     folder: str,
     origin: Origin,
     options: Options | None = None,
-    images_of: ImagesOf | None = None,
-    thumbnails_of: ThumbnailsOf | None = None,
+    images: Images | None = None,
 ) -> ReportFiles:
     """Write the report of result rows into one folder, unless it is there. Equal rows give equal bytes.
 
@@ -123,9 +128,7 @@ def write_report(
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         origin: where the rows come from, and what is missing.
         options: what the reader asks for.
-        images_of: returns the list of images that rows name by a hash, or None; by default there is none.
-        thumbnails_of: returns thumbnails of images, given by their ids, those first that matter most; by default the
-            page has none.
+        images: lists and thumbnails of images; by default there are none.
 
     Raises:
         IcmBenchError: there are no rows, a method that is to be compared is unknown, or a file cannot be written.
@@ -134,12 +137,13 @@ def write_report(
         raise IcmBenchError(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
-    options, lists = options or Options(), cache(images_of or (lambda _: None))
+    options, images = options or Options(), images or Images()
+    lists = cache(images.images_of)
     own_tables(options.tables)  # a table that cannot be loaded ends the report before any work
     there = [name for name in sorted(set(rows["images"].dropna())) if lists(name) is not None]
     own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
     pdf = options.paper and shutil.which("pdflatex") is not None
-    asked = replace(options, color=False), own, pdf, thumbnails_of is not None
+    asked = replace(options, color=False), own, pdf, images.thumbnails_of is not None
     # Each command adds some costs that a report does not show.
     shown = [cost for cost in origin.costs if "kind" not in cost or cost["kind"][0] in ("embedding", "trial")]
     origin = replace(origin, costs=() if options.price is None else tuple(shown))
@@ -151,7 +155,7 @@ def write_report(
     # Matrices are small, so that threads of BLAS would wait for each other.
     with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
         rows = rows.astype(dict.fromkeys(words, "category")).astype(dict.fromkeys(words, object))
-        contents, answered = _built(rows, tested, origin, options, lists, thumbnails_of)
+        contents, answered = _built(rows, tested, origin, options, replace(images, images_of=lists))
     # What a table of the user's own computes is not known here; why pdflatex failed may be mended by the next time.
     lasts = not options.tables and (not pdf or answered["paper"].endswith(".pdf"))
     made = write_made(storage, folder, key if lasts else "", contents, answered)
@@ -160,7 +164,7 @@ def write_report(
 
 def _answered(made: Mapping[str, Any], storage: Storage, folder: str, color: bool, built: bool) -> ReportFiles:
     """Return the result of a report from the manifest of its folder."""
-    paths = {name: storage.path(f"{folder}/{name}" if folder else name) for name in [*dict(made["files"]), MADE]}
+    paths = {name: storage.path(_name(folder, name)) for name in [*dict(made["files"]), MADE]}
     page, paper = paths["index.html"], made["paper"]
     shown = [made["texts"][color] + page, *([f"Paper: {paths[paper]}"] if paper else []), made["note"]]
     answer, every = "\n".join(filter(None, shown)), [dict(one) for one in made["verdicts"]]
@@ -168,40 +172,41 @@ def _answered(made: Mapping[str, Any], storage: Storage, folder: str, color: boo
 
 
 def _built(
-    rows: pd.DataFrame,
-    tested: Mapping[str, Tested],
-    origin: Origin,
-    options: Options,
-    images_of: ImagesOf,
-    thumbnails_of: ThumbnailsOf | None,
+    rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images: Images
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the files of a report, and as plain data what is said of it."""
     with Workers(int(len(rows) > FEW and cores() > 1), "reports.figures") as workers:
-        said = _Said(rows, tested, origin, options, images_of)
-        drawings = all_drawings(said.described, said.compared, options)
-        scope = Scope(said.described, origin.names)
-        begun = workers.begin(_rendered, [(one,) for one in (*drawings, *said.tables)])
-        head, records = {"report.md": _markdown(said, drawings)}, _records(said)
-        whole = {"tables/all.tex": all_tex(said.tables).encode()} if said.tables else {}
-        rendered, forms = begun(), dict[str, Mapping[str, str]]()
+        report = ReportContent(rows, tested, origin, options, images.images_of)
+        drawings = all_drawings(report.described, report.compared, options)
+        scope = Scope(report.described, origin.names)
+        begun = workers.begin(_rendered, [(one,) for one in (*drawings, *report.tables)])
+        head, records = {"report.md": _markdown(report, drawings)}, _records(report)
+        whole = {"tables/all.tex": all_tex(report.tables).encode()} if report.tables else {}
+        rendered = begun()
         figures = [one for one in rendered if isinstance(one, Figure)]
-        forms |= zip((t.name for t in said.tables), (x for x in rendered if not isinstance(x, Figure)), strict=True)
-        head["index.html"] = _page(said, forms, thumbnails_of)
+        of_tables = [one for one in rendered if not isinstance(one, Figure)]
+        forms = dict(zip((table.name for table in report.tables), of_tables, strict=True))
+        head["index.html"] = _page(report, forms, images.thumbnails_of)
         tables = {f"tables/{t}.{suffix}": of_one[suffix].encode() for t, of_one in forms.items() for suffix in FORMS}
         contents = head | tables | whole | records
     if figures:
-        in_markdown, in_latex = captions(figures, left_out(said.described))
+        in_markdown, in_latex = captions(figures, left_out(report.described))
         contents |= {f"figures/{one.name}.{suffix}": data for one in figures for suffix, data in one.contents.items()}
         contents |= {"figures/captions.md": in_markdown.encode(), "figures/captions.tex": in_latex.encode()}
-    paper = _paper(said, figures, scope) if options.paper else None
-    gaps = [*sentences.wrong_in_words(said.controls), *origin.missing]
-    return contents | (paper.contents if paper else {}), {
-        "headline": headline(said.answer),
-        "verdicts": [[*one.items()] for one in said.verdicts],  # pairs, whose order JSON keeps
+    paper = Paper({}, "")
+    if options.paper:
+        beside = [published.gate_sentence(report.checks), scope.sentence]
+        opening = [*answer_paragraphs(report.answer), *origin.missing, *filter(None, beside), *report.provenance]
+        title = f"{BANNER}: {origin.name}" if report.random else origin.name
+        paper = write_paper(title, opening, *chapters(scope, report.tables, figures, report.checks))
+    gaps = [*sentences.wrong_in_words(report.controls), *origin.missing]
+    return contents | paper.contents, {
+        "headline": headline(report.answer),
+        "verdicts": [[*one.items()] for one in report.verdicts],  # pairs, whose order JSON keeps
         # They end with the page's place.
-        "texts": [terminal.text(said.answer, gaps, "", color) for color in (False, True)],
-        "paper": paper.main if paper else "",
-        "note": paper.note if paper else "",
+        "texts": [summary.terminal_text(report.answer, gaps, "", color) for color in (False, True)],
+        "paper": paper.main,
+        "note": paper.note,
     }
 
 
@@ -221,29 +226,20 @@ def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
     return [f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}.{stores}"]
 
 
-def _paper(said: _Said, figures: Sequence[Figure], scope: Scope) -> Paper:
-    """Return what a paper has room for as one document, in the order of the paper."""
-    random = any(setting.random_weights for setting, _ in said.described)
-    title = f"{BANNER}: {said.origin.name}" if random else said.origin.name
-    beside = [published.gate_sentence(said.checks), scope.sentence]
-    opening = [*answer_paragraphs(said.answer), *said.origin.missing, *filter(None, beside), *said.provenance]
-    return write_paper(title, opening, *chapters(scope, said.tables, figures, said.checks))
-
-
-def _records(said: _Said) -> dict[str, bytes]:
+def _records(report: ReportContent) -> dict[str, bytes]:
     """Return the tidy files: a line for each verdict, comparison, pick, metric, class, sentence."""
-    described, margin = said.described, said.options.margin
-    made = [(setting, selections, f) for (setting, selections), f in zip(described, said.findings, strict=True)]
+    described, margin = report.described, report.options.margin
+    made = [(setting, selections, f) for (setting, selections), f in zip(described, report.findings, strict=True)]
     # Made one after the other, since some are long.
     records: dict[str, Iterable[dict[str, object]]] = {
-        "verdicts": said.verdicts,
-        "accuracies": said.accuracies,
+        "verdicts": report.verdicts,
+        "accuracies": report.accuracies,
         "differences": (named(s) | c for s, _, f in made for one in f.compared for c in in_columns(one, margin)),
-        "over_data_sets": (named(f.settings[0]) | overall_in_columns(one) for f in said.families for one in f.members),
-        "controls": (named(s) | one.in_columns() for s, one in said.controls),
+        "over_data_sets": (named(f.settings[0]) | overall_in_columns(x) for f in report.families for x in f.members),
+        "controls": (named(s) | one.in_columns() for s, one in report.controls),
         "picks": (named(s) | pick for s, selections in described for pick in chosen.pick_records(selections)),
         "findings": (named(one[0]) | {"finding": words} for one in made for words in sentences.notes(*one)),
-        "against_published": published.records_of(said.checks),
+        "against_published": published.records_of(report.checks),
     }
     contents = {f"tables/{name}.csv": records_csv(of).encode() for name, one in records.items() if (of := [*one])}
     lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
@@ -252,24 +248,76 @@ def _records(said: _Said) -> dict[str, bytes]:
     return contents
 
 
-def _page(said: _Said, forms: Mapping[str, Mapping[str, str]], thumbnails_of: ThumbnailsOf | None) -> bytes:
-    ledger, thumbnails = [("provenance", words) for words in said.provenance], None
+def _page(report: ReportContent, forms: Mapping[str, Mapping[str, str]], thumbnails_of: ThumbnailsOf | None) -> bytes:
+    ledger, thumbnails = [("provenance", words) for words in report.provenance], None
     if thumbnails_of is not None:
-        ids = wanted(said.predictions.values())
+        ids = wanted(report.predictions.values())
         thumbnails = thumbnails_of(ids)
         ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
-    shown = said.origin, said.answer, said.described, said.tables, said.options
-    return page(*shown, forms, said.predictions, ledger, thumbnails)
+    shown = report.origin, report.answer, report.described, report.tables, report.options
+    return page(PageContent(*shown, forms, report.predictions, ledger, thumbnails))
 
 
-def _markdown(said: _Said, drawings: Sequence[Drawing]) -> bytes:
+def _markdown(report: ReportContent, drawings: Sequence[Drawing]) -> bytes:
     more = {
-        "What explains it": sentences.decodability(said.described),
-        "Over all data sets": sentences.overall_sentences(said.families),
-        "Controls": [sentences.in_a_sentence(setting, one) for setting, one in said.controls],
-        "Against published numbers": [published.gate_sentence(said.checks)] if said.checks else [],
-        "Protocol": protocols(said.described, said.options),
-        "Provenance": said.provenance,
+        "What explains it": sentences.decodability(report.described),
+        "Over all data sets": sentences.overall_sentences(report.families),
+        "Controls": [sentences.in_a_sentence(setting, one) for setting, one in report.controls],
+        "Against published numbers": [published.gate_sentence(report.checks)] if report.checks else [],
+        "Protocol": protocols(report.described, report.options),
+        "Provenance": report.provenance,
     }
-    settings, names = [setting for setting, _ in said.described], [one.name for one in drawings]
-    return summary.report_markdown(said.origin, settings, said.answer, said.tables, names, more).encode()
+    settings, names = [setting for setting, _ in report.described], [one.name for one in drawings]
+    return summary.report_markdown(report.origin, settings, report.answer, report.tables, names, more).encode()
+
+
+def key_of(rows: pd.DataFrame, *said: object) -> str:
+    """Return the hash (SHA-256, hex) of all that a report is made of: rows, code, and whatever else is said.
+
+    `said` is anything whose `repr` is equal where it is equal.
+    """
+    digest = hashlib.sha256(repr([packages_as_they_are(), *map(version, _OTHERS), *said]).encode())
+    values = pickle.Pickler(SimpleNamespace(write=digest.update), protocol=5)
+    values.fast = True  # no references: equal values are equal bytes, whether or not they are one object
+    for name, column in rows.items():
+        values.dump((name, column.tolist()))
+    return digest.hexdigest()
+
+
+def unchanged(storage: Storage, folder: str, key: str) -> dict[str, Any] | None:
+    """Return what was kept of a report with this key whose files are all as they were written; None where none is."""
+    try:
+        made: dict[str, Any] = read_json(storage, _name(folder, MADE))
+        if made["key"] != key:
+            return None
+
+        def is_same(file: Sequence[str]) -> bool:
+            return _sha256(storage.read_bytes(_name(folder, file[0]))) == file[1]
+
+        progress = Progress("comparing", len(made["files"]), "files")
+        read = at_once(is_same, made["files"], progress, local=storage.is_local)
+        return made if all(read) else None
+    except (IcmBenchError, KeyError, TypeError, IndexError):  # there is none, or a file is gone or damaged
+        return None
+
+
+def write_made(
+    storage: Storage, folder: str, key: str, contents: Mapping[str, bytes], said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the files of a report and, after all of them, what it was made of; return what is kept.
+
+    A report with the key "" is made again in any case.
+    """
+    storage.write_files(folder, contents)
+    files = [(name, _sha256(content)) for name, content in contents.items()]
+    made = {**said, "key": key, "files": files}
+    storage.write_bytes(_name(folder, MADE), sealed_json(made))
+    return made
+
+
+def _name(folder: str, file: str) -> str:
+    return f"{folder}/{file}" if folder else file
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -179,7 +179,7 @@ def _written(
     place: tuple[Storage, str],
     asked: Asked,
 ) -> Outcome:
-    from reports import Options, write_report
+    from reports import Images, Options, write_report
 
     storage, folder = place
     datasets = set(gathered.rows["dataset"])
@@ -201,9 +201,8 @@ def _written(
     )
     origin = origin_of(" and ".join(recipe.name for recipe in recipes) or "rows", recipes, gathered)
     thumbnails_of = partial(_thumbnails_of, recipes, datasets) if asked.images else None
-    report = write_report(
-        gathered.rows, gathered.tested, storage, folder, origin, options, partial(images_of, places), thumbnails_of
-    )
+    images = Images(partial(images_of, places), thumbnails_of)
+    report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options, images)
     return Outcome(
         embedded=0,
         reused=0,

@@ -1,24 +1,41 @@
-"""Ours against published accuracies: pass, fail or not comparable, and what to suspect first where one fails."""
+"""Published accuracies, and ours against them: pass, fail or not comparable, and what to suspect first.
 
+The numbers lie in `published.csv` of the package: facts with the source of each, as they were found. An empty cell
+says that nothing is known, and stays empty. Some are never gates.
+"""
+
+import csv
 import hashlib
+import io
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
 from itertools import product
 from statistics import fmean
 
-from benchmark.datasets.catalog import CATALOG
+from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.catalog import CATALOG, DatasetFacts
 from benchmark.method.evaluation.inference import seeds_standard_error
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
-from reports.analysis.published import AVERAGE, EIGHTY, FAIR, PublishedNumber, facts_of, prompt_key, published_of
-from reports.analysis.settings import Setting, split_place
+from reports.analysis.settings import Options, Setting, grouped, split_place
 from reports.render.table import Cell
 
+AVERAGE = "average"  # environment of a number that is the mean over all environments of a set
+EIGHTY = "80 ImageNet templates"
+FAIR = ("zero_shot", "linear_probe")  # what a published method must be for ours of that name to be the same thing
+OF_ENVIRONMENTS = ", mean of its environments"  # behind the source of an average that the source itself does not have
+# What a source calls its test split -> what rows call it. Zero-shot fits nothing, so that "source-free" says nothing.
+_SPLITS = {"full (source-free protocol)": "full", "domainbed in_80": "in_80", "held_out out_20": "out_20"}
+_EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # what sources call the 80 of CLIP's authors begins so
+
+
+_BY_FOLDER = {facts.folder.lower(): facts for facts in CATALOG.values()}
 PASS, FAIL, NOT_COMPARABLE, CONTEXT, EMPTY = "pass", "fail", "not comparable", "context", "empty"
 LEAST, PACS_ALONE = 0.3, 1.0  # tolerances in points
 NO_SUSPECT = "none of the usual"
@@ -27,12 +44,136 @@ EXPECTED = (
     "Office-Home's published zero-shot average of 71.5 equals another paper's average with noised prompts; 80.4 to "
     "82.5 is expected."
 )
-
+_PROTOCOLS = ("held_out", "imagenet_shift")  # that fit on other environments
 _PAPER_SETS = ("pacs", "vlcs", "office_home", "terra_incognita", "domain_net")
 _PAPER_WEIGHTS = "ViT-B-16 openai"
 _SAME_FILES = 0.05  # by which share the number of images may differ from the catalog's, as variants of a set do
 _EIGHTY_SHA256 = "e30aa9d7fb289e072e361fb1b2d16a295f7cb396978685fa57a0882c96c06b0d"  # of the 80 as a JSON list
 _HALF = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class PublishedNumber:
+    """One published accuracy, as `published.csv` has it.
+
+    Attributes:
+        dataset: the catalog's folder in lower case: "office_home", "imagenet-r".
+        environment: the tested one, `average` over all of a set, or `test` and `val` of ImageNet and its variants.
+        method: what was evaluated: "zero_shot", "linear_probe", or any other.
+        backbone: model of open_clip, or whatever the source calls it.
+        pretrained: open_clip's tag; empty where there is none.
+        accuracy: in percent; None where the cell is empty.
+        test_split: in the words of `published.csv`.
+        template: with {} for the class name, or what an ensemble is called; empty where it is not stated.
+        source: where it stands.
+        note: what else is known of it; SECONDARY and SUSPECT are marks.
+    """
+
+    dataset: str
+    environment: str
+    method: str
+    backbone: str
+    pretrained: str
+    accuracy: float | None
+    test_split: str
+    template: str
+    source: str
+    note: str
+
+    @property
+    def weights(self) -> str:
+        """Backbone and weights, as labels of ours begin: "ViT-B-16 openai"."""
+        return f"{self.backbone} {self.pretrained}".rstrip()
+
+    @property
+    def split(self) -> str:
+        """The test split as rows call it; the source's words where rows have none like it."""
+        return _SPLITS.get(self.test_split, self.test_split)
+
+    @property
+    def prompt(self) -> str:
+        """What templates are compared by: see `prompt_key`; empty where it is not stated."""
+        return EIGHTY if self.template.startswith(_EIGHTY_SPELT) else prompt_key(self.template)
+
+    @property
+    def context(self) -> str | None:
+        """Why it is context and never a gate; None where it may be one."""
+        marks = {
+            "suspect": "suspect" in self.note.lower(),
+            "second-hand": "secondary" in self.note.lower(),
+            "split not stated": "not stated" in self.test_split,
+            "trained otherwise": self.method not in FAIR,
+        }
+        return next((reason for reason, marked in marks.items() if marked), None)
+
+
+COLUMNS = tuple({"accuracy": "accuracy_percent"}.get(field.name, field.name) for field in fields(PublishedNumber))
+
+
+def prompt_key(template: str) -> str:
+    """Return a template without the full stop at its end, in which sources and recipes differ as they please."""
+    return template.strip().removesuffix(".")
+
+
+def facts_of(dataset: str) -> DatasetFacts | None:
+    """Return what the catalog says of a set that `published.csv` calls so; None where it has none."""
+    return _BY_FOLDER.get(dataset)
+
+
+@cache
+def read_published() -> tuple[PublishedNumber, ...]:
+    """Return all lines of the package's `published.csv`, in its order."""
+    return parse(resources.files("reports").joinpath("published.csv").read_text(encoding="utf-8"), "published.csv")
+
+
+def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
+    """Return the published numbers of a CSV file.
+
+    Raises:
+        IcmBenchError: a column is missing or a number is none; names file, line and field.
+    """
+    lines = csv.DictReader(io.StringIO(text))
+    if missing := [column for column in COLUMNS if column not in (lines.fieldnames or ())]:
+        raise IcmBenchError(f"{name} has no column '{missing[0]}'; its columns are {', '.join(COLUMNS)}.")
+    numbers = []
+    for line in lines:
+        place, words = f"{name}, line {lines.line_num}", {column: line[column] for column in COLUMNS}
+        if short := [column for column, word in words.items() if word is None]:
+            raise IcmBenchError(f"{place}, has no '{short[0]}'; give every column, empty where nothing is known.")
+        accuracy = words.pop("accuracy_percent")
+        try:
+            value = float(accuracy) if accuracy else None
+        except ValueError:
+            value = math.nan
+        if value is not None and not 0 <= value <= 100:
+            raise IcmBenchError(f"{place}: accuracy_percent is '{accuracy}'; give a number from 0 to 100, or nothing.")
+        numbers.append(PublishedNumber(accuracy=value, **words))
+    return tuple(numbers)
+
+
+@cache
+def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
+    """Return the package's numbers and averages of a method on a data set, without empty ones."""
+    every = with_averages(read_published())
+    return tuple(one for one in every if (one.dataset, one.method) == (dataset, method) and one.accuracy is not None)
+
+
+def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
+    """Return the numbers, and the average of every source that has all environments of a set and no average.
+
+    Such an average says so behind its source. It is not rounded.
+    """
+    every = list(numbers)
+    groups: dict[PublishedNumber, dict[str, float]] = {}
+    for one in every:
+        if one.accuracy is not None:
+            groups.setdefault(replace(one, environment=AVERAGE, accuracy=None), {})[one.environment] = one.accuracy
+    for whole, of_environments in groups.items():
+        facts = facts_of(whole.dataset)
+        if facts is not None and not facts.single and set(of_environments) == set(facts.environments):
+            source = whole.source + OF_ENVIRONMENTS
+            every.append(replace(whole, accuracy=fmean(of_environments.values()), source=source))
+    return every
 
 
 @dataclass(frozen=True)
@@ -155,25 +296,16 @@ def tolerance(sources: Sequence[PublishedNumber]) -> float:
     return LEAST if facts and facts.single else max(max(values) - min(values), LEAST)
 
 
-def against_published(described: Sequence[tuple[Setting, Selections]], options: Options | None = None) -> list[Check]:
+def against_published(described: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
     """Hold every plain accuracy of ours against what is published of it.
 
     Only protocols that fit on other environments take part, over all classes. For data, environment, method and
     backbone there are the comparable numbers of each of our settings, else the nearest that is not comparable, and then
     what is context. Of one backbone that nothing is published of there is one line for each set and method.
-
-    Args:
-        described: every setting with its rows, see `reports.analysis.settings.by_setting`.
-        options: what stands behind ±.
-
-    Returns:
-        In the order of the settings; nothing where nothing is published of these data sets.
     """
-    groups: dict[tuple[str, str, str, Method], list[Ours]] = {}
-    for setting, selections in described:
-        if setting.protocol in ("held_out", "imagenet_shift") and setting.class_half == "all":
-            for one in _ours(setting, selections, options or Options()):
-                groups.setdefault((setting.backbone_label, one.dataset, one.environment, one.method), []).append(one)
+    fair = [one for one in described if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
+    every = (one for part in fair for one in _ours(*part, options or Options()))
+    groups = grouped(every, lambda one: (one.setting.backbone_label, one.dataset, one.environment, one.method))
     return [check for group in groups.values() for check in _checks(group)]
 
 

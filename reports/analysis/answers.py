@@ -153,14 +153,7 @@ class Answered(UserDict[Key, Pooled]):
     def estimate(
         self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
     ) -> Estimate | None:
-        """Return the accuracy with its interval, or None without answers.
-
-        Args:
-            minus: answers whose accuracy on the same images is subtracted.
-            held_out: of which alone; by default the average over all that all were tested on, by the seeds that have
-                it all.
-            metric: accuracy, or class-balanced accuracy.
-        """
+        """Return the accuracy with its interval, or None without answers."""
         asked = minus, held_out, metric
         if asked not in self._estimates:
             self.measure(metric)  # of all at once
@@ -175,10 +168,6 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
 
     What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
     has everything that is held out.
-
-    Args:
-        methods: `Selections.pooled` of each method.
-        metric: what counts: accuracy, or class-balanced accuracy.
     """
     common = _common(tuple(dict.fromkeys(method.tests for method in methods)))
     if common is None:
@@ -203,7 +192,7 @@ def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
     seeds = sorted(s for s in {s for _, s in there} if all((h, s) in there for h in held_outs))
     if not seeds:
         return None
-    by_seed = tuple(tuple(first[h, s] for h in held_outs) for s in seeds)
+    by_seed = [[first[h, s] for h in held_outs] for s in seeds]
     tested = [images for of_seed in by_seed for images in of_seed]
     cell = np.repeat(np.arange(len(tested)), [*map(len, tested)])
     unit, label = (np.concatenate([getattr(images, name) for images in tested]) for name in ("unit", "label"))
@@ -220,7 +209,7 @@ def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
     )
 
 
-def size_of(by_seed: tuple[tuple[Tested, ...], ...]) -> Size:
+def size_of(by_seed: Sequence[Sequence[Tested]]) -> Size:
     """Return how much was tested, from the tested images of each seed."""
     units = [np.unique(np.concatenate([images.unit for images in of_seed])) for of_seed in by_seed]
     images = [len(np.unique(np.concatenate([images.position for images in of_seed]))) for of_seed in by_seed]

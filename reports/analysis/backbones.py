@@ -23,7 +23,7 @@ from scipy.special import expit, logit, stdtrit
 
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
-from reports.analysis.chosen import Selections, mean_beside, whole_estimate
+from reports.analysis.chosen import Selections, SettingResults, mean_beside, whole_estimate
 from reports.analysis.comparisons import Comparison, compare
 from reports.analysis.methods import PLAIN, Method
 from reports.analysis.settings import Setting
@@ -67,10 +67,8 @@ class AccuracyLine:
         """Return the accuracy that the line makes expect, and lower and upper end of its prediction interval.
 
         With n backbones at x (logits of source accuracies), residuals of variance s^2 = RSS / (n - 2) and Student's t
-        with n - 2 degrees of freedom: t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), in logits.
-
-        Args:
-            source: accuracy on the sources, a fraction.
+        with n - 2 degrees of freedom: t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), in logits. Accuracies
+        are fractions.
         """
         x, y = _logit(np.array(self.source)), _logit(np.array(self.target))
         slope, spread, error = _fit(x, y)
@@ -82,11 +80,8 @@ class AccuracyLine:
     def above(self, source: float, target: float) -> WithEnds | None:
         """Return how far an accuracy is above the line (or below), in points; None where there is no line.
 
-        The ends are of the accuracy less the upper and the lower end of the prediction interval.
-
-        Args:
-            source: accuracy on the sources, a fraction.
-            target: accuracy on what is held out.
+        The ends are of the accuracy less the upper and the lower end of the prediction interval. Accuracies are
+        fractions.
         """
         if not self.known or np.isnan(source):
             return None
@@ -102,19 +97,21 @@ class Lines:
     linear_probe: AccuracyLine = AccuracyLine()
 
 
-def lines_of(parts: Sequence[tuple[Setting, Selections]]) -> list[Lines]:
+def lines_of(parts: Sequence[SettingResults]) -> list[Lines]:
     """Return the lines of each setting, in their order: through settings that differ from it in the backbone alone."""
     points: dict[object, dict[str, tuple[float, float]]] = {}
     for setting, selections in parts:
-        for method in (ZERO_SHOT, LINEAR_PROBE):
-            point = None if setting.random_weights else point_of(selections, method)
-            if point:
+        for method in (ZERO_SHOT, LINEAR_PROBE) if not setting.random_weights else ():
+            if point := point_of(selections, method):
                 key = (method, *_alike(setting, selections))
                 points.setdefault(key, {})[setting.backbone_fingerprint] = point
-    return [
-        Lines(*(_line(points.get((m, *_alike(*part)), {}), part[0]) for m in (ZERO_SHOT, LINEAR_PROBE)))
-        for part in parts
-    ]
+
+    def line(method: Method, setting: Setting, selections: Selections) -> AccuracyLine:
+        every = points.get((method, *_alike(setting, selections)), {})
+        others = [point for fingerprint, point in every.items() if fingerprint != setting.backbone_fingerprint]
+        return AccuracyLine(tuple(x for x, _ in others), tuple(y for _, y in others), len(every))
+
+    return [Lines(line(ZERO_SHOT, *part), line(LINEAR_PROBE, *part)) for part in parts]
 
 
 def _alike(setting: Setting, selections: Selections) -> tuple[object, ...]:
@@ -124,9 +121,7 @@ def _alike(setting: Setting, selections: Selections) -> tuple[object, ...]:
 def point_of(selections: Selections, method: Method) -> tuple[float, float] | None:
     """Return a method's accuracies on source and on held-out environments, fractions; None where one is unknown.
 
-    Args:
-        selections: the rows of one setting.
-        method: it stands with what `training_domain` picks, whose score is its accuracy on the sources.
+    The method stands with what `training_domain` picks, whose score is its accuracy on the sources.
     """
     estimate = whole_estimate(selections, selections.pooled(method, _RULE)) if method in selections.parts else None
     if estimate is None:
@@ -135,11 +130,6 @@ def point_of(selections: Selections, method: Method) -> tuple[float, float] | No
     source = mean_beside(picks[picks["seed"].isin(estimate.seeds)], "training_domain")
     target = float(estimate.means.mean())
     return None if np.isnan(source + target) else (source, target)
-
-
-def _line(points: dict[str, tuple[float, float]], setting: Setting) -> AccuracyLine:
-    others = [point for fingerprint, point in points.items() if fingerprint != setting.backbone_fingerprint]
-    return AccuracyLine(tuple(x for x, _ in others), tuple(y for _, y in others), len(points))
 
 
 def _logit(p: Array) -> Array:
@@ -159,10 +149,6 @@ def slope_of(x: Array, y: Array) -> WithEnds | None:
     """Return the least-squares slope of y on x, points of gain for a point of accuracy, with its interval.
 
     None with fewer than three points, or where x does not vary.
-
-    Args:
-        x: shape (n,).
-        y: shape (n,).
     """
     if len(x) < 3 or not np.ptp(x) > 0:
         return None
@@ -171,13 +157,12 @@ def slope_of(x: Array, y: Array) -> WithEnds | None:
     return WithEnds(value, value - half, value + half)
 
 
-def same_but_backbone(parts: Sequence[tuple[Setting, Selections]]) -> list[list[tuple[Setting, Selections]]]:
+def same_but_backbone(parts: Sequence[SettingResults]) -> list[list[SettingResults]]:
     """Return settings that differ in the backbone alone, together; of `MIN_BACKBONES` or more, no random weights.
 
-    Args:
-        parts: settings and their rows, in the order of the report; of two with the same weights the last counts.
+    Of two with the same weights the last counts.
     """
-    alike: dict[object, dict[str, tuple[Setting, Selections]]] = {}
+    alike: dict[object, dict[str, SettingResults]] = {}
     for setting, selections in parts:
         if not (setting.random_weights or setting.protocol_class.looks_at_target):
             alike.setdefault(_alike(setting, selections), {})[setting.backbone_fingerprint] = (setting, selections)
@@ -203,14 +188,8 @@ class Trend:
     on_mean: WithEnds | None
 
 
-def trend_of(parts: Sequence[tuple[Setting, Selections]], method: Method, rule: str) -> Trend | None:
-    """Return the trend of a method's gain; None where fewer than `MIN_BACKBONES` have it and plain prediction.
-
-    Args:
-        parts: settings that differ in the backbone alone, with their rows.
-        method: the method.
-        rule: what chooses for it.
-    """
+def trend_of(parts: Sequence[SettingResults], method: Method, rule: str) -> Trend | None:
+    """Return the trend of a method's gain; None where fewer than `MIN_BACKBONES` have it and plain prediction."""
     found = []
     for _, selections in parts:
         plain_method = selections.plain_of(method.predictor)

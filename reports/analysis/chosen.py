@@ -4,20 +4,24 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, reduce
+from functools import cache, cached_property, reduce, wraps
+from inspect import signature
 from operator import add
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
-from benchmark.method.evaluation.selection import KEY, RULES, SETTING, Rows, Rule, select
+from benchmark.method.evaluation.selection import KEY, RULES, SETTING, SOURCE_RULES, Rows, Rule, select
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Answered, Estimate, Key, MethodAnswers, Pooled, together
 from reports.analysis.methods import ALONE, PLAIN, REPLACED, Method, by_method
+from reports.analysis.settings import Setting, grouped
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _PICKED = (*KEY, "kept_plain", "rank", "score", "training_domain", *SETTING)
 
@@ -26,6 +30,17 @@ OF_ROW = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predi
 _KEPT = ("tested", "images", "predicted_ranks", "predicted", "margins", "n_test")
 _HALVES = {"harmonic": ("base", "new")}
 _ALL_BUT_N = [*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]  # of what is chosen for shrinkage
+
+
+_key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # one object for each, of very many uses
+ImagesOf = Callable[[str], pa.Table | None]  # hash of a list of images -> columns of `benchmark.store.images.COLUMNS`
+Columns = Mapping[str, NDArray[np.object_]]
+COLUMNS = (
+    "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",
+    "rule", "predicted", "margin",
+)  # fmt: skip
+# Method -> columns of `COLUMNS`, a line for each tested image of each pick.
+Predictions = Mapping[Method, pd.DataFrame]
 
 
 def rule_for(rows: pd.DataFrame) -> str:
@@ -45,9 +60,19 @@ def _everywhere(rows: pd.DataFrame, name: str) -> bool:
     return bool(known.all() or (name in rows and known.groupby([rows[key] for key in KEY], dropna=False).any().all()))
 
 
-def _scored(rows: pd.DataFrame, rule: Rule) -> bool:
-    names = (rule.score, f"{rule.score}_se") if rule.one_se else (rule.score,)
-    return all(any(isinstance(curve, list) and not np.isnan(curve).all() for curve in rows[name]) for name in names)
+def once(made: Callable[Concatenate["Selections", P], T]) -> Callable[Concatenate["Selections", P], T]:
+    """Keep with the rows of a setting what a function makes of them and of its other arguments: it is made once."""
+    others = [*signature(made).parameters.values()][1:]
+
+    @wraps(made)
+    def kept(selections: "Selections", /, *args: P.args, **named: P.kwargs) -> T:
+        key = (made, *args, *(named.get(one.name, one.default) for one in others[len(args) :]))
+        if key not in selections.made:
+            selections.made[key] = made(selections, *args, **named)
+        found: T = selections.made[key]
+        return found
+
+    return kept
 
 
 @dataclass(frozen=True)
@@ -70,11 +95,7 @@ class Kept:
 
 
 class Predicted:
-    """The predictions of rows.
-
-    Args:
-        rows: result rows; those of base and of new classes beside those of both together.
-    """
+    """The predictions of result rows: those of base and of new classes beside those of both together."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
@@ -89,9 +110,7 @@ class Predicted:
     def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
         """Yield what the images of a row are taken for at a rank, of base and of new classes one after the other.
 
-        Args:
-            row: columns of `OF_ROW`.
-            rank: the rank; there is nothing where no rule of the sources picks it.
+        There is nothing where no rule of the sources picks the rank.
         """
         for half in _HALVES.get(row["class_half"], (row["class_half"],)):
             own = self._known.get(_name(row, half))
@@ -143,36 +162,27 @@ class Selections:
     ) -> None:
         self.rows, self.tested, self.metrics, self.metric = rows, tested, metrics, metric
         self._predicted = predicted or Predicted(rows)
-        self._once: dict[Hashable, Any] = {}
+        self.made: dict[Hashable, Any] = {}
         every = by_method(rows)
-        self.parts = {method: part for method, part in every.items() if not method.is_draw}
+        self.parts = {method: part for method, part in every.items() if method.draw is None}
         replaced = {}
         for method in (m for m in self.parts if m.is_shrinkage):
             if (alone := replace(method, projection_variant=ALONE[0])) in self.parts:
                 replaced[replace(method, projection_variant=REPLACED)] = self.parts[alone]
         self.compared, self._every = (*self.parts, *replaced), every | replaced
-        together: dict[Method, list[Method]] = {}
-        for method in (m for m in every if m.is_draw):
-            together.setdefault(method.mean_of(0), []).append(method)
-        self.draws = {draws[0].mean_of(len(draws)): draws for draws in together.values()}
-        self.rule, self.rules = rule_for(rows), tuple(rule for rule in RULES.values() if _scored(rows, rule))
+        together = grouped((m for m in every if m.draw is not None), lambda m: replace(m, draw=None))
+        self.draws = {replace(method, draws=len(draws)): draws for method, draws in together.items()}
+        self.rule, self.rules = rule_for(rows), tuple(rule for rule in RULES.values() if self._has_scores(rule))
         self.held_outs = sorted(str(name) for name in rows["held_out"].unique())
         self.seeds = sorted(int(seed) for seed in rows["seed"].unique())
         first = rows.iloc[0]
         self.grouped, self.folds, self.n_classes = bool(first["grouped"]), int(first["folds"]), int(first["n_classes"])
         self.n_base = int(first["n_base"]) if first["class_half"] == "harmonic" else None
 
-    def once(self, key: Hashable, made: Callable[[], T]) -> T:
-        """Return what is made of these rows, which is made when it is first asked for.
-
-        Args:
-            key: what tells it from all else that is made of them.
-            made: returns it.
-        """
-        if key not in self._once:
-            self._once[key] = made()
-        found: T = self._once[key]
-        return found
+    def _has_scores(self, rule: Rule) -> bool:
+        names = (rule.score, f"{rule.score}_se") if rule.one_se else (rule.score,)
+        known = ((isinstance(one, list) and not np.isnan(one).all() for one in self.rows[name]) for name in names)
+        return all(map(any, known))
 
     def judged_by(self, rule: str) -> "Selections":
         """Return the same rows, whose gains are judged by another rule; what was chosen before is shared."""
@@ -194,59 +204,66 @@ class Selections:
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
+    @once
     def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
 
         Positions are among its own rows, of REPLACED among those that are left of them, and then among those of plain
         prediction, which a one-standard-error rule may keep: `chosen_rows` looks them up.
         """
-        asked = method, rule, rank
-        return self.once(("picks", *asked), lambda: select(self._candidates(method, rule), rule, self.tested, rank))
+        return select(self._candidates(method, rule), rule, self.tested, rank)
 
     def _candidates(self, method: Method, rule: str) -> Rows:
         """Return the rows among which a rule chooses for a method."""
-        plain, rows = self.plain_of(method.predictor), self._every[method]
-        beside = None if plain is None else self._every[plain]
         if method.projection_variant != REPLACED:
-            return self.once(("candidates", method), lambda: Rows(rows, beside))
+            return self._rows(method)
         # Those that differ in N alone from what the rule picks for shrinkage.
-        chosen = self.picks(replace(method, projection_variant=None), rule)
+        rows, chosen = self._every[method], self.picks(replace(method, projection_variant=None), rule)
         known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen))
-        return Rows(rows[known.isin(wanted)], beside)
+        plain = self.plain_of(method.predictor)
+        return Rows(rows[known.isin(wanted)], None if plain is None else self._every[plain])
 
+    @once
+    def _rows(self, method: Method) -> Rows:
+        plain = self.plain_of(method.predictor)
+        return Rows(self._every[method], None if plain is None else self._every[plain])
+
+    @once
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
         """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
-        made = self._pooled(self.picks(method, rule, rank))
-        return self.once(("pooled", method, rule, rank), lambda: self.answered(dict(made)))
-
-    def _pooled(self, picks: pd.DataFrame) -> Iterator[tuple[Key, Pooled]]:
+        picks, pooled = self.picks(method, rule, rank), {}
         for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
             if len(folds) == max(1, self.folds):
                 parts, names = zip(*folds, strict=True)
-                if ("tested", names) not in self._once:  # kept, since what names the images is computed from them all
-                    self._once["tested", names] = reduce(add, (self.tested[name] for name in names))
-                yield key, Pooled(parts[0] if len(parts) == 1 else np.concatenate(parts), self._once["tested", names])
+                pooled[key] = Pooled(parts[0] if len(parts) == 1 else np.concatenate(parts), self._together(names))
+        return self.answered(pooled)
 
+    @once
+    def _together(self, names: tuple[str, ...]) -> Tested:
+        """Return the images of several folds; kept, since what names the images is computed from them all."""
+        return reduce(add, (self.tested[name] for name in names))
+
+    @once
     def measure(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
         """Return a metric on what is held out under a seed, all folds together; NaN where rows lack what it needs.
 
-        Rows keep predictions and metrics of scores at what rules of the sources pick.
+        Rows keep predictions and metrics of scores at what rules of the sources pick. Of base and new classes it is
+        what stands for both.
         """
         if metric.needs == "correct":
             return self.pooled(method, rule).measure(metric)
-        return self.once(("measure", method, rule, metric), lambda: dict(self._measured(method, rule, metric)))
-
-    def _measured(self, method: Method, rule: str, metric: Metric) -> Iterator[tuple[Key, float]]:
-        """Yield a metric of predictions, of base and new classes what stands for both; or one of scores."""
         if metric.needs == "predictions":
-            known = self.predicted(method, rule)
-            for key, one in self.pooled(method, rule).items():
-                there = key in known
-                yield key, self.computed(metric, one.tested.label, one.correct, known[key]) if there else np.nan
-        else:
-            name, picks = metric.key, self.picks(method, rule)
-            for key, folds in by_test(picks, picks["scored"], picks["n_test"]).items():  # which weigh by their images
-                yield key, math.fsum(scored.get(name, np.nan) * n for scored, n in folds) / sum(n for _, n in folds)
+            known, pooled = self.predicted(method, rule), self.pooled(method, rule)
+            found = {
+                key: self.computed(metric, pooled[key].tested.label, pooled[key].correct, known[key]) for key in known
+            }
+            return {key: found.get(key, np.nan) for key in pooled}
+        picks = self.picks(method, rule)
+        folds = by_test(picks, picks["scored"], picks["n_test"])  # which weigh by their images
+        return {
+            key: math.fsum(scored.get(metric.key, np.nan) * n for scored, n in one) / sum(n for _, n in one)
+            for key, one in folds.items()
+        }
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
         """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
@@ -270,14 +287,7 @@ class Selections:
     def computed(
         self, metric: Metric, label: NDArray[np.int64], correct: NDArray[np.bool_], predicted: NDArray[np.int64]
     ) -> float:
-        """Return a metric of correctness or predictions on some images, of base and new ones what stands for both.
-
-        Args:
-            metric: the metric.
-            label: class of each image, shape (m,).
-            correct: whether it is answered correctly, shape (m,).
-            predicted: its predicted class, at which a metric of correctness does not look, shape (m,).
-        """
+        """Return a metric of correctness or predictions on some images, of base and new ones what stands for both."""
         if self.n_base is None:
             return float(metric.compute(Answers(correct, label, self.n_classes, predicted)))
         halves = [label < self.n_base, label >= self.n_base]
@@ -285,23 +295,18 @@ class Selections:
         return float(metric.combine(*each))
 
     def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
-        """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all.
-
-        Args:
-            method: whose rows.
-            held_out: of what is held out; by default anything.
-        """
+        """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all."""
         rows = self._every[method]
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
         return (int(most), self.folds) if most < self.folds else None
 
+    @once
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
         """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
         picks, dim = self.picks(method, rule), int(self._every[method]["dim"].iloc[0])
         points = zip(*(picks[name].tolist() for name in ("kept_plain", "rank", "lambda_")), strict=True)
-        at_plain = (kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points)
-        return self.once(("at plain", method, rule), lambda: sum(at_plain)), len(picks)
+        return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
 
     def is_whole(self, method: Method, rule: str) -> bool:
         """Say whether a method has answers on all that is held out under some seed."""
@@ -319,7 +324,7 @@ class Selections:
         return pd.DataFrame({name: candidates.values(name)[positions] for name in columns})
 
 
-_key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # one object for each, of very many uses
+SettingResults: TypeAlias = tuple[Setting, Selections]  # what rows share, and these rows
 
 
 def by_test(picks: pd.DataFrame, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
@@ -333,10 +338,7 @@ def by_test(picks: pd.DataFrame, *values: Iterable[Any]) -> dict[Key, list[tuple
 def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> float:
     """Return the mean of a column of `selection.select` over folds, seeds, then held-out environments; NaN if one is.
 
-    Args:
-        picks: of one method, with the seeds that count.
-        column: its name.
-        weight: name of the column by which folds weigh; by default all alike.
+    Folds weigh by the column `weight`, by default all alike.
     """
     values = pd.to_numeric(picks[column]).to_numpy(dtype=np.float64)
     if not len(values):
@@ -351,14 +353,7 @@ def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> 
 def whole_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the accuracy of some answers by the seeds that have all that is held out; None where none has.
-
-    Args:
-        selections: the rows of one setting, which say what is held out.
-        answers: `Selections.pooled` of a method, of these rows or of some of them.
-        minus: answers whose accuracy on the same images is subtracted.
-        metric: accuracy, or class-balanced accuracy.
-    """
+    """Return the accuracy of some answers by the seeds that have all that is held out; None where none has."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
@@ -367,12 +362,7 @@ def whole_estimate(
 def whole(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
     """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
 
-    Args:
-        selections: the rows of one setting.
-        methods: methods and the rule for each.
-
-    Returns:
-        The answers, or None where no seed has all that is held out.
+    None where no seed has all that is held out.
     """
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
@@ -395,3 +385,73 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
             columns = [[None if value != value else value for value in picks[name].tolist()] for name in _PICKED]
             for pick in zip(*columns, strict=True):
                 yield {**named, **dict(zip(_PICKED, pick, strict=True))}
+
+
+def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
+    """Return what each method of a setting takes the tested images for, under the rules that look at sources alone.
+
+    `class` and `predicted` are names, `margin` is the best score minus the second, NaN where there is none. Methods are
+    in the order of tables, without those that have no predictions.
+    """
+
+    @cache
+    def columns_of(hash_: str) -> Columns | None:
+        if (images := images_of(hash_)) is None:
+            return None
+        return {name: images[name].to_numpy(zero_copy_only=False) for name in ("image_id", "path", "group")}
+
+    predictions = {}
+    for method in selections.parts:
+        if parts := list(_of_picks(selections, method, columns_of)):
+            values = {name: [np.broadcast_to(part[name], len(part["class"])) for part in parts] for name in COLUMNS}
+            predictions[method] = pd.DataFrame({name: np.concatenate(of_name) for name, of_name in values.items()})
+    return predictions
+
+
+def _of_picks(
+    selections: Selections, method: Method, columns_of: Callable[[str], Columns | None]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield of each pick its columns of `COLUMNS`: an array with a value for each image, or a value for all."""
+    classes = np.array(selections.rows["classes"].iloc[0], dtype=object)
+    for rule in SOURCE_RULES:
+        picks = selections.picks(method, rule)
+        places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
+        for held_out, seed, fold, of_pick in places:
+            for kept in of_pick:
+                tested, known = selections.tested[kept.tested], columns_of(kept.images) if kept.images else None
+                named = known and {name: values[tested.position] for name, values in known.items()}
+                yield {
+                    **(named or {"image_id": tested.position.astype(str).astype(object), "path": "", "group": None}),
+                    "environment": np.array(tested.names, dtype=object)[tested.environment],
+                    "class": classes[tested.label],
+                    "held_out": str(held_out),
+                    "half": kept.half,
+                    "seed": int(seed),
+                    "fold": int(fold),
+                    "method": method.label,
+                    "predictor": method.predictor,
+                    "rule": rule,
+                    "predicted": classes[kept.classes],
+                    "margin": kept.margins,
+                }
+
+
+def read_of(selections: Selections) -> dict[Method, list[tuple[float, float, float, int]]]:
+    """Return how well the environment is read before and after each method that projects.
+
+    Of each pick that was looked at, by the rule by which reports compare: balanced accuracy before and after, chance,
+    and the rank.
+    """
+    found = {}
+    for method in selections.parts:
+        picks = selections.picks(method, selections.rule)["rank"].tolist()
+        columns = ("read_ranks", "read_before", "read_after", "read_chance")
+        rows = selections.chosen_rows(method, selections.rule, columns)
+        of_picks = [
+            (one["read_before"], one["read_after"][list(one["read_ranks"]).index(rank)], one["read_chance"], rank)
+            for rank, one in zip(picks, rows.to_dict("records"), strict=True)
+            if isinstance(one["read_ranks"], list) and rank in one["read_ranks"]
+        ]
+        if of_picks:
+            found[method] = of_picks
+    return found

@@ -3,7 +3,7 @@
 Each method stands with what its rule picks. Everything is in fractions, not in points.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -17,8 +17,9 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metri
 from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import MethodAnswers, Size, together
-from reports.analysis.chosen import Selections, whole
+from reports.analysis.chosen import Selections, once, whole
 from reports.analysis.methods import Method
+from reports.analysis.settings import grouped
 
 ALPHA = 1 - inference.CONFIDENCE
 SAME = 1e-9  # accuracies that differ by less are equal
@@ -91,27 +92,15 @@ class Comparison(Difference):
     changed: tuple[tuple[int, int], ...]
 
 
+@once
 def compare(
     selections: Selections, method: Method, rule: str, baseline: Method, metric: Metric = ACCURACY
 ) -> Comparison | None:
     """Compare two methods on the same tested images.
 
-    Args:
-        selections: the rows of one setting.
-        method: the method whose accuracy counts.
-        rule: what chooses for both.
-        baseline: the method whose accuracy is subtracted.
-        metric: what is compared. Of those that are no mean of images the interval is a jackknife's; of metrics of
-            scores, which rows do not keep, there is none.
-
-    Returns:
-        The comparison over the seeds with answers of both on all that both were tested on, or None without such a seed.
+    Of a metric that is no mean of images the interval is a jackknife's; of metrics of scores, which rows do not keep,
+    there is none. None where no seed has answers of both on all that both were tested on.
     """
-    asked = method, baseline, rule, metric
-    return selections.once(("compared", *asked), lambda: _compared(selections, *asked))
-
-
-def _compared(selections: Selections, method: Method, baseline: Method, rule: str, metric: Metric) -> Comparison | None:
     is_mean = metric in (ACCURACY, BALANCED)
     weighed = metric if is_mean else ACCURACY
     ours, theirs = selections.pooled(method, rule), selections.pooled(baseline, rule)
@@ -199,11 +188,7 @@ class Overall(Difference):
 
 
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
-    """Return what the comparisons of one pair of methods say together, or None with fewer than two data sets.
-
-    Args:
-        named: (data set, comparison) of each data set with an interval; others are left out.
-    """
+    """Return what the comparisons of one pair of methods say together, or None with fewer than two data sets."""
     usable = [(name, one) for name, one in named if not np.isnan([i.standard_error for i in one.single]).any()]
     if len(usable) < 2:
         return None
@@ -248,36 +233,26 @@ class Ranked:
     ranking: Ranking | None = None
 
 
-def ranked(selections: Selections, rule: str, among: Collection[Method] | None = None) -> list[Ranked]:
-    """Rank the methods of each predictor that has two or more, in the order of the tables.
+@once
+def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = None) -> list[Ranked]:
+    """Rank the methods of each predictor that has two or more, by default of all, in the order of the tables.
 
     Methods take part that were tested on all that is held out, by the seeds under which all of them were; those that
     look at the tested images do not, since the others have no such images.
-
-    Args:
-        selections: the rows of one setting.
-        rule: what chooses for every method.
-        among: the methods that are ranked; by default all.
     """
-    taken = None if among is None else frozenset(among)
-    return selections.once(("ranked", rule, taken), lambda: [*_ranked(selections, rule, taken)])
-
-
-def _ranked(selections: Selections, rule: str, among: Collection[Method] | None) -> Iterator[Ranked]:
-    blocks: dict[str, list[Method]] = {}
-    for method in selections.parts if among is None else [m for m in selections.parts if m in among]:
-        if selections.is_whole(method, rule) and not method.looks_at_target_images:
-            blocks.setdefault(method.predictor, []).append(method)
+    taken = [m for m in selections.parts if (among is None or m in among) and not m.looks_at_target_images]
+    blocks, found = grouped((m for m in taken if selections.is_whole(m, rule)), lambda m: m.predictor), []
     for methods in (block for block in blocks.values() if len(block) > 1):
         answers = whole(selections, [(method, rule) for method in methods])
         if answers is None:
-            yield Ranked(tuple(methods))
+            found.append(Ranked(tuple(methods)))
             continue
         values = answers.scores.values
         known = np.flatnonzero(~np.isnan(values).any(axis=1)).tolist()
         ranking = rank_intervals(replace(answers.scores, values=values[known])) if len(known) > 1 else None
         places = [] if ranking is None else np.array(known)[ranking.tied_with_best].tolist()
-        yield Ranked(tuple(methods[k] for k in known), tuple(methods[k] for k in places), ranking)
+        found.append(Ranked(tuple(methods[k] for k in known), tuple(methods[k] for k in places), ranking))
+    return found
 
 
 @dataclass(frozen=True)
@@ -298,12 +273,7 @@ class Ties(Generic[T]):
 
 
 def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
-    """Return which of some items are not separated from the one with the highest mean.
-
-    Args:
-        items: two or more.
-        differences: (one, other) -> interval of one minus the other, of every pair, in one of its two orders.
-    """
+    """Return which of some items are not separated from the one with the highest mean."""
     adjusted = holm([interval.p for interval in differences.values()]).tolist()
     ahead = dict.fromkeys(items, 0.0)
     for (one, other), interval in differences.items():
@@ -328,9 +298,7 @@ def p_value(real: float, draws: Sequence[float]) -> float:
 def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
     """Return a comparison as lines of numbers, in points: over all that is held out, then each alone.
 
-    Args:
-        one: the comparison; p-values are not adjusted.
-        margin: within which two methods count as level.
+    P-values are not adjusted.
     """
     shared: dict[str, object] = {
         "rule": one.rule,

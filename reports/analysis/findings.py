@@ -10,15 +10,14 @@ truncation. The rule that keeps nothing back chooses on both sides: else they wo
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.method.evaluation.judging import ALPHA, answered
+from benchmark.method.evaluation.judging import ALPHA, answered, holm
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
 from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting
+from reports.analysis.settings import OF_DATA, Options, Setting, grouped
 
 INTERVENTIONS, ENVIRONMENTS = ALONE  # which may be credited; so may SHRINKING
 SHRINKING = "shrinking"
@@ -100,12 +99,7 @@ def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
-    """Return what a judged method is compared with to explain its gain; nothing of a method without parts of its own.
-
-    Args:
-        methods: all that have rows, see `Selections.compared`.
-        method: one that is judged.
-    """
+    """Return what explains a judged method's gain by comparison; nothing of a method without parts of its own."""
     same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
     kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
     own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
@@ -113,12 +107,7 @@ def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
 
 
 def asked(compared: Iterable[Comparison], method: Method) -> tuple[Question, ...]:
-    """Return the three questions, asked of a method.
-
-    Args:
-        compared: the comparisons of a setting.
-        method: one that is judged, and whose gain is shown.
-    """
+    """Return the three questions, asked of a method."""
     made = {(one.baseline.projection, one.baseline.variant): one for one in compared if one.method == method}
     parts = {
         question: {name: made.get(_kind(method, kind)) for name, kind in kinds.items()}
@@ -163,13 +152,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Compare what is judged with plain prediction, and with what could explain its gain away.
-
-    Args:
-        setting: what the rows share.
-        selections: the rows of that setting.
-        options: what the reader asks for.
-    """
+    """Compare what is judged with plain prediction, and with what could explain its gain away."""
     if setting.protocol_class.looks_at_target:
         return Findings()
     known = {method.label: method for method in selections.compared}
@@ -240,24 +223,98 @@ def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
 
     Of a data set that comes with several prompts, only settings with the same prompts are taken together.
     """
-    kinds: dict[tuple[object, ...], list[tuple[Setting, Findings]]] = {}
-    for setting, findings in parts:
-        kinds.setdefault(setting.without_data, []).append((setting, findings))
-    families = []
-    for alike in (group for of_kind in kinds.values() for group in _each_set_once(of_kind)):
-        pairs: dict[tuple[Method, Method, str], list[tuple[str, Comparison]]] = {}
-        for setting, findings in alike:
-            for one in findings.compared:
-                pairs.setdefault((one.method, one.baseline, one.rule), []).append((setting.dataset, one))
+    families, groups = [], list[list[tuple[Setting, Findings]]]()
+    for of_kind in grouped(parts, lambda part: part[0].without(*OF_DATA)).values():
+        if len({setting.dataset for setting, _ in of_kind}) == len(of_kind):
+            groups.append(of_kind)
+            continue
+        by_prompts = grouped(of_kind, lambda part: part[0].prompts).values()
+        groups += [alike for alike in by_prompts if len({setting.dataset for setting, _ in alike}) == len(alike)]
+    for alike in groups:
+        every = [(setting.dataset, one) for setting, findings in alike for one in findings.compared]
+        pairs = grouped(every, lambda named: (named[1].method, named[1].baseline, named[1].rule))
         if members := [whole for named in pairs.values() if (whole := over_data_sets(named))]:
             families.append(Family(tuple(setting for setting, _ in alike), tuple(members)))
     return families
 
 
-def _each_set_once(parts: list[tuple[Setting, Findings]]) -> list[list[tuple[Setting, Findings]]]:
-    if len({setting.dataset for setting, _ in parts}) == len(parts):
-        return [parts]
-    by_prompts: dict[tuple[str, ...], list[tuple[Setting, Findings]]] = {}
-    for setting, findings in parts:
-        by_prompts.setdefault(setting.prompts, []).append((setting, findings))
-    return [alike for alike in by_prompts.values() if len({setting.dataset for setting, _ in alike}) == len(alike)]
+@dataclass(frozen=True)
+class Expected:
+    """What must be found in a data set, and nothing beside it.
+
+    Attributes:
+        parts: of a gain of shrinkage: `interventions`, `environments`, both or none.
+        predictor: by which, as recipes name it.
+        held_out: with which environment held out; None for the average of all.
+    """
+
+    parts: tuple[str, ...] = ()
+    predictor: str = "zero_shot"
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """What was found in a data set of which it is known what must be.
+
+    Attributes:
+        expected: what must be found.
+        gain: of shrinkage over plain prediction.
+        p: of the gain, adjusted by Holm over all gains in the data set.
+        questions: what explains it; empty where no gain is shown.
+        compared: the comparisons by which it was looked for.
+    """
+
+    expected: Expected
+    gain: Comparison
+    p: float
+    questions: tuple[Question, ...]
+    compared: tuple[Comparison, ...]
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The parts that are credited with a gain."""
+        return tuple(name for name in ALONE if any(one.name == name and one.yes for one in self.questions))
+
+    @property
+    def right(self) -> bool:
+        """Whether all that must be found was found, and nothing else."""
+        return set(self.found) == set(self.expected.parts)
+
+    def in_columns(self) -> dict[str, object]:
+        """Return it as a line of a table."""
+        return {
+            "predictor": self.expected.predictor,
+            "held_out": self.expected.held_out or "average",
+            "expected": " ".join(self.expected.parts),
+            "found": " ".join(self.found),
+            "right": self.right,
+        }
+
+
+def control_result(compared: Iterable[Comparison], expected: Expected) -> ControlResult | None:
+    """Return what was found in a data set; None where it was not looked for.
+
+    Gains are judged and explained as everywhere; with one environment held out, by the intervals of that one.
+    """
+    looked = [one for one in compared if one.method.predictor == expected.predictor]
+    if expected.held_out is not None:
+        name = expected.held_out
+        there = [(one, one.held_outs.index(name)) for one in looked if name in one.held_outs]
+        looked = [replace(one, held_outs=(name,), interval=one.single[place]) for one, place in there]
+    with_plain = [one for one in looked if one.baseline.is_plain]
+    gain = next((one for one in with_plain if (one.method.projection, one.method.variant) == OURS), None)
+    if gain is None:
+        return None
+    gains = [one for one in with_plain if one.rule == gain.rule]
+    p = float(holm([one.interval.p for one in gains])[gains.index(gain)])
+    shown = p <= ALPHA and gain.interval.estimate > 0
+    return ControlResult(expected, gain, p, asked(looked, gain.method) if shown else (), tuple(looked))
+
+
+def control_results(
+    parts: Iterable[tuple[Setting, Findings]], expected: Mapping[str, Expected]
+) -> list[tuple[Setting, ControlResult]]:
+    """Return what was found in each setting of a data set of which it is known what must be."""
+    known = [(setting, f.compared, expected[setting.dataset]) for setting, f in parts if setting.dataset in expected]
+    return [(setting, one) for setting, looked, of in known if (one := control_result(looked, of)) is not None]

@@ -90,18 +90,9 @@ class Method:
         return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
-    def is_draw(self) -> bool:
-        """Whether it is one of several draws of a placebo."""
-        return self.draw is not None
-
-    @property
     def real(self) -> "Method":
         """The method with the real C_d: itself where nothing replaces it."""
         return replace(self, placebo=None, draw=None, draws=0)
-
-    def mean_of(self, draws: int) -> "Method":
-        """Return what stands for several draws of a placebo, of which this is one."""
-        return replace(self, draw=None, draws=draws)
 
     @property
     def plain(self) -> "Method":
@@ -144,14 +135,14 @@ class Method:
     @property
     def is_control(self) -> bool:
         """Whether it is a part of shrinkage, shrinks something else, or is a rival of it; none of these has ranks."""
-        of_one = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant)
-        return of_one or (self.of_projection.role in ("control", "rival") and self._projection("full_rank_only"))
+        is_part, about = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant), self.of_projection
+        return is_part or (about.role in ("control", "rival") and "full_rank_only" in about.traits)
 
     @property
     def is_rival(self) -> bool:
         """Whether it is a method of others that looks neither at a label nor at the tested images."""
         of_others = self.of_projection.role == "rival" and not self.variant
-        return of_others and not (self.looks_at_target_images or self._projection("uses_labels"))
+        return of_others and not (self.looks_at_target_images or "uses_labels" in self.of_projection.traits)
 
     @property
     def imported(self) -> bool:
@@ -207,18 +198,11 @@ class Method:
 
         That is where it is the plain space itself, and where its projection says that it leaves the space as it is: at
         the full rank, or at lambda 0. Where something else stands in the place of a predictor's C_d, it is not.
-
-        Args:
-            rank: the rank that is kept.
-            lambda_: NaN where there is none.
-            dim: the width D of the embeddings.
         """
-        at_rank, at_lambda = map(self._projection, ("plain_at_full_rank", "plain_at_lambda_0"))
+        traits = self.of_projection.traits
+        at_rank, at_lambda = "plain_at_full_rank" in traits, "plain_at_lambda_0" in traits
         other_c_d = self.predictor_uses_c_d and (self.placebo or self.pairs_share is not None)
         return self.is_plain or (not other_c_d and ((at_rank and rank == dim) or (at_lambda and lambda_ == 0)))
-
-    def _projection(self, trait: str) -> bool:
-        return trait in self.of_projection.traits
 
 
 def _mark(presentation: Presentation) -> str:
@@ -263,19 +247,14 @@ def _beside_real(
 
     Where N is environments alone, C_d is its scale and no more: a placebo's rule chooses among these rows as the real
     one's does, and they are not made again. They stand where they would if they had been made with it, since of equals
-    a rule takes the first.
-
-    Args:
-        method: the placebo; of a single draw of several, rows are there that rules of the sources pick alone.
-        rows: its own rows.
-        real: rows of `method.real`.
-        known: the rows of real methods that were looked for before, once for all draws.
+    a rule takes the first. Of a single draw of several, only rows that rules of the sources pick are there. `known`
+    keeps the rows of real methods, which are looked for once for all draws.
     """
     names, sets = real["nuisance"], rows["interventions"]
-    key = (method.real, method.is_draw, *sorted(map(str, sets.unique())))
+    key = (method.real, method.draw is not None, *sorted(map(str, sets.unique())))
     if key not in known:
         found = real[(names == ENVIRONMENTS) & real["interventions"].isin(sets.unique())]
-        if method.is_draw:
+        if method.draw is not None:
             records = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
             found = found.iloc[picked_by_sources(records)]
         known[key] = found

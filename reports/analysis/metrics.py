@@ -14,12 +14,12 @@ from benchmark.method.evaluation.inference import ImageInterval, difference_inte
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_CLASS, WORST_ENVIRONMENT, Answers, Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Answered, Pooled
+from reports.analysis.answers import Pooled
 from reports.analysis.backbones import ZERO_SHOT, Lines, WithEnds
-from reports.analysis.chosen import Selections, has_choice, mean_beside, whole, whole_estimate
+from reports.analysis.chosen import Selections, SettingResults, has_choice, mean_beside, once, whole, whole_estimate
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting, named
-from reports.render.data import csv_lines
+from reports.render.forms import csv_lines
 
 MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
 ORACLE = "oracle"  # the cross-fitted one
@@ -27,14 +27,7 @@ ORACLE = "oracle"  # the cross-fitted one
 
 @dataclass(frozen=True)
 class WorstClass:
-    """The class and held-out environment with the lowest accuracy, all folds and seeds together.
-
-    Attributes:
-        name: the class.
-        held_out: the environment.
-        accuracy: in percent.
-        n: number of its different tested images there.
-    """
+    """The class and held-out environment with the lowest accuracy (percent), folds and seeds together, of n images."""
 
     name: str
     held_out: str
@@ -84,12 +77,10 @@ def further(metrics: Iterable[Metric]) -> list[Metric]:
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
+@once
 def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
-    return selections.once(("metrics", rule), lambda: [*_metrics(selections, rule)])
-
-
-def _metrics(selections: Selections, rule: str) -> Iterator[Metrics]:
+    found = []
     for method in selections.parts:
         pooled = selections.pooled(method, rule)
         of_two = {m.key: whole_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
@@ -105,41 +96,32 @@ def _metrics(selections: Selections, rule: str) -> Iterator[Metrics]:
             values = selections.measure(method, rule, metric)
             single = [np.mean([values.get((name, seed), math.nan) for seed in seeds]) for name in names]
             means[metric.key] = _known(metric.shown(metric.over(np.array(single))))
+        worst, classes = [], selections.rows["classes"].iloc[0]
+        for name in names:
+            accuracy, n = by_class([pooled[name, seed] for seed in seeds], len(classes))
+            enough = np.flatnonzero(n >= MIN_CLASS_IMAGES).tolist()
+            worst += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough]
         temperatures = pd.to_numeric(picks["temperature"]).dropna()
-        yield Metrics(
+        line = Metrics(
             method=method,
             means=means,
             intervals={key: one.interval for key, one in of_two.items() if one is not None},
             source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
             worst_environment=names[int(estimate.means[0].argmin())],
-            worst_class=_worst_class(pooled, names, seeds, selections.rows["classes"].iloc[0]),
+            worst_class=min(worst, key=lambda one: (one.accuracy, -one.n), default=None),
             ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
             temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
             labels_fit=float(fits["labels_fit"].mean()),
             labels_choice=float(fits["labels_choice"].mean()),
         )
-
-
-def _worst_class(
-    pooled: Answered, names: Sequence[str], seeds: Sequence[int], classes: Sequence[str]
-) -> WorstClass | None:
-    worst = []
-    for name in names:
-        accuracy, n = by_class([pooled[name, seed] for seed in seeds], len(classes))
-        enough = np.flatnonzero(n >= MIN_CLASS_IMAGES)
-        worst += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough.tolist()]
-    return min(worst, key=lambda one: (one.accuracy, -one.n), default=None)
+        found.append(line)
+    return found
 
 
 def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return accuracy and number of different images of every class, over all answers together.
 
-    Args:
-        pooled: answers on what is held out, of one or several seeds.
-        classes: number of classes.
-
-    Returns:
-        Both of shape (classes,); accuracies are NaN where there is no image.
+    Both are of shape (classes,); accuracies are NaN where there is no image.
     """
     correct = np.concatenate([one.correct for one in pooled])
     label = np.concatenate([one.tested.label for one in pooled])
@@ -158,9 +140,6 @@ def chance_and_majority(selections: Selections) -> tuple[float, float]:
     """Return the accuracy of guessing, and of the best answer that is always the same, in percent.
 
     The latter is averaged over held-out environments, as accuracies are, over all seeds together.
-
-    Args:
-        selections: the rows of one setting.
     """
     count, shares = selections.n_classes, []
     for _, tested in selections.rows[selections.rows["n_test"] > 0].groupby("held_out")["tested"]:
@@ -255,7 +234,7 @@ def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object
         yield from (*map(_four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
 
 
-def per_class_csv(described: Iterable[tuple[Setting, Selections]]) -> str:
+def per_class_csv(described: Iterable[SettingResults]) -> str:
     """Return the accuracy of every class: a line for each setting, method, rule, environment, class.
 
     Folds and seeds together: n is the number of different images.

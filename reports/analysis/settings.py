@@ -2,15 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import count
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from benchmark.common.errors import IcmBenchError, PluginError
+from benchmark.method.evaluation.inference import MARGIN, PlusMinus
+from benchmark.method.evaluation.metrics import BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
 SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")  # the released code's first
 IMPORTED_TEXTS = "imported texts"  # in the place of templates, with a digest: nobody knows them
@@ -73,35 +78,27 @@ class Setting:
         halves = {"base": "base classes", "new": "new classes", "harmonic": "harmonic mean of base and new classes"}
         return f", {halves[self.class_half]}" if self.class_half in halves else ""
 
-    @property
-    def without_data(self) -> tuple[object, ...]:
-        """What settings that differ in the data set alone (and with it in prompts and groups) have in common."""
-        own = ("dataset", "dataset_fingerprint", "grouped", "prompts")
-        return tuple(getattr(self, key) for key in _KEYS if key not in own)
-
-    @property
-    def data_and_backbone(self) -> tuple[object, ...]:
-        """What settings that differ in the protocol alone have in common."""
-        own = ("protocol", "test_split", "rounding")
-        return tuple(getattr(self, key) for key in _KEYS if key not in own)
+    def without(self, *names: str) -> tuple[object, ...]:
+        """Return what settings that differ in some fields alone have in common."""
+        return tuple(getattr(self, key) for key in _KEYS if key not in names)
 
     @property
     def without_backbone(self) -> tuple[object, ...]:
         """What settings that differ in the backbone alone have in common."""
-        named = [key for key in _KEYS if key != "prompts" and not key.startswith("backbone")]
-        return (self.templates, *(getattr(self, key) for key in named))
+        return (self.templates, *self.without("backbone", "backbone_fingerprint", "prompts"))
 
 
 _KEYS = [one.name for one in fields(Setting)]
-# How a column is read; as text where it is not named here.
-_READ: Mapping[str, Callable[[Any], object]] = {
-    "grouped": bool,
-    "random_weights": bool,
-    "prompts": lambda prompts: tuple(json.loads(str(prompts))),
-    "folds": int,
-    "rounding": lambda rounding: rounding if isinstance(rounding, str) else None,
-}
+OF_DATA = ("dataset", "dataset_fingerprint", "grouped", "prompts")  # fields that come with a data set
 _NAMING = ("dataset", "backbone", "protocol", "test_split", "class_half")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return key -> the items that have it, all in order of appearance."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 def split_place(split: str) -> int:
@@ -126,7 +123,10 @@ def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
     parts = []
     for _, part in rows.groupby(_KEYS, dropna=False, sort=False):
         first = part.iloc[0].to_dict()
-        columns: dict[str, Any] = {name: _READ.get(name, str)(first[name]) for name in _KEYS}
+        columns: dict[str, Any] = {name: str(first[name]) for name in _KEYS}
+        columns |= {"grouped": bool(first["grouped"]), "random_weights": bool(first["random_weights"])}
+        columns |= {"prompts": tuple(json.loads(columns["prompts"])), "folds": int(first["folds"])}
+        columns["rounding"] = first["rounding"] if isinstance(first["rounding"], str) else None
         parts.append((Setting(**columns), part))
     return sorted(parts, key=lambda p: tuple(str(getattr(p[0], k)) for k in (*_NAMING, *_KEYS)))
 
@@ -135,12 +135,47 @@ def suffixes(settings: list[Setting]) -> list[str]:
     """Return what is added to each setting's file names: nothing if there is one, else distinct words."""
     if len(settings) == 1:
         return [""]
-    names: list[str] = []
     always = ("dataset", "backbone", "test_split")
     named = [k for k in _NAMING if k in always or len({getattr(s, k) for s in settings}) > 1]
-    for setting in settings:
-        words = "-".join(getattr(setting, k) for k in named)
-        base = "-" + re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
-        numbered = [base, *(f"{base}-{number}" for number in range(2, len(settings) + 1))]
+    return [f"-{name}" for name in distinct("-".join(getattr(s, k) for k in named) for s in settings)]
+
+
+def distinct(words: Iterable[str]) -> list[str]:
+    """Return words as names of files; one that comes again has a number behind it."""
+    names: list[str] = []
+    for base in (re.sub(r"[^A-Za-z0-9_.]+", "-", one).strip("-.") for one in words):
+        numbered = (base if number == 1 else f"{base}-{number}" for number in count(1))
         names.append(next(name for name in numbered if name not in names))
     return names
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a reader of a report may ask for.
+
+    Attributes:
+        plus_minus: what stands behind ± in tables: `images`, the cluster-robust standard error, or `seeds`, DomainBed's
+            standard error over seeds.
+        margin: within which two accuracies count as level, as a fraction; default one point.
+        compare: labels of methods, method and baseline, that come first in the answer, each with its gain, and are
+            compared with each other; by default none.
+        published: whether numbers are held against published ones; default False.
+        price: of an hour of a GPU, in any currency, which adds the table of costs; None (default) for no such table.
+        paper: whether all of it is also written as one paper; numbers are then held against published ones. Default
+            False.
+        color: whether the terminal's headline may be bold; default False.
+        metrics: that tables show; by default the built-in ones.
+        metric_of: data set, as rows call it -> its metric, where that is not accuracy.
+        tables: of the user's own, each as "module:TABLE", see `reports.tables.spec`; by default none.
+    """
+
+    plus_minus: PlusMinus = "images"
+    margin: float = MARGIN
+    compare: tuple[tuple[str, str], ...] = ()
+    published: bool = False
+    price: float | None = None
+    color: bool = False
+    paper: bool = False
+    metrics: tuple[Metric, ...] = BUILT_IN
+    metric_of: Mapping[str, Metric] = field(default_factory=dict, hash=False)
+    tables: tuple[str, ...] = ()

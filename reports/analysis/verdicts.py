@@ -16,11 +16,11 @@ from benchmark.method.evaluation import judging
 from benchmark.method.evaluation.inference import ImageInterval, Interval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Adjusted, Comparison, compare, rounded
 from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, asked, judged, plain_for, why_not
 from reports.analysis.methods import Method
-from reports.analysis.settings import Setting, named
+from reports.analysis.settings import Setting, grouped, named
 
 IS_PLAIN, UNSAID = "is plain", "cannot be said"
 DECIDED = tuple(kind for kind in judging.KINDS if kind != judging.NO_DIFFERENCE)  # that a difference is shown
@@ -243,13 +243,8 @@ def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
 
 
-def answer(described: Sequence[tuple[Setting, Selections]], findings: Sequence[Findings]) -> Answer:
-    """Return the answer of a report.
-
-    Args:
-        described: its settings with their rows.
-        findings: of each setting its comparisons, see `findings.comparisons`.
-    """
+def answer(described: Sequence[SettingResults], findings: Sequence[Findings]) -> Answer:
+    """Return the answer of a report."""
     waiting: list[tuple[Setting, Selections, Findings, list[Method]]] = []
     gains: dict[tuple[Setting, Method], judging.Gain] = {}
     left_out: list[tuple[Setting, Method | None]] = []
@@ -282,10 +277,7 @@ def _standings(
     rule, metric, of_verdicts = selections.rule, selections.metric, [one.method for one in verdicts]
     either = dict.fromkeys([*selections.parts, *of_verdicts])
     every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
-    by_predictor: dict[str, list[Method]] = {}
-    for method in every:
-        by_predictor.setdefault((plain_for(method, every) or method).predictor, []).append(method)
-    for methods in by_predictor.values():
+    for methods in grouped(every, lambda method: (plain_for(method, every) or method).predictor).values():
         own = tuple(one for one in verdicts if one.method in methods)
         accuracies = {m: value for m in methods if not np.isnan(value := _accuracy(selections, m))}
         plain = next((m for m in methods if m.is_plain), None)
@@ -303,15 +295,7 @@ def shares_apart(selections: Selections, method: Method, rule: str) -> float | N
     """Return how far the shares of a method's answers lie from the shares of the classes, from 0 to 1.
 
     The total variation distance, half the sum over classes of |share of answers - share of images|, averaged over
-    held-out environments and seeds.
-
-    Args:
-        selections: the rows of one setting.
-        method: one of its methods.
-        rule: one of `selection.RULES`.
-
-    Returns:
-        The distance, or None where rows do not keep all predictions.
+    held-out environments and seeds; None where rows do not keep all predictions.
     """
     pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
     if not pooled or len(predicted) < len(pooled):
@@ -369,9 +353,18 @@ def _verdict(
     )
     if plain is None or of_both is None or judged is None:
         return replace(found, why=why_not(selections, method, plain or method.plain))
-    both_p = judged.p_metric, judged.p_balanced
-    gain, balanced = (_adjusted(one, p, judged.family) for one, p in zip(of_both, both_p, strict=True))
-    why = _why_unsaid(metric, gain.interval)
+    adjusted = []
+    for one, p in zip(of_both, (judged.p_metric, judged.p_balanced), strict=True):
+        new = one.others.interval  # what is said of new environments is adjusted likewise
+        others = replace(one.others, interval=None if new is None else judging.adjusted_interval(new, judged.family))
+        adjusted.append(replace(one, adjusted=Adjusted(p, judged.family), others=others))
+    gain, balanced = adjusted
+    fewest, why = gain.interval.fewest, ""
+    if fewest < MIN_UNITS:
+        why = f"an environment has {fewest} images, or groups of them, and {MIN_UNITS} are needed"
+    elif np.isnan(gain.interval.p):
+        of_scores = f"rows do not keep what an interval of {metric.title} needs"
+        why = "there is no standard error" if metric.needs == "correct" else of_scores
     kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
     return replace(
         found,
@@ -385,22 +378,6 @@ def _verdict(
         shares=(shares_apart(selections, plain, rule), shares_apart(selections, method, rule)),
         why=why,
     )
-
-
-def _adjusted(made: Comparison, p: float, family: int) -> Comparison:
-    """Return a gain with its adjusted p-value, and what is said of new environments adjusted likewise."""
-    new = made.others.interval
-    others = replace(made.others, interval=None if new is None else judging.adjusted_interval(new, family))
-    return replace(made, adjusted=Adjusted(p, family), others=others)
-
-
-def _why_unsaid(metric: Metric, interval: ImageInterval) -> str:
-    """Return why nothing can be said of a gain; empty where something can."""
-    if interval.fewest < MIN_UNITS:
-        return f"an environment has {interval.fewest} images, or groups of them, and {MIN_UNITS} are needed"
-    of_scores = f"rows do not keep what an interval of {metric.title} needs"
-    why = "there is no standard error" if metric.needs == "correct" else of_scores
-    return why if np.isnan(interval.p) else ""
 
 
 def _of_interval(name: str, metric: Metric, interval: ImageInterval | None) -> dict[str, float | None]:

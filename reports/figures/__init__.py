@@ -4,7 +4,6 @@ Each figure is a module: numbers of rows, `draw`, which takes them, and its capt
 do.
 """
 
-from reports.figures.every import all_drawings, groups_of, left_out
-from reports.figures.writing import Drawing, Figure, captions, drawn
+from reports.figures.every import Drawing, Figure, all_drawings, captions, drawn, groups_of, left_out
 
 __all__ = ["Drawing", "Figure", "all_drawings", "captions", "drawn", "groups_of", "left_out"]

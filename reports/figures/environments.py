@@ -9,7 +9,7 @@ from reports.analysis.comparisons import compare
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting
 from reports.figures import style
-from reports.figures.gains import draw_interval, of_predictors, shown_methods
+from reports.figures.style import draw_interval, of_predictors, shown_methods
 
 MAX_ENVIRONMENTS = 24
 AVERAGE = "average"
@@ -35,26 +35,20 @@ class Panel:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Panel]:
-    """Return predictor (in words) -> gains over plain prediction, where there are two environments or more.
-
-    Args:
-        selections: the rows of one setting.
-        rule: what chooses for every method.
-    """
-    return dict(of_predictors(selections, lambda plain: _panel(selections, plain, rule)))
-
-
-def _panel(selections: Selections, plain: Method, rule: str) -> Panel | None:
+    """Return predictor (in words) -> gains over plain prediction, where there are two environments or more."""
     names = selections.held_outs
-    methods = [m for m in shown_methods(selections, plain.predictor) if m.projection != "random" and len(names) > 1]
-    compared = [one for m in methods if (one := compare(selections, m, rule, plain))]
-    compared = [one for one in compared if [*one.held_outs] == names]
-    if not compared:
-        return None
-    accuracy, seeds, shown = selections.pooled(plain, rule).measure(), compared[0].seeds, names[:MAX_ENVIRONMENTS]
-    accuracies = [100 * sum(accuracy[name, seed] for seed in seeds) / len(seeds) for name in shown]
-    gains = {one.method: (one.interval, *one.single[: len(shown)]) for one in compared}
-    return Panel((AVERAGE, *shown), (100 * compared[0].accuracies[1], *accuracies), gains, len(names) - len(shown))
+
+    def panel(plain: Method) -> Panel | None:
+        methods = [m for m in shown_methods(selections, plain.predictor) if m.projection != "random" and len(names) > 1]
+        compared = [one for m in methods if (one := compare(selections, m, rule, plain)) and [*one.held_outs] == names]
+        if not compared:
+            return None
+        accuracy, seeds, shown = selections.pooled(plain, rule).measure(), compared[0].seeds, names[:MAX_ENVIRONMENTS]
+        accuracies = [100 * sum(accuracy[name, seed] for seed in seeds) / len(seeds) for name in shown]
+        gains = {one.method: (one.interval, *one.single[: len(shown)]) for one in compared}
+        return Panel((AVERAGE, *shown), (100 * compared[0].accuracies[1], *accuracies), gains, len(names) - len(shown))
+
+    return dict(of_predictors(selections, panel))
 
 
 def draw(panels: style.Panels[Panel]) -> style.Sheet:

@@ -1,49 +1,127 @@
-"""All figures of a report. Settings that differ in the data set alone stand in one figure, with panels of each."""
+"""All figures of a report, and each as PDF, SVG and PNG: equal sheets give equal bytes, without dates and random names.
 
-from collections.abc import Sequence
-from dataclasses import replace
+Settings that differ in the data set alone stand in one figure, with panels of each.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 from reports.analysis.backbones import MIN_BACKBONES, same_but_backbone
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import SettingResults
 from reports.analysis.comparisons import Comparison
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting, split_place, suffixes
+from reports.analysis.settings import BANNER, OF_DATA, Options, Setting, grouped, split_place, suffixes
 from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, spectrum
-from reports.figures.style import Panels, Sheet
-from reports.figures.writing import Drawing
+from reports.figures.style import PAGE, Sheet, in_style
+from reports.render.forms import markdown_escape
+from reports.render.latex import latex_escape
 from reports.text.captions import number, rule_meaning, sample_words, split_words, unit_words, whole_size
+
+DPI = 200
+# What Matplotlib would write into each form: dates, and versions of programs.
+_LEFT_OUT = {"pdf": ("CreationDate", "Creator", "Producer"), "svg": ("Date", "Creator"), "png": ("Software",)}
+
 
 MAX_SETTINGS = 5  # in the groups that have figures of their own, the first one aside: each takes some seconds
 MAX_PANELS = 9  # that fit on a page
-
-Described = Sequence[tuple[Setting, Selections]]
-
-
-class _Kind(Protocol):
-    """A module with one figure, which is named as its file."""
-
-    __name__: str
-
-    def panels(self, selections: Selections, rule: str, /) -> dict[str, Any]: ...  # title -> numbers
-    def draw(self, panels: Panels[Any], /) -> Sheet: ...  # of one setting or of several
-    def caption(self, panels: Sequence[Any], setting: Setting, /) -> str: ...  # what it shows
+# Modules with one figure each, which is named as its file: `panels(selections, rule)` returns title -> numbers, `draw`
+# takes (title, numbers) of one setting or of several, `caption(numbers, setting)` says what it shows.
+_KINDS: tuple[ModuleType, ...] = (environments, rank, lambda_rank, selection, interventions, spectrum)
 
 
-_KINDS: tuple[_Kind, ...] = (environments, rank, lambda_rank, selection, interventions, spectrum)
+@dataclass(frozen=True)
+class Figure:
+    """A finished figure: names of files have neither folder nor suffix, nothing of the caption is drawn.
+
+    Attributes:
+        contents: suffix ("pdf", "svg", "png") -> bytes.
+        width: in inches.
+    """
+
+    name: str
+    contents: Mapping[str, bytes]
+    caption: str
+    width: float
 
 
-def groups_of(described: Described) -> list[list[tuple[Setting, Selections]]]:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is still to be drawn, here or by another process.
+
+    Attributes:
+        name: of its files, without folder and suffix.
+        caption: what stands below.
+        draw: at the top of a module: numbers -> sheet.
+        numbers: what is drawn.
+        random_weights: whether it is of random weights, even in part: then it gets the banner.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[Any], Sheet]
+    numbers: Any
+    random_weights: bool = False
+
+
+def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
+    """Draw figures in the style of all, one after the other."""
+    with in_style():
+        for drawing in drawings:
+            sheet, contents = drawing.draw(drawing.numbers), {}
+            if drawing.random_weights:
+                banner(sheet)
+            for form, names in _LEFT_OUT.items():
+                sink = io.BytesIO()
+                with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
+                    warnings.filterwarnings("ignore", message="Glyph .* missing from")
+                    sheet.savefig(sink, format=form, dpi=DPI, metadata=dict.fromkeys(names))
+                contents[form] = sink.getvalue()
+            yield Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
+
+
+def banner(sheet: Sheet) -> None:
+    """Write across a sheet that its weights are random."""
+    wide, tall = map(float, sheet.get_size_inches())
+    size = min(3.2 * wide, 16.0 * tall)  # nine tenths of the width, where that is not too high
+    sheet.text(
+        0.5, 0.5, BANNER, fontsize=max(size, 6.5), color="#B00020", alpha=0.35, rotation=12 if tall > 1.5 else 0,
+        ha="center", va="center", zorder=10,
+    )  # fmt: skip
+
+
+def captions(figures: Sequence[Figure], left_out: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the captions of all figures as Markdown and as LaTeX."""
+    parts = ["# Figures", *(markdown_escape(sentence) for sentence in left_out)]
+    for one in figures:
+        name, links = markdown_escape(one.name), f"([PDF]({one.name}.pdf), [SVG]({one.name}.svg))"
+        parts += [f"## {name}", f"![{name}]({one.name}.png)", f"{markdown_escape(one.caption)} {links}"]
+    head = "% At their own size; from a folder above: \\graphicspath{{figures/}}\n"
+    return "\n\n".join(parts) + "\n", head + "\n".join(map(latex_figure, figures))
+
+
+def latex_figure(one: Figure) -> str:
+    """Return a figure as LaTeX, in a file that knows by `graphicx` where figures lie."""
+    star, caption = "*" if one.width >= PAGE else "", latex_escape(one.caption).replace("λ", r"$\lambda$")
+    return (
+        f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics{{{one.name}.pdf}}\n"
+        f"  \\caption{{{caption}}}\n  \\label{{fig:{one.name}}}\n\\end{{figure{star}}}\n"
+    )
+
+
+def groups_of(described: Sequence[SettingResults]) -> list[list[SettingResults]]:
     """Return the settings that figures show, those that differ in the data set alone together.
 
     Those with a label of what is tested in their fits are left out. Environments that are held out come first, then new
     classes, then variants of a data set; of splits the released code's. So the first group is what a paper shows.
     """
-    groups: list[list[tuple[Setting, Selections]]] = []
+    groups: list[list[SettingResults]] = []
     for one in sorted(described, key=lambda one: _place(one[0])):
         setting = one[0]
-        alike = [group for group in groups if group[0][0].without_data == setting.without_data]
+        alike = [group for group in groups if group[0][0].without(*OF_DATA) == setting.without(*OF_DATA)]
         group = next((g for g in alike if setting.dataset not in {s.dataset for s, _ in g}), None)
         if group is not None:
             group.append(one)
@@ -52,10 +130,9 @@ def groups_of(described: Described) -> list[list[tuple[Setting, Selections]]]:
     return groups
 
 
-def _shown(groups: list[list[tuple[Setting, Selections]]]) -> list[list[tuple[Setting, Selections]]]:
+def _shown(groups: list[list[SettingResults]]) -> list[list[SettingResults]]:
     """Return the groups with figures of their own: the first, and others while all are of few settings."""
-    sizes = accumulate(map(len, groups))
-    return [group for i, (group, size) in enumerate(zip(groups, sizes, strict=True)) if not i or size <= MAX_SETTINGS]
+    return groups[: max(1, sum(size <= MAX_SETTINGS for size in accumulate(map(len, groups))))]
 
 
 def _place(setting: Setting) -> tuple[bool, bool, int, str]:
@@ -64,21 +141,14 @@ def _place(setting: Setting) -> tuple[bool, bool, int, str]:
 
 
 def all_drawings(
-    described: Described, compared: Sequence[tuple[Setting, Comparison]], options: Options
+    described: Sequence[SettingResults], compared: Sequence[tuple[Setting, Comparison]], options: Options
 ) -> list[Drawing]:
     """Return all figures for which there are data: forests, those of each group of settings, those over backbones.
 
     Of many groups the first have figures of their own, see `left_out`.
-
-    Args:
-        described: settings and their rows, in the order of the report.
-        compared: settings and comparisons of the forests, from the top down, adjusted as one family.
-        options: what the reader asks for; the margin is drawn.
     """
-    drawings: list[Drawing] = []
-    parts: dict[tuple[str, ...], list[tuple[Setting, Comparison]]] = {}  # of each protocol and split
-    for setting, one in sorted(compared, key=lambda one: _place(one[0])):
-        parts.setdefault((setting.protocol, setting.test_split, setting.class_half), []).append((setting, one))
+    drawings, ordered = list[Drawing](), sorted(compared, key=lambda one: _place(one[0]))
+    parts = grouped(ordered, lambda one: (one[0].protocol, one[0].test_split, one[0].class_half))
     named = [replace(part[0][0], dataset="", backbone="") for part in parts.values()]
     for part, suffix in [*zip(parts.values(), suffixes(named), strict=True)][:MAX_SETTINGS]:
         numbers, random = forest.numbers(part, options.margin), any(setting.random_weights for setting, _ in part)
@@ -94,7 +164,7 @@ def all_drawings(
     return drawings
 
 
-def _drawing(kind: _Kind, group: Described, suffix: str) -> Drawing | None:
+def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> Drawing | None:
     """Return a figure of a group: as many predictors of each data set as have room; None where there are no data."""
     # The base rule, since they show what a choice is among.
     found = [(one, own) for one in group[:MAX_PANELS] if (own := kind.panels(one[1], one[1].base_rule))]
@@ -112,7 +182,7 @@ def _drawing(kind: _Kind, group: Described, suffix: str) -> Drawing | None:
     return Drawing(name, _caption(parts, words), kind.draw, panels, parts[0][0].random_weights)
 
 
-def _caption(described: Described, words: str) -> str:
+def _caption(described: Sequence[SettingResults], words: str) -> str:
     """Return what a figure shows, in words, with what must be known of settings that differ in the data set alone."""
     setting, selections = described[0]
     rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in described}
@@ -132,7 +202,7 @@ def _caption(described: Described, words: str) -> str:
     ])  # fmt: skip
 
 
-def left_out(described: Described) -> list[str]:
+def left_out(described: Sequence[SettingResults]) -> list[str]:
     """Return which figures there are none of, and why, in sentences."""
     groups, sentences = groups_of(described), []
     bounds = sorted({s.protocol for s, _ in described if s.protocol_class.looks_at_target})

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from reports.analysis.comparisons import Comparison
-from reports.analysis.settings import Setting
+from reports.analysis.settings import Setting, grouped
 from reports.figures import style
-from reports.figures.gains import draw_interval, in_points
+from reports.figures.style import draw_interval, in_points
 from reports.text.captions import number
 
 MAX_LINES = 40
@@ -22,15 +22,14 @@ _LINE, _HEAD = 0.15, 0.2  # inches of a comparison, and of a group's name
 
 @dataclass(frozen=True)
 class ForestNumbers:
-    """The comparisons of a forest.
+    """The comparisons of a forest by data set, backbone and predictor, in the order in which they came.
 
     Attributes:
-        groups: (data set, backbone, predictor) in words -> its comparisons, in the order in which they came.
         margin: points within which two methods count as level.
         left_out: number of comparisons that are not drawn, for want of room.
     """
 
-    groups: dict[tuple[str, ...], list[Comparison]]
+    groups: dict[tuple[str, str, str], list[Comparison]]
     margin: float
     left_out: int
 
@@ -44,18 +43,13 @@ def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> Fo
     """Return the comparisons of a forest.
 
     Of more than `MAX_LINES` those with plain prediction are drawn, and of these the first.
-
-    Args:
-        compared: settings and comparisons, at least one, of one protocol and split.
-        margin: within which two methods count as level, a fraction.
     """
     drawn = list(compared)
     if len(drawn) > MAX_LINES:
         drawn = ([pair for pair in drawn if pair[1].baseline.is_plain] or drawn)[:MAX_LINES]
-    groups: dict[tuple[str, ...], list[Comparison]] = {}
-    for setting, one in drawn:
-        groups.setdefault((setting.dataset, setting.backbone_label, one.method.predictor_label), []).append(one)
-    return ForestNumbers(groups, 100 * margin, len(compared) - len(drawn))
+    groups = grouped(drawn, lambda one: (one[0].dataset, one[0].backbone_label, one[1].method.predictor_label))
+    lines = {key: [one for _, one in of_group] for key, of_group in groups.items()}
+    return ForestNumbers(lines, 100 * margin, len(compared) - len(drawn))
 
 
 def _new(one: Comparison) -> list[float]:
@@ -79,7 +73,11 @@ def draw(numbers: ForestNumbers) -> style.Sheet:
         labels.append((at, style.words(" · ".join(key), 62), 0.0))
         for one in of_group:
             at += _LINE
-            labels.append((at, _versus(one), 8.0))
+            # Of two of one name, what tells the second apart: "Shrinkage − environments alone".
+            ours, theirs = one.method.projection_label, one.baseline.projection_label
+            if theirs.startswith(f"{ours} (") and theirs.endswith(")"):
+                theirs = theirs[len(ours) + 2 : -1]
+            labels.append((at, style.words(f"{ours} − {theirs}", 58), 8.0))
             if new := _new(one):
                 axes.plot(new, [at, at], color=style.GREY, linewidth=0.6, zorder=2)
             look = looks[one.method]
@@ -101,14 +99,6 @@ def draw(numbers: ForestNumbers) -> style.Sheet:
         legend["95 %, new environments"] = Line2D([], [], color=style.GREY, linewidth=0.6)
     legend[f"within {style.points_word(numbers.margin)}"] = Patch(color=style.LIGHT)
     return style.arrange(sheet, legend)
-
-
-def _versus(one: Comparison) -> str:
-    """Return "Shrinkage − Plain"; of two of one name, what tells the second apart: "Shrinkage − environments alone"."""
-    ours, theirs = one.method.projection_label, one.baseline.projection_label
-    if theirs.startswith(f"{ours} (") and theirs.endswith(")"):
-        theirs = theirs[len(ours) + 2 : -1]
-    return style.words(f"{ours} − {theirs}", 58)
 
 
 def _limits(lines: Sequence[Comparison]) -> tuple[float, float]:

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from benchmark.method.evaluation.inference import Interval
 from reports.analysis import comparisons, spans
@@ -13,8 +11,8 @@ from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
 from reports.analysis.settings import Setting
 from reports.figures import style
-from reports.figures.gains import draw_interval, of_predictors
-from reports.text.intervention_sets import kinds_of, pairs_of, place_of, set_words
+from reports.figures.style import draw_interval, of_predictors
+from reports.text.captions import kinds_of, pairs_of, place_of, set_words
 
 MAX_SETS = 30
 _KEPT: Mapping[str, tuple[str, style.Look]] = {
@@ -49,10 +47,6 @@ def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
     """Return a line for each intervention set of CLIP-ICM (largest), else of shrinkage; with one set, for each method.
 
     Of the first predictor that has any, under no name; nothing where none has.
-
-    Args:
-        selections: the rows of one setting.
-        rule: what chooses everything else, among the rows of a set alone.
     """
     first = next(of_predictors(selections, lambda plain: _lines(selections, plain, rule)), None)
     return {"": first[1]} if first else {}
@@ -100,41 +94,34 @@ def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
     moved = {row: line.moved for row, line in placed.items() if line.moved is not None}
     kept = [(row, share, name) for row, line in placed.items() for name, share in line.kept.items()]
     gains = {row: line.gain for row, line in placed.items() if line.gain is not None}
-    shown: list[Any] = [one for one in ((_moved, moved), (_kept, kept), (_gained, gains)) if one[1]]
+    shown = [name for name, numbers in (("moved", moved), ("kept", kept), ("gained", gains)) if numbers]
     height = len(labels) * (_LINE if len(groups) == 1 else _DENSE) + _AROUND
     sheet = style.sheet_of(style.PAGE, min(height, style.TALLEST))
     cells = sheet.subplots(1, len(shown), squeeze=False)[0]
-    for axes, (panel, numbers) in zip(cells, shown, strict=True):
+    for axes, panel in zip(cells, shown, strict=True):
         for row in placed:
             axes.axhline(row, color="#F0F0F0", linewidth=0.5, zorder=0)
-        panel(axes, numbers)
+        if panel == "moved":
+            axes.axvline(1, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
+            for row, along in moved.items():
+                axes.plot([0, along], [row, row], color=style.GREY, linewidth=0.8)
+                axes.plot([along], [row], **style.Look(style.BLACK, "D", "-").marks())
+            axes.set(xlim=(0, 1.08 * max(1.0, *moved.values())), xlabel="C_d along the shift")
+        elif panel == "kept":
+            for row, share, name in kept:
+                axes.plot([share], [row], **_KEPT[name][1].marks())
+            low = min(share for _, share, _ in kept)
+            axes.set(xlim=(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102), xlabel="Share kept (%)")
+        else:
+            axes.axvline(0, color=style.GREY, linewidth=0.6)
+            for row, gain in gains.items():
+                draw_interval(axes, gain, row, style.Look(style.VERMILLION, "o", "-"), 1.2, (2, 2))
+            axes.set_xlabel("Accuracy − plain (points)")
         style.as_rows(axes, len(labels) - 0.4, -0.6, labels if axes is cells[0] else ())
         style.round_ticks(axes.xaxis, 4)
     drawn = {name for _, _, name in kept}
     legend = {f"kept: {words}": look.handle() for name, (words, look) in _KEPT.items() if name in drawn}
     return style.arrange(sheet, legend, gap=0.16)
-
-
-def _moved(axes: Axes, moved: Mapping[int, float]) -> None:
-    axes.axvline(1, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
-    for row, along in moved.items():
-        axes.plot([0, along], [row, row], color=style.GREY, linewidth=0.8)
-        axes.plot([along], [row], **style.Look(style.BLACK, "D", "-").marks())
-    axes.set(xlim=(0, 1.08 * max(1.0, *moved.values())), xlabel="C_d along the shift")
-
-
-def _kept(axes: Axes, kept: Sequence[tuple[int, float, str]]) -> None:
-    for row, share, name in kept:
-        axes.plot([share], [row], **_KEPT[name][1].marks())
-    low = min(share for _, share, _ in kept)
-    axes.set(xlim=(max(0.0, low - 6) if low > 40 else min(0.0, low) - 2, 102), xlabel="Share kept (%)")
-
-
-def _gained(axes: Axes, gains: Mapping[int, Interval]) -> None:
-    axes.axvline(0, color=style.GREY, linewidth=0.6)
-    for row, gain in gains.items():
-        draw_interval(axes, gain, row, style.Look(style.VERMILLION, "o", "-"), 1.2, (2, 2))
-    axes.set_xlabel("Accuracy − plain (points)")
 
 
 def caption(panels: Sequence[Sequence[Line]], setting: Setting) -> str:

@@ -12,9 +12,9 @@ from benchmark.method.evaluation.metrics import Array
 from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting
-from reports.analysis.spread import spread_of
+from reports.analysis.spans import spread_of
 from reports.figures import style
-from reports.figures.gains import of_predictors
+from reports.figures.style import of_predictors
 
 _MOST = (9, 10)  # lambdas and ranks: of more, numbers do not fit into the cells
 
@@ -50,10 +50,6 @@ def panels(selections: Selections, rule: str) -> dict[str, Maps]:
 
     Everything else is chosen at each lambda and rank by the rule. Means are over folds by their images, then seeds,
     then held-out environments.
-
-    Args:
-        selections: the rows of one setting.
-        rule: one that looks at sources alone.
     """
     return dict(of_predictors(selections, lambda plain: _maps(selections, plain.predictor, rule)))
 

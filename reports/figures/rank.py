@@ -11,7 +11,7 @@ from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.methods import ICM, SHRINKAGE, Method
 from reports.analysis.settings import Setting
 from reports.figures import style
-from reports.figures.gains import in_points, of_predictors, shown_methods
+from reports.figures.style import in_points, of_predictors, shown_methods
 
 LOWEST = 4.0  # times the highest gain (or `_LEAST` points): lines that fall farther leave the panel
 _LEAST = 3.0
@@ -37,27 +37,21 @@ class Curve:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Curve]]:
-    """Return the curves of each predictor (in words) that has plain rows and a method with ranks.
+    """Return the curves of each predictor (in words) that has plain rows and a method with ranks."""
 
-    Args:
-        selections: the rows of one setting.
-        rule: what chooses everything but the rank at each rank, for each held-out environment, seed and fold.
-    """
-    return dict(of_predictors(selections, lambda plain: _curves(selections, plain, rule)))
+    def curves_of(plain: Method) -> list[Curve] | None:
+        baseline, curves = selections.pooled(plain, rule), []
+        for method in shown_methods(selections, plain.predictor, released=True):
+            points = {}
+            for rank in sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks}):
+                if one := whole_estimate(selections, selections.pooled(method, rule, rank), baseline):
+                    points[rank] = one.interval
+            picked = selections.picks(method, rule)["rank"].tolist()
+            if points:
+                curves.append(Curve(method, tuple(points), tuple(points.values()), tuple(map(picked.count, points))))
+        return curves if _ranked(curves) else None
 
-
-def _curves(selections: Selections, plain: Method, rule: str) -> list[Curve] | None:
-    baseline, curves = selections.pooled(plain, rule), []
-    for method in shown_methods(selections, plain.predictor, released=True):
-        points = {
-            rank: one.interval
-            for rank in sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks})
-            if (one := whole_estimate(selections, selections.pooled(method, rule, rank), baseline))
-        }
-        picked = selections.picks(method, rule)["rank"].tolist()
-        if points:
-            curves.append(Curve(method, tuple(points), tuple(points.values()), tuple(map(picked.count, points))))
-    return curves if _ranked(curves) else None
+    return dict(of_predictors(selections, curves_of))
 
 
 def _ranked(curves: Sequence[Curve]) -> list[Curve]:

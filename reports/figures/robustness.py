@@ -12,11 +12,11 @@ from scipy.special import expit, logit
 
 from benchmark.method.evaluation.inference import CONFIDENCE, clopper_pearson
 from reports.analysis.backbones import ZERO_SHOT, AccuracyLine, point_of
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import SettingResults
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
-from reports.analysis.settings import Setting
+from reports.analysis.settings import grouped
 from reports.figures import style
-from reports.figures.gains import shown_methods
+from reports.figures.style import shown_methods
 from reports.text.captions import number, split_words, unit_words, whole_size
 
 _NEAREST = 1e-3
@@ -57,7 +57,7 @@ class RobustnessNumbers:
     above: dict[Method, float]
 
 
-def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | None:
+def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
     """Return the dots of settings that differ in the backbone alone.
 
     None with fewer than `MIN_BACKBONES` that have plain zero-shot.
@@ -79,10 +79,11 @@ def numbers(group: Sequence[tuple[Setting, Selections]]) -> RobustnessNumbers | 
     line = AccuracyLine(tuple(d.source for d in plain), tuple(d.target for d in plain), len(plain))
     if not line.known:
         return None
-    over: dict[Method, list[float]] = {}
-    for dot in dots:
-        over.setdefault(dot.method, []).append(100 * (dot.target - line.expected(dot.source)[0]))
-    above = {method: float(np.mean(points)) for method, points in over.items() if method != ZERO_SHOT}
+    above = {
+        method: float(np.mean([100 * (dot.target - line.expected(dot.source)[0]) for dot in own]))
+        for method, own in grouped(dots, lambda dot: dot.method).items()
+        if method != ZERO_SHOT
+    }
     return RobustnessNumbers(tuple(sorted(dots, key=lambda dot: dot.method.place)), line, above)
 
 
@@ -127,7 +128,7 @@ def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
     return float(expit(start)), float(expit(end))
 
 
-def caption(numbers: RobustnessNumbers, group: Sequence[tuple[Setting, Selections]]) -> str:
+def caption(numbers: RobustnessNumbers, group: Sequence[SettingResults]) -> str:
     """Return the caption of the figure."""
     setting, selections = group[0]
     above = "; ".join(f"{method.projection_label} {style.signed(points)}" for method, points in numbers.above.items())

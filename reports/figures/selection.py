@@ -7,12 +7,12 @@ import numpy as np
 
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import KEY, SETTING
-from reports.analysis import spans, spread
+from reports.analysis import spans
 from reports.analysis.chosen import Selections, mean_beside
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting
 from reports.figures import style
-from reports.figures.gains import of_predictors, shown_methods
+from reports.figures.style import of_predictors, shown_methods
 
 MAX_POINTS = 400  # of a method; of more, every so many is drawn
 _RING = style.Look(style.INK, "o", "-")
@@ -39,10 +39,6 @@ def panels(selections: Selections, rule: str) -> dict[str, list[Cloud]]:
     """Return predictor (in words) -> the settings of its methods, plain prediction first, where there is a choice.
 
     Scores and accuracies are means over folds by their images, then seeds, then held-out environments.
-
-    Args:
-        selections: the rows of one setting.
-        rule: one that looks at sources alone.
     """
     return dict(of_predictors(selections, lambda plain: _clouds(selections, plain, rule)))
 
@@ -52,7 +48,7 @@ def _clouds(selections: Selections, plain: Method, rule: str) -> list[Cloud] | N
     for method in (plain, *shown_methods(selections, plain.predictor)):
         rows, picks = selections.parts[method], selections.picks(method, rule)
         settings = np.asarray(rows.groupby(list(SETTING), dropna=False, sort=False).ngroup(), dtype=np.int64)
-        means = spread.spread_of(selections, method).chosen(rule, settings, int(settings.max()) + 1)
+        means = spans.spread_of(selections, method).chosen(rule, settings, int(settings.max()) + 1)
         source, held_out = (100 * of_each.mean(axis=0).ravel() for of_each in means)
         known = ~np.isnan(source + held_out)
         if known.any() and len(picks) == len(rows[list(KEY)].drop_duplicates()):

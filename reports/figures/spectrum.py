@@ -41,18 +41,7 @@ class Spectra:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
-    """Return the spectra, under no name; nothing where the rows hold none of CLIP-ICM or PCA.
-
-    Args:
-        selections: the rows of one setting.
-        rule: picks the intervention set and normalisation that are shown.
-    """
-    found = spectra(selections, rule)
-    return {"": found} if found.lines else {}
-
-
-def spectra(selections: Selections, rule: str) -> Spectra:
-    """Return the spectra of CLIP-ICM, one per lambda, and of PCA.
+    """Return the spectra of CLIP-ICM, one per lambda, and of PCA, under no name; nothing where the rows hold none.
 
     The released order has the same eigenvalues in reverse: the largest order stands for both if it is there.
     Of several intervention sets or normalisations the pair that `rule` picks most often is shown.
@@ -73,20 +62,18 @@ def spectra(selections: Selections, rule: str) -> Spectra:
         counts = (picks if len(picks) else parts[icm]).groupby(["intervention_set", "normalize"], dropna=False).size()
         commonest = counts.index[int(np.argmax(counts.to_numpy()))]
         intervention_set, normalize = (None if pd.isna(value) else str(value) for value in commonest)
-        shown = _with(_with(parts[icm], "intervention_set", intervention_set), "normalize", normalize)
+        shown = parts[icm]
+        for name, value in (("intervention_set", intervention_set), ("normalize", normalize)):
+            shown = shown[shown[name].isna() if value is None else shown[name] == value]
         lambdas = sorted(shown["lambda_"].dropna().unique())
         spread = np.linspace(0, len(lambdas) - 1, min(len(lambdas), MAX_LAMBDAS)).round()  # evenly, with both ends
         thinned = len(spread) < len(lambdas)
         drawn = [float(lambdas[int(i)]) for i in spread]
         lines |= {x: _mean_spectrum(shown[shown["lambda_"] == x]) for x in drawn}
     if (rows := next((part for m, part in parts.items() if m.projection == "pca"), None)) is not None:
-        same = _with(rows, "normalize", normalize) if normalize is not None else rows
+        same = rows[rows["normalize"] == normalize] if normalize is not None else rows
         lines[None] = _mean_spectrum(same if len(same) else rows)
-    return Spectra(lines, intervention_set, normalize, thinned)
-
-
-def _with(rows: pd.DataFrame, name: str, value: str | None) -> pd.DataFrame:
-    return rows[rows[name].isna() if value is None else rows[name] == value]
+    return {"": Spectra(lines, intervention_set, normalize, thinned)} if lines else {}
 
 
 def _mean_spectrum(rows: pd.DataFrame) -> Array:

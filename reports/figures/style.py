@@ -4,7 +4,7 @@ Nothing here knows rows. Figures are made with Matplotlib's objects, without pyp
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -21,7 +21,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
+from benchmark.method.evaluation.inference import Interval
+from reports.analysis.chosen import Selections
+from reports.analysis.methods import EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
 
 T = TypeVar("T")
 Sheet = Figure  # Matplotlib's figure; one of a report is `writing.Figure`
@@ -56,6 +58,10 @@ _STYLE: dict[Any, Any] = _DEFAULTS | {
 }  # fmt: skip
 
 
+_DOTTED, _DASHED, _LONG, _DASHDOT = (0, (1, 1.4)), (0, (4, 1.6)), (0, (7, 2)), (0, (5, 1.4, 1, 1.4))
+MAX_PREDICTORS = 4  # with a panel each
+
+
 def in_style() -> AbstractContextManager[None]:
     """Draw and write in the style of all figures, whatever a user's own settings of Matplotlib are."""
     return matplotlib.rc_context(_STYLE)
@@ -88,7 +94,6 @@ class Look:
         return Line2D([], [], **self.marks(**more))
 
 
-_DOTTED, _DASHED, _LONG, _DASHDOT = (0, (1, 1.4)), (0, (4, 1.6)), (0, (7, 2)), (0, (5, 1.4, 1, 1.4))
 _LOOKS = {
     (PLAIN, ""): Look(BLACK, "|", _DASHED),
     ("pca", ""): Look(ORANGE, "s", _DASHED),
@@ -142,13 +147,8 @@ def on_grid(
 ) -> Iterator[tuple[list[Axes], T]]:
     """Yield the axes of each panel with its numbers, to be drawn; then what it is of is written around it.
 
-    Args:
-        sheet: where panels stand.
-        panels: what is drawn.
-        labels: of the horizontal axes, which the lowest panels have, and of the vertical ones, which those on the left
-            have: beside the upper axes upright, beside the lower ones level.
-        columns: number of panels in a row, at most.
-        high: number of axes below one another in each panel.
+    `labels` are of the horizontal axes (of the lowest panels), and of the upper (written upright) and lower (level)
+    vertical axes of the panels on the left; `high` axes stand below one another in each panel.
     """
     rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
@@ -178,13 +178,8 @@ def note(
 ) -> Annotation:
     """Write small words beside a place of an axes.
 
-    Args:
-        axes: the axes.
-        text: the words.
-        at: the place: a fraction of the width, and a height.
-        shift: how far from there, in points.
-        up: what the height is in: "data" or "axes fraction".
-        **more: of the words, as Matplotlib takes them.
+    `at` is a fraction of the width and a height, in the data or, with `up`, a fraction of the axes; `shift` is in
+    points.
     """
     how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
     return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)
@@ -193,11 +188,7 @@ def note(
 def as_rows(axes: Axes, lowest: float, highest: float, labels: Sequence[tuple[float, str, float]] = ()) -> None:
     """Make the vertical axis of an axes one of rows, with words on its left that all begin at one place.
 
-    Args:
-        axes: the axes.
-        lowest: its lower end.
-        highest: its upper end.
-        labels: (height, words, indentation in pt).
+    Labels are (height, words, indentation in pt).
     """
     axes.set(ylim=(lowest, highest), yticks=[])
     axes.spines["left"].set_visible(False)
@@ -227,11 +218,7 @@ def arrange(
 ) -> Sheet:
     """Place the axes of a sheet so that all letters fit below its legend, in one pass: as wide and high as it allows.
 
-    Args:
-        sheet: the sheet, whose axes stand in one grid; it is returned.
-        legend: words -> what is drawn; it stands at the upper edge.
-        heights: of the rows of axes, relative; by default all alike.
-        gap: what is left between letters of neighbours, in inches.
+    `heights` of the rows of axes are relative; `gap`, between letters of neighbours, is in inches.
     """
     wide, tall = sheet.get_size_inches()
     canvas: Any = sheet.canvas
@@ -292,3 +279,37 @@ def signed(value: float) -> str:
     """Return a number with its sign, "+1.2" or "−0.3"; what rounds to zero has none."""
     text = f"{value:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def in_points(interval: Interval) -> list[float]:
+    """Return a difference of accuracies in points, and the ends of its interval where there is one."""
+    ends = () if np.isnan(interval.low) else (interval.low, interval.high)
+    return [100 * share for share in (interval.estimate, *ends)]
+
+
+def draw_interval(
+    axes: Axes, interval: Interval, at: float, look: Look, width: float, over: tuple[float, float], **marks: Any
+) -> None:
+    """Draw a difference as a mark on its interval.
+
+    `width` is in pt; `over` has how far interval and mark lie above what else is drawn.
+    """
+    value, *ends = in_points(interval)
+    if ends:
+        axes.plot(ends, [at, at], color=look.colour, linewidth=width, zorder=over[0])
+    axes.plot([value], [at], **look.marks(zorder=over[1], **marks))
+
+
+def of_predictors(selections: Selections, made: Callable[[Method], T | None]) -> Iterator[tuple[str, T]]:
+    """Yield (predictor in words, what a figure shows of it) of those with plain rows, at most `MAX_PREDICTORS`."""
+    plain = [m for m in selections.parts if m.is_plain and m == selections.plain_of(m.predictor)]
+    for method in plain[:MAX_PREDICTORS]:
+        if (one := made(method)) is not None:
+            yield method.predictor_label, one
+
+
+def shown_methods(selections: Selections, predictor: str, released: bool = False) -> list[Method]:
+    """Return the methods of a predictor that figures show: PCA, random, CLIP-ICM, truncation at equal N, shrinkage."""
+    shown = {("pca", ""), ("random", ""), (ICM, ""), (ICM, EQUAL_N), (SHRINKAGE, "")}
+    of_predictor = [m for m in selections.parts if m.predictor == predictor]
+    return [m for m in of_predictor if (m.projection, m.variant) in shown and (released or m.order != "released")]

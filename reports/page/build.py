@@ -1,30 +1,39 @@
-"""Write the page: everything in one file, at most `MAX_BYTES`, that asks for nothing from anywhere."""
+"""Write the page: everything in one file, at most `MAX_BYTES`, that asks for nothing from anywhere.
+
+On its first screen stand one forest and one table beside the headline. A forest has a line for each difference, placed
+in percent of the width, so that text keeps its size.
+"""
 
 import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
 from benchmark.common.terminal.escaping import visible_in
-from reports.analysis import findings, verdicts
-from reports.analysis.chosen import Selections
-from reports.analysis.options import Options
-from reports.analysis.predictions import Predictions
-from reports.analysis.settings import BANNER, Setting
+from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from reports.analysis import findings, metrics
+from reports.analysis.chosen import Predictions, Selections, SettingResults, whole_estimate
+from reports.analysis.comparisons import Comparison, compare
+from reports.analysis.methods import Method
+from reports.analysis.settings import BANNER, Options, Setting
+from reports.analysis.verdicts import Answer, Standing, Verdict, best_of
+from reports.analysis.verdicts import answer as answer_of
 from reports.page import data
-from reports.page.answer import every_comparison, first_screen, how_sure, leading, named, with_minus
 from reports.page.data import Plain, Thumbnails
-from reports.render.html import template
-from reports.render.table import Table
-from reports.text import captions, sentences
-from reports.text.headline import headline
-from reports.text.origin import Origin
-from reports.text.verdicts import compared, intervals, left_out, sentence
+from reports.render.cells import interval_text, number_text, value_text
+from reports.render.forms import template
+from reports.render.table import GAP, Cell, Table
+from reports.text import captions, sentences, verdicts
+from reports.text.sentences import Origin
+from reports.text.verdicts import capital, compared, headline, in_question, intervals, left_out, sentence, short_name
 
 MAX_BYTES = 2_000_000
 PLANNED = "lodo_1se"  # by which verdicts were planned to be, see docs/preregistration.md
@@ -39,85 +48,117 @@ _DROPPED = {
     "rule-": "the answer by a rule that was not planned",
     "core-": "all but its line in the tables",
 }
-_OF_ABLATIONS = ("ablation", "selection")  # how names of their tables begin
-Described = Sequence[tuple[Setting, Selections]]
 
 
-def page(
-    origin: Origin,
-    answer: verdicts.Answer,
-    described: Described,
-    tables: Sequence[Table],
-    options: Options,
-    forms: Mapping[str, Mapping[str, str]],
-    predictions: Mapping[Setting, Predictions] | None = None,
-    ledger: Sequence[tuple[str, str]] = (),
-    thumbnails: Thumbnails | None = None,
-) -> bytes:
-    """Return `index.html`. Equal input gives equal bytes.
+MAX_MARKS = 5  # lines of the forest
+MAX_METHODS = 3  # beside plain prediction in the table
+MAX_ASKED = 2  # of these with a column each where lines are settings
+MAX_ROWS = 8  # of a table with a line for each setting
+MAX_NAMED = 6
+_MINUS = "−"
+_LAST = ("Most accurate", "The same, mean over classes", "Plain, worst environment")
+_GAP: Plain = {"value": GAP}
+Known = Mapping[Setting, tuple[Selections, Plain]]  # each setting with its rows and `data.core` of them
 
-    Args:
-        origin: where the rows come from, and what is missing.
-        answer: by the rule of each setting.
-        described: each setting with its rows.
-        tables: what is printed.
-        options: what the reader asks for.
+
+@dataclass(frozen=True)
+class PageContent:
+    """What a page is made of.
+
+    Attributes:
         forms: name of a table -> its `html`, and `tex`, `csv` and `md` of it, which the page copies as they are.
-        predictions: setting -> what its methods take single images for; None where nothing is known.
+        predictions: setting -> what its methods take single images for, where that is known.
         ledger: (what, value) of devices, versions and the like, for the end of the page.
-        thumbnails: small images, which stand beside the names of images; None for none.
     """
-    cores = {setting: data.core(setting, selections, options) for setting, selections in described}
-    rule, screens = _by_rule(answer, described, cores, options)
+
+    origin: Origin
+    answer: Answer
+    described: Sequence[SettingResults]
+    tables: Sequence[Table]
+    options: Options
+    forms: Mapping[str, Mapping[str, str]]
+    predictions: Mapping[Setting, Predictions] = field(default_factory=dict)
+    ledger: Sequence[tuple[str, str]] = ()
+    thumbnails: Thumbnails | None = None
+
+
+def page(of: PageContent) -> bytes:
+    """Return `index.html`. Equal input gives equal bytes."""
+    described = of.described
+    cores = {setting: data.core(setting, selections, of.options) for setting, selections in described}
+    rule, screens = _by_rule(of, cores)
     every: dict[str, Any] = {f"rule-{one}": screen for one, screen in screens.items()}
-    every["tables"] = [_as_data(table, forms[table.name]["html"]) for table in tables]
+    every["tables"] = [
+        {
+            "name": table.name,
+            "ablation": table.name.startswith(("ablation", "selection")),
+            "html": of.forms[table.name]["html"],
+            # By which its numbers are found in the settings.
+            "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
+            "columns": [dict(column.key) for column in table.columns],
+            "lines": [dict(line.key) for _, line in table.lines()],
+        }
+        for table in of.tables
+    ]
     for form in ("csv", "tex", "md"):
-        every[f"copies-{form}"] = {one: texts[form] for one, texts in forms.items() if form in texts}
-    if thumbnails is not None:
-        webp = [base64.b64encode(sprite).decode() for sprite in thumbnails.sprites]
-        every["thumbs"] = {"size": thumbnails.size, "rows": thumbnails.rows, "webp": webp}
-    places = None if thumbnails is None else thumbnails.places
+        every[f"copies-{form}"] = {one: texts[form] for one, texts in of.forms.items() if form in texts}
+    if (small := of.thumbnails) is not None:
+        webp = [base64.b64encode(sprite).decode() for sprite in small.sprites]
+        every["thumbs"] = {"size": small.size, "rows": small.rows, "webp": webp}
     for k, (setting, selections) in enumerate(described):
         every[f"core-{k}"], every[f"classes-{k}"] = cores[setting], data.classes(selections)
-        every[f"grids-{k}"] = data.grids(selections)
-        every[f"images-{k}"] = data.predictions_of(selections, (predictions or {}).get(setting, {}), places)
+        every[f"grids-{k}"], own = data.grids(selections), of.predictions.get(setting, {})
+        every[f"images-{k}"] = data.predictions_of(selections, own, small.places if small else None)
     blobs = {key: pack(value) for key, value in every.items() if value or key == "tables"}
     random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
-    head = {"settings": [data.described_setting(setting) for setting, _ in described], "rule": rule}
+    # What tells settings from others; fields that tables have in their context are called as there.
+    told = [
+        {
+            **{name: str(getattr(s, name)) for name in data.IN_CONTEXT if name != "backbone"},
+            "backbone": s.backbone_label,
+            "title": s.title,
+            "banner": s.banner,
+            "half": s.half_words.removeprefix(", "),
+        }
+        for s, _ in described
+    ]
+    head = {"settings": told, "rule": rule}
     ablations, left_out = sum(one["ablation"] for one in every["tables"]), list[str]()
     shown = {
-        "name": origin.name,
-        "headline": with_minus(headline(answer)),
+        "name": of.origin.name,
+        "headline": with_minus(headline(of.answer)),
         "banner": BANNER if random else "",
         "random": random,
         "shown": screens[rule],
         "rule": rule,
         "planned": PLANNED,
         "ablations": ablations,
-        "tables": len(tables) - ablations,
-        "gaps": origin.missing,
-        "ledger": ledger,
+        "tables": len(of.tables) - ablations,
+        "gaps": of.origin.missing,
+        "ledger": of.ledger,
         "head": Markup(json.dumps(visible_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")),
         **_squeezed("css"),
         **_squeezed("js"),
         "left_out": left_out,
     }
-    titles = [setting.title for setting, _ in described]
-    waiting = _droppable({key: blob for key, blob in blobs.items() if key != f"rule-{rule}"}, titles)
-    while len(content := _rendered(shown, blobs)) > MAX_BYTES and waiting:
+    return _fitting(shown, blobs, f"rule-{rule}", [setting.title for setting, _ in described])
+
+
+def _fitting(shown: Mapping[str, Any], blobs: dict[str, str], kept: str, titles: Sequence[str]) -> bytes:
+    """Return the page, without the data that has no room in it, in the order in which it is left out."""
+    waiting = _droppable({key: blob for key, blob in blobs.items() if key != kept}, titles)
+    while True:
+        rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
+        explores = any(key.startswith("grids-") for key in blobs)
+        made = template("reports.page", "template.html", visible_in)
+        content = str(made.render(shown, blobs=blobs, rules=rules, explores=explores)).encode()
         excess = len(content) - MAX_BYTES
+        if excess <= 0 or not waiting:
+            return content
         while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
             key, words = waiting.pop(0)
             excess -= len(blobs.pop(key))
-            left_out.append(words)
-    return content
-
-
-def _rendered(shown: Mapping[str, Any], blobs: Mapping[str, str]) -> bytes:
-    rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
-    explores = any(key.startswith("grids-") for key in blobs)
-    made = template("reports.page", "template.html", visible_in)
-    return str(made.render(shown, blobs=blobs, rules=rules, explores=explores)).encode()
+            shown["left_out"].append(words)
 
 
 def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[str, str]]:
@@ -130,10 +171,9 @@ def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[st
     return [*found.items()]
 
 
-def _by_rule(
-    answer: verdicts.Answer, described: Described, cores: Mapping[Setting, Plain], options: Options
-) -> tuple[str, dict[str, Plain]]:
+def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict[str, Plain]]:
     """Return the rule of the report, then rule -> what depends on it and stands on the page in words: HTML by part."""
+    described, answer = of.described, of.answer
     fair = [cores[setting] for setting, _ in described if not setting.protocol_class.looks_at_target]
     rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
     default = answer.standings[0].rule if answer.standings else next(iter(rules), PLANNED)
@@ -143,28 +183,24 @@ def _by_rule(
         if rule != default:
             having = {s for s, core in cores.items() if any(one["name"] == rule for one in core["rules"])}
             known = [(s, x.judged_by(rule) if s in having else x) for s, x in described]
-            answer = verdicts.answer(known, [findings.comparisons(s, x, options) for s, x in known])
+            answer = answer_of(known, [findings.comparisons(s, x, of.options) for s, x in known])
             other = captions.rule_meaning(rule, described[0][0])
         screen = first_screen(answer, {setting: (selections, cores[setting]) for setting, selections in known})
         asked = [one for standing in answer.standings for one in standing.direct]
         said = [*map(sentence, answer.verdicts), *map(compared, asked), *intervals(answer)]
         said = [with_minus(words) for words in (*said, *left_out(answer), *sentences.decodability(known))]
         first = with_minus(headline(answer)), with_minus(how_sure(answer))
+        # In a few words the verdicts on the first methods: "CLIP-ICM: no difference found; ...".
+        lead = next((one for one in answer.standings if one.verdicts), None)
+        verdict_of = {one.method: one.said for one in lead.verdicts} if lead else {}
+        names = named(leading(lead)) if lead else {}
         screens[rule] = {
             "answer": made.answer(*first, other, rule, default, PLANNED, **screen),
             "sentences": made.sentences(said, rule, PLANNED),
             "every": made.forest_table(every_comparison(answer.verdicts), "All differences"),
-            "short": _short(answer),
+            "short": "; ".join([f"{names[m]}: {verdict_of[m]}" for m in names if m in verdict_of][:3]),
         }
     return default, screens
-
-
-def _short(answer: verdicts.Answer) -> str:
-    """Return in a few words the verdicts on the first methods: "CLIP-ICM: no difference found; ..."."""
-    lead = next((one for one in answer.standings if one.verdicts), None)
-    said = {one.method: one.said for one in lead.verdicts} if lead else {}
-    names = named(leading(lead)) if lead else {}
-    return "; ".join([f"{name}: {said[method]}" for method, name in names.items() if method in said][:3])
 
 
 def pack(value: object) -> str:
@@ -173,21 +209,277 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _as_data(table: Table, html: str) -> dict[str, Any]:
-    """Return a table as HTML, with the keys by which its numbers are found in the settings."""
-    return {
-        "name": table.name,
-        "ablation": table.name.startswith(_OF_ABLATIONS),
-        "html": html,
-        "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
-        "columns": [dict(column.key) for column in table.columns],
-        "lines": [dict(line.key) for _, line in table.lines()],
-    }
-
-
 def _squeezed(form: str) -> dict[str, str]:
     """Return CSS or JavaScript without indentation, empty lines and lines of comment, and its hash."""
     lines = files("reports.page").joinpath(f"page.{form}").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in map(str.strip, lines) if line and not line.startswith("//"))
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {form: Markup(text), f"{form}_hash": f"sha256-{digest}"}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How a predictor stands in a setting, with its name, the rows and `data.core` of them behind it."""
+
+    standing: Standing
+    name: str
+    selections: Selections
+    core: Plain
+
+    @property
+    def plain(self) -> Method | None:
+        """Plain prediction; None without rows."""
+        return next((one.method for one in self.standing.entries if one.method.is_plain), None)
+
+    def minus_plain(self, method: Method, metric: Metric) -> Comparison | None:
+        """Return what a method gains over plain prediction; None for that itself and without it."""
+        plain, rule = self.plain, self.standing.rule
+        return None if plain in (None, method) else compare(self.selections, method, rule, plain, metric=metric)
+
+    def cells(self, method: Method | None) -> list[Plain]:
+        """Return the cells of a method as the page's data has them: each environment, then the average."""
+        results, methods = self.core["results"].get(self.standing.rule), list(self.selections.parts)
+        found = results[methods.index(method)] if results and method in methods else None
+        return found["cells"] if found else [{} for _ in (*self.core["environments"], "average")]
+
+    def measured(self, method: Method, metric: Metric) -> Plain:
+        """Return a metric of a method, averaged over held-out environments, and its difference to plain prediction."""
+        made = self.minus_plain(method, metric)
+        if made is not None:
+            cell = _difference(made, metric)
+            shown = {"v": metric.shown(made.accuracies[0]), "d": cell.value, "dl": cell.low, "dh": cell.high}
+            return _shown(shown) | {"small": interval_text(cell, _MINUS)}
+        value = self.standing.plain
+        if metric in (ACCURACY, BALANCED):
+            pooled = self.selections.pooled(method, self.standing.rule)
+            alone = whole_estimate(self.selections, pooled, metric=metric)
+            value = alone.interval.estimate if alone else math.nan
+        return _GAP if math.isnan(value) else _shown({"v": metric.shown(value)})
+
+
+def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
+    """Return forest and table of an answer, and in a line what was tested.
+
+    `known` has the rows judged by the rule of the answer.
+    """
+    every = zip(answer.standings, answer.places, strict=True)
+    places = [_Place(one, name, *known[one.setting]) for one, name in every if one.entries]
+    alone = len({one.standing.setting for one in places}) == 1
+    lead = next((one for one in places if one.standing.verdicts), places[0] if places else None)
+    of, found = _gains_shown(answer, places, lead if alone else None)
+    return {
+        "about": _about(places, known, alone),
+        "forest": _forest(found),
+        "table": _by_environment(lead, places) if alone and lead else _by_setting(answer, places),
+        "alone": alone,
+        "of": f" ({of})" if of else "",
+    }
+
+
+def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
+    """Return a forest of all that judged methods are compared with, a group for each; None without any."""
+    found = []
+    for one in judged:
+        for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
+            if made is not None:
+                name = "plain" if made.baseline.is_plain else made.baseline.projection_label
+                group, words = f"{one.name} · {one.where}", f"{_MINUS}\u00a0{name}"
+                found.append(_mark(words, made, metric, made is one.gain, group))
+    return _forest(found)
+
+
+def leading(standing: Standing) -> list[Method]:
+    """Return the methods of a predictor in the order in which they are shown.
+
+    First the methods in question (the user's and the paper's), then the largest gain, the method with the
+    highest accuracy, the parts that explain a gain, and all others by accuracy.
+    """
+    helping = best_of(standing.verdicts)
+    parts = [made.baseline for q in (helping.questions if helping else ()) for made in q.parts.values() if made]
+    best = [one.method for one in standing.entries if not one.method.is_plain]
+    asked = [one.method for one in standing.shown(0)]
+    order = dict.fromkeys([*asked, *best[:1], *parts, *best])
+    return [method for method in order if method in best]
+
+
+def how_sure(answer: Answer) -> str:
+    """Return how sure the largest gain is that is shown, else that of the first method; empty without any."""
+    one = best_of(answer.verdicts) or next(iter(answer.verdicts), None)
+    if one is None:
+        return ""
+    places = zip(answer.standings, answer.places, strict=True)
+    place = next(place for standing, place in places if any(one is v for v in standing.verdicts))
+    name = f"{capital(short_name(one.method))}{f' ({place})' if place else ''}"
+    first = f"{name} is ahead in {verdicts.ahead(one)} environments." if one.gain else verdicts.outcome(one)
+    return " ".join([first, *verdicts.trust(one), *verdicts.intervals(answer)[:1]])
+
+
+def named(methods: Iterable[Method]) -> dict[Method, str]:
+    """Return methods with their short names; of two with the same one the second has its whole name."""
+    names: dict[Method, str] = {}
+    for method in methods:
+        short = short_name(method) if method.imported else capital(short_name(method))
+        names[method] = method.projection_label if short in names.values() else short
+    return names
+
+
+def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
+    """Return what all of them are of, and at most `MAX_MARKS` gains over plain prediction.
+
+    Of one setting they are its methods', by the adjusted p-value of those that are judged, else those of the headline.
+    Of more than there are lines those at even steps from the highest gain to the lowest.
+    """
+    if alone:
+        judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric
+        names = named(leading(alone.standing))
+        made = {m: judged.get(m) or alone.minus_plain(m, metric) for m in names}
+        gains = [_mark(names[m], one, metric, bool(judged.get(m))) for m, one in made.items() if one]
+        return alone.standing.predictor if len(places) > 1 else "", gains[:MAX_MARKS]
+    where = {id(one): place.name for place in places for one in place.standing.verdicts}
+    found = [
+        (_mark(capital(short_name(one.method)), one.gain, one.metric, judged=True), where[id(one)])
+        for one in in_question(answer.verdicts)
+        if one.gain and id(one) in where
+    ]
+    if len(found) > MAX_MARKS:
+        found.sort(key=lambda one: -one[0]["estimate"])
+        found = [found[round(k * (len(found) - 1) / (MAX_MARKS - 1))] for k in range(MAX_MARKS)]
+    of = {gain["name"] for gain, _ in found}
+    if len(of) == 1:
+        return of.pop(), [gain | {"name": name} for gain, name in found]
+    return "", [gain | {"name": f"{gain['name']} · {name}"} for gain, name in found]
+
+
+def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
+    """Return methods as columns and held-out environments as lines, then means, other predictors' too."""
+    where = lead.standing.setting.protocol_class.holdouts_in_words
+    plain, methods = lead.plain, leading(lead.standing)[:MAX_METHODS]
+    names, columns = named(methods), [*([plain] if plain else []), *methods]
+    results, environments = [lead.cells(method) for method in columns], lead.core["environments"]
+    worst_first = sorted(range(len(environments)), key=lambda place: results[0][place].get("v", 100.0))
+    lines: list[tuple[str, list[Plain]]] = [
+        *((environments[k], [_shown(cells[k]) for cells in results]) for k in worst_first),
+        ("Mean over environments", [_shown(cells[-1]) for cells in results]),
+    ]
+    metric = lead.standing.metric
+    more: dict[str, Metric] = {capital(metric.title): metric} if metric != ACCURACY else {}
+    more["Mean over classes"] = BALANCED
+    lines += [(name, [lead.measured(method, one) for method in columns]) for name, one in more.items()]
+    for other in places:
+        if other is not lead:
+            same = {(m.projection, m.order, m.variant): m for m in (one.method for one in other.standing.entries)}
+            own = [same.get((method.projection, method.order, method.variant)) for method in columns]
+            cells = [_shown(other.cells(method)[-1]) if method else _GAP for method in own]
+            lines.append((f"Mean with {other.standing.predictor}", cells))
+    return {
+        "title": f"Accuracy on {where}{f' ({lead.standing.predictor})' if len(places) > 1 else ''}, %",
+        "corner": "Held out",
+        "columns": [names.get(method, "Plain") for method in columns],
+        "rows": [{"name": name, "strong": name == "Mean over environments", "cells": cells} for name, cells in lines],
+    }
+
+
+def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
+    """Return a line for each setting and predictor: plain prediction, the headline's methods, the best, the worst."""
+    heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
+    asked = list(heads)[:MAX_ASKED]
+    rows = []
+    for one in places[:MAX_ROWS]:
+        of_plain, own = one.cells(one.plain), {verdict.name: verdict.method for verdict in one.standing.verdicts}
+        cells = [_shown(of_plain[-1])]
+        cells += [_shown(one.cells(own[name])[-1]) if name in own else _GAP for name in asked]
+        best = next((entry.method for entry in one.standing.entries if not entry.method.is_plain), None)
+        cells += [_shown(one.cells(best)[-1]) | {"small": named([best])[best]} if best else _GAP]
+        cells += [one.measured(best, BALANCED) if best else _GAP]
+        of_environments = zip(of_plain, one.core["environments"], strict=False)  # without the average
+        lowest = min(((cell["v"], name) for cell, name in of_environments if "v" in cell), default=None)
+        cells += [{"value": f"{lowest[0]:.1f}", "small": lowest[1]} if lowest else _GAP]
+        rows.append({"name": one.name, "cells": cells})
+    left = len(places) - len(rows)
+    return {
+        "title": f"Accuracy on {places[0].standing.setting.protocol_class.holdouts_in_words}, %" if places else "",
+        "corner": "",
+        "columns": ["Plain", *(heads[name] for name in asked), *_LAST],
+        "rows": rows,
+        "more": f"{left} more stand in the tables below. " if left > 0 else "",
+    }
+
+
+def with_minus(words: str) -> str:
+    """Return a sentence with a minus sign in the place of the hyphen before each negative number."""
+    return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, words)
+
+
+def _shown(cell: Plain) -> Plain:
+    """Return a cell of the page's data as it is printed; its colour says on which side of 0 its interval is."""
+    if "v" not in cell:
+        return _GAP
+    value, difference, low, high = with_minus(f"{cell['v']:.1f}"), *(cell.get(key) for key in ("d", "dl", "dh"))
+    if difference is None:
+        return {"value": value}
+    tone = "" if low is None or high is None else "up" if low > 0 else "down" if high < 0 else ""
+    return {"value": value, "difference": number_text(difference, Cell(signed=True), _MINUS), "tone": tone}
+
+
+def _about(places: Sequence[_Place], known: Known, alone: bool) -> str:
+    """Return in a line what was tested."""
+    settings = list(dict.fromkeys(one.standing.setting for one in places)) or list(known)
+    named = [[s.dataset for s in settings], [s.backbone_label for s in settings]]
+    named.append([one.standing.predictor for one in places] if alone else [s.protocol for s in settings])
+    words = []
+    for names in map(list, map(dict.fromkeys, named)):
+        more = f" and {len(names) - 5} more" if len(names) > MAX_NAMED else ""
+        words.append(", ".join(names[:5] if more else names) + more)
+    if not alone:
+        return " · ".join([*words[:2], f"protocol {words[2]}"])
+    selections, core = known[settings[0]]
+    chance, majority = metrics.chance_and_majority(selections)
+    words += [
+        f"{len(core['environments'])} {settings[0].protocol_class.holdouts_in_words}, each in its turn",
+        f"{captions.number(captions.whole_size(selections).images_per_seed)} images in {len(core['classes'])} classes",
+        f"guessing is right in {chance:.1f} %, naming the largest class every time in {majority:.1f} %",
+    ]
+    return " · ".join(words)
+
+
+def _difference(made: Comparison, metric: Metric) -> Cell:
+    """Return a difference as a number of a table, in the unit in which it is shown; without ends where it has none."""
+    one, shown = made.interval, metric.shown
+    has_ends = one.standard_error > 0 and not math.isnan(one.low)
+    low, high = (shown(one.low), shown(one.high)) if has_ends else (None, None)
+    return Cell(shown(one.estimate), low, high, signed=True)
+
+
+def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str = "") -> Plain:
+    """Return a line of a forest that is still to be placed on a scale; judged: whether its adjusted p-value counts."""
+    cell, adjusted, estimate = _difference(made, metric), made.adjusted, made.interval.estimate
+    sign = "better" if estimate > 0 else "worse"
+    return {
+        "name": name,
+        "group": group,
+        "estimate": estimate,
+        "kind": "other" if not judged else sign if adjusted.differs else "open",
+        "points": [v for v in (cell.value, cell.low, cell.high) if v is not None],
+        "text": f"{value_text(cell, _MINUS)} {interval_text(cell, _MINUS)}".strip(),
+        "p": "" if math.isnan(adjusted.p) else verdicts.p_words(adjusted.p),
+    }
+
+
+def _forest(marks: Sequence[Plain]) -> Plain | None:
+    """Return marks by group on one scale, with even ticks on either side of 0; None without any."""
+    if not marks:
+        return None
+    farthest = 1.02 * max(abs(v) for one in marks for v in one["points"])
+    step = next((step for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0) if farthest <= 3 * step), None)
+    reach = max(2, math.ceil(farthest / step)) * step if step else 100.0
+    step = step or 50.0
+
+    def place(value: float) -> float:
+        return round(50 + 47 * max(-1.0, min(1.0, value / reach)), 2)
+
+    groups: dict[str, list[Plain]] = {}
+    for one in marks:
+        x, *ends = map(place, one["points"])
+        groups.setdefault(one["group"], []).append(one | {"x": x, "ends": ends})
+    ticks, of_tick = range(-round(reach / step), round(reach / step) + 1), Cell(signed=True, decimals=int(step < 1))
+    return {"groups": groups, "ticks": [(place(k * step), number_text(k * step, of_tick, _MINUS)) for k in ticks]}

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import Interval
 from reports.analysis import comparisons, findings
 from reports.analysis.answers import Estimate, Pooled
-from reports.analysis.chosen import Selections, whole_estimate
+from reports.analysis.chosen import ImagesOf, Predictions, Selections, whole_estimate
 from reports.analysis.methods import ICM, PLAIN, Method
 from reports.analysis.metrics import ORACLE
-from reports.analysis.options import Options
-from reports.analysis.predictions import Predictions
-from reports.analysis.settings import Setting
-from reports.analysis.spread import spread_of
+from reports.analysis.settings import Options, Setting
+from reports.analysis.spans import spread_of
 from reports.text.captions import protocol_words, rule_words
 
 SHORTEST = 8  # letters of an image's id
@@ -51,13 +49,22 @@ class Thumbnails:
 ThumbnailsOf = Callable[[Sequence[str]], Thumbnails]
 
 
-def rounded(value: Any, digits: int = 4) -> Any:
-    """Return a number with so many decimals, with all it has where fewer would print another tenth; None for NaN.
+@dataclass(frozen=True)
+class Images:
+    """Where a report finds images.
 
-    Args:
-        value: a number, None, or a list of numbers or of lists.
-        digits: how many decimals.
+    Attributes:
+        images_of: returns the list of images that rows name by a hash, or None; by default there is none.
+        thumbnails_of: returns thumbnails of images, given by their ids, those first that matter most; by default the
+            page has none.
     """
+
+    images_of: ImagesOf = lambda _: None
+    thumbnails_of: ThumbnailsOf | None = None
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Return a number with so many decimals, with all it has where fewer would print another tenth; None for NaN."""
     if isinstance(value, list):
         return [rounded(one, digits) for one in value]
     if value is None or not math.isfinite(value):
@@ -80,32 +87,15 @@ def rules_of(selections: Selections) -> list[str]:
     return [rule.name for rule in selections.rules if not rule.looks_at_target] or [ORACLE]
 
 
-def described_setting(setting: Setting) -> Plain:
-    """Return what tells a setting from others; fields that tables have in their context are called as there."""
-    return {
-        **{name: str(getattr(setting, name)) for name in IN_CONTEXT},
-        "backbone": setting.backbone_label,
-        "title": setting.title,
-        "banner": setting.banner,
-        "half": setting.half_words.removeprefix(", "),
-    }
-
-
 def core(setting: Setting, selections: Selections, options: Options) -> Plain:
-    """Return results, picks and rank curves of one setting, and what they rest on.
-
-    Args:
-        setting: what the rows share.
-        selections: the rows of that setting.
-        options: what the reader asks for.
-    """
+    """Return results, picks and rank curves of one setting, and what they rest on."""
     methods, rules, rows = list(selections.parts), rules_of(selections), selections.rows
     bound = setting.protocol_class.looks_at_target
     return {
         "rule": selections.rule if selections.rule in rules else rules[0],
         "rules": [{"name": r, "bound": bound or r == ORACLE, "words": rule_words(r, setting)} for r in rules],
         "environments": selections.held_outs,
-        "classes": _classes(selections),
+        "classes": list(map(str, rows["classes"].iloc[0])),
         "seeds": selections.seeds,
         "methods": [_method(m, methods) for m in methods],
         "results": {r: [_result(selections, m, r) for m in methods] for r in rules},
@@ -118,10 +108,6 @@ def core(setting: Setting, selections: Selections, options: Options) -> Plain:
         "recipes": sorted({str(v) for v in rows["recipe_hash"]}),
         "trials": int(rows["trial_id"].nunique()),
     }
-
-
-def _classes(selections: Selections) -> list[str]:
-    return [str(name) for name in selections.rows["classes"].iloc[0]]
 
 
 def _method(method: Method, methods: Sequence[Method]) -> Plain:
@@ -217,7 +203,7 @@ def classes(selections: Selections) -> Plain:
 
     Answers of all folds and seeds count; `images` has the different images among them.
     """
-    n = len(_classes(selections))
+    n = len(selections.rows["classes"].iloc[0])
     # Answers of each class -> their number among such lists, and the different images of each class.
     totals: dict[tuple[int, ...], tuple[int, list[int]]] = {}
 
@@ -289,16 +275,14 @@ def predictions_of(
 ) -> Plain | None:
     """Return images, what was asked of them under which seed, and for each rule and method what was answered.
 
-    Args:
-        selections: the rows of the setting.
-        predictions: of each method that has some; without any there is nothing to return.
-        places: id -> number of the thumbnail of an image; None where the page has no thumbnails.
+    `places` has the number of the thumbnail of an image; None where the page has no thumbnails.
     """
     if not predictions:
         return None
     number = {method: k for k, method in enumerate(selections.parts)}
     environments = selections.held_outs
-    place, class_of = ({name: k for k, name in enumerate(some)} for some in (environments, _classes(selections)))
+    names = map(str, selections.rows["classes"].iloc[0])
+    place, class_of = ({name: k for k, name in enumerate(some)} for some in (environments, names))
     columns = [*_ASKED, "path", "class", "rule", "predicted"]
     frames = {number[method]: table[columns] for method, table in predictions.items()}
     every = pd.concat(frames, names=["method", None])
@@ -328,27 +312,21 @@ def wanted(predictions: Iterable[Predictions]) -> list[str]:
     """Return the ids of the images that the lists of the page show: those that a method or plain takes for another.
 
     First come those that stand first in any list, which is in the order of ids.
-
-    Args:
-        predictions: of each setting those of its methods.
     """
-    found = [one for of_setting in predictions for one in _listed(of_setting)]
+    asked, found = ["rule", *_ASKED], []
+    for of_setting in predictions:
+        wrong = {
+            method: table[asked].assign(wrong=table["class"] != table["predicted"]).drop_duplicates(asked)
+            for method, table in of_setting.items()
+        }
+        plain = {method.predictor: of_method for method, of_method in wrong.items() if method.is_plain}
+        for method, of_method in wrong.items():
+            if method.predictor in plain:  # the lists are of what differs from plain
+                both = of_method.merge(plain[method.predictor], on=asked, suffixes=("", "_plain"))
+                both = both[both["wrong"] | both["wrong_plain"]].sort_values(asked)
+                lists = both.groupby(["rule", "held_out", "wrong", "wrong_plain"], sort=False)
+                found.append(both[["image_id"]].assign(position=lists.cumcount()))
     if not found:
         return []
     first = pd.concat(found).groupby("image_id", sort=True)["position"].min()
     return [str(name) for name in first.sort_values(kind="stable").index]
-
-
-def _listed(predictions: Predictions) -> Iterable[pd.DataFrame]:
-    """Yield for each method its images with a wrong answer, its own or that of plain, and their position in a list."""
-    asked = ["rule", *_ASKED]
-    wrong = {
-        m: t[asked].assign(wrong=t["class"] != t["predicted"]).drop_duplicates(asked) for m, t in predictions.items()
-    }
-    plain = {method.predictor: of_method for method, of_method in wrong.items() if method.is_plain}
-    for method, of_method in wrong.items():
-        if method.predictor in plain:  # the lists are of what differs from plain
-            both = of_method.merge(plain[method.predictor], on=asked, suffixes=("", "_plain"))
-            both = both[both["wrong"] | both["wrong_plain"]].sort_values(asked)
-            lists = both.groupby(["rule", "held_out", "wrong", "wrong_plain"], sort=False)
-            yield both[["image_id"]].assign(position=lists.cumcount())

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from reports.render.data import csv_text, json_text
+from reports.render.forms import csv_text, json_text, markdown
 from reports.render.latex import all_tex, latex
-from reports.render.markdown import markdown
 from reports.render.table import Table
 
 # Suffix of a file -> what writes a table into it.

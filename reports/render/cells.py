@@ -31,13 +31,7 @@ def exact_text(value: float | None) -> str:
 
 
 def number_text(value: float, cell: Cell, minus: str = "-") -> str:
-    """Return a number with the decimals and the sign of its cell: "84.7", "+1.2", "12,345"; zero has no sign.
-
-    Args:
-        value: the cell's number, or an end of its interval.
-        cell: what says the decimals and whether it is a difference.
-        minus: the sign of negative numbers.
-    """
+    """Return a number with the decimals and the sign of its cell: "84.7", "+1.2", "12,345"; zero has no sign."""
     digits = f"{abs(value):,.{cell.decimals}f}"
     if not any(c in "123456789" for c in digits):
         return digits
@@ -107,12 +101,7 @@ class Signs:
     minus: str = "-"
 
     def written(self, cell: Cell, notes: Mapping[str, int]) -> str:
-        """Return a cell: its number or word, what stands behind it, its marks.
-
-        Args:
-            cell: what is printed.
-            notes: `footnotes` of its table.
-        """
+        """Return a cell: its number or word, what stands behind it, its marks."""
         behind = ""
         if error := error_text(cell):
             behind = self.error.format(self.escape(error))
@@ -139,9 +128,7 @@ def heading_text(column: Column, table: Table) -> str:
 def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
     """Return the sentences below a table, with those for its marks and its unit where none of its own says them.
 
-    Args:
-        table: whose notes they are.
-        shared: notes that stand at the end of the document; the table has their numbers, the first one's is 1.
+    Of notes `shared` by a document, which stand at its end, the table has their numbers, the first one's is 1.
     """
     notes = [one_line(note) for note in table.notes]
     said = " ".join([one_line(table.caption), *notes])
@@ -201,12 +188,7 @@ def _cells(table: Table) -> Iterable[Cell]:
 
 
 def filled(sizes: Sequence[float], limit: float) -> list[list[int]]:
-    """Return the places of the sizes in pieces that are filled in order; one that is larger than the limit is alone.
-
-    Args:
-        sizes: of what must stay together, all in one unit.
-        limit: largest sum of a piece, in the same unit.
-    """
+    """Return the places of the sizes in pieces that are filled in order; one that is larger than the limit is alone."""
     pieces: list[list[int]] = []
     total = 0.0
     for i, size in enumerate(sizes):

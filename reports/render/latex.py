@@ -6,13 +6,15 @@ divided, so that nothing has to be scaled below 6 points.
 
 import math
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, islice
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
-from reports.render.latex_signs import latex_escape, spelled
 from reports.render.table import Table
 
 MAX_WORDS = 40  # of a caption
@@ -31,6 +33,35 @@ PACKAGES = r"""\usepackage{booktabs,graphicx,tabularx}
 COMMANDS = r"""\providecommand{\icmfit}[1]{\sbox0{#1}%
   \ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}
 \providecommand{\icmmark}[1]{\raisebox{.7ex}{\scriptsize#1}}"""
+
+
+_UNBROKEN = 14  # letters: a longer word may be broken there, and behind the signs that part its own words
+_BREAKABLE = "_/,.:+"
+_LIGATURES = "-'`,"  # two of them print as another sign
+_GREEK = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "omicron", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "—": "---", "–": "--", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "…": r"\ldots{}", "‘": "`{}", "’": "'{}", "“": "``", "”": "''", "„": ",,",
+    "·": r"$\cdot$", "•": r"$\bullet$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$",
+    "→": r"$\rightarrow$", "←": r"$\leftarrow$", "∞": r"$\infty$", "°": r"$^\circ$", "§": r"\S{}", "¶": r"\P{}",
+    "©": r"\copyright{}", "®": r"\textregistered{}", "£": r"\pounds{}", "€": "EUR", "«": r"$\ll$", "»": r"$\gg$",
+    "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th",
+    "\u2044": "/", "\u2010": "-", "\u2011": "-", "\u00a0": "~", "µ": r"$\mu$",
+    **{chr(ord("α") + i): rf"$\{name}$" for i, name in enumerate(_GREEK)},
+    **{sign: rf"$\{_GREEK[ord(sign) - ord('Α')].title()}$" for sign in "ΓΔΘΛΞΠΣΥΦΨΩ"},
+    **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True)),
+}  # fmt: skip
+_ACCENTS = {
+    "\u0300": r"\`", "\u0301": r"\'", "\u0302": r"\^", "\u0303": r"\~", "\u0304": r"\=", "\u0306": r"\u",
+    "\u0307": r"\.", "\u0308": r"\"", "\u030a": r"\r", "\u030b": r"\H", "\u030c": r"\v", "\u0327": r"\c",
+    "\u0323": r"\d", "\u0331": r"\b",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,10 +109,6 @@ def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
     groups of columns first, and what is too tall by blocks. The first piece has the label `tab:NAME`, the others
     `tab:NAME-b`, `tab:NAME-c`, ...
 
-    Args:
-        table: what is printed, with the short names of lines and columns.
-        shared: notes that stand at the end of the document, see `reports.render.cells.shared_notes`.
-
     Raises:
         IcmBenchError: the caption has more than 40 words.
     """
@@ -102,9 +129,6 @@ def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
 
 def all_tex(tables: Sequence[Table]) -> str:
     r"""Return a document in two columns with all tables, which `pdflatex` compiles alone.
-
-    Args:
-        tables: what it has, in order.
 
     Raises:
         IcmBenchError: a caption has more than 40 words.
@@ -297,3 +321,60 @@ def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequenc
         *([r"\par\vspace{4pt}", rf"\parbox{{\linewidth}}{{\raggedright {below}}}"] if below else []),
         rf"\end{{{environment}}}",
     ]
+
+
+@lru_cache(maxsize=8192)
+def spelled(text: str) -> str:
+    """Return a text in signs that LaTeX has: what Computer Modern lacks is transliterated or written as U+4E2D."""
+    written: list[str] = []
+    for sign in unicodedata.normalize("NFC", one_line(text)):
+        own = _transliterated(sign)
+        apart = own.startswith("U+") and written and written[-1].startswith(("U+", " U+"))
+        written.append(f" {own}" if apart else own)
+    return "".join(written)
+
+
+@lru_cache(maxsize=8192)
+def latex_escape(text: str, breaks: bool = False) -> str:
+    r"""Return text that LaTeX prints as it is, `spelled` where it has to be.
+
+    With `breaks` a long word may be broken, behind `_`, `/`, `.` and the like or else after 14 signs.
+    """
+    written: list[str] = []
+    quoted = False
+    for is_blank, run in groupby(spelled(text), key=lambda sign: sign == " "):
+        signs = list(run)
+        long = breaks and not is_blank and len(signs) > _UNBROKEN
+        before, since = "", 0
+        for sign in signs:
+            tex = _LATEX.get(sign, sign)
+            if not _is_known(sign):  # an accent; of two the first
+                base, *marks = list(unicodedata.normalize("NFD", sign))
+                tex = f"{next(_ACCENTS[mark] for mark in marks if mark in _ACCENTS)}{{{base}}}"
+            if tex == '"':
+                quoted, tex = not quoted, "''" if quoted else "``"
+            parted = (before == tex and tex in _LIGATURES) or (tex == "`" and before in ("?", "!"))
+            written.append(f"{{}}{tex}" if parted else tex)
+            before, since = tex, since + 1
+            if long and (since >= _UNBROKEN or (since > 2 and sign in _BREAKABLE)):
+                written.append(r"\allowbreak{}")
+                since = 0
+            since = 0 if sign == "-" else since  # LaTeX breaks there
+    return "".join(written)
+
+
+def _is_known(sign: str) -> bool:
+    return sign in _LATEX or (sign.isascii() and sign.isprintable())
+
+
+@lru_cache(maxsize=8192)
+def _transliterated(sign: str) -> str:
+    """Return a sign that LaTeX has, or its accent, as it is; else without one, signs that look alike, or its number."""
+    base, *marks = list(unicodedata.normalize("NFD", sign))
+    is_letter = bool(marks) and base.isascii() and base.isalpha()
+    if _is_known(sign) or (is_letter and not _ACCENTS.keys().isdisjoint(marks)):
+        return sign
+    if is_letter or base in _LATEX:
+        return base
+    alike = [s for s in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(s)]
+    return "".join(alike) if alike and all(map(_is_known, alike)) else f"U+{ord(sign):04X}"

@@ -4,8 +4,9 @@ Each table has a line for every value, and one for what the rule picks among all
 well it does on what is held out, what it gains over plain prediction, how often the rule picks it by itself.
 """
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,19 +16,20 @@ import pandas as pd
 
 from reports.analysis.answers import Answered
 from reports.analysis.chosen import Selections, whole_estimate
-from reports.analysis.methods import ICM, Method, as_rows_of
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
-from reports.tables.by_method import Entry, methods_of
+from reports.tables.by_method import PICKS, Entry, accuracy, methods_of, picks
 from reports.tables.spec import Draft, Request, TableSpec, Values, results
+from reports.text.captions import OTHERS, kinds_of, pairs_of, place_of, set_words
 
 MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
 MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
 PICKED = "by the rule"
-SOURCE_SCORE = Column("source score", "Source score")
-HELD_OUT = Column("accuracy on what is held out", "Held out")
-GAIN = Column("minus plain", "− plain", unit="points")
-FIXED_IN_WORDS = (
+_SOURCE_SCORE = Column("source score", "Source score")
+_HELD_OUT = Column("accuracy on what is held out", "Held out")
+_GAIN = Column("minus plain", "− plain", unit="points")
+_FIXED = (
     "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
     "prediction with the same predictor and images."
 )
@@ -37,13 +39,15 @@ _SHOWN = (
 )
 
 
+T = TypeVar("T", int, float)
+
+
 @dataclass(frozen=True)
 class Value:
     """A fixed value of a setting.
 
     Attributes:
         entry: the method, in the settings of one backbone.
-        name: as its line is called.
         picks: what the rule picks where it is fixed, as of `Selections.picks`.
         pooled: the answers there.
         trials: that hold them.
@@ -52,103 +56,84 @@ class Value:
     """
 
     entry: Entry
-    name: str
     picks: pd.DataFrame
     pooled: Answered
     trials: tuple[str, ...]
     times: tuple[int, int] | None
-    equals_plain: bool = False
+    equals_plain: bool
 
 
-@dataclass(frozen=True)
-class Together:
-    """Several values that are one line: the means of their numbers, in words with the lowest and the highest.
-
-    Attributes:
-        name: as the line is called.
-        values: at least one.
-    """
-
-    name: str
-    values: tuple[Value, ...]
-
-    @property
-    def equals_plain(self) -> bool:
-        """Whether all picks of all values are the full space."""
-        return all(value.equals_plain for value in self.values)
+def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, rank: int | None = None) -> Value:
+    """Return what the rule picks for a method among some rows, at one rank or among all."""
+    method, rule = entry.method, entry.request.rule
+    picks, pooled = selections.picks(method, rule, rank), selections.pooled(method, rule, rank)
+    is_full = rank == int(selections.parts[method]["dim"].iloc[0])
+    plain = is_full if rank is not None else cells.is_plain([selections], method, rule)
+    return Value(entry, picks, pooled, cells.trials_of(selections, method, rule, rank=rank), times, plain)
 
 
-T = TypeVar("T", int, float)
-FindValues = Callable[[Entry], Sequence[Value | Together]]
+def _of_rows(entry: Entry, rows: pd.DataFrame, times: tuple[int, int] | None) -> Value:
+    """Return what the rule picks among some rows of a method alone."""
+    return _value(entry, Selections(as_rows_of(entry.method, rows), entry.selections.tested), times)
 
 
-def by_what(what: str, request: Request) -> str:
-    """Return the caption of a table in which one setting, in words, is fixed."""
+# Name of a line -> its values: one, or several whose means it has, in words with the lowest and the highest.
+_Lines = Sequence[tuple[str, Sequence[Value]]]
+
+
+def _caption(what: str, request: Request) -> str:
     return f"{request.what}: accuracy (%) by {what}, everything else chosen by the rule."
 
 
-def ablation(
+def _ablation(
     name: str,
     what: str,
     corner: str,
-    values: FindValues,
+    values: Callable[[Entry], _Lines],
     takes_part: Callable[[Method], bool],
     own: Callable[[Request], Iterable[str]] = lambda _: _SHOWN,
-) -> TableSpec[Value | Together]:
-    """Return a spec with a block for each backbone and method that takes part, and a line for each of its values.
+) -> TableSpec[Sequence[Value]]:
+    """Return a spec with a block for each backbone and method that takes part and has two values or more.
 
-    Args:
-        name: of the table.
-        what: the setting that is fixed, in words.
-        corner: what stands above the values.
-        values: method -> its values; of fewer than two there is no block.
-        takes_part: whether a method has a block.
-        own: notes of this table alone.
+    `what` is the setting that is fixed, in words; `corner` stands above its values; `own` are further notes.
     """
 
-    def blocks(request: Request) -> Iterator[Draft[Value | Together]]:
+    def blocks(request: Request) -> Iterator[Draft[Sequence[Value]]]:
         for backbone, parts in request.backbones.items():
             for method in (m for m in methods_of(request.described) if takes_part(m) and m in parts[0][1].parts):
                 entry = Entry(request, parts, method)
-                found = values(entry)
-                lines = [(_line(one), one) for one in (*found, _picked(entry))] if len(found) > 1 else []
+                found, lines, n = values(entry), [], len(entry.selections.picks(method, request.rule))
+                picked = (PICKED, [_value(entry, entry.selections, (n, n))])
+                for line, of_line in [*found, picked] if len(found) > 1 else []:
+                    short = request.short(line) if len(of_line) == 1 else ""
+                    lines.append((Line(line, (), short, all(one.equals_plain for one in of_line)), of_line))
                 titles = [request.short(backbone)] if len(request.backbones) > 1 else []
                 titles.append(f"{words.short_name(method, request.names)}, {request.short(method.predictor_label)}")
                 yield Draft(", ".join(titles), lines, request.short(backbone))
 
     def notes(request: Request, table: Table) -> Iterator[str]:
-        yield from (words.INTERVAL, FIXED_IN_WORDS)
+        yield from (words.INTERVAL, _FIXED)
         yield (
             "Picked: how often the rule, which chooses for each environment, seed and fold, picks this "
             f"{what} by itself."
         )
         yield from own(request) if table.blocks else ()
 
-    caption = partial(by_what, what)
-    return TableSpec(name, caption, blocks, lambda _: _COLUMNS, notes, "data set", results, "base", corner)
+    def columns(_: Request) -> Iterator[Values[Sequence[Value]]]:
+        yield Values(_SOURCE_SCORE, partial(_mean, lambda value: cells.source_score(value.picks)), marked=False)
+        yield Values(_HELD_OUT, partial(_mean, _accuracy))
+        yield Values(_GAIN, partial(_mean, _gain))
+        yield Values(Column("times picked", "Picked", unit=""), _times, marked=False)
 
-
-def _line(value: Value | Together) -> Line:
-    short = "" if isinstance(value, Together) else value.entry.request.short(value.name)
-    return Line(value.name, (), short, value.equals_plain)
-
-
-def _values(column: Column, cell: Callable[[Value], Cell], marked: bool = True) -> Values[Value | Together]:
-    """Return a column; of several values that are one line it has their mean."""
-
-    def mean(value: Value | Together) -> Cell:
-        return cell(value) if isinstance(value, Value) else _mean([cell(one) for one in value.values])
-
-    return Values(column, mean, marked=marked)
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", results, "base", corner)
 
 
 def _accuracy(value: Value) -> Cell:
     request, selections = value.entry.request, value.entry.selections
-    estimate = whole_estimate(selections, value.pooled)
-    if estimate is None:
+    if (estimate := whole_estimate(selections, value.pooled)) is None:
         return Cell(note="not all that is held out has answers", bound=request.bound)
-    folds = int(selections.rows["folds"].iloc[0])
-    return cells.cell_of([estimate], request.options, folds=folds, trials=value.trials, bound=request.bound)
+    more = {"folds": selections.folds, "trials": value.trials, "bound": request.bound}
+    return cells.cell_of([estimate], request.options, **more)
 
 
 def _gain(value: Value) -> Cell:
@@ -162,88 +147,49 @@ def _gain(value: Value) -> Cell:
     return number.of(request.bound).cell
 
 
-def _times(value: Value | Together) -> Cell:
+def _times(values: Sequence[Value]) -> Cell:
     """Return how often the rule picks a value by itself, or any of several."""
-    every = value.values if isinstance(value, Together) else (value,)
-    times = [one.times for one in every if one.times]
+    times = [one.times for one in values if one.times]
     return cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
 
 
-_COLUMNS = (
-    _values(SOURCE_SCORE, lambda value: cells.source_score(value.picks), marked=False),
-    _values(HELD_OUT, _accuracy),
-    _values(GAIN, _gain),
-    Values(Column("times picked", "Picked", unit=""), _times, marked=False),
-)
-
-
-def _mean(own: Sequence[Cell]) -> Cell:
-    """Return the mean of some cells of a column, without those that are gaps."""
-    known = [cell.value for cell in own if cell.value is not None]
-    if not known:
+def _mean(cell: Callable[[Value], Cell], values: Sequence[Value]) -> Cell:
+    """Return the cell of a value, or the mean of those of several, without those that are gaps."""
+    own = [cell(value) for value in values]
+    known = [one.value for one in own if one.value is not None]
+    if len(own) == 1 or not known:
         return own[0]
-    missing = len(own) - len(known)
+    missing, signed = len(own) - len(known), any(one.signed for one in own)
     return Cell(
         value=float(np.mean(known)),
-        text=cells.range_text(known, own[0].decimals, any(cell.signed for cell in own)),
-        bound=any(cell.bound for cell in own),
-        signed=any(cell.signed for cell in own),
+        text=cells.range_text(known, own[0].decimals, signed),
+        bound=any(one.bound for one in own),
+        signed=signed,
         note=f"without {missing} of {len(own)}, which have none" if missing else None,
-        trials=tuple(sorted({trial for cell in own for trial in cell.trials})),
+        trials=tuple(sorted({trial for one in own for trial in one.trials})),
     )
 
 
-def _picked(entry: Entry) -> Value:
-    """Return what the rule picks among all values."""
-    selections, method, rule = entry.selections, entry.method, entry.request.rule
-    picks, trials = selections.picks(method, rule), cells.trials_of(selections, method, rule)
-    times = len(picks), len(picks)
-    plain = cells.is_plain([selections], method, rule)
-    return Value(entry, PICKED, picks, selections.pooled(method, rule), trials, times, plain)
-
-
-def has_lambda(method: Method) -> bool:
-    """Say whether a method is CLIP-ICM as the paper has it, or shrinkage with all that it chooses among."""
-    return method.is_paper or method.is_shrinkage
-
-
-def _has_ranks(method: Method) -> bool:
-    return method.projection in ("pca", "random", ICM) and not method.variant and method.order != "released"
-
-
-def _lambdas(entry: Entry) -> list[Value]:
+def _lambdas(entry: Entry) -> _Lines:
     rows = entry.selections.parts[entry.method]
     picks = entry.selections.picks(entry.method, entry.request.rule)
     found = sorted(float(value) for value in rows["lambda_"].dropna().unique())
     kept = thinned(found, picks["lambda_"].tolist(), _most(rows))
-    return [of_rows(entry, rows[rows["lambda_"] == x], f"{x:g}", times_picked(picks, "lambda_", x)) for x in kept]
+    return [(f"{x:g}", [_of_rows(entry, rows[rows["lambda_"] == x], _picked(picks, "lambda_", x))]) for x in kept]
 
 
-def _ranks(entry: Entry) -> list[Value]:
-    selections, method, rule = entry.selections, entry.method, entry.request.rule
-    rows, picks = selections.parts[method], selections.picks(method, rule)
+def _ranks(entry: Entry) -> _Lines:
+    selections = entry.selections
+    rows, picks = selections.parts[entry.method], selections.picks(entry.method, entry.request.rule)
     found = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
-    return [
-        Value(
-            entry,
-            str(rank),
-            selections.picks(method, rule, rank),
-            selections.pooled(method, rule, rank),
-            cells.trials_of(selections, method, rule, rank=rank),
-            times_picked(picks, "rank", rank),
-            rank == int(rows["dim"].iloc[0]),
-        )
-        for rank in thinned(found, picks["rank"].tolist(), _most(rows))
-    ]
+    kept = thinned(found, picks["rank"].tolist(), _most(rows))
+    return [(str(rank), [_value(entry, selections, _picked(picks, "rank", rank), rank)]) for rank in kept]
 
 
 def thinned(values: Sequence[T], picked: Iterable[T], most: int = MAX_VALUES) -> list[T]:
     """Return some of many values, ascending: the ends, what is picked most, some in even distances.
 
-    Args:
-        values: ascending.
-        picked: what the rule picked, one for each pick.
-        most: how many are returned at most, three or more.
+    `values` are ascending; at least three are kept.
     """
     if len(values) <= most:
         return list(values)
@@ -259,26 +205,152 @@ def _most(rows: pd.DataFrame) -> int:
     return MAX_VALUES if len(rows) <= MANY_ROWS else FEW_VALUES
 
 
-def of_rows(entry: Entry, rows: pd.DataFrame, name: str, times: tuple[int, int] | None) -> Value:
-    """Return what the rule picks among some rows of a method alone.
-
-    Args:
-        entry: the method.
-        rows: some of its rows, or of those with a share of its pairs.
-        name: of the value that they have in common.
-        times: as of `Value`.
-    """
-    method, rule = entry.method, entry.request.rule
-    alone = Selections(as_rows_of(method, rows), entry.selections.tested)
-    trials = cells.trials_of(alone, method, rule)
-    plain = cells.is_plain([alone], method, rule)
-    return Value(entry, name, alone.picks(method, rule), alone.pooled(method, rule), trials, times, plain)
-
-
-def times_picked(picks: pd.DataFrame, column: str, value: object) -> tuple[int, int]:
+def _picked(picks: pd.DataFrame, column: str, value: object) -> tuple[int, int]:
     """Return (k, n): of n picks, k have a value."""
     return int((picks[column] == value).sum()), len(picks)
 
 
-LAMBDA = ablation("ablation_lambda", "lambda", "Lambda", _lambdas, has_lambda)
-RANK = ablation("ablation_rank", "rank", "Rank", _ranks, _has_ranks)
+LAMBDA = _ablation("ablation_lambda", "lambda", "Lambda", _lambdas, lambda m: m.is_paper or m.is_shrinkage)
+RANK = _ablation(
+    "ablation_rank",
+    "rank",
+    "Rank",
+    _ranks,
+    lambda m: m.projection in ("pca", "random", ICM) and not m.variant and m.order != "released",
+)
+
+
+def _by_predictor(request: Request) -> list[Method]:
+    shown = [m for m in methods_of(request.described) if m.projection in (PLAIN, ICM, SHRINKAGE) and not m.variant]
+    return [m for m in shown if m.order != "released"]
+
+
+def _alternative(
+    name: str,
+    what: str,
+    corner: str,
+    shown: Callable[[Request], Sequence[Method]],
+    title_of: Callable[[Request, Method], str],
+    name_of: Callable[[Method], str],
+) -> TableSpec[Entry]:
+    """Return a spec with a block for each backbone and title that has two methods or more, each called by its name."""
+
+    def blocks(request: Request) -> Iterator[Draft[Entry]]:
+        methods = shown(request)
+        titles = list(dict.fromkeys(title_of(request, method) for method in methods))
+        for backbone, parts in request.backbones.items():
+            for title in titles:
+                own = [m for m in methods if title_of(request, m) == title and m in parts[0][1].parts]
+                named = [(name_of(method), Entry(request, parts, method)) for method in own]
+                lines = [(Line(name, (), request.short(name), one.is_plain), one) for name, one in named]
+                said = [request.short(backbone)] if len(request.backbones) > 1 else []
+                said += [request.short(title)] if len(titles) > 1 else []
+                yield Draft(", ".join(said), lines if len(lines) > 1 else [], request.short(backbone))
+
+    def notes(_: Request, table: Table) -> Iterator[str]:
+        yield from (words.INTERVAL, _FIXED, words.PLAIN_PICKS if PICKS in table.columns else "")
+
+    def columns(request: Request) -> Iterator[Values[Entry]]:
+        yield Values(_SOURCE_SCORE, lambda one: cells.source_score(one.selections.picks(one.method, request.rule)))
+        yield Values(_HELD_OUT, accuracy)
+        yield Values(_GAIN, lambda entry: entry.gain().cell)
+        yield from picks(request, shown(request))
+
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", results, "base", corner)
+
+
+ORDER = _alternative(
+    "ablation_order",
+    "order of the eigenvectors",
+    "Order",
+    lambda request: [m for m in methods_of(request.described) if m.projection == ICM and not m.variant],
+    lambda _, method: method.predictor_label,
+    lambda method: str(method.order),
+)
+PREDICTOR = _alternative(
+    "ablation_predictor",
+    "predictor",
+    "Predictor",
+    _by_predictor,
+    lambda request, method: words.short_name(method, request.names),
+    lambda method: method.predictor_label,
+)
+
+
+TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
+_ON_SETS = (
+    "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
+    "beside the others.",
+    "Strengths are kinds with parameters: a set of each is a line. Intervals are not adjusted for the number of sets.",
+)
+_Sets = Mapping[str, pd.DataFrame]  # name of an intervention set -> its rows
+_MANY = (
+    f"Of more than {MAX_VALUES} sets those with equally many kinds are one line: their mean, in brackets the lowest "
+    "and the highest set. Sets of all kinds, one kind and all but one also have a line each, where they are "
+    f"{MAX_VALUES} or fewer."
+)
+
+
+def _of_images(sets: _Sets) -> _Sets:
+    """Return the sets without pairs of texts."""
+    return {name: rows for name, rows in sets.items() if TEXT not in kinds_of(rows)}
+
+
+def _of_texts(sets: _Sets) -> _Sets:
+    """Return the sets with pairs of texts, and the largest of the others; nothing where there are no texts."""
+    images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
+    texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
+    largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
+    beside = {largest: images[largest]} if largest is not None else {}
+    return beside | texts if texts else {}
+
+
+def _has_sets(method: Method) -> bool:
+    """Say whether a method has a block: CLIP-ICM, truncation and shrinkage, without placebos and parts of methods."""
+    ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
+    return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
+
+
+def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
+    """Return a value for each set; of many for those that say most, then for each number of kinds."""
+    sets = of(entry.selections.by_set(entry.method))
+    every = frozenset().union(*map(kinds_of, sets.values()))
+    places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
+    picks = entry.selections.picks(entry.method, entry.request.rule)
+    values: dict[str, tuple[str, list[Value]]] = {}  # name of a set -> that in words, and its value
+    alike: dict[tuple[bool, float, int], list[str]] = {}
+    for name in sorted(sets, key=lambda name: places[name]):
+        part, share, kinds = sets[name], pairs_of(sets[name]), kinds_of(sets[name])
+        times = _picked(picks, "intervention_set", name) if share == 1 else None
+        values[name] = set_words(name, kinds, every, share), [_of_rows(entry, part, times)]
+        alike.setdefault((share < 1, share, len(kinds)), []).append(name)
+    if len(values) <= MAX_VALUES:
+        return [*values.values()]
+    telling = [name for name in values if places[name][0] < OTHERS]
+    shown = telling if len(telling) <= MAX_VALUES else []
+    lines = [values[name] for name in shown]
+    for (is_part, share, n), names in sorted(alike.items()):
+        own = [value for name in names for value in values[name][1]]
+        pairs = f", {100 * share:g} % of the pairs" if is_part else ""
+        if len(names) > 1:
+            lines.append((f"{len(names)} sets of {n} kind{'' if n == 1 else 's'}{pairs}", own))
+        elif names[0] not in shown:
+            lines.append(values[names[0]])
+    return lines
+
+
+def _by_set(name: str, what: str, of: Callable[[_Sets], _Sets]) -> TableSpec[Sequence[Value]]:
+    """Return the spec of a table of CLIP-ICM and shrinkage by some of the intervention sets, each chosen for alone."""
+
+    def own(request: Request) -> Iterator[str]:
+        yield from _ON_SETS
+        every = (x.by_set(m) for _, x in request.described for m in x.parts if _has_sets(m))
+        yield _MANY if any(len(of(sets)) > MAX_VALUES for sets in every) else ""
+
+    values = partial(_by_kinds, of=of)
+    return _ablation(name, what, "Interventions", values, _has_sets, own)
+
+
+IMAGES = _by_set("ablation_interventions", "intervention set", _of_images)
+# Sets with pairs of texts stand beside the largest set of images alone.
+TEXTS = _by_set("ablation_text", "interventions on images, on texts or on both", _of_texts)

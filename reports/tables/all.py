@@ -7,48 +7,17 @@ from typing import Any, get_args
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, where
 from benchmark.common.registry import load
-from reports.analysis.options import Options
+from reports.analysis.chosen import SettingResults
+from reports.analysis.settings import Options
 from reports.render.table import Table
-from reports.tables import (
-    ablations,
-    alternatives,
-    backbones,
-    behind,
-    comparisons,
-    cost,
-    environments,
-    imagenet,
-    interventions,
-    main,
-    open_class,
-    selection,
-    shift,
-    trend,
-    words,
-)
-from reports.tables.alike import Described, by_data_set, groups
-from reports.tables.spec import Request, Scope, TableSpec
+from reports.tables import ablations, backbones, behind, cost, environments, main, words
+from reports.tables.spec import Request, Scope, TableSpec, by_data_set, groups
 
 TABLES: tuple[TableSpec[Any], ...] = (
-    main.TABLE,
-    environments.TABLE,
-    open_class.TABLE,
-    imagenet.TABLE,
-    backbones.TABLE,
-    trend.TABLE,
-    ablations.LAMBDA,
-    ablations.RANK,
-    interventions.IMAGES,
-    interventions.TEXTS,
-    alternatives.ORDER,
-    alternatives.PREDICTOR,
-    selection.TABLE,
-    shift.TABLE,
-    behind.TABLE,
-    comparisons.OVER_SETS,
-    comparisons.TABLE,
-    cost.TABLE,
-)
+    main.TABLE, environments.TABLE, main.OPEN_CLASS, main.IMAGENET, backbones.TABLE, backbones.TREND,
+    ablations.LAMBDA, ablations.RANK, ablations.IMAGES, ablations.TEXTS, ablations.ORDER, ablations.PREDICTOR,
+    behind.SELECTION, behind.SHIFT, behind.TABLE, main.OVER_SETS, main.COMPARISONS, cost.TABLE,
+)  # fmt: skip
 
 # Other files of the folder of tables.
 _TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "findings", "metrics", "per_class",
@@ -56,7 +25,7 @@ _TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "
 
 
 def paper_tables(
-    described: Described,
+    described: Sequence[SettingResults],
     options: Options,
     rule: str | None = None,
     costs: Sequence[Mapping[str, Any]] = (),
@@ -94,9 +63,6 @@ def paper_tables(
 def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
     """Return tables of the user's own.
 
-    Args:
-        names: the place of each spec, as "module:TABLE".
-
     Raises:
         PluginError: code that is not of this package is not to be imported.
         IcmBenchError: one cannot be loaded, is no `TableSpec`, or has no name or scope of its own; says which.
@@ -116,11 +82,11 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
     return specs
 
 
-def _scopes(described: Described) -> dict[Scope, list[Described]]:
+def _scopes(described: Sequence[SettingResults]) -> dict[Scope, list[Sequence[SettingResults]]]:
     """Return for each scope which settings share a table; see `spec.Scope`."""
-    variants: list[Described] = []
-    results: list[Described] = []
-    single: list[Described] = []
+    variants: list[Sequence[SettingResults]] = []
+    results: list[Sequence[SettingResults]] = []
+    single: list[Sequence[SettingResults]] = []
     for group in groups(described):
         protocol = group[0][0].protocol_class
         if protocol.across_sets:  # environments are whole data sets

@@ -1,6 +1,6 @@
 """Tables with a block for each backbone and predictor, and a line for each method."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -8,42 +8,32 @@ from typing import TypeVar
 
 from benchmark.method.evaluation.inference import pooled_interval
 from benchmark.method.evaluation.selection import IMPORTED
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Ranked, ranked, ties
 from reports.analysis.methods import PLAIN, SHRINKAGE, Method
-from reports.analysis.settings import Setting
 from reports.render.table import Cell, Column, Line
 from reports.tables import cells, words
-from reports.tables.alike import Described
 from reports.tables.spec import Draft, Request, Values
 
 T = TypeVar("T")
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 
 
-def is_contender(method: Method) -> bool:
-    """Say whether a method stands in tables of a paper: neither a placebo, nor a part of another method, nor a share.
-
-    These stand in tables of one data set and backbone, and in the comparisons.
-    """
-    part = method.projection in (PLAIN, SHRINKAGE) and bool(method.variant)
-    return not (part or method.placebo or method.with_all_pairs != method)
-
-
-def methods_of(described: Described, predictor: str | None = None, every: bool = False) -> list[Method]:
+def methods_of(described: Sequence[SettingResults], predictor: str | None = None, every: bool = False) -> list[Method]:
     """Return the methods that any setting has, in the order of tables.
 
-    Args:
-        described: settings with their rows.
-        predictor: of one predictor alone; by default of all.
-        every: whether placebos and parts of methods are among them.
+    Unless `every` is asked for, without placebos, parts of other methods and shares of the pairs: these stand in tables
+    of one data set and backbone, and in the comparisons.
     """
     found = {method for _, selections in described for method in selections.parts}
-    chosen = [m for m in found if (every or is_contender(m)) and predictor in (None, block_of(m))]
-    return sorted(chosen, key=lambda method: method.place)
+    found = {m for m in found if predictor in (None, block_of(m))}
+    if not every:
+        found = {m for m in found if not (m.projection in (PLAIN, SHRINKAGE) and m.variant)}
+        found = {m for m in found if not m.placebo and m.with_all_pairs == m}
+    return sorted(found, key=lambda method: method.place)
 
 
-def predictors_of(described: Described, every: bool = False) -> list[str]:
+def predictors_of(described: Sequence[SettingResults], every: bool = False) -> list[str]:
     """Return the predictors of these methods, in the order of tables; imported methods are one block."""
     return list(dict.fromkeys(block_of(method) for method in methods_of(described, every=every)))
 
@@ -53,7 +43,7 @@ def block_of(method: Method) -> str:
     return IMPORTED if method.imported else method.predictor
 
 
-def predictor_words(described: Described, predictor: str) -> str:
+def predictor_words(described: Sequence[SettingResults], predictor: str) -> str:
     """Return a predictor in words; "imported" for the block of imported methods."""
     methods = (m for _, selections in described for m in selections.parts if m.predictor == predictor)
     return next((method.predictor_label for method in methods), predictor)
@@ -70,7 +60,7 @@ class Entry:
     """
 
     request: Request
-    described: Described
+    described: Sequence[SettingResults]
     method: Method
 
     @property
@@ -112,7 +102,7 @@ def accuracy(entry: Entry, held_out: str | None = None, **of: str) -> Cell:
     return entry.accuracy(held_out, **of).cell
 
 
-def setting_of(described: Described, **of: str) -> tuple[Setting, Selections] | None:
+def setting_of(described: Sequence[SettingResults], **of: str) -> SettingResults | None:
     """Return the first setting whose fields have some values, with its rows; None without any."""
     return next((one for one in described if all(getattr(one[0], key) == value for key, value in of.items())), None)
 
@@ -170,11 +160,11 @@ def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
     """Return what the differences of the methods of a block say, in the setting of some fields."""
     _, entry = draft.lines[0]
     found = setting_of(entry.described, **of)
-    compared = ranked(found[1], entry.request.rule, draft.methods) if found else None
+    compared = ranked(found[1], entry.request.rule, frozenset(draft.methods)) if found else None
     return compared[0] if compared else None
 
 
-def ranking_over_sets(draft: Draft[Entry], **of: str) -> Ranked | None:
+def mean_ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
     """Return which methods of a block are not separated from the best mean over data sets, each counting alike.
 
     Every pair of the methods that all data sets rank is compared by its pooled interval, adjusted by Holm over all.

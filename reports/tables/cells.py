@@ -4,37 +4,35 @@ Everything in percent and points. A mean over data sets counts each alike: its v
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
 
-from benchmark.method.evaluation.inference import (
-    Interval,
-    pooled_interval,
-    seeds_standard_error,
-)
+from benchmark.common.terminal.progress import Progress
+from benchmark.method.evaluation.inference import Interval, pooled_interval, seeds_standard_error
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import Answered, Estimate
-from reports.analysis.chosen import Selections, mean_beside, whole_estimate
+from reports.analysis.chosen import Selections, SettingResults, mean_beside, once, whole_estimate
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
+from reports.analysis.settings import Options, named
 from reports.render.table import Cell
+
+AVERAGE = "average"
+_LABELS = ("labels_fit", "labels_choice")
 
 
 def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell:
-    """Return the accuracy of a method, or of two methods the first minus the second.
-
-    Args:
-        parts: the estimate on each data set, one or several; each counts alike.
-        options: what stands behind ±.
-        **more: further fields of the cell.
-    """
+    """Return the accuracy of a method, or of two methods the first minus the second."""
     signed = len(parts[0].accuracies) > 1  # a difference of two
     whole = pooled_interval([estimate.interval for estimate in parts])
-    of_seeds = _of_seeds(parts)
+    of_seeds: list[float] = []  # averaged over data sets; none where these have unlike seeds
+    if len({estimate.seeds for estimate in parts}) == 1:
+        accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
+        of_seeds = np.mean([one[0] - one[1] if signed else one[0] for one in accuracies], axis=0).tolist()
     error: float | None = whole.plus_minus
     if options.plus_minus == "seeds":
         error = seeds_standard_error(of_seeds) if len(of_seeds) > 1 else None
@@ -55,12 +53,7 @@ def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell
 
 
 def points(interval: Interval, **more: object) -> Cell:
-    """Return a difference of accuracies with its interval, from fractions.
-
-    Args:
-        interval: as `comparisons.compare` has it.
-        **more: further fields of the cell.
-    """
+    """Return a difference of accuracies with its interval, from fractions."""
     low, high = _ends(interval, -1.0)
     error = interval.plus_minus
     cell = Cell(100 * interval.estimate, low, high, None if error is None else 100 * error, signed=True)
@@ -79,36 +72,24 @@ class Number:
         return replace(self, cell=replace(self.cell, bound=bound, equals_plain=equals_plain))
 
 
+@once
 def accuracy(
     selections: Selections, method: Method, rule: str, options: Options, held_out: str | None = None
 ) -> Number:
     """Return the accuracy of a method on one environment, or averaged over all; a gap says why it is one.
 
     The average of a seed needs every held-out environment; a seed that lacks one does not count in it.
-
-    Args:
-        selections: the rows of one setting.
-        method: one of its methods.
-        rule: one of `selection.RULES`.
-        options: what stands behind ±.
-        held_out: the environment; by default the average.
     """
-    key = ("accuracy", method, rule, options.plus_minus, held_out)
-    return selections.once(key, lambda: _accuracy(selections, method, rule, options, held_out))
-
-
-def _accuracy(selections: Selections, method: Method, rule: str, options: Options, held_out: str | None) -> Number:
     if method not in selections.parts:
         return Number(Cell(note="no result rows of this method"))
     pooled = selections.pooled(method, rule)
     estimate = pooled.estimate(held_out=held_out) if held_out else whole_estimate(selections, pooled)
     if estimate is None:
-        note = _gap(selections, method, rule, held_out) if held_out else _no_average(selections, pooled)
-        return Number(Cell(note=note))
+        return Number(Cell(note=_gap(selections, method, rule, held_out)))
     seeds, expected = len(estimate.seeds), len(selections.seeds)
     lacking = f"{seeds} of {expected} seeds" if seeds < expected else None
-    folds, trials = int(selections.rows["folds"].iloc[0]), trials_of(selections, method, rule, held_out)
-    return Number(cell_of([estimate], options, folds=folds, trials=trials, note=lacking), estimate)
+    trials = trials_of(selections, method, rule, held_out)
+    return Number(cell_of([estimate], options, folds=selections.folds, trials=trials, note=lacking), estimate)
 
 
 def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
@@ -125,31 +106,16 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
 def minus(
     selections: Selections, ours: Answered, baseline: Method, rule: str, options: Options, trials: Sequence[str]
 ) -> Number:
-    """Return the accuracy of some answers minus that of a method on the same images.
-
-    Args:
-        selections: the rows of one setting.
-        ours: the answers whose accuracy counts.
-        baseline: the method whose accuracy is subtracted.
-        rule: what chooses for it.
-        options: what stands behind ±.
-        trials: that hold these answers.
-    """
+    """Return the accuracy of some answers minus that of a method on the same images."""
     estimate = whole_estimate(selections, ours, selections.pooled(baseline, rule))
     if estimate is None:
         return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
     behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
-    folds = int(selections.rows["folds"].iloc[0])
-    return Number(cell_of([estimate], options, folds=folds, trials=behind_both), estimate)
+    return Number(cell_of([estimate], options, folds=selections.folds, trials=behind_both), estimate)
 
 
 def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
-    """Return the mean over data sets, each counting alike; a gap where one of them is one.
-
-    Args:
-        parts: of each data set its name, and the number of a method, or of two methods' difference.
-        options: what stands behind ±.
-    """
+    """Return the mean over data sets, each counting alike; a gap where one of them is one."""
     if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].estimate is None:
         return parts[0][1].cell
     missing = [name for name, number in parts if number.estimate is None]
@@ -170,22 +136,15 @@ def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
 def trials_of(
     selections: Selections, method: Method, rule: str, held_out: str | None = None, rank: int | None = None
 ) -> tuple[str, ...]:
-    """Return the trials that hold what a rule picks for a method, sorted.
-
-    Args:
-        selections: the rows of one setting.
-        method: one of `Selections.parts`.
-        rule: one of `selection.RULES`.
-        held_out: of one environment alone; by default of all.
-        rank: the only rank among which is chosen; by default all.
-    """
-
-    def every() -> set[tuple[str, str]]:
-        rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
-        return {*zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True)}
-
-    found = selections.once(("trials", method, rule, rank), every)
+    """Return the trials that hold what a rule picks for a method, sorted."""
+    found = _trials(selections, method, rule, rank)
     return tuple(sorted({trial for name, trial in found if held_out in (None, name)}))
+
+
+@once
+def _trials(selections: Selections, method: Method, rule: str, rank: int | None) -> set[tuple[str, str]]:
+    rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
+    return {*zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True)}
 
 
 def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
@@ -218,26 +177,14 @@ def source_score(picks: pd.DataFrame) -> Cell:
 
 
 def known(value: float | None, gap: str, **more: object) -> Cell:
-    """Return a number, or a gap where it is unknown.
-
-    Args:
-        value: the number; None or NaN where it is unknown.
-        gap: why it is.
-        **more: further fields of the cell.
-    """
+    """Return a number, or a gap where it is unknown."""
     if value is None or math.isnan(value):
         return Cell(note=gap)
     return replace(Cell(value=value), **more)  # type: ignore[arg-type]
 
 
 def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
-    """Return a metric as `reports.analysis.metrics.Metrics.of` has it, or a gap that says what it needs.
-
-    Args:
-        value: the number; None where it is unknown.
-        metric: the metric.
-        **more: further fields of the cell.
-    """
+    """Return a metric as `reports.analysis.metrics.Metrics.of` has it, or a gap that says what it needs."""
     gap = f"rows keep {metric.needs} at what rules of the sources pick alone, and some have none"
     return known(value, gap, decimals=1 if metric.percent else 3, **more)
 
@@ -247,15 +194,6 @@ def bound_by(rule: str, looks_at_target: bool) -> bool:
     return RULES[rule].looks_at_target or looks_at_target
 
 
-def _of_seeds(parts: Sequence[Estimate]) -> list[float]:
-    """Return the number under each seed, averaged over data sets; none where these have unlike seeds."""
-    if len({estimate.seeds for estimate in parts}) > 1:
-        return []
-    accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
-    of_sets = [one[0] - one[1] if len(one) > 1 else one[0] for one in accuracies]
-    return [float(value) for value in np.mean(of_sets, axis=0)]
-
-
 def _ends(interval: Interval, lowest: float) -> tuple[float | None, float | None]:
     """Return the ends of an interval within what is possible, in percent; none where nothing is said."""
     if not interval.standard_error > 0:
@@ -263,7 +201,13 @@ def _ends(interval: Interval, lowest: float) -> tuple[float | None, float | None
     return 100 * max(lowest, interval.low), 100 * min(1.0, interval.high)
 
 
-def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> str:
+def _gap(selections: Selections, method: Method, rule: str, held_out: str | None) -> str:
+    """Return why there is no accuracy on an environment, or no average."""
+    if held_out is None:
+        known = {name for name, _ in selections.pooled(method, rule)}
+        missing = [name for name in selections.held_outs if name not in known]
+        reason = f"nothing for {', '.join(missing)}" if missing else "no seed has every held-out environment"
+        return f"no average: {reason}"
     rows = selections.parts[method]
     rows = rows[rows["held_out"] == held_out]
     if rows.empty:
@@ -275,7 +219,75 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str) -> st
     return f"the result rows have no {RULES[rule].score} accuracy"
 
 
-def _no_average(selections: Selections, pooled: Answered) -> str:
-    missing = [name for name in selections.held_outs if name not in {held_out for held_out, _ in pooled}]
-    reason = f"nothing for {', '.join(missing)}" if missing else "no seed has every held-out environment"
-    return f"no average: {reason}"
+def accuracy_records(described: Iterable[SettingResults], options: Options) -> Iterator[dict[str, object]]:
+    """Yield a record for each accuracy, in percent; a gap has a note that says why. Progress is printed of many.
+
+    `source_accuracy` is that on the judging images of the sources at what the rule picks; `labels_fit` and
+    `labels_choice` are the most labelled images that a fit learns from, or by which a rule may choose.
+    """
+    every = [*described]
+    progress = Progress("selecting", sum(len(one.parts) * len(one.rules) for _, one in every), "methods")
+    for setting, selections in every:
+        shared = {**named(setting), "precision": setting.precision, "grouped": setting.grouped, "folds": setting.folds}
+        for rule in selections.rules:
+            bound = bound_by(rule.name, setting.protocol_class.looks_at_target)
+            for method in selections.parts:
+                known = _on_sources(selections, method, rule.name)
+                for held_out in (*selections.held_outs, AVERAGE):
+                    where = None if held_out == AVERAGE else held_out
+                    cell = accuracy(selections, method, rule.name, options, where).cell
+                    yield {
+                        **shared,
+                        "rule": rule.name,
+                        "looks_at_target": bound,
+                        "method": method.label,
+                        "projection": method.projection,
+                        "order": method.order or "",
+                        "predictor": method.predictor,
+                        "held_out": held_out,
+                        "mean": _four(cell.value),
+                        "stderr": _four(cell.error),
+                        "plus_minus": options.plus_minus,
+                        "low": _four(cell.low),
+                        "high": _four(cell.high),
+                        "n_seeds": len(cell.seeds),
+                        "seeds": " ".join(map(str, cell.seeds)),
+                        "n_units": cell.n_clusters,
+                        "n_images": cell.n_images,
+                        **(known[held_out] if cell.seeds else dict.fromkeys(("source_accuracy", *_LABELS))),
+                        "note": cell.note,
+                    }
+                progress.update(note=f"{setting.dataset}, {setting.backbone_label}")
+    progress.close()
+
+
+def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
+    """Return held-out environment, or the average -> accuracy on its sources in percent, and labels that are used."""
+    labels = _labels(selections, method)
+    picks, scores = selections.picks(method, rule), dict[str, list[float]]()
+    for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
+        scores.setdefault(str(held_out), []).extend([] if score is None or math.isnan(score) else [score])
+    sources = {name: fmean(of_name) for name, of_name in scores.items() if of_name}
+    if sources and len(scores) == len(labels) - 1:
+        sources[AVERAGE] = fmean(sources.values())
+    return {
+        name: {"source_accuracy": _four(100 * sources.get(name, math.nan)), **of_name}
+        for name, of_name in labels.items()
+    }
+
+
+@once
+def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
+    """Return held-out environment, and last the average -> labels that are used."""
+    rows = selections.parts[method]
+    of, labels = rows["held_out"].to_numpy(dtype=object), rows[[*_LABELS]].to_numpy(dtype=np.float64)
+    most = {str(name): np.fmax.reduce(labels[of == name]) for name in sorted(set(of.tolist()))}
+    most[AVERAGE] = np.fmax.reduce(labels)
+    return {
+        name: {label: None if np.isnan(n) else int(n) for label, n in zip(_LABELS, of_name, strict=True)}
+        for name, of_name in most.items()
+    }
+
+
+def _four(value: float | None) -> str | None:
+    return None if value is None or math.isnan(value) else f"{value:.4f}"

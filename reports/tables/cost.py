@@ -39,28 +39,21 @@ def _blocks(request: Request) -> Iterator[Draft[_Cost]]:
         if missing or not float(cost["work"]) > 0:
             reason = f"lacks '{missing[0]}'" if missing else "has no work above 0"
             raise IcmBenchError(f"Cost {number} of the list {reason}: give kind, work and seconds of each.")
-    made = (("Embeddings", _embeddings(request)), ("Trials", _trials(request)))
-    for title, costs in made:
+    for title, costs in (("Embeddings", _embeddings(request)), ("Trials", _trials(request))):
         yield Draft(title, [(Line(name, (), request.short(name)), one) for name, one in costs])
 
 
 def _embeddings(request: Request) -> Iterator[tuple[str, _Cost]]:
     """Yield each measured run of an encoder."""
-    for cost in request.costs:
-        if cost["kind"][0] == "embedding":
-            seconds, work = float(cost["seconds"]), float(cost["work"])
-            ceiling, actors = cost.get("ceiling"), int(cost.get("actors") or 1)
-            gpu, hours = cost.get("device") in ("cuda", "mps"), actors * seconds / 3600
-            share = 100 * work / seconds / (actors * float(ceiling)) if ceiling else None
-            yield (
-                f"{cost['kind'][-1]}, {work:,.0f} views",
-                _Cost(
-                    hours if gpu else hours * int(cost.get("cores") or 1),
-                    gpu,
-                    speed=Cell(value=work / seconds),
-                    share=Cell(note="not measured") if share is None else Cell(value=share),
-                ),
-            )
+    for cost in (one for one in request.costs if one["kind"][0] == "embedding"):
+        seconds, work = float(cost["seconds"]), float(cost["work"])
+        ceiling, actors = cost.get("ceiling"), int(cost.get("actors") or 1)
+        gpu, hours = cost.get("device") in ("cuda", "mps"), actors * seconds / 3600
+        share = Cell(note="not measured")
+        if ceiling:
+            share = Cell(value=100 * work / seconds / (actors * float(ceiling)))
+        hours = hours if gpu else hours * int(cost.get("cores") or 1)
+        yield f"{cost['kind'][-1]}, {work:,.0f} views", _Cost(hours, gpu, speed=Cell(value=work / seconds), share=share)
 
 
 def _trials(request: Request) -> Iterator[tuple[str, _Cost]]:
@@ -72,8 +65,7 @@ def _trials(request: Request) -> Iterator[tuple[str, _Cost]]:
             counted.setdefault(tuple(map(str, kind)), set()).add(str(trial))
     for (predictor, label, projection), trials in sorted(counted.items()):
         kind = ["trial", predictor, projection]
-        seconds = [float(cost["seconds"]) for cost in request.costs if list(cost["kind"][:3]) == kind]
-        if seconds:
+        if seconds := [float(cost["seconds"]) for cost in request.costs if list(cost["kind"][:3]) == kind]:
             hours = len(trials) * sum(seconds) / len(seconds) / 3600
             yield f"{label}, {projection}: {len(trials):,} trials", _Cost(hours, decimals=3)
 
@@ -83,17 +75,17 @@ def _columns(request: Request) -> list[Values[_Cost]]:
         amount = request.options.price
         return Cell(note="no price was given") if amount is None else Cell(value=one.hours * amount, decimals=2)
 
+    def gpu_hours(one: _Cost) -> Cell:
+        return Cell(value=one.hours, decimals=2) if one.on_gpu else Cell(note="no GPU")
+
+    def core_hours(one: _Cost) -> Cell:
+        return Cell(note="on a GPU") if one.on_gpu else Cell(value=one.hours, decimals=one.decimals)
+
     return [
         Values(Column("images per second", "Images/s", unit="images/s"), lambda one: one.speed),
         Values(Column("share of the bare encoder's speed", "Share of ceiling"), lambda one: one.share),
-        Values(
-            Column("GPU hours", unit="h"),
-            lambda one: Cell(value=one.hours, decimals=2) if one.on_gpu else Cell(note="no GPU"),
-        ),
-        Values(
-            Column("core hours", unit="h"),
-            lambda one: Cell(note="on a GPU") if one.on_gpu else Cell(value=one.hours, decimals=one.decimals),
-        ),
+        Values(Column("GPU hours", unit="h"), gpu_hours),
+        Values(Column("core hours", unit="h"), core_hours),
         Values(Column("price", unit=""), price),
     ]
 

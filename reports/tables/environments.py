@@ -14,10 +14,8 @@ from reports.tables import cells, words
 from reports.tables.by_method import PICKS, Entry, accuracy, block_of, by_method, line_of, methods_of, picks, ranking
 from reports.tables.spec import Request, TableSpec, Values, rule_in_domain
 
-AVERAGE, WORST = Column("average", "Average", key={"held_out": ""}), Column("worst environment", "Worst")
-SHIFT = Column("shift costs", "Shift costs †", unit="points")
 _DRAWS = "Placebos of several draws: means over draws, without ±, since they share their images; not ranked."
-_ALONE = "of single draws alone"
+_ALONE = Cell(note="of single draws alone")
 
 
 @dataclass(frozen=True)
@@ -49,36 +47,35 @@ def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
 
 
 def _columns(request: Request) -> Iterator[Values[Entry]]:
+    def worst(entry: Entry) -> Cell:
+        """Return the lowest of the environments' cells; a gap where one of them is one."""
+        single = {name: accuracy(entry, name) for name in entry.selections.held_outs}
+        missing = [name for name, cell in single.items() if cell.value is None]
+        if missing:
+            return Cell(note=f"nothing for {', '.join(missing)}", bound=entry.request.bound)
+        return min(single.values(), key=lambda cell: cell.value or 0.0)
+
+    def single_draws(cell: Callable[[Entry], Cell], entry: Entry) -> Cell:
+        return _ALONE if isinstance(entry, _Draws) else cell(entry)
+
     for name in request.selections.held_outs:
         column = Column(name, request.short(name), key={"held_out": name})
         yield Values(column, partial(accuracy, held_out=name))
-    yield Values(AVERAGE, accuracy, ranking)
-    yield Values(WORST, _worst)
+    yield Values(Column("average", "Average", key={"held_out": ""}), accuracy, ranking)
+    yield Values(Column("worst environment", "Worst"), worst)
     if in_domain := _in_domain(request):
-        yield Values(SHIFT, partial(_shift, in_domain))
-    every = methods_of(request.described, every=True)
-    yield from (replace(one, cell=partial(_picks, one.cell)) for one in picks(request, every))
-
-
-def _worst(entry: Entry) -> Cell:
-    """Return the lowest of the environments' cells; a gap where one of them is one."""
-    single = {name: accuracy(entry, name) for name in entry.selections.held_outs}
-    missing = [name for name, cell in single.items() if cell.value is None]
-    if missing:
-        return Cell(note=f"nothing for {', '.join(missing)}", bound=entry.request.bound)
-    return min(single.values(), key=lambda cell: cell.value or 0.0)
-
-
-def _picks(of_method: Callable[[Entry], Cell], entry: Entry) -> Cell:
-    return Cell(note=_ALONE) if isinstance(entry, _Draws) else of_method(entry)
+        yield Values(Column("shift costs", "Shift costs †", unit="points"), partial(_shift, in_domain))
+    own = picks(request, methods_of(request.described, every=True))
+    yield from (replace(one, cell=partial(single_draws, one.cell)) for one in own)
 
 
 def _in_domain(request: Request) -> Selections | None:
     """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
-    setting, held_outs = request.setting, request.selections.held_outs
+    own = ("protocol", "test_split", "rounding")
     for other, candidate in () if request.bound else request.report:
-        same = other.data_and_backbone == setting.data_and_backbone and other.protocol_class.looks_at_target
-        if same and candidate.held_outs == held_outs:
+        same = other.without(*own) == request.setting.without(*own)
+        same = same and candidate.held_outs == request.selections.held_outs
+        if same and other.protocol_class.looks_at_target:
             return candidate
     return None
 
@@ -86,7 +83,7 @@ def _in_domain(request: Request) -> Selections | None:
 def _shift(in_domain: Selections, entry: Entry) -> Cell:
     """Return what the shift costs a method, in points; with ± where both are tested on the same images."""
     if isinstance(entry, _Draws):
-        return Cell(note=_ALONE)
+        return _ALONE
     selections, method, rule, options = entry.selections, entry.method, entry.request.rule, entry.request.options
     own_rule = rule_in_domain(in_domain)
     within, average = cells.accuracy(in_domain, method, own_rule, options), entry.accuracy()

@@ -7,8 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports.analysis.against import CONTEXT, EMPTY, FAIL, NOT_COMPARABLE, OWN_ROWS, PASS, Check, Ours, accuracies
-from reports.analysis.published import AVERAGE, OF_ENVIRONMENTS
+from reports.analysis import against
+from reports.analysis.against import Check, Ours
 from reports.analysis.settings import BANNER, named
 from reports.render.table import Block, Cell, Column, Line, Table
 
@@ -28,9 +28,11 @@ _NOTHING = (
     "environment."
 )
 _VERDICTS = {
-    PASS: "reproduced within the tolerance", FAIL: "not reproduced", NOT_COMPARABLE: "not comparable",
-    CONTEXT: "never decisive",
-}  # fmt: skip
+    against.PASS: "reproduced within the tolerance",
+    against.FAIL: "not reproduced",
+    against.NOT_COMPARABLE: "not comparable",
+    against.CONTEXT: "never decisive",
+}
 
 
 def table_of(checks: Sequence[Check]) -> Table | None:
@@ -40,13 +42,13 @@ def table_of(checks: Sequence[Check]) -> Table | None:
     """
     if not checks:
         return None
-    sources = dict.fromkeys(n.source.removesuffix(OF_ENVIRONMENTS) for check in checks for n in check.sources)
+    sources = dict.fromkeys(n.source.removesuffix(against.OF_ENVIRONMENTS) for check in checks for n in check.sources)
     numbers = {source: i for i, source in enumerate(sources, start=1)}
     blocks: dict[str, list[Line]] = {}
     for check in checks:
-        ours, values = check.ours, accuracies(check.sources)
+        ours, values = check.ours, against.accuracies(check.sources)
         spread = f"{min(values):.2f} to {max(values):.2f}" if len(set(values)) > 1 else None
-        used = sorted({numbers[n.source.removesuffix(OF_ENVIRONMENTS)] for n in check.sources})
+        used = sorted({numbers[n.source.removesuffix(against.OF_ENVIRONMENTS)] for n in check.sources})
         gap = None if values else check.detail
         own = (
             ours.cell,
@@ -78,24 +80,23 @@ def _name(ours: Ours, *more: str, whole: bool = False) -> str:
 def _notes(checks: Sequence[Check]) -> list[str]:
     """Return what a reader must know of these checks, and nothing of what is not among them."""
     verdicts = {check.verdict for check in checks}
-    gated = bool(verdicts & {PASS, FAIL})
-    fitted = {one.ours.rule for one in checks if not one.ours.method.learns_nothing or one.verdict == EMPTY}
-    averages = any(number.source.endswith(OF_ENVIRONMENTS) for check in checks for number in check.sources)
+    gated, context = bool(verdicts & {against.PASS, against.FAIL}), against.CONTEXT in verdicts
+    fitted = {one.ours.rule for one in checks if not one.ours.method.learns_nothing or one.verdict == against.EMPTY}
+    averages = any(number.source.endswith(against.OF_ENVIRONMENTS) for check in checks for number in check.sources)
     about = {
         "Tolerance: the spread of a cell's sources, never below 0.3 points; 0.3 for ImageNet and its variants, 1 for "
         "PACS where one source stands alone.": gated,
         "Templates that differ in a final full stop alone are compared; where such a number fails, the template is the "
         "first suspect.": gated,
         "First suspect of a fail, in this order: template, class-name case, split, QuickGELU, fp16, Terra "
-        "variant.": FAIL in verdicts,
-        "Not comparable: split, template or backbone differ.": NOT_COMPARABLE in verdicts,
-        "Context never gates: its source states no split, is second-hand or suspect, or trains otherwise.": CONTEXT
-        in verdicts,
+        "variant.": against.FAIL in verdicts,
+        "Not comparable: split, template or backbone differ.": against.NOT_COMPARABLE in verdicts,
+        "Context never gates: its source states no split, is second-hand or suspect, or trains otherwise.": context,
         "A source's average that it does not have itself is the mean of its environments.": averages,
         f"What learns from images is chosen by {' or '.join(sorted(fitted))}.": bool(fitted),
-        f"{OWN_ROWS}.": EMPTY in verdicts,
+        f"{against.OWN_ROWS}.": against.EMPTY in verdicts,
     }
-    expected = dict.fromkeys(check.detail for check in checks if check.verdict == CONTEXT and check.detail)
+    expected = dict.fromkeys(check.detail for check in checks if check.verdict == against.CONTEXT and check.detail)
     return [*(sentence for sentence, wanted in about.items() if wanted), *expected]
 
 
@@ -108,7 +109,7 @@ def records_of(checks: Sequence[Check]) -> list[dict[str, object]]:
 
 
 def _record(check: Check) -> dict[str, object]:
-    ours, setting, values = check.ours, check.ours.setting, accuracies(check.sources)
+    ours, setting, values = check.ours, check.ours.setting, against.accuracies(check.sources)
     return {
         "dataset": ours.dataset_name,
         "environment": ours.environment,
@@ -150,37 +151,33 @@ def _four(value: float | None) -> float | str:
 def gate_sentence(checks: Sequence[Check]) -> str:
     """Return whether all that is comparable is within its tolerance, and what is not."""
     counts = Counter(check.verdict for check in checks)
-    gated, others = counts[PASS] + counts[FAIL], counts[NOT_COMPARABLE]
+    gated, others = counts[against.PASS] + counts[against.FAIL], counts[against.NOT_COMPARABLE]
     more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
     if not gated:
         return f"No accuracy here is comparable with a published one{more}."
-    within = f"{counts[PASS]} of {gated} accuracies are within the tolerance of what is published{more}."
+    within = f"{counts[against.PASS]} of {gated} accuracies are within the tolerance of what is published{more}."
     outside = []
-    for one in [check for check in checks if check.verdict == FAIL][:3]:
+    for one in [check for check in checks if check.verdict == against.FAIL][:3]:
         name = _name(one.ours, one.ours.setting.backbone_label)
         outside.append(f"{name} by {one.difference:+.1f} points, first suspect {one.reason}")
-    outside += [f"{counts[FAIL] - 3} more"] if counts[FAIL] > 3 else []
+    outside += [f"{counts[against.FAIL] - 3} more"] if counts[against.FAIL] > 3 else []
     return f"{within} Not within it: {'; '.join(outside)}." if outside else within
 
 
 def beside(table: Table, checks: Sequence[Check]) -> tuple[str, str]:
-    """Return what is published of the numbers of a table, reproduced, or not comparable, in two notes below it.
-
-    Args:
-        table: whose numbers they are.
-        checks: ours against what is published.
-    """
+    """Return what is published of the numbers of a table, reproduced, or not comparable, in two notes below it."""
     kind, shared = table.name.partition("-")[0], ("protocol", "test_split", "dataset", "backbone")
     here = {name: table.context.get(name, "").split(", ") for name in shared}
     own = [one for one in checks if all(named(one.ours.setting)[name] in values for name, values in here.items())]
-    own = [one for one in own if kind in _OF_ENVIRONMENTS or (kind in _OF_AVERAGES and one.ours.environment == AVERAGE)]
+    whole, averages = kind in _OF_ENVIRONMENTS, kind in _OF_AVERAGES
+    own = [one for one in own if whole or (averages and one.ours.environment == against.AVERAGE)]
     counts = Counter(one.verdict for one in own)
     if published := len({id(one.ours) for one in own if one.sources}):
         counted = ", ".join(f"{counts[verdict]} {words}" for verdict, words in _VERDICTS.items() if counts[verdict])
         said = f"Published: {published} of its numbers; {counted}. Each stands in the table of published accuracies."
     elif kind in (*_OF_AVERAGES, *_OF_ENVIRONMENTS):
-        reasons = [f" ({one.detail})" for one in own if one.verdict == NOT_COMPARABLE]
+        reasons = [f" ({one.detail})" for one in own if one.verdict == against.NOT_COMPARABLE]
         said = f"Published: none of its numbers{''.join(reasons[:1])}."
     else:
         said = _NOTHING
-    return said, f"{OWN_ROWS}."
+    return said, f"{against.OWN_ROWS}."

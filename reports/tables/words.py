@@ -1,15 +1,12 @@
 """The words of tables: short names, captions of at most 40 words, and notes that say each thing once."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
-from reports.analysis.settings import BANNER, Setting
+from reports.analysis.settings import BANNER, Options, Setting, distinct
 from reports.render.table import Table
-from reports.tables.alike import Described
 from reports.text import captions
 
 LONGEST_CAPTION = 40  # words
@@ -32,43 +29,19 @@ _NAMING = ("protocol", "test_split", "class_half", "folds", "precision", "datase
 
 
 def short_name(method: Method, names: Mapping[str, str]) -> str:
-    """Return a method as a printed table has it, without its predictor.
-
-    Args:
-        method: the method.
-        names: long name -> short name: of the whole method, or of its projection.
-    """
+    """Return a method as a printed table has it, without its predictor."""
     label = method.label if method.imported else method.projection_label
     return names.get(method.label) or names.get(label) or _SHORT.get(label, label)
 
 
-def short(words: str, names: Mapping[str, str]) -> str:
-    """Return a name of a data set, backbone, predictor or environment as a printed table has it."""
-    return names.get(words, words)
-
-
-def caption(described: Described, words: str) -> str:
-    """Return a caption of at most 40 words: random weights first.
-
-    Args:
-        described: the settings of the table.
-        words: what it shows.
-    """
+def caption(described: Sequence[SettingResults], words: str) -> str:
+    """Return a caption of at most 40 words: random weights first."""
     random = any(setting.random_weights for setting, _ in described)
     every = f"{f'{BANNER}: ' if random else ''}{words}".split()
     return " ".join(every if len(every) <= LONGEST_CAPTION else [*every[: LONGEST_CAPTION - 1], "…"])
 
 
-def what(described: Described) -> str:
-    """Return the one data set and the one backbone that all settings share, for captions; nothing where they differ."""
-    shared = (
-        {setting.dataset for setting, _ in described},
-        {setting.backbone_label for setting, _ in described},
-    )
-    return ", ".join(next(iter(names)) for names in shared if len(names) == 1)
-
-
-def context(described: Described, rule: str | None, options: Options) -> dict[str, str]:
+def context(described: Sequence[SettingResults], rule: str | None, options: Options) -> dict[str, str]:
     """Return what all numbers of a table share, field -> value; of fields that may differ, all values."""
     shared = {name.removesuffix("_label"): [_said(getattr(s, name)) for s, _ in described] for name in _SHARED}
     values = {name: ", ".join(dict.fromkeys(words)) for name, words in shared.items()}
@@ -81,27 +54,20 @@ def _said(value: object) -> str:
     return " | ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def notes(described: Described, rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
-    """Return what a reader must know, each sentence once; what differs is said of each data set or setting.
-
-    Args:
-        described: the settings of the table.
-        rule: what chose; None where the table has several.
-        options: what the reader asks for.
-        own: the table's own sentences, which stand first.
-    """
+def notes(described: Sequence[SettingResults], rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
+    """Return what a reader must know, each sentence once; what differs is said of each data set or setting."""
 
     def said(setting: Setting, selections: Selections, options: Options) -> list[str]:
         *before, marked = captions.brief(setting, selections)
         of_rule = captions.rule_words(rule, setting) if rule else ""
         return [*before, of_rule, marked, _error_words(setting, selections, options)]
 
-    return [*filter(None, own), *(line for lines in captions.once(described, said, options) for line in lines)]
+    return [*filter(None, own), *(line for lines in captions.each_once(described, said, options) for line in lines)]
 
 
-def details(described: Described, options: Options) -> list[str]:
+def details(described: Sequence[SettingResults], options: Options) -> list[str]:
     """Return what else there is to know of how it was tested; arguments as of `notes`."""
-    return [line for lines in captions.once(described, captions.details, options) for line in lines]
+    return [line for lines in captions.each_once(described, captions.details, options) for line in lines]
 
 
 def _error_words(setting: Setting, selections: Selections, options: Options) -> str:
@@ -119,13 +85,5 @@ def named(tables: Sequence[Table]) -> list[Table]:
     if len(tables) < 2:
         return list(tables)
     differ = [name for name in _NAMING if len({table.context.get(name, "") for table in tables}) > 1]
-    names: list[str] = []
-    for table in tables:
-        words = "-".join([table.name, *(table.context.get(name, "") for name in differ)])
-        base = name = re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.")
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{base}-{number}"
-        names.append(name)
+    names = distinct("-".join([one.name, *(one.context.get(name, "") for name in differ)]) for one in tables)
     return [replace(table, name=name) for table, name in zip(tables, names, strict=True)]

@@ -1,6 +1,7 @@
 """The words without which an accuracy means nothing: protocol, split, seeds, n, selection rule."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,9 @@ from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Size, size_of
-from reports.analysis.chosen import Selections, has_choice
+from reports.analysis.chosen import Selections, SettingResults, has_choice, once
 from reports.analysis.methods import SEES_TARGET
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting
+from reports.analysis.settings import Options, Setting, grouped
 
 _SPLIT_MEANING = {
     "out_20": "the 20 % out-split of the held-out environment",
@@ -28,27 +28,23 @@ MAX_LISTED = 12  # values beyond which their number says more
 NO_IMAGE_DRAWN = ("text", "cross_environment")  # kinds of intervention without a view of any image
 
 
+_TELLING = ("dataset", "backbone_label", "protocol", "test_split", "class_half", "title")
+OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
+
+
 def number(value: float) -> str:
     """Write a count (or a mean of counts) with thousands separators."""
     return f"{value:,.1f}".removesuffix(".0")
 
 
+@once
 def whole_size(selections: Selections, held_out: str | None = None) -> Size:
-    """Return how much is tested, folds together; pairs of environments share their images.
-
-    Args:
-        selections: the rows of one setting.
-        held_out: in which environment; by default in all.
-    """
-    return selections.once(("size", held_out), lambda: _size(selections, held_out))
-
-
-def _size(selections: Selections, held_out: str | None) -> Size:
+    """Return how much is tested, folds together; pairs of environments share their images."""
     of, by_seed = selections.rows, dict[int, dict[Tested, None]]()
     for n, name, seed, tested in zip(*(of[c].tolist() for c in ("n_test", "held_out", "seed", "tested")), strict=True):
         if n > 0 and held_out in (None, name):
             by_seed.setdefault(seed, {})[selections.tested[tested]] = None
-    return size_of(tuple(map(tuple, by_seed.values())))
+    return size_of([*map(list, by_seed.values())])
 
 
 def unit_words(setting: Setting) -> str:
@@ -277,9 +273,6 @@ def _seeds(setting: Setting, seeds: Sequence[int], options: Options) -> str:
     )
 
 
-_TELLING = ("dataset", "backbone_label", "protocol", "test_split", "class_half", "title")
-
-
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
     """Return everything that a table needs beside it, except the banner and the selection rule."""
     on = f"{setting.protocol_class.accuracy_on}{setting.dataset}, {setting.backbone_label}"
@@ -287,22 +280,60 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
     return " ".join(filter(None, [*said, *brief(setting, selections)[1:], *details(setting, selections, options)]))
 
 
-def protocols(described: Sequence[tuple[Setting, Selections]], options: Options) -> list[str]:
+def protocols(described: Sequence[SettingResults], options: Options) -> list[str]:
     """Return the same of several settings: a paragraph for each matter."""
-    every = [*once(described, brief, options), *once(described, details, options)]
+    every = [*each_once(described, brief, options), *each_once(described, details, options)]
     left = [f" And {len(lines) - MAX_LISTED} more." if len(lines) > MAX_LISTED else "" for lines in every]
     return [f"{' '.join(lines[:MAX_LISTED])}{more}" for lines, more in zip(every, left, strict=True) if lines]
 
 
-def once(described: Sequence[tuple[Setting, Selections]], words: Sentences, options: Options) -> list[list[str]]:
+def each_once(described: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
     """Return of each matter each sentence once, behind what tells the settings that it is of from others."""
     matters = []
     for sentences in zip(*(words(setting, selections, options) for setting, selections in described), strict=True):
-        said: dict[str, list[Setting]] = {}
-        for (setting, _), sentence in zip(described, sentences, strict=True):
-            said.setdefault(sentence, []).append(setting)
-        values = {name: [{getattr(s, name) for s in of_one} for of_one in said.values()] for name in _TELLING}
+        said = grouped(zip(sentences, described, strict=True), lambda one: one[0])
+        values = {n: [{getattr(s, n) for _, (s, _) in of_one} for of_one in said.values()] for n in _TELLING}
         told = next((v for v in values.values() if sum(map(len, v)) == len(set().union(*v))), values["title"])
         named = [(", ".join(sorted(of_one)[:MAX_LISTED]), line) for of_one, line in zip(told, said, strict=True)]
         matters.append([x if len(said) == 1 or name in x else f"{name}: {x}" for name, x in named if x])
     return matters
+
+
+def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
+    """Return the kinds of the one intervention set of some rows, with their parameters, as JSON; none where unknown."""
+    content = rows["interventions"].iloc[0]
+    kinds = json.loads(content)["kinds"] if isinstance(content, str) else []
+    return frozenset(json.dumps(kind, sort_keys=True) for kind in kinds)
+
+
+def pairs_of(rows: pd.DataFrame) -> float:
+    """Return the share of the images whose views enter C_d, 0 to 1."""
+    share = float(rows["pairs_share"].iloc[0])
+    return 1.0 if math.isnan(share) else share
+
+
+def set_words(name: str, kinds: frozenset[str], every: frozenset[str], share: float = 1.0) -> str:
+    """Return what a set is, with its name where that says more: "all", "blur alone", "without blur (mild)".
+
+    Kinds are as `kinds_of` returns them.
+    """
+    missing, pairs = every - kinds, f", {100 * share:g} % of the pairs" if share < 1 else ""
+    said = name
+    if kinds == every:
+        said = "all"
+    elif len(kinds) == 1:
+        said = f"{_names(kinds)} alone"
+    elif len(missing) == 1:
+        said = f"without {_names(missing)}"
+    known = name in said or name.replace("_", " ") in (said, "all", _names(kinds), f"no {_names(missing)}")
+    return f"{said if known else f'{said} ({name})'}{pairs}"
+
+
+def _names(kinds: frozenset[str]) -> str:
+    return ", ".join(sorted(str(json.loads(kind)["name"]) for kind in kinds))
+
+
+def place_of(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
+    """Return a sort key: all, alone, left out, others by number of kinds; shares of the pairs last."""
+    place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else OTHERS
+    return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

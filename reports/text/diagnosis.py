@@ -1,17 +1,22 @@
-"""What a projection keeps and how stable it is, as JSON, Markdown and one figure."""
+"""What `diagnose` and `unlabelled` write: what a projection keeps, and estimated accuracies without labels."""
 
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import repeat
+from statistics import fmean
 
 import numpy as np
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.spans import Spans
-from reports.analysis.diagnostics import Diagnosis, Displacement, Mapped, Shift
-from reports.analysis.settings import BANNER
-from reports.render.markdown import markdown_escape, markdown_grid
+from reports.analysis.diagnostics import Diagnosis, Displacement, Estimated, Mapped, Shift
+from reports.analysis.settings import BANNER, grouped
+from reports.render import FORMS
+from reports.render.forms import markdown, markdown_escape, markdown_grid, text
+from reports.render.table import Block, Cell, Column, Line, Table
 
 _OVERLAP = "largest principal angle, and the share of the one subspace that lies in the other"
 _COMPARED = {
@@ -30,6 +35,19 @@ _SHARES = {
 _SHOWN = 8  # directions in the table of the first ones
 
 
+NAME = "estimates"
+# Long and short name of each estimate.
+_WAYS = {"source": ("sources' accuracy", "sources"), "atc": ("ATC", ""), "agreement": ("agreement", "agree")}
+_ESTIMATE_NOTES = (
+    "Sources' accuracy: on images of the sources that no fit has seen; as an estimate it says that nothing shifts, and "
+    "an estimate that errs more than it is worth nothing.",
+    "ATC: share of images above the confidence that as many source images reach as are right (Garg et al., 2022). "
+    "Agreement: of all methods with each other, on a line fitted over their pairs (Baek et al., 2022).",
+    "Fitted on 80 % of each source; the sources' other images choose lambda and rank. Mean over seeds.",
+)
+_Place = tuple[str, str, str]  # data set, backbone, environment or method
+
+
 def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> tuple[list[str], str]:
     """Write `diagnostics.md`, `.json`, `.png` and `.pdf`.
 
@@ -41,22 +59,19 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> tu
     Returns:
         Paths or URIs of the files, diagnostics.md first, and its Markdown.
     """
-    text = markdown(diagnosis)
+    said = diagnosis_markdown(diagnosis)
     data = json.dumps(diagnosis.content(), indent=2, ensure_ascii=False) + "\n"
-    contents = {"diagnostics.md": text.encode(), "diagnostics.json": data.encode()}
+    contents = {"diagnostics.md": said.encode(), "diagnostics.json": data.encode()}
     if diagnosis.displacement and diagnosis.rank:
         contents |= _figure(diagnosis, diagnosis.displacement, diagnosis.rank)
-    return list(storage.write_files(folder, contents).values()), text
+    return list(storage.write_files(folder, contents).values()), said
 
 
-def markdown(diagnosis: Diagnosis) -> str:
+def diagnosis_markdown(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as Markdown."""
     d, banner = diagnosis, f"{BANNER}: " if diagnosis.random_weights else ""
     rank = f"rank {d.rank} of {d.dim}" if d.rank else f"all {d.dim} directions are kept in part, so there are no ranks"
-    read = [
-        [r.space, str(r.rank), f"{100 * r.balanced_accuracy:.1f}", f"{100 * r.chance:.1f}", str(r.n)]
-        for r in d.decodability
-    ]
+    read = [[r.space, r.rank, f"{100 * r.balanced_accuracy:.1f}", f"{100 * r.chance:.1f}", r.n] for r in d.decodability]
     parts = [
         f"# {banner}{markdown_escape(d.choice)}",
         markdown_escape(
@@ -68,17 +83,15 @@ def markdown(diagnosis: Diagnosis) -> str:
         *_shift(d.shift),
         "## How well the environment can be read",
         "Balanced accuracy (%) of a linear classifier for the environment, cross-validated in five folds by image.",
-        markdown_grid(["Space", "rank", "accuracy", "chance", "images"], read),
+        markdown_grid(["Space", "rank", "accuracy", "chance", "images"], [[*map(str, line)] for line in read]),
         *_angles(d),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _directions(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> list[str]:
-    inside = [
-        [markdown_escape(kind), _percent(sum(m[:rank]) / sum(m) if sum(m) > 0 else None)]
-        for kind, m in displacement.moved_by.items()
-    ]
+    shares = {kind: sum(m[:rank]) / sum(m) if sum(m) > 0 else None for kind, m in displacement.moved_by.items()}
+    inside = [[markdown_escape(kind), _percent(share)] for kind, share in shares.items()]
     first = zip(diagnosis.spectrum or repeat(None), displacement.invariance_ratio, strict=False)
     numbered = [[str(i), _number(value), _number(ratio)] for i, (value, ratio) in enumerate(first, 1)][:_SHOWN]
     terms = []
@@ -149,8 +162,8 @@ def _angles(diagnosis: Diagnosis) -> list[str]:
             both = zip(body, angles.overlap, strict=True)
             body = [[f"{d} ({100 * o:.0f} %)" for d, o in zip(*pair, strict=True)] for pair in both]
         labels = [*map(markdown_escape, angles.labels)]
-        lines = [[label, *cells] for label, cells in zip(labels, body, strict=True)]
-        parts += [f"Fitted with {_COMPARED[name]}:", markdown_grid(["", *labels], lines)]
+        grid = markdown_grid(["", *labels], [[label, *cells] for label, cells in zip(labels, body, strict=True)])
+        parts += [f"Fitted with {_COMPARED[name]}:", grid]
     return parts
 
 
@@ -185,3 +198,79 @@ def _figure(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> dict
     figure.savefig(png, format="png", dpi=200)
     figure.savefig(pdf, format="pdf", dpi=200, metadata={"CreationDate": None})
     return {"diagnostics.png": png.getvalue(), "diagnostics.pdf": pdf.getvalue()}
+
+
+def write_estimates(estimates: Sequence[Estimated], storage: Storage, folder: str, name: str) -> tuple[list[str], str]:
+    """Write estimates as tables in their forms. Equal estimates give equal bytes.
+
+    Args:
+        estimates: of all methods and environments.
+        storage: where to write.
+        folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
+        name: of the recipe.
+
+    Returns:
+        Paths or URIs of the files, estimates.md first, and the tables for a terminal.
+
+    Raises:
+        IcmBenchError: there is none, or a file cannot be written.
+    """
+    if not estimates:
+        raise IcmBenchError(f"There is no method of '{name}' that could be estimated.")
+    made = [of_unlabelled(estimates)] if any(not one.is_labelled for one in estimates) else []
+    made.append(of_labelled(estimates))
+    parts = [f"# {markdown_escape(name)}: estimates without labels", *(markdown(table).rstrip() for table in made)]
+    contents = {f"{NAME}.md": "\n\n".join(parts) + "\n"}
+    contents |= {f"tables/{table.name}.{suffix}": form(table) for table in made for suffix, form in FORMS.items()}
+    files = list(storage.write_files(folder, {file: content.encode() for file, content in contents.items()}).values())
+    shown = [line for table in made for line in [*text(table), ""]]
+    return files, "\n".join([*shown, f"Tables: {files[0]}"])
+
+
+def of_unlabelled(estimates: Sequence[Estimated]) -> Table:
+    """Return the table of environments without labels: estimates, and their errors where the truth is known."""
+    columns = [Column(*heading, group="estimate") for heading in _WAYS.values()]
+    columns += [Column(*heading, group="error with labels", unit="points") for heading in _WAYS.values()]
+    known = _grouped((one for one in estimates if one.is_labelled), "method")
+    blocks = []
+    for place, of_block in _grouped((one for one in estimates if not one.is_labelled), "environment").items():
+        errors = [_errors(known.get((*place[:2], one.method), ())) for one in of_block]
+        lines = [Line(one.method, (*_shares(one), *cells)) for one, cells in zip(of_block, errors, strict=True)]
+        blocks.append(Block("{}, {}: {} (no labels)".format(*place), tuple(lines), place[1]))
+    note = (
+        "Error: mean distance to the truth over the labelled environments, each held out in turn as if it had no "
+        "labels. Their fits have one source less."
+    )
+    caption = "Estimates, not measurements: accuracy (%) on environments without labels."
+    return Table(NAME, caption, tuple(columns), tuple(blocks), (note, *_ESTIMATE_NOTES))
+
+
+def of_labelled(estimates: Sequence[Estimated]) -> Table:
+    """Return the table of labelled environments: the truth beside what would be estimated without it."""
+    columns = [Column("accuracy"), *(Column(*heading, group="estimate") for heading in _WAYS.values())]
+    blocks = []
+    for place, each in _grouped((one for one in estimates if one.is_labelled), "method").items():
+        lines = [Line(one.environment, (_share_cell(one.accuracy), *_shares(one))) for one in each]
+        lines.append(Line("mean error (points)", (Cell(text=""), *_errors(each))))
+        blocks.append(Block("{}, {}: {}".format(*place), tuple(lines), place[1]))
+    caption = "Estimates beside the truth: accuracy (%) on labelled environments, each held out as if it had no labels."
+    return Table(f"{NAME}_checked", caption, tuple(columns), tuple(blocks), _ESTIMATE_NOTES, corner="Environment")
+
+
+def _grouped(estimates: Iterable[Estimated], name: str) -> dict[_Place, list[Estimated]]:
+    """Return estimates by data set, backbone and what is named: backbone by backbone, else in their order."""
+    ordered = sorted(estimates, key=lambda one: (one.dataset, one.backbone))
+    return grouped(ordered, lambda one: (one.dataset, one.backbone, str(getattr(one, name))))
+
+
+def _shares(one: Estimated) -> list[Cell]:
+    return [_share_cell(getattr(one, way)) for way in _WAYS]
+
+
+def _errors(estimates: Sequence[Estimated]) -> list[Cell]:
+    """Return of each way the mean distance to the truth; a gap where it is not known."""
+    return [_share_cell(fmean(one.error(way) for one in estimates) if estimates else math.nan) for way in _WAYS]
+
+
+def _share_cell(share: float) -> Cell:
+    return Cell(note="agreement takes three methods") if math.isnan(share) else Cell(100 * share)

@@ -1,43 +1,47 @@
 """Sentences beside verdicts: several data sets together, reading of environments, controls, placebos, notes of fits."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from benchmark.method.evaluation.judging import adjusted_interval
-from benchmark.method.evaluation.metrics import ACCURACY, Metric
-from reports.analysis.chosen import Selections, whole
-from reports.analysis.comparisons import SAME, Comparison, Overall, p_value
-from reports.analysis.controls import Verdict
-from reports.analysis.findings import Family, Findings
+from reports.analysis.chosen import Selections, SettingResults, read_of, whole
+from reports.analysis.comparisons import SAME, p_value
+from reports.analysis.findings import ControlResult, Expected, Family, Findings
 from reports.analysis.methods import ALONE, Method
-from reports.analysis.predictions import read_of
 from reports.analysis.settings import Setting
-from reports.text.headline import explained
+from reports.text.verdicts import explained, p_words, with_ends
 
 MAX_PLACES = 6  # held-out environments with seeds that a note is listed with
 _PARTS = dict(zip(ALONE, ("interventions", "environment means"), strict=True))
 
 
-def p_words(p: float) -> str:
-    """Return "p = 0.012", or "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def with_ends(one: Comparison | Overall, metric: Metric = ACCURACY, unit: str = "", ends: str = "[{}, {}]") -> str:
-    """Return a difference with the ends of its interval, "+1.0 [-0.5, +2.5]"; without, where it has none."""
-    interval = one.interval
-    points, low, high = (f"{metric.shown(value):+.1f}" for value in (interval.estimate, interval.low, interval.high))
-    return f"{points}{unit} {ends.format(low, high)}" if interval.standard_error > 0 else f"{points}{unit}"
+MAX_FAILED = 8  # that are named one by one
 
 
 def overall_sentences(families: Sequence[Family]) -> list[str]:
     """Return what several data sets say together of gains over plain prediction; nothing without such a gain."""
     sentences = []
     for family in families:
-        gains = {one.method: one for one in reversed(family.members) if one.baseline.is_plain}  # the first of each
-        sentences += [_overall(family.settings[0], gain, len(gains)) for gain in reversed(gains.values())]
+        setting, of_pairs = family.settings[0], [one for one in reversed(family.members) if one.baseline.is_plain]
+        gains = {one.method: one for one in of_pairs}  # the first of each
+        where = f"{setting.banner}{setting.backbone_label}{setting.half_words}"
+        for one in reversed(gains.values()):
+            n, sets = one.others.ahead + one.others.level + one.others.behind, ", ".join(one.datasets)
+            said = (
+                f"{where}: {one.method.label} minus plain prediction over {len(one.datasets)} data sets ({sets}): "
+                f"{with_ends(one)} points, ahead in {one.others.ahead} of {n} environments."
+            )
+            new = one.others.interval and adjusted_interval(one.others.interval, len(gains))
+            if new is not None and new.standard_error > 0:
+                narrow = " (too narrow, for groups of images stand in several)" if one.grouped else ""
+                ends = f"{100 * new.low:+.1f} and {100 * new.high:+.1f}"
+                said += f" In new environments of new sets the mean gain lies between {ends} points{narrow}."
+            left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""
+            sentences.append(said + left_out)
     if sentences:
         sentences.append(
             "Each data set counts alike. Of new environments: random effects of data sets, of environments within them "
@@ -46,22 +50,7 @@ def overall_sentences(families: Sequence[Family]) -> list[str]:
     return sentences
 
 
-def _overall(setting: Setting, one: Overall, gains: int) -> str:
-    where = f"{setting.banner}{setting.backbone_label}{setting.half_words}"
-    n, sets = one.others.ahead + one.others.level + one.others.behind, ", ".join(one.datasets)
-    said = (
-        f"{where}: {one.method.label} minus plain prediction over {len(one.datasets)} data sets ({sets}): "
-        f"{with_ends(one)} points, ahead in {one.others.ahead} of {n} environments."
-    )
-    new = one.others.interval and adjusted_interval(one.others.interval, gains)
-    if new is not None and new.standard_error > 0:
-        narrow = " (too narrow, for groups of images stand in several)" if one.grouped else ""
-        ends = f"{100 * new.low:+.1f} and {100 * new.high:+.1f}"
-        said += f" In new environments of new sets the mean gain lies between {ends} points{narrow}."
-    return f"{said} Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else said
-
-
-def decodability(described: Sequence[tuple[Setting, Selections]]) -> list[str]:
+def decodability(described: Sequence[SettingResults]) -> list[str]:
     """Return of each setting how well the environment is read from embeddings, and after each projection."""
     sentences = []
     for setting, selections in described:
@@ -76,7 +65,7 @@ def decodability(described: Sequence[tuple[Setting, Selections]]) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def in_a_sentence(setting: Setting, one: Verdict) -> str:
+def in_a_sentence(setting: Setting, one: ControlResult) -> str:
     """Return what must be found in a setting, what was, whether that is right, and why."""
     where, expected, found = _control(setting, one)
     what = f"to be found is {expected}, found was {found}, which is {'right' if one.right else 'WRONG'}"
@@ -84,13 +73,13 @@ def in_a_sentence(setting: Setting, one: Verdict) -> str:
     return " ".join(filter(None, [f"{setting.banner}{where}: {what}.", gain, explained(one.questions)]))
 
 
-def wrong_in_words(found: Iterable[tuple[Setting, Verdict]]) -> list[str]:
+def wrong_in_words(found: Iterable[tuple[Setting, ControlResult]]) -> list[str]:
     """Return of each control that came out wrong what was found, and what must be: short, for a terminal."""
     wrong = (_control(setting, one) for setting, one in found if not one.right)
     return [f"WRONG: {found} found, not {expected}: {where}." for where, expected, found in wrong]
 
 
-def _control(setting: Setting, one: Verdict) -> tuple[str, ...]:
+def _control(setting: Setting, one: ControlResult) -> tuple[str, ...]:
     """Return where something must be found, what must be, and what was."""
     held_out = one.expected.held_out
     where = f"{held_out} held out" if held_out else "average of all that is held out"
@@ -100,19 +89,24 @@ def _control(setting: Setting, one: Verdict) -> tuple[str, ...]:
 
 
 def notes(setting: Setting, selections: Selections, findings: Findings) -> Iterator[str]:
-    """Yield sentences on a setting: what was not compared and why, where methods stand among placebos, notes of fits.
-
-    Args:
-        setting: what the rows share.
-        selections: the rows of that setting.
-        findings: its comparisons.
-    """
+    """Yield sentences on what was not compared and why, where methods stand among placebos, and notes of fits."""
     for method, baseline, why in findings.missing:
         yield f"{setting.banner}{method.label} was not compared with {baseline.label}: {why}."
     for placebo, draws in selections.draws.items():
         if draws[0].real in selections.parts:
             yield f"{setting.banner}{draws[0].real.label} {_among_draws(selections, placebo, draws)}"
-    yield from _of_fits(selections)
+    # What fits had to say, such as that one did not converge: a line for each method and note.
+    for method, rows in selections.parts.items():
+        where: dict[str, list[str]] = {}
+        for row in rows[["held_out", "seed", "fold", "notes"]].to_dict("records"):
+            fold = "" if row["fold"] < 0 else f" fold {row['fold']}"
+            for note in row["notes"] if isinstance(row["notes"], list) else ():
+                where.setdefault(note, []).append(f"{row['held_out']} seed {row['seed']}{fold}")
+        for note, places in where.items():
+            named = list(dict.fromkeys(places))
+            rest = f" and {len(named) - MAX_PLACES} more" if len(named) > MAX_PLACES else ""
+            listed = ", ".join(named[:MAX_PLACES])
+            yield f"{method.label}: {note} ({len(places)} of {len(rows)} rows: {listed}{rest})"
 
 
 def _among_draws(selections: Selections, placebo: Method, draws: Sequence[Method]) -> str:
@@ -136,16 +130,48 @@ def _among_draws(selections: Selections, placebo: Method, draws: Sequence[Method
     )
 
 
-def _of_fits(selections: Selections) -> Iterator[str]:
-    """Yield what fits had to say, such as that one did not converge: a line for each method and note."""
-    for method, rows in selections.parts.items():
-        where: dict[str, list[str]] = {}
-        for row in rows[["held_out", "seed", "fold", "notes"]].to_dict("records"):
-            fold = "" if row["fold"] < 0 else f" fold {row['fold']}"
-            for note in row["notes"] if isinstance(row["notes"], list) else ():
-                where.setdefault(note, []).append(f"{row['held_out']} seed {row['seed']}{fold}")
-        for note, places in where.items():
-            named = list(dict.fromkeys(places))
-            rest = f" and {len(named) - MAX_PLACES} more" if len(named) > MAX_PLACES else ""
-            listed = ", ".join(named[:MAX_PLACES])
-            yield f"{method.label}: {note} ({len(places)} of {len(rows)} rows: {listed}{rest})"
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a report come from.
+
+    Attributes:
+        name: of the report: the recipe's.
+        stores: in which the rows lie.
+        planned: number of trials that there should be; None where that is not known.
+        finished: number of those with rows; None where that is not known.
+        failed: trial in words -> reason, of the trials that failed.
+        conflicts: sentences on rows that are the same by name and differ in numbers: both are left out.
+        expected: data set -> what must be found in it, of those of which that is known.
+        left_out: sentences on backbones that take no part in some of the recipe.
+        names: name of a method or data set -> a short one for printed tables.
+        costs: what work cost in these stores, each with `kind`, `work`, `seconds` and `machine`.
+    """
+
+    name: str
+    stores: tuple[str, ...] = ()
+    planned: int | None = None
+    finished: int | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+    expected: Mapping[str, Expected] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    costs: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def partial(self) -> list[str]:
+        """A sentence that says that trials are missing; none where all are finished, or where that is unknown."""
+        if self.planned is None or self.finished is None or self.finished >= self.planned:
+            return []
+        return [
+            f"PARTIAL: {self.finished:,} of {self.planned:,} trials are finished; every number may change. "
+            "icm-bench sweep RECIPE computes what is missing."
+        ]
+
+    @property
+    def missing(self) -> list[str]:
+        """Sentences on all that is missing: unfinished trials, failed ones, conflicts, what is left out."""
+        failed = [f"Gap: {trial}: {reason}" for trial, reason in self.failed.items()]
+        if len(failed) > MAX_FAILED:
+            failed = [*failed[:MAX_FAILED], f"{len(failed) - MAX_FAILED:,} more trials failed."]
+        return [*self.partial, *failed, *self.conflicts, *self.left_out]

@@ -1,26 +1,40 @@
-"""report.md: the answer in plain English, one table, and where everything else lies; at most 150 lines."""
+"""The answer in plain English: report.md, at most 150 lines, and on a terminal.
 
+There it has at most 16 lines of 80 columns for one setting, 30 for any number of them.
+"""
+
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from benchmark.common.terminal.escaping import one_line
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.comparisons import Comparison
 from reports.analysis.settings import BANNER, Setting
 from reports.analysis.verdicts import UNSAID, Answer, Standing, Verdict
-from reports.render.markdown import markdown, markdown_escape, markdown_grid
+from reports.render.forms import markdown, markdown_escape, markdown_grid
 from reports.render.table import GAP, Table
+from reports.text import verdicts
 from reports.text.captions import rule_words
-from reports.text.headline import KIND_WORDS, capital, headline, short_name
-from reports.text.origin import Origin
-from reports.text.sentences import with_ends
-from reports.text.verdicts import ENDS, ahead, cause, compared, frequencies, intervals, left_out, outcome, trust
+from reports.text.sentences import Origin
+from reports.text.verdicts import ENDS, capital, headline, pair_name, short_name, with_ends
 
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
 MAX_SENTENCES = 7
 FINDINGS = ("Over all data sets", "Controls", "Against published numbers")
 _HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "verdict")
+
+
+WIDTH = 80
+MAX_LINES_ALONE = 16
+MAX_TERMINAL_LINES = 30
+MAX_GAPS = 4  # lines
+MAX_BEST = 3  # methods of the highest accuracy that stand there
+_NAME = 44  # columns
+_FEWEST = 2  # lines of a setting and predictor: plain prediction and a method
+_BOLD, _PLAIN_TEXT = "\033[1m", "\033[0m"
 
 
 def report_markdown(
@@ -33,33 +47,27 @@ def report_markdown(
 ) -> str:
     """Return report.md.
 
-    Args:
-        origin: where the rows come from.
-        settings: all that rows are of.
-        answer: what is said first.
-        tables: all, the one to be shown first.
-        figures: names of the figures.
-        more: heading -> sentences, of which the first are shown: "What explains it" (how well environments are read),
-            those of `FINDINGS`, "Protocol" (how the numbers were made), "Provenance" (rows, trials, versions).
+    `more` has sentences under the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance"; of each the
+    first are shown.
     """
     random = markdown_escape(", ".join(sorted({s.backbone for s in settings if s.random_weights})))
     placed = list(zip(answer.places, answer.standings, strict=True))
-    verdicts = [(place, one) for place, standing in placed for one in standing.verdicts]
-    unsaid = [_at(place, outcome(one)) for place, one in verdicts if one.kind == UNSAID]
-    causes = [f"{_name(one, place)}: {words}" for place, one in verdicts if (words := cause(one))]
-    trusted = [(_name(one, place), [*trust(one), *frequencies(one)]) for place, one in verdicts]
+    judged = [(place, one) for place, standing in placed for one in standing.verdicts]
+    unsaid = [_at(place, verdicts.outcome(one)) for place, one in judged if one.kind == UNSAID]
+    causes = [f"{_name(one, place)}: {words}" for place, one in judged if (words := verdicts.cause(one))]
+    trusted = [(_name(one, place), [*verdicts.trust(one), *verdicts.frequencies(one)]) for place, one in judged]
     sure = [f"{name}: {' '.join(said)}" for name, said in trusted if said]
     missing = [words for words in origin.missing if words not in origin.partial]
     notes = _notes(answer)
     head = [
         f"# {f'{BANNER}: ' if random else ''}{markdown_escape(origin.name)}",
-        f"**{markdown_escape(headline(answer))}**",
+        f"**{markdown_escape(verdicts.headline(answer))}**",
         *map(markdown_escape, origin.partial),
         *([f"Backbones with random weights: {random}."] if random else []),
         *_methods(placed),
         *_listed("What explains it", [*causes[:MAX_SENTENCES], *more["What explains it"]]),
-        *_listed("Can it be trusted?", [*intervals(answer), *sure]),
-        *_listed("What is missing", [*missing, *unsaid, *left_out(answer)]),
+        *_listed("Can it be trusted?", [*verdicts.intervals(answer), *sure]),
+        *_listed("What is missing", [*missing, *unsaid, *verdicts.left_out(answer)]),
     ]
     rest = [
         *(part for heading in FINDINGS for part in _listed(heading, more[heading])),
@@ -98,7 +106,7 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
     header = ["", values, "gain (points, 95 % interval)", *_HEADINGS]
     grid = markdown_grid(header, [[markdown_escape(cell) for cell in line] for line in lines[:MAX_METHODS]])
     left = len(lines) - MAX_METHODS
-    direct = [_at(place, compared(one)) for place, standing in placed for one in standing.direct]
+    direct = [_at(place, verdicts.compared(one)) for place, standing in placed for one in standing.direct]
     more = [f"And {left} more lines: `tables/verdicts.csv`."] if left > 0 else []
     return ["## Accuracy and gain", grid, *more, *_listed("", direct)]
 
@@ -113,7 +121,7 @@ def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
         own = shown(one.gain.accuracies[0]) if one.gain else 100 * one.accuracy
         gains = [_gain(one.metric, one.gain), _gain(BALANCED, one.balanced)]
         value = f"{own:.1f}" if own == own else GAP
-        yield [_name(one), value, *gains, ahead(one), KIND_WORDS[one.kind]]
+        yield [_name(one), value, *gains, verdicts.ahead(one), verdicts.KIND_WORDS[one.kind]]
     judged = {one.method for one in standing.verdicts}
     best = next(iter(standing.entries), None)
     if best is not None and not best.method.is_plain and best.method not in judged and standing.metric == ACCURACY:
@@ -161,3 +169,60 @@ def _notes(answer: Answer) -> list[str]:
         "With classes counted equally, each class has the same weight, however many images it has.",
         "Differences are rounded after they are computed, so that the last digit may not add up.",
     ]
+
+
+def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool = False) -> str:
+    """Return the answer: headline, a table of accuracies and gains, what is missing, and where the page is."""
+    head, end = textwrap.wrap(one_line(headline(answer)), WIDTH), list[str]()
+    for left, words in zip(range(len(missing), 0, -1), missing, strict=True):
+        lines = textwrap.wrap(one_line(words), WIDTH)
+        if len(end) + len(lines) > MAX_GAPS:
+            end.append(f"{'and ' if end else ''}{left} {'more ' if end else ''}gap{'s' if left > 1 else ''}: report.md")
+            break
+        end += lines
+    end.append(f"Page: {page}")
+    alone = len({standing.setting for standing in answer.standings}) == 1
+    body = _table(answer, (MAX_LINES_ALONE if alone else MAX_TERMINAL_LINES) - len(head) - len(end) - 2)
+    said = [f"{_BOLD}{line}{_PLAIN_TEXT}" if color else line for line in head]
+    return "\n".join([*said, "", *body, *([""] if body else []), *end])
+
+
+def _table(answer: Answer, room: int) -> list[str]:
+    """Return a head, then plain prediction and methods of each setting and predictor; of many, a line each."""
+    known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
+    if not known:
+        return []
+    protocols = ", ".join(dict.fromkeys(one.setting.protocol for _, one in known))
+    rules = ", ".join(dict.fromkeys(one.rule for _, one in known))
+    title = f"{_cut(f'Protocol {protocols}, chosen by {rules}', _NAME):<{_NAME}} accuracy  gain [95 %]"
+    headings = len(known) if len(known) > 1 else 0
+    each = (room - 1 - headings) // len(known)  # lines of each
+    if each >= _FEWEST:
+        blocks = [[*([_cut(place, WIDTH)] if headings else []), *_block(one, each)] for place, one in known]
+        lines = [line for block in blocks for line in block]
+    else:
+        best = [(place, one.shown(MAX_BEST)[1:2] or one.entries[:1]) for place, one in known]
+        lines = [_line(f"{place}: {short_name(e.method)}", e.accuracy, e.gain) for place, some in best for e in some]
+    if len(lines) > room - 1:
+        lines = [*lines[: room - 2], f"and {len(lines) - room + 2} more: tables/verdicts.csv"]
+    return [title, *lines]
+
+
+def _block(standing: Standing, most: int) -> list[str]:
+    """Return plain prediction, what is asked about, the best, and what the reader wants to be compared directly."""
+    entries = standing.shown(MAX_BEST)[:most]
+    names = ["plain" if one.method.is_plain else short_name(one.method) for one in entries]
+    lines = [_line(name, one.accuracy, one.gain, "  ") for name, one in zip(names, entries, strict=True)]
+    return [*lines, *(_line(pair_name(one), None, one, "  ") for one in standing.direct[: most - len(lines)])]
+
+
+def _line(name: str, accuracy: float | None, gain: Comparison | None, indent: str = "") -> str:
+    value = "" if accuracy is None else f"{100 * accuracy:.1f}"
+    points = "" if gain is None else f"  {with_ends(gain)}"
+    width = _NAME - len(indent)
+    return f"{indent}{_cut(name, width):<{width}} {value:>8}{points}"
+
+
+def _cut(words: str, width: int) -> str:
+    words = one_line(words)
+    return words if len(words) <= width else f"{words[: width - 1]}…"

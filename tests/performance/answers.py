@@ -24,8 +24,7 @@ from benchmark.method.subspace.shrinkage import Filter
 from benchmark.store.older_rows import presentation_of
 from reports.analysis.answers import Size
 from reports.analysis.comparisons import Comparison
-from reports.analysis.controls import Expected, Verdict, verdict
-from reports.analysis.findings import baselines, judged, plain_for
+from reports.analysis.findings import ControlResult, Expected, baselines, control_result, judged, plain_for
 from reports.analysis.methods import REPLACED, Method
 from tests.performance.in_process import Images
 
@@ -100,7 +99,7 @@ class Found:
         accuracies: accuracy on the tested images of every fit at every strength, shape (FITS, lambdas).
     """
 
-    verdict: Verdict
+    verdict: ControlResult
     accuracies: Array
 
 
@@ -131,7 +130,7 @@ def found(images: Images, lender: Images, design: Design) -> Found:
     positions = np.concatenate(rows)
     where = np.zeros(len(positions), dtype=np.int64)
     scores = Scores(np.concatenate(answers, axis=1).astype(float), where, where, fits.unit[positions])
-    one = verdict(list(_compared(scores, design.held_out)), Expected(held_out=design.held_out))
+    one = control_result(list(_compared(scores, design.held_out)), Expected(held_out=design.held_out))
     assert one is not None
     return Found(one, np.concatenate(every, axis=2).mean(axis=2))
 

@@ -29,7 +29,7 @@ from benchmark.method.arrays import Array, unit
 from benchmark.method.evaluation.judging import ALPHA
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
-from reports.analysis.controls import Verdict
+from reports.analysis.findings import ControlResult
 from tests.performance.answers import Design, found
 from tests.performance.figures import arguments, keep
 from tests.performance.in_process import ImageRow, Images, subject_of
@@ -110,7 +110,7 @@ def drawn_world(kind: str, number: int, world: Images, lender: Images) -> tuple[
     return drawn(world, shared, text, rng), drawn(lender, shared, text, rng)
 
 
-def verdicts(kind: str, worlds: int) -> Iterator[Verdict]:
+def verdicts(kind: str, worlds: int) -> Iterator[ControlResult]:
     """Yield what is found in each world of a kind."""
     world, lender = subjects()
     for number in range(worlds):

@@ -24,8 +24,7 @@ from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.nuisance import between_environments
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
-from reports.analysis.controls import Expected, Verdict
-from reports.analysis.findings import ENVIRONMENTS, INTERVENTIONS
+from reports.analysis.findings import ENVIRONMENTS, INTERVENTIONS, ControlResult, Expected
 from tests.conftest import REPOSITORY
 from tests.performance.answers import FITS, PREDICTOR, Design, found
 from tests.performance.deals import Drawings
@@ -50,7 +49,7 @@ class Dealt:
         interventions, environments: how much C_d and B have along the shift, 1 for as much as along any direction.
     """
 
-    verdict: Verdict
+    verdict: ControlResult
     plain: float
     highest: dict[str, float]
     interventions: float
@@ -128,7 +127,7 @@ def along_shift(images: Images, design: Design) -> tuple[float, float, float]:
 
 def verdict_of(
     images: Images, lender: Images, design: Design, expected: Expected, recipe: Recipe
-) -> tuple[Verdict, dict[str, float]]:
+) -> tuple[ControlResult, dict[str, float]]:
     """Return what is found in a deal, and of zero-shot how accurate each N is at best.
 
     Args:

@@ -30,10 +30,8 @@ from benchmark.sweep.images import images_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
 from reports.analysis.chosen import Selections
-from reports.analysis.controls import Expected, Verdict, verdict
-from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import by_setting
+from reports.analysis.findings import ControlResult, Expected, comparisons, control_result
+from reports.analysis.settings import Options, by_setting
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,9 @@ def trials_on(recipe: Recipe, subjects: Sequence[Subject], predictor: str, held_
     return [replace(t, spec=replace(t.spec, held_out=held_out)) for t in first if t.spec.predictor.name == predictor]
 
 
-def found(rows: pd.DataFrame, tested: dict[str, Tested], expected: Expected) -> Verdict:
+def found(rows: pd.DataFrame, tested: dict[str, Tested], expected: Expected) -> ControlResult:
     """Return what the report says that was found."""
     [(setting, part)] = by_setting(rows)
-    one = verdict(comparisons(setting, Selections(part, tested), Options()).compared, expected)
+    one = control_result(comparisons(setting, Selections(part, tested), Options()).compared, expected)
     assert one is not None, "shrinkage was compared with the plain space"
     return one

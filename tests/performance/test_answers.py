@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.analysis.controls import Expected
+from reports.analysis.findings import Expected
 from tests.performance import bench_credit
 from tests.performance.answers import found
 from tests.performance.in_process import found as reported

@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.common.storage.files import Storage
 from reports.build import ReportFiles, write_report
-from reports.text.origin import Origin
+from reports.text.sentences import Origin
 from tests.reports.page.test_build import blobs, table_lines
 from tests.reports.synthetic import TESTED, frame, row
 

@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.common.storage.files import Storage
 from reports.build import write_report
-from reports.text.origin import Origin
+from reports.text.sentences import Origin
 from tests.reports.synthetic import TESTED, frame, row
 
 GOLDEN = Path(__file__).parent / "golden"

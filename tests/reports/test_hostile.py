@@ -17,7 +17,7 @@ from benchmark.common.errors import PluginError
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.escaping import one_line
 from reports import Options, Origin, ReportFiles, write_report
-from reports.made import MADE
+from reports.build import MADE
 from tests.reports.page.test_browser import CHROMIUM, Opened, axe
 from tests.reports.render.test_latex import compiled, complaints, needs_pdflatex
 from tests.reports.synthetic import TESTED, frame, row

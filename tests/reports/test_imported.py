@@ -13,7 +13,7 @@ from reports.analysis.comparisons import compare, in_columns
 from reports.analysis.findings import comparisons, overall
 from reports.analysis.methods import Method
 from reports.analysis.metrics import metrics_of
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.analysis.verdicts import answer
 from reports.render.table import Cell
 from reports.tables import cells

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_info
 
 import reports.build
 from benchmark.common.storage.files import Storage
-from reports import Options, Origin, ReportFiles, write_report
-from reports.made import MADE, key_of
+from reports import Images, Options, Origin, ReportFiles, write_report
+from reports.build import MADE, key_of
 from tests.conftest import S3
 from tests.reports.synthetic import TESTED, frame, row
 
@@ -141,7 +141,7 @@ def test_a_writer_that_is_killed_leaves_what_is_built_again(
 
 def test_other_code_builds_all_again(made: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
-    monkeypatch.setattr("reports.made.packages_as_they_are", lambda: "another")
+    monkeypatch.setattr("reports.build.packages_as_they_are", lambda: "another")
     assert (write(tmp_path).built, made["_built"]) == (True, 2)
 
 
@@ -160,7 +160,7 @@ def test_what_the_store_says_of_costs_counts_only_where_they_are_shown(tmp_path:
 def test_lists_of_images_that_turn_up_and_thumbnails_build_all_again(tmp_path: Path) -> None:
     def built(**given: Any) -> bool:
         named = frame([one | {"images": "list0"} for one in rows()])
-        return write_report(named, TESTED, Storage(str(tmp_path)), "x", Origin("Made"), **given).built
+        return write_report(named, TESTED, Storage(str(tmp_path)), "x", Origin("Made"), images=Images(**given)).built
 
     assert [built(), built(images_of=lambda _: "a list"), built(images_of=lambda _: "a list")] == [True, True, False]
     assert built(images_of=lambda _: "a list", thumbnails_of=lambda _: None)

@@ -1,5 +1,6 @@
 """The numbers of tables, against hand-computed ones, and the words below them. All rows are synthetic."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 
 from benchmark.method.evaluation.metrics import harmonic_mean
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import pick_records, rule_for
+from reports.analysis.chosen import SettingResults, pick_records, rule_for
 from reports.analysis.metrics import selection_costs
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.render.table import Cell, Line, Table
 from reports.tables import cells, environments, words
-from reports.tables.alike import Described, groups
+from reports.tables.spec import groups
 from reports.text.captions import protocol_words, rule_words
 from tests.reports.synthetic import TESTED, described, frame, only, row
 from tests.reports.tables.rows import built, table_of
@@ -28,7 +29,7 @@ def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | 
     ]
 
 
-def table(rows: list[dict[str, Any]], rule: str | None = "lodo", report: Described = ()) -> Table:
+def table(rows: list[dict[str, Any]], rule: str | None = "lodo", report: Sequence[SettingResults] = ()) -> Table:
     return built(environments.TABLE, rows, rule, report=report)
 
 

@@ -29,7 +29,7 @@ from benchmark.store.texts import read_texts, text_file
 from benchmark.sweep.subject import Subject
 
 if TYPE_CHECKING:
-    from reports.analysis.published import PublishedNumber
+    from reports.analysis.against import PublishedNumber
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 NO_SUSPECT = "none of the usual"
@@ -118,7 +118,7 @@ def checked_recipe(
 
 def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
     """Return published accuracies: those of a CSV file, by default the package's."""
-    from reports.analysis.published import parse, read_published
+    from reports.analysis.against import parse, read_published
 
     if file is None:
         return read_published()

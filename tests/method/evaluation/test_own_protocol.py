@@ -13,8 +13,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.trials import trial_specs
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import by_setting
+from reports.analysis.settings import Options, by_setting
 from reports.analysis.verdicts import answer
 from reports.text.captions import protocol_words
 from reports.text.verdicts import intervals

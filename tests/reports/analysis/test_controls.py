@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 
 from benchmark.common.storage.files import Storage
-from reports.analysis.controls import Expected, Verdict, verdict
-from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
+from reports.analysis.findings import ControlResult, Expected, comparisons, control_result
+from reports.analysis.settings import Options
 from reports.build import ReportFiles, write_report
-from reports.text.origin import Origin
+from reports.text.sentences import Origin
 from tests.reports.synthetic import TESTED, frame, only, row
 from tests.reports.test_build import without_figures
 
@@ -43,8 +42,8 @@ def world(**shares: tuple[float, ...]) -> list[dict[str, Any]]:
     return made
 
 
-def found(made: list[dict[str, Any]], expected: Expected) -> Verdict | None:
-    return verdict(comparisons(*only(made), Options()).compared, expected)
+def found(made: list[dict[str, Any]], expected: Expected) -> ControlResult | None:
+    return control_result(comparisons(*only(made), Options()).compared, expected)
 
 
 @pytest.mark.parametrize(

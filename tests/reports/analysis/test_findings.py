@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.findings import Family, Findings, check_asked, comparisons, overall
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.text.sentences import notes, overall_sentences
 from tests.reports.synthetic import described, only, row
 

@@ -11,7 +11,7 @@ from benchmark.method.evaluation.metrics import ECE, WORST_ENVIRONMENT
 from reports.analysis.backbones import Lines
 from reports.analysis.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.render.table import Cell, Table
-from reports.tables import behind, environments, selection
+from reports.tables import behind, environments
 from tests.reports.synthetic import TESTED, described, only, row
 from tests.reports.tables.rows import built
 
@@ -186,7 +186,7 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
 
 def chosen(target: list[np.ndarray], lodo: list[float]) -> dict[str, Cell]:
     """Return the cells of one of two methods that choose among ranks, by columns of the table of rules."""
-    return first_of(built(selection.TABLE, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
+    return first_of(built(behind.SELECTION, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
 
 
 def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:

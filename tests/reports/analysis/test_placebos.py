@@ -1,6 +1,7 @@
 """Placebos in reports: one line for their draws, ranks and p-values, and the rows that they share with the real one."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,10 @@ def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float
 def test_words_of_placebos(columns: dict[str, Any], label: str, real: str) -> None:
     [method] = by_method(frame([row(**columns)]))
     assert method.projection_label == label
-    assert (method.placebo, method.is_draw) == (columns.get("placebo"), "placebo_draw" in columns)
+    assert (method.placebo, method.draw is not None) == (columns.get("placebo"), "placebo_draw" in columns)
     assert method.real.projection_label == real
     assert method.real.placebo is None
-    mean = method.mean_of(9)
-    assert not mean.is_draw
+    mean = replace(method, draw=None, draws=9)
     assert mean.real == method.real
     assert (", mean of 9 draws" in mean.projection_label) == bool(method.placebo)
 

@@ -15,8 +15,19 @@ from benchmark.datasets.catalog import CATALOG
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from reports.analysis import against
-from reports.analysis.against import CONTEXT, FAIL, NO_SUSPECT, PASS, Check, against_published
-from reports.analysis.published import OF_ENVIRONMENTS, PublishedNumber, parse, read_published, with_averages
+from reports.analysis.against import (
+    CONTEXT,
+    FAIL,
+    NO_SUSPECT,
+    OF_ENVIRONMENTS,
+    PASS,
+    Check,
+    PublishedNumber,
+    against_published,
+    parse,
+    read_published,
+    with_averages,
+)
 from reports.tables.published import gate_sentence, records_of, table_of
 from tests.conftest import REPOSITORY
 from tests.reports.synthetic import described, row

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.analysis.spread import Spread
-from reports.figures.spectrum import spectra
+from reports.analysis.spans import Spread
+from reports.figures.spectrum import panels
 from tests.reports.synthetic import frame, only, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_set": "all"}
@@ -50,4 +50,5 @@ def test_a_point_without_the_rows_of_all_tests_has_no_number() -> None:
     ids=["by lambda", "over folds", "released order"],
 )  # fmt: skip
 def test_spectra_are_averaged_and_largest_first(rows: list[dict[str, Any]], lines: list[Any]) -> None:
-    assert [(x, line.tolist()) for x, line in spectra(only(rows)[1], "lodo").lines.items()] == lines
+    found = panels(only(rows)[1], "lodo")
+    assert [(x, line.tolist()) for of in found.values() for x, line in of.lines.items()] == lines

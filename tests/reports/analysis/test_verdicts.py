@@ -17,11 +17,9 @@ from benchmark.method.evaluation.judging import (
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import by_setting
+from reports.analysis.settings import Options, by_setting
 from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
-from reports.text.headline import KIND_WORDS, headline
-from reports.text.verdicts import NARROW, sentence
+from reports.text.verdicts import KIND_WORDS, NARROW, headline, sentence
 from tests.reports.synthetic import TESTED, frame, row
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")

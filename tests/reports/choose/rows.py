@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.analysis.options import Options
-from reports.tables.choose import Candidate, Choice, choose
+from reports.analysis.settings import Options
+from reports.choose import Candidate, Choice, choose
 from tests.reports.synthetic import described, row
 from tests.reports.tables.rows import setting
 

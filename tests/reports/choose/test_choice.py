@@ -10,9 +10,8 @@ from scipy.stats import t
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.common.errors import IcmBenchError
-from reports.analysis.options import Options
-from reports.choose import sentence
-from reports.tables.choose import build
+from reports.analysis.settings import Options
+from reports.choose import sentence, table_of
 from tests.reports.choose.rows import COSTS, ENVIRONMENTS, TIED, N, answers, chosen, cost, of, rows_of
 from tests.reports.synthetic import row
 from tests.reports.tables.rows import cell
@@ -215,7 +214,7 @@ def test_bounds_and_halves_of_the_classes_do_not_count() -> None:
 
 
 def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:
-    made = build(chosen(), Options(), {"A": "a"})
+    made = table_of(chosen(), Options(), {"A": "a"})
     assert [column.heading for column in made.columns] == [
         "Plain", "Picked", "Gap", "Worst", "ECE", "Images/s", "GiB"]  # fmt: skip
     assert [line.heading for _, line in made.lines()] == ["a", "B", "C", "D"]
@@ -228,5 +227,5 @@ def test_the_table_has_a_reason_for_every_gap_and_bold_for_the_group() -> None:
     assert "Worst environment: sketch for all." in made.notes
     assert all(c.value is not None or c.note for _, line in made.lines() for c in line.cells)
     assert "1 encoder on cpu with 4 threads each, EPYC" in " ".join(made.notes)
-    none = build(chosen(costs={}), Options(), {})
+    none = table_of(chosen(costs={}), Options(), {})
     assert {cell(none, name, "images per second").note for name in "ABCD"} == {"no run recorded it"}

@@ -14,9 +14,8 @@ from PIL import Image
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from reports import Origin, write_choice
-from reports.choose import drawings
+from reports.choose import Dot, draw, drawings
 from reports.figures import style
-from reports.figures.speed import Dot, draw
 from reports.render.table import Cell
 from tests.reports.choose.rows import COSTS, TIED, answers, chosen, cost
 from tests.reports.synthetic import TESTED, frame

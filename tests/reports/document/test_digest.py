@@ -4,8 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from reports.document.chapters import Scope, chapters
-from reports.document.digest import MAX_VALUES, of_one_predictor, of_one_split, over_backbones, over_data_sets
+from reports.document.paper import (
+    MAX_VALUES,
+    Scope,
+    chapters,
+    of_one_predictor,
+    of_one_split,
+    over_backbones,
+    over_data_sets,
+)
 from reports.figures import Figure
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables.ablations import PICKED

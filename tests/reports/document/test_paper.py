@@ -12,7 +12,7 @@ from benchmark.common.storage.files import Storage
 from reports import Options, Origin, ReportFiles, write_report
 from reports.analysis.against import OWN_ROWS
 from reports.document import paper
-from reports.render.latex_signs import latex_escape
+from reports.render.latex import latex_escape
 from tests.reports.document.rows import rows
 from tests.reports.render.test_latex import compiled, complaints
 from tests.reports.synthetic import TESTED, frame

@@ -14,9 +14,8 @@ from PIL import Image
 
 from reports import figures
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import BANNER
-from reports.figures import every, style, writing
+from reports.analysis.settings import BANNER, Options
+from reports.figures import every, style
 from reports.figures.style import COLUMN, PAGE
 from tests.reports.analysis.test_robustness import BACKBONES
 from tests.reports.analysis.test_robustness import rows_of as rows_of_backbone
@@ -33,7 +32,7 @@ def drawn(rows: list[dict[str, Any]]) -> dict[str, Sheet]:
         for drawing in drawings_of(rows):
             sheets[drawing.name] = drawing.draw(drawing.numbers)
             if drawing.random_weights:
-                writing.banner(sheets[drawing.name])
+                every.banner(sheets[drawing.name])
     return sheets
 
 

@@ -17,7 +17,7 @@ from reports.analysis.backbones import same_but_backbone
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Adjusted
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, style
 from tests.reports.analysis.test_robustness import BACKBONES, settings
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of

@@ -6,8 +6,7 @@ import pytest
 
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting
+from reports.analysis.settings import Options, Setting
 from reports.figures import Drawing, all_drawings, groups_of, interventions, rank, style
 from tests.reports.figures.rows import plain_and_pca, rows_of
 from tests.reports.figures.test_drawing import check, check_apart

@@ -5,13 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.analysis.chosen import Selections
-from reports.analysis.options import Options
-from reports.analysis.predictions import Predictions
-from reports.analysis.settings import Setting
-from reports.page.build import page
-from reports.render.html import html
-from reports.text.origin import Origin
+from reports.analysis.chosen import Predictions, Selections
+from reports.analysis.settings import Options, Setting
+from reports.page.build import PageContent, page
+from reports.render.forms import html
+from reports.text.sentences import Origin
 from tests.reports import synthetic
 from tests.reports.page.standin import FORMS, answer, table
 from tests.reports.synthetic import row
@@ -74,4 +72,4 @@ def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
     origin = Origin("A <report>", left_out=("One trial failed & so.",))
     forms = {one.name: {"html": html(one), **FORMS.get(one.name, {})} for one in tables}
     given = {"forms": forms, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
-    return page(origin, answer(parts), parts, tables, Options(), **{**given, **other})
+    return page(PageContent(origin, answer(parts), parts, tables, Options(), **{**given, **other}))

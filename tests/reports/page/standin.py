@@ -6,8 +6,7 @@ from dataclasses import replace
 from reports.analysis import verdicts
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting
+from reports.analysis.settings import Options, Setting
 from reports.analysis.verdicts import Answer
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables import environments

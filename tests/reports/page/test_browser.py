@@ -13,9 +13,9 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
 from reports.analysis.chosen import Selections
 from reports.analysis.settings import Setting
-from reports.page.answer import with_minus
+from reports.page.build import with_minus
 from reports.page.data import Thumbnails
-from reports.text.headline import headline
+from reports.text.verdicts import headline
 from tests.reports.page.example import HOSTILE, described, made, rows
 from tests.reports.page.standin import FORMS, answer
 from tests.reports.synthetic import row
@@ -126,7 +126,7 @@ def test_folded_it_is_short_and_nothing_is_built(browser: Any, file: Path, size:
 def test_the_first_screen_has_headline_forest_and_table(
     browser: Any, tmp_path: Path, parts: list[dict[str, Any]]
 ) -> None:
-    (tmp_path / "index.html").write_bytes(made(described(parts), predictions=None))
+    (tmp_path / "index.html").write_bytes(made(described(parts), predictions={}))
     with Opened(browser, tmp_path / "index.html") as opened:
         for what in ("h1", ".trust", ".forest", ".numbers.first"):
             box = opened.page.locator(what).first.bounding_box()
@@ -211,7 +211,7 @@ def test_numbers_are_rounded_as_the_printed_tables_are(browser: Any, tmp_path: P
     right = (5, 15, 25, 35, 41, 59)  # of 80: four of them end in 25 or 75
     environments = [f"e{k}" for k in range(len(right))]
     lines = [row(held_out=e, target=[n / 80], n_test=80) for e, n in zip(environments, right, strict=True)]
-    (tmp_path / "index.html").write_bytes(made(described(lines), predictions=None))
+    (tmp_path / "index.html").write_bytes(made(described(lines), predictions={}))
     with Opened(browser, tmp_path / "index.html", "#open=classes") as opened:
         shown = [words.split()[0] for words in opened.page.locator("#classes td").all_inner_texts()]
     assert shown[:-1] == [f"{100 * n / 80:.1f}" for n in right]

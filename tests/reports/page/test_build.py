@@ -13,17 +13,14 @@ from typing import Any
 import pytest
 
 from reports.analysis.chosen import Selections
-from reports.analysis.options import Options
-from reports.analysis.settings import Setting
+from reports.analysis.settings import Options, Setting
 from reports.analysis.verdicts import Answer
 from reports.page import build
-from reports.page.answer import leading, named, with_minus
-from reports.page.build import page
+from reports.page.build import PageContent, leading, named, page, with_minus
 from reports.page.data import Thumbnails
 from reports.tables import environments
-from reports.text.headline import headline
-from reports.text.origin import Origin
-from reports.text.verdicts import sentence
+from reports.text.sentences import Origin
+from reports.text.verdicts import headline, sentence
 from tests.reports.analysis.test_verdicts import world
 from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
 from tests.reports.page.standin import answer
@@ -86,7 +83,7 @@ def test_headline_forest_table_and_sentences_stand_in_the_file_itself() -> None:
 
 
 def test_a_negative_number_has_a_minus_sign_and_a_name_its_hyphen() -> None:
-    text = Text(made(described(world((0.4, 0.4))), predictions=None))
+    text = Text(made(described(world((0.4, 0.4))), predictions={}))
     assert "(\u221210.0 points, \u221210.9 to \u22129.1)" in "".join(text.of["h1"])
     shown = " ".join(words for tag in ("h1", "p", "td", "li", "span") for words in text.of.get(tag, []))
     assert "ViT-B-32" in shown
@@ -216,7 +213,7 @@ def test_thumbnails_stand_in_it_only_where_they_are_given(parts: Parts, content:
 
 def test_many_settings_stay_small() -> None:
     parts = described(*(rows(f"set {k}") for k in range(4)))
-    assert len(made(parts, predictions=None)) < 4 * 40_000 + 80_000
+    assert len(made(parts, predictions={})) < 4 * 40_000 + 80_000
 
 
 def test_random_weights_are_named_first() -> None:
@@ -237,7 +234,7 @@ def test_random_weights_are_named_first() -> None:
 )
 def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
     parts = described([r for r in rows() if kept(r)])
-    written = made(parts, predictions=None)
+    written = made(parts, predictions={})
     assert not re.search(r"\bnan\b", re.sub(r'">[A-Za-z0-9+/=]+</script>', "", written.decode()))
     assert "NaN" not in json.dumps(blobs(written))
 
@@ -245,5 +242,5 @@ def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
 def test_nothing_to_compare_is_a_page_too() -> None:
     parts = described([r for r in rows() if r["projection"] == "identity"])
     left = Answer((), ((parts[0][0], None),))
-    text = Text(page(Origin("x"), left, parts, [], Options(), {}))
+    text = Text(page(PageContent(Origin("x"), left, parts, [], Options(), {})))
     assert "there is no method to be judged" in "".join(text.of["li"])

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.analysis.chosen import Selections
+from reports.analysis.chosen import Predictions, Selections
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
-from reports.analysis.predictions import Predictions
+from reports.analysis.settings import Options
 from reports.page import data
 from tests.reports.synthetic import only, row
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from reports.analysis.chosen import Predictions
 from reports.analysis.methods import Method
-from reports.analysis.predictions import Predictions
 from reports.page.data import wanted
 from tests.reports.synthetic import row
 

@@ -14,12 +14,10 @@ import pytest
 
 from benchmark.common.terminal.escaping import one_line
 from reports.render.cells import error_text, number_text
-from reports.render.data import csv_lines, csv_text, json_text
-from reports.render.html import html as html_form
+from reports.render.forms import csv_lines, csv_text, json_text, markdown, text
+from reports.render.forms import html as html_form
 from reports.render.latex import latex
-from reports.render.markdown import markdown
 from reports.render.table import Block, Cell, Column, Line, Table
-from reports.render.text import text
 from tests.reports.render.made import HOSTILE, NOTES, hostile, main, small
 
 GOLDEN = Path(__file__).parent / "golden"

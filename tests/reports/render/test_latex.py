@@ -13,9 +13,8 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from reports.render.cells import balanced, filled, shared_notes
-from reports.render.data import csv_text
-from reports.render.latex import MAX_WORDS, all_tex, latex, letter
-from reports.render.latex_signs import latex_escape
+from reports.render.forms import csv_text
+from reports.render.latex import MAX_WORDS, all_tex, latex, latex_escape, letter
 from reports.render.table import Block, Cell, Column, Line, Table
 from tests.reports.render.made import BACKBONES, METHODS, NOTES, SETS, hostile, main, small
 

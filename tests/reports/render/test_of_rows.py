@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.render import FORMS, latex, markdown
 from reports.render.cells import error_text
-from reports.render.data import csv_text
+from reports.render.forms import csv_text, text
 from reports.render.table import Cell, Table
-from reports.render.text import text
 from reports.tables import cells, environments, main
 from tests.reports.synthetic import described, only, row
 from tests.reports.tables.rows import built

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.options import Options
+from reports.analysis.chosen import SettingResults
+from reports.analysis.settings import Options
 from reports.render.table import Block, Cell, Line, Table
-from reports.tables.alike import Described
 from reports.tables.spec import Request, TableSpec
 from tests.reports.synthetic import described, row
 
@@ -44,7 +44,11 @@ def built(spec: TableSpec[Any], rows: list[dict[str, Any]], rule: str | None = N
 
 
 def table_of(
-    spec: TableSpec[Any], parts: Described, options: Options | None = None, rule: str | None = None, **other: Any
+    spec: TableSpec[Any],
+    parts: Sequence[SettingResults],
+    options: Options | None = None,
+    rule: str | None = None,
+    **other: Any,
 ) -> Table | None:
     """Return the table of settings, by default of what is fair and with the options of a report."""
     return spec.build(Request(parts, options or Options(), rule, **other))

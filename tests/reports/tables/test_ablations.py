@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from reports.analysis.comparisons import compare, over_data_sets
 from reports.analysis.methods import Method
-from reports.tables import ablations, alternatives, comparisons
+from reports.tables import ablations, main
 from tests.reports.synthetic import described, only, row
 from tests.reports.tables.rows import ICM, PCA, PLAIN, RANDOM, built, cell, column, line, method_rows, setting, share
 
@@ -54,7 +54,7 @@ def test_orders_and_predictors_are_lines() -> None:
     rows = [*method_rows(PLAIN, (0.5, 0.5)), *method_rows(ICM, (0.6, 0.6))]
     rows += method_rows({**ICM, "order": "released"}, (0.4, 0.4))
     rows += method_rows({**PLAIN, "predictor": "ridge"}, (0.7, 0.7))
-    order, predictor = (built(spec, rows) for spec in (alternatives.ORDER, alternatives.PREDICTOR))
+    order, predictor = (built(spec, rows) for spec in (ablations.ORDER, ablations.PREDICTOR))
     gains = {one.name: one.cells[2].value for one in order.blocks[0].lines}
     assert gains == pytest.approx({"released": -10, "largest": 10})
     assert [one.name for one in predictor.blocks[0].lines] == ["zero-shot", "ridge probe"]
@@ -76,7 +76,7 @@ METHODS = {"plain": Method("identity", None, "zero_shot"), "PCA": Method("pca", 
 
 
 def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
-    table, (_, selections) = built(comparisons.TABLE, several("one")), only(several("one"))
+    table, (_, selections) = built(main.COMPARISONS, several("one")), only(several("one"))
     pairs = [("PCA", "plain"), ("random", "plain"), ("random", "PCA")]
     pairs += [("CLIP-ICM", name) for name in ("plain", "PCA", "random")]
     single = [compare(selections, METHODS[ours], "lodo", METHODS[theirs]) for ours, theirs in pairs]
@@ -94,7 +94,7 @@ def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
 
 def test_comparisons_over_data_sets_are_pooled() -> None:
     rows = several("one", "two")
-    table, parts = built(comparisons.TABLE, rows), described(rows)
+    table, parts = built(main.COMPARISONS, rows), described(rows)
     icm, plain = METHODS["CLIP-ICM"], METHODS["plain"]
     whole = over_data_sets([(s.dataset, one) for s, part in parts if (one := compare(part, icm, "lodo", plain))])
     assert whole is not None

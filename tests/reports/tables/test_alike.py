@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from reports.analysis.options import Options
-from reports.tables import ablations, behind, comparisons, main, paper_tables
-from reports.tables.alike import common_rule, groups
+from reports.analysis.settings import Options
+from reports.tables import ablations, behind, main, paper_tables
+from reports.tables.spec import common_rule, groups
 from tests.reports.synthetic import described
 from tests.reports.tables.rows import ICM, PCA, PLAIN, built, method_rows, setting, table_of
 
@@ -24,7 +24,7 @@ def of(**more: Any) -> list[dict[str, Any]]:
 def test_unlike_rows_are_refused_by_name_and_have_tables_of_their_own(field: str, other: str) -> None:
     both = described([*of(**setting()), *of(**{**setting(backbone="B"), field: other})])
     said = "templates .*--where backbone=" if field == "prompts" else f"{field} .*--where {field}="
-    for spec in (main.TABLE, behind.TABLE, comparisons.TABLE, ablations.RANK):
+    for spec in (main.TABLE, behind.TABLE, main.COMPARISONS, ablations.RANK):
         with pytest.raises(IcmBenchError, match=f"unlike {said}"):
             table_of(spec, both)
     assert [len(group) for group in groups(both)] == [1, 1]

@@ -9,7 +9,7 @@ import pytest
 
 from reports.analysis.methods import Method, by_method
 from reports.render.table import Line
-from reports.tables import interventions
+from reports.tables import ablations
 from tests.reports.synthetic import described, frame, row
 from tests.reports.tables.rows import built, table_of
 
@@ -27,7 +27,7 @@ PLAIN = [row(held_out=h) for h in HELD_OUTS]
 
 
 def lines_of(rows: list[dict[str, Any]]) -> tuple[Line, ...]:
-    [block] = built(interventions.IMAGES, [*rows, *PLAIN]).blocks
+    [block] = built(ablations.IMAGES, [*rows, *PLAIN]).blocks
     return block.lines
 
 
@@ -103,7 +103,7 @@ def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_t
 
 
 def test_one_set_is_no_comparison() -> None:
-    assert table_of(interventions.IMAGES, described([*of_set("all", 0.6), *PLAIN])) is None
+    assert table_of(ablations.IMAGES, described([*of_set("all", 0.6), *PLAIN])) is None
 
 
 def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_images() -> None:
@@ -113,7 +113,7 @@ def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_ima
         *of_set("images", 0.6, 2), *of_set("few", 0.5, 1), *of_set("words", 0.55, **words), *of_set("both", 0.7, **both),
         *of_set("tenth", 0.65, 2, 0.1), *PLAIN,
     ]  # fmt: skip
-    images, texts = (built(spec, rows) for spec in (interventions.IMAGES, interventions.TEXTS))
+    images, texts = (built(spec, rows) for spec in (ablations.IMAGES, ablations.TEXTS))
     assert texts.name == "ablation_text"
     assert [one.name for one in images.blocks[0].lines] == [
         "all (images)", "k0 alone (few)", "all (tenth), 10 % of the pairs", "by the rule"
@@ -122,4 +122,4 @@ def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_ima
         "all (both)", "text alone (words)", "without text (images)", "by the rule"
     ]  # fmt: skip
     assert [one.cells[1].value for one in texts.blocks[0].lines] == pytest.approx([70, 55, 60, 70])
-    assert table_of(interventions.TEXTS, described(rows[:4])) is None
+    assert table_of(ablations.TEXTS, described(rows[:4])) is None

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.tables import environments, main, paper_tables
 from reports.tables.words import short_name
 from tests.reports.synthetic import described, row

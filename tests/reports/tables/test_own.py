@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.common.code import NO_PLUGINS, UNASKED
 from benchmark.common.errors import IcmBenchError
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.tables import paper_tables
 from tests.reports.synthetic import described
 from tests.reports.tables.rows import PCA, PLAIN, method_rows

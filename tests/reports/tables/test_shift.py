@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.analysis.spans import picked
-from reports.tables import paper_tables, shift
+from reports.tables import behind, paper_tables
 from tests.reports.analysis.test_spans import HELD_OUTS, ICM, made
 from tests.reports.synthetic import described, only, row
 from tests.reports.tables.rows import built, cell, line, table_of
@@ -24,7 +24,7 @@ PCA = [
 
 def test_shares_stand_in_percent_with_bounds_marked_and_gaps_with_a_reason() -> None:
     rows = [*made(interventions='{"kinds": [{"name": "blur"}]}'), *PCA]
-    table = built(shift.TABLE, rows)
+    table = built(behind.SHIFT, rows)
     assert [one.heading for one in table.blocks[0].lines] == ["PCA", "CLIP-ICM"]
     expected = picked(only(rows)[1], ICM, "lodo")
     found = dict(zip((*SHARES, *MOVED), line(table, "CLIP-ICM").cells, strict=False))
@@ -44,7 +44,7 @@ def test_shares_stand_in_percent_with_bounds_marked_and_gaps_with_a_reason() -> 
 
 def test_rank_correlations_with_the_gain_have_their_range_over_environments_and_n() -> None:
     rows = made()
-    table = built(shift.TABLE, [*rows, *PCA])
+    table = built(behind.SHIFT, [*rows, *PCA])
     single = []
     for h in HELD_OUTS:
         own = [r for r in rows if r["projection"] == "icm" and r["held_out"] == h]
@@ -56,7 +56,7 @@ def test_rank_correlations_with_the_gain_have_their_range_over_environments_and_
     assert found.text.split(" ", 1)[1] == f"[{min(single):+.2f}, {max(single):+.2f}]"
     assert found.value == pytest.approx(np.mean(single), abs=0.02)  # the mean, but for ties
     assert cell(table, "CLIP-ICM", "settings behind rho").value == 18  # nine settings in each of two environments
-    few = built(shift.TABLE, [*(r for r in rows if r.get("lambda_") != 10.0), *PCA])  # six settings in each
+    few = built(behind.SHIFT, [*(r for r in rows if r.get("lambda_") != 10.0), *PCA])  # six settings in each
     assert not any(c.group.startswith("rho") for c in few.columns)
     assert not any("rho" in note for note in few.notes)
 
@@ -73,7 +73,7 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
             )
             for h in HELD_OUTS for s in (0, 1)
         ]  # fmt: skip
-    table = built(shift.TABLE, rows)
+    table = built(behind.SHIFT, rows)
     [own] = [
         one for one in table.blocks[0].lines if one.name.startswith("CLIP-ICM (rotated, mean of 3 draws, largest)")
     ]
@@ -84,5 +84,5 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
 
 def test_rows_of_earlier_versions_have_nothing_to_say() -> None:
     empty = dict.fromkeys((*SHARES, *MOVED))
-    assert table_of(shift.TABLE, described([{**r, **empty} for r in [*made(), *PCA]])) is None
-    assert table_of(shift.TABLE, described([row(held_out=h) for h in HELD_OUTS])) is None
+    assert table_of(behind.SHIFT, described([{**r, **empty} for r in [*made(), *PCA]])) is None
+    assert table_of(behind.SHIFT, described([row(held_out=h) for h in HELD_OUTS])) is None

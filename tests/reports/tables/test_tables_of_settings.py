@@ -8,8 +8,8 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.backbones import lines_of
 from reports.analysis.metrics import metrics_of, robustness
-from reports.analysis.options import Options
-from reports.tables import backbones, behind, cost, imagenet, open_class, paper_tables, selection
+from reports.analysis.settings import Options
+from reports.tables import backbones, behind, cost, main, paper_tables
 from tests.reports.synthetic import described, only, row
 from tests.reports.tables.rows import (
     ICM,
@@ -42,7 +42,7 @@ def test_open_classes_have_base_new_and_harmonic_mean_side_by_side() -> None:
         *halves(PLAIN, 0.6, 0.4, **setting(d)), *halves(ICM, 0.6 + x, 0.4 + x, **setting(d)),
         *halves(PLAIN, 0.9, 0.0, predictor="linear_probe", **setting(d)),
     )]  # fmt: skip
-    table = built(open_class.TABLE, rows)
+    table = built(main.OPEN_CLASS, rows)
     assert [(c.group, c.heading) for c in table.columns] == [
         (g, h) for g in ("one", "two", "Average over data sets") for h in ("Base", "New", "H")
     ]
@@ -62,7 +62,7 @@ def test_imagenet_has_its_variants_in_the_order_of_papers_and_their_average() ->
     rows = [row(held_out=v, correct=share(x), training_domain=[0.75], **PLAIN, **more)
             for v, x in zip(variants, (0.1, 0.2, 0.3, 0.6), strict=True)]  # fmt: skip
     rows += [row(held_out=v, correct=share(0.5), training_domain=[0.7], **ICM, **more) for v in variants]
-    table = built(imagenet.TABLE, rows)
+    table = built(main.IMAGENET, rows)
     assert [c.heading for c in table.columns] == ["IN", "V2", "R", "A", "Sketch", "Average of shifts"]
     assert [c.value for c in line(table, "Plain").cells] == pytest.approx([75, 60, 20, 10, 30, 30])
     assert [c.best for c in line(table, "CLIP-ICM").cells] == [False] * 5 + [True]
@@ -111,7 +111,7 @@ def test_rules_are_columns_and_the_gap_to_the_oracle_is_a_bound() -> None:
     right = np.array([share(0.4), share(0.8), share(0.6)])
     scores: dict[str, Any] = {"training_domain": [0.9, 0.1, 0.2], "lodo": [0.1, 0.2, 0.9]}
     rows = [row(held_out=h, correct=right, target=[0, 0, 0], **scores, **what) for h in "ab" for what in (PCA, ICM)]
-    table = built(selection.TABLE, rows)
+    table = built(behind.SELECTION, rows)
     assert [c.name for c in table.columns] == ["training_domain", "lodo", "oracle †", "ceiling †",
                                                "oracle − training_domain †", "oracle − lodo †"]  # fmt: skip
     cells = line(table, "PCA").cells
@@ -119,7 +119,7 @@ def test_rules_are_columns_and_the_gap_to_the_oracle_is_a_bound() -> None:
     assert [c.bound for c in cells] == [False, False, True, True, True, True]
     assert cells[4].error == pytest.approx(100 * np.sqrt(200 / 199 * 2 * 0.4 * 0.6 / 100 / 4))
     assert any("ceiling: highest of the accuracies that are reported, a bound" in note for note in table.notes)
-    assert table_of(selection.TABLE, described([row(held_out=h) for h in "ab"])) is None
+    assert table_of(behind.SELECTION, described([row(held_out=h) for h in "ab"])) is None
 
 
 def test_behind_the_means_stand_worst_environment_and_class_chance_and_majority() -> None:

@@ -8,8 +8,8 @@ import statsmodels.api as sm
 
 from reports.analysis.backbones import trend_of
 from reports.analysis.methods import Method
-from reports.analysis.options import Options
-from reports.tables import paper_tables, trend
+from reports.analysis.settings import Options
+from reports.tables import backbones, paper_tables
 from tests.reports.synthetic import described, row
 from tests.reports.tables.rows import built, cell, table_of
 
@@ -35,7 +35,7 @@ def fitted(x: list[float], y: list[float]) -> list[float]:
 
 
 def test_the_trend_is_statsmodels_least_squares_over_backbones() -> None:
-    table = built(trend.TABLE, rows_of(*PLAIN))
+    table = built(backbones.TREND, rows_of(*PLAIN))
     plain, gain = ([100 * of[name] for name in PLAIN] for of in (PLAIN, GAIN))
     mean = [x + y / 2 for x, y in zip(plain, gain, strict=True)]
     [block] = table.blocks
@@ -55,8 +55,8 @@ def test_eight_encoders_are_needed_and_neither_random_weights_nor_a_second_name_
     seven = rows_of(*"abcdefg")
     second_name = [r | {"backbone": "another name"} for r in rows_of("g")]
     for more in ([], second_name, rows_of("h", random_weights=True)):
-        assert table_of(trend.TABLE, described([*seven, *more])) is None
-    beside = built(trend.TABLE, [*seven, *rows_of("h"), *rows_of("i", random_weights=True)])
+        assert table_of(backbones.TREND, described([*seven, *more])) is None
+    beside = built(backbones.TREND, [*seven, *rows_of("h"), *rows_of("i", random_weights=True)])
     assert "RANDOM" not in beside.caption
 
 
@@ -65,4 +65,4 @@ def test_equal_accuracies_have_no_trend_and_no_table() -> None:
     made = trend_of(described(rows), SHRINKAGE, "lodo")
     assert made is not None
     assert (made.on_plain, made.on_mean) == (None, None)
-    assert table_of(trend.TABLE, described(rows)) is None
+    assert table_of(backbones.TREND, described(rows)) is None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.analysis.verdicts import Answer, answer
 from tests.reports.analysis.test_verdicts import ENVIRONMENTS, of, right, world
 from tests.reports.synthetic import described

@@ -12,10 +12,9 @@ import pytest
 
 from benchmark.common.storage.files import Storage
 from reports.build import write_report
-from reports.text.origin import Origin
-from reports.text.summary import MAX_LINES
-from reports.text.terminal import MAX_LINES as MOST
-from reports.text.terminal import MAX_LINES_ALONE
+from reports.text.sentences import Origin
+from reports.text.summary import MAX_LINES, MAX_LINES_ALONE
+from reports.text.summary import MAX_TERMINAL_LINES as MOST
 from tests.reports.synthetic import TESTED, frame
 from tests.reports.text.cases import EIGHTEEN
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from reports.text.headline import MAX_WORDS, headline
+from reports.text.verdicts import MAX_WORDS, headline
 from tests.reports.analysis.test_verdicts import answered, world
 from tests.reports.text.cases import EIGHTEEN, MORE, Case
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from reports.analysis.findings import comparisons
-from reports.analysis.options import Options
+from reports.analysis.settings import Options
 from reports.analysis.verdicts import answer
-from reports.text.terminal import text
+from reports.text.summary import terminal_text as text
 from tests.reports.analysis.test_verdicts import of, world
 from tests.reports.synthetic import described, row
 
