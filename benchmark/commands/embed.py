@@ -9,8 +9,7 @@ from benchmark.commands.planning.estimate import embedding_kind, start_kind
 from benchmark.commands.preparing.prepare import Run, begin_texts_of, check_embedded, wait_for
 from benchmark.common.errors import MAX_NAMES, IcmBenchError
 from benchmark.common.ray.cluster import alive_nodes
-from benchmark.embedding.feeding import DecodingCost, remember
-from benchmark.embedding.speed import EmbedReport
+from benchmark.embedding.speed import DecodingCost, EmbedReport, remember
 from benchmark.store.costs import Cost
 from benchmark.store.embeddings import ROOT, View, rejected
 from benchmark.store.sealed import GONE, DamagedError

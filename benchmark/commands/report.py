@@ -17,8 +17,8 @@ from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
-from benchmark.store.images import read_images
 from benchmark.store.records import RunRecord, read_record, record_files
+from benchmark.store.tested import read_images
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.store import upkeep
 from benchmark.store.embeddings import ROOT
 from benchmark.store.made import read_made
-from benchmark.store.names import foreign
+from benchmark.store.upkeep import foreign
 
 
 def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: bool = False) -> None:

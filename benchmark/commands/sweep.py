@@ -8,11 +8,11 @@ from benchmark.commands.preparing.records import left_out, write_record
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
-from benchmark.store.images import write_images
 from benchmark.store.rows import add_to_index, finished, read_rows, unfinished
+from benchmark.store.tested import write_images
 from benchmark.sweep.identity import code_version
-from benchmark.sweep.images import list_of
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of, trial_count
+from benchmark.sweep.subject import list_of
 from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
 

@@ -12,35 +12,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_IMAGE = pa.struct(
-    [
-        ("image_id", pa.string()),
-        ("environment", pa.string()),
-        ("class_name", pa.string()),
-        ("label", pa.int64()),
-        ("path", pa.string()),
-        ("file", pa.string()),
-        ("position", pa.int64()),
-        ("bytes", pa.int64()),
-    ]
-)
-IMAGE_COLUMNS = [column.name for column in _IMAGE]  # of the manifest, that travel with a chunk
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_OF_IMAGES = {"image_id": str, "environment": str, "class_name": str, "label": int, "path": str, "file": str}
+_OF_IMAGES |= {"position": int, "bytes": int}
+IMAGE_COLUMNS = [*_OF_IMAGES]  # of the manifest, that travel with a chunk
+_PLAIN = {"decode_s": float, "looked": float, "retries": int, "waited_s": float}  # columns of single numbers
 _LACKING = pa.schema([("number", pa.int64()), ("todo", pa.int64())])
 DECODED = pa.schema(
     [
         *_LACKING,
-        ("images", pa.list_(_IMAGE)),
+        ("images", pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in _OF_IMAGES.items()]))),
         ("lacking", pa.int64()),
         ("reasons", pa.list_(pa.string())),
         ("shape", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
-        ("decode_s", pa.float64()),
-        ("looked", pa.float64()),
-        ("retries", pa.int64()),
-        ("waited_s", pa.float64()),
+        *((name, _TYPES[kind]) for name, kind in _PLAIN.items()),
     ]
 )
-_PLAIN = ("decode_s", "looked", "retries", "waited_s")  # columns of single numbers
 
 
 @dataclass(frozen=True)
@@ -59,13 +47,7 @@ class Chunk:
 
     @classmethod
     def cut(cls, row: pa.Table, images: pa.Table, size: int) -> "Chunk":
-        """Return the chunk that a row of `Chunks.rows` stands for.
-
-        Args:
-            row: a table of one row.
-            images: of `Chunks`.
-            size: of `Chunks`.
-        """
+        """Return the chunk that a row of `Chunks.rows` stands for."""
         number = row["number"][0].as_py()
         (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
         return cls(number, row["todo"][0].as_py(), rows)
@@ -97,13 +79,7 @@ class Chunks:
         return int((images * np.bitwise_count(self.todo)).sum())
 
     def rows(self, first: int = 0, together: int = 1, alone: int = 0) -> list[pa.Table]:
-        """Return tables of a row for each chunk, which `Chunk.cut` takes.
-
-        Args:
-            first: position of the chunk that comes first. Default 0.
-            together: number of rows in a table. Default 1.
-            alone: of so many chunks, the last ones, each has a table of its own. Default 0.
-        """
+        """Return tables of a row for each chunk, which `Chunk.cut` takes."""
         columns = [np.roll(column, -first) for column in (self.numbers, self.todo)]
         every = pa.table(columns, schema=_LACKING)
         grouped = max(0, len(every) - alone) // together * together
@@ -142,14 +118,11 @@ class DecodedChunk(Chunk):
             pa.large_binary(), 1, [None, pa.py_buffer(size), pa.py_buffer(np.ascontiguousarray(self.pixels))]
         )
         columns = {
-            "number": pa.array([self.number]),
-            "todo": pa.array([self.todo]),
             "images": pa.ListArray.from_arrays([0, len(self.images)], self.images.to_struct_array()),
-            "lacking": pa.array([self.lacking]),
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
-            **{name: pa.array([getattr(self, name)]) for name in _PLAIN},
+            **{name: pa.array([getattr(self, name)]) for name in ("number", "todo", "lacking", *_PLAIN)},
         }
         return pa.table(columns, schema=DECODED)
 
@@ -247,5 +220,4 @@ class ChunkCounts(EncoderFigures):
         return (cls(**row) for row in table.to_pylist())
 
 
-_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 COUNTS = pa.schema([(f.name, _TYPES[f.type]) for f in fields(ChunkCounts)])  # type: ignore[index]

@@ -4,7 +4,7 @@ import platform
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +21,6 @@ from benchmark.store.embeddings import View
 if TYPE_CHECKING:
     import torch
 
-    from benchmark.backbones.engines import ConvertedTower
-
 CPU_BATCH = 32  # larger ones gain nothing on a CPU
 GPU_BATCH = 512  # beyond it a forward pass gains nothing more
 MEMORY_SHARE = 0.7  # of what is free on the device, for activations
@@ -38,13 +36,7 @@ def batch_that_fits(free_bytes: float, bytes_per_view: float) -> int:
 class Encoder:
     """Encodes chunks of images for Ray Data.
 
-    Args:
-        spec: which backbone to load.
-        facts: what is known of its weights; the loaded ones must be those that `facts` was made from.
-        views: all views of the job; the bits of a chunk's `lacking` say which of them to make.
-        batch_size: number of views in a forward pass; None finds it from the memory of a GPU, or takes `CPU_BATCH`.
-        threads: number of CPU threads of the encoder; None leaves torch's own number, as on a GPU.
-        compile_model: whether to compile the image tower with torch.compile.
+    A `batch_size` of None is found from a GPU's memory, or is `CPU_BATCH`; `threads` of None leaves torch's number.
 
     Raises:
         IcmBenchError: this node has other weights, or not even one image fits into memory.
@@ -61,9 +53,14 @@ class Encoder:
     ) -> None:
         import torch
 
+        from benchmark.backbones.engines import ConvertedTower, is_converted
+
         if threads:
             torch.set_num_threads(threads)
-        self._backbone = _image_side(spec, facts, compile_model)
+        # The converted tower alone, where that runs and is in the cache, loads fast.
+        converted = spec.engine == "openvino" and best_device() == "cpu" and is_converted(facts)
+        tower = ConvertedTower(facts) if converted else Backbone(spec, compile_model=compile_model, known=facts)
+        self._backbone: Backbone | ConvertedTower = tower
         self._views, self._pad = views, compile_model
         self._cuda = self._backbone.device.type == "cuda"
         self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
@@ -141,17 +138,15 @@ class Encoder:
             return list(sent.permute(1, 0, 4, 2, 3))
         images = sent.permute(0, 3, 1, 2)  # channels last, as the encoder wants them; interventions want planes
         planes = images.contiguous() if any(view.intervention for view in views) else images
-        return [
-            images if view.intervention is None else view.intervention.views(planes, image_ids, view.seed)
-            for view in views
-        ]
+        kinds = ((view.intervention, view.seed) for view in views)
+        return [images if kind is None else kind.views(planes, image_ids, seed) for kind, seed in kinds]
 
     def _forward(self, views: "list[torch.Tensor]") -> "torch.Tensor":
         """Return the embeddings of all views, one view after the other, shape (views * images, D), on the device."""
         import torch
 
         done = []
-        for batch in self._batches(views):
+        for batch in torch.cat(views).split(self.batch_size):
             start, n = time.perf_counter(), len(batch)
             if self._pad and n < self.batch_size:  # a compiled model is compiled for one shape
                 batch = torch.cat([batch, batch[:1].expand(self.batch_size - n, -1, -1, -1)])
@@ -161,23 +156,6 @@ class Encoder:
             if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
                 self._batch_rates.append(n / (time.perf_counter() - start))
         return torch.cat(done)
-
-    def _batches(self, views: "list[torch.Tensor]") -> "Iterator[torch.Tensor]":
-        """Cut the views, strung together, into batches; pixels are copied only where a batch spans views."""
-        import torch
-
-        parts: list[torch.Tensor] = []
-        for view in views:
-            first = 0
-            while first < len(view):
-                part = view[first : first + self.batch_size - sum(map(len, parts))]
-                parts.append(part)
-                first += len(part)
-                if sum(map(len, parts)) == self.batch_size:
-                    yield parts[0] if len(parts) == 1 else torch.cat(parts)
-                    parts = []
-        if parts:
-            yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _halve(self) -> None:
         import torch
@@ -231,15 +209,6 @@ class Encoder:
 
         size = self._backbone.facts.preprocess["size"]
         return torch.zeros((n, 3, *size), dtype=torch.uint8, device=self._backbone.device)
-
-
-def _image_side(spec: BackboneSpec, facts: BackboneFacts, compile_model: bool) -> "Backbone | ConvertedTower":
-    """Return what embeds images: the converted tower alone where that runs and is in the cache, since it loads fast."""
-    from benchmark.backbones.engines import ConvertedTower, is_converted
-
-    if spec.engine == "openvino" and best_device() == "cpu" and is_converted(facts):
-        return ConvertedTower(facts)
-    return Backbone(spec, compile_model=compile_model, known=facts)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -88,12 +88,7 @@ class Geometry:
 def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> Image.Image:
     """Return the image upright and in RGB, not resized; of an animated one the first frame.
 
-    Args:
-        content: bytes of the image file.
-        geometry: resize and crop that come next; with `draft` a JPEG far larger than they need is decoded at 1/2, 1/4
-            or 1/8 scale.
-        draft: whether reduced scale is allowed.
-        formats: names of formats that are decoded beside the usual ones, see `benchmark.common.image_formats`.
+    With `draft` a JPEG far larger than its geometry asks for is decoded at 1/2, 1/4 or 1/8 scale.
 
     Raises:
         UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
@@ -113,9 +108,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
     What fits into 0 to 255 is taken as it is. Whole numbers up to 65535 lose their lower byte, as Pillow has it where a
     file of 16 bits is in colour; floats of 0 to 1 are taken times 255.
-
-    Raises:
-        UnreadableImage: its values say nothing of their range.
+    Raises UnreadableImage where its values say nothing of their range.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
@@ -155,13 +148,6 @@ def model_input_views(
     formats: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Return views made at full resolution and then brought to model-input size, as the released code does.
-
-    Args:
-        content: bytes of the image file.
-        geometry: resize and crop to model-input size.
-        image_id: identity of the image, which the interventions' random draws depend on.
-        views: for each view the intervention, or None for the original, and its seed.
-        formats: as `decode` takes them.
 
     Returns:
         uint8, shape (views, height, width, 3). Raises UnreadableImage.

@@ -1,15 +1,11 @@
-"""Who encodes, on what, and what each has under way: kept by one small actor of Ray's, which all encoders tell.
+"""Registry actor: device, last message and chunks under way of every encoder.
 
-What an encoder tells, it does not wait for. So the driver knows of encoders before their first chunk comes back, of
-those that are silent, and which chunks were begun by one that is no more.
+So the driver knows of encoders before their first chunk comes back, of silent ones, and what a lost one had begun.
 """
 
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
-
-from benchmark.common.ray.cluster import device_of_worker, node_name
 
 
 @dataclass
@@ -18,7 +14,6 @@ class EncoderState:
 
     Attributes:
         actor: id of Ray's actor, which outlives the process.
-        host: name of its node.
         device: kind of its GPU, or `cpu`.
         entered: time of day at which it began to load its model.
         ready: time of day at which it was ready for chunks; 0 before.
@@ -45,10 +40,7 @@ class EncoderState:
 
 
 class Ledger:
-    """What encoders tell. A run's entries are dropped when the next run opens it.
-
-    One for all runs of a driver: a process for each would take a second.
-    """
+    """What encoders tell. One for all runs of a driver, since a process for each would take a second."""
 
     def __init__(self) -> None:
         self._run = ""
@@ -56,12 +48,7 @@ class Ledger:
         self._begun: dict[int, int] = {}
 
     def open(self, run: str, begun: dict[int, int]) -> None:
-        """Begin a run.
-
-        Args:
-            run: its id; what encoders of other runs tell is ignored from now on.
-            begun: chunk -> how often earlier runs began it, that did not write it.
-        """
+        """Begin a run."""
         self._run, self._encoders, self._begun = run, [], dict(begun)
 
     def enter(self, run: str, actor: str, host: str, device: str) -> int:
@@ -105,51 +92,10 @@ class Ledger:
         return self._encoders
 
 
-class Member:
-    """An encoder's place in the ledger, from within its actor.
-
-    Args:
-        ledger: the handle of the ledger.
-        run: id of the run.
-    """
-
-    def __init__(self, ledger: Any, run: str) -> None:
-        import ray
-
-        self._ledger, self._run = ledger, run
-        self.host, self.device = node_name(), device_of_worker()
-        actor = ray.get_runtime_context().get_actor_id() or ""  # none outside of an actor
-        self._entered = ledger.enter.remote(run, actor, self.host, self.device)
-
-    @cached_property
-    def number(self) -> int:
-        """Number of the encoder in the run."""
-        import ray
-
-        return ray.get(self._entered)
-
-    def ready(self) -> None:
-        """Say that it is ready for chunks."""
-        self._ledger.ready.remote(self._run, self.number)
-
-    def begin(self, chunk: int) -> Any:
-        """Say that it begins a chunk; return a reference to how often it was begun, this time included."""
-        return self._ledger.begin.remote(self._run, self.number, chunk)
-
-    def begun(self, chunk: int) -> Any:
-        """Return a reference to how often the run has begun a chunk."""
-        return self._ledger.begun.remote(self._run, chunk)
-
-    def written(self, chunk: int) -> None:
-        """Say that a chunk is written, and wait until that is known."""
-        import ray
-
-        ray.get(self._ledger.written.remote(self._run, self.number, chunk))
-
-
 def open_ledger(run: str, begun: dict[int, int]) -> Any:
     """Return the handle of this driver's ledger, opened for a run; see `Ledger.open`."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     context = ray.get_runtime_context()
     connection = context.get_node_id(), context.get_job_id()
@@ -160,18 +106,11 @@ def open_ledger(run: str, begun: dict[int, int]) -> Any:
         except ray.exceptions.RayActorError:  # its process was ended
             pass
     _kept.clear()
-    _kept[connection] = ledger = _started(context.get_node_id())
+    here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)  # it lives as its driver does
+    actor: Any = ray.remote(Ledger)
+    _kept[connection] = ledger = actor.options(num_cpus=0, scheduling_strategy=here).remote()
     ledger.open.remote(run, begun)
     return ledger
-
-
-def _started(node: str) -> Any:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(node, soft=False)  # it lives as its driver does
-    ledger: Any = ray.remote(Ledger)
-    return ledger.options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 # Node and job of the driver -> the ledger. Ray ends an actor of which nobody holds a handle.

@@ -54,9 +54,7 @@ def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]
     """Give the block an image, opened and not yet loaded, by the usual decoders and those of `formats`.
 
     Whatever goes wrong in the block becomes UnreadableImage, with what Pillow warned of; warnings alone are no reason.
-
-    Raises:
-        UnreadableImage: it is none of these formats, is damaged, or asks for more than it may.
+    Raises UnreadableImage where it is none of these formats, is damaged, or asks for more than it may.
     """
     with _listening() as said:
         try:
@@ -145,19 +143,14 @@ def _what(content: bytes, formats: Sequence[str]) -> str:
         return "it is empty"
     head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     name = next((name for start, name in _OTHERS if head[: len(start)].lower() == start.lower()), None)
-    name = name or _of_pillow(content[:16].ljust(16, b"\0"), formats)
+    if name is None:  # of Pillow's other formats, that whose files begin so; no decoder is called
+        Image.init()
+        others = ((kind, accepts) for kind, (_, accepts) in Image.OPEN.items() if kind not in formats and accepts)
+        prefix = content[:16].ljust(16, b"\0")
+        name = next((f"of the format {kind}" for kind, accepts in others if accepts(prefix) is True), None)
     if name is None:
         return f"it is no image that can be identified as {names}, or a damaged one"
     return f"it is {name}, and not {names}"
-
-
-def _of_pillow(prefix: bytes, formats: Sequence[str]) -> str | None:
-    """Return the format whose files begin so, but for those that are decoded; no decoder is called."""
-    Image.init()
-    for name, (_, accepts) in Image.OPEN.items():
-        if name not in formats and accepts and accepts(prefix) is True:
-            return f"of the format {name}"
-    return None
 
 
 def _check_jpeg(content: bytes) -> None:

@@ -1,13 +1,12 @@
-"""The embedding stage on Ray Data: decode on CPUs, all views of an image in one visit of an encoder actor, Parquet out.
+"""The embedding stage on Ray Data: CPUs decode, an encoder actor makes and encodes all views, parts are written.
 
-The parts of a chunk are written as soon as it is encoded, while the next one is: what a killed run leaves behind is
-kept, and of each encoder two chunks at most are computed again.
+The parts of a chunk are written while the next chunk is encoded, so that a killed run costs each encoder two chunks.
 """
 
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -25,39 +24,22 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import during
-from benchmark.common.ray.cluster import alive_nodes, connect
+from benchmark.common.ray.cluster import alive_nodes, connect, device_of_worker, node_name
 from benchmark.common.storage import retries as patience
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
-from benchmark.embedding.chunks import (
-    COUNTS,
-    DECODED,
-    IMAGE_COLUMNS,
-    Chunk,
-    ChunkCounts,
-    Chunks,
-    DecodedChunk,
-    EncoderFigures,
-)
-from benchmark.embedding.counters import IMAGES, LOST, VIEWS, count
+from benchmark.embedding import chunks as rows
+from benchmark.embedding.chunks import Chunk, ChunkCounts, Chunks, DecodedChunk, EncoderFigures
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, model_input, model_input_views
-from benchmark.embedding.ledger import Member, open_ledger
+from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.embedding.pool import (
-    DECODER_CORES,
-    LAST,
-    TOGETHER,
-    bounded_memory,
-    decoders,
-    device_without_gpus,
-    pool_for,
-)
+from benchmark.embedding.pool import DECODER_CORES, LAST, TOGETHER, Pool, bounded_memory, decoders, pool_for
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
-from benchmark.embedding.stages import results, staged
-from benchmark.embedding.watch import Watch
+from benchmark.embedding.stages import count, results, staged
+from benchmark.embedding.watch import Told, Watch
 from benchmark.embedding.watchdog import Watchdog
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
@@ -74,10 +56,7 @@ class EmbedJob:
     """What is to be embedded, how, and where to.
 
     Attributes:
-        storage: the store that the embeddings are written to.
-        manifest: the images.
-        spec: which backbone, as a recipe names it.
-        facts: what is known of its weights; those that workers load must be the same.
+        facts: what is known of the backbone's weights; those that workers load must be the same.
         views: the views to make of every image; what the store has of them is not made again.
         decoding: how images become pixels; that which the keys of `views` were made with.
     """
@@ -98,19 +77,19 @@ class Work:
     reader: ImageReader
     views: tuple[View, ...]
     geometry: Geometry
-    precision: str
-    engine: str
+    facts: BackboneFacts
     decoding: Decoding
+
+    def views_in(self, bits: int) -> list[View]:
+        """Return the views that a bit mask names."""
+        return [view for i, view in enumerate(self.views) if bits >> i & 1]
 
 
 def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
     """Embed what the store lacks of a job's views and return what was done. In a block of `connected`.
 
-    Args:
-        job: what is to be embedded.
-        run: number of actors, batch size and the largest share of unreadable images that is put up with.
-        encoder: class of the encoder actor; another one serves measurements of the pipeline alone.
-        began: time of day, in seconds since 1970, from which `Speed.first_embedding` counts; by default now.
+    `began` is the time of day from which `Speed.first_embedding` counts: by default now. Measurements of the pipeline
+    alone give another class of `encoder`.
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
@@ -120,24 +99,28 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     report = EmbedReport(images=job.manifest.table.num_rows)
     chunks, reused = _lacking_chunks(job)
     report.reused = report.total = reused
+    about: dict[str, Any] = {"dataset": job.manifest.name, "backbone": job.facts.label}
+    about |= {name: getattr(job.facts, name) for name in ("random_weights", "dim", "precision")}
     for view in job.views:  # views that do not say what they are would be cleaned away
         if chunks or problem_by(read_json, job.storage, store.about_file(view.directory)):
-            store.write_about(job.storage, view, _about(job.manifest, job.facts))
+            store.write_about(job.storage, view, about)
     if chunks:
         connect()
         report.speed, made = _stream(chunks, reused, job, run, encoder)
         report.speed.first_embedding -= began
         for name in ("embedded", "reused", "lost", "unreadable", "total"):
             setattr(report, name, getattr(made, name))
+        names = ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
+        machine = {"machine_cores": os.cpu_count(), "versions": {name: version(name) for name in names}}
         for view in job.views:
-            store.write_speed(job.storage, view, {**asdict(report.speed), **_machine()})
+            store.write_speed(job.storage, view, {**asdict(report.speed), **machine})
     _collect_rejected(job, run, report)
     return report
 
 
 def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
     """Return the chunks that lack views, and the number of (image, view) pairs that exist."""
-    distinct, first = job.manifest.table.select(IMAGE_COLUMNS), store.distinct(job.manifest.table["image_id"])
+    distinct, first = job.manifest.table.select(rows.IMAGE_COLUMNS), store.distinct(job.manifest.table["image_id"])
     distinct = distinct if len(first) == len(distinct) else distinct.take(first)
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
     todo = np.zeros(count, dtype=np.int64)
@@ -155,98 +138,66 @@ def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
 
 def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
     """Run the pipeline over `chunks`; return its speed, `first_embedding` a time of day still, and what was made."""
-    import ray
-    import ray.data  # takes a second, which a run that embeds nothing need not wait
-
-    began = time.time()
-    geometry = Geometry.of(job.facts.preprocess)
-    work = Work(
-        job.storage, job.manifest.reader, job.views, geometry, job.facts.precision, job.facts.engine, job.decoding
-    )
-    progress = Progress(f"embedding {job.manifest.name} with {job.facts.label}", chunks.pairs, "views")
+    began, manifest, facts = time.time(), job.manifest, job.facts
+    geometry = Geometry.of(facts.preprocess)
+    work = Work(job.storage, manifest.reader, job.views, geometry, facts, job.decoding)
+    progress = Progress(f"embedding {manifest.name} with {facts.label}", chunks.pairs, "views")
     pool = pool_for(run, len(chunks), progress.notify)
-    directories = tuple(view.directory for view in job.views)
-    made = Made(
-        new_name(),
-        platform.node(),
-        job.manifest.name,
-        job.facts.label,
-        directories,
-        reused=reused,
-        total=reused + chunks.pairs,
-    )
-    ledger = open_ledger(made.name, take_over(job.storage, directories))
-    # Where another process fills the same store, the two should not do the same chunks at the same time.
-    rows = chunks.rows(first=os.getpid() % len(chunks), together=TOGETHER, alone=LAST * decoders())
-    images = ray.put(chunks.images)  # once on each node, where tasks read it in place
+    views, total = tuple(view.directory for view in job.views), reused + chunks.pairs
+    made = Made(new_name(), platform.node(), manifest.name, facts.label, views, reused=reused, total=total)
+    ledger = open_ledger(made.name, take_over(job.storage, views))
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
-    with bounded_memory(pool, _block(work, min(chunks.size, len(chunks.images)))):
-        done = (
-            ray.data.from_arrow(rows)
-            .map_batches(
-                _decode,
-                fn_args=(work, images, chunks.size),
-                batch_size=1,
-                batch_format="pyarrow",
-                num_cpus=DECODER_CORES,
-            )
-            .map_batches(
-                _EncodeAndWrite,
-                fn_constructor_args=(
-                    work,
-                    encoder,
-                    (job.spec, job.facts, job.views, run.batch_size, pool.threads, run.compile),
-                    ledger,
-                    made.name,
-                    timeout,
-                ),
-                compute=pool.strategy,
-                batch_size=1,
-                batch_format="pyarrow",
-                **pool.options,
-            )
-        )
-        speed = Speed(cores=pool.threads or 0, device="cuda" if pool.on_gpus else device_without_gpus())
-        tally = Tally(speed, progress)
-        said = pool.on_gpus or len(alive_nodes()) > 1
-        with (
-            Watch(made, job.storage, ledger, pool, len(chunks), progress.notify, said, timeout) as watch,
-            closing(results(done)) as tables,
-        ):
-            for counts in (counts for table in tables for counts in ChunkCounts.from_rows(table)):
-                tally.add(counts)
-                watch.came(counts)
-                patience.count(patience.Retries(counts.retries, counts.waited_s))
+    told = Told(job.storage, ledger, pool, progress.notify, pool.on_gpus or len(alive_nodes()) > 1, timeout)
+    high, wide = geometry.size
+    block = min(chunks.size, len(chunks.images)) * (len(job.views) if job.decoding.at_source else 1) * high * wide * 3
+    speed = Speed(cores=pool.threads or 0, device=pool.device)
+    tally = Tally(speed, progress)
+    arguments = job.spec, facts, job.views, run.batch_size, pool.threads, run.compile
+    encode = work, encoder, arguments, ledger, made.name, timeout
+    with (
+        bounded_memory(pool, block),
+        Watch(made, told, len(chunks)) as watch,
+        closing(_counts(chunks, pool, work, encode)) as every,
+    ):
+        for counts in every:
+            tally.add(counts)
+            watch.came(counts)
+            patience.count(patience.Retries(counts.retries, counts.waited_s))
     tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
     progress.close()
     return speed, watch.made
 
 
-def _block(work: Work, images: int) -> int:
-    """Return the bytes of a decoded chunk."""
-    high, wide = work.geometry.size
-    return images * (len(work.views) if work.decoding.at_source else 1) * high * wide * 3
+def _counts(chunks: Chunks, pool: Pool, work: Work, encode: tuple[Any, ...]) -> Generator[ChunkCounts]:
+    """Run the two stages of Ray Data and yield what came of each chunk; `encode` is what the encoder actor takes."""
+    import ray
+    import ray.data  # takes a second, which a run that embeds nothing need not wait
+
+    # Where another process fills the same store, the two should not do the same chunks at the same time.
+    todo = chunks.rows(first=os.getpid() % len(chunks), together=TOGETHER, alone=LAST * decoders())
+    images = ray.put(chunks.images)  # once on each node, where tasks read it in place
+    by_row: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+    source, given = ray.data.from_arrow(todo), (work, images, chunks.size)
+    decoded = source.map_batches(_decode, fn_args=given, num_cpus=DECODER_CORES, **by_row)
+    options = {"compute": pool.strategy, **by_row, **pool.options}
+    done = decoded.map_batches(_EncodeAndWrite, fn_constructor_args=encode, **options)
+    with closing(results(done)) as tables:
+        for table in tables:
+            yield from ChunkCounts.from_rows(table)
 
 
 def _decode(table: pa.Table, work: Work, images: Any, size: int) -> pa.Table:
-    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception.
-
-    Args:
-        table: a row of `Chunks.rows`.
-        work: of the job.
-        images: reference to the table of all images, see `Chunks`.
-        size: number of images in a chunk.
-    """
+    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
     import ray
 
-    return staged(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, DECODED)
+    return staged(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, rows.DECODED)
 
 
 def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
     looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
-    missing = _views_in(lacking, work)
+    missing = work.views_in(lacking)
     at_source, formats = work.decoding.at_source, work.reader.formats
     views_made_here = (len(missing),) if at_source else ()
     pixels = np.zeros((len(chunk.images), *views_made_here, *work.geometry.size, 3), dtype=np.uint8)
@@ -264,7 +215,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
         except UnreadableImage as error:
             reasons[i] = str(error)
     seconds, again = time.perf_counter() - start, patience.taken()
-    count(IMAGES, len(chunk.images) if missing else 0)
+    count("images_decoded", len(chunk.images) if missing else 0)
     return DecodedChunk(
         chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds,
         looked=looked, retries=again.count, waited_s=again.seconds,
@@ -297,10 +248,6 @@ def _still_lacking(chunk: Chunk, work: Work) -> int:
     return bits
 
 
-def _views_in(bits: int, work: Work) -> list[View]:
-    return [view for i, view in enumerate(work.views) if bits >> i & 1]
-
-
 class _EncodeAndWrite:
     """The actor: while a chunk is written the next is encoded, and none after it, so that a kill costs two at most.
 
@@ -312,42 +259,52 @@ class _EncodeAndWrite:
     def __init__(
         self, work: Work, encoder: type, arguments: tuple[Any, ...], ledger: Any, run: str, timeout: float | None
     ) -> None:
-        self._watchdog, self._member = Watchdog(timeout), Member(ledger, run)
+        import ray
+
+        self._watchdog, self._ledger, self._run = Watchdog(timeout), ledger, run
+        self._host, self._device = node_name(), device_of_worker()
+        actor = ray.get_runtime_context().get_actor_id() or ""  # none outside of an actor
+        entered = ledger.enter.remote(run, actor, self._host, self._device)
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
         self._writing = Semaphore()  # held from the moment at which a chunk is encoded until it is written
         self._encoder = self._thread.submit(encoder, *arguments)
         self._encoder.exception()  # waits until it is there; why it could not start is told where a chunk comes
-        self._member.ready()
-        self._watchdog.started()
+        self._number: int = ray.get(entered)
+        ledger.ready.remote(run, self._number)
+        self._watchdog.rest()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return staged(self._embedded, table, COUNTS)
+        return staged(self._embedded, table, rows.COUNTS)
 
     def _embedded(self, table: pa.Table) -> pa.Table:
+        import ray
+
         chunk = DecodedChunk.from_row(table)
         with during(f"embedding chunk {chunk.number}, from {chunk.images['path'][0]} on"):
-            return self._made_of(chunk)
-
-    def _made_of(self, chunk: DecodedChunk) -> pa.Table:
-        # It comes again where an actor died after writing it.
-        if self._is_stale(chunk) and not _still_lacking(chunk, self._work):
-            chunk = replace(chunk, lacking=0)
-        embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
-        self._write(chunk, embeddings)
-        if chunk.lacking:
-            self._member.written(chunk.number)
+            stale = self._work.storage.is_local or _met_others.is_set() or time.time() - chunk.looked > LOOKED
+            if stale and not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
+                chunk = replace(chunk, lacking=0)
+            embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
+            try:  # all parts at once: on an object store each takes a round trip
+                for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
+                    if not written.result():
+                        _met_others.set()
+            finally:
+                self._writing.release()
+            if chunk.lacking:
+                ray.get(self._ledger.written.remote(self._run, self._number, chunk.number))
         images, readable, again = len(chunk.images), len(chunk.readable), patience.taken()
         made, todo = chunk.lacking.bit_count(), chunk.todo.bit_count()
         there = readable * (todo - made)
         ours = tries > (made > 0)  # an encoder of this run had begun it before
-        count(VIEWS, readable * made, self._member.device)
-        count(LOST, readable * made if made and ours else 0, self._member.device)
+        count("views_embedded", readable * made, self._device)
+        count("views_computed_again", readable * made if made and ours else 0, self._device)
         return ChunkCounts(
             number=chunk.number,
-            encoder=self._member.number,
-            host=self._member.host,
-            device=self._member.device,
+            encoder=self._number,
+            host=self._host,
+            device=self._device,
             tries=tries,
             images=images,
             decoded=images if chunk.lacking else 0,
@@ -362,28 +319,19 @@ class _EncodeAndWrite:
             **asdict(figures),
         ).to_row()
 
-    def _is_stale(self, chunk: DecodedChunk) -> bool:
-        return self._work.storage.is_local or _met_others.is_set() or time.time() - chunk.looked > LOOKED
-
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
         """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""
         import ray
 
         encoder = self._encoder.result()
-        tries = (self._member.begin if chunk.lacking else self._member.begun)(chunk.number)
+        if chunk.lacking:
+            tries = self._ledger.begin.remote(self._run, self._number, chunk.number)
+        else:
+            tries = self._ledger.begun.remote(self._run, chunk.number)
         with self._watchdog.chunk():
             embeddings, figures = encoder(chunk)
         self._writing.acquire()
         return embeddings, figures, ray.get(tries)
-
-    def _write(self, chunk: DecodedChunk, embeddings: NDArray[np.float32]) -> None:
-        """Write all parts of a chunk at once: on an object store each takes a round trip."""
-        try:
-            for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
-                if not written.result():
-                    _met_others.set()
-        finally:
-            self._writing.release()
 
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
@@ -393,13 +341,13 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
     rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]
     readable = pa.Table.from_batches([chunk.images]).take(chunk.readable)
     columns = {name: readable[name] for name in ("image_id", "environment", "class_name", "label")}
-    value_type = pa.float16() if work.precision == "float16" else pa.float32()
-    for position, view in enumerate(_views_in(chunk.lacking, work)):
+    value_type = pa.float16() if work.facts.precision == "float16" else pa.float32()
+    for position, view in enumerate(work.views_in(chunk.lacking)):
         values = embeddings[chunk.readable, position].astype(value_type.to_pandas_dtype())
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), embeddings.shape[-1])
         table = pa.table(
             {**columns, "view": pa.array([view.label] * len(values), pa.string()), "embedding": embedding},
-            metadata={"engine": work.engine},
+            metadata={"engine": work.facts.engine},
         )
         yield partial(store.write_part, work.storage, view, chunk.number, table, rejected)
 
@@ -417,18 +365,3 @@ def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
             f"{run.max_bad_images:.0%}; the first is {manifest.place(path)} ({reason}): replace them, or raise "
             f"run.max_bad_images."
         )
-
-
-def _about(manifest: Manifest, facts: BackboneFacts) -> dict[str, Any]:
-    return {
-        "dataset": manifest.name,
-        "backbone": facts.label,
-        "random_weights": facts.random_weights,
-        "dim": facts.dim,
-        "precision": facts.precision,
-    }
-
-
-def _machine() -> dict[str, Any]:
-    names = ("torch", "open_clip_torch", "torchvision", "pillow", "ray", "numpy")
-    return {"machine_cores": os.cpu_count(), "versions": {name: version(name) for name in names}}

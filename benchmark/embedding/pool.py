@@ -1,8 +1,7 @@
-"""Who encodes: how many encoders on what, before they start and as GPUs come and go.
+"""Encoder pool: number and placement of encoder actors, before they start and as GPUs come and go.
 
-Encoders on GPUs are a pool of Ray Data's that grows. It does by itself what its own settings let it, once a GPU is
-there: it never asks for a node (ray-project/ray#59144), and there is no pool of none (#66196). So the GPUs are asked of
-the autoscaler here, the first is waited for, and the pool starts with those that are there.
+Ray Data's pool never asks for a node (ray-project/ray#59144), and there is no pool of none (#66196). So the GPUs are
+asked of the autoscaler here, the first is waited for, and the pool starts with those that are there.
 """
 
 import logging
@@ -79,43 +78,30 @@ class Pool:
         """Ray Data's description of the pool."""
         import ray.data
 
-        size = {"min_size": 1, "max_size": self.most, "initial_size": self.first}
-        return ray.data.ActorPoolStrategy(
-            **(size if self.on_gpus else {"size": self.most}),
-            max_concurrent_calls_per_actor=CALLS,
-            enable_true_multi_threading=True,
-        )
+        calls: dict[str, Any] = {"max_concurrent_calls_per_actor": CALLS, "enable_true_multi_threading": True}
+        growing = {"min_size": 1, "max_size": self.most, "initial_size": self.first}
+        return ray.data.ActorPoolStrategy(**calls, **(growing if self.on_gpus else {"size": self.most}))
 
     @property
     def options(self) -> dict[str, Any]:
-        """What one encoder reserves."""
-        return actor_options(self.on_gpus, self.sharing)
+        """What one encoder reserves: its share of a GPU, or next to nothing of a node that has cores."""
+        if self.on_gpus:
+            share = math.floor(10_000 / self.sharing) / 10_000  # Ray keeps four decimals, and all must fit
+            return {"num_gpus": share, "num_cpus": 0}  # Ray Data would take a core for each by itself
+        return {
+            "num_cpus": 0.01,
+            "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first
+            "runtime_env": {"env_vars": KEEP_FREED_MEMORY | WITHOUT_GPUS},
+        }
 
-
-def actor_options(on_gpus: bool, sharing: int = 1) -> dict[str, Any]:
-    """Return what one encoder actor reserves: its share of a GPU, or next to nothing of a node that has cores."""
-    if on_gpus:
-        share = math.floor(10_000 / sharing) / 10_000  # Ray keeps four decimals, and all must fit
-        return {"num_gpus": share, "num_cpus": 0}  # Ray Data would take a core for each by itself
-    return {
-        "num_cpus": 0.01,
-        "scheduling_strategy": "SPREAD",  # one to a node, where Ray would fill up the first
-        "runtime_env": {"env_vars": KEEP_FREED_MEMORY | WITHOUT_GPUS},
-    }
-
-
-def device_without_gpus() -> str:
-    """Return what encoders run on that get no GPU of Ray's: mps or cpu."""
-    return "mps" if best_device() == "mps" else "cpu"
+    @property
+    def device(self) -> str:
+        """What the encoders run on: cuda, or what there is without a GPU of Ray's."""
+        return "cuda" if self.on_gpus else "mps" if best_device() == "mps" else "cpu"
 
 
 def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
-    """Return who encodes, once the first can; says what is waited for. In a connection to Ray.
-
-    Args:
-        run: what a recipe wants.
-        work: number of chunks to be encoded, 1 or more: more encoders would have none.
-        notify: takes each line for the person who watches.
+    """Return who encodes `work` chunks, once the first can; says what is waited for. In a connection to Ray.
 
     Raises:
         IcmBenchError: GPUs are wanted and cannot be had, or none came within `run.wait_for_gpus`; or the recipe counts
@@ -195,12 +181,7 @@ def decoders() -> int:
 
 @contextmanager
 def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
-    """Let only so many decoded chunks wait that encoders never do: memory must not grow with the data set.
-
-    Args:
-        pool: who encodes.
-        block: bytes of a decoded chunk.
-    """
+    """Let only so many decoded chunks, of `block` bytes each, wait that encoders never do: memory must not grow."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""Stages of Ray Data whose failures are values: Ray loses what is behind an exception, a row arrives as it was sent.
+"""Stages of Ray Data whose failures are values, since Ray loses the cause of an exception; and their counters.
 
-Every table that a stage gives has a further column, `failure`. A stage that cannot do its work gives one row, which
-holds nothing but that; later stages pass it on, and whoever reads the results raises it.
+Each table of a stage has a column `failure`. A stage that fails gives one row with nothing but that; later stages pass
+it on, and whoever reads the results raises it.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 FAILURE = "failure"
 EXECUTOR = "StreamingExecutor-"  # how Ray Data names the thread that runs a data set
 MAX_SECONDS = 60.0  # that it is waited for
+# Counters in Ray's own metrics: a dashboard shows their rates, views/s among them.
+COUNTERS = {
+    "views_embedded": "(image, view) pairs that were encoded.",
+    "images_decoded": "Images that were read and decoded.",
+    "views_computed_again": "Pairs encoded a second time, since an encoder was lost.",
+}
 
 
 def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return what a stage makes of a table, or a row that says why it could not.
-
-    Args:
-        work: of the stage.
-        given: what the stage before made, or rows of no stage.
-        schema: of what it makes.
-    """
+    """Return what a stage makes of a table, or a row that says why it could not."""
     failure = next(filter(None, given[FAILURE].to_pylist()), None) if FAILURE in given.column_names else None
     if failure is None:
         try:
@@ -70,3 +71,16 @@ def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
         for thread in threading.enumerate():
             if thread.name.startswith(EXECUTOR):
                 thread.join(MAX_SECONDS)
+
+
+def count(what: str, number: int, device: str = "cpu") -> None:
+    """Add to one of `COUNTERS` of this worker; Ray sums them up."""
+    if number > 0:
+        _counter(what).inc(number, tags={"device": device})
+
+
+@lru_cache
+def _counter(what: str) -> Any:
+    from ray.util.metrics import Counter
+
+    return Counter(f"icm_bench_{what}", description=COUNTERS[what], tag_keys=("device",))

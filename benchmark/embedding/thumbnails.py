@@ -17,20 +17,13 @@ MAX_IMAGES = 2_000
 MAX_BYTES = 800_000  # of all sprites in base64, as a page holds them
 QUALITIES = (70, 50, 30, 15)  # of WebP: the first with which everything fits, else the last
 _GEOMETRY = Geometry((SIZE, SIZE), "longest", bilinear=False, fill=128)
-_IMAGES = ["image_id", "file", "position", "bytes"]
 
 
 def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[str], tuple[bytes, ...]]:
     """Return the images that have a thumbnail, in the order of `ids`, and the sprites in which these stand.
 
     What no data set has, or cannot be read, is left out; so are the last ones where there are too many.
-
-    Args:
-        manifests: data sets with the images; each is asked for what those before it lack.
-        ids: of images, those that matter most first.
-
-    Raises:
-        IcmBenchError: a file cannot be opened or has changed.
+    Raises IcmBenchError where a file cannot be opened or has changed.
     """
     small: dict[str, Image.Image | None] = {}
     asked = list(dict.fromkeys(ids))[:MAX_IMAGES]
@@ -51,19 +44,29 @@ def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
 
 def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
     """Return the sprites of images: at lower quality where they are too large, and at the lowest without the last."""
-    strips = [_strip(images[start : start + ROWS]) for start in range(0, len(images), ROWS)]
-    sprites: list[bytes] = []
+    strips = []
+    for start in range(0, len(images), ROWS):
+        below_each_other = images[start : start + ROWS]
+        strip = Image.new("RGB", (SIZE, SIZE * len(below_each_other)))
+        for row, image in enumerate(below_each_other):
+            strip.paste(image, (0, SIZE * row))
+        strips.append(strip)
+    sprites, fitting = list[bytes](), 0
     for quality in QUALITIES:
-        sprites = [_webp(strip, quality) for strip in strips]
-        if sum(map(_in_base64, sprites)) <= MAX_BYTES:
-            return tuple(sprites)
-    fitting = np.cumsum([_in_base64(sprite) for sprite in sprites]) <= MAX_BYTES
-    return tuple(sprites[: int(fitting.sum())])
+        sprites = []
+        for strip in strips:
+            file = io.BytesIO()
+            strip.save(file, "WEBP", quality=quality, method=6)
+            sprites.append(file.getvalue())
+        fitting = int((np.cumsum([4 * -(-len(sprite) // 3) for sprite in sprites]) <= MAX_BYTES).sum())  # in base64
+        if fitting == len(sprites):
+            break
+    return tuple(sprites[:fitting])
 
 
 def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | None]:
     """Return thumbnails of the images that a data set has; None for those that cannot be read."""
-    table = manifest.table.select(_IMAGES)
+    table = manifest.table.select(["image_id", "file", "position", "bytes"])
     table = table.filter(pc.is_in(table["image_id"], value_set=pc.cast(list(ids), "string")))
     found: dict[str, Image.Image | None] = {}
     _, first = np.unique(table["image_id"].to_pylist(), return_index=True)
@@ -74,20 +77,3 @@ def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | Non
         except UnreadableImage:
             found[name] = None
     return found
-
-
-def _strip(images: Sequence[Image.Image]) -> Image.Image:
-    strip = Image.new("RGB", (SIZE, SIZE * len(images)))
-    for row, image in enumerate(images):
-        strip.paste(image, (0, SIZE * row))
-    return strip
-
-
-def _webp(image: Image.Image, quality: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=quality, method=6)
-    return file.getvalue()
-
-
-def _in_base64(content: bytes) -> int:
-    return 4 * -(-len(content) // 3)

@@ -1,7 +1,6 @@
-"""What a driver sees of its encoders while they work: who is there, how long nothing came, what was made by whom.
+"""Driver-side monitoring of encoder actors: a thread asks the ledger every two seconds.
 
-A thread of the driver asks the ledger every two seconds. It says who began and where nothing comes, states to the
-autoscaler how many GPUs are wanted, and writes the record of a run that takes long.
+It says who began and where nothing comes, asks the autoscaler for GPUs, and writes the record of a run that takes long.
 """
 
 import os
@@ -12,9 +11,8 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -39,44 +37,40 @@ STALL_GRACE = 20.0  # in which the block is to be left, after an interrupt
 LATE_SECONDS = 15.0  # that the ledger is waited for; Ray ends a process that has lost its cluster after 60
 
 
-class Watch:
-    """Watches over a run. For a `with` block, in which chunks come.
+@dataclass(frozen=True)
+class Told:
+    """Whom a watch asks and tells.
 
-    Args:
-        made: what is known of the run at its start.
+    Attributes:
         storage: where the record goes.
-        ledger: the handle of the ledger.
-        pool: who encodes.
-        chunks: number of chunks that are to come.
         notify: takes each line for the person who watches.
-        said: whether who encodes is worth a line: not on a single machine without GPUs.
-        timeout: seconds that a chunk may take. Default: as a watchdog has it, see `watchdog`.
+        says_who: whether who encodes is worth a line: not on a single machine without GPUs.
+        timeout: seconds that a chunk may take; None for what a watchdog takes by default.
+    """
+
+    storage: Storage
+    ledger: Any
+    pool: Pool
+    notify: Notify
+    says_who: bool
+    timeout: float | None = None
+
+
+class Watch:
+    """Watches over a run of which so many chunks are to come. For a `with` block, in which they do.
 
     Raises:
         IcmBenchError: at the end of the block: nothing came from encoders that work, and the block was interrupted.
     """
 
-    def __init__(
-        self,
-        made: Made,
-        storage: Storage,
-        ledger: Any,
-        pool: Pool,
-        chunks: int,
-        notify: Notify,
-        said: bool,
-        timeout: float | None = None,
-    ) -> None:
-        self.made, self._storage, self._ledger, self._pool = made, storage, ledger, pool
-        self._left, self._notify, self._says = chunks, notify, said
-        self._rows: list[tuple[int, str, str, float, int, bool]] = []
+    def __init__(self, made: Made, told: Told, chunks: int) -> None:
+        self.made, self._told, self._left = made, told, chunks
+        self._rows: list[dict[str, Any]] = []
         self._gaps, self._came = deque[float](maxlen=100), time.monotonic()
-        self._known = 0  # encoders that were ready when a line was last said
-        self._replaced = 0
+        self._known = self._replaced = 0  # encoders that were ready, and replaced, when a line was last said
         self._asked = self._spoke = self._recorded = time.monotonic()
         self._pause, self._deaf, self._last = FIRST_RECORD_SECONDS, False, list[EncoderState]()
-        self._open, self._lock, self._end = False, Lock(), Event()
-        self._timeout, self._stall = timeout, ""
+        self._open, self._lock, self._end, self._stall = False, Lock(), Event(), ""
         self._interruptible = threading.current_thread() is threading.main_thread()  # no other thread can be
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -84,12 +78,10 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._end.set()
         self._thread.join(LATE_SECONDS + 5)
-        if self._pool.asked:
+        if self._told.pool.asked:
             with noted():  # where the cluster is gone, there is nothing to give back
                 ask_for_gpus(0)
         with noted():  # no work is lost with a record
@@ -105,8 +97,7 @@ class Watch:
         with self._lock:
             self._gaps.append(now - self._came)
             self._came, self._left = now, self._left - 1
-            again = counts.again
-            total = counts.views + counts.before
+            again, total = counts.again, counts.views + counts.before
             self.made = replace(
                 self.made,
                 embedded=self.made.embedded + (0 if again else total),
@@ -115,7 +106,8 @@ class Watch:
                 unreadable=self.made.unreadable + counts.unreadable,
             )
             if counts.tries:
-                self._rows.append((counts.number, counts.host, counts.device, counts.encode_s, counts.tries, again))
+                row = {"chunk": counts.number, "host": counts.host, "device": counts.device, "again": again}
+                self._rows.append({**row, "seconds": counts.encode_s, "tries": counts.tries})
 
     def _run(self) -> None:
         while not self._end.wait(POLL_SECONDS):
@@ -128,9 +120,9 @@ class Watch:
         self._say_who(encoders)
         self._say_stall(encoders, now)
         self._end_stall(encoders, now)
-        if self._pool.asked and now - self._asked >= ASK_SECONDS:
+        if self._told.pool.asked and now - self._asked >= ASK_SECONDS:
             self._asked = now
-            ask_for_gpus(self._pool.gpus(self._left))  # what is left for the last ones needs no more
+            ask_for_gpus(self._told.pool.gpus(self._left))  # what is left for the last ones needs no more
         if now - self._recorded >= self._pause and self._rows:
             self._record(encoders, ended=False)
             self._recorded = time.monotonic()
@@ -143,7 +135,7 @@ class Watch:
         if self._deaf:
             return self._last
         try:
-            self._last = ray.get(self._ledger.state.remote(), timeout=LATE_SECONDS)
+            self._last = ray.get(self._told.ledger.state.remote(), timeout=LATE_SECONDS)
         except ray.exceptions.RayError:
             self._deaf = True  # a head that is lost is said by who watches over it
         return self._last
@@ -151,18 +143,20 @@ class Watch:
     def _say_replaced(self, encoders: Sequence[EncoderState]) -> None:
         for encoder in [e for e in encoders if e.silent][self._replaced :]:
             self._replaced += 1
-            self._notify(
+            chunks = some(sorted(encoder.under_way))
+            left = f"; what it had begun comes again: chunks {chunks}" if encoder.under_way else ""
+            self._told.notify(
                 f"the encoder on {encoder.device} of {encoder.host} is replaced, after {encoder.silent:.0f} s without "
-                f"a word{_chunks(encoder.under_way)}"
+                f"a word{left}"
             )
 
     def _say_who(self, encoders: Sequence[EncoderState]) -> None:
         ready = [encoder for encoder in encoders if encoder.ready]
-        if self._says and len(ready) > self._known:
+        if self._told.says_who and len(ready) > self._known:
             places = Counter(f"{encoder.device} of {encoder.host}" for encoder in ready[self._known :])
             what = ", ".join(f"{count} on {place}" for place, count in places.most_common(4))
             more = f" and {len(places) - 4} further places" if len(places) > 4 else ""
-            self._notify(f"encoders: {what}{more}; {sum(e.works for e in ready)} work now")
+            self._told.notify(f"encoders: {what}{more}; {sum(e.works for e in ready)} work now")
         self._known = len(ready)
 
     def _say_stall(self, encoders: Sequence[EncoderState], now: float) -> None:
@@ -175,14 +169,14 @@ class Watch:
         starting = sum(not encoder.ready and not encoder.silent for encoder in encoders)
         waits = [(since, e.host, chunk) for e in working for chunk, since in e.under_way.items()]
         oldest = f"; chunk {min(waits)[2]} has been under way on {min(waits)[1]} the longest" if waits else ""
-        self._notify(f"no chunk for {silent:.0f} s; {len(working)} encoders work, {starting} start{oldest}")
+        self._told.notify(f"no chunk for {silent:.0f} s; {len(working)} encoders work, {starting} start{oldest}")
 
     def _end_stall(self, encoders: Sequence[EncoderState], now: float) -> None:
         working = sum(encoder.works for encoder in encoders)
         if not (working and self._interruptible) or any(not e.ready and not e.silent for e in encoders):
             return
         usual = statistics.median(self._gaps) * working if self._gaps else 0.0
-        chunk = self._timeout or max(watchdog.MIN_SECONDS, watchdog.TIMES_MEDIAN * usual)
+        chunk = self._told.timeout or max(watchdog.MIN_SECONDS, watchdog.TIMES_MEDIAN * usual)
         chunk = chunk if self._gaps else max(chunk, watchdog.FIRST_SECONDS)
         silent = now - self._came
         if silent < max(STALL_SECONDS, STALL_TIMES * chunk):
@@ -204,18 +198,8 @@ class Watch:
         by = tuple(MadeBy(e.host, e.device, e.chunks, e.silent, c) for e, c in zip(encoders, left, strict=True))
         with self._lock:
             self.made = replace(self.made, encoders=by)
-            made, rows = self.made, list(zip(*self._rows, strict=True)) or [()] * len(CHUNKS)
-        columns = [
-            pa.array(column, pa.string() if pa.types.is_dictionary(f.type) else f.type).cast(f.type)
-            for column, f in zip(rows, CHUNKS, strict=True)
-        ]
-        made = replace(made, chunks=pa.table(columns, schema=CHUNKS), ended=ended)
-        write_made(self._storage, made, closed=ended)
+            made = replace(self.made, chunks=pa.Table.from_pylist(self._rows, schema=CHUNKS), ended=ended)
+        write_made(self._told.storage, made, closed=ended)
         if ended and self._open:
-            drop_open(self._storage, made)
+            drop_open(self._told.storage, made)
         self._open = not ended
-
-
-def _chunks(numbers: Sequence[int] | dict[int, float]) -> str:
-    """Return in words which chunks an encoder left."""
-    return f"; what it had begun comes again: chunks {some(sorted(numbers))}" if numbers else ""

@@ -26,11 +26,7 @@ _SLICE_SECONDS = 0.5
 
 
 class Watchdog:
-    """The encoder's side. The process in which it is made is watched from then on, with `FIRST_SECONDS` to start.
-
-    Args:
-        seconds: that a chunk may take. None takes ten times the median of this encoder's chunks, at least 120.
-    """
+    """The encoder's side. The process in which it is made is watched from then on, with `FIRST_SECONDS` to start."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds, self._took = seconds, deque[float](maxlen=100)
@@ -52,10 +48,6 @@ class Watchdog:
             return self._seconds
         return max(MIN_SECONDS, TIMES_MEDIAN * statistics.median(self._took or [0.0]))
 
-    def started(self) -> None:
-        """Say that the encoder is ready for chunks."""
-        self._rest()
-
     @contextmanager
     def chunk(self) -> Iterator[None]:
         """Let the block, in which a chunk is encoded, take as long as a chunk may."""
@@ -67,9 +59,10 @@ class Watchdog:
             yield
         finally:
             self._took.append(time.monotonic() - began)
-            self._rest()
+            self.rest()
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """Say that the encoder is ready for chunks, and has none."""
         with self._lock:
             self._busy = False
             self._allow(self.seconds)
@@ -92,10 +85,6 @@ def watch(pid: int, lines: int) -> None:
     """End a process that is silent for too long; return once it has ended by itself.
 
     Time is counted in slices that this process has waited for, so that hours in which the whole machine slept are one.
-
-    Args:
-        pid: of the process.
-        lines: file descriptor of the pipe.
     """
     silent, allowed = 0.0, FIRST_SECONDS
     while silent < allowed:

@@ -13,10 +13,10 @@
         KIND.safetensors                  of the differences that one kind of intervention makes
       texts/TEXTS.parquet                 the embeddings of class names in prompts            texts.py
       texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
-      imported/DATASET/                   what is known of embeddings that were imported      imported.py
+      imported/DATASET/                   what is known of embeddings that were imported      imported_embeddings.py
         images-DATA.parquet               identity, environment, class and group of every image
         BACKBONE-LABEL.json               facts, texts and views under one backbone; written last
-      clusters/IMAGES.parquet             in which cluster each of some source images lies        clusters.py
+      clusters/IMAGES.parquet             in which cluster each of some source images lies        moments.py
       rows/TRIAL.parquet                  what a finished trial measured                      rows.py
       index/TRIALS.parquet                a copy of the rows of many trials, read in their place  row_index.py
       failed/TRIAL.json                   why a trial failed: it has no rows, and is tried again
@@ -24,7 +24,7 @@
       runs/RECIPE/INPUTS.json             which trials a run of a recipe has                  records.py
       runs/RECIPE/INPUTS/TEST.json        which rows were imported for one test of it
       tested/TESTED.parquet               the images of one test, by their positions in a list    tested.py
-      images/IMAGES.parquet               that list: id, path, environment and class of each image  images.py
+      images/IMAGES.parquet               that list: id, path, environment and class of each image  tested.py
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
 
 Words in capitals are hashes of what the content depends on (NAME is the recipe's, DATASET and BACKBONE are names; DATA
@@ -33,6 +33,6 @@ the backbone, the intervention with its seed, and the decoding; SPLIT of the cel
 embeddings are at unit length; KIND of the views; TRIAL of all that its rows depend on; INPUTS of the fingerprints of
 data and weights; IMAGES of the fingerprints of data alone. Hence whoever needs a file again finds it,
 whatever recipe, user or machine made it. Files are written whole or not at all, and are compared with what was written
-whenever they are read: Parquet and JSON by their bytes, before anything parses them (`sealed.py`), embeddings, moments
-and texts by their names and content too (`checked.py`). `upkeep.py` lists, verifies and cleans.
+whenever they are read: Parquet and JSON by their bytes, before anything parses them, embeddings, moments and texts by
+their names and content too (`sealed.py`). `upkeep.py` lists, verifies and cleans.
 """

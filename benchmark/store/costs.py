@@ -1,8 +1,7 @@
 """What work cost: seconds by kind and amount of work, in a store and, for stores to come, in the cache of the machine.
 
-Whoever plans finds the kind that is most alike, of it the amount that is nearest, and takes the rest to be in
-proportion. Whoever adds costs writes a new file with all that are known and removes the files that it has read, so
-that several writers at the same time leave several files, and lose nothing.
+A plan takes the kind that is most alike, of it the amount that is nearest, and the rest in proportion. Whoever adds
+costs writes a new file with all that are known and removes those that it read: several writers lose nothing.
 """
 
 import json
@@ -12,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from itertools import takewhile
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
@@ -20,7 +20,7 @@ from benchmark.common.machine import machine, processor
 from benchmark.common.plain import from_json
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
-from benchmark.store.sealed import GONE, DamagedError, problem_by, read_json, sealed_json
+from benchmark.store.sealed import GONE, DamagedError, read_json, sealed_json
 
 ROOT = "costs"
 # Kinds: from the start of a command to its first stage (the work is 1), a report (see `report_work`).
@@ -82,12 +82,7 @@ def on_this_machine() -> Storage:
 
 
 def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
-    """Add costs to those of some places. The same work again takes the place of what it cost before.
-
-    Args:
-        places: a store, this machine.
-        costs: what was measured here; those without work or time are left out.
-    """
+    """Add costs to those of some places. The same work again takes the place of what it cost before."""
     new = [replace(c, machine=processor(), at=time.time()) for c in costs if c.work > 0 and c.seconds > 0]
     for place in places if new else ():
         with suppress(IcmBenchError, OSError):  # what cannot be written to learns nothing, and no work is lost for it
@@ -126,24 +121,20 @@ def _read(place: Storage) -> tuple[list[str], list[Cost]]:
     names, costs = place.files(ROOT, ".json"), list[Cost]()
     for name in names:
         try:
-            costs += _read_file(place, name)
+            costs += check(place, name)
         except DamagedError as error:
             if error.problems[name] == GONE:
                 return _read(place)  # another writer removed it just now: what it held stands in a newer file
     return names, costs
 
 
-def _read_file(place: Storage, name: str) -> list[Cost]:
+def check(place: Storage, name: str) -> list[Cost]:
+    """Return the costs of a file. Raises DamagedError where it is not what was written."""
     said = read_json(place, name)
     try:
         return _of_plain(said["costs"] if isinstance(said, dict) else said)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError.of(place, {name: "is damaged"}) from error
-
-
-def problem_of(place: Storage, name: str) -> str:
-    """Return what is wrong with a file of costs; nothing where it is sound."""
-    return problem_by(_read_file, place, name)
 
 
 def of_json(content: bytes) -> list[Cost]:
@@ -157,28 +148,17 @@ def of_json(content: bytes) -> list[Cost]:
 
 def _of_plain(plain: Iterable[Any]) -> list[Cost]:
     """Return costs from plain data; those of an earlier version know nothing of encoders, or of their time."""
-    costs = [
-        Cost(tuple(kind), float(work), float(seconds), str(name), **_more(*more))
-        for kind, work, seconds, name, *more in plain
-    ]
+    types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
+    costs = []
+    for kind, work, seconds, name, *more in plain:
+        (further,) = more or [None]
+        known = {key: types[key](value) for key, value in dict(further or {}).items() if key in types}
+        costs.append(Cost(tuple(kind), float(work), float(seconds), str(name), **known))
     return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
 
 
-def _more(known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return further fields of a cost, each converted to its type; unknown names are left out."""
-    types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
-    return {name: types[name](value) for name, value in dict(known or {}).items() if name in types}
-
-
 def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, least: int) -> Cost | None:
-    """Return the cost of the kind that shares most words from the first on, and of it that of the nearest work.
-
-    Args:
-        costs: among which is looked, those that count most first.
-        kind: what is to be done.
-        work: how much of it, above 0.
-        least: number of words that must be shared.
-    """
+    """Return the cost of the kind that shares most words, `least` or more, and of it that of the nearest work."""
     alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= least]
     most = max((words for words, _ in alike), default=0)
     nearest = [cost for words, cost in alike if words == most]
@@ -187,9 +167,4 @@ def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, least:
 
 def shared(one: Sequence[str], other: Sequence[str]) -> int:
     """Return how many words two kinds share, from the first on."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))

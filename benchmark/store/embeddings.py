@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.method.interventions import Intervention
-from benchmark.store.checked import read_checked, write_first
-from benchmark.store.sealed import DIFFERS, DamagedError, read_json, sealed_json
+from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_json, sealed_json, write_first
 
 ORIGINAL = "original"
 ROOT = "embeddings"
 # To be raised when decoding, a built-in intervention, the cut into chunks, or what a file says of itself changes.
 STORE_VERSION = 4
 _READERS = 8  # files read at a time
-_SPEED = "speed.json"
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,7 @@ def view_of(
 
 
 def distinct(image_ids: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the positions of the images that repeat no earlier one: these are embedded.
-
-    Args:
-        image_ids: column of a manifest.
-    """
+    """Return the positions of the images that repeat no earlier one: these are embedded."""
     codes = image_ids.combine_chunks().dictionary_encode().indices.to_numpy()
     return np.sort(np.unique(codes, return_index=True)[1]).astype(np.int64)
 
@@ -136,14 +130,9 @@ def parts(storage: Storage, directory: str) -> dict[int, str]:
 
 
 def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> bool:
-    """Write the part of a chunk.
+    """Write the part of a chunk: a table that may have no rows, with fixed-size lists as its column `embedding`.
 
-    Args:
-        storage: the store to write to.
-        view: the view that the embeddings are of.
-        chunk: number of the chunk.
-        table: columns image_id, environment, class_name, label, view, embedding (fixed-size list); may have no rows.
-        rejected: (image_id, path, reason) of the chunk's images that cannot be read.
+    Those of its images that cannot be read are `rejected`: (image_id, path, reason).
 
     Returns:
         False where another writer was first, as only an object store says; see `Storage.write_first`.
@@ -161,61 +150,52 @@ def rejected_file(directory: str, chunk: int) -> str:
     return f"{directory}/rejected-{chunk:05d}.json"
 
 
-def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
-    """Return chunk -> (image_id, path, reason) of its images that cannot be read.
+def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
+    """Return chunk -> (image_id, path, reason) of its images that cannot be read, and what is wrong with damaged lists.
 
-    Raises:
-        DamagedError: a list of them is not what was written; names it, and the part that goes with it.
+    The latter is file -> problem, and names the part that goes with a list too.
     """
+    by_chunk: dict[int, list[tuple[str, str, str]]] = {}
+    problems: dict[str, str] = {}
+    for name in storage.files(directory, ".json"):
+        stem = name.rsplit("/", 1)[-1]
+        number = stem.removeprefix("rejected-").removesuffix(".json")
+        if stem != f"rejected-{number}.json" or not number.isdecimal():  # another file, or a foreign one
+            continue
+        chunk, rows, problem = int(number), list[tuple[str, str, str]](), ""
+        try:
+            listed = read_json(storage, name)
+            rows = [(image_id, path, why) for image_id, path, why in listed["images"]]
+            sound = listed["digest"] == canonical_hash([name, [list(row) for row in rows]])
+            problem = "" if sound else DIFFERS
+        except DamagedError as error:
+            problem = error.problems[name]
+        except (ValueError, KeyError, TypeError):
+            problem = DIFFERS
+        if problem:
+            problems |= {name: problem}
+            problems[part_name(directory, chunk)] = f"goes with {storage.path(name)}, which is damaged"
+        else:
+            by_chunk[chunk] = rows
+    return by_chunk, problems
+
+
+def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
+    """Return chunk -> (image_id, path, reason) of its images that cannot be read, where no list of them is damaged."""
     by_chunk, problems = read_rejected(storage, directory)
     if problems:
         raise DamagedError.of(storage, problems)
     return by_chunk
 
 
-def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
-    """Return what `rejected_in` does of lists that are sound, and file -> what is wrong with it of the others."""
-    by_chunk: dict[int, list[tuple[str, str, str]]] = {}
-    problems: dict[str, str] = {}
-    for name in storage.files(directory, ".json"):
-        stem = name.rsplit("/", 1)[-1]
-        if stem.startswith("rejected-"):
-            number = stem.removeprefix("rejected-").removesuffix(".json")
-            if not number.isdecimal():  # foreign
-                continue
-            chunk = int(number)
-            try:
-                by_chunk[chunk] = _rejected_of(storage, name)
-            except DamagedError as error:
-                problems |= error.problems
-                problems[part_name(directory, chunk)] = f"goes with {storage.path(name)}, which is damaged"
-    return by_chunk, problems
-
-
-def _rejected_of(storage: Storage, name: str) -> list[tuple[str, str, str]]:
-    try:
-        listed = read_json(storage, name)
-        rows = [(image_id, path, why) for image_id, path, why in listed["images"]]
-        sound = listed["digest"] == canonical_hash([name, [list(row) for row in rows]])
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise DamagedError.of(storage, {name: DIFFERS})
-    return rows
-
-
 def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, str]]:
     """Return image id -> (path, reason) of the images that could not be read for any of the views.
 
     Raises:
-        DamagedError: a list of them is not what was written.
+        DamagedError: a list of them is not what was written; names it, and the part that goes with it.
     """
-    return {
-        image_id: (path, reason)
-        for view in views
-        for rows in rejected_in(storage, view.directory).values()
-        for image_id, path, reason in rows
-    }
+    lists = (rows for view in views for rows in rejected_in(storage, view.directory).values())
+    return {image_id: (path, reason) for rows in lists for image_id, path, reason in rows}
 
 
 def read(
@@ -223,13 +203,8 @@ def read(
 ) -> NDArray[np.float32]:
     """Return the embeddings of `image_ids` in that order, shape (len(image_ids), D), float32.
 
-    Every part that is read is compared with what was written.
-
-    Args:
-        storage: the store.
-        view: the view that the embeddings are of.
-        image_ids: ids of the images.
-        chunks: chunk that holds each image, shape (len(image_ids),); by default all parts are looked through.
+    Every part that is read is compared with what was written. `chunks` says which chunk holds each image; without it
+    all parts are looked through.
 
     Raises:
         DamagedError: a part is not what was written, or lacks an image of its chunk; names all that are.
@@ -249,19 +224,14 @@ def read(
 
 def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple[list[pa.Table], dict[str, str]]:
     """Return the parts of some chunks that are sound, in order, and file -> what is wrong with it of the others."""
-
-    def part(chunk: int) -> pa.Table | DamagedError:
-        try:
-            return read_checked(storage, part_name(directory, chunk))
-        except DamagedError as error:
-            return error
-
+    tables, problems = [], dict[str, str]()
     with ThreadPoolExecutor(_READERS) as pool:
-        results = list(pool.map(part, chunks))
-    problems: dict[str, str] = {}
-    for result in results:
-        problems |= result.problems if isinstance(result, DamagedError) else {}
-    return [result for result in results if not isinstance(result, DamagedError)], problems
+        for part in [pool.submit(read_checked, storage, part_name(directory, chunk)) for chunk in chunks]:
+            try:
+                tables.append(part.result())
+            except DamagedError as error:
+                problems |= error.problems
+    return tables, problems
 
 
 def vectors(table: pa.Table) -> NDArray[np.floating]:
@@ -283,4 +253,4 @@ def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
 
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
     """Write how fast the last run went that embedded something here, and on what."""
-    storage.write_bytes(f"{view.directory}/{_SPEED}", sealed_json(speed))
+    storage.write_bytes(f"{view.directory}/speed.json", sealed_json(speed))

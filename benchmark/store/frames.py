@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,45 +15,27 @@ def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
 
     In each chunk equal lists of whole numbers or words are one list, which is not to be changed: rows have ranks and
     classes in common.
-
-    Args:
-        table: any.
-        arrays: names of columns of lists of numbers that are to be arrays instead: long lists take long to make.
     """
     import pandas as pd
 
-    made = {name: _arrays(table[name]) if name in arrays else _column(table[name]) for name in table.column_names}
+    made: dict[str, Any] = {}
+    for name in table.column_names:
+        column, kind = table[name], table[name].type
+        if pa.types.is_list(kind):
+            values_of = _arrays if name in arrays else _lists
+            made[name] = pd.Series([values for chunk in column.chunks for values in values_of(chunk)], dtype=object)
+        elif pa.types.is_floating(kind) or pa.types.is_integer(kind):
+            made[name] = column.to_numpy()
+        else:
+            made[name] = _repeated(column) if pa.types.is_string(kind) else column.to_pylist()
     return pd.DataFrame(made)
 
 
-def _arrays(column: pa.ChunkedArray) -> Any:
+def _arrays(chunk: pa.ListArray) -> list[Any]:
     """Return lists of numbers as arrays; None for absent ones."""
-    import pandas as pd
-
-    found: list[Any] = []
-    for chunk in column.chunks:
-        ends, values = chunk.offsets.to_numpy().tolist(), chunk.values.to_numpy(zero_copy_only=False)
-        spans = zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
-        found += [values[begin:end] if there else None for begin, end, there in spans]
-    return pd.Series(_objects(found), dtype=object)
-
-
-def _column(column: pa.ChunkedArray) -> Any:
-    import pandas as pd
-
-    kind = column.type
-    if pa.types.is_list(kind):
-        lists = [values for chunk in column.chunks for values in _lists(chunk)]
-        return pd.Series(_objects(lists), dtype=object)
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
-        return column.to_numpy()
-    return _repeated(column) if pa.types.is_string(kind) else column.to_pylist()
-
-
-def _objects(values: list[Any]) -> NDArray[Any]:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    ends, values = chunk.offsets.to_numpy().tolist(), chunk.values.to_numpy(zero_copy_only=False)
+    spans = zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
+    return [values[begin:end] if there else None for begin, end, there in spans]
 
 
 def _repeated(column: pa.ChunkedArray) -> list[str | None]:

@@ -1,12 +1,12 @@
 """The record of how embeddings were made: a file for each run that made some, with a row for each of its chunks.
 
-Parts do not say it themselves: whoever makes them, whenever, their bytes are the same. A run that takes long writes its
-record again and again under a name that says that it has not ended; what stands there once its driver was killed says
-which chunks were under way.
+A run that takes long writes its record again and again under a name that says that it has not ended: once its driver
+was killed, this says which chunks were under way.
 """
 
 import json
 import time
+import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,20 +17,14 @@ import pyarrow as pa
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.storage.files import Storage
-from benchmark.store.sealed import open_parquet, sealed_parquet
+from benchmark.store.sealed import DamagedError, open_parquet, sealed_parquet
 
 ROOT = "made"
 _OPEN = ".open.parquet"
 _KEY = b"icm_bench_made"
+_WORD, _WHOLE = pa.dictionary(pa.int32(), pa.string()), pa.int64()
 CHUNKS = pa.schema(
-    [
-        ("chunk", pa.int64()),
-        ("host", pa.dictionary(pa.int32(), pa.string())),
-        ("device", pa.dictionary(pa.int32(), pa.string())),
-        ("seconds", pa.float64()),
-        ("tries", pa.int64()),
-        ("again", pa.bool_()),
-    ]
+    {"chunk": _WHOLE, "host": _WORD, "device": _WORD, "seconds": pa.float64(), "tries": _WHOLE, "again": pa.bool_()}
 )
 
 
@@ -39,7 +33,6 @@ class MadeBy:
     """An encoder of a run.
 
     Attributes:
-        host: name of its node.
         device: kind of its GPU, `gpu` where that is not known, or `cpu`.
         chunks: number of chunks that it wrote.
         silent: seconds without an answer after which another took its place; 0 for one that worked to the end.
@@ -60,8 +53,6 @@ class Made:
     Attributes:
         name: of the run, unique: the time of its start (UTC) and a random number.
         driver: name of the machine of its driver.
-        dataset: name of the data set.
-        backbone: label of the backbone.
         views: directories of the views that it wrote to.
         embedded: number of (image, view) pairs that were computed once.
         reused: number of pairs that the store had.
@@ -124,19 +115,11 @@ def _listed(chunks: Sequence[int]) -> str:
 
 def new_name() -> str:
     """Return a name for a run that begins now."""
-    import uuid
-
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
-    """Write a run's record.
-
-    Args:
-        storage: the store.
-        made: the record.
-        closed: whether nothing more will be written of the run.
-    """
+    """Write a run's record; `closed` where nothing more will be written of it."""
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
     suffix = ".parquet" if closed else _OPEN
     content = sealed_parquet(made.chunks.replace_schema_metadata(metadata))
@@ -169,11 +152,10 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
     return begun
 
 
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a run's record; nothing where it is sound."""
-    if storage.read_if_there(name) is None:  # a network that fails is not taken for a damaged file
-        return ""  # its run ended just now
-    return "" if _read(storage, [name]) else "is damaged"
+def check(storage: Storage, name: str) -> None:
+    """Read a run's record, unless its run ended just now. Raises DamagedError where it is not what was written."""
+    if storage.read_if_there(name) is not None and not _read(storage, [name]):  # a network that fails is no damage
+        raise DamagedError.of(storage, {name: "is damaged"})
 
 
 def of_no_use(storage: Storage, directories: Collection[str]) -> list[str]:

@@ -1,11 +1,16 @@
-"""The files of a store that hold moments: one for the images themselves, one for each kind of intervention."""
+"""The files of a store that are made of embeddings: moments, and the clusters that stand for environments.
+
+Moments have a file for the images themselves and one for each kind of intervention. Clusters are made once: k-means on
+another machine may put an image that lies between two of them into the other one.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -17,11 +22,12 @@ from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings
 from benchmark.store.embeddings import View
-from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, problem_by
+from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, read_checked, write_checked
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
 VERSION = 4  # to be raised when the sums or their file change
 IMAGES = "images"  # the file with the moments of the images themselves
+CLUSTERS, CLUSTERS_VERSION = "clusters", 1  # to be raised when clusters are made in another way
 
 
 def moments_file(
@@ -32,15 +38,10 @@ def moments_file(
     views: Sequence[View] = (),
     seed: int | None = None,
 ) -> str:
-    """Return the name, inside a store, of the moments of a kind of intervention, or of the images themselves.
+    """Return the name, inside a store, of the moments of a kind of intervention; of the images themselves without one.
 
-    Args:
-        original: the view without intervention.
-        digest: hash of which image lies in which cell.
-        scale: whether embeddings are summed raw or at unit length.
-        kind: the kind of intervention, as intervention sets call it; None for the images themselves.
-        views: the views that images are paired with; none for pairs across environments.
-        seed: seed of the draw of one of several `views` for each image; None where there is nothing to draw.
+    The `digest` says which image lies in which cell. Without `views` pairs lie across environments; where one of
+    several is drawn for each image, `seed` is that of the draw.
     """
     folder = folder_of(original, digest, scale)
     if kind is None:
@@ -73,18 +74,17 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
 def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, Moments]:
     """Return what `packed` wrote: cell -> moments; those of a kind have no images.
 
-    Args:
-        storage: with the file.
-        name: of the file.
-        products: whether the sums of z z^do^T are held, half of a file, which few projections look at.
-
-    Raises:
-        DamagedError: the file is not what was written under that name.
+    Few projections look at the sums of z z^do^T, half of a file, which are left out without `products`.
+    Raises DamagedError where the file is not what was written under that name.
     """
     arrays = _read(storage, name, products)
-    cells: dict[Cell, Moments] = {}
-    for cell, fields in _by_cell(arrays):
-        none = np.zeros(0)
+    by_cell: dict[Cell, dict[str, NDArray[Any]]] = {}
+    for key in sorted(arrays):
+        environment, side, half, field = key.split("/", 3)
+        cell = cast("Cell", (int(environment), int(side), half))
+        by_cell.setdefault(cell, {})[field] = arrays[key]
+    cells, none = dict[Cell, Moments](), np.zeros(0)
+    for cell, fields in by_cell.items():
         differences = {
             kind: Differences(
                 int(fields[f"n/{kind}"][0]),
@@ -99,38 +99,22 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
     return cells
 
 
-def _by_cell(arrays: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Cell, dict[str, NDArray[Any]]]]:
-    cells: dict[Cell, dict[str, NDArray[Any]]] = {}
-    for name in sorted(arrays):
-        environment, side, half, field = name.split("/", 3)
-        cell = cast("Cell", (int(environment), int(side), half))
-        cells.setdefault(cell, {})[field] = arrays[name]
-    yield from cells.items()
+def check(storage: Storage, name: str) -> None:
+    """Read a file that this process has not found sound since it changed.
 
-
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file; nothing where it is what was written under that name."""
-    if storage.is_local and _compared.get(storage.path(name)) == storage.state(name):
-        return ""
-    return problem_by(_checked, storage, name)
+    Raises:
+        DamagedError: it is not what was written under that name.
+    """
+    if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
+        _checked(storage, name)
 
 
 # File on a disk -> its size and time of change when this process found it sound: trials read the same ones again and
 # again. In an object store it takes a request to ask for them.
 _compared: dict[str, tuple[int, int]] = {}
-
-
 # File in an object store -> its content, found sound: it is never written with another content under its name.
 _held: dict[str, bytes] = {}
 _HELD_BYTES = 2**27
-
-
-def _hold(place: str, content: bytes) -> None:
-    """Keep the content of a file for the next trial that reads it, and let go of others where it is too much."""
-    while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
-        _held.pop(next(iter(_held)))
-    if len(content) <= _HELD_BYTES:
-        _held[place] = content
 
 
 def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.generic]]:
@@ -145,14 +129,9 @@ def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.g
         return _checked(storage, name)
     try:
         with safetensors.safe_open(place, framework="numpy", backend="pread") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if _field(key) != "cross"}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys() if key.split("/", 4)[3] != "cross"}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError):  # gone or changed in this moment: who reads all of it says so
         return _checked(storage, name)
-
-
-def _field(key: str) -> str:
-    """Return which sum an array is, of its name `environment/side/half/field`, or with a kind behind it."""
-    return key.split("/", 4)[3]
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
@@ -170,8 +149,11 @@ def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
             raise DamagedError.of(storage, {name: DIFFERS})
         if state:
             _compared[storage.path(name)] = state
-        else:
-            _hold(storage.path(name), content)
+        else:  # for the next trial that reads it; others are let go of where it is too much
+            while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
+                _held.pop(next(iter(_held)))
+            if len(content) <= _HELD_BYTES:
+                _held[storage.path(name)] = content
     return arrays
 
 
@@ -181,3 +163,27 @@ def _digest(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
         digest.update(f"{place} {arrays[place].dtype} {arrays[place].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[place]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def clusters_file(original: View, ids: Sequence[str], count: int, seed: int) -> str:
+    """Return the name, inside a store, of the file with the clusters of some images."""
+    images = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return f"{CLUSTERS}/{canonical_hash([original.directory, images, count, seed, CLUSTERS_VERSION])[:32]}.parquet"
+
+
+def write_clusters(storage: Storage, name: str, clusters: NDArray[np.int64]) -> None:
+    """Write the cluster of each image, shape (n,)."""
+    write_checked(storage, name, pa.table({"cluster": pa.array(clusters, pa.int64())}))
+
+
+def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArray[np.int64] | None:
+    """Return the cluster of each image, shape (n,); None where there is no file, or a damaged one, to be made again."""
+    content = storage.read_if_there(name)
+    if content is None:
+        return None
+    try:
+        clusters = np.asarray(read_checked(storage, name, content)["cluster"], dtype=np.int64)
+    except DamagedError:
+        return None
+    sound = len(clusters) == images and set(np.unique(clusters)) == set(range(count))
+    return clusters if sound else None

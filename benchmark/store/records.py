@@ -1,12 +1,12 @@
 """The records of a store: which trials a run of a recipe has, hence what a report is made of, and where reports lie."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage
-from benchmark.store.sealed import DamagedError, problem_by, read_json, sealed_json
+from benchmark.store.sealed import DamagedError, read_json, sealed_json
 
 ROOT = "runs"
 
@@ -35,12 +35,7 @@ class RunRecord:
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
-    """Return the name, inside a store, of the record of a recipe on one state of its data and weights.
-
-    Args:
-        recipe_hash: the recipe's hash, at least 32 hex digits.
-        inputs: plain data that says which data and weights the recipe's names stood for.
-    """
+    """Return the name, inside a store, of the record of a recipe on one state of its data and weights."""
     return f"{ROOT}/{recipe_hash[:32]}/{canonical_hash(inputs)[:32]}.json"
 
 
@@ -65,11 +60,6 @@ def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
     """Add to the record of a run which rows were imported, in place of those of the same tests.
 
     Each test has a file of its own, so that whoever imports at the same time takes nothing away.
-
-    Args:
-        storage: the store.
-        file: of the record.
-        ids: test of an imported method, as text -> id of its rows.
     """
     for test, id_ in ids.items():
         name = f"{file.removesuffix('.json')}/{canonical_hash(test)[:32]}.json"
@@ -114,19 +104,11 @@ def _read_import(storage: Storage, name: str) -> tuple[str, str]:
     return test, id_
 
 
-def problem_of(storage: Storage, file: str) -> str:
-    """Return the problem of a run record or of an import file; an empty text where it is sound."""
-    read: Callable[[Storage, str], object] = _read if file.count("/") == 2 else _read_import
-    return problem_by(read, storage, file)
+def check(storage: Storage, file: str) -> None:
+    """Read a run record, or what was imported for one. Raises DamagedError where it is not what was written."""
+    (_read if file.count("/") == 2 else _read_import)(storage, file)
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:
-    """Return the folder, inside a store, of what is reported of a run.
-
-    Args:
-        name: name of the recipe.
-        recipe_hash: the recipe's hash; its first 8 hex digits are used.
-        inputs_hash: hash of the data and weights that the recipe was run on; its first 8 hex digits are used.
-        kind: word for the kind of report; empty for that of a sweep.
-    """
+    """Return the folder, inside a store, of what is reported of a run; the `kind` of a sweep's report is empty."""
     return f"reports/{name}-{recipe_hash[:8]}-{kind and f'{kind}-'}{inputs_hash[:8]}"

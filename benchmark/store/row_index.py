@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.hashing import canonical_hash
@@ -21,8 +20,7 @@ from benchmark.common.plain import from_json
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import at_once
-from benchmark.store.names import is_own
-from benchmark.store.sealed import is_sealed, open_parquet, problem_by, sealed_parquet
+from benchmark.store.sealed import is_own, is_sealed, open_parquet, sealed_parquet
 
 ROOT = "index"
 LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
@@ -54,14 +52,7 @@ def worth_it(storage: Storage, count: int) -> bool:
 def indexed(
     storage: Storage, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
 ) -> dict[str, Place]:
-    """Return id -> place of the rows of those trials that the index has as their row files are.
-
-    Args:
-        storage: the store.
-        wanted: id -> state of the trials that are asked for.
-        schema: of all rows; files of the index that were written with another one are passed over.
-        columns: which of its columns are read.
-    """
+    """Return id -> place of the rows of those trials that the index has as their row files are."""
     names = storage.files(ROOT, ".parquet")
     found: dict[str, Place] = {}
     progress = Progress("reading", len(names), "index files")
@@ -87,32 +78,21 @@ def _read(
 ) -> dict[str, Place]:
     try:
         with open_parquet(storage, name) as file:
-            if not (is_sealed(file) and (places := _places(file, wanted, schema))):
+            if not is_sealed(file):
+                return {}
+            said = from_json((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"), "The index")
+            places, first = dict[str, tuple[int, int]](), 0
+            for trial, size, modified, rows in said["trials"] if said.get("schema") == _of_schema(schema) else ():
+                if wanted.get(trial) == (size, modified):
+                    places[trial] = (first, rows)
+                first += rows
+            if not places:
                 return {}
             fields = pa.schema([schema.field(column) for column in columns])
             table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
             return {trial: Place(table, *place) for trial, place in places.items()}
     except (IcmBenchError, OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return {}  # damaged, or deleted by now: the row files are there
-
-
-def _places(file: pq.ParquetFile, wanted: Mapping[str, State], schema: pa.Schema) -> dict[str, tuple[int, int]]:
-    """Return id -> number of the first row, and of rows, of those trials that a file has as their row files are."""
-    said = from_json((file.schema_arrow.metadata or {}).get(_ENTRIES, b"{}"), "The index")
-    places: dict[str, tuple[int, int]] = {}
-    if said.get("schema") != _of_schema(schema):
-        return places
-    first = 0
-    for trial, size, modified, rows in said["trials"]:
-        if wanted.get(trial) == (size, modified):
-            places[trial] = (first, rows)
-        first += rows
-    return places
-
-
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file of the index; nothing where it is sound, or where nobody reads it any more."""
-    return problem_by(open_parquet, storage, name)
 
 
 def useless(storage: Storage, schema: pa.Schema) -> list[str]:
@@ -122,13 +102,7 @@ def useless(storage: Storage, schema: pa.Schema) -> list[str]:
 
 
 def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
-    """Add finished trials to the index, some hundreds to a file; where it cannot be written, there is none.
-
-    Args:
-        storage: the store.
-        trials: id, state of the row file, and all rows of each.
-        schema: of the rows.
-    """
+    """Add finished trials to the index, some hundreds to a file; where it cannot be written, there is none."""
     waiting: list[tuple[str, State, pa.Table]] = []
     size = 0
     with suppress(IcmBenchError):

@@ -1,6 +1,6 @@
 """Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
@@ -19,20 +19,10 @@ from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, at_once, cores
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
+from benchmark.store import sealed
 from benchmark.store.frames import frame
-from benchmark.store.names import is_own
 from benchmark.store.row_index import indexed, rows_at, states, worth_it, write_index
-from benchmark.store.sealed import (
-    DIFFERS,
-    DamagedError,
-    is_sealed,
-    not_read,
-    open_parquet,
-    problem_by,
-    read_json,
-    sealed_json,
-    sealed_parquet,
-)
+from benchmark.store.sealed import DamagedError, reading, sealed_json, sealed_parquet
 from benchmark.store.tested import read_tested, sound_of
 
 if TYPE_CHECKING:
@@ -47,7 +37,7 @@ _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # files that have this column have their digest
 _TYPED = 8  # from this version on rows have columns for what they said in a sentence
-_SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")  # see `_typed`
+_SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")
 _VERSION_KEY = b"icm_bench_rows"
 
 _TOGETHER = 64  # row files that are put together when they are read
@@ -114,7 +104,7 @@ _HOW = (
     ("labels_fit", pa.int64()),  # labelled images that projection or predictor learn from
     ("labels_choice", pa.int64()),  # labelled images of the sources by which rules may choose
     ("tested", pa.string()),  # hash of the tested images, see `benchmark.store.tested`
-    ("images", pa.string()),  # hash of the list in which these have their positions, see `benchmark.store.images`
+    ("images", pa.string()),  # hash of the list in which these have their positions, see `benchmark.store.tested`
 )
 # Which columns say what a row is of: rows that are equal in these should have equal numbers.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
@@ -183,25 +173,11 @@ def _fields(columns: tuple[str, ...]) -> pa.Schema:
     return pa.schema([every.field(column) for column in columns])
 
 
-@lru_cache
-def _types(columns: tuple[str, ...]) -> dict[str, pa.DataType]:
-    return {field.name: field.type for field in _fields(columns)}
-
-
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
     """Return the columns of a row that a rank curve fills."""
-    names = (
-        "held_out",
-        "fold",
-        "test_split",
-        "class_half",
-        "n_train",
-        "n_selection",
-        "labels_fit",
-        "labels_choice",
-        *(name for score in SCORES for name in (score, f"{score}_se")),
-    )
-    columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, "target_out", "spectrum")}
+    names = ("held_out", "fold", "test_split", "class_half", "n_train", "n_selection", "labels_fit", "labels_choice")
+    scores = (name for score in SCORES for name in (score, f"{score}_se"))
+    columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, *scores, "target_out", "spectrum")}
     columns |= curve.metrics | vars(curve.spans)
     columns |= {"correct": packed(curve.correct), "tested": curve.tested.hash, "n_test": len(curve.tested)}
     columns |= {"notes": list(curve.notes), "full_ranks": list(curve.full_ranks)}
@@ -212,12 +188,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
 
 
 def prediction_columns(predictions: Mapping[int, "Predictions"], ranks: Sequence[int]) -> dict[str, object]:
-    """Return the columns of a row with what its tested images are taken for.
-
-    Args:
-        predictions: position of a rank -> predictions, ascending.
-        ranks: of the row.
-    """
+    """Return the columns of a row with what its images are taken for; predictions by position of a rank, ascending."""
     unknown = all(np.isnan(one.margins).all() for one in predictions.values())
     margins = None if unknown else b"".join(one.margins.astype("<f4").tobytes() for one in predictions.values())
     return {
@@ -314,51 +285,41 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
     reasons = {}
     for name in names:
         if name not in done:
-            reasons[name] = _failure(storage, failure_file(name))
+            try:
+                reasons[name] = _read_failure(storage, failure_file(name))
+            except DamagedError:  # all the same, the trial has failed
+                reasons[name] = Failure(failure_file(name), "the file with the reason is damaged")
     return reasons
 
 
-def _failure(storage: Storage, name: str) -> Failure:
-    """Return why a trial failed; a damaged file says that it is damaged: the trial has failed."""
-    try:
-        return _read_failure(storage, name)
-    except DamagedError:
-        return Failure(name, "the file with the reason is damaged")
-
-
 def _read_failure(storage: Storage, name: str) -> Failure:
-    try:
-        content = read_json(storage, name)
+    with reading(storage, name):
+        content = sealed.read_json(storage, name)
         fault = str(content["traceback"]) if content.get("fault") else ""
         return Failure(str(content["trial"]), str(content["reason"]), fault)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise not_read(storage, name, error) from error
 
 
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file of rows, or of a failure; nothing where it is sound.
+def check(storage: Storage, name: str) -> None:
+    """Read a file of rows, whose accuracies, answers and predictions must agree, or of a failure.
 
     Raises:
+        DamagedError: it is not what was written.
         IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
     """
-    return problem_by(_read_failure if name.endswith(".json") else _check_sound, storage, name)
-
-
-def _check_sound(storage: Storage, name: str) -> None:
-    """Read a file of rows, and see that accuracies, answers and predictions agree."""
+    if name.endswith(".json"):
+        _read_failure(storage, name)
+        return
     numbers = "ranks", "n_test", ACCURACY.key, "correct", "predicted_ranks", "predicted"
     for row in _read(storage, name, ("class_half", "tested", *numbers)).to_pylist():
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
-        try:
+        with reading(storage, name):
             answers, labels = unpacked(row), _labels(storage, row["tested"])
             agree = np.allclose(answers.mean(axis=1), row[ACCURACY.key], rtol=0, atol=1e-9)
             if row["predicted_ranks"] and labels is not None:
                 predicted = np.frombuffer(row["predicted"], "<u2").reshape(-1, row["n_test"])
                 at = [row["ranks"].index(rank) for rank in row["predicted_ranks"]]
                 agree &= np.array_equal(predicted == labels, answers[at])
-        except (ValueError, TypeError) as error:
-            raise not_read(storage, name, error) from error
         if not agree:
             raise DamagedError.of(storage, {name: "has accuracies, answers and predictions that do not agree"})
 
@@ -378,7 +339,7 @@ def all_trials(storage: Storage) -> list[str]:
 
 def all_failures(storage: Storage) -> dict[str, Failure]:
     """Return `failures` of all trials that ever failed in a store."""
-    return failures(storage, sorted(PurePosixPath(n).stem for n in storage.files(FAILED, ".json") if is_own(n)))
+    return failures(storage, sorted(PurePosixPath(n).stem for n in storage.files(FAILED, ".json") if sealed.is_own(n)))
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
@@ -386,9 +347,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 
     Columns held_out, seed, fold and a curve for each rule that looks at sources alone. What a trial scored on its
     target is not even decoded.
-
-    Raises:
-        IcmBenchError: a file is damaged, of a later version, or holds another trial's rows; names it.
+    Raises IcmBenchError where a file is damaged, of a later version, or holds another trial's rows; names it.
     """
     columns = [*KEY, *SCORES]
     rows: list[dict[str, object]] = _read_all(storage, trial_ids, columns).to_pylist()
@@ -454,53 +413,43 @@ def _read_by_processes(
 
 def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield some columns of the rows of some trials, in one table."""
-    yield _concatenated(_read(storage, row_file(name), columns) for name in trial_ids)
-
-
-def _concatenated(tables: Iterable[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).combine_chunks()
+    yield pa.concat_tables(_read(storage, row_file(name), columns) for name in trial_ids).combine_chunks()
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
     """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
     every = len(columns) == len(schema())
-    try:
-        with open_parquet(storage, name) as file:
-            version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
-            there = file.schema_arrow.names
-            if _SEALED in there and not is_sealed(file):
-                raise DamagedError.of(storage, {name: DIFFERS})
-            if version > VERSION:
-                raise IcmBenchError(
-                    f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
-                    f"version {VERSION}; install the icm-bench that wrote it, or delete it and run again."
-                )
-            if version < _OLDEST:
-                raise IcmBenchError(
-                    f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
-                    f"rank; run the recipe again: embeddings are reused, and rows take minutes."
-                )
-            old = version < _TYPED
-            same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
-            needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
-            # Several files are read at the same time.
-            table = file.read([column for column in there if column in needed], use_threads=False)
-            table = _typed(table) if old else table
-            trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
-            _check_trials(storage, name, trials)
-            return _as_in_schema(table, same, file.metadata.num_rows, columns)
-    except pa.ArrowMemoryError:
-        raise
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise not_read(storage, name, error) from error
+    with reading(storage, name), sealed.open_parquet(storage, name) as file:
+        version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
+        there = file.schema_arrow.names
+        if _SEALED in there and not sealed.is_sealed(file):
+            raise DamagedError.of(storage, {name: sealed.DIFFERS})
+        if version > VERSION:
+            raise IcmBenchError(
+                f"{storage.path(name)} holds result rows of version {version}, and this icm-bench reads them up to "
+                f"version {VERSION}; install the icm-bench that wrote it, or delete it and run again."
+            )
+        if version < _OLDEST:
+            raise IcmBenchError(
+                f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
+                f"rank; run the recipe again: embeddings are reused, and rows take minutes."
+            )
+        old = version < _TYPED
+        same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
+        needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
+        # Several files are read at the same time.
+        table = file.read([column for column in there if column in needed], use_threads=False)
+        if old:
+            from benchmark.store.older_rows import columns_of  # knows all projections and predictors
 
-
-def _typed(table: pa.Table) -> pa.Table:
-    """Return rows of before version 8 with the columns of today in the place of what stood in sentences."""
-    from benchmark.store.older_rows import columns_of  # knows all projections and predictors, which few need
-
-    made = pa.Table.from_pylist([columns_of(*row) for row in zip(*map(table.column, _SAID), strict=True)])
-    return pa.table({name: part[name] for part in (table, made) for name in part.column_names})
+            rows = zip(*map(table.column, _SAID), strict=True)
+            made = pa.Table.from_pylist([columns_of(*row) for row in rows])
+            table = pa.table({column: part[column] for part in (table, made) for column in part.column_names})
+        trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
+        if others := sorted(trials - {name.removeprefix(f"{ROOT}/").removesuffix(".parquet")}, key=str):
+            problem = f"holds rows of the trial {others[0]}: it was copied or renamed"
+            raise DamagedError.of(storage, {name: problem})
+        return _as_in_schema(table, same, file.metadata.num_rows, columns)
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
@@ -525,18 +474,10 @@ def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict
 
 
 def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, columns: Sequence[str]) -> pa.Table:
-    """Return columns as `schema` has them; null where the file lacks one.
-
-    Args:
-        table: columns that were read.
-        same: of others the value that is the same in all rows.
-        rows: number of rows.
-        columns: names.
-    """
+    """Return columns as `schema` has them; null where the file lacks one."""
     there = dict(zip(table.column_names, table.columns, strict=True))
-    fields, types = _fields(tuple(columns)), _types(tuple(columns))
-    arrays = []
-    for name, kind in types.items():
+    fields, arrays = _fields(tuple(columns)), []
+    for name, kind in zip(fields.names, fields.types, strict=True):
         if name not in there:
             arrays.append(_repeated(name, same.get(name), rows))
         else:
@@ -548,13 +489,6 @@ def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, column
 def _repeated(column: str, value: object, rows: int) -> pa.Array:
     kind = schema().field(column).type
     return pa.nulls(rows, kind) if value is None else pa.array([value] * rows, kind)
-
-
-def _check_trials(storage: Storage, name: str, trial_ids: set[object]) -> None:
-    """Refuse a file with rows of another trial than that which it is named after."""
-    if others := sorted(trial_ids - {name.removeprefix(f"{ROOT}/").removesuffix(".parquet")}, key=str):
-        problem = f"holds rows of the trial {others[0]}: it was copied or renamed"
-        raise DamagedError.of(storage, {name: problem})
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":

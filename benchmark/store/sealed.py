@@ -1,15 +1,18 @@
-"""Files that carry the SHA-256 of their own bytes, so that one that was altered is never read as sound.
+"""Which files are a store's own, and the digests that they carry, so that an altered file is never read as sound.
 
-The digest stands behind a mark, with fixed length; it is computed with 64 zeros in its place. The bytes are compared
-before anything else looks at them. This finds damage and edits; it is no defence against a forger who computes the
-digest anew.
+The SHA-256 of a file's bytes stands behind a mark; it is computed with 64 zeros in its place, and compared before
+anything else looks at the bytes. Checked tables have a second digest, over their name and content: one that was
+renamed or copied over another is found too. No defence against a forger who computes the digests anew.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +26,21 @@ GONE = "is no longer there: another command removed it"
 DIFFERS = "is not what was written (its digest differs)"
 _MARK, _EMPTY = b"icm-bench-sha256:", b"0" * 64
 _KEY = "sha256"
+_NAMED_DIGEST = b"icm_bench_sha256"
+_HASH = r"[\w-]+"  # of hexadecimal digits, mostly; names that a person or a desktop makes have dots and spaces
+_OWN_NAMES = (
+    rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
+    rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
+    rf"(texts|clusters|rows|tested|images|index)/{_HASH}\.parquet",
+    rf"failed/{_HASH}\.json",
+    rf"details/{_HASH}(\.parquet|/map\.parquet|/decodability\.json)",
+    rf"runs/{_HASH}/{_HASH}(/{_HASH})?\.json",
+    rf"imported/[^/]+/([^/]+-)?{_HASH}\.(json|parquet)",
+    rf"made/\d{{8}}T\d{{6}}Z-{_HASH}(\.open)?\.parquet",
+    r"costs/measured-\d+\.json",
+    r"reports/.*",
+)
+_OWN = re.compile("|".join(_OWN_NAMES))
 
 
 class DamagedError(IcmBenchError):
@@ -65,11 +83,6 @@ def sealed_json(content: Mapping[str, Any]) -> bytes:
 def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> pq.ParquetFile:
     """Return a Parquet file, opened, as `sealed_parquet` wrote it or an earlier version, which gave no digest.
 
-    Args:
-        storage: with the file.
-        name: of the file.
-        content: of the file, where it has been read. Default: it is read here.
-
     Raises:
         DamagedError: it is not what was written, or no Parquet; names it.
         IcmBenchError: it cannot be read at all.
@@ -78,24 +91,15 @@ def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> p
     has_mark = _check(storage, name, content)
     if not has_mark and ends_process(content):
         raise DamagedError.of(storage, {name: ENDS})
-    try:
+    with reading(storage, name):
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-    except pa.ArrowMemoryError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise not_read(storage, name, error) from error
     if not has_mark and is_sealed(file):  # the mark itself was altered
         raise DamagedError.of(storage, {name: DIFFERS})
     return file
 
 
 def bytes_of(storage: Storage, name: str) -> bytes:
-    """Return the content of a file that was there when the store was listed.
-
-    Raises:
-        DamagedError: another command removed it since.
-        IcmBenchError: it cannot be read.
-    """
+    """Return the content of a file. Raises DamagedError where it is gone since the store was listed."""
     if (content := storage.read_if_there(name)) is None:
         raise DamagedError.of(storage, {name: GONE})
     return content
@@ -137,11 +141,17 @@ def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: s
     return ""
 
 
-def not_read(storage: Storage, name: str, error: Exception) -> IcmBenchError:
-    """Return what to raise where a file cannot be read: it is damaged, unless the error may be gone the next time."""
-    if isinstance(error, OSError) and is_for_now(error):
-        return IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).")
-    return DamagedError.of(storage, {name: f"is damaged ({reason(error)})"})
+@contextmanager
+def reading(storage: Storage, name: str) -> Iterator[None]:
+    """Say of a file that the block cannot make sense of that it is damaged, unless that may be gone the next time."""
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and is_for_now(error):
+            raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
+        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
 
 
 def _check(storage: Storage, name: str, content: bytes) -> bool:
@@ -164,3 +174,54 @@ def _digest(content: bytes, at: int) -> bytes:
     digest.update(_EMPTY)
     digest.update(content[at + 64 :])
     return digest.hexdigest().encode()
+
+
+def is_own(name: str) -> bool:
+    """Return whether a file, by its name inside a store, is one of the store's own."""
+    return _OWN.fullmatch(name) is not None
+
+
+def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
+    """Write a table with the digest over its name and content, in which its metadata are not, as the file `name`."""
+    storage.write_bytes(name, _with_named_digest(name, table))
+
+
+def write_first(storage: Storage, name: str, table: pa.Table) -> bool:
+    """Write as `write_checked` does what many may write and nobody changes; see `Storage.write_first`."""
+    return storage.write_first(name, _with_named_digest(name, table))
+
+
+def _with_named_digest(name: str, table: pa.Table) -> bytes:
+    metadata = {**(table.schema.metadata or {}), _NAMED_DIGEST: digest_of(table, name).encode()}
+    return sealed_parquet(table.replace_schema_metadata(metadata))
+
+
+def read_checked(storage: Storage, name: str, content: bytes | None = None) -> pa.Table:
+    """Return the table that `write_checked` wrote under a name; the content of its file may have been read before.
+
+    Raises:
+        DamagedError: it is not what was written under that name.
+        IcmBenchError: the file cannot be read at all.
+    """
+    with reading(storage, name), open_parquet(storage, name, content) as file:
+        table = file.read()
+        digest = digest_of(table, name)
+    written = (table.schema.metadata or {}).get(_NAMED_DIGEST)
+    if written != digest.encode():
+        says = DIFFERS if written else "does not say what was written: an earlier icm-bench made it"
+        raise DamagedError.of(storage, {name: says})
+    return table
+
+
+def digest_of(table: pa.Table, name: str) -> str:
+    """Return the SHA-256 (hex) over a file's name and over names, types and values of all columns, in order."""
+    digest = hashlib.sha256(json.dumps([name, len(table), table.column_names]).encode())
+    for column in table.columns:
+        if pa.types.is_fixed_size_list(column.type):
+            digest.update(f"{column.type.value_type}[{column.type.list_size}]".encode())
+            for chunk in column.chunks:
+                values = np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False))
+                digest.update(values.view(np.uint8).data)
+        else:
+            digest.update(f"{column.type}{json.dumps(column.to_pylist())}".encode())
+    return digest.hexdigest()

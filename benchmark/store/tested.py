@@ -1,4 +1,4 @@
-"""The files of a store that say which images were tested: one for each test, named by its hash, shared by its rows."""
+"""The images of each test, by their positions in a list, and these lists: id, path, environment and class."""
 
 import json
 from collections.abc import Iterable
@@ -11,9 +11,11 @@ from benchmark.common.storage.files import Storage, reason
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import at_once
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.sealed import DamagedError, open_parquet, sealed_parquet
+from benchmark.store.sealed import DamagedError, open_parquet, problem_by, read_checked, sealed_parquet, write_checked
 
 ROOT = "tested"
+IMAGES = "images"
+IMAGE_COLUMNS = ("image_id", "path", "environment", "class_name", "group")  # of text; group may be null
 _NAMES = b"icm_bench_environments"
 _COLUMNS = ("position", "environment", "label", "group")
 
@@ -61,13 +63,13 @@ def is_sound(storage: Storage, hash_: str) -> bool:
     return True
 
 
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file of tested images; nothing where it is what its name says."""
+def check(storage: Storage, name: str) -> None:
+    """Read a file of tested images, unless it is gone. Raises DamagedError where it is not what its name says."""
     try:
         _read(storage, name.removeprefix(f"{ROOT}/").removesuffix(".parquet"))
     except _LostError as error:
-        return error.problem if storage.exists(name) else ""
-    return ""
+        if storage.exists(name):
+            raise DamagedError.of(storage, {name: error.problem}) from error
 
 
 def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
@@ -78,47 +80,57 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     """
     names = list(dict.fromkeys(hashes))
     progress = Progress("reading", len(names), "files of tested images")
-    return dict(
-        zip(names, at_once(lambda hash_: _read(storage, hash_), names, progress, local=storage.is_local), strict=True)
-    )
+    every = at_once(lambda hash_: _read(storage, hash_), names, progress, local=storage.is_local)
+    return dict(zip(names, every, strict=True))
 
 
 def _read(storage: Storage, hash_: str) -> Tested:
     name = tested_file(hash_)
     content = storage.read_if_there(name)  # apart, so that a network that fails is not taken for a damaged file
     if content is None:
-        raise _lost(storage, name, "is not there")
+        raise _LostError(storage, name, "is not there")
     try:
         with open_parquet(storage, name, content) as file:
-            tested = _unpacked(file.read(use_threads=False))
+            table = file.read(use_threads=False)
+        there = [column for column in _COLUMNS if column in table.column_names]
+        if absent := [column for column in there if table[column].null_count]:
+            raise ValueError(f"numbers are absent from its column {absent[0]}")
+        arrays = {column: np.asarray(table[column], dtype=np.int64) for column in there}
+        names = tuple(json.loads((table.schema.metadata or {}).get(_NAMES, b"[]")))
+        tested = Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
     except DamagedError as error:
-        raise _lost(storage, name, error.problems[name]) from error
+        raise _LostError(storage, name, error.problems[name]) from error
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise _lost(storage, name, f"is damaged ({reason(error)})") from error
+        raise _LostError(storage, name, f"is damaged ({reason(error)})") from error
     if tested.hash != hash_:
-        raise _lost(storage, name, "does not hold the tested images that its name says")
+        raise _LostError(storage, name, "does not hold the tested images that its name says")
     return tested
-
-
-def _unpacked(table: pa.Table) -> Tested:
-    there = [column for column in _COLUMNS if column in table.column_names]
-    if absent := [column for column in there if table[column].null_count]:
-        raise ValueError(f"numbers are absent from its column {absent[0]}")
-    arrays = {column: np.asarray(table[column], dtype=np.int64) for column in there}
-    names = tuple(json.loads((table.schema.metadata or {}).get(_NAMES, b"[]")))
-    return Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
 
 
 class _LostError(IcmBenchError):
     """Tested images that are not there as they were written."""
 
-    problem = ""
+    def __init__(self, storage: Storage, name: str, problem: str) -> None:
+        super().__init__(
+            f"{storage.path(name)} {problem}, and result rows name it; run the recipe again: the trials with such rows "
+            f"are run anew, on the embeddings that are there."
+        )
+        self.problem = problem
 
 
-def _lost(storage: Storage, name: str, problem: str) -> IcmBenchError:
-    error = _LostError(
-        f"{storage.path(name)} {problem}, and result rows name it; run the recipe again: the trials with such rows are "
-        f"run anew, on the embeddings that are there."
-    )
-    error.problem = problem
-    return error
+def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
+    """Write a list of images, columns as in `IMAGE_COLUMNS`, unless it is there and sound."""
+    name = f"{IMAGES}/{hash_}.parquet"
+    if problem_by(read_checked, storage, name):
+        texts = pa.schema([(column, pa.string()) for column in IMAGE_COLUMNS])
+        write_checked(storage, name, table.select(IMAGE_COLUMNS).cast(texts))
+
+
+def read_images(storage: Storage, hash_: str) -> pa.Table | None:
+    """Return a list of images, columns as in `IMAGE_COLUMNS`; None where a store does not have it.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    name = f"{IMAGES}/{hash_}.parquet"
+    return read_checked(storage, name) if storage.exists(name) else None

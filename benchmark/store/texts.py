@@ -13,8 +13,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, scaled
 from benchmark.method.interventions.text import TextPair, pairs_digest
 from benchmark.method.prompts import Prompt
-from benchmark.store.checked import checked, read_checked, write_checked
-from benchmark.store.sealed import problem_by
+from benchmark.store.sealed import read_checked, write_checked
 
 ROOT = "texts"
 VERSION = 2  # to be raised when the files, or how their embeddings are made, change
@@ -46,13 +45,8 @@ def have_texts(storage: Storage, name: str) -> bool:
     content = storage.read_if_there(name)
     if content is None:
         return False
-    checked(storage, name, content)
+    read_checked(storage, name, content)
     return True
-
-
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file; nothing where it is what was written under that name."""
-    return problem_by(read_checked, storage, name)
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
@@ -71,11 +65,7 @@ def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
 
 
 def write_pairs(
-    storage: Storage,
-    name: str,
-    pairs: Sequence[TextPair],
-    caption: NDArray[np.float32],
-    rewrite: NDArray[np.float32],
+    storage: Storage, name: str, pairs: Sequence[TextPair], caption: NDArray[np.float32], rewrite: NDArray[np.float32]
 ) -> None:
     """Write the embeddings of pairs of texts as the backbone gives them, each of shape (pairs, D)."""
     known = {name: pa.array([getattr(p, name) for p in pairs], pa.string()) for name in ("class_name", "image_id")}
@@ -109,8 +99,7 @@ def read_pairs(storage: Storage, name: str, normalize: Normalize) -> TextDiffere
     """
     table = read_checked(storage, name)
     images = table["image_id"].to_pylist()
-    caption, rewrite = (
-        scaled(np.array(table[column].to_pylist(), dtype=np.float64), normalize) for column in ("caption", "rewrite")
-    )
+    raw = (np.array(table[column].to_pylist(), dtype=np.float64) for column in ("caption", "rewrite"))
+    caption, rewrite = (scaled(z, normalize) for z in raw)
     described = images if images and images[0] is not None else None
     return TextDifferences(caption - rewrite, table["class_name"].to_pylist(), described)

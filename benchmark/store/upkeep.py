@@ -1,41 +1,46 @@
 """Looking after a store of embeddings: what it holds, whether it is sound, and what may go."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
-from benchmark.store import clusters, costs, images, imported, made, records, row_index, rows, tested, texts
+from benchmark.store import costs, made, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
+from benchmark.store import imported_embeddings as imported
 from benchmark.store import moments as sums
-from benchmark.store.checked import read_checked
-from benchmark.store.names import is_own
-from benchmark.store.sealed import GONE, DamagedError, read_json
+from benchmark.store.sealed import GONE, DamagedError, is_own, open_parquet, problem_by, read_checked, read_json
 
 LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
 
-# Folder -> what says what is wrong with one of its files, and how these end.
-_KINDS: Mapping[str, tuple[Callable[[Storage, str], str], Sequence[str]]] = {
-    sums.ROOT: (sums.problem_of, [".safetensors"]),
-    imported.ROOT: (imported.problem_of, [".json", ".parquet"]),
-    texts.ROOT: (texts.problem_of, [".parquet"]),
-    clusters.ROOT: (clusters.problem_of, [".parquet"]),
-    rows.ROOT: (rows.problem_of, [".parquet"]),
-    rows.FAILED: (rows.problem_of, [".json"]),
-    row_index.ROOT: (row_index.problem_of, [".parquet"]),
-    tested.ROOT: (tested.problem_of, [".parquet"]),
-    images.ROOT: (images.problem_of, [".parquet"]),
-    records.ROOT: (records.problem_of, [".json"]),
-    made.ROOT: (made.problem_of, [".parquet"]),
-    costs.ROOT: (costs.problem_of, [".json"]),
+# Folder -> how its files end, and what reads one of them and raises DamagedError where it is not what was written.
+_KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
+    sums.ROOT: ([".safetensors"], sums.check),
+    imported.ROOT: ([".json", ".parquet"], imported.check),
+    texts.ROOT: ([".parquet"], read_checked),
+    sums.CLUSTERS: ([".parquet"], read_checked),
+    rows.ROOT: ([".parquet"], rows.check),
+    rows.FAILED: ([".json"], rows.check),
+    row_index.ROOT: ([".parquet"], open_parquet),
+    tested.ROOT: ([".parquet"], tested.check),
+    tested.IMAGES: ([".parquet"], read_checked),
+    records.ROOT: ([".json"], records.check),
+    made.ROOT: ([".parquet"], made.check),
+    costs.ROOT: ([".json"], costs.check),
 }
 _OBSOLETE = "details"  # predictions of fits made again, of versions whose rows had none
 _WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # looked at as one
+
+
+def foreign(storage: Storage) -> list[str]:
+    """Return the files of a store that are not its own, sorted; what a writer has not finished is none of them."""
+    names = (name for name, _, _ in storage.details(""))
+    return sorted(name for name in names if not (is_own(name) or name.endswith(".tmp") or name.startswith(".")))
 
 
 @dataclass
@@ -45,7 +50,6 @@ class Directory:
     Attributes:
         name: name of the directory inside the store.
         dataset: name of the data set; empty, like `backbone` and `view`, where the directory says nothing of itself.
-        backbone: label of the backbone.
         view: label of the view, or "moments", or "imported".
         images: number of distinct images of the data set; 0 where unknown.
         parts: number of files that are compared with what was written, or read back where they say nothing of it.
@@ -89,40 +93,26 @@ class Directory:
 def directories(storage: Storage) -> list[Directory]:
     """Return what the store holds, sorted by data set, backbone and view."""
     views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
-    moments = [_moments(storage, name, size, views) for name, size in _sizes(storage, sums.ROOT).items()]
-    names = _sizes(storage, imported.ROOT)
-    of_imports = [_imported(storage, name, of_folder) for name, of_folder in names.items()]
-    others = [*(_whole(storage, root) for root in _WHOLE), _obsolete(storage)]
-    return sorted(
-        [*views.values(), *moments, *filter(None, others), *of_imports],
-        key=lambda d: (d.dataset, d.backbone, d.view, d.name),
-    )
-
-
-def _whole(storage: Storage, root: str) -> Directory | None:
-    """Return a folder whose files are all of one kind; None where there are none."""
-    files = len(_files_of(storage, root))
-    size = sum(_sizes(storage, root).values())
-    return Directory(root, parts=files, parts_expected=files, size=size) if files else None
-
-
-def _obsolete(storage: Storage) -> Directory | None:
-    """Return the folder that nobody reads any more; None where there is none."""
-    files = [name for name, _, _ in storage.details(_OBSOLETE) if is_own(name)]
-    stale = "an earlier icm-bench made it; rows have the predictions now"
-    size = sum(_sizes(storage, _OBSOLETE).values())
-    return Directory(_OBSOLETE, parts=len(files), size=size, stale=stale) if files else None
-
-
-def _imported(storage: Storage, name: str, size: int) -> Directory:
-    """Return the folder with what is known of a data set whose embeddings were imported."""
-    files = len(_files_of(storage, name))
-    return Directory(name, name.split("/")[1], view="imported", parts=files, parts_expected=files, size=size)
+    found = [*views.values()]
+    for name, size in _sizes(storage, sums.ROOT).items():
+        found.append(_moments(storage, name, size, views.get(name.replace(sums.ROOT, store.ROOT, 1))))
+    for name, size in _sizes(storage, imported.ROOT).items():
+        files = len(_files_of(storage, name))
+        found.append(Directory(name, name.split("/")[1], view="imported", parts=files, parts_expected=files, size=size))
+    for root in _WHOLE:
+        if files := len(_files_of(storage, root)):
+            size = sum(_sizes(storage, root).values())
+            found.append(Directory(root, parts=files, parts_expected=files, size=size))
+    if files := sum(is_own(name) for name, _, _ in storage.details(_OBSOLETE)):
+        size = sum(_sizes(storage, _OBSOLETE).values())
+        stale = "an earlier icm-bench made it; rows have the predictions now"
+        found.append(Directory(_OBSOLETE, parts=files, size=size, stale=stale))
+    return sorted(found, key=lambda d: (d.dataset, d.backbone, d.view, d.name))
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
     """Return the files of a folder, other than of embeddings, that are read back by `verify`."""
-    suffixes = _KINDS[folder.split("/")[0]][1]
+    suffixes = _KINDS[folder.split("/")[0]][0]
     return [name for suffix in suffixes for name in storage.files(folder, suffix) if is_own(name)]
 
 
@@ -137,14 +127,13 @@ def _sizes(storage: Storage, root: str) -> dict[str, int]:
     return sizes
 
 
-def _moments(storage: Storage, name: str, size: int, views: Mapping[str, Directory]) -> Directory:
+def _moments(storage: Storage, name: str, size: int, of_view: Directory | None) -> Directory:
     """Return the folder with the moments of a view of originals: of use for as long as that is."""
     files = len(storage.files(name, ".safetensors"))
-    of_view = views.get(name.replace(sums.ROOT, store.ROOT, 1))
     if of_view is None or of_view.stale:
         return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
-    directory = replace(of_view, name=name, view="moments", parts=files, parts_expected=files, rejected=0, size=size)
-    return replace(directory, problems=[], damaged=[])
+    counted = replace(of_view, parts=files, parts_expected=files, rejected=0, size=size)
+    return replace(counted, name=name, view="moments", problems=[], damaged=[])
 
 
 def _directory(storage: Storage, name: str, size: int) -> Directory:
@@ -178,28 +167,20 @@ def _note(storage: Storage, directory: Directory, problems: Mapping[str, str]) -
 def verify(storage: Storage) -> list[Directory]:
     """Read every part back and return the directories with what is wrong in them.
 
-    A part is sound if it is what was written under its name (see `checked.py`), and has the rows of its chunk but for
+    A part is sound if it is what was written under its name (see `sealed.py`), and has the rows of its chunk but for
     rejected images, the width of its backbone, finite numbers, and no image of another part.
     """
     listed = directories(storage)
     progress = Progress("verifying", sum(d.parts for d in listed if not d.stale), "parts")
-    for directory in listed:
-        if directory.stale or directory.newer:
-            continue
-        if not directory.name.startswith(store.ROOT):
-            _verify_files(storage, directory, progress)
-            continue
-        try:
-            about = read_json(storage, store.about_file(directory.name))
-        except DamagedError:  # since it was listed: another command removed it
-            continue
-        rejected, _ = store.read_rejected(storage, directory.name)
-        seen: set[str] = set()
-        for chunk, name in store.parts(storage, directory.name).items():
+    for directory in (d for d in listed if not (d.stale or d.newer)):
+        if directory.name.startswith(store.ROOT):
+            checks = _checks_of_parts(storage, directory)
+        else:
+            checks = {name: partial(problem_of, storage, name) for name in _files_of(storage, directory.name)}
+        for name, problem_of_file in checks.items():
             try:
-                for problem in _problems(storage, name, directory, about, len(rejected.get(chunk, [])), chunk, seen):
+                if problem := problem_of_file():
                     _note(storage, directory, {name: problem})
-                    break
             except IcmBenchError as error:  # nobody can say whether it is sound
                 directory.problems.append(str(error))
             progress.update()
@@ -207,51 +188,46 @@ def verify(storage: Storage) -> list[Directory]:
     return listed
 
 
-def _verify_files(storage: Storage, directory: Directory, progress: Progress) -> None:
-    """Note what is wrong with the files of a folder other than of embeddings."""
-    problem_of = _KINDS[directory.name.split("/")[0]][0]
-    for name in _files_of(storage, directory.name):
-        try:
-            if problem := problem_of(storage, name):
-                _note(storage, directory, {name: problem})
-        except IcmBenchError as error:  # nobody can say whether it is sound
-            directory.problems.append(str(error))
-        progress.update()
+def problem_of(storage: Storage, name: str) -> str:
+    """Return what is wrong with a file other than of embeddings; nothing where it is sound."""
+    return problem_by(_KINDS[name.split("/")[0]][1], storage, name)
 
 
-def _problems(
-    storage: Storage, name: str, directory: Directory, about: dict[str, Any], rejected: int, chunk: int, seen: set[str]
-) -> Iterator[str]:
-    """Yield what is wrong with a part, the most basic first; adds its images to `seen`."""
-    size = store.chunk_size(directory.images)
-    expected = min(size, directory.images - chunk * size) - rejected
-    if expected < 0:
-        yield f"is no chunk of a data set of {directory.images} images"
-        return
+def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callable[[], str]]:
+    """Return part -> what says what is wrong with it."""
     try:
-        table = read_checked(storage, name)
-    except DamagedError as error:
-        yield error.problems[name]
-        return
-    ids, vectors = table["image_id"].to_pylist(), store.vectors(table)
-    if len(ids) != expected:
-        yield f"has {len(ids)} rows instead of {expected}"
-    if vectors.shape[1] != about.get("dim"):
-        yield f"has embeddings of width {vectors.shape[1]} instead of {about.get('dim')}"
-    if not np.isfinite(vectors).all():
-        yield "holds numbers that are not finite"
-    if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
-        yield "repeats images"
-    seen.update(ids)
+        dim = read_json(storage, store.about_file(directory.name)).get("dim")
+    except DamagedError:  # since it was listed: another command removed it
+        return {}
+    rejected, _ = store.read_rejected(storage, directory.name)
+    seen, size = set[str](), store.chunk_size(directory.images)
+
+    def problem_of_part(chunk: int, name: str) -> str:
+        expected = min(size, directory.images - chunk * size) - len(rejected.get(chunk, []))
+        if expected < 0:
+            return f"is no chunk of a data set of {directory.images} images"
+        try:
+            table = read_checked(storage, name)
+        except DamagedError as error:
+            return error.problems[name]
+        ids, vectors = table["image_id"].to_pylist(), store.vectors(table)
+        if len(ids) != expected:
+            return f"has {len(ids)} rows instead of {expected}"
+        if vectors.shape[1] != dim:
+            return f"has embeddings of width {vectors.shape[1]} instead of {dim}"
+        if not np.isfinite(vectors).all():
+            return "holds numbers that are not finite"
+        if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
+            return "repeats images"
+        seen.update(ids)
+        return ""
+
+    parts = store.parts(storage, directory.name)
+    return {name: partial(problem_of_part, chunk, name) for chunk, name in parts.items()}
 
 
 def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:
     """Remove files that were found damaged, and what else is damaged in some directories of embeddings.
-
-    Args:
-        storage: the store.
-        problems: file -> what is wrong with it, as `DamagedError` says.
-        directories: of which all parts are compared with what was written.
 
     Returns:
         File -> what was wrong with it, of all that were removed: they are made again by whoever needs them.
@@ -265,16 +241,6 @@ def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: C
     return every
 
 
-def _delete_folder(storage: Storage, folder: str) -> None:
-    """Remove what is the store's own in a folder, and the folder where nothing else is in it."""
-    names = [name for name, _, _ in storage.details(folder)]
-    if all(is_own(name) or name.endswith(".tmp") for name in names):
-        storage.delete_folder(folder)
-    else:
-        for name in filter(is_own, names):
-            storage.delete(name)
-
-
 @dataclass(frozen=True)
 class Removed:
     """What `clean` removed, or would remove: names of files and directories, and their size in bytes."""
@@ -285,11 +251,13 @@ class Removed:
 
 def repair(storage: Storage, dry_run: bool) -> Removed:
     """Remove the files that are not what was written, or would; what is sound, stale or of nobody's is not touched."""
-    _, names = _damaged(storage)
+    return _removed(storage, _damaged(storage)[1], dry_run)
+
+
+def _removed(storage: Storage, names: list[str], dry_run: bool) -> Removed:
     sizes = {name: size for name, size, _ in storage.details("")}
-    if not dry_run:
-        for name in names:
-            storage.delete(name)
+    for name in names if not dry_run else ():
+        storage.delete(name)
     return Removed(names, sum(sizes.get(name, 0) for name in names))
 
 
@@ -306,26 +274,25 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
 
     That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs
     it; what is sound is never touched.
-
-    Raises:
-        IcmBenchError: the bucket does not let open uploads be looked for; all else is removed then.
+    Raises IcmBenchError where the bucket does not let open uploads be looked for; all else is removed then.
     """
     listed, names = _damaged(storage)
-    sizes = {name: size for name, size, _ in storage.details("")}
     stale = [d for d in listed if d.stale]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
     names += made.of_no_use(storage, {*_sizes(storage, store.ROOT)} - {d.name for d in stale})
     names += row_index.useless(storage, rows.schema())
-    names = list(dict.fromkeys(names))
-    size = sum(sizes.get(name, 0) for name in names) + sum(d.size for d in stale)
-    if not dry_run:
-        for name in names:
-            storage.delete(name)
-        for directory in stale:
-            _delete_folder(storage, directory.name)
+    removed = _removed(storage, list(dict.fromkeys(names)), dry_run)
+    for directory in stale if not dry_run else ():  # the folder goes too, unless something foreign lies in it
+        inside = [name for name, _, _ in storage.details(directory.name)]
+        if all(is_own(name) or name.endswith(".tmp") for name in inside):
+            storage.delete_folder(directory.name)
+        else:
+            for name in filter(is_own, inside):
+                storage.delete(name)
     uploads = [upload for upload in storage.open_uploads() if now - upload.began > LEFTOVER_SECONDS]
     for upload in uploads if not dry_run else ():
         storage.abort(upload)
     of_uploads = [f"{storage.upload_name(upload)} (an upload that nobody ended)" for upload in uploads]
-    return Removed([*names, *(d.name for d in stale), *of_uploads], size)
+    names = [*removed.names, *(directory.name for directory in stale), *of_uploads]
+    return Removed(names, removed.size + sum(directory.size for directory in stale))

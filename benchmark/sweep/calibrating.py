@@ -27,18 +27,14 @@ def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: i
 
     Trials run on simulated embeddings of the planned width and classes, on fewer images and lambdas. Left out are
     those that need a backbone's text side.
-
-    Args:
-        wanted: trials and what they are to run on, those first that count most.
-        seconds: after which none is begun any more.
-        images: of each environment, at most.
     """
     ended, costs, data = time.monotonic() + seconds, [], {}
     for planned, planned_size in wanted:
         spec, size = _smaller(planned, planned_size, images)
         if time.monotonic() > ended:
             break
-        if spec.predictor.uses_text_tower or _asks_for_prompts(spec):
+        asks_for_prompts = spec.projection.prompts(Names(("a", "b"), ("c", "d"), ("a photo of a {}.",)))
+        if spec.predictor.uses_text_tower or asks_for_prompts:
             continue
         key = (str(size), spec.split)
         if key not in data:
@@ -58,10 +54,6 @@ def _smaller(spec: TrialSpec, size: Size, images: int) -> tuple[TrialSpec, Size]
     chosen = spec.intervention_set.model_copy(update={"draws": 1}) if spec.intervention_set else None
     fold = 0 if spec.folds else None
     return replace(spec, lambdas=lambdas, intervention_set=chosen, space={}, fold=fold), Size(fewer, classes, size.dim)
-
-
-def _asks_for_prompts(spec: TrialSpec) -> bool:
-    return bool(spec.projection.prompts(Names(("a", "b"), ("c", "d"), ("a photo of a {}.",))))
 
 
 def _simulated(spec: TrialSpec, size: Size) -> Embedded:

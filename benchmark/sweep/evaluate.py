@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.registry import presented
-from benchmark.method.arrays import Array
+from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.curves import Predictions
 from benchmark.method.evaluation.embedded import Embedded
@@ -15,14 +18,17 @@ from benchmark.method.evaluation.metrics import SCORED
 from benchmark.method.evaluation.selection import KEY, SCORES, picked_by_sources, picks_of
 from benchmark.method.evaluation.splits import base_classes
 from benchmark.method.evaluation.tested import Tested
+from benchmark.method.subspace import Basis
+from benchmark.method.subspace.diagnostics import Decodability, decodability
 from benchmark.method.subspace.moments import Placebo
 from benchmark.method.subspace.placebos import Borrowed, Matched, Rotated, Shuffled
 from benchmark.store.rows import curve_columns, prediction_columns
-from benchmark.sweep.environments import Readable
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
 
 Row = dict[str, object]
+MAX_READ = 5_000  # images from which the environment is read
+READ_FOLDS = 2  # of the cross-validation: with five, as `diagnose` has, it takes longer than the trials
 
 
 @dataclass(frozen=True)
@@ -39,25 +45,27 @@ class Evaluated:
     tested: list[Tested]
 
 
-def evaluate(
-    trial: Trial,
-    data: Embedded,
-    cells: Cells,
-    device: str = "cpu",
-    lent: Array | None = None,
-    plain: Plain | None = None,
-) -> Evaluated:
-    """Return the result rows of a trial.
+@dataclass(frozen=True)
+class Inputs:
+    """What `evaluate` is given beside the trial.
 
-    Args:
-        trial: what is fitted and evaluated.
+    Attributes:
         data: the embeddings of its subject; of a protocol across data sets, those of the variants too.
-        cells: the moments of the same embeddings for the trial's intervention set, split and scale.
-        device: torch device for predictors that are trained on torch.
+        cells: the moments of the same embeddings.
         lent: C_d of the data set from which the trial borrows it, shape (D, D); None where it borrows nothing.
-        plain: what other trials of the same data, split and scale found in the plain space; see `Evaluation`.
+        plain: what other trials of this process found in the plain space.
     """
+
+    data: Embedded
+    cells: Cells
+    lent: Array | None = None
+    plain: Plain | None = None
+
+
+def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
+    """Return the result rows of a trial; `device` is the torch device of predictors that are trained on torch."""
     spec, chosen = trial.spec, trial.spec.intervention_set
+    data, cells = inputs.data, inputs.cells
     settings = FitSettings(
         spec.split,
         spec.normalize,
@@ -67,11 +75,11 @@ def evaluate(
         selection_images=spec.selection_images,
         metric=spec.metric,
     )
-    evaluation = Evaluation(data, cells, settings, plain)
+    evaluation = Evaluation(data, cells, settings, inputs.plain)
     common = {**common_columns(trial), "classes": data.classes}
     tested: dict[str, Tested] = {}
     rows: list[Row] = []
-    for draw, placebo in placebos_of(trial, lent):
+    for draw, placebo in placebos_of(trial, inputs.lent):
         common["placebo_draw"] = draw
         made = _rows(trial, evaluation, placebo, common, tested)
         every = [one.row for one in made]
@@ -105,7 +113,7 @@ def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, mad
         if key not in known:
             basis = evaluation.basis_of(holdouts[str(one.row["held_out"])], one.method)
             known[key] = readable.after(basis, rank).balanced_accuracy
-        before = readable.before()
+        before = readable.before
         one.row.update(read_ranks=[rank], read_after=[known[key]])
         one.row.update(read_before=before.balanced_accuracy, read_chance=before.chance)
 
@@ -169,9 +177,8 @@ def _rows(
         params = json.dumps({k: v for k, v in setting.params.items() if k != "order"})
         nuisance = name if isinstance(name := setting.params.get("nuisance"), str) else None
         for lambda_, method, of_method in zip(spec.lambdas, methods, curves, strict=True):
-            uses_lambda = method.projection.uses_lambda
-            of_projection: Row = {"projection_params": params, "nuisance": nuisance}
-            of_projection["lambda_"] = lambda_ if uses_lambda else None
+            weight = lambda_ if method.projection.uses_lambda else None
+            of_projection: Row = {"projection_params": params, "nuisance": nuisance, "lambda_": weight}
             for curve in of_method:
                 of_predictor = json.dumps(spec.predictor.settings[curve.setting].params)
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
@@ -182,28 +189,20 @@ def _rows(
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
-    """Yield the number of each draw of several, None for a single one, and what replaces C_d; None for a real set.
-
-    Args:
-        trial: with the set.
-        lent: see `evaluate`.
-    """
+    """Yield the number of each draw of several, None for a single one, and what replaces C_d; None for a real set."""
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
         yield None, None
         return
     for drawn in chosen.drawn():
         draw = drawn.first if chosen.numbered else None
-        match chosen.placebo:
-            case "rotated":
-                yield draw, Rotated(drawn.seed, drawn.first)
-            case "matched":
-                yield draw, Matched(drawn.seed, drawn.first)
-            case "shuffled":
-                yield draw, Shuffled(trial.subject.shuffled_name(drawn))
-            case "borrowed":
-                assert lent is not None
-                yield draw, Borrowed(lent)
+        if chosen.placebo == "borrowed":
+            assert lent is not None
+            yield draw, Borrowed(lent)
+        elif chosen.placebo == "shuffled":
+            yield draw, Shuffled(trial.subject.shuffled_name(drawn))
+        else:
+            yield draw, (Rotated if chosen.placebo == "rotated" else Matched)(drawn.seed, drawn.first)
 
 
 def common_columns(trial: Trial) -> Row:
@@ -253,3 +252,43 @@ def common_columns(trial: Trial) -> Row:
         "recipe_hash": trial.recipe_hash,
         "code_version": code_version(),
     }
+
+
+class Readable:
+    """Images of one data set, from which a linear classifier reads the environment before and after a projection."""
+
+    def __init__(self, data: Embedded, normalize: Normalize) -> None:
+        environment = data.environment
+        enough = np.flatnonzero(np.bincount(environment)[environment] >= READ_FOLDS)
+        rows = enough[sample(environment[enough])]
+        self._environment = environment[rows]
+        self._group = None if data.group is None else data.group[rows]
+        self._z = scaled(data.z[rows], normalize)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there are two environments with images enough, and groups where images come in groups."""
+        own = np.arange(len(self._z)) if self._group is None else self._group
+        counts = [len(np.unique(own[self._environment == e])) for e in np.unique(self._environment)]
+        return len(counts) > 1 and min(counts) >= READ_FOLDS
+
+    @cached_property
+    def before(self) -> Decodability:
+        """How well it is read from the embeddings as the projection sees them."""
+        return decodability(self._z, self._environment, self._group, folds=READ_FOLDS)
+
+    def after(self, basis: Basis, rank: int) -> Decodability:
+        """Return how well it is read from what a projection leaves at a rank."""
+        if rank == self._z.shape[1] and basis.is_rotation:
+            return self.before
+        return decodability(basis.of_images(self._z)[:, :rank], self._environment, self._group, folds=READ_FOLDS)
+
+
+def sample(environment: Labels) -> Labels:
+    """Return up to `MAX_READ` positions, ascending: of environments alike where there are more, drawn by a seed."""
+    members = [np.flatnonzero(environment == e) for e in np.unique(environment)]
+    rng, left, drawn = np.random.default_rng(0), MAX_READ, []
+    for number, rows in enumerate(sorted(members, key=len)):  # what small ones leave goes to the others
+        drawn.append(rng.choice(rows, min(len(rows), left // (len(members) - number)), replace=False))
+        left -= len(drawn[-1])
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)

@@ -16,8 +16,8 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import IN, Split
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.recipe.sets import InterventionSet
-from benchmark.sweep.clusters import Clusters, clustered
-from benchmark.sweep.loading import cells_for, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, load, sum_subject
+from benchmark.sweep.pseudo_environments import Clusters, clustered
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
 
@@ -30,11 +30,9 @@ class Choice:
     """Which projection to fit, of all that a recipe describes.
 
     Attributes:
-        subject: data set under a backbone.
         projection: with its lambda and its seed set, where it has them.
         intervention_set: which views enter the consistency term; None where the projection looks at none.
         normalize: where embeddings are scaled to unit length.
-        seed: of the split.
         without: environments that are left out, as if held out.
     """
 
@@ -70,23 +68,12 @@ class Choice:
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
     def at_seed(self, seed: int, number: int) -> "Choice":
-        """Return the same choice with another seed, and the draw of views that this sees.
-
-        Args:
-            seed: the other seed.
-            number: its position among the sweep's.
-        """
+        """Return the same choice with another seed, and the draw of views that this sees."""
         return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 
 class Fitting:
-    """Fits projections of one subject; embeddings are loaded once, and moments summed where the store lacks them.
-
-    Args:
-        storage: with the embeddings.
-        subject: data set under a backbone.
-        seeds: whose splits are needed.
-    """
+    """Fits projections of one subject; embeddings are loaded once, and moments summed where the store lacks them."""
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
         connect()
@@ -125,11 +112,10 @@ class Fitting:
                 yield moments
 
     def _cells(self, choice: Choice) -> Cells:
-        intervention_set, split, normalize = choice.intervention_set, Split(choice.seed), choice.normalize
-        images = self._seen(choice)[1]
-        sum_subject(self._storage, choice.subject, images, [split], [normalize], [intervention_set])
-        setting = intervention_set, split, normalize
-        return cells_for(self._storage, choice.subject, images, *setting, projection=choice.projection)
+        images, split = self._seen(choice)[1], Split(choice.seed)
+        wanted = MomentsSpec(choice.intervention_set, split, choice.normalize, projection=choice.projection)
+        sum_subject(self._storage, choice.subject, images, [wanted])
+        return cells_for(self._storage, choice.subject, images, wanted)
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.

@@ -28,8 +28,9 @@ NOT_HASHED = {
     "benchmark.sweep.identity": "it only says which code counts",
     "benchmark.sweep.trials": "what it unfolds is in the id of each trial",
 }
-_ROOMS = tuple(f"benchmark.{room}." for room in ("backbones", "common", "datasets", "recipe", "store.older_rows"))
+_ROOMS = tuple(f"benchmark.{room}" for room in ("backbones", "common", "datasets", "recipe", "store.older_rows"))
 _PACKAGE = Path(__file__).parent.parent
+_version = cache(version)
 
 
 def evaluation_code() -> str:
@@ -47,12 +48,7 @@ def component_code(component: Component) -> str:
 
 def code_version() -> str:
     """Return the version of this package with the first digits of `evaluation_code`: what rows say of the code."""
-    return f"{_package_version()}+{evaluation_code()[:12]}"
-
-
-@cache
-def _package_version() -> str:
-    return version("icm-bench")
+    return f"{_version('icm-bench')}+{evaluation_code()[:12]}"
 
 
 @cache
@@ -65,18 +61,13 @@ def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
 
 
 def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = MappingProxyType({})) -> list[str]:
-    """Return some modules and what they import of this package, directly or not, sorted; of closed rooms the name.
-
-    Args:
-        modules: names with dots.
-        sources: name -> file of those that are none of this package.
-    """
+    """Return some modules and what they import of this package, directly or not, sorted; of closed rooms the name."""
     reached = set(modules)
     waiting = list(reached)
     while waiting:
         tree = tree_of(_source(waiting.pop(), sources))
-        names = {name.rpartition(".")[0] if name.startswith(_ROOMS) else name for name in _imports(tree)}
-        waiting += [name for name in names - reached if f"{name}." not in _ROOMS]
+        names = {next((r for r in _ROOMS if name.startswith(f"{r}.")), name) for name in _imports(tree)}
+        waiting += [name for name in names - reached if name not in _ROOMS]
         reached |= names
     return sorted(reached)
 

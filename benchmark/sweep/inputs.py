@@ -1,23 +1,33 @@
-"""What a trial is evaluated on, put together from arrays and moments: in a worker of a sweep, or in any process."""
+"""What trials are evaluated on: what they share, made before any begins, and what one is given in its process."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import ray
 
 from benchmark.common.storage.files import Storage
-from benchmark.method.arrays import Array, scale_of
+from benchmark.common.terminal.progress import Progress
+from benchmark.method.arrays import scale_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.fits import turns_of
-from benchmark.store.embeddings import View
-from benchmark.sweep.clusters import clustered
-from benchmark.sweep.loading import cells_for, lent_c_d, lent_views, text_tower
+from benchmark.store.costs import Cost
+from benchmark.sweep import loading
+from benchmark.sweep.evaluate import Inputs
+from benchmark.sweep.loading import MomentsSpec
+from benchmark.sweep.pseudo_environments import Clusters, clustered, index_in_clusters
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
-from benchmark.sweep.trials import Trial
+from benchmark.sweep.trials import Trial, TrialSpec
+from benchmark.sweep.work import MOMENTS, summing_work
+
+Remember = Callable[[Sequence[Cost]], None]
+# Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
+Shared = Mapping[str, Any]
 
 # What the trials of this process found in the plain space, for the next one that may share it, and for no other.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
@@ -26,73 +36,41 @@ _PLAIN: dict[tuple[object, ...], Plain] = {}
 _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """Where the embeddings of a trial come from.
-
-    Attributes:
-        of_subject: a subject -> its arrays, and where its images lie.
-        of_view: a view, and the subject whose it is -> its embeddings, shape (n, D).
-    """
-
-    of_subject: Callable[[Subject], tuple[Embedded, ImageIndex]]
-    of_view: Callable[[View, Subject], NDArray[np.float32]]
+def fetched(shared: Shared, key: str) -> Any:
+    """Return what stands behind the references under a key."""
+    found = shared[key]
+    return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What `evaluate` is given beside the trial.
-
-    Attributes:
-        data: the embeddings of its subject; of a protocol across data sets, those of the variants too.
-        cells: the moments of the same embeddings.
-        lent: C_d of the data set from which the trial borrows it, shape (D, D); None where it borrows nothing.
-        plain: what other trials of this process found in the plain space.
-    """
-
-    data: Embedded
-    cells: Cells
-    lent: Array | None
-    plain: Plain
-
-
-def inputs_of(storage: Storage, trial: Trial, arrays: Arrays, device: str) -> Inputs:
-    """Return what a trial is evaluated on.
-
-    Args:
-        storage: with the moments and texts.
-        trial: the trial.
-        arrays: where its embeddings come from.
-        device: name of the torch device of a text side.
+def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
+    """Return what a trial is evaluated on; `fetch` gives arrays by their key in what is shared.
 
     Raises:
         DamagedError: moments or texts are not what was written.
     """
     spec, subject, lender = trial.spec, trial.subject, trial.lender
-    data, images = arrays.of_subject(subject)
+    data, images = fetch(subject.key)
     if trial.clusters:
         data, images = clustered(storage, trial.clusters, data, images)
     if trial.variants:
-        parts = [arrays.of_subject(variant)[0] for variant in trial.variants]
+        parts = [fetch(variant.key)[0] for variant in trial.variants]
         data = shifted(data, dict(zip(trial.environments[1:], parts, strict=True)), tuple(trial.environments))
     if spec.predictor.uses_text_tower:
-        data = replace(data, tower=text_tower(subject, device))
+        data = replace(data, tower=loading.text_tower(subject, device))
     if spec.predictor.uses_views:
         kinds = subject.drawn_from(spec.intervention_set)
-        of_views = {view.directory: arrays.of_view(view, subject) for views in kinds for view in views}
-        data = replace(data, views=lent_views(kinds, of_views, images, spec.split.seed))
+        of_views = {view.directory: fetch(view.directory) for views in kinds for view in views}
+        data = replace(data, views=loading.lent_views(kinds, of_views, images, spec.split.seed))
+    if trial.shares not in _PLAIN:  # what trials like this one found in this process
+        _PLAIN.clear()
+    plain = _PLAIN.setdefault(trial.shares, Plain())
     cells = _shared_cells(storage, trial, data, images)
-    lent = None
-    if lender and spec.intervention_set:
-        of_lender = arrays.of_subject(lender)[1]
-        lent = lent_c_d(storage, lender, of_lender, spec.intervention_set, spec.split, spec.normalize)
-    return Inputs(data, cells, lent, _shared_plain(trial))
+    lent = loading.lent_c_d(storage, lender, fetch(lender.key)[1], _moments_of(spec)) if lender else None
+    return Inputs(data, cells, lent, plain)
 
 
-def forget() -> None:
-    """Let go of what this process holds for the next trial."""
-    _CELLS.clear()
-    _PLAIN.clear()
+def _moments_of(spec: TrialSpec) -> MomentsSpec:
+    return MomentsSpec(spec.intervention_set, spec.split, spec.normalize)
 
 
 def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
@@ -105,16 +83,59 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
         of_images = (images.original.directory, images.digest(spec.split), spec.fold, scale_of(spec.normalize))
         before = [cells for seen, cells in _CELLS.values() if seen == of_images]
         _CELLS.clear()
-        turns = turns_of(spec.split, data.group is not None, spec.fold).values()
-        setting = spec.intervention_set, spec.split, spec.normalize
-        cells = cells_for(storage, subject, images, *setting, turns, spec.projection)
-        cells = cells.weighted(subject.weights_of(spec.intervention_set))
+        turns = tuple(turns_of(spec.split, data.group is not None, spec.fold).values())
+        wanted = replace(_moments_of(spec), turns=turns, projection=spec.projection)
+        cells = loading.cells_for(storage, subject, images, wanted).weighted(subject.weights_of(spec.intervention_set))
         _CELLS[trial.sums] = of_images, cells.after(before[0]) if before else cells
     return _CELLS[trial.sums][1]
 
 
-def _shared_plain(trial: Trial) -> Plain:
-    """Return what trials like this one found in this process."""
-    if trial.shares not in _PLAIN:
-        _PLAIN.clear()
-    return _PLAIN.setdefault(trial.shares, Plain())
+def share(
+    storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
+) -> Shared:
+    """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
+
+    Of `others` arrays alone are needed. `remember` is told what moments took.
+
+    The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
+    Raises DamagedError where a file of the store is not what was written.
+    """
+    subjects = {s.key: s for s in (*others, *(v for trial in trials for v in trial.variants))}
+    # Of each subject, for each draw of views and set of clusters: what the trials say that need its moments.
+    uses: dict[str, dict[tuple[int, Clusters | None], tuple[Subject, list[TrialSpec]]]] = {key: {} for key in subjects}
+    for trial in trials:
+        for s in filter(None, (trial.subject, trial.lender)):
+            subjects[s.key] = s
+            key = s.view_draw, trial.clusters if s is trial.subject else None
+            uses.setdefault(s.key, {}).setdefault(key, (s, []))[1].append(trial.spec)
+    shared: dict[str, Any] = {}
+    for name, subject in subjects.items():
+        splits = {spec.split for _, specs in uses[name].values() for spec in specs}
+        shared[name] = loading.load.remote(storage, subject, tuple(sorted(splits)))
+    began, summed = time.time(), 0.0
+    for name, alike in uses.items():
+        images = ray.get(shared[name][1])  # of variants too: what is damaged is to be known before any trial begins
+        known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[name])
+        for (_, clusters), (subject, specs) in alike.items():
+            if loading.sum_subject(storage, subject, known[clusters], [_moments_of(spec) for spec in specs]):
+                summed += summing_work(len(images.ids), len(subject.views), images.dim)
+    remember([Cost(MOMENTS, summed, time.time() - began)])
+    for trial in (trial for trial in trials if trial.spec.predictor.uses_views):
+        for view in chain(*trial.subject.drawn_from(trial.spec.intervention_set)):
+            if view.directory not in shared:
+                shared[view.directory] = loading.load_view.remote(storage, view, shared[trial.subject.key][1])
+    return shared
+
+
+def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
+    """Return where the images of a subject lie with each of some clusters for source environments."""
+    if not asked:
+        return {}
+    progress = Progress("clustering", len(asked), "sets of sources")
+    tasks = {clusters: index_in_clusters.remote(storage, clusters, *loaded) for clusters in asked}
+    known = {}
+    for clusters, task in tasks.items():
+        known[clusters] = ray.get(task)
+        progress.update()
+    progress.close()
+    return known

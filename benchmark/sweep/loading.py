@@ -1,7 +1,7 @@
 """The arrays and moments of a subject, from the store into workers. Needs Ray, and what `embed` wrote."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View
 from benchmark.store.texts import TextDifferences, prompts_file, read_pairs, read_texts
-from benchmark.sweep.images import images_of
-from benchmark.sweep.subject import Subject
+from benchmark.sweep.subject import Subject, images_of
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 
@@ -40,21 +39,17 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     first = store.distinct(manifest.table["image_id"])
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
+    # Without texts no predictor is asked that looks at them.
+    nothing = np.zeros((len(manifest.classes), dim), dtype=np.float32)
+    text = read_texts(storage, subject.texts) if subject.texts else nothing
     data = replace(
         images_of(manifest, splits, unreadable),
         z=store.read(storage, original, readable_ids, chunks),
-        text=_texts(storage, subject),
+        text=text,
         logit_scale=subject.facts.logit_scale,
     )
     layouts = {split: data.layout(split) for split in splits}
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, dim)
-
-
-def _texts(storage: Storage, subject: Subject) -> NDArray[np.float32]:
-    """Return the text embeddings of the classes; zeros without texts: no predictor is asked that looks at them."""
-    if subject.texts:
-        return read_texts(storage, subject.texts)
-    return np.zeros((len(subject.manifest.classes), subject.facts.dim), dtype=np.float32)
 
 
 @remote()
@@ -63,9 +58,7 @@ def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.fl
 
     All trials of a node share them: 1.8 GB for the images of DomainNet at width 768. What does not fit into the object
     store lies on the node's disk until a trial asks for it.
-
-    Raises:
-        DamagedError: a file of the store is not what was written.
+    Raises DamagedError where a file of the store is not what was written.
     """
     return store.read(storage, view, images.ids, images.chunks)
 
@@ -73,26 +66,13 @@ def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.fl
 def lent_views(
     kinds: Sequence[Sequence[View]], arrays: Mapping[str, NDArray[np.float32]], images: ImageIndex, seed: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return the embeddings that an evaluation lends to a predictor, for each kind of an intervention set, (n, D).
-
-    Args:
-        kinds: for each kind its view, or those of which one is drawn for each image, see `Subject.drawn_from`.
-        arrays: directory of a view -> embeddings, see `load_view`.
-        images: which images, shape (n,).
-        seed: of the split, by which views are drawn as for moments.
-    """
+    """Return the embeddings that an evaluation lends to a predictor, for each kind of an intervention set, (n, D)."""
     of_kinds = [{view.directory: arrays[view.directory] for view in views} for views in kinds]
-    return tuple(
-        next(iter(views.values())) if len(views) == 1 else one_of(views, images.ids, seed) for views in of_kinds
-    )
+    return tuple(one_of(z, images.ids, seed) if len(z) > 1 else next(iter(z.values())) for z in of_kinds)
 
 
 def text_tower(subject: Subject, device: str) -> TextTower:
     """Return the text side of a subject's backbone, which is loaded for it.
-
-    Args:
-        subject: whose classes the prompts are of.
-        device: name of the torch device that it runs on.
 
     Raises:
         IcmBenchError: the weights are not those of the embeddings any more, or no prompts can be learnt through it.
@@ -106,39 +86,11 @@ def text_tower(subject: Subject, device: str) -> TextTower:
     return TextTower(names, *backbone.text_tower())
 
 
-def sum_subject(
-    storage: Storage,
-    subject: Subject,
-    images: ImageIndex,
-    splits: Sequence[Split],
-    normalizes: Sequence[Normalize],
-    sets: Sequence[InterventionSet | None],
-) -> int:
-    """Make sure that the store has the moments that some settings of a subject need; return how many files were not."""
-    pairings = {
-        str([pairing.name, *(v.directory for v in pairing.views)]): pairing
-        for intervention_set in sets
-        for pairing in subject.pairings_of(intervention_set)
-    }
-    return sum_moments(storage, images, splits, sorted({scale_of(n) for n in normalizes}), list(pairings.values()))
+@dataclass(frozen=True)
+class MomentsSpec:
+    """Which moments fits are made of, whatever the subject.
 
-
-def cells_for(
-    storage: Storage,
-    subject: Subject,
-    images: ImageIndex,
-    intervention_set: InterventionSet | None,
-    split: Split,
-    normalize: Normalize,
-    turns: Iterable[Turn] = (),
-    projection: Projection | None = None,
-) -> Cells:
-    """Return the moments that the fits of some turns are made of, for one intervention set, from the store.
-
-    Args:
-        storage: with the moments.
-        subject: whose moments.
-        images: where its images lie.
+    Attributes:
         intervention_set: which views enter the consistency term; None for none.
         split: how images are cut into sides.
         normalize: where embeddings are scaled to unit length.
@@ -146,12 +98,34 @@ def cells_for(
         projection: which is fitted: it says whether sums of z z^do^T come with them, and which prompts. By default
             they do, and no prompt does.
     """
-    parts = parts_of(turns or [turn_of(split, None, grouped=False)])
+
+    intervention_set: InterventionSet | None
+    split: Split
+    normalize: Normalize
+    turns: tuple[Turn, ...] = ()
+    projection: Projection | None = None
+
+
+def sum_subject(storage: Storage, subject: Subject, images: ImageIndex, wanted: Sequence[MomentsSpec]) -> int:
+    """Make sure that the store has the moments that some fits are made of; return how many files it had not."""
+    pairings = {
+        str([pairing.name, *(v.directory for v in pairing.views)]): pairing
+        for intervention_set in (one.intervention_set for one in wanted)
+        for pairing in subject.pairings_of(intervention_set)
+    }
+    splits, scales = {one.split for one in wanted}, {scale_of(one.normalize) for one in wanted}
+    return sum_moments(storage, images, sorted(splits), sorted(scales), list(pairings.values()))
+
+
+def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: MomentsSpec) -> Cells:
+    """Return some moments of a subject from the store."""
+    intervention_set, split, projection = wanted.intervention_set, wanted.split, wanted.projection
+    parts = parts_of(wanted.turns or [turn_of(split, None, grouped=False)])
     pairings = subject.pairings_of(intervention_set)
     products = projection is None or projection.uses_products
-    cells = read_cells(storage, images, split, scale_of(normalize), pairings, products).joined(parts)
+    cells = read_cells(storage, images, split, scale_of(wanted.normalize), pairings, products).joined(parts)
     if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
-        pairs = read_pairs(storage, subject.text_pairs, normalize)
+        pairs = read_pairs(storage, subject.text_pairs, wanted.normalize)
         of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
         cells = cells + of_texts.joined(parts)
     if projection and (prompts := subject.prompts_of(projection)):
@@ -160,39 +134,17 @@ def cells_for(
     return cells
 
 
-def lent_c_d(
-    storage: Storage,
-    lender: Subject,
-    images: ImageIndex,
-    intervention_set: InterventionSet,
-    split: Split,
-    normalize: Normalize,
-) -> Array:
-    """Return C_d over all images of another data set, from the store, shape (D, D).
-
-    Args:
-        storage: with the moments.
-        lender: the other data set, under the same backbone.
-        images: where its images lie.
-        intervention_set: whose kinds and weights count.
-        split: any that its moments are summed for: all cells are added up.
-        normalize: where embeddings are scaled to unit length.
-    """
-    pairings = lender.pairings_of(intervention_set)
-    parts = [*read_cells(storage, images, split, scale_of(normalize), pairings).moments.values()]
-    return sum(parts[1:], parts[0]).c_d(lender.weights_of(intervention_set))
+def lent_c_d(storage: Storage, lender: Subject, images: ImageIndex, wanted: MomentsSpec) -> Array:
+    """Return C_d over all images of another data set, from the store, shape (D, D): its cells are added up."""
+    pairings = lender.pairings_of(wanted.intervention_set)
+    parts = [*read_cells(storage, images, wanted.split, scale_of(wanted.normalize), pairings).moments.values()]
+    return sum(parts[1:], parts[0]).c_d(lender.weights_of(wanted.intervention_set))
 
 
 def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:
     """Return the differences of pairs of texts: those that describe images lie in the cells of these.
 
     Others belong to all environments, and to the half of their class; one of unknown class is no base class's.
-
-    Args:
-        pairs: differences of the pairs.
-        classes: names of the data set's classes, in the order of the labels.
-        ids: ids of the readable images, shape (n,); pairs that describe others are left out.
-        layout: cells of the same images.
     """
     d = pairs.d
     if pairs.images is None:

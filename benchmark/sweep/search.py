@@ -1,17 +1,14 @@
-"""Search over lambda and strengths of interventions, by what source environments say and nothing else.
+"""Search over lambda and strengths of interventions, at random or by Optuna, by scores on source environments alone.
 
-A study belongs to one held-out environment (or to all variants of a shift, which is fitted once): its settings are
-judged by that fold's scores on its sources, so that even the choice of which settings are tried has seen nothing of
-what is held out. Points come in rounds: those of a round are known before any of it runs, so that their views are
-embedded together. Suggestions depend on the seed and the scores before them alone: a search that is run again asks for
-the same points, and finds their rows.
-
-A trial fits in closed form and reports once, so there is nothing that a scheduler could end early.
+Each held-out environment has a study of its own, so that even the choice of settings has seen nothing of it. Points
+come in rounds, so that their views are embedded together, and depend on the seed and earlier scores alone: a search
+that is run again finds its rows. A trial reports once: there is nothing that a scheduler could end early.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +19,66 @@ from benchmark.method.interventions import Intervention
 from benchmark.recipe.specs import LAMBDA, SearchSpec
 from benchmark.store.rows import read_source_scores
 from benchmark.sweep.subject import Subject
-from benchmark.sweep.suggest import Point, suggester
 from benchmark.sweep.trials import Trial
+
+Point = Mapping[str, float]  # parameter (`lambda`, or `KIND.PARAMETER`) -> value
+DIGITS = 3  # significant ones of a searched value: equal points are equal, and labels stay short
+
+
+class RandomSuggester:
+    """Points at random, log-uniform where the lower bound is above zero."""
+
+    def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
+        self._space, self._rng = space, np.random.default_rng(seed)
+
+    def ask(self, n: int) -> list[Point]:
+        """Return the next points."""
+
+        def draw(low: float, high: float) -> float:
+            uniform = self._rng.uniform
+            return float(np.exp(uniform(np.log(low), np.log(high))) if low > 0 else uniform(low, high))
+
+        return [{name: _rounded(draw(*bounds)) for name, bounds in self._space.items()} for _ in range(n)]
+
+    def tell(self, scores: Sequence[float | None]) -> None:
+        """Learn nothing from the scores of the points asked for last."""
+
+
+class OptunaSuggester:
+    """Points by Optuna's tree-structured Parzen estimator, after `startup` ones at random."""
+
+    def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._failed = optuna.trial.TrialState.FAIL
+        self._space: dict[str, Any] = {
+            name: optuna.distributions.FloatDistribution(low, high, log=low > 0) for name, (low, high) in space.items()
+        }
+        self._asked: list[Any] = []
+
+    def ask(self, n: int) -> list[Point]:
+        """Return the next points."""
+        self._asked = [self._study.ask(self._space) for _ in range(n)]
+        return [{name: _rounded(value) for name, value in trial.params.items()} for trial in self._asked]
+
+    def tell(self, scores: Sequence[float | None]) -> None:
+        """Take the scores of the points asked for last, None for one that failed; higher is better."""
+        for trial, score in zip(self._asked, scores, strict=True):
+            self._study.tell(trial, score, state=self._failed if score is None else None)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> RandomSuggester | OptunaSuggester:
+    """Return what suggests the points of one study."""
+    if spec.method == "optuna":
+        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # 10 as Optuna has it; but learn from a round
+    return RandomSuggester(space, spec.seed)
 
 
 @dataclass(frozen=True)
@@ -38,18 +93,8 @@ class Study:
     trial: Trial
     seeds: tuple[int, ...]
 
-    @property
-    def space(self) -> Mapping[str, tuple[float, float]]:
-        """What is searched: parameter -> (low, high)."""
-        return self.trial.spec.space
-
     def trials(self, subject: Subject, point: Point) -> list[Trial]:
-        """Return the trials of one point, one for each seed.
-
-        Args:
-            subject: of the study, with the views of the point.
-            point: a value for each parameter of the space.
-        """
+        """Return the trials of one point, one for each seed."""
         spec = self.trial.spec
         intervention_set = spec.intervention_set
         if intervention_set and (changed := changed_kinds(point, self.trial.subject.interventions.by_label())):
@@ -58,23 +103,16 @@ class Study:
             name = f"{intervention_set.name} [{', '.join(kind.label for kind in changed.values())}]"
             intervention_set = intervention_set.model_copy(update={"kinds": kinds, "name": name})
         spec = replace(spec, lambdas=(point.get(LAMBDA, 0.0),), intervention_set=intervention_set, space={})
-        return [
-            replace(self.trial, subject=subject.at_draw(number), spec=replace(spec, seed=seed))
-            for number, seed in enumerate(self.seeds)
-        ]
+        of_seeds = [(subject.at_draw(number), replace(spec, seed=seed)) for number, seed in enumerate(self.seeds)]
+        return [replace(self.trial, subject=drawn, spec=one) for drawn, one in of_seeds]
 
 
 class Search:
-    """The studies of a recipe, round by round: ask for points, run their trials, tell the scores.
-
-    Args:
-        spec: how is searched.
-        studies: what is searched; each has a suggester of its own.
-    """
+    """The studies of a recipe, round by round: ask for points, run their trials, tell the scores."""
 
     def __init__(self, spec: SearchSpec, studies: Sequence[Study]) -> None:
         self._spec, self._studies = spec, studies
-        self._suggesters = [suggester(spec, study.space) for study in studies]
+        self._suggesters = [suggester(spec, study.trial.spec.space) for study in studies]
         self._points: list[list[Point]] = []  # of the round, study by study
         self._trials: list[list[list[Trial]]] = []  # of each point, a trial for each seed
 
@@ -94,11 +132,7 @@ class Search:
         return {key: list(by_label.values()) for key, by_label in needed.items()}
 
     def trials(self, subjects: Mapping[str, Subject]) -> list[Trial]:
-        """Return the trials of the round, none twice.
-
-        Args:
-            subjects: by key, with the views that `ask` said are needed.
-        """
+        """Return the trials of the round, none twice."""
         self._trials = [
             [study.trials(subjects[study.trial.subject.key], point) for point in points]
             for study, points in zip(self._studies, self._points, strict=True)

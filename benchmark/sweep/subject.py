@@ -1,9 +1,10 @@
-"""One data set under one backbone: what trials evaluate, without the arrays."""
+"""One data set under one backbone, which trials evaluate, and the images that a protocol sees: without embeddings."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -12,6 +13,7 @@ from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.spec import label_of
+from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
 from benchmark.method.prompts import Names, Prompt
@@ -22,6 +24,9 @@ from benchmark.recipe.specs import InterventionsSpec
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing, Shuffle, Some
+
+NO_TEXT = np.zeros((0, 0), dtype=np.float32)
+IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # of what a protocol sees
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,7 @@ class Subject:
         return projection.prompts(Names(tuple(manifest.prompt_names), tuple(manifest.environments), self.prompts))
 
     def at_draw(self, number: int) -> "Subject":
-        """Return the subject as the trials of a seed see it.
-
-        Args:
-            number: position of the seed among the sweep's; they take the draws of views in turn.
-        """
+        """Return the subject as the trials of the seed at a position see it: they take the draws of views in turn."""
         return replace(self, view_draw=number % self.interventions.draws)
 
     def with_unreadable(self, storage: Storage) -> "Subject":
@@ -98,11 +99,7 @@ class Subject:
         return replace(self, unreadable=canonical_hash(ids) if ids else "")
 
     def with_kinds(self, kinds: Iterable[Intervention | None]) -> "Subject":
-        """Return the subject with the views that some kinds of intervention make, beside those it has.
-
-        Args:
-            kinds: kinds of intervention, None for the original; those that have views are not repeated.
-        """
+        """Return the subject with the views of some more kinds of intervention, None being the original."""
         images = len(store.distinct(self.manifest.table["image_id"]))
         known = {view.label for view in self.views}
         made = [
@@ -129,7 +126,14 @@ class Subject:
         if intervention_set.pairing == "random_one":
             return [Pairing(name(_random_one(labels)), tuple(views[label] for label in labels), some=some)]
         pairings = [Pairing(name(label), (views[label],), some=some) for label in labels if label in views]
-        return [*pairings, *([Pairing(CROSS)] if CROSS in labels else []), *self._shuffled(intervention_set, pairings)]
+        pairings += [Pairing(CROSS)] if CROSS in labels else []
+        if intervention_set.placebo == "shuffled":  # a pairing for each draw: all kinds together, by their weights
+            of_kinds = tuple(view for pairing in pairings for view in pairing.views)
+            weights = intervention_set.weights or (1.0,) * len(of_kinds)
+            for drawn in intervention_set.drawn():
+                shuffle = Shuffle(drawn.seed, drawn.first, weights)
+                pairings.append(Pairing(self.shuffled_name(drawn), of_kinds, shuffle))
+        return pairings
 
     def drawn_from(self, intervention_set: InterventionSet | None) -> list[tuple[View, ...]]:
         """Return for each kind of a set the views from which images have theirs: one, or several of which one is drawn.
@@ -137,17 +141,6 @@ class Subject:
         Pairs of texts and of different images, and what a placebo makes of views, are none.
         """
         return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
-
-    def _shuffled(self, intervention_set: InterventionSet, pairings: Sequence[Pairing]) -> list[Pairing]:
-        """Return a pairing for each draw of a shuffled set: all kinds together, by their weights."""
-        if intervention_set.placebo != "shuffled":
-            return []
-        views = tuple(view for pairing in pairings for view in pairing.views)
-        weights = intervention_set.weights or (1.0,) * len(views)
-        return [
-            Pairing(self.shuffled_name(drawn), views, Shuffle(drawn.seed, drawn.first, weights))
-            for drawn in intervention_set.drawn()
-        ]
 
     def shuffled_name(self, drawn: InterventionSet) -> str:
         """Return the name of the pairs of one draw of a shuffled set: it says all they depend on."""
@@ -181,3 +174,60 @@ def _name_of(intervention_set: InterventionSet) -> Callable[[str], str]:
 def _random_one(labels: tuple[str, ...]) -> str:
     """Return the name of the kind in which each image has the view of one of some kinds, drawn for it."""
     return f"one of {', '.join(labels)}"
+
+
+def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collection[str] = ()) -> Embedded:
+    """Return the images of a data set that are not `unreadable`, with embeddings of width 0."""
+    ids = manifest.table["image_id"].to_pylist()
+    readable = np.array([image_id not in unreadable for image_id in ids])
+    position = np.flatnonzero(readable)
+    return Embedded(
+        z=np.zeros((len(position), 0), dtype=np.float32),
+        environment=manifest.environment_index[readable],
+        label=manifest.table["label"].to_numpy()[readable],
+        # The split is drawn over all images, so that a bad file does not move the others to another side.
+        side={split: sides_of(manifest, split)[readable] for split in splits},
+        text=NO_TEXT,
+        environments=manifest.environments,
+        classes=manifest.classes,
+        group=None if manifest.groups is None else np.unique(manifest.groups, return_inverse=True)[1][readable],
+        position=position,
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The images that a protocol sees.
+
+    Attributes:
+        data: the images, with embeddings of width 0.
+        table: the same images in the same order: dataset and, as in the manifest, image_id, path, class_name,
+            environment (of a shift, the data set) and group.
+    """
+
+    data: Embedded
+    table: pa.Table
+
+
+def seen(
+    manifest: Manifest, variants: Sequence[Manifest], split: Split, unreadable: Mapping[str, Collection[str]]
+) -> Seen:
+    """Return the images that a protocol sees: of one data set, or of several where it tests on further `variants`.
+
+    Those that cannot be read are left out: name of a data set -> their ids.
+    """
+    every = [manifest, *variants]
+    parts = [images_of(one, [split], unreadable.get(one.name, ())) for one in every]
+    tables = [one.table.select(IMAGE_COLUMNS).take(part.position) for one, part in zip(every, parts, strict=True)]
+    names = tuple(one.name for one in every)
+    tables = [t.append_column("dataset", pa.repeat(name, len(t))) for name, t in zip(names, tables, strict=True)]
+    if not variants:
+        return Seen(parts[0], tables[0])
+    data = shifted(parts[0], dict(zip(names[1:], parts[1:], strict=True)), names)
+    table = pa.concat_tables(tables)
+    return Seen(data, table.set_column(table.column_names.index("environment"), "environment", table["dataset"]))
+
+
+def list_of(manifest: Manifest, variants: Sequence[Manifest], unreadable: Mapping[str, Collection[str]]) -> pa.Table:
+    """Return the list of images in which rows name positions, columns as in `benchmark.store.tested`."""
+    return seen(manifest, variants, Split(0), unreadable).table if variants else manifest.table

@@ -16,23 +16,15 @@ from numpy.typing import NDArray
 from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Normalize, Scale, scaled
-from benchmark.method.evaluation.cells import (
-    Cells,
-    Layout,
-    cells_of,
-    class_means,
-    cross_cells,
-    drawn_pairs,
-    one_of,
-    partners,
-    shuffled_cells,
-)
+from benchmark.method.evaluation import cells as sums_of
+from benchmark.method.evaluation.cells import Cells, Layout, one_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
+from benchmark.store import moments as sums
 from benchmark.store.embeddings import View
-from benchmark.store.moments import folder_of, moments_file, packed, problem_of, unpacked
-from benchmark.store.sealed import DamagedError
+from benchmark.store.moments import folder_of, moments_file, packed, unpacked
+from benchmark.store.sealed import DamagedError, problem_by
 
 BLOCK = 4096  # images whose embeddings a worker holds at a time
 MAX_WORKERS = 16  # each returns sums as large as the result
@@ -153,34 +145,24 @@ def sum_moments(
     Raises:
         DamagedError: parts, or moments that are there, are not what was written.
     """
-    digests = {split: images.digest(split) for split in splits}
-    tasks = [SumTask(split, scale, tuple(pairings)) for split in digests for scale in scales]
-    written = 0
+    digests, scales, written = {split: images.digest(split) for split in splits}, [*scales], 0
     for crossed in (False, True):  # pairs across environments need the means of the classes first
         of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
         if crossed and not of_turn:
             continue
-        at_once = _pairings_at_a_time(images)
+        # As many pairings, of which a search brings any number, and splits and scales are summed in one reading as fit
+        # into memory with the sums of all workers.
+        room = MEMORY / _workers(images)
+        at_once = max(1, (int(room / _bytes_of_sums(images, 0)) - 1) // 2)
         for first in range(0, max(1, len(of_turn)), at_once):
             part = tuple(of_turn[first : first + at_once])
-            missing = [_missing(storage, images, digests[task.split], replace(task, pairings=part)) for task in tasks]
-            todo = [(replace(task, pairings=part), files) for task, files in zip(tasks, missing, strict=True) if files]
+            tasks = [SumTask(split, scale, part) for split in digests for scale in scales]
+            todo = [(task, files) for task in tasks if (files := _missing(storage, images, digests[task.split], task))]
             while todo:
-                together = _tasks_at_a_time(images, todo[0][0])
+                together = max(1, int(room / _bytes_of_sums(images, len(part))))
                 written += _sum(storage, images, digests, todo[:together])
                 todo = todo[together:]
     return written
-
-
-def _tasks_at_a_time(images: ImageIndex, task: SumTask) -> int:
-    """Return how many splits and scales are summed in one reading, so that the sums of all workers fit into memory."""
-    return max(1, int(MEMORY / (_workers(images) * _bytes_of_sums(images, len(task.pairings)))))
-
-
-def _pairings_at_a_time(images: ImageIndex) -> int:
-    """Return how many pairings are summed in one reading: a search brings any number."""
-    alone = _bytes_of_sums(images, 0)
-    return max(1, (int(MEMORY / (_workers(images) * alone)) - 1) // 2)
 
 
 def _workers(images: ImageIndex) -> int:
@@ -204,12 +186,7 @@ def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int
 
 
 def read_cells(
-    storage: Storage,
-    images: ImageIndex,
-    split: Split,
-    scale: Scale,
-    pairings: Sequence[Pairing],
-    products: bool = True,
+    storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], products: bool = True
 ) -> Cells:
     """Return the moments of the images and of some pairings, cell by cell, from the store; see `unpacked`."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
@@ -234,7 +211,7 @@ def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -
     files = {file_of(images, digest, task, pairing): pairing for pairing in wanted}
     listed = set(storage.files(folder_of(images.original, digest, task.scale), ".safetensors"))
     there = [file for file in files if file in listed]
-    if problems := {file: problem for file in there if (problem := problem_of(storage, file))}:
+    if problems := {file: problem for file in there if (problem := problem_by(sums.check, storage, file))}:
         raise DamagedError.of(storage, problems)
     return {file: pairing for file, pairing in files.items() if file not in there}
 
@@ -251,15 +228,14 @@ def _sum(
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
     tasks = [replace(task, pairings=tuple(pairing for pairing in files.values() if pairing)) for task, files in todo]
     means = [
-        class_means(Cells(unpacked(storage, file_of(images, digests[task.split], task, None))))
+        sums_of.class_means(Cells(unpacked(storage, file_of(images, digests[task.split], task, None))))
         if any(pairing.name == CROSS for pairing in task.pairings)
         else None
         for task in tasks
     ]
     shared = ray.put((storage, images, tasks, means))
-    parts = [
-        _sum_range.options(num_returns=len(tasks)).remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges
-    ]
+    summed = _sum_range.options(num_returns=len(tasks))
+    parts = [summed.remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges]
     by_task = [[part] for part in parts] if len(tasks) == 1 else parts
     ray.get([_write.remote(storage, files, *(part[i] for part in by_task)) for i, (_, files) in enumerate(todo)])
     return sum(len(files) for _, files in todo)
@@ -269,80 +245,41 @@ def _sum(
 def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], first: int, last: int) -> Any:
     storage, images, tasks, means = shared
     sums = [Cells({}) for _ in tasks]
-    paired = [pairing for task in tasks for pairing in task.pairings if not pairing.shuffle]
-    needed = {view.directory: view for pairing in paired for view in pairing.views}
-    of_partners = [
-        [(p, partners(images.layouts[task.split], p.shuffle.seed, p.shuffle.draw)) for p in task.pairings if p.shuffle]
-        for task in tasks
-    ]
-    drawn = [
-        {p.name: drawn_pairs(images.layouts[task.split], p.some.share, p.some.seed) for p in task.pairings if p.some}
-        for task in tasks
-    ]
+    paired = (view for task in tasks for p in task.pairings if not p.shuffle for view in p.views)
+    needed = {view.directory: view for view in (images.original, *paired)}
+    of_partners, drawn = list[dict[str, NDArray[np.int64]]](), list[dict[str, NDArray[np.bool_]]]()
+    for task in tasks:
+        layout, shuffles = images.layouts[task.split], {p.name: p.shuffle for p in task.pairings if p.shuffle}
+        of_partners.append({name: sums_of.partners(layout, s.seed, s.draw) for name, s in shuffles.items()})
+        drawn.append({p.name: sums_of.drawn_pairs(layout, p.some.share, p.some.seed) for p in task.pairings if p.some})
     for start in range(first, last, BLOCK):
         rows = np.arange(start, min(start + BLOCK, last))
-        ids = [images.ids[i] for i in rows]
-        arrays = {
-            view.directory: store.read(storage, view, ids, images.chunks[rows])
-            for view in (images.original, *needed.values())
-        }
+        arrays = {directory: _read(storage, view, images, rows) for directory, view in needed.items()}
         for i, task in enumerate(tasks):
-            sums[i] = sums[i] + _cells_of_block(images, task, means[i], rows, ids, arrays, drawn[i])
-            for pairing, partner in of_partners[i]:
-                sums[i] = sums[i] + _with_partners(storage, images, task, pairing, rows, partner[rows], arrays)
+            normalize: Normalize = "before" if task.scale == "unit" else "none"
+            layout, z = images.layouts[task.split].take(rows), scaled(arrays[images.original.directory], normalize)
+            if means[i] is not None:
+                sums[i] = sums[i] + sums_of.cross_cells(layout, z, means[i], images.environments)
+                continue
+            views = {}
+            for pairing in (p for p in task.pairings if not p.shuffle):
+                shown = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
+                ids = [images.ids[row] for row in rows] if pairing.one_of else []
+                views[pairing.name] = one_of(shown, ids, task.split.seed) if ids else next(iter(shown.values()))
+            some = {name: mask[rows] for name, mask in drawn[i].items()}
+            sums[i] = sums[i] + sums_of.cells_of(layout, z, views, some)
+            for pairing in task.pairings:  # the views of partners are read for the block
+                if pairing.shuffle:
+                    theirs = of_partners[i][pairing.name][rows]
+                    shown_of = [scaled(_read(storage, view, images, theirs), normalize) for view in pairing.views]
+                    weights = pairing.shuffle.weights
+                    sums[i] = sums[i] + sums_of.shuffled_cells(layout, z, shown_of, weights, pairing.name)
     return sums if len(sums) > 1 else sums[0]
 
 
-def _cells_of_block(
-    images: ImageIndex,
-    task: SumTask,
-    means: Any,
-    rows: NDArray[np.int64],
-    ids: list[str],
-    arrays: dict[str, NDArray[Any]],
-    drawn: dict[str, NDArray[np.bool_]],
-) -> Cells:
-    normalize: Normalize = "before" if task.scale == "unit" else "none"
-    layout = images.layouts[task.split].take(rows)
-    z = scaled(arrays[images.original.directory], normalize)
-    if means is not None:
-        return cross_cells(layout, z, means, images.environments)
-    views = {}
-    for pairing in task.pairings:
-        if pairing.shuffle:
-            continue
-        of_pairing = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
-        first = next(iter(of_pairing.values()))
-        views[pairing.name] = one_of(of_pairing, ids, task.split.seed) if pairing.one_of else first
-    return cells_of(layout, z, views, {name: some[rows] for name, some in drawn.items()})
-
-
-def _with_partners(
-    storage: Storage,
-    images: ImageIndex,
-    task: SumTask,
-    pairing: Pairing,
-    rows: NDArray[np.int64],
-    partner: NDArray[np.int64],
-    arrays: dict[str, NDArray[Any]],
-) -> Cells:
-    """Return the differences of the images of a block to the views of their partners, which are read for it.
-
-    Args:
-        storage: with the embeddings.
-        images: of which some are summed.
-        task: whose split and scale count.
-        pairing: of images with views of partners.
-        rows: positions of the block's images, shape (m,).
-        partner: positions of their partners, shape (m,).
-        arrays: embeddings of the block's images, among them the originals.
-    """
-    normalize: Normalize = "before" if task.scale == "unit" else "none"
-    ids, chunks = [images.ids[i] for i in partner], images.chunks[partner]
-    views = [scaled(store.read(storage, view, ids, chunks), normalize) for view in pairing.views]
-    z = scaled(arrays[images.original.directory], normalize)
-    weights = pairing.shuffle.weights if pairing.shuffle else ()
-    return shuffled_cells(images.layouts[task.split].take(rows), z, views, weights, pairing.name)
+def _read(storage: Storage, view: View, images: ImageIndex, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the embeddings of the images at some positions."""
+    return store.read(storage, view, [images.ids[row] for row in rows], images.chunks[rows])
 
 
 @remote(num_cpus=1)

@@ -26,8 +26,8 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store.embeddings import ORIGINAL
 from benchmark.store.texts import prompts_file
-from benchmark.sweep.clusters import Clusters
 from benchmark.sweep.identity import component_code, evaluation_code
+from benchmark.sweep.pseudo_environments import Clusters
 from benchmark.sweep.subject import Subject
 
 MAX_FITS = 1000  # of a trial for each lambda and setting: one of more is divided by holdout
@@ -105,29 +105,20 @@ class TrialSpec:
 
         One that serves several holdouts or folds is counted once, and one that is tested and chooses among the tested.
         """
-        least = min(setting.fewest_sources for setting in self.settings)
-        cases = cases_of(self.holdouts(environments), self.split, grouped=False, fold=self.fold, min_sources=least)
+        holdouts, least = self.holdouts(environments), self.min_sources
+        cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=least)
         tested = {case.tested for case in cases}
         chosen = judged_by(pair for case in cases for pair in case.training_domain).keys() - tested
         left_out = judged_by(pair for case in cases for pair in case.lodo).keys() - tested - chosen
         return len(left_out), len(chosen), len(tested)
 
     def sampled(self, images: Collection[int]) -> int | None:
-        """Return on how many images of a source and fold fits that only serve a choice are made; None for all.
-
-        Args:
-            images: number of images of each environment; where these are few, all are looked at.
-        """
+        """Return on how many of a source's `images` and fold fits that only serve a choice are made; None for all."""
         most = self.selection_images if self.predictor.samples else None
         return most if most and max(images, default=0) > most * (self.folds or 1 + IN_FOLDS) else None
 
     def clusters(self, environments: Sequence[str], count: int) -> Clusters:
-        """Return the clusters of a trial whose source environments are clustered.
-
-        Args:
-            environments: those of the data set.
-            count: number of clusters.
-        """
+        """Return the clusters of a trial whose source environments are clustered."""
         sources = {source for holdout in self.holdouts(environments) for source in holdout.sources}
         return Clusters(count, self.seed, tuple(e for i, e in enumerate(environments) if i not in sources))
 
@@ -138,34 +129,35 @@ class TrialSpec:
         every = not of_placebo or self.predictor.uses_c_d
         return tuple(s for s in self.projection.settings if every or s.takes_placebo)
 
+    @property
+    def min_sources(self) -> int:
+        """From how many source environments on one of the settings can be fitted."""
+        return min(setting.fewest_sources for setting in self.settings)
+
     def row_count(self, environments: Sequence[str]) -> int:
         """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
         chosen = self.intervention_set
         if chosen is None or not chosen.numbered:
             return len(self.lambdas) * self.rows(environments)
         tests = len(self.protocol.test_splits(self.test_splits)) * len(self.protocol.class_halves)
-        fewest = min(setting.fewest_sources for setting in self.settings)
-        fitted = sum(len(holdout.sources) >= fewest for holdout in self.holdouts(environments))
+        fitted = sum(len(holdout.sources) >= self.min_sources for holdout in self.holdouts(environments))
         return chosen.draws * len(self.turns) * fitted * tests * len(SCORES)
 
     def prediction_count(self, images: Mapping[str, int]) -> int:
         """Return how many predictions the rows keep, about and at most: of numbered placebos they keep none.
 
         Each rule may pick one row of all, and for each further setting of the projection two: see `evaluate.answered`.
-
-        Args:
-            images: environment -> number of images.
         """
         if self.intervention_set and self.intervention_set.numbered:
             return 0
         out_fold = len(self.turns) / max(1, self.folds)
         shares = {"out_20": HOLDOUT_FRACTION, "in_80": 1 - HOLDOUT_FRACTION, "out_fold": out_fold}
         halves = {"base": 0.5, "new": 0.5}
-        sizes, fewest = list(images.values()), min(setting.fewest_sources for setting in self.settings)
+        sizes = list(images.values())
         tested = sum(
             sizes[environment] * shares.get(test.split, 1.0) * halves.get(test.half, 1.0)
             for holdout in self.holdouts(list(images))
-            if len(holdout.sources) >= fewest
+            if len(holdout.sources) >= self.min_sources
             for test in holdout.tests
             for environment in test.environments
         )
@@ -174,29 +166,21 @@ class TrialSpec:
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
-        fitted = sum(
-            len(holdout.sources) >= setting.fewest_sources for setting in self.settings for holdout in holdouts
-        )
+        fitted = sum(len(holdout.sources) >= s.fewest_sources for s in self.settings for holdout in holdouts)
         each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
         return fitted * each * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
         """Return all that distinguishes the trial from others of the same subject, in plain data."""
         intervention_set = self.intervention_set
-        return {
+        names = ("normalize", "seed", "lambdas", "ranks", "rounding", "held_out", "selection_images")
+        return {name: getattr(self, name) for name in names} | {
             "protocol": self.protocol.name,
             "test_splits": list(self.protocol.test_splits(self.test_splits)),
             "intervention_set": intervention_set.model_dump(mode="json") if intervention_set else None,
             "projection": self.projection.model_dump(mode="json"),
-            "normalize": self.normalize,
             "predictor": self.predictor.model_dump(mode="json"),
-            "seed": self.seed,
-            "lambdas": list(self.lambdas),
-            "ranks": list(self.ranks),
-            "rounding": self.rounding,
             "folds": [self.folds, self.fold],
-            "held_out": self.held_out,
-            "selection_images": self.selection_images,
             "metric": self.metric.model_dump(mode="json"),
             "metrics": [metric.model_dump(mode="json") for metric in self.metrics],
             "code": [
@@ -221,8 +205,6 @@ class Trial:
     """One unit of work of a sweep: a spec on a subject.
 
     Attributes:
-        spec: what is fitted and evaluated.
-        subject: on what.
         variants: further subjects, on which a protocol across data sets tests.
         recipe_hash: of the recipe that asked for it; no part of the id.
         lender: the data set under the same backbone whose C_d is borrowed; None where none is.
@@ -292,14 +274,8 @@ class Trial:
         spec = self.spec
         views = spec.intervention_set if spec.predictor.uses_views else None
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
-        return (
-            str([*subjects, self.clusters]),
-            spec.split,
-            -1 if spec.fold is None else spec.fold,
-            spec.normalize,
-            spec.selection_images or 0,
-            repr((views, spec.metric)),
-        )
+        fold, most = -1 if spec.fold is None else spec.fold, spec.selection_images or 0
+        return str([*subjects, self.clusters]), spec.split, fold, spec.normalize, most, repr((views, spec.metric))
 
     @cached_property
     def sums(self) -> tuple[object, ...]:
@@ -311,17 +287,6 @@ class Trial:
         images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
         fold = -1 if spec.fold is None else spec.fold
         return (str([*images, *pairs]), spec.split, fold, spec.normalize, *asked)
-
-    @property
-    def makes_rows(self) -> bool:
-        """Whether there is a holdout with sources enough for the projection."""
-        return self.spec.rows(self.environments) > 0
-
-    @property
-    def can_borrow(self) -> bool:
-        """Whether the data set that lends has the kinds whose C_d is borrowed; true where nothing is."""
-        chosen = self.spec.intervention_set
-        return not (self.lender and chosen) or chosen.is_among(self.lender.kinds)
 
     @property
     def environments(self) -> list[str]:
@@ -367,14 +332,7 @@ def trial_specs(
 
     What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
     A bound that looks at what is tested has no placebos, and many draws of one are several trials. What is searched
-    comes with its space and without lambdas.
-
-    Args:
-        recipe: what is asked for.
-        dataset: name of the data set.
-        dim: embedding width D of the backbone.
-        kinds: kinds of pairs that the data set has, see `Subject.kinds`; by default all of the recipe.
-        texts: which texts the backbone embeds; what asks for others is left out. Default: any.
+    comes with its space and without lambdas. By default there are all `kinds` of pairs of the recipe.
     """
     sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
     metrics = tuple(one for one in recipe.metrics if one.needs == "scores" and one not in BUILT_IN)
@@ -421,14 +379,6 @@ def unfolded(
 
     Where source environments are clustered there is one for each holdout, whose sources have clusters of their own; and
     where one trial would make more than `MAX_FITS` fits, each of which then serves at most two holdouts.
-
-    Args:
-        recipe: what is asked for.
-        dataset: name of the data set.
-        dim: embedding width D of the backbone.
-        images: environment of the data set -> its number of images.
-        kinds: as of `trial_specs`.
-        texts: as of `trial_specs`.
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):
@@ -443,33 +393,22 @@ def unfolded(
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     """Return every trial of a recipe, subject by subject; those with a space stand for the trials of a search.
 
-    None where nothing can be fitted: with one source there are no environment means that differ.
-
-    Args:
-        recipe: what is asked for.
-        subjects: one for each backbone and data set, backbone by backbone, data sets in the recipe's order.
+    None where nothing can be fitted, since with one source there are no environment means that differ, nor where the
+    lender of a C_d lacks its kinds.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     names = [dataset.name for dataset in recipe.datasets]
     variants = {first: tuple(subjects[first + i] for i in recipe.shifts()) for first in range(0, len(subjects), count)}
-
-    def trial(i: int, spec: TrialSpec) -> Trial:
-        number, chosen, others = seeds.index(spec.seed), spec.intervention_set, variants[i - i % count]
-        named = recipe.lender_of(names[i % count], chosen) if chosen and chosen.placebo == "borrowed" else None
-        lender = subjects[i - i % count + names.index(named)].at_draw(number) if named else None
-        of_spec = others if spec.protocol.across_sets else ()
-        return Trial(spec, subjects[i].at_draw(number), of_spec, digest, lender)
-
-    trials = [
-        trial(i, one)
-        for i, subject in enumerate(subjects)
-        for one, _ in unfolded(
-            recipe,
-            subject.manifest.name,
-            subject.facts.dim,
-            subject.manifest.counts,
-            subject.kinds,
-            subject.facts.texts,
-        )
-    ]
-    return [trial for trial in trials if trial.makes_rows and trial.can_borrow]
+    trials = []
+    for i, subject in enumerate(subjects):
+        name, facts, counts = subject.manifest.name, subject.facts, subject.manifest.counts
+        for spec, _ in unfolded(recipe, name, facts.dim, counts, subject.kinds, facts.texts):
+            number, chosen, others = seeds.index(spec.seed), spec.intervention_set, variants[i - i % count]
+            named = recipe.lender_of(names[i % count], chosen) if chosen and chosen.placebo == "borrowed" else None
+            lender = subjects[i - i % count + names.index(named)].at_draw(number) if named else None
+            of_spec = others if spec.protocol.across_sets else ()
+            trial = Trial(spec, subject.at_draw(number), of_spec, digest, lender)
+            can_borrow = not (lender and chosen) or chosen.is_among(lender.kinds)
+            if can_borrow and spec.rows(trial.environments) > 0:
+                trials.append(trial)
+    return trials

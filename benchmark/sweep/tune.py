@@ -13,7 +13,8 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -32,11 +33,9 @@ from benchmark.method.evaluation.selection import source_scores
 from benchmark.recipe.specs import RunSpec
 from benchmark.store.rows import failures, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
-from benchmark.sweep.batches import Batch, batches_of, one_by_one, resources_of
+from benchmark.sweep.batches import Batch, batches_of, callbacks, log_folder, one_by_one, resources_of
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.inputs import Arrays, inputs_of
-from benchmark.sweep.loggers import callbacks, log_folder
-from benchmark.sweep.sharing import Remember, Shared, share
+from benchmark.sweep.inputs import Remember, Shared, fetched, inputs_of, share
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import Ran, costs_of
 
@@ -50,15 +49,9 @@ def sweep(
     """Run the trials that are not finished; those that fail twice leave a reason in the store.
 
     In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
-    Small trials run in batches. What a batch did not do, for whatever reason, is tried again, each trial alone, so that
-    a trial that takes its process along takes no other; the death of a node is no failure of a trial.
-
-    Args:
-        storage: with embeddings and texts; rows go there.
-        trials: all that are wanted.
-        options: what a trial may take, and which loggers follow.
-        name: of the recipe, for loggers.
-        remember: is told what the trials that ran took, of a sweep that is ended early too.
+    Small trials run in batches. What a batch did not do is tried again, each trial alone, so that a trial that takes
+    its process along takes no other; the death of a node is no failure of a trial. `remember` is told what the trials
+    that ran took, of a sweep that is ended early too.
 
     Raises:
         DamagedError: embeddings, texts or moments are not what was written.
@@ -66,7 +59,9 @@ def sweep(
             was ended before all trials were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
-    missing = sorted((trial for trial in trials if trial.id in to_run), key=_shared_work)
+    missing = [trial for trial in trials if trial.id in to_run]
+    # Next to each other those that share most.
+    missing.sort(key=lambda t: (t.shares, t.spec.protocol.name, t.spec.predictor.uses_training_images, t.sums))
     if not missing:
         return
     connect()
@@ -75,18 +70,30 @@ def sweep(
         raise IcmBenchError("The sweep ended before all trials did; run the same command to go on.")
 
 
-def _shared_work(trial: Trial) -> tuple[object, ...]:
-    """Return a sort key that puts trials next to each other that share most."""
-    spec = trial.spec
-    return trial.shares, spec.protocol.name, spec.predictor.uses_training_images, trial.sums
+@dataclass(frozen=True)
+class Given:
+    """What all batches of a sweep are given.
+
+    Attributes:
+        storage: with embeddings and texts; rows go there.
+        shared: the arrays of all trials.
+        options: what a trial may take, and which loggers follow.
+        name: of the recipe, for loggers.
+        gpus: number of GPUs of the cluster.
+    """
+
+    storage: Storage
+    shared: Shared
+    options: RunSpec
+    name: str
+    gpus: int
 
 
 def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:
     """Run trials in batches, and what is left of them once more, one by one; return the ids of those without rows."""
     Thread(target=import_module, args=["ray.tune"]).start()  # which takes two seconds, while workers sum moments
-    shared, gpus = share(storage, trials, remember=remember), gpu_count()
+    given = Given(storage, share(storage, trials, remember=remember), options, name, gpu_count())
     cores = float(ray.cluster_resources().get("CPU", 1))
-    tuned = functools.partial(_tune, storage, shared=shared, options=options, name=name, gpus=gpus)
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
 
     def failed_with(trial: Trial, error: Exception) -> None:
@@ -94,7 +101,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
 
     watch = _watch("sweep", trials, failed_with)
     try:
-        tuned(trials, batches_of(trials, options, cores, gpus), watch)
+        _tune(given, trials, batches_of(trials, options, cores, given.gpus), watch)
     finally:
         remember(costs_of([*watch.ran.values()], began, min(len(trials), slots)))
     watch.progress.notify(f"{watch.rows} rows, {watch.rows / (time.time() - began):.1f} rows/s")
@@ -105,7 +112,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     for lost in range(NODES_LOST + 1):
         if not again:
             break
-        failed = tuned(again, one_by_one(again), _watch("sweep, once more", again, failed_with))
+        failed = _tune(given, again, one_by_one(again), _watch("sweep, once more", again, failed_with))
         again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
         for trial, error in failed:
             if trial not in again:
@@ -113,17 +120,7 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
     return unfinished(storage, [*left])
 
 
-def _tune(
-    storage: Storage,
-    trials: list[Trial],
-    batches: list[Batch],
-    watch: Any,
-    *,
-    shared: Shared,
-    options: RunSpec,
-    name: str,
-    gpus: int,
-) -> list[tuple[Trial, Exception]]:
+def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -> list[tuple[Trial, Exception]]:
     """Run trials, and return the first of each batch that failed with its error.
 
     Raises:
@@ -139,11 +136,9 @@ def _tune(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
     # Tune unpickles what it is given anew for every batch, again and again: the trials are not among that.
-    asked = {batch.first: resources_of(trials[batch.first], options, gpus) for batch in batches}
-    trainable = tune.with_parameters(
-        _train, storage=storage, trials=[ray.put(trials)], shared=shared, options=options, gpus=gpus
-    )
-    scratch = log_folder(options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
+    asked = {batch.first: resources_of(trials[batch.first], given.options, given.gpus) for batch in batches}
+    trainable = tune.with_parameters(_train, given=given, trials=[ray.put(trials)])
+    scratch = log_folder(given.options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: asked[config["trial"]["number"]]),
         # What tells batches apart in Tune and in loggers.
@@ -152,9 +147,9 @@ def _tune(
         run_config=tune.RunConfig(
             storage_path=scratch,
             verbose=0,
-            callbacks=[watch, *callbacks(options, name)],
+            callbacks=[watch, *callbacks(given.options, given.name)],
             failure_config=tune.FailureConfig(max_failures=0),
-            stop=watch.stopper,
+            stop=watch,
         ),
     )
     try:
@@ -162,110 +157,84 @@ def _tune(
             results = tuner.fit()
     finally:
         watch.progress.close()
-        if not log_folder(options):
+        if not log_folder(given.options):
             shutil.rmtree(scratch, ignore_errors=True)
-    failed = [
-        (trials[result.config["trial"]["number"]], result.error)
-        for result in results
-        if result.error is not None and result.config is not None
-    ]
+    failed = [(trials[one.config["trial"]["number"]], one.error) for one in results if one.error and one.config]
     if watch.unwritable:
         raise watch.unwritable  # reasons could not be kept either
     return failed
 
 
-def _watch(stage: str, trials: list[Trial], failed_with: Callable[[Trial, Exception], None]) -> Any:
+def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Exception], None]) -> Any:
     """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say.
 
-    Args:
-        stage: what it is called.
-        trials: those of the sweep.
-        failed_with: keeps why a trial failed, as soon as it did: a sweep may be ended before its end. Not of one that
-            lost its node, nor of a batch, which does not say which of its trials it was.
+    `failed_with` keeps why a trial failed as soon as it did, since a sweep may be ended before its end: not of one that
+    lost its node, nor of a batch, which does not say which of its trials it was.
     """
     from ray import tune
 
-    class Stopper(tune.Stopper):
-        """Ends the sweep where a trial could not write: the others would work for nothing."""
+    class Watch(tune.Callback, tune.Stopper):
+        """Ends the sweep too, where a trial could not write: the others would work for nothing."""
 
-        ends = False
+        unwritable: UnwritableError | None = None
+
+        def __init__(self) -> None:
+            self.progress = Progress(stage, len(every), "trials")
+            self.rows = 0
+            self.ran: dict[int, Ran] = {}
+            self._best: dict[str, tuple[float, str]] = {}
 
         def __call__(self, trial_id: str, result: Any) -> bool:  # noqa: ARG002
             return False
 
         def stop_all(self) -> bool:
-            return self.ends
-
-    class Watch(tune.Callback):
-        unwritable: UnwritableError | None = None
-
-        def __init__(self) -> None:
-            self.progress = Progress(stage, len(trials), "trials")
-            self.stopper = Stopper()
-            self.rows = 0
-            self.ran: dict[int, Ran] = {}
-            self._best: dict[str, tuple[float, str]] = {}
+            return self.unwritable is not None
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002
             for one in result.get("ran", [result]):
-                if one.get("number") not in (None, *self.ran):
-                    self._done(one["number"], one)
-
-        def _done(self, number: int, result: Any) -> None:
-            ran = trials[number]
-            self.rows += result["rows"]
-            patience.count(patience.Retries(result["retries"], result["waited"]))
-            self.ran[number] = Ran(ran, result["began"], result["seconds"])
-            rule = "lodo" if "lodo" in result else "training_domain"
-            best, words = self._best.get(ran.subject.key, (0.0, ""))
-            if result.get(rule, 0.0) > best:
-                best, words = result[rule], f"best by {rule} {100 * result[rule]:.1f} %: {ran.label}"
-                self._best[ran.subject.key] = best, words
-            self.progress.update(note=words)
+                if (number := one.get("number")) in (None, *self.ran):
+                    continue
+                ran = every[number]
+                self.rows += one["rows"]
+                patience.count(patience.Retries(one["retries"], one["waited"]))
+                self.ran[number] = Ran(ran, one["began"], one["seconds"])
+                rule = "lodo" if "lodo" in one else "training_domain"
+                best, words = self._best.get(ran.subject.key, (0.0, ""))
+                if one.get(rule, 0.0) > best:
+                    best, words = one[rule], f"best by {rule} {100 * one[rule]:.1f} %: {ran.label}"
+                    self._best[ran.subject.key] = best, words
+                self.progress.update(note=words)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+            # As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
+            place, batch = trial.pickled_error_file, Batch.named(trial.config["trial"])
+            if not place or not Path(place).is_file():  # of an error of Tune's own
+                return
+            error: Exception = ray.cloudpickle.loads(Path(place).read_bytes())  # of this very process
             try:
-                if error := _error_of(trial):
-                    self._failed(Batch.named(trial.config["trial"]), error)
+                if isinstance(meant := meant_for_user(error), UnwritableError):
+                    raise meant
+                if batch.count == 1 and not _lost_its_node(error):
+                    failed_with(every[batch.first], error)
             except UnwritableError as unwritable:
-                self.unwritable, self.stopper.ends = unwritable, True
-
-        def _failed(self, batch: Batch, error: Exception) -> None:
-            if isinstance(meant := meant_for_user(error), UnwritableError):
-                raise meant
-            if batch.count == 1 and not _lost_its_node(error):
-                failed_with(trials[batch.first], error)
+                self.unwritable = unwritable
 
     return Watch()
 
 
-def _error_of(trial: Any) -> Exception | None:
-    """Return why one of Tune's trials failed; None where it has not written that down.
-
-    As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
-    """
-    place = trial.pickled_error_file  # None of an error of Tune's own
-    if not place or not Path(place).is_file():
-        return None
-    error: Exception = ray.cloudpickle.loads(Path(place).read_bytes())  # of this very process
-    return error
-
-
 def _keep_failure(storage: Storage, trial: Trial, error: Exception, limit: float | None) -> None:
-    outcome = _outcome(error, limit)
+    """Write down why a trial failed; `limit` is the number of seconds after which it was ended, if any."""
+    from ray.exceptions import RayActorError
+
+    outcome: IcmBenchError | FaultError
+    if isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error):
+        took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
+        outcome = IcmBenchError(f"its process ended without a word: it was killed, ran out of memory{took_too_long}")
+    else:
+        outcome = outcome_of(error)
     fault = outcome.trace if isinstance(outcome, FaultError) else ""
     trace = fault or hidden("".join(traceback.format_exception(error)))
     write_failure(storage, trial.id, trial.label, sentence_of(outcome), trace, is_fault=bool(fault))
-
-
-def _outcome(error: Exception, limit: float | None) -> IcmBenchError | FaultError:
-    """Return why a trial failed; `limit` is the number of seconds after which it was ended, if any."""
-    from ray.exceptions import RayActorError
-
-    if isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error):
-        took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
-        return IcmBenchError(f"its process ended without a word: it was killed, ran out of memory{took_too_long}")
-    return outcome_of(error)
 
 
 def _lost_its_node(error: Exception) -> bool:
@@ -274,16 +243,23 @@ def _lost_its_node(error: Exception) -> bool:
 
 
 @told
-def _train(
-    config: dict[str, Any], storage: Storage, trials: list[Any], shared: Shared, options: RunSpec, gpus: int
-) -> None:
-    """Run one batch of trials in a worker of Tune's; `trials` holds one reference, to the list of all."""
+def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
+    """Write the rows of one batch in a worker of Tune's; `trials` holds one reference, to the list of all."""
     from ray import tune
 
     batch, every, ran, told_at = Batch.named(config["trial"]), _kept(trials[0]), [], time.monotonic()
-    device = device_of(resources_of(every[batch.first], options, gpus)["gpu"])
-    for number, result in _results(batch, storage, every, shared, options, device):
-        ran.append({"number": number, **result})
+    device = device_of(resources_of(every[batch.first], given.options, given.gpus)["gpu"])
+
+    fetch = functools.cache(functools.partial(fetched, given.shared))
+    for number, trial in enumerate(batch.of(every), batch.first):
+        try:
+            ran.append({"number": number, **_rows_of(trial, given, fetch, device)})
+        except Exception as error:
+            if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
+                raise
+            # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
+            _keep_failure(given.storage, trial, error, None)
+            continue
         if batch.count > 1 and time.monotonic() - told_at > TOLD_EVERY:
             tune.report({"ran": ran})
             ran, told_at = [], time.monotonic()
@@ -297,38 +273,14 @@ def _kept(reference: Any) -> Any:
     return ray.get(reference)
 
 
-def _results(
-    batch: Batch, storage: Storage, trials: Sequence[Trial], shared: Shared, options: RunSpec, device: str
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Write the rows of a batch, and yield (number of a trial, what is said of it); of one that fails nothing."""
-
-    @functools.cache
-    def fetched(key: str) -> Any:
-        found = shared[key]
-        return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
-
-    arrays = Arrays(lambda subject: fetched(subject.key), lambda view, _: fetched(view.directory))
-    for number, trial in enumerate(batch.of(trials), batch.first):
-        try:
-            yield (
-                number,
-                _rows_of(trial, storage, arrays, device, options),
-            )
-        except Exception as error:
-            if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
-                raise
-            # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
-            _keep_failure(storage, trial, error, None)
-
-
-def _rows_of(trial: Trial, storage: Storage, arrays: Arrays, device: str, options: RunSpec) -> dict[str, Any]:
+def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: str) -> dict[str, Any]:
     """Write the rows of a trial, and return what Tune and loggers are told of it."""
-    began = time.time()
-    inputs = inputs_of(storage, trial, arrays, device)
-    if options.trial_timeout:  # ends this process, even one that hangs in native code, and Tune takes another
-        faulthandler.dump_traceback_later(options.trial_timeout, exit=True, file=2)
+    began, storage, limit = time.time(), given.storage, given.options.trial_timeout
+    inputs = inputs_of(storage, trial, fetch, device)
+    if limit:  # ends this process, even one that hangs in native code, and Tune takes another
+        faulthandler.dump_traceback_later(limit, exit=True, file=2)
     try:
-        evaluated = evaluate(trial, inputs.data, inputs.cells, device, inputs.lent, inputs.plain)
+        evaluated = evaluate(trial, inputs, device)
     finally:
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # first, so that no row names what is not there

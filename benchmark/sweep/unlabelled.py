@@ -6,7 +6,8 @@ rank, settings). No label of what is asked about is looked at but to say how far
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import numpy as np
 import ray
@@ -28,8 +29,8 @@ from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Moments, Projection
 from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.batches import resources_of
-from benchmark.sweep.inputs import Arrays, Inputs, inputs_of
-from benchmark.sweep.sharing import Shared, share
+from benchmark.sweep.evaluate import Inputs
+from benchmark.sweep.inputs import Shared, fetched, inputs_of, share
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.tune import device_of
@@ -69,12 +70,6 @@ def answers_of(
 ) -> Iterator[Answers]:
     """Yield what the methods of some trials answer, trial by trial as they come. In a block of `connected`.
 
-    Args:
-        storage: with embeddings and texts; moments that are not there are summed.
-        trials: of the protocol `held_out`, with an 80/20 split; next to each other those that share most.
-        unlabelled: key of a subject -> its environments without labels.
-        options: what a trial may take.
-
     Raises:
         DamagedError: embeddings, texts or moments are not what was written.
     """
@@ -82,9 +77,8 @@ def answers_of(
     given = ray.put((storage, list(trials), dict(unlabelled), shared))
     tasks, gpus = [], gpu_count()
     for number, trial in enumerate(trials):
-        takes = resources_of(trial, options, gpus)
-        reserving = _answers.options(num_cpus=takes["cpu"], num_gpus=takes["gpu"])
-        tasks.append(reserving.remote(given, number, takes["gpu"]))
+        cpu, gpu = resources_of(trial, options, gpus).values()
+        tasks.append(_answers.options(num_cpus=cpu, num_gpus=gpu).remote(given, number, gpu))
     progress = Progress("estimating", len(tasks), "methods")
     while tasks:
         (done,), tasks = ray.wait(tasks)
@@ -93,38 +87,40 @@ def answers_of(
     progress.close()
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A method, and on what it is fitted.
+
+    Attributes:
+        number: position of the method's trial.
+        inputs: what its trial is evaluated on; images without labels are further environments.
+    """
+
+    number: int
+    trial: Trial
+    inputs: Inputs
+    device: str
+
+
 @remote()
 def _answers(
     given: tuple[Storage, list[Trial], Mapping[str, Subject], Shared], number: int, gpus: float
 ) -> list[Answers]:
     storage, trials, unlabelled, shared = given
     trial, device = trials[number], device_of(gpus)
-
-    def of_subject(subject: Subject) -> Any:
-        return tuple(ray.get(list(shared[subject.key])))
-
-    inputs = inputs_of(storage, trial, Arrays(of_subject, lambda view, _: ray.get(shared[view.directory])), device)
-    other = unlabelled.get(trial.subject.key)
-    data = beside(inputs.data, of_subject(other)[0]) if other else inputs.data
-    known = len(inputs.data.environments)
-    holdouts = [
-        *(Holdout(name, _without(known, e), ()) for e, name in enumerate(data.environments[:known])),
-        *(Holdout(name, tuple(range(known)), ()) for name in data.environments[known:]),
+    inputs = inputs_of(storage, trial, partial(fetched, shared), device)
+    known = range(len(inputs.data.environments))
+    if other := unlabelled.get(trial.subject.key):
+        inputs = replace(inputs, data=beside(inputs.data, fetched(shared, other.key)[0]))
+    asked = _Asked(number, trial, inputs, device)
+    return [
+        _answer(asked, Holdout(name, tuple(source for source in known if source != e), ()))
+        for e, name in enumerate(inputs.data.environments)
     ]
-    return [_answer(trial, replace(inputs, data=data), holdout, number, device) for holdout in holdouts]
-
-
-def _without(count: int, held_out: int) -> tuple[int, ...]:
-    return tuple(e for e in range(count) if e != held_out)
 
 
 def beside(data: Embedded, other: Embedded) -> Embedded:
-    """Return one set of images with labels and of others without, which are environments after the first ones.
-
-    Args:
-        data: the images with labels.
-        other: those without, embedded by the same backbone.
-    """
+    """Return one set of images with labels and of others without, which are environments after the first ones."""
     known, extra = len(data.environments), len(other.z)
     return replace(
         data,
@@ -146,9 +142,9 @@ class _Best:
     of_target: Array
 
 
-def _answer(trial: Trial, inputs: Inputs, holdout: Holdout, number: int, device: str) -> Answers:
+def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     """Return what a method that is fitted on the sources of a holdout answers about the environment of its name."""
-    data, spec, predictor = inputs.data, trial.spec, trial.spec.predictor
+    data, spec, predictor = asked.inputs.data, asked.trial.spec, asked.trial.spec.predictor
     roles = Roles(data, spec.split, None)
     train = roles.of_sources(holdout, holdout.sources, roles.turn.validation.learned)
     if predictor.samples and spec.selection_images:
@@ -158,12 +154,14 @@ def _answer(trial: Trial, inputs: Inputs, holdout: Holdout, number: int, device:
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
     best, known = None, Known()
-    for projection in _projections(trial):
-        if len(holdout.sources) >= projection.fewest_sources:
-            classifier = _classifier(trial, inputs, holdout, projection, train, target, known, device)
-            best = _best_of(classifier, judging, target, best)
+    for lambda_ in spec.lambdas:  # of equals the first is taken, which shrinks least
+        for setting in spec.settings:
+            if len(holdout.sources) >= setting.fewest_sources:
+                projection = setting.at(lambda_=lambda_, seed=spec.seed)
+                classifier = _classifier(asked, holdout, projection, train, target, known)
+                best = _best_of(classifier, judging, target, best)
     if best is None:
-        raise ValueError(f"{trial.label}: it has too few sources without {holdout.name}")
+        raise ValueError(f"{asked.trial.label}: it has too few sources without {holdout.name}")
     labels = np.concatenate([images.labels for images in judging])
     scores = np.concatenate([_of_possible(i, s) for i, s in zip(judging, best.of_sources, strict=True)])
     of_target = _of_possible(target, best.of_target)
@@ -173,7 +171,7 @@ def _answer(trial: Trial, inputs: Inputs, holdout: Holdout, number: int, device:
     least = threshold(confidence(scores, temperature), judged)
     labelled = bool((target.labels != UNKNOWN).all())
     return Answers(
-        trial=number,
+        trial=asked.number,
         environment=holdout.name,
         labelled=labelled,
         source=best.source,
@@ -193,33 +191,19 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
     return ImageSet(rows, data.label[rows], data.candidates.get(environment))
 
 
-def _projections(trial: Trial) -> Iterator[Projection]:
-    """Yield what the sources choose among, lambda by lambda: of equals the first is taken, which shrinks least."""
-    for lambda_ in trial.spec.lambdas:
-        for setting in trial.spec.settings:
-            yield setting.at(lambda_=lambda_, seed=trial.spec.seed)
-
-
 def _classifier(
-    trial: Trial,
-    inputs: Inputs,
-    holdout: Holdout,
-    projection: Projection,
-    train: NDArray[np.bool_],
-    target: ImageSet,
-    known: Known,
-    device: str,
+    asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: Known
 ) -> Classifier:
     """Return the predictor in the coordinates of a projection that is fitted on the sources."""
-    spec, data = trial.spec, inputs.data
-    weights = trial.subject.weights_of(spec.intervention_set)
-    moments = inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
+    spec, data = asked.trial.spec, asked.inputs.data
+    weights = asked.trial.subject.weights_of(spec.intervention_set)
+    moments = asked.inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
     if projection.looks_at_target_images:
         seen = Moments.of(scaled(data.z[target.rows], spec.normalize))
         moments = moments.with_targets({holdout.name: seen})
     basis = checked_basis(projection.fit(moments), projection.name, data.z.shape[1])
     c_d = moments.c_d() if spec.predictor.uses_c_d else None
-    settings = spec.normalize, spec.seed, device, known, c_d
+    settings = spec.normalize, spec.seed, asked.device, known, c_d
     return Classifier(spec.predictor, spec.ranks, data, basis, train, *settings)
 
 

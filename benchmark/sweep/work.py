@@ -11,7 +11,6 @@ from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.fits import Halves, Sides, Sources, cases_of, judged_by, turns_of
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
-from benchmark.method.predictors import Predictor
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
 
@@ -35,7 +34,6 @@ class Size:
 
     Attributes:
         images: environment -> number of images; whole data sets where a protocol is across sets.
-        classes: number of classes.
         dim: embedding width D.
     """
 
@@ -45,24 +43,10 @@ class Size:
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """One fit and what it is scored on.
-
-    Attributes:
-        fitted: number of images.
-        scored: number of images.
-    """
-
-    fitted: float
-    scored: float
-
-
-@dataclass(frozen=True)
 class Ran:
     """A trial that ran.
 
     Attributes:
-        trial: the trial.
         began: time of day (seconds since 1970) when its worker began it.
         seconds: that it took.
     """
@@ -83,13 +67,7 @@ def size_of(trial: Trial) -> Size:
 
 
 def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
-    """Return what trials took, in the mean of those that are alike, and what lay before and between them.
-
-    Args:
-        ran: trials that ran; none that failed.
-        began: time of day when the first was asked for.
-        slots: number of trials that run side by side.
-    """
+    """Return what trials took, in the mean of those that are alike, and what lay before and between them."""
     if not ran:
         return []
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
@@ -129,26 +107,24 @@ def kind_of(spec: TrialSpec) -> tuple[str, ...]:
 
 
 def work_of(spec: TrialSpec, size: Size) -> float:
-    """Return about how many operations a trial is; 0 where it makes no rows.
-
-    Args:
-        spec: the trial.
-        size: of what it runs on.
-    """
+    """Return about how many operations a trial is; 0 where it makes no rows."""
     lambdas, holdouts = max(1, len(spec.lambdas)), spec.holdouts(list(size.images))
     draws = spec.intervention_set.draws if spec.intervention_set else 1
     settings = sum(any(len(h.sources) >= s.fewest_sources for h in holdouts) for s in spec.settings)
-    each = sum(_of_fit(spec, size, fit) for fit in _fits(spec, size, holdouts))
+    each = sum(_of_fit(spec, size, fitted, scored) for fitted, scored in _fits(spec, size, holdouts))
     return settings * draws * (lambdas * each + _full(spec, size, holdouts))
 
 
-def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[_Fit]:
-    """Return the fits of one lambda and setting; one that serves several holdouts or folds is there once."""
+def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[float, float]]:
+    """Return on how many images each fit of one lambda and setting is made, and on how many it is scored.
+
+    One that serves several holdouts or folds is there once.
+    """
     some, names, judging = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
     def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
         count = (len(halves) / len(HALVES)) * _share(spec, sides) * size.images[names[environment]]
-        return min(count, (most or math.inf) * _folds_in(spec, sides))
+        return min(count, (most or math.inf) * (len(sides) if spec.folds else IN_FOLDS if IN in sides else 1))
 
     fits: dict[Sources, float] = {}
     tested: dict[Sources, float] = {}
@@ -161,10 +137,8 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[_Fit]:
             fits[fit] = fits.get(fit, 0.0) + sum(images(b.environment, b.sides, b.halves, judging) for b in blocks)
     for fit, scored in tested.items():
         fits[fit] = fits.get(fit, 0.0) + scored
-    return [
-        _Fit(sum(images(e, fit.sides, fit.halves, some) for e in fit.environments), scored)
-        for fit, scored in fits.items()
-    ]
+    fitted = [sum(images(e, fit.sides, fit.halves, some) for e in fit.environments) for fit in fits]
+    return list(zip(fitted, fits.values(), strict=True))
 
 
 def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
@@ -183,26 +157,19 @@ def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
     return 4 * _EVALUATIONS * points * fitted * size.classes
 
 
-def _of_fit(spec: TrialSpec, size: Size, fit: _Fit) -> float:
+def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
     """Return the operations of one fit and its scores."""
     predictor = spec.predictor
     basis = 0.0 if spec.projection.name == "identity" else _EIGH * size.dim**3
     if not predictor.uses_training_images:
         dots = size.dim + _BEST * len(spec.ranks)
-        return basis + 2 * fit.scored * size.classes * dots * len(predictor.settings)
-    evaluations, count, ranks = sum(map(_evaluations, predictor.settings)), len(predictor.settings), sum(spec.ranks)
-    of_fits = evaluations * (4 * fit.fitted * size.classes * ranks + _CALL * len(spec.ranks))
-    return basis + of_fits + 2 * count * fit.scored * size.classes * ranks
-
-
-def _evaluations(setting: Predictor) -> float:
-    """Return about how often a fit looks at all its images: the less it is penalised, the longer it goes on."""
-    strengths = getattr(setting, "C", None)
-    return float(_EVALUATIONS * _MORE ** math.log10(strengths[0] / 31.6)) if strengths else _EVALUATIONS
-
-
-def _folds_in(spec: TrialSpec, sides: Sides) -> int:
-    return len(sides) if spec.folds else IN_FOLDS if IN in sides else 1
+        return basis + 2 * scored * size.classes * dots * len(predictor.settings)
+    count, ranks = len(predictor.settings), sum(spec.ranks)
+    # How often a fit looks at all its images: the less it is penalised, the longer it goes on.
+    penalties = (getattr(setting, "C", None) for setting in predictor.settings)
+    evaluations = sum(_EVALUATIONS * (_MORE ** math.log10(c[0] / 31.6) if c else 1.0) for c in penalties)
+    of_fits = evaluations * (4 * fitted * size.classes * ranks + _CALL * len(spec.ranks))
+    return float(basis + of_fits + 2 * count * scored * size.classes * ranks)
 
 
 def _share(spec: TrialSpec, sides: Sides) -> float:

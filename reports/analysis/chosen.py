@@ -33,7 +33,7 @@ _ALL_BUT_N = [*KEY, "lambda_", "intervention_set", "normalize", "predictor_param
 
 
 _key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # one object for each, of very many uses
-ImagesOf = Callable[[str], pa.Table | None]  # hash of a list of images -> columns of `benchmark.store.images.COLUMNS`
+ImagesOf = Callable[[str], pa.Table | None]  # hash of a list of images -> that list, see `benchmark.store.tested`
 Columns = Mapping[str, NDArray[np.object_]]
 COLUMNS = (
     "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",

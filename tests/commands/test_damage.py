@@ -25,7 +25,7 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store
 from benchmark.store.moments import IMAGES
 from benchmark.store.rows import row_file
-from benchmark.sweep.loading import cells_for, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, load, sum_subject
 from tests.conftest import make_toy
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -70,8 +70,8 @@ def read_all(run: Run) -> Numbers:
     (intervention_set,) = run.recipe.intervention_sets()
     for subject in run.subjects:
         data, images = ray.get(list(load.remote(run.storage, subject, (SPLIT,))))
-        sum_subject(run.storage, subject, images, [SPLIT], ["none"], [intervention_set])
-        cells = cells_for(run.storage, subject, images, intervention_set, SPLIT, "none")
+        sum_subject(run.storage, subject, images, [MomentsSpec(intervention_set, SPLIT, "none")])
+        cells = cells_for(run.storage, subject, images, MomentsSpec(intervention_set, SPLIT, "none"))
         key = subject.backbone.seed
         numbers |= {f"{key} {name}": np.array(getattr(data, name)) for name in ("z", "label", "environment", "text")}
         for cell, moments in cells.moments.items():

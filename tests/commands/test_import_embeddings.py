@@ -500,7 +500,7 @@ def test_a_killed_import_is_invisible_and_can_be_repeated(tmp_path: Path, monkey
     file = parquet(with_view(columns()), tmp_path / "x.parquet")
     recipe, storage = recipe_of("imported"), Storage(str(tmp_path / "store"))
     with monkeypatch.context() as patched:
-        patched.setattr("benchmark.store.imported.write_import", Mock(side_effect=KeyboardInterrupt))
+        patched.setattr("benchmark.store.imported_embeddings.write_import", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             import_embeddings.import_embeddings(storage, file, Asked("mine"))
     with pytest.raises(IcmBenchError, match="no imported embeddings of 'mine': `icm-bench import-embeddings FILE"):

@@ -146,7 +146,7 @@ def test_a_fault_in_a_trial_is_kept_with_its_traceback(tmp_path: Path) -> None:
 
     watch = tune._watch("sweep", trials, keep)  # type: ignore[arg-type]
     with connected():
-        tune._tune(storage, trials, [Batch(0, 1)], watch, shared={}, options=RunSpec(), name="x", gpus=0)  # type: ignore[arg-type]
+        tune._tune(tune.Given(storage, {}, RunSpec(), "x", 0), trials, [Batch(0, 1)], watch)  # type: ignore[arg-type]
     kept = failures(storage, ["one"])["one"]
     assert kept.reason.startswith("AttributeError ('types.SimpleNamespace' object has no attribute")
     assert "in _rows_of" in kept.fault

@@ -14,7 +14,7 @@ from benchmark.embedding import watch, watchdog
 from benchmark.embedding.chunks import ChunkCounts
 from benchmark.embedding.ledger import EncoderState
 from benchmark.embedding.pool import Notify, Pool
-from benchmark.embedding.watch import Watch
+from benchmark.embedding.watch import Told, Watch
 from benchmark.store.made import Made
 
 VIEWS = ("embeddings/a", "embeddings/b")
@@ -27,7 +27,7 @@ class WatchOf(Watch):
     def __init__(self, storage: Storage, notify: Notify, encoders: Sequence[EncoderState], asked: bool = False) -> None:
         made = Made("20260101T000000Z-0", "driver", "toy", "STAND-IN", VIEWS, reused=100, total=100 + 4 * 128)
         pool = Pool(4, 4, 1, on_gpus=True, asked=asked)
-        super().__init__(made, storage, None, pool, 4, notify, said=True)
+        super().__init__(made, Told(storage, None, pool, notify, says_who=True), 4)
         self.encoders = list(encoders)
 
     def _encoders(self) -> list[EncoderState]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from benchmark.embedding.feeding import DecodingCost, remember, remembered
+from benchmark.embedding.speed import DecodingCost, remember, remembered
 
 
 @pytest.fixture(autouse=True)

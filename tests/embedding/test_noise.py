@@ -11,7 +11,7 @@ import torch
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.embedding.noise import PLACES, encode_with_noise
+from benchmark.embedding.text_encoding import PLACES, encode_with_noise
 
 TEXTS = ["a sketch of a red dog", "an x-ray of x", "a dog"]
 

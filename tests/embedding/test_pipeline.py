@@ -23,14 +23,15 @@ from benchmark.commands.preparing.prepare import prepare
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.ray.cluster import connected
 from benchmark.common.storage.files import Storage
-from benchmark.embedding import pipeline, texts
+from benchmark.embedding import pipeline
+from benchmark.embedding import text_encoding as texts
 from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.ledger import open_ledger
-from benchmark.embedding.noise import encode_with_noise
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.embedding.stages import FAILURE
+from benchmark.embedding.text_encoding import encode_with_noise
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.prompts import Prompt
 from benchmark.recipe.loading import parse_recipe
@@ -189,7 +190,7 @@ def test_a_bad_image_is_named_and_skipped_many_are_too_many_and_equal_bytes_are_
 def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, recipe_for: RecipeFor) -> None:
     storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
     classes, templates, backbone = ["big_cat", "dog"], ["a photo of a {}.", "a {}."], Backbone(spec)
-    ray.get(texts.begin_texts(storage, spec, backbone.facts, [classes], templates))
+    ray.get(texts.begin_texts(storage, texts.TextJob(spec, backbone.facts, [classes], templates)))
     raw = backbone.encode_texts(["a photo of a big cat.", "a big cat.", "a photo of a dog.", "a dog."])
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     mean = unit.reshape(2, 2, -1).mean(axis=1)
@@ -198,7 +199,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(stored, expected, atol=1e-5)
     prompts = (Prompt(("a photo of a big cat.", "a big cat."), "x"), Prompt(("a dog.",), "x"))
     pairs = [TextPair("a dog.", "a big cat."), TextPair("a dog.", "a big cat.", noise=3)]
-    ray.get(texts.begin_texts(storage, spec, backbone.facts, [], templates, pairs, [prompts]))
+    ray.get(texts.begin_texts(storage, texts.TextJob(spec, backbone.facts, [], templates, pairs, [prompts])))
     of_prompts = read_texts(storage, prompts_file(backbone.facts, prompts))
     np.testing.assert_allclose(of_prompts, [stored[0], unit[3]], atol=1e-5)
     table = storage.read_table(pairs_file(backbone.facts, pairs))
@@ -208,7 +209,7 @@ def test_text_embeddings_are_unit_length_means_over_templates(tmp_path: Path, re
     np.testing.assert_allclose(rewrite[1], encode_with_noise(backbone, ["a big cat."], [3])[0], atol=1e-5)
     other = replace(backbone.facts, fingerprint="0" * 64)
     with connected(), pytest.raises(Exception, match="are not those the run was planned with"):
-        ray.get(texts.begin_texts(storage, spec, other, [classes], templates))
+        ray.get(texts.begin_texts(storage, texts.TextJob(spec, other, [classes], templates)))
 
 
 def test_texts_that_others_have_embedded_meanwhile_load_nothing(
@@ -217,14 +218,14 @@ def test_texts_that_others_have_embedded_meanwhile_load_nothing(
     """Two data sets of the same classes begin them before either is there."""
     storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
     facts = Backbone(spec).facts
-    first = texts.begin_texts(storage, spec, facts, [["cat"]], ["a {}."])
-    again = texts.begin_texts(storage, spec, facts, [["cat"]], ["a {}."], after=first)
+    job = texts.TextJob(spec, facts, [["cat"]], ["a {}."])
+    first = texts.begin_texts(storage, job)
+    again = texts.begin_texts(storage, job, after=first)
     ray.get([*first, *again])
     monkeypatch.setattr(texts, "Backbone", Mock(side_effect=AssertionError("loaded")))
-    wanted = texts._Wanted(text_file(facts, ["cat"], ["a {}."]), ["cat"], [("a cat.",)])
-    texts._embed_on_worker._function(storage, spec, facts, [wanted], ())
+    texts._embed_on_worker._function(storage, job)
     with pytest.raises(AssertionError, match="loaded"):
-        texts._embed_on_worker._function(storage, spec, facts, [replace(wanted, file="other.parquet")], ())
+        texts._embed_on_worker._function(storage, replace(job, class_lists=[["dog"]]))
 
 
 def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
@@ -234,9 +235,8 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
     subject = prepare(recipe, storage, lambda _: None).subjects[0]
     job = EmbedJob(storage, subject.manifest, subject.backbone, FACTS, views(subject.manifest, 1))
     chunks = pipeline._lacking_chunks(job)[0]
-    work = pipeline.Work(
-        storage, subject.manifest.reader, job.views, Geometry.of(FACTS.preprocess), "float32", "torch", DEFAULT_DECODING
-    )
+    reader, geometry = subject.manifest.reader, Geometry.of(FACTS.preprocess)
+    work = pipeline.Work(storage, reader, job.views, geometry, FACTS, DEFAULT_DECODING)
     [row] = chunks.rows()
     decoded = pipeline._decode(row, work, ray.put(chunks.images), chunks.size)
     encoded, writes, may_write = Semaphore(0), Semaphore(0), Event()

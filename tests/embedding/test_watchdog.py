@@ -15,7 +15,7 @@ PROGRAM = """
 import os, signal, sys, time
 from benchmark.embedding.watchdog import Watchdog
 dog = Watchdog(3.0)
-dog.started()
+dog.rest()
 with dog.chunk():
     pass
 print(dog._child.pid, flush=True)

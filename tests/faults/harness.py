@@ -20,7 +20,7 @@ import yaml
 
 from benchmark.common.storage.files import Storage
 from benchmark.store import upkeep
-from benchmark.store.names import foreign
+from benchmark.store.upkeep import foreign
 from tests.conftest import make_toy
 from tests.faults.command import LEFT
 from tests.faults.inject import HEAD, PLAN

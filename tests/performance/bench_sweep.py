@@ -29,8 +29,8 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import row_file, write_rows
 from benchmark.store.tested import write_tested
-from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.loading import cells_for, load
+from benchmark.sweep.evaluate import Inputs, evaluate
+from benchmark.sweep.loading import MomentsSpec, cells_for, load
 from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.tune import sweep
 from tests.performance.figures import arguments, keep
@@ -62,8 +62,8 @@ def plain_loop(storage: Storage, trials: Sequence[Trial]) -> None:
     data, images = ray.get(list(load.remote(storage, subject, splits)))
     for trial in trials:
         spec = trial.spec
-        cells = cells_for(storage, subject, images, spec.intervention_set, spec.split, spec.normalize)
-        evaluated = evaluate(trial, data, cells)
+        cells = cells_for(storage, subject, images, MomentsSpec(spec.intervention_set, spec.split, spec.normalize))
+        evaluated = evaluate(trial, Inputs(data, cells))
         for tested in evaluated.tested:
             write_tested(storage, tested)
         write_rows(storage, trial.id, evaluated.rows)

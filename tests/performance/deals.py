@@ -119,7 +119,7 @@ class Drawings:
         return [view_of("", len(self.concepts), self.facts.identity(), kind, seeds) for kind in kinds]
 
     def _texts(self, recipe: Recipe) -> NDArray[np.float32]:
-        """Return the texts of the classes as `embedding.texts` makes them, shape (classes, D)."""
+        """Return the texts of the classes as `embedding.text_encoding` makes them, shape (classes, D)."""
         backbone, total = Backbone(self.spec), np.zeros((len(self.classes), self.facts.dim))
         for template in recipe.prompts.templates_for(planted.NAME):
             z = backbone.encode_texts([filled(template, name) for name in sorted(self.classes)]).astype(np.float64)

@@ -25,9 +25,8 @@ from benchmark.method.evaluation.tested import Tested
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import Decoding
 from benchmark.store.rows import frame_of, schema
-from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.images import images_of
-from benchmark.sweep.subject import Subject
+from benchmark.sweep.evaluate import Inputs, evaluate
+from benchmark.sweep.subject import Subject, images_of
 from benchmark.sweep.trials import Trial, trials_of
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import ControlResult, Expected, comparisons, control_result
@@ -122,7 +121,7 @@ class Images:
             cells = self.cells(spec.split, spec.normalize).joined(parts_of(turns))
             for trial in of_turn:
                 lent = lender.c_d(trial) if trial.lender and lender else None
-                evaluated = evaluate(trial, data, cells, lent=lent)
+                evaluated = evaluate(trial, Inputs(data, cells, lent))
                 rows += [{**row, "trial_id": trial.label} for row in evaluated.rows]
                 tested |= {one.hash: one for one in evaluated.tested}
         return frame_of(pa.Table.from_pylist(rows, schema=schema())), tested

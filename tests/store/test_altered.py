@@ -160,7 +160,7 @@ def test_every_bit_beside_version_and_digest_is_found(small: Small) -> None:
     assert last - first < 250
     for bit in range(8 * first, 8 * last):
         small.row_file.write_bytes(flipped(content, bit))
-        assert rows.problem_of(storage, name), bit
+        assert upkeep.problem_of(storage, name), bit
 
 
 @pytest.mark.usefixtures("local_ray")

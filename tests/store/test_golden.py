@@ -17,10 +17,10 @@ from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.method.evaluation.cells import Layout, cells_of
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import INTERVENTIONS
-from benchmark.store.checked import digest_of
 from benchmark.store.embeddings import STORE_VERSION, Decoding, chunk_size, part_name, view_of
 from benchmark.store.moments import VERSION as MOMENTS_VERSION
 from benchmark.store.moments import packed
+from benchmark.store.sealed import digest_of
 from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of
 
 STORE_KEYS = {4: "496ce846cbb0e8d99a467d1708c5fa61ca040343b13635199ab11740f8546547"}

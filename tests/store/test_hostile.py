@@ -24,11 +24,12 @@ from benchmark.datasets.readers.parquet import ParquetReader
 from benchmark.datasets.readers.rows import rows_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.subspace import Moments
-from benchmark.store import clusters, costs, images, imported, made, moments, records, row_index, rows, tested, texts
+from benchmark.store import costs, made, moments, records, row_index, rows, tested, texts
 from benchmark.store import embeddings as store
+from benchmark.store import imported_embeddings as imported
 from benchmark.store.costs import Cost
 from benchmark.store.embeddings import view_of
-from benchmark.store.imported import Import
+from benchmark.store.imported_embeddings import Import
 from benchmark.store.made import Made
 from benchmark.store.records import RunRecord
 from benchmark.store.upkeep import remove_damaged
@@ -53,9 +54,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sums = Cells({(0, 0, "base"): Moments.of(np.ones((9, DIM)), {"a/cross/b": np.ones((9, DIM))})})
     storage.write_bytes(name, moments.packed(sums, "a/cross/b", name))
     texts.write_texts(storage, f"{texts.ROOT}/{'a' * 32}.parquet", words, np.eye(2, DIM, dtype=np.float32))
-    clusters.write_clusters(storage, f"{clusters.ROOT}/{'b' * 32}.parquet", np.array([0, 1]))
-    listed = pa.table(dict.fromkeys({*images.COLUMNS, *imported.IMAGES}, words))
-    images.write_images(storage, "c" * 32, listed)
+    moments.write_clusters(storage, f"{moments.CLUSTERS}/{'b' * 32}.parquet", np.array([0, 1]))
+    listed = pa.table(dict.fromkeys({*tested.IMAGE_COLUMNS, *imported.IMAGES}, words))
+    tested.write_images(storage, "c" * 32, listed)
     imported.write_images(storage, name := imported.images_file("toy", "d" * 32), listed)
     facts = BackboneFacts("tiny", "e" * 64, "f" * 64, DIM, {"size": [8, 8]}, 100.0, False, "float32")
     imported.write_import(storage, Import("toy", name, "d" * 32, facts, ("a photo of a {}",), "", ()))
@@ -92,7 +93,7 @@ def answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str]
     try:
         storage = Storage(str(folder))
         read = str(rows.read_rows(storage, ["trial"]).to_dict("records"))
-        read += str([t and t.to_pylist() for t in [images.read_images(storage, "c" * 32)]])
+        read += str([t and t.to_pylist() for t in [tested.read_images(storage, "c" * 32)]])
         held = tested.read_tested(storage, [str(HASH)])
         read += str([(name, of.position.tolist(), of.label.tolist()) for name, of in held.items()])
     except IcmBenchError as error:
@@ -293,9 +294,9 @@ def test_what_another_command_removed_meanwhile_is_no_damage(copied: Path, monke
 
 def test_a_list_of_images_that_is_damaged_is_written_again(copied: Path) -> None:
     file, storage = copied / "images" / f"{'c' * 32}.parquet", Storage(str(copied))
-    table, sound = images.read_images(storage, "c" * 32), file.read_bytes()
+    table, sound = tested.read_images(storage, "c" * 32), file.read_bytes()
     file.write_bytes(sound[:-1])
-    images.write_images(storage, "c" * 32, table)
+    tested.write_images(storage, "c" * 32, table)
     assert file.read_bytes() == sound
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.store import row_index
+from benchmark.store import row_index, upkeep
 from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.upkeep import clean
 from tests.conftest import S3
@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_between_rows_and_index_goes_on(
     for files in (written, 2):
         assert len(storage.files(row_index.ROOT, "")) == files
         pd.testing.assert_frame_equal(read_rows(storage, NAMES), one_by_one)
-        assert all(row_index.problem_of(storage, name) == "" for name in storage.files(row_index.ROOT, ""))
+        assert all(upkeep.problem_of(storage, name) == "" for name in storage.files(row_index.ROOT, ""))
         monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT // 2)
         add_to_index(storage, NAMES)
 

@@ -17,7 +17,7 @@ from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store.embeddings import view_of
 from benchmark.store.rows import read_rows
-from benchmark.sweep.clusters import Clusters, clustered
+from benchmark.sweep.pseudo_environments import Clusters, clustered
 from benchmark.sweep.summing import ImageIndex
 from benchmark.sweep.trials import unfolded
 from tests.conftest import toy_in

@@ -19,7 +19,7 @@ from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store import embeddings as store
 from benchmark.sweep import loading
-from benchmark.sweep.evaluate import Evaluated, evaluate
+from benchmark.sweep.evaluate import Evaluated, Inputs, evaluate
 from benchmark.sweep.trials import TrialSpec
 from tests.method.predictors.test_reference import D, synthetic
 
@@ -55,7 +55,7 @@ def evaluated(projection: Any, predictor: Any, seed: int = 0, fold: int | None =
     )  # fmt: skip
     turns = turns_of(split, grouped=False, fold=fold).values()
     cells = cells_of(layout, scaled(data.z, "none"), {}).joined(parts_of(turns))
-    return evaluate(trial, data, cells)  # type: ignore[arg-type]
+    return evaluate(trial, Inputs(data, cells))  # type: ignore[arg-type]
 
 
 def answers(result: Evaluated) -> list[list[bool]]:

@@ -10,7 +10,7 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import unpacked
 from benchmark.method.evaluation.splits import Split
-from benchmark.sweep import imported
+from benchmark.sweep import imported_predictions as imported
 
 
 def test_answers_follow_their_images_where_environments_come_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from benchmark.cli import main
 from benchmark.commands.preparing.checks import check_packages
 from benchmark.common.errors import IcmBenchError
 from benchmark.recipe.loading import parse_recipe
-from benchmark.sweep.loggers import callbacks, log_folder
+from benchmark.sweep.batches import callbacks, log_folder
 from tests.conftest import toy_in
 from tests.planted import KEY, SECRET, leaks
 

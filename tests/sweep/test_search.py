@@ -19,8 +19,7 @@ from benchmark.method.evaluation.selection import SCORES, source_scores
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store.rows import read_source_scores, schema
-from benchmark.sweep.search import changed_kinds, mean_score, rounds_of
-from benchmark.sweep.suggest import Suggester, suggester
+from benchmark.sweep.search import changed_kinds, mean_score, rounds_of, suggester
 from tests.conftest import toy_in
 
 SPACE = {"lambda": (0.01, 100.0), "gaussian_blur.sigma": (0.0, 3.0)}
@@ -39,7 +38,7 @@ def content(**search: Any) -> dict[str, Any]:
 
 def best_found(method: str, samples: int, seed: int) -> float:
     """Highest value of a smooth function of two parameters, peaked at lambda 3 and sigma 2, after so many points."""
-    found: Suggester = suggester(SearchSpec(method=method, samples=samples, batch=10, seed=seed), SPACE)
+    found = suggester(SearchSpec(method=method, samples=samples, batch=10, seed=seed), SPACE)
     best = -np.inf
     for n in rounds_of(SearchSpec(samples=samples, batch=10)):
         values = [-(np.log(p["lambda"] / 3) ** 2) - (p["gaussian_blur.sigma"] - 2) ** 2 for p in found.ask(n)]

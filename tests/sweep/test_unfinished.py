@@ -64,7 +64,7 @@ def test_what_a_batch_leaves_is_tried_once_more_alone_and_a_lost_node_is_no_fail
         write_tested(storage, images)
         write_rows(storage, trial.id, [row(tested=images.hash)])
 
-    def tuned(_storage: Storage, trials: Any, batches: Any, watch: Any, **_: Any) -> list[Any]:
+    def tuned(_given: tune.Given, trials: Any, batches: Any, watch: Any) -> list[Any]:
         """The batch dies after the first trial, then each is alone: one fails, and one loses its node twice."""
         if len(batches) == 1 and batches[0].count == 4:
             done(trials[0])

@@ -31,12 +31,12 @@ from benchmark.method.interventions import INTERVENTIONS
 from benchmark.method.interventions.imported import ImportedView as ViewOfImport
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
-from benchmark.store import imported as imports
-from benchmark.store.checked import read_checked
+from benchmark.store import imported_embeddings as imports
 from benchmark.store.embeddings import ORIGINAL, View
-from benchmark.store.imported import Import, ImportedView
-from benchmark.store.sealed import DamagedError
+from benchmark.store.imported_embeddings import Import, ImportedView
+from benchmark.store.sealed import DamagedError, read_checked
 from benchmark.store.texts import text_file, write_texts
+from benchmark.store.upkeep import problem_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
         if texts is not None and not _is_there(storage, content.texts):
             write_texts(storage, content.texts, manifest.prompt_names, texts)
             written += 1
-        if not storage.exists(content.images) or imports.problem_of(storage, content.images):
+        if not storage.exists(content.images) or problem_of(storage, content.images):
             imports.write_images(storage, content.images, manifest.table)
         imports.write_import(storage, content)  # which names everything
     named = {imports.read_import(storage, name).images for name in imports.imports_of(storage, asked.name)}
@@ -149,7 +149,7 @@ def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
     """Refuse an import that would replace another one, or whose images differ from those of another backbone."""
     own = imports.import_file(content.dataset, content.facts.label)
     for name in imports.imports_of(storage, content.dataset):
-        if imports.problem_of(storage, name):
+        if problem_of(storage, name):
             continue
         other = imports.read_import(storage, name)
         if name == own and not overwrite and canonical_hash(asdict(other)) != canonical_hash(asdict(content)):

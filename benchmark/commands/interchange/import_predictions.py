@@ -25,8 +25,8 @@ from benchmark.store import embeddings as store
 from benchmark.store.rows import row_file, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.evaluate import Evaluated
-from benchmark.sweep.images import Seen, seen
-from benchmark.sweep.imported import Answered, ImportedTest, imported_rows
+from benchmark.sweep.imported_predictions import Answered, ImportedTest, imported_rows
+from benchmark.sweep.subject import Seen, seen
 from benchmark.sweep.trials import Trial, trials_of
 
 Key = tuple[Any, ...]  # values of `TEST`

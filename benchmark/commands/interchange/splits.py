@@ -18,7 +18,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.roles import Roles
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.images import Seen, seen
+from benchmark.sweep.subject import Seen, seen
 from benchmark.sweep.trials import TrialSpec, trial_specs
 
 WRITERS = {".parquet": pq.ParquetWriter, ".csv": pa_csv.CSVWriter}

@@ -14,7 +14,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG, DEMO_SET
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.embedding.feeding import remembered
+from benchmark.embedding.speed import remembered
 from benchmark.method.arrays import Scale, scale_of
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.splits import Split

@@ -15,7 +15,7 @@ from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.loggers import LOGGERS
+from benchmark.sweep.batches import LOGGERS
 from benchmark.sweep.subject import sides_of
 
 

@@ -12,7 +12,8 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
-from benchmark.store.imported import Import, ImportedView, find_import, folder_of, read_images
+from benchmark.store.imported_embeddings import Import, ImportedView, find_import, folder_of
+from benchmark.store.sealed import read_checked
 from benchmark.sweep.subject import Subject
 
 
@@ -32,7 +33,7 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
                 f"datasets: the images of '{name}' differ between {first.facts.label} and {other.facts.label}; import "
                 f"one of the two again from the same images."
             )
-        manifests.append(imported_manifest(name, uri_of(storage, name), read_images(storage, first.images)))
+        manifests.append(imported_manifest(name, uri_of(storage, name), read_checked(storage, first.images)))
     return manifests
 
 

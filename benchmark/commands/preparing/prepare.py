@@ -146,12 +146,12 @@ def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
             if subject.manifest.is_imported and subject.texts and not have_texts(run.storage, subject.texts):
                 raise IcmBenchError(f"{run.storage.path(subject.texts)} is missing; {_again(subject)}.")
             if subject.facts.texts == "any":
-                from benchmark.embedding.texts import begin_texts  # which imported embeddings can do without
+                from benchmark.embedding.text_encoding import TextJob, begin_texts  # imported embeddings do without
 
                 pairs, names = text_pairs_of(run.recipe, subject.manifest), subject.manifest.prompt_names
                 asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
-                what = run.storage, subject.backbone, subject.facts, [names], subject.prompts, pairs, asked
-                begun += begin_texts(*what, after=begun[-1:])
+                job = TextJob(subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
+                begun += begin_texts(run.storage, job, after=begun[-1:])
     except IcmBenchError:
         wait_for(begun)  # who mends what is damaged begins again
         raise

@@ -20,7 +20,7 @@ from benchmark.common.plain import opened
 from benchmark.common.ray.cluster import connected
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG
-from benchmark.embedding.texts import begin_texts
+from benchmark.embedding.text_encoding import TextJob, begin_texts
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
@@ -180,7 +180,7 @@ class _Check:
         templates = otherwise.templates or subject.prompts
         manifest, facts = subject.manifest, subject.facts
         names = [otherwise.rename(name) for name in manifest.prompt_names]
-        wait_for(begin_texts(self._storage, subject.backbone, facts, [names], templates))
+        wait_for(begin_texts(self._storage, TextJob(subject.backbone, facts, [names], templates)))
         text = read_texts(self._storage, text_file(facts, names, templates)).astype(np.float64)
         rows = self._readable(subject)
         ids = [manifest.table["image_id"][int(row)].as_py() for row in rows]

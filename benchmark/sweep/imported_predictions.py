@@ -18,7 +18,7 @@ from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.splits import TestSplit
 from benchmark.store.rows import curve_columns, prediction_columns
 from benchmark.sweep.evaluate import Evaluated, Row, common_columns
-from benchmark.sweep.images import Seen
+from benchmark.sweep.subject import Seen
 from benchmark.sweep.trials import Trial
 
 # What a method that was trained elsewhere does not have, or does not say.
@@ -76,11 +76,6 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
 
     The source score stands in the columns of all rules that look at sources alone, NaN where it is unknown. What such a
     method does not have is null; its only rank is the width of the backbone, as of the whole space.
-
-    Args:
-        test: which test.
-        method: name of the method.
-        answered: what each of its settings answered.
     """
     ranks = [test.trial.subject.facts.dim]
     common = {
@@ -98,22 +93,17 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
     tested = {}
     for of_setting in answered:
         params = json.dumps({"setting": of_setting.setting} if of_setting.setting else {}, ensure_ascii=False)
-        for curve in _curves(test, of_setting):
+        curves = [_curve(test, one, of_setting) for one in test.holdout.tests if one.split == test.split]
+        by_half = {curve.class_half: curve for curve in curves}
+        if {"base", "new"} <= set(by_half):  # and what stands for both
+            curves += combined([by_half["base"]], [by_half["new"]])
+        for curve in curves:
             columns = {name: value for name, value in curve_columns(curve).items() if name not in _UNKNOWN}
             if curve.predictions:
                 columns |= prediction_columns(curve.predictions, ranks)
             rows.append({**common, "predictor_params": params, **columns})
             tested[curve.tested.hash] = curve.tested
     return Evaluated(rows, list(tested.values()))
-
-
-def _curves(test: ImportedTest, answered: Answered) -> list[RankCurve]:
-    """Return the curves of one setting: of all classes, or of base and new ones and what stands for both."""
-    curves = [_curve(test, one, answered) for one in test.holdout.tests if one.split == test.split]
-    by_half = {curve.class_half: curve for curve in curves}
-    if {"base", "new"} <= set(by_half):
-        curves += combined([by_half["base"]], [by_half["new"]])
-    return curves
 
 
 def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:

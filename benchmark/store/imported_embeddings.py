@@ -5,7 +5,6 @@ written last, and so shows an import at all, is one file for each backbone: it n
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +14,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage
-from benchmark.store.checked import read_checked, write_checked
-from benchmark.store.sealed import DIFFERS, DamagedError, problem_by, read_json, sealed_json
+from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_json, sealed_json, write_checked
 
 ROOT = "imported"
 VERSION = 1  # to be raised when the file of a backbone, or the columns of the images, change
@@ -45,10 +43,7 @@ class Import:
     """What is known of the embeddings of a data set under a backbone.
 
     Attributes:
-        dataset: name of the data set.
-        images: the file with its images.
-        fingerprint: of the data set.
-        facts: of the backbone.
+        images: the file with the images of the data set.
         prompts: templates of the texts of the classes, or words for these where the templates are not known; empty
             where there are no texts.
         texts: the file with the texts of the classes; empty where there are none.
@@ -90,21 +85,11 @@ def write_images(storage: Storage, name: str, table: pa.Table) -> None:
     write_checked(storage, name, table.select(IMAGES).cast(pa.schema([(column, pa.string()) for column in IMAGES])))
 
 
-def read_images(storage: Storage, name: str) -> pa.Table:
-    """Return the images of a data set, columns as in `IMAGES`.
-
-    Raises:
-        DamagedError: the file is not what was written under that name.
-    """
-    return read_checked(storage, name)
-
-
 def write_import(storage: Storage, imported: Import) -> None:
     """Write what is known of a data set under a backbone: from now on there is the import. Images come before it."""
     name = import_file(imported.dataset, imported.facts.label)
     content = {"version": VERSION, **asdict(imported)}
-    content["digest"] = _digest(name, content)
-    storage.write_bytes(name, sealed_json(content))
+    storage.write_bytes(name, sealed_json({**content, "digest": canonical_hash([name, content])}))
 
 
 def read_import(storage: Storage, name: str) -> Import:
@@ -120,7 +105,7 @@ def read_import(storage: Storage, name: str) -> Import:
         version, digest = int(content["version"]), content.pop("digest")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError.of(storage, {name: "is damaged"}) from error
-    if digest != _digest(name, content):
+    if digest != canonical_hash([name, content]):
         raise DamagedError.of(storage, {name: DIFFERS})
     if version > VERSION:
         raise IcmBenchError(f"{storage.path(name)} is of version {version}; install the icm-bench that wrote it.")
@@ -152,10 +137,6 @@ def find_import(storage: Storage, dataset: str, label: str) -> Import:
     )
 
 
-def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file of images or of a backbone; nothing where it is what was written."""
-    return problem_by(read_import if name.endswith(".json") else read_images, storage, name)
-
-
-def _digest(name: str, content: Mapping[str, Any]) -> str:
-    return canonical_hash([name, {key: value for key, value in content.items() if key != "digest"}])
+def check(storage: Storage, name: str) -> None:
+    """Read a file of images or of a backbone. Raises DamagedError where it is not what was written."""
+    (read_import if name.endswith(".json") else read_checked)(storage, name)

@@ -14,7 +14,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.embedded import Embedded, k_means
-from benchmark.store.clusters import clusters_file, read_clusters, write_clusters
+from benchmark.store.moments import clusters_file, read_clusters, write_clusters
 from benchmark.sweep.summing import ImageIndex
 
 
@@ -38,11 +38,7 @@ class Clusters:
         return [*(f"cluster {i}" for i in range(1, self.count + 1)), *self.held_out]
 
     def sizes(self, images: Mapping[str, int]) -> dict[str, int]:
-        """Return the number of images of each of `environments`, as if clusters were of one size.
-
-        Args:
-            images: environment of the data set -> its number of images.
-        """
+        """Return the number of images of each of `environments`, as if clusters were of one size."""
         clustered = sum(n for name, n in images.items() if name not in self.held_out)
         return {name: images.get(name, clustered // self.count) for name in self.environments}
 
@@ -51,15 +47,7 @@ def clustered(storage: Storage, clusters: Clusters, data: Embedded, images: Imag
     """Return a data set with clusters in the place of its source environments.
 
     The store is asked for the clusters first, and has them from then on.
-
-    Args:
-        storage: with the clusters.
-        clusters: which ones.
-        data: the data set.
-        images: where its images lie.
-
-    Raises:
-        IcmBenchError: the sources have fewer different images than there are to be clusters.
+    Raises IcmBenchError where the sources have fewer different images than there are to be clusters.
     """
     numbers = {name: clusters.count + i for i, name in enumerate(clusters.held_out)}
     environment = np.array([numbers.get(name, -1) for name in data.environments], dtype=np.int64)[data.environment]
