@@ -26,7 +26,6 @@ from benchmark.datasets.identities import identify
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
 from benchmark.datasets.readers.base import ImportedReader
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.demo import emoji_styles, planted
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
@@ -241,8 +240,12 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
         )
     if spec.root is None:
         if spec.is_planted:
+            from benchmark.demo import planted
+
             return open_reader(str(planted.build(spec.planted)), "folder")
         if spec.name == DEMO_SET:
+            from benchmark.demo import emoji_styles
+
             return open_reader(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))

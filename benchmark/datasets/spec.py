@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -27,7 +27,9 @@ from benchmark.datasets.columns import (
     LookupSpec,
     as_texts,
 )
-from benchmark.demo.planted import Planted
+
+if TYPE_CHECKING:
+    from benchmark.demo.planted import Planted
 
 CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
 PLANTED = "planted"
@@ -160,8 +162,10 @@ class DatasetSpec(Spec):
         return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
-    def planted(self) -> Planted:
+    def planted(self) -> "Planted":
         """What determines a planted set, defaults filled in; of no other set."""
+        from benchmark.demo.planted import Planted
+
         assert self.styles is not None
         assert self.shift is not None
         shifts = {shift: (self.strength or {}).get(shift, STRENGTHS) for shift in self.shift}
