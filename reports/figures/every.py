@@ -69,18 +69,17 @@ class Drawing:
 
 def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
     """Draw figures in the style of all, one after the other."""
-    with in_style():
-        for drawing in drawings:
+    for drawing in drawings:
+        with in_style(), warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
             sheet, contents = drawing.draw(drawing.numbers), {}
             if drawing.random_weights:
                 banner(sheet)
             for form, names in _LEFT_OUT.items():
                 sink = io.BytesIO()
-                with warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
-                    warnings.filterwarnings("ignore", message="Glyph .* missing from")
-                    sheet.savefig(sink, format=form, dpi=DPI, metadata=dict.fromkeys(names))
+                sheet.savefig(sink, format=form, dpi=DPI, metadata=dict.fromkeys(names))
                 contents[form] = sink.getvalue()
-            yield Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
+        yield Figure(drawing.name, contents, drawing.caption, float(sheet.get_size_inches()[0]))
 
 
 def banner(sheet: Sheet) -> None:

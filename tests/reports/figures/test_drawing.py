@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -157,6 +158,12 @@ def test_hostile_names_are_drawn_as_text(hostile: list[figures.Figure]) -> None:
     assert "<script" not in forest
     assert "$x_{" in found["environments"].contents["svg"].decode()
     assert "a_b%" in found["environments"].contents["svg"].decode()
+
+
+def test_letters_that_the_font_lacks_are_drawn_without_a_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all_of([{**one, "held_out": f"{one['held_out']} 中"} for one in hostile_rows()])
 
 
 def test_words_are_as_wide_in_every_resolution() -> None:
