@@ -239,7 +239,7 @@ def test_engines_are_timed_in_turn() -> None:
 
 
 def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_convert", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
+    monkeypatch.setattr(conversion, "_check_numbers", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
     facts = with_engine(spec_of(engine="openvino"))
     assert facts.engine == "torch"
     assert "OpenVINO cannot run this model (no rule for aten::new); engine: torch can" in facts.notes[-1]

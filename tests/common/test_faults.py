@@ -192,7 +192,7 @@ def test_a_fault_of_a_stage_names_the_image_and_brings_its_traceback(monkeypatch
 class Work:
     """As `pipeline.Work`, of images without a place."""
 
-    views = ("original",)
+    views, views_in = ("original",), pipeline.Work.views_in
 
     class decoding:
         at_source, reduced = False, False
