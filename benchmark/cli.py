@@ -29,7 +29,7 @@ from benchmark.common.terminal.signals import exit_code, terminable
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
     from benchmark.commands.preparing.prepare import Run
-    from benchmark.commands.report import Asked, Outcome
+    from benchmark.commands.report import Options, Outcome
     from benchmark.recipe.recipe import Recipe
 
 # Commands that compute nothing: they import classes that a recipe or rows name only with --plugins.
@@ -157,7 +157,7 @@ def _run(args: argparse.Namespace) -> None:
     with first_backbone_loading(recipe):
         from benchmark.commands.run import run
 
-        outcome = run(recipe, began=STARTED, asked=_asked(args))
+        outcome = run(recipe, began=STARTED, asked=_report_options(args))
     _print_outcome(outcome, args.json)
 
 
@@ -187,7 +187,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from benchmark.commands.preparing.prepare import notify_on_stderr
 
     checked = doctor(recipe, notify_on_stderr)
-    _show(args, checked.record(), checked.text())
+    _show(args, checked, checked.text())
     for note in checked.notes:
         notify_on_stderr(f"note: {note}")
     wrong = (*checked.problems, *checked.doubts)
@@ -276,7 +276,7 @@ def _sweep(args: argparse.Namespace) -> None:
         from benchmark.commands.sweep import sweep_stage
 
         sweep_stage(run)
-    _print_outcome(report_stage(run.recipe, run.storage, run.subjects, asked=_asked(args)), args.json)
+    _print_outcome(report_stage(run.recipe, run.storage, run.subjects, options=_report_options(args)), args.json)
 
 
 def _details(args: argparse.Namespace) -> None:
@@ -292,8 +292,8 @@ def _unlabelled(args: argparse.Namespace) -> None:
     with _prepared(_recipe(args)) as run:
         from benchmark.commands.unlabelled import unlabelled
 
-        written = unlabelled(run)
-    _show(args, written.record, written.text)
+        record, text = unlabelled(run)
+    _show(args, record, text)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -305,11 +305,12 @@ def _report(args: argparse.Namespace) -> None:
     recipes = [_loaded(file, args.overrides, store=alone, out=args.out) for file in args.recipes]
     if not recipes and not args.stores:
         raise IcmBenchError("report needs a RECIPE or a --store URI: whose rows shall it be of?")
+    options = _report_options(args)
     if len(recipes) == 1 and len(args.stores) < 2 and not where:
-        outcome = report_stage(recipes[0], read_store(recipes[0]), asked=_asked(args))
+        outcome = report_stage(recipes[0], read_store(recipes[0]), options=options, images=args.images)
     else:
         stores = args.stores or list(dict.fromkeys(recipe.run.store for recipe in recipes))
-        outcome = report_any(recipes, [store_at(uri) for uri in stores], where, _asked(args), args.out)
+        outcome = report_any(recipes, [store_at(uri) for uri in stores], where, options, args.images, args.out)
     _print_outcome(outcome, args.json)
 
 
@@ -323,13 +324,19 @@ def _where(items: list[str]) -> dict[str, list[str]]:
     return where
 
 
-def _asked(args: argparse.Namespace) -> "Asked":
-    from benchmark.commands.report import Asked
+def _report_options(args: argparse.Namespace) -> "Options":
+    from benchmark.commands.report import Options
 
-    pairs = tuple((method, baseline) for method, baseline in args.compare)
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    images, paper = getattr(args, "images", False), getattr(args, "form", None) == "paper"
-    return Asked(args.pm, args.margin, bool(args.against), pairs, args.price, color, images, paper, tuple(args.tables))
+    return Options(
+        plus_minus=args.pm,
+        margin=args.margin / 100,
+        compare=tuple((method, baseline) for method, baseline in args.compare),
+        published=bool(args.against),
+        price=args.price,
+        color=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        paper=getattr(args, "form", None) == "paper",
+        tables=tuple(args.tables),
+    )
 
 
 def _show(args: argparse.Namespace, record: Any, text: str) -> None:

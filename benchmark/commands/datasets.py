@@ -14,14 +14,11 @@ def list_catalog(as_json: bool) -> None:
         print(json.dumps([{**asdict(facts), "images": facts.images} for facts in CATALOG.values()], indent=2))
         return
     for facts in CATALOG.values():
-        environments = ", ".join(_environment(*item) for item in list(facts.environments.items())[:MAX_ENVIRONMENTS])
+        listed = list(facts.environments.items())[:MAX_ENVIRONMENTS]
+        environments = ", ".join(name if images is None else f"{name} {images}" for name, images in listed)
         if (count := len(facts.environments)) > MAX_ENVIRONMENTS:
             environments = f"{count}, {environments} and so on"
         print(f"{facts.name}  (folder {facts.folder}, {facts.classes} classes)")
         if environments:
             print(f"  environments: {environments} = {facts.images} images; counts {facts.counts}")
         print(f"  licence: {facts.licence}\n  citation: {facts.citation}\n  obtain: {facts.obtain}\n")
-
-
-def _environment(name: str, images: int | None) -> str:
-    return name if images is None else f"{name} {images}"

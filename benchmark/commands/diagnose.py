@@ -172,11 +172,9 @@ def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]
     kinds: dict[str, Choice] = {}
     chosen = choice.intervention_set
     if chosen and chosen.pairing == "each":
-        alone = {
-            label: chosen.model_copy(update={"name": label, "kinds": (label,), "weights": None})
-            for label in choice.subject.labels_of(chosen)
-        }
-        kinds = {label: replace(choice, intervention_set=only) for label, only in alone.items()}
+        for label in choice.subject.labels_of(chosen):
+            alone = chosen.model_copy(update={"name": label, "kinds": (label,), "weights": None})
+            kinds[label] = replace(choice, intervention_set=alone)
     # What is left must be enough to fit on: pairs across environments need two, and so do environment means.
     enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.fewest_sources)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}

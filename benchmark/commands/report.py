@@ -13,12 +13,12 @@ from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.hashing import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG
-from benchmark.method.evaluation.inference import PlusMinus
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.records import RunRecord, read_record, record_files
 from benchmark.store.tested import read_images
+from reports import Options as Options  # which commands build
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,34 +26,6 @@ if TYPE_CHECKING:
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
     from reports import Origin, Thumbnails
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a reader asks of a report.
-
-    Attributes:
-        plus_minus: what stands behind ± in tables: `images`, the standard error over test images with all their
-            answers, or `seeds`, DomainBed's over seeds.
-        margin: within which two methods count as level, in percentage points.
-        published: whether to hold the numbers against published ones.
-        compare: labels of two methods that stand first in the answer and are compared with each other, or empty.
-        price: of an hour of a GPU, in any currency; None for no prices.
-        color: whether the terminal's headline may be set in bold.
-        images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
-        paper: whether all of it is also written as one paper, with what is published beside each table.
-        tables: of the reader's own, each as "module:NAME" of a `TableSpec`.
-    """
-
-    plus_minus: PlusMinus = "images"
-    margin: float = 1.0
-    published: bool = False
-    compare: tuple[tuple[str, str], ...] = ()
-    price: float | None = None
-    color: bool = False
-    images: bool = False
-    paper: bool = False
-    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +71,8 @@ def report_stage(
     storage: Storage,
     subjects: "Sequence[Subject]" = (),
     embedded: "Sequence[EmbedReport]" = (),
-    asked: Asked | None = None,
+    options: Options | None = None,
+    images: bool = False,
 ) -> Outcome:
     """Write the report from whatever rows of the recipe exist. Needs no Ray and no backbone; images for thumbnails.
 
@@ -109,7 +82,8 @@ def report_stage(
         subjects: of the recipe, where they are at hand; without them the store must hold results of the recipe on one
             state of data and weights only.
         embedded: what the embedding stage did just before, for the outcome.
-        asked: what the reader asks for.
+        options: what the reader asks for.
+        images: whether the page gets thumbnails of images, which are read from the recipe's data sets.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, images that are asked for cannot be read, or the
@@ -119,22 +93,18 @@ def report_stage(
     gathered, trials, out, folder = rows_of(recipe, storage, subjects)
     if gathered.failed and not len(gathered.rows):
         raise failure(gathered, trials)
-    outcome = _written([recipe], gathered, [storage], (out, folder), asked or Asked())
+    outcome = _written([recipe], gathered, [storage], (out, folder), options, images, embedded)
     if outcome.built:
         remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
-    return replace(
-        outcome,
-        embedded=sum(e.embedded for e in embedded),
-        reused=sum(e.reused for e in embedded),
-        rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
-    )
+    return outcome
 
 
 def report_any(
     recipes: Sequence[Recipe],
     stores: Sequence[Storage],
     where: Mapping[str, Sequence[str]],
-    asked: Asked,
+    options: Options | None = None,
+    images: bool = False,
     out: str | None = None,
 ) -> Outcome:
     """Write the report of several recipes, or of all that stores hold.
@@ -143,7 +113,8 @@ def report_any(
         recipes: whose rows count; with none, all that the stores hold.
         stores: in which is looked, at least one; the first keeps the report where `out` is None.
         where: column of the rows -> values, one of which a row must have.
-        asked: what the reader asks for.
+        options: what the reader asks for.
+        images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
         out: folder or URI of the report.
 
     Raises:
@@ -152,7 +123,7 @@ def report_any(
     """
     for given in {out, *(recipe.run.out for recipe in recipes)}:
         check_out(given, stores)
-    if asked.images and not recipes:
+    if images and not recipes:
         raise IcmBenchError("--images needs a RECIPE: it says where the images lie.")
     parts: list[tuple[Storage, RunRecord | None]] = [] if recipes else [(storage, None) for storage in stores]
     for recipe in recipes:
@@ -169,7 +140,7 @@ def report_any(
     what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), out)
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _written(recipes, gathered, stores, place, asked)
+    return _written(recipes, gathered, stores, place, options, images)
 
 
 def _written(
@@ -177,9 +148,11 @@ def _written(
     gathered: Gathered,
     places: Sequence[Storage],
     place: tuple[Storage, str],
-    asked: Asked,
+    options: Options | None,
+    with_images: bool,
+    embedded: "Sequence[EmbedReport]" = (),
 ) -> Outcome:
-    from reports import Images, Options, write_report
+    from reports import Images, write_report
 
     storage, folder = place
     datasets = set(gathered.rows["dataset"])
@@ -187,26 +160,15 @@ def _written(
     every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
     known: dict[str, Metric] = {n: METRICS.create(CATALOG[n].metric) for n in datasets if n in CATALOG}
     known |= {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
-    options = Options(
-        asked.plus_minus,
-        asked.margin / 100,
-        asked.compare,
-        asked.published,
-        asked.price,
-        asked.color,
-        asked.paper,
-        tuple(every),
-        known,
-        asked.tables,
-    )
+    options = replace(options or Options(), metrics=tuple(every), metric_of=known)
     origin = origin_of(" and ".join(recipe.name for recipe in recipes) or "rows", recipes, gathered)
-    thumbnails_of = partial(_thumbnails_of, recipes, datasets) if asked.images else None
+    thumbnails_of = partial(_thumbnails_of, recipes, datasets) if with_images else None
     images = Images(partial(images_of, places), thumbnails_of)
     report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options, images)
     return Outcome(
-        embedded=0,
-        reused=0,
-        rejected={},
+        embedded=sum(e.embedded for e in embedded),
+        reused=sum(e.reused for e in embedded),
+        rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
         trials=gathered.finished,
         rows=len(gathered.rows),
         failed=gathered.failed,

@@ -4,7 +4,7 @@ import time
 
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.preparing.prepare import Notify, notify_on_stderr, prepared
-from benchmark.commands.report import Asked, Outcome, report_stage
+from benchmark.commands.report import Options, Outcome, report_stage
 from benchmark.commands.stores import with_copies
 from benchmark.commands.sweep import sweep_stage
 from benchmark.common.storage.files import Storage
@@ -13,7 +13,7 @@ from benchmark.store.costs import START, Cost
 
 
 def run(
-    recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None, asked: Asked | None = None
+    recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None, asked: Options | None = None
 ) -> Outcome:
     """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
 

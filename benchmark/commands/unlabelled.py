@@ -1,7 +1,6 @@
 """`icm-bench unlabelled`: accuracies of environments without labels, estimated, with the errors of such estimates."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -24,18 +23,11 @@ if TYPE_CHECKING:
     from reports import Estimated
 
 
-@dataclass(frozen=True)
-class Unlabelled:
-    """What `unlabelled` estimated and wrote."""
-
-    record: dict[str, Any]  # estimates of all methods and environments as plain data, and the names of the files
-    text: str  # tables, 80 characters wide
-
-
-def unlabelled(run: Run) -> Unlabelled:
+def unlabelled(run: Run) -> tuple[dict[str, Any], str]:
     """Estimate accuracies where nobody labelled, for every method of a recipe. Needs embedded views, and no sweep.
 
-    In a block of `connected`. Placebos, and what is searched, are left out.
+    In a block of `connected`. Placebos, and what is searched, are left out. Returned are all estimates and the names of
+    the files as plain data, and the tables as text.
 
     Raises:
         IcmBenchError: embeddings are missing, no method is left, or a file cannot be written.
@@ -46,7 +38,7 @@ def unlabelled(run: Run) -> Unlabelled:
     recipe, record = run.recipe, PurePosixPath(record_of(run.recipe, run.subjects)).stem
     place, folder = report_place(run, report_folder(recipe.name, recipe.hash(), record, "unlabelled"))
     files, text = write_estimates(estimates, place, folder, recipe.name)
-    return Unlabelled({"estimates": [one.content() for one in estimates], "files": files}, text)
+    return {"estimates": [one.content() for one in estimates], "files": files}, text
 
 
 def _estimates(run: Run) -> "list[Estimated]":

@@ -46,7 +46,7 @@ def test_nothing_heavy_is_imported(code: str, absent: str, toy_root: Path, tmp_p
 
 
 def test_each_file_of_a_store_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.commands.report import Asked, report_any
+    from benchmark.commands.report import report_any
 
     store = of_seeds(Invented(Storage(str(tmp_path / "store"))), 2)
     read: Counter[str] = Counter()
@@ -61,6 +61,6 @@ def test_each_file_of_a_store_is_read_once(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Storage, "_content", counted)
     for built in (True, False):
         read.clear()
-        assert report_any([], [store.storage], {}, Asked(), str(tmp_path / "report")).built == built
+        assert report_any([], [store.storage], {}, out=str(tmp_path / "report")).built == built
         of_rows = {name: times for name, times in read.items() if name.startswith(("rows/", "tested/"))}
         assert (len(of_rows), set(of_rows.values())) == (20 + 8, {1})

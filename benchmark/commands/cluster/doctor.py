@@ -51,10 +51,6 @@ class Checked:
     doubts: tuple[str, ...]  # with which a run works, but not well or not for long
     notes: tuple[str, ...]  # on nodes that have just died, and are left out
 
-    def record(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
-
     def text(self) -> str:
         """Return a table of the nodes that answered, for a person."""
         import pandas as pd

@@ -131,9 +131,8 @@ def _check_names(asked: Asked) -> None:
 
 def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dict[str, View]) -> Import:
     """Return what the store is to know of the import."""
-    prompts: tuple[str, ...] = (f"imported texts {read.texts.digest[:16]}",) if read.texts else ()
-    if read.said and read.said["prompts"]:
-        prompts = tuple(read.said["prompts"])
+    said: list[str] = read.said["prompts"] if read.said else []
+    prompts = tuple(said or ([f"imported texts {read.texts.digest[:16]}"] if read.texts else []))
     return Import(
         dataset=manifest.name,
         images=imports.images_file(manifest.name, manifest.fingerprint),

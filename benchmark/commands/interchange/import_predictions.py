@@ -86,7 +86,6 @@ class _Matching:
         self._unreadable = {
             subject.key: frozenset(store.rejected(run.storage, subject.views)) for subject in run.subjects
         }
-        self._seen: dict[tuple[str, bool, Split], Seen] = {}
 
     @cached_property
     def tests(self) -> dict[Key, tuple[Trial, Holdout, TestSplit]]:
@@ -106,19 +105,10 @@ class _Matching:
                     tests.setdefault(key, (replace(trial, spec=turn), holdout, split))
         return tests
 
-    def _seen_by(self, trial: Trial) -> Seen:
-        """Return what a trial's protocol sees, without the images that cannot be read."""
-        spec, subjects = trial.spec, (trial.subject, *trial.variants)
-        key = (trial.subject.key, spec.protocol.across_sets, spec.split)
-        if key not in self._seen:
-            unreadable = {s.manifest.name: self._unreadable[s.key] for s in subjects}
-            first, *others = (s.manifest for s in subjects)
-            self._seen[key] = seen(first, others, spec.split, unreadable)
-        return self._seen[key]
-
     def rows(self) -> Iterator[tuple[str, Evaluated]]:
         """Yield (test and method as text, its rows), in the order of the file."""
         lines = self._with_tests(self._predictions.lines)
+        known: dict[tuple[str, bool, Split], Seen] = {}  # what a trial's protocol sees, without unreadable images
         for row, name in lines["method"].drop_duplicates().items():
             if name in PREDICTORS.names() or not name.isprintable() or name != name.strip():
                 raise self._predictions.refused(
@@ -135,7 +125,12 @@ class _Matching:
                     of_test.index[0], f"the recipe has no such test ({words}); `icm-bench splits` lists its tests."
                 )
             trial, holdout, split = self.tests[key]
-            test = ImportedTest(trial, self._seen_by(trial), holdout, split)
+            spec, subjects = trial.spec, (trial.subject, *trial.variants)
+            if (sees := (trial.subject.key, spec.protocol.across_sets, spec.split)) not in known:
+                unreadable = {s.manifest.name: self._unreadable[s.key] for s in subjects}
+                first, *others = (s.manifest for s in subjects)
+                known[sees] = seen(first, others, spec.split, unreadable)
+            test = ImportedTest(trial, known[sees], holdout, split)
             by_setting = list(of_test.groupby("setting", sort=True))
             answered = [self._answered(test, str(setting), lines) for setting, lines in by_setting]
             self._check_scores(test, answered, of_test)

@@ -66,11 +66,6 @@ class Known:
                 return cost.seconds * work / cost.work, f"{where} ({cost.machine})" if where == REFERENCE else where
         return None
 
-    def views_per_s(self, backbone: BackboneSpec, views: int) -> float | None:
-        """Return the views/s that a run with a backbone reached, of as many views as may be."""
-        found = self.find(embedding_kind(backbone), views, least=5) if views else None
-        return views / found[0] if found else None
-
 
 def of_reference() -> list[Cost]:
     """Return what a reference machine took."""
@@ -151,9 +146,10 @@ class PlannedSweep:
     kinds: tuple[str, ...] | None = None  # of pairs, see `Subject.kinds`; None for all of the recipe
 
 
-def planned_trials(
-    recipe: Recipe, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]
-) -> Iterator[tuple[str, TrialSpec, Size, int]]:
+Planned = tuple[str, TrialSpec, Size, int]  # data set, trial, what it runs on, and how often
+
+
+def planned_trials(recipe: Recipe, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]) -> Iterator[Planned]:
     """Yield a recipe's trials: the data set, the trial, what it runs on, and how often, as a search has many points."""
     shifts = [sweeps[i] for i in recipe.shifts()]
     points = recipe.sweep.search.samples if recipe.sweep.search else 1
@@ -173,33 +169,34 @@ class Workload:
     recipe: Recipe
     sweeps: Sequence[PlannedSweep]
     towers: Sequence[Embeds]  # of each of its backbones
-    trials: int
-    rows: int
-    side_by_side: int  # trials at a time
-    embedding: Sequence[BackboneSpec]  # whose embedding is counted, by runs on any device
+    planned: Sequence[Planned]
 
 
-def estimated(asked: Workload, known: Known) -> Estimate:
-    """Return how long a recipe takes, by what was measured."""
-    recipe, sweep, towers = asked.recipe, asked.recipe.sweep, asked.towers
-    estimate = Estimate(cores=min(asked.side_by_side, asked.trials))
+def estimated(
+    work: Workload, known: Known, embedding: Sequence[BackboneSpec], cores: int, trials: int, rows: int
+) -> Estimate:
+    """Return how long a recipe takes, by what was measured.
+
+    Of the backbones in `embedding` the runs on any device count; `trials` and `rows` are those of all planned trials.
+    """
+    recipe, sweep, estimate = work.recipe, work.recipe.sweep, Estimate(cores=cores)
     add = partial(estimate.add, known)
-    views = {one.name: (sum(one.images.values()), recipe.view_count(one.name)) for one in asked.sweeps}
+    views = {one.name: (sum(one.images.values()), recipe.view_count(one.name)) for one in work.sweeps}
     add("start", cost_files.START, 1)
-    for backbone in () if recipe.is_imported else asked.embedding:
+    for backbone in () if recipe.is_imported else embedding:
         for images, count in views.values():
             add(EMBEDDING, start_kind(backbone), 1)
             add(EMBEDDING, embedding_kind(backbone), images * count, least=4)
-    add("moments", MOMENTS, sum(summing_work(*of_set, dim) for of_set in views.values() for dim, _ in towers))
+    add("moments", MOMENTS, sum(summing_work(*of_set, dim) for of_set in views.values() for dim, _ in work.towers))
     add("trials", FIRST_TRIAL, 1)
-    add("trials", BETWEEN, asked.trials)
+    add("trials", BETWEEN, trials)
     of_parts: defaultdict[str, float] = defaultdict(float)
-    for name, spec, size, count in planned_trials(recipe, asked.sweeps, towers):
+    for name, spec, size, count in work.planned:
         seconds = add("trials", kind_of(spec), work_of(spec, size), least=2, times=count)
         estimate.core_hours += seconds / 3600
         for part in (name, spec.predictor.label, spec.projection.label, spec.protocol.name):
             of_parts[part] += seconds
-    add(REPORTING, cost_files.REPORT, cost_files.report_work(asked.rows), least=len(cost_files.REPORT))
+    add(REPORTING, cost_files.REPORT, cost_files.report_work(rows), least=len(cost_files.REPORT))
     if whole := 3600 * estimate.core_hours:  # what may be left out: parts of which the recipe has several
         components = (sweep.predictors, sweep.all_projections(), sweep.protocols)
         sorts = [[*views], *({component.label for component in sort} for sort in components)]
@@ -211,7 +208,7 @@ def estimated(asked: Workload, known: Known) -> Estimate:
     return estimate
 
 
-def calibrate(recipe: Recipe, storage: Storage, sweeps: Sequence[PlannedSweep], towers: Sequence[Embeds]) -> None:
+def calibrate(recipe: Recipe, storage: Storage, planned: Sequence[Planned]) -> None:
     """Measure trials and backbones of a recipe of which neither its store nor this machine knows what they take.
 
     Backbones run on random pixels, trials on simulated embeddings; what comes of it is kept for this machine.
@@ -242,7 +239,7 @@ def calibrate(recipe: Recipe, storage: Storage, sweeps: Sequence[PlannedSweep], 
         costs.append(Cost(embedding_kind(spec), rate, 1.0, device=device, actors=1, gpu=gpu))
     work: defaultdict[tuple[str, ...], float] = defaultdict(float)
     example: dict[tuple[str, ...], tuple[TrialSpec, Size]] = {}
-    for _, trial, size, count in planned_trials(recipe, sweeps, towers):
+    for _, trial, size, count in planned:
         kind = kind_of(trial)[:_WORDS]
         work[kind] += count * work_of(trial, size)
         example.setdefault(kind, (trial, size))

@@ -1,11 +1,21 @@
 """What a recipe amounts to, before anything costs time: without weights, without Ray, and even without the images."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from benchmark.backbones.facts import Embeds
 from benchmark.backbones.models import model_class
-from benchmark.commands.planning.estimate import Estimate, Known, PlannedSweep, Workload, calibrate, estimated
+from benchmark.commands.planning.estimate import (
+    Estimate,
+    Known,
+    Planned,
+    PlannedSweep,
+    Workload,
+    calibrate,
+    embedding_kind,
+    estimated,
+    planned_trials,
+)
 from benchmark.commands.planning.machines import Bill, GpuSpeed, Offer, Requests, Room, billed, gpu_speed, room, span
 from benchmark.commands.preparing.checks import check_environments, check_protocols
 from benchmark.commands.preparing.imported_sets import embeds_of, imported_subject, manifests_of
@@ -22,7 +32,6 @@ from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import chunk_count
 from benchmark.sweep.summing import bytes_of_sums
-from benchmark.sweep.trials import unfolded
 
 # Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
 # and solved), of moments (four matrices of each view and environment, and sums of these), and of each class of each
@@ -135,20 +144,20 @@ def plan(
     towers = embeds_of(recipe, storage)
     passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) + s.unlabelled for s in sets)
     sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]
+    by_tower = [list(planned_trials(recipe, sweeps, [tower])) for tower in towers]
+    trials = [trial for of_tower in by_tower for trial in of_tower]
     if calibrating:
-        calibrate(recipe, storage, sweeps, towers)
+        calibrate(recipe, storage, trials)
     known = known or Known.here(storage).or_elsewhere()
     speeds = [gpu_speed(spec, known, offer.gpu, passes) if offer and passes else None for spec in recipe.backbones]
     views, counts = [_view_count(recipe, s) for s in sets], _Counts()
-    for tower in towers:  # where a backbone is wider, its ranks are other ones, but no trial or row is added
-        for planned, images in located:
-            counts.add(recipe, planned, images, tower, {s.name: s.images for s in sets})
+    for tower, of_tower in zip(towers, by_tower, strict=True):
+        counts.add(recipe, sets, of_tower, tower.dim)
     gibs = [_trial_gib(s, n, max(towers).dim, max(of.values())) for (s, of), n in zip(located, views, strict=True)]
-    gpus = offer.gpus if offer and offer.gpu and passes else None
-    place = room(address, recipe.run.cpus_per_trial, max(gibs), gpus)
+    place = room(address, recipe.run.cpus_per_trial, max(gibs), offer.gpus if offer and offer.gpu and passes else None)
     others = [spec for spec in recipe.backbones if not offer or spec.is_built]  # embed as they did before
-    asked = Workload(recipe, sweeps, towers, counts.trials, counts.rows, place.side_by_side, others)
-    estimate, bill = estimated(asked, known), None
+    work, cores = Workload(recipe, sweeps, towers, trials), min(place.side_by_side, counts.trials)
+    estimate, bill = estimated(work, known, others, cores, counts.trials, counts.rows), None
     if offer:
         by_backbone = zip(recipe.backbones, speeds, strict=True)
         rented = {spec.label: speed for spec, speed in by_backbone if passes and not spec.is_built}
@@ -156,7 +165,8 @@ def plan(
         estimate.unknown += [f"embedding with {name} on GPUs" for name, speed in rented.items() if speed is None]
     backbones, stored = list[PlannedBackbone](), 0
     for spec, (dim, _), speed in zip(recipe.backbones, towers, speeds, strict=True):
-        rate, feeding = known.views_per_s(spec, passes), _feeding(speed, max(views)) if speed else ""
+        found = known.find(embedding_kind(spec), passes, least=5) if passes else None
+        rate, feeding = passes / found[0] if found else None, _feeding(speed, max(views)) if speed else ""
         backbones.append(PlannedBackbone(spec.label, dim, recipe.sweep.rank_count(dim), rate, feeding))
         stored += passes * dim * FLOAT_BYTES.get(spec.precision, 4)
     return Plan(
@@ -164,13 +174,8 @@ def plan(
         backbones=backbones,
         views=max(views),
         passes=passes * len(recipe.backbones),
-        searched_passes=counts.searched_passes,
-        trials=counts.trials,
-        rows=counts.rows,
-        fits=counts.fits,
         store_bytes=stored,
-        moment_bytes=counts.moments,
-        prediction_bytes=counts.predictions * BYTES_OF_PREDICTION,
+        **vars(counts),
         estimate=estimate,
         requests=_requests(recipe, storage, sets, counts.trials, len(place.nodes)),
         room=place,
@@ -260,50 +265,40 @@ def _imported(recipe: Recipe, storage: Storage) -> list[tuple[PlannedSet, Mappin
 
 @dataclass
 class _Counts:
-    """Of all data sets under all backbones."""
+    """What `Plan` says of all data sets under all backbones."""
 
     trials: int = 0
     rows: int = 0
-    predictions: int = 0
+    prediction_bytes: int = 0
     searched_passes: int = 0
-    moments: int = 0  # bytes
+    moment_bytes: int = 0
     fits: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
-    def add(
-        self,
-        recipe: Recipe,
-        planned: PlannedSet,
-        environments: Mapping[str, int],
-        tower: Embeds,
-        totals: dict[str, int],
-    ) -> None:
-        """Add the sweep of one data set under one backbone; `totals` are the images of each data set."""
-        variants = {name: totals[name] for name in (planned.name, *(recipe.datasets[i].name for i in recipe.shifts()))}
-        searched_views, summed = 0, set[tuple[Split, Scale]]()
+    def add(self, recipe: Recipe, sets: Sequence[PlannedSet], trials: Sequence[Planned], dim: int) -> None:
+        """Add the trials of all data sets under one backbone, whose embeddings have a width."""
         fits: dict[str, tuple[int, int, int]] = {}
-        for spec, images in unfolded(recipe, planned.name, tower.dim, environments, planned.kinds, tower.texts):
-            sizes = variants if spec.protocol.across_sets else images
-            if not spec.rows(seen := list(sizes)):
-                continue
-            summed.add((spec.split, scale_of(spec.normalize)))
-            where = f"{planned.name}, {spec.protocol.name}"
+        summed: defaultdict[str, set[tuple[Split, Scale]]] = defaultdict(set)
+        searched_views: Counter[str] = Counter()
+        by_label = recipe.interventions.by_label()
+        for name, spec, size, points in trials:
+            seen = list(size.images)
+            summed[name].add((spec.split, scale_of(spec.normalize)))
+            where = f"{name}, {spec.protocol.name}"
             fits[where] = max(fits.get(where, (0, 0, 0)), (spec.turns[0] if spec.space else spec).fit_counts(seen))
+            self.prediction_bytes += points * spec.prediction_count(size.images) * BYTES_OF_PREDICTION
             if not spec.space:
                 self.trials, self.rows = self.trials + 1, self.rows + spec.row_count(seen)
-                self.predictions += spec.prediction_count(sizes)
                 continue
-            assert recipe.sweep.search is not None
-            points, studies = recipe.sweep.search.samples, len(spec.turns)
-            studies *= len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1
+            studies = len(spec.turns) * (len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1)
             self.trials, self.rows = self.trials + points * studies, self.rows + points * spec.rows(seen)
-            self.predictions += points * spec.prediction_count(sizes)
             # Every point may be a view of its own for each kind whose strengths are searched.
             searched = {name.rpartition(".")[0] for name in spec.space} - {""}
-            by_label = recipe.interventions.by_label()
-            searched_views += points * studies * recipe.interventions.view_count(by_label[label] for label in searched)
+            kinds = (by_label[label] for label in searched)
+            searched_views[name] += points * studies * recipe.interventions.view_count(kinds)
         crossed = any(CROSS in chosen.kinds for chosen in recipe.intervention_sets())
-        pairings = _view_count(recipe, planned) - 1 + crossed
-        cells = max(planned.environments, planned.clusters + 1), pairings, tower.dim
-        self.moments += sum(bytes_of_sums(split.folds or 2, *cells) for split, _ in summed)
-        self.searched_passes += planned.images * searched_views // len(recipe.sweep.seeds)
+        for planned in sets:
+            pairings = _view_count(recipe, planned) - 1 + crossed
+            cells = max(planned.environments, planned.clusters + 1), pairings, dim
+            self.moment_bytes += sum(bytes_of_sums(split.folds or 2, *cells) for split, _ in summed[planned.name])
+            self.searched_passes += planned.images * searched_views[planned.name] // len(recipe.sweep.seeds)
         self.fits |= fits

@@ -66,9 +66,16 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
     They are too few for a protocol, for pairs across environments or for the search's rule, or have too few images for
     the clusters; or no protocol takes this data set.
     """
-    protocols, environments = recipe.protocols_for(name), len(counts)
+    protocols, environments, variant = recipe.protocols_for(name), len(counts), is_variant(name)
     check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
-    _check_takes(recipe, name)
+    if not any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
+        if variant:
+            raise IcmBenchError(
+                f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
+                f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
+            )
+        asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
+        raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
     for protocol in protocols:
         if environments < protocol.min_environments and not protocol.across_sets:
             raise IcmBenchError(
@@ -88,20 +95,6 @@ def check_clusters(recipe: Recipe, name: str, images: int) -> None:
     """Refuse more clusters than there are images to make them of."""
     if (clusters := recipe.clusters_of(name)) > images:
         raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
-
-
-def _check_takes(recipe: Recipe, name: str) -> None:
-    """Refuse a data set that takes part in no protocol of a recipe; a variant that is only tested on takes part."""
-    variant = is_variant(name)
-    if any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
-        return
-    if variant:
-        raise IcmBenchError(
-            f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-            f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
-        )
-    asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
-    raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
 
 
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from benchmark.backbones.facts import Embeds
+from benchmark.backbones.facts import BackboneFacts, Embeds
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
@@ -62,25 +62,24 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
             f"sweep.search.strengths: views of other strengths must be embedded, and those of {manifest.name} were "
             f"imported; leave strengths out."
         )
-    recipe.sweep.rank_count(imported.facts.dim)  # refuses a rank that the embeddings do not have
-    return Subject(
-        manifest=manifest,
-        backbone=spec,
-        facts=imported.facts,
-        interventions=recipe.interventions,
-        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
-        views=tuple(_views(recipe, manifest, imported)),
-        prompts=imported.prompts,
-        texts=imported.texts,
-    )
+    subject = without_views(recipe, manifest, spec, imported.facts, imported.prompts)
+    return replace(subject, views=tuple(_views(recipe, manifest, imported, subject.decoding)), texts=imported.texts)
 
 
-def _views(recipe: Recipe, manifest: Manifest, imported: Import) -> Iterator[View]:
+def without_views(
+    recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts, prompts: tuple[str, ...]
+) -> Subject:
+    """Return a data set under a backbone, as yet without views and texts."""
+    recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
+    decoding = Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft)
+    return Subject(manifest, spec, facts, recipe.interventions, decoding, (), prompts, "")
+
+
+def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decoding) -> Iterator[View]:
     """Yield the original, and of the recipe's kinds those that were imported for all of its draws."""
     spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
-    decoding = Decoding(spec.apply_at == "source", recipe.images.jpeg_draft)
     for kind in recipe.kinds_for(manifest.name):
         wanted = [
             view_of(imported.fingerprint, images, imported.facts.identity(), kind, seed, decoding)

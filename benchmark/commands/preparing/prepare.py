@@ -11,7 +11,13 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
 from benchmark.commands.preparing.checks import check_clusters, check_lenders, check_packages, check_protocols
-from benchmark.commands.preparing.imported_sets import imported_subject, manifest_of, manifests_of, texts_note
+from benchmark.commands.preparing.imported_sets import (
+    imported_subject,
+    manifest_of,
+    manifests_of,
+    texts_note,
+    without_views,
+)
 from benchmark.commands.preparing.records import left_out, nameless
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
@@ -25,7 +31,6 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.costs import Cost, on_this_machine, remember
-from benchmark.store.embeddings import Decoding
 from benchmark.store.texts import have_texts, pairs_file, text_file
 from benchmark.sweep.subject import Subject
 
@@ -190,15 +195,8 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
     if not manifest.reader.labelled:
         facts = replace(facts, texts="none")  # which are those of classes
     pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
-    recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
-    subject = Subject(
-        manifest=manifest,
-        backbone=spec,
-        facts=facts,
-        interventions=recipe.interventions,
-        decoding=Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft),
-        views=(),
-        prompts=prompts,
+    subject = replace(
+        without_views(recipe, manifest, spec, facts, prompts),
         texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
         clusters=recipe.clusters_of(manifest.name),

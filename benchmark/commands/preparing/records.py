@@ -100,9 +100,9 @@ def left_out(recipe: Recipe, subjects: "Sequence[Subject]") -> list[str]:
 def nameless(recipe: Recipe) -> list[str]:
     """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
     named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
-    sets = [dataset.name for dataset in recipe.datasets if dataset.clusters]
     return [
-        f"{name} has clusters for environments, which have no names, so it has no results of what asks for these: "
-        f"{named}."
-        for name in (sets if named else ())
+        f"{dataset.name} has clusters for environments, which have no names, so it has no results of what asks for "
+        f"these: {named}."
+        for dataset in recipe.datasets
+        if dataset.clusters and named
     ]
