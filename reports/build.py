@@ -95,7 +95,8 @@ class ReportContent:
         self.findings = [findings.comparisons(setting, selections, options) for setting, selections in self.described]
         of_settings = [(setting, found) for (setting, _), found in zip(self.described, self.findings, strict=True)]
         self.families = findings.overall(of_settings)
-        self.controls = findings.control_results(of_settings, origin.expected)
+        known = [(s, f.compared, origin.expected[s.dataset]) for s, f in of_settings if s.dataset in origin.expected]
+        self.controls = [(s, one) for s, made, of in known if (one := findings.control_result(made, of))]
         self.answer = verdicts.answer(self.described, self.findings)
         self.compared = [(one.setting, x) for one in self.answer.verdicts for x in (one.gain, *one.others) if x]
         self.verdicts = [one.record() | {"sentence": sentence(one)} for one in self.answer.verdicts]
@@ -239,7 +240,7 @@ def _records(report: ReportContent) -> dict[str, bytes]:
         "controls": (named(s) | one.in_columns() for s, one in report.controls),
         "picks": (named(s) | pick for s, selections in described for pick in chosen.pick_records(selections)),
         "findings": (named(one[0]) | {"finding": words} for one in made for words in sentences.notes(*one)),
-        "against_published": published.records_of(report.checks),
+        "against_published": map(published.record_of, report.checks),
     }
     contents = {f"tables/{name}.csv": records_csv(of).encode() for name, one in records.items() if (of := [*one])}
     lined = [(s, x, lines) for (s, x), lines in zip(described, lines_of(described), strict=True)]
@@ -292,7 +293,7 @@ def unchanged(storage: Storage, folder: str, key: str) -> dict[str, Any] | None:
             return None
 
         def is_same(file: Sequence[str]) -> bool:
-            return _sha256(storage.read_bytes(_name(folder, file[0]))) == file[1]
+            return hashlib.sha256(storage.read_bytes(_name(folder, file[0]))).hexdigest() == file[1]
 
         progress = Progress("comparing", len(made["files"]), "files")
         read = at_once(is_same, made["files"], progress, local=storage.is_local)
@@ -309,7 +310,7 @@ def write_made(
     A report with the key "" is made again in any case.
     """
     storage.write_files(folder, contents)
-    files = [(name, _sha256(content)) for name, content in contents.items()]
+    files = [(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()]
     made = {**said, "key": key, "files": files}
     storage.write_bytes(_name(folder, MADE), sealed_json(made))
     return made
@@ -317,7 +318,3 @@ def write_made(
 
 def _name(folder: str, file: str) -> str:
     return f"{folder}/{file}" if folder else file
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

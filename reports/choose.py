@@ -350,7 +350,8 @@ def _candidate(
         picked = _picked(setting, selections, rule)
         methods = {key: method for key, (_, method, _) in picked.items()}
         labels += [method.label for method in methods.values()]
-        own = selections.answered({key: selections.pooled(m, rule)[key] for key, m in sorted(methods.items())})
+        pooled = {key: selections.pooled(m, rule)[key] for key, m in sorted(methods.items())}
+        own = Answered(pooled, selections.n_classes, selections.n_base)
         answers[setting.dataset] = own
         estimate = whole_estimate(selections, own) if methods else None
         if estimate is None:
@@ -421,7 +422,6 @@ def write_choice(
     storage: Storage,
     folder: str,
     origin: Origin,
-    options: Options | None = None,
 ) -> ChoiceFiles:
     """Write which of several backbones result rows speak for. Equal rows and costs give equal bytes.
 
@@ -432,7 +432,6 @@ def write_choice(
         storage: where to write.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
         origin: where the rows come from, and what is missing.
-        options: what the reader asks for.
 
     Raises:
         IcmBenchError: there are no rows, fewer than two backbones can be compared, rows are of unlike protocols, or a
@@ -440,7 +439,7 @@ def write_choice(
     """
     if rows.empty:
         raise IcmBenchError(f"There are no result rows of '{origin.name}'; run `icm-bench sweep RECIPE` first.")
-    options = options or Options()
+    options = Options()
     described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
     choice = choose(described, costs, options)
     said, table = sentence(choice), table_of(choice, options, origin.names)

@@ -558,7 +558,7 @@ MUTATIONS = [
         ("rules.index(ORACLE), rules.index(rule))", "rules.index(ORACLE), rules.index(ORACLE))", _BEHIND),
         ("float(np.exp(np.log(temperatures).mean()))", "float(temperatures.mean())", _BEHIND),
         ("key=lambda one: (one.accuracy, -one.n)", "key=lambda one: one.accuracy", _BEHIND),
-        ("len(line.source)) if above", "len(lines.zero_shot.source)) if above", _ROBUSTNESS),
+        ("len(line.source)) if above", "len(next(iter(lines.values())).source)) if above", _ROBUSTNESS),
     ),
     *_of("reports/analysis/backbones.py",
         ("if fingerprint != setting.backbone_fingerprint]", "]", _ROBUSTNESS),
@@ -568,7 +568,7 @@ MUTATIONS = [
         ("self.backbones >= MIN_BACKBONES", "self.backbones > MIN_BACKBONES", _ROBUSTNESS),
         ("(ZERO_SHOT, LINEAR_PROBE) if not setting.random_weights else ()", "(ZERO_SHOT, LINEAR_PROBE)", _ROBUSTNESS),
         ("points.setdefault(key, {})[setting.backbone_fingerprint] = point", "points.setdefault(key, {})[setting.backbone] = point", _ROBUSTNESS),
-        ("return (setting.without_backbone, tuple(selections.held_outs))", "return (setting.without_backbone,)", _ROBUSTNESS),
+        ("*shared, tuple(selections.held_outs))", "*shared)", _ROBUSTNESS),
     ),
 ]  # fmt: skip
 

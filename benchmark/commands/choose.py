@@ -13,7 +13,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from reports import ChoiceFiles
+    from reports.choose import ChoiceFiles
 
 
 def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]]) -> "ChoiceFiles":
@@ -36,7 +36,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
             f"The recipe '{recipe.name}' has one backbone, {recipe.backbones[0].label}, so there is nothing to choose: "
             f"name others under 'backbones' and run it."
         )
-    from reports import write_choice
+    from reports.choose import write_choice
 
     gathered, trials, place, folder = rows_of(recipe, storage, where=where)
     if gathered.failed and not len(gathered.rows):

@@ -19,7 +19,8 @@ from benchmark.method.subspace.nuisance import nuisance
 from benchmark.method.subspace.placebos import Matched, Rotated
 from benchmark.store.records import report_folder
 from benchmark.sweep.fitting import Choice, Fitting
-from reports import Angles, Diagnosis, Displacement, Mapped, Readability, Shift, write_diagnostics
+from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift
+from reports.text.diagnosis import write_diagnostics
 
 DRAWS = 20  # of each placebo of C_d that the shift is held against
 

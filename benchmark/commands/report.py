@@ -18,14 +18,15 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.records import RunRecord, read_record, record_files
 from benchmark.store.tested import read_images
-from reports import Options as Options  # which commands build
+from reports.analysis.settings import Options as Options  # which commands build
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
-    from reports import Origin, Thumbnails
+    from reports.page.data import Thumbnails
+    from reports.text.sentences import Origin
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def _written(
     with_images: bool,
     embedded: "Sequence[EmbedReport]" = (),
 ) -> Outcome:
-    from reports import Images, write_report
+    from reports.build import write_report
+    from reports.page.data import Images
 
     storage, folder = place
     datasets = set(gathered.rows["dataset"])
@@ -185,7 +187,8 @@ def _written(
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
     """Return where rows of some recipes, or of whole stores, come from, and what is known to be missing."""
-    from reports import Expected, Origin
+    from reports.analysis.findings import Expected
+    from reports.text.sentences import Origin
 
     every = [dataset for recipe in recipes for dataset in recipe.datasets]
     known = {dataset.label: control for dataset in every if (control := dataset.must_be_found)}
@@ -212,7 +215,7 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
     """Return thumbnails of images of the data sets that rows name; none is opened where no image is asked for."""
     from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
-    from reports import Thumbnails
+    from reports.page.data import Thumbnails
 
     asked = [(recipe, spec) for recipe in recipes for spec in recipe.located() if spec.label in names] if ids else []
     found, sprites = thumbnails((manifest_of(recipe, spec) for recipe, spec in asked), ids)

@@ -20,7 +20,7 @@ from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.unlabelled import Answers, answers_of
 
 if TYPE_CHECKING:
-    from reports import Estimated
+    from reports.analysis.diagnostics import Estimated
 
 
 def unlabelled(run: Run) -> tuple[dict[str, Any], str]:
@@ -32,7 +32,7 @@ def unlabelled(run: Run) -> tuple[dict[str, Any], str]:
     Raises:
         IcmBenchError: embeddings are missing, no method is left, or a file cannot be written.
     """
-    from reports import write_estimates
+    from reports.text.diagnosis import write_estimates
 
     estimates = on_sound_embeddings(run, lambda: _estimates(run))
     recipe, record = run.recipe, PurePosixPath(record_of(run.recipe, run.subjects)).stem
@@ -66,7 +66,7 @@ def _estimates(run: Run) -> "list[Estimated]":
 
 def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":
     """Return the estimates of every method and environment, in the order of the recipe, as means over seeds."""
-    from reports import Estimated
+    from reports.analysis.diagnostics import Estimated
 
     found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}
     methods = _methods(trials)

@@ -18,7 +18,7 @@ from itertools import product
 from statistics import fmean
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.datasets.catalog import CATALOG, DatasetFacts
+from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.inference import seeds_standard_error
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
 from reports.analysis.chosen import Selections, SettingResults
@@ -35,7 +35,8 @@ _SPLITS = {"full (source-free protocol)": "full", "domainbed in_80": "in_80", "h
 _EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # what sources call the 80 of CLIP's authors begins so
 
 
-_BY_FOLDER = {facts.folder.lower(): facts for facts in CATALOG.values()}
+# What the catalog says of a set, by its name in `published.csv`.
+_FACTS = {facts.folder.lower(): facts for facts in CATALOG.values()}
 PASS, FAIL, NOT_COMPARABLE, CONTEXT, EMPTY = "pass", "fail", "not comparable", "context", "empty"
 LEAST, PACS_ALONE = 0.3, 1.0  # tolerances in points
 NO_SUSPECT = "none of the usual"
@@ -115,11 +116,6 @@ def prompt_key(template: str) -> str:
     return template.strip().removesuffix(".")
 
 
-def facts_of(dataset: str) -> DatasetFacts | None:
-    """Return what the catalog says of a set that `published.csv` calls so; None where it has none."""
-    return _BY_FOLDER.get(dataset)
-
-
 @cache
 def read_published() -> tuple[PublishedNumber, ...]:
     """Return all lines of the package's `published.csv`, in its order."""
@@ -169,7 +165,7 @@ def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
         if one.accuracy is not None:
             groups.setdefault(replace(one, environment=AVERAGE, accuracy=None), {})[one.environment] = one.accuracy
     for whole, of_environments in groups.items():
-        facts = facts_of(whole.dataset)
+        facts = _FACTS.get(whole.dataset)
         if facts is not None and not facts.single and set(of_environments) == set(facts.environments):
             source = whole.source + OF_ENVIRONMENTS
             every.append(replace(whole, accuracy=fmean(of_environments.values()), source=source))
@@ -219,7 +215,7 @@ class Ours:
     @property
     def expected_images(self) -> int | None:
         """How many images the catalog lets expect; None where it does not know."""
-        facts = facts_of(self.dataset)
+        facts = _FACTS.get(self.dataset)
         if facts is None:
             return None
         here = [n for name, n in facts.counted.items() if facts.single or self.environment in (name, AVERAGE)]
@@ -230,7 +226,7 @@ class Ours:
     @property
     def dataset_name(self) -> str:
         """The data set as recipes call it."""
-        facts = facts_of(self.dataset)
+        facts = _FACTS.get(self.dataset)
         return facts.name if facts else self.dataset
 
 
@@ -292,7 +288,7 @@ def tolerance(sources: Sequence[PublishedNumber]) -> float:
     dataset, values = sources[0].dataset, accuracies(sources)
     if dataset == "pacs" and len({one.source for one in sources}) == 1:
         return PACS_ALONE
-    facts = facts_of(dataset)
+    facts = _FACTS.get(dataset)
     return LEAST if facts and facts.single else max(max(values) - min(values), LEAST)
 
 
@@ -427,7 +423,7 @@ def first_suspect(ours: Ours, sources: Sequence[PublishedNumber]) -> tuple[str, 
     has_texts, half = ours.method.predictor_name != "linear_probe", setting.precision in _HALF
     other_template = ours.prompt != EIGHTY and all(source.template not in setting.prompts for source in sources)
     templates = f"ours is {setting.prompts[0]!r}, published {sources[0].template!r}"
-    facts = facts_of(ours.dataset)
+    facts = _FACTS.get(ours.dataset)
     own_names = facts is None or not facts.single  # a variant of ImageNet has open_clip's everywhere
     cased = next((name for name in ours.classes if name != name.lower()), None)
     lower = all("lower-cased" in source.note for source in sources)

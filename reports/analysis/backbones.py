@@ -15,7 +15,7 @@ sign, so the noise of a finite test pulls that slope down; against the mean of b
 not, where both have as much of it. Both slopes are reported. Backbones of one family are no random sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ from reports.analysis.settings import Setting
 MIN_BACKBONES = 8  # the evaluated one included
 ZERO_SHOT, LINEAR_PROBE = (Method(PLAIN, None, predictor) for predictor in ("zero_shot", "linear_probe"))
 _RULE = "training_domain"  # by which the points of a line are chosen: the rule that every row has a score of
-_NEAREST = 1e-3  # of accuracies to 0 and 1: nearer ones count as this near, since logits have no end
+NEAREST = 1e-3  # of accuracies to 0 and 1: nearer ones count as this near, since logits have no end
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,8 @@ class AccuracyLine:
         return WithEnds(100 * (target - middle), 100 * (target - high), 100 * (target - low))
 
 
-@dataclass(frozen=True)
-class Lines:
-    """The lines of the methods without intervention, the evaluated backbone left out."""
-
-    zero_shot: AccuracyLine = AccuracyLine()
-    linear_probe: AccuracyLine = AccuracyLine()
+# The lines of `ZERO_SHOT` and `LINEAR_PROBE`, in this order, the evaluated backbone left out.
+Lines = Mapping[Method, AccuracyLine]
 
 
 def lines_of(parts: Sequence[SettingResults]) -> list[Lines]:
@@ -111,11 +107,13 @@ def lines_of(parts: Sequence[SettingResults]) -> list[Lines]:
         others = [point for fingerprint, point in every.items() if fingerprint != setting.backbone_fingerprint]
         return AccuracyLine(tuple(x for x, _ in others), tuple(y for _, y in others), len(every))
 
-    return [Lines(line(ZERO_SHOT, *part), line(LINEAR_PROBE, *part)) for part in parts]
+    return [{method: line(method, *part) for method in (ZERO_SHOT, LINEAR_PROBE)} for part in parts]
 
 
 def _alike(setting: Setting, selections: Selections) -> tuple[object, ...]:
-    return (setting.without_backbone, tuple(selections.held_outs))
+    """Return what settings that differ in the backbone alone have in common."""
+    shared = setting.without("backbone", "backbone_fingerprint", "prompts")
+    return (setting.templates, *shared, tuple(selections.held_outs))
 
 
 def point_of(selections: Selections, method: Method) -> tuple[float, float] | None:
@@ -133,7 +131,7 @@ def point_of(selections: Selections, method: Method) -> tuple[float, float] | No
 
 
 def _logit(p: Array) -> Array:
-    return np.asarray(logit(np.clip(p, _NEAREST, 1 - _NEAREST)))
+    return np.asarray(logit(np.clip(p, NEAREST, 1 - NEAREST)))
 
 
 def _fit(x: Array, y: Array) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce, wraps
 from inspect import signature
 from operator import add
+from statistics import fmean
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
@@ -236,7 +237,7 @@ class Selections:
             if len(folds) == max(1, self.folds):
                 parts, names = zip(*folds, strict=True)
                 pooled[key] = Pooled(parts[0] if len(parts) == 1 else np.concatenate(parts), self._together(names))
-        return self.answered(pooled)
+        return Answered(pooled, self.n_classes, self.n_base)
 
     @once
     def _together(self, names: tuple[str, ...]) -> Tested:
@@ -312,10 +313,6 @@ class Selections:
         """Say whether a method has answers on all that is held out under some seed."""
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
-
-    def answered(self, pooled: Mapping[tuple[str, int], Pooled]) -> Answered:
-        """Return answers of a method to images of these rows; keys are what is held out and the seed."""
-        return Answered(pooled, self.n_classes, self.n_base)
 
     def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> pd.DataFrame:
         """Return columns of the rows that `picks` names, one for each held-out environment, seed and fold."""
@@ -400,27 +397,17 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
             return None
         return {name: images[name].to_numpy(zero_copy_only=False) for name in ("image_id", "path", "group")}
 
-    predictions = {}
+    classes, predictions = np.array(selections.rows["classes"].iloc[0], dtype=object), {}
     for method in selections.parts:
-        if parts := list(_of_picks(selections, method, columns_of)):
-            values = {name: [np.broadcast_to(part[name], len(part["class"])) for part in parts] for name in COLUMNS}
-            predictions[method] = pd.DataFrame({name: np.concatenate(of_name) for name, of_name in values.items()})
-    return predictions
-
-
-def _of_picks(
-    selections: Selections, method: Method, columns_of: Callable[[str], Columns | None]
-) -> Iterator[Mapping[str, Any]]:
-    """Yield of each pick its columns of `COLUMNS`: an array with a value for each image, or a value for all."""
-    classes = np.array(selections.rows["classes"].iloc[0], dtype=object)
-    for rule in SOURCE_RULES:
-        picks = selections.picks(method, rule)
-        places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
-        for held_out, seed, fold, of_pick in places:
-            for kept in of_pick:
+        parts: list[dict[str, Any]] = []  # columns of a pick: an array with a value for each image, or a value for all
+        for rule in SOURCE_RULES:
+            picks = selections.picks(method, rule)
+            places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
+            every = ((*key, one) for *key, of_pick in places for one in of_pick)
+            for held_out, seed, fold, kept in every:
                 tested, known = selections.tested[kept.tested], columns_of(kept.images) if kept.images else None
                 named = known and {name: values[tested.position] for name, values in known.items()}
-                yield {
+                parts.append({
                     **(named or {"image_id": tested.position.astype(str).astype(object), "path": "", "group": None}),
                     "environment": np.array(tested.names, dtype=object)[tested.environment],
                     "class": classes[tested.label],
@@ -433,25 +420,27 @@ def _of_picks(
                     "rule": rule,
                     "predicted": classes[kept.classes],
                     "margin": kept.margins,
-                }
+                })  # fmt: skip
+        if parts:
+            values = {name: [np.broadcast_to(part[name], len(part["class"])) for part in parts] for name in COLUMNS}
+            predictions[method] = pd.DataFrame({name: np.concatenate(of_name) for name, of_name in values.items()})
+    return predictions
 
 
-def read_of(selections: Selections) -> dict[Method, list[tuple[float, float, float, int]]]:
-    """Return how well the environment is read before and after each method that projects.
+def read_of(selections: Selections) -> dict[Method, list[float]]:
+    """Return how well the environment is read before and after each method that projects, and what chance gives.
 
-    Of each pick that was looked at, by the rule by which reports compare: balanced accuracy before and after, chance,
-    and the rank.
+    Balanced accuracies in percent, means over the picks that were looked at, by the rule by which reports compare.
     """
-    found = {}
+    found, columns = {}, ("read_ranks", "read_before", "read_after", "read_chance")
     for method in selections.parts:
         picks = selections.picks(method, selections.rule)["rank"].tolist()
-        columns = ("read_ranks", "read_before", "read_after", "read_chance")
         rows = selections.chosen_rows(method, selections.rule, columns)
         of_picks = [
-            (one["read_before"], one["read_after"][list(one["read_ranks"]).index(rank)], one["read_chance"], rank)
-            for rank, one in zip(picks, rows.to_dict("records"), strict=True)
-            if isinstance(one["read_ranks"], list) and rank in one["read_ranks"]
+            (before, after[list(ranks).index(rank)], chance)
+            for rank, ranks, before, after, chance in zip(picks, *(rows[name] for name in columns), strict=True)
+            if isinstance(ranks, list) and rank in ranks
         ]
         if of_picks:
-            found[method] = of_picks
+            found[method] = [100 * fmean(of) for of in zip(*of_picks, strict=True)]
     return found

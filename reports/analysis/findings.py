@@ -310,11 +310,3 @@ def control_result(compared: Iterable[Comparison], expected: Expected) -> Contro
     p = float(holm([one.interval.p for one in gains])[gains.index(gain)])
     shown = p <= ALPHA and gain.interval.estimate > 0
     return ControlResult(expected, gain, p, asked(looked, gain.method) if shown else (), tuple(looked))
-
-
-def control_results(
-    parts: Iterable[tuple[Setting, Findings]], expected: Mapping[str, Expected]
-) -> list[tuple[Setting, ControlResult]]:
-    """Return what was found in each setting of a data set of which it is known what must be."""
-    known = [(setting, f.compared, expected[setting.dataset]) for setting, f in parts if setting.dataset in expected]
-    return [(setting, one) for setting, looked, of in known if (one := control_result(looked, of)) is not None]

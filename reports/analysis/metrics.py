@@ -15,7 +15,7 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_C
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Pooled
-from reports.analysis.backbones import ZERO_SHOT, Lines, WithEnds
+from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, Lines, WithEnds
 from reports.analysis.chosen import Selections, SettingResults, has_choice, mean_beside, once, whole, whole_estimate
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting, named
@@ -196,7 +196,7 @@ def robustness(one: Metrics, lines: Lines) -> tuple[WithEnds | None, WithEnds | 
     shares = one.source_accuracy, one.means[ACCURACY.key]
     source, target = (math.nan if share is None else share / 100 for share in shares)
     learns = one.method.predictor != ZERO_SHOT.predictor
-    return lines.zero_shot.above(source, target), lines.linear_probe.above(source, target) if learns else None
+    return lines[ZERO_SHOT].above(source, target), lines[LINEAR_PROBE].above(source, target) if learns else None
 
 
 def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
@@ -222,16 +222,16 @@ def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
 
 def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object]:
     """Yield what a line of the file says of a method after its name."""
-    yield from (_four(m.of(ACCURACY)), _four(m.source_accuracy), m.worst_environment, _four(m.of(WORST_ENVIRONMENT)))
+    yield from (four(m.of(ACCURACY)), four(m.source_accuracy), m.worst_environment, four(m.of(WORST_ENVIRONMENT)))
     worst = m.worst_class
-    yield from (worst.name, worst.held_out, _four(worst.accuracy), worst.n) if worst else ("", "", "", "")
+    yield from (worst.name, worst.held_out, four(worst.accuracy), worst.n) if worst else ("", "", "", "")
     balanced = m.intervals.get(BALANCED.key)
     ends = (balanced.low, balanced.high) if balanced else (math.nan, math.nan)
     numbers = *(m.of(metric) for metric in among), *(_known(100 * end) for end in ends)
-    yield from map(_four, (*numbers, m.of(ECE), m.ece_scaled, m.temperature))
+    yield from map(four, (*numbers, m.of(ECE), m.ece_scaled, m.temperature))
     yield from ("" if np.isnan(count) else f"{count:g}" for count in (m.labels_fit, m.labels_choice))
-    for above, line in zip(robustness(m, lines), (lines.zero_shot, lines.linear_probe), strict=True):
-        yield from (*map(_four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
+    for above, line in zip(robustness(m, lines), lines.values(), strict=True):
+        yield from (*map(four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
 
 
 def per_class_csv(described: Iterable[SettingResults]) -> str:
@@ -253,10 +253,10 @@ def per_class_csv(described: Iterable[SettingResults]) -> str:
             for held_out in dict.fromkeys(name for name, _ in of_rule):
                 pooled = [one for (name, _), one in of_rule.items() if name == held_out]
                 for name, accuracy, n in zip(classes, *by_class(pooled, len(classes)), strict=True):
-                    share = "" if np.isnan(accuracy) else _four(100 * accuracy)
-                    body.append([*shared, held_out, name, share, int(n), len(pooled)])
+                    body.append([*shared, held_out, name, four(100 * accuracy), int(n), len(pooled)])
     return csv_lines(columns, body)
 
 
-def _four(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def four(value: float | None) -> str | None:
+    """Return a number of a tidy file with four decimals; None, an empty field, where it is not known."""
+    return None if value is None or math.isnan(value) else f"{value:.4f}"

@@ -82,11 +82,6 @@ class Setting:
         """Return what settings that differ in some fields alone have in common."""
         return tuple(getattr(self, key) for key in _KEYS if key not in names)
 
-    @property
-    def without_backbone(self) -> tuple[object, ...]:
-        """What settings that differ in the backbone alone have in common."""
-        return (self.templates, *self.without("backbone", "backbone_fingerprint", "prompts"))
-
 
 _KEYS = [one.name for one in fields(Setting)]
 OF_DATA = ("dataset", "dataset_fingerprint", "grouped", "prompts")  # fields that come with a data set

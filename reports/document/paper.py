@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -78,6 +78,7 @@ FOLDER = "paper"
 MAX_VERDICTS = 8
 _ABSENT = "What is not here"
 LIMIT_S = 120.0  # of one run
+_escaped = partial(latex_escape, breaks=True)
 RUNS = 2  # the second one knows the numbers of tables
 # Dates of the PDF from the clock would make equal rows unequal bytes; files outside its folder stay closed.
 _ENVIRONMENT = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p", "openout_any": "p"}
@@ -419,7 +420,3 @@ def _markdown(title: str, opening: Sequence[str], chapters: Sequence[Chapter], a
     if absent:
         parts += [f"## {_ABSENT}", "\n".join(f"- {markdown_escape(sentence)}" for sentence in absent)]
     return "\n\n".join(parts) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return latex_escape(text, breaks=True)

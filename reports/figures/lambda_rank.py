@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from benchmark.method.evaluation.metrics import Array
@@ -82,33 +81,29 @@ def draw(panels: style.Panels[Maps]) -> style.Sheet:
     ]
     sheet = style.sheet_of(style.PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), style.TALLEST))
     for [axes], (maps, values) in style.on_grid(sheet, each, ("Rank kept", "", "λ"), columns=2):
-        _draw_cells(axes, maps, values)
+        known = values[~np.isnan(values)]
+        low, span = float(known.min()), max(float(np.ptp(known)), 1e-9)
+        x, y = np.arange(len(maps.ranks) + 1) - 0.5, np.arange(len(maps.lambdas) + 1) - 0.5
+        palette = matplotlib.colormaps["cividis"]  # even steps of lightness: it reads in grey, and by the colour-blind
+        axes.pcolormesh(x, y, values, cmap=palette, vmin=low, vmax=low + span, edgecolors="white", linewidth=0.4)
+        for (i, j), value in np.ndenumerate(values):
+            count, shade = int(maps.picks[i, j]), (value - low) / span
+            ink = style.INK if shade > 0.55 or np.isnan(value) else "white"
+            if count:
+                axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=ink, linewidth=0.7))
+            if maps.numbered:
+                text = "—" if np.isnan(value) else f"{value:.1f}"
+                text = f"{text}\n×{count}" if count else text
+                axes.text(j, i, text, fontsize=style.SMALL, color=ink, ha="center", va="center", linespacing=1.05)
+            elif count:
+                size = 1.5 + 4 * (count / maps.picks.max()) ** 0.5
+                axes.plot([j], [i], **style.Look(ink, "o", "-").marks(markersize=size, markerfacecolor="none"))
         for axis, named, most in ((axes.xaxis, maps.ranks, 10), (axes.yaxis, maps.lambdas, 12)):
             every = -(-len(named) // most)
             axis.set_ticks(range(0, len(named), every), [f"{x:g}" for x in named[::every]])
         axes.tick_params(length=0, labelleft=values is maps.source)
         axes.spines[:].set_visible(False)
     return style.arrange(sheet, heights=heights, gap=0.1)
-
-
-def _draw_cells(axes: Axes, maps: Maps, values: Array) -> None:
-    known = values[~np.isnan(values)]
-    low, span = float(known.min()), max(float(np.ptp(known)), 1e-9)
-    x, y = np.arange(len(maps.ranks) + 1) - 0.5, np.arange(len(maps.lambdas) + 1) - 0.5
-    palette = matplotlib.colormaps["cividis"]  # even steps of lightness: it reads in grey, and by the colour-blind
-    axes.pcolormesh(x, y, values, cmap=palette, vmin=low, vmax=low + span, edgecolors="white", linewidth=0.4)
-    for (i, j), value in np.ndenumerate(values):
-        count, shade = int(maps.picks[i, j]), (value - low) / span
-        ink = style.INK if shade > 0.55 or np.isnan(value) else "white"
-        if count:
-            axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=ink, linewidth=0.7))
-        if maps.numbered:
-            text = "—" if np.isnan(value) else f"{value:.1f}"
-            text = f"{text}\n×{count}" if count else text
-            axes.text(j, i, text, fontsize=style.SMALL, color=ink, ha="center", va="center", linespacing=1.05)
-        elif count:
-            size = 1.5 + 4 * (count / maps.picks.max()) ** 0.5
-            axes.plot([j], [i], **style.Look(ink, "o", "-").marks(markersize=size, markerfacecolor="none"))
 
 
 def caption(panels: Sequence[Maps], setting: Setting) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.special import expit, logit
 
 from benchmark.method.evaluation.inference import CONFIDENCE, clopper_pearson
-from reports.analysis.backbones import ZERO_SHOT, AccuracyLine, point_of
+from reports.analysis.backbones import NEAREST, ZERO_SHOT, AccuracyLine, point_of
 from reports.analysis.chosen import SettingResults
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.analysis.settings import grouped
@@ -19,7 +19,6 @@ from reports.figures import style
 from reports.figures.style import shown_methods
 from reports.text.captions import number, split_words, unit_words, whole_size
 
-_NEAREST = 1e-3
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -117,7 +116,7 @@ def draw(numbers: RobustnessNumbers) -> style.Sheet:
 
 def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
     """Set ticks in percent that are not too close on a logit axis, and return its limits around some shares."""
-    low, high = np.clip([min(shares), max(shares)], _NEAREST, 1 - _NEAREST)
+    low, high = np.clip([min(shares), max(shares)], NEAREST, 1 - NEAREST)
     start, end = logit(low) - 0.1, logit(high) + 0.1
     ticks: list[float] = []
     for tick in _TICKS:

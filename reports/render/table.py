@@ -150,9 +150,3 @@ class Table:
             lines = (replace(line, cells=tuple(line.cells[i] for i in places)) for line in block.lines)
             blocks.append(replace(block, lines=tuple(lines)))
         return replace(self, columns=tuple(self.columns[i] for i in places), blocks=tuple(blocks))
-
-    @property
-    def is_worth_printing(self) -> bool:
-        """Whether it has two lines or more, and columns that say something."""
-        lines = [line for _, line in self.lines()]
-        return len(lines) > 1 and any(c.value is not None or c.text for line in lines for c in line.cells)

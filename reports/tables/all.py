@@ -27,7 +27,6 @@ _TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "
 def paper_tables(
     described: Sequence[SettingResults],
     options: Options,
-    rule: str | None = None,
     costs: Sequence[Mapping[str, Any]] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Table]:
@@ -38,19 +37,18 @@ def paper_tables(
     Args:
         described: settings, each with its rows, as `settings.by_setting` sorts them.
         options: what the reader asks for; `tables` names those of the user's own.
-        rule: what chooses for everything; by default what is fair, see `alike.common_rule`.
         costs: what was measured, see `reports.tables.cost`; no table of it by default.
         names: long name -> short name of methods, projections, predictors, backbones, data sets and environments.
 
     Raises:
-        IcmBenchError: the rule does not exist, a cost is incomplete, or a table of the user's own cannot be loaded, is
-            none, has the name of another, or fails.
+        IcmBenchError: a cost is incomplete, or a table of the user's own cannot be loaded, is none, has the name of
+            another, or fails.
     """
     scopes, own, tables = _scopes(described), own_tables(options.tables), list[Table]()
     for spec in (*TABLES, *own):
         parts = scopes[spec.scope]
         try:
-            made = [spec.build(Request(part, options, rule, names or {}, described, costs)) for part in parts]
+            made = [spec.build(Request(part, options, None, names or {}, described, costs)) for part in parts]
         except Exception as error:
             if spec not in own or isinstance(error, IcmBenchError):
                 raise
@@ -82,21 +80,16 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
     return specs
 
 
-def _scopes(described: Sequence[SettingResults]) -> dict[Scope, list[Sequence[SettingResults]]]:
+def _scopes(described: Sequence[SettingResults]) -> Mapping[Scope, Sequence[Sequence[SettingResults]]]:
     """Return for each scope which settings share a table; see `spec.Scope`."""
-    variants: list[Sequence[SettingResults]] = []
-    results: list[Sequence[SettingResults]] = []
-    single: list[Sequence[SettingResults]] = []
-    for group in groups(described):
-        protocol = group[0][0].protocol_class
-        if protocol.across_sets:  # environments are whole data sets
-            variants += by_data_set(group).values()
-        elif group[0][0].class_half == "all":
-            single += [[one] for one in group]
-            results += [] if protocol.looks_at_target else [group]
+    every = [(group[0][0].protocol_class, group) for group in groups(described)]
+    # Of variants, environments are whole data sets.
+    variants = [part for of, group in every if of.across_sets for part in by_data_set(group).values()]
+    whole = [(of, group) for of, group in every if group[0][0].class_half == "all" and not of.across_sets]
+    results = [group for of, group in whole if not of.looks_at_target]
     return {
         "data sets": results,
-        "setting": single,
+        "setting": [[one] for _, group in whole for one in group],
         "open class": [*groups(described, halves=True)],
         "variants": variants,
         "data set": [*(part for group in results for part in by_data_set(group).values()), *variants],

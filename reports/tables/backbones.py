@@ -70,8 +70,8 @@ def _robustness(name: str, lines: Mapping[int, backbones.Lines], of: _Backbone) 
     if entry is None or len(entry.described) > 1:
         return Cell(note="of one data set alone") if entry else _NO_ROWS
     selections, method, rule = entry.selections, entry.method, entry.request.rule
-    own = lines[id(selections)]
-    line = own.zero_shot if method.predictor == backbones.ZERO_SHOT.predictor else own.linear_probe
+    is_zero_shot = method.predictor == backbones.ZERO_SHOT.predictor
+    line = lines[id(selections)][backbones.ZERO_SHOT if is_zero_shot else backbones.LINEAR_PROBE]
     estimate = whole_estimate(selections, selections.pooled(method, rule)) if method in selections.parts else None
     if estimate is None:
         return Cell(note="not all that is held out was tested")
@@ -83,7 +83,7 @@ def _robustness(name: str, lines: Mapping[int, backbones.Lines], of: _Backbone) 
 
 
 def _notes(request: Request, _: Table) -> Sequence[str]:
-    known = any(one.zero_shot.known or one.linear_probe.known for one in backbones.lines_of(request.described))
+    known = any(line.known for lines in backbones.lines_of(request.described) for line in lines.values())
     return words.INTERVAL, _ROBUST if known else _TOO_FEW
 
 

@@ -81,6 +81,10 @@ class Entry:
         """Return the accuracy minus plain prediction's on the same images, in the setting of some fields."""
         return self._number(of, cells.gain)
 
+    def plain_picks(self) -> Cell:
+        """Return of how many picks the full space is."""
+        return cells.count(*cells.plain_picks((x for _, x in self.described), self.method, self.request.rule))
+
     def _number(self, of: dict[str, str], measured: Callable[..., cells.Number]) -> cells.Number:
         found = setting_of(self.described, **of)
         if found is None:
@@ -149,11 +153,7 @@ def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
     every, rule = [selections for _, selections in request.described], request.rule
     if not any(cells.plain_picks(every, method, rule)[0] for method in methods if not method.is_plain):
         return []
-
-    def cell(entry: Entry) -> Cell:
-        return cells.count(*cells.plain_picks((x for _, x in entry.described), entry.method, rule))
-
-    return [Values(PICKS, cell)]
+    return [Values(PICKS, lambda entry: entry.plain_picks())]
 
 
 def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:

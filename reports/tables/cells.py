@@ -18,6 +18,7 @@ from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import Answered, Estimate
 from reports.analysis.chosen import Selections, SettingResults, mean_beside, once, whole_estimate
 from reports.analysis.methods import Method
+from reports.analysis.metrics import four
 from reports.analysis.settings import Options, named
 from reports.render.table import Cell
 
@@ -245,11 +246,11 @@ def accuracy_records(described: Iterable[SettingResults], options: Options) -> I
                         "order": method.order or "",
                         "predictor": method.predictor,
                         "held_out": held_out,
-                        "mean": _four(cell.value),
-                        "stderr": _four(cell.error),
+                        "mean": four(cell.value),
+                        "stderr": four(cell.error),
                         "plus_minus": options.plus_minus,
-                        "low": _four(cell.low),
-                        "high": _four(cell.high),
+                        "low": four(cell.low),
+                        "high": four(cell.high),
                         "n_seeds": len(cell.seeds),
                         "seeds": " ".join(map(str, cell.seeds)),
                         "n_units": cell.n_clusters,
@@ -271,7 +272,7 @@ def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, 
     if sources and len(scores) == len(labels) - 1:
         sources[AVERAGE] = fmean(sources.values())
     return {
-        name: {"source_accuracy": _four(100 * sources.get(name, math.nan)), **of_name}
+        name: {"source_accuracy": four(100 * sources.get(name, math.nan)), **of_name}
         for name, of_name in labels.items()
     }
 
@@ -287,7 +288,3 @@ def _labels(selections: Selections, method: Method) -> dict[str, dict[str, objec
         name: {label: None if np.isnan(n) else int(n) for label, n in zip(_LABELS, of_name, strict=True)}
         for name, of_name in most.items()
     }
-
-
-def _four(value: float | None) -> str | None:
-    return None if value is None or math.isnan(value) else f"{value:.4f}"

@@ -1,7 +1,7 @@
 """What the numbers cost: embeddings and trials, in images/s, hours and money."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from operator import itemgetter
 
 from benchmark.common.errors import IcmBenchError
 from reports.render.table import Cell, Column, Line, Table
@@ -17,18 +17,17 @@ _WORDS = (
 _NONE = Cell(note="of embeddings alone")
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """Hours of cores, or of GPUs, and of embeddings their speed and its share of the bare encoder's."""
+_COLUMNS = (
+    Column("images per second", "Images/s", unit="images/s"),
+    Column("share of the bare encoder's speed", "Share of ceiling"),
+    Column("GPU hours", unit="h"),
+    Column("core hours", unit="h"),
+    Column("price", unit=""),
+)
+_Cells = tuple[Cell, ...]  # one for each column
 
-    hours: float
-    on_gpu: bool = False
-    decimals: int = 2
-    speed: Cell = _NONE
-    share: Cell = _NONE
 
-
-def _blocks(request: Request) -> Iterator[Draft[_Cost]]:
+def _blocks(request: Request) -> Iterator[Draft[_Cells]]:
     """Yield the embeddings of backbones, then the trials of each predictor and projection.
 
     Raises:
@@ -43,7 +42,7 @@ def _blocks(request: Request) -> Iterator[Draft[_Cost]]:
         yield Draft(title, [(Line(name, (), request.short(name)), one) for name, one in costs])
 
 
-def _embeddings(request: Request) -> Iterator[tuple[str, _Cost]]:
+def _embeddings(request: Request) -> Iterator[tuple[str, _Cells]]:
     """Yield each measured run of an encoder."""
     for cost in (one for one in request.costs if one["kind"][0] == "embedding"):
         seconds, work = float(cost["seconds"]), float(cost["work"])
@@ -53,10 +52,13 @@ def _embeddings(request: Request) -> Iterator[tuple[str, _Cost]]:
         if ceiling:
             share = Cell(value=100 * work / seconds / (actors * float(ceiling)))
         hours = hours if gpu else hours * int(cost.get("cores") or 1)
-        yield f"{cost['kind'][-1]}, {work:,.0f} views", _Cost(hours, gpu, speed=Cell(value=work / seconds), share=share)
+        spent = Cell(value=hours, decimals=2)
+        both = (spent, Cell(note="on a GPU")) if gpu else (Cell(note="no GPU"), spent)
+        made = (Cell(value=work / seconds), share, *both, _price(request, hours))
+        yield f"{cost['kind'][-1]}, {work:,.0f} views", made
 
 
-def _trials(request: Request) -> Iterator[tuple[str, _Cost]]:
+def _trials(request: Request) -> Iterator[tuple[str, _Cells]]:
     """Yield each predictor and projection whose trials were measured."""
     counted: dict[tuple[str, ...], set[str]] = {}
     for _, selections in request.described:
@@ -67,27 +69,17 @@ def _trials(request: Request) -> Iterator[tuple[str, _Cost]]:
         kind = ["trial", predictor, projection]
         if seconds := [float(cost["seconds"]) for cost in request.costs if list(cost["kind"][:3]) == kind]:
             hours = len(trials) * sum(seconds) / len(seconds) / 3600
-            yield f"{label}, {projection}: {len(trials):,} trials", _Cost(hours, decimals=3)
+            made = (_NONE, _NONE, Cell(note="no GPU"), Cell(value=hours, decimals=3), _price(request, hours))
+            yield f"{label}, {projection}: {len(trials):,} trials", made
 
 
-def _columns(request: Request) -> list[Values[_Cost]]:
-    def price(one: _Cost) -> Cell:
-        amount = request.options.price
-        return Cell(note="no price was given") if amount is None else Cell(value=one.hours * amount, decimals=2)
+def _price(request: Request, hours: float) -> Cell:
+    amount = request.options.price
+    return Cell(note="no price was given") if amount is None else Cell(value=hours * amount, decimals=2)
 
-    def gpu_hours(one: _Cost) -> Cell:
-        return Cell(value=one.hours, decimals=2) if one.on_gpu else Cell(note="no GPU")
 
-    def core_hours(one: _Cost) -> Cell:
-        return Cell(note="on a GPU") if one.on_gpu else Cell(value=one.hours, decimals=one.decimals)
-
-    return [
-        Values(Column("images per second", "Images/s", unit="images/s"), lambda one: one.speed),
-        Values(Column("share of the bare encoder's speed", "Share of ceiling"), lambda one: one.share),
-        Values(Column("GPU hours", unit="h"), gpu_hours),
-        Values(Column("core hours", unit="h"), core_hours),
-        Values(Column("price", unit=""), price),
-    ]
+def _columns(_: Request) -> list[Values[_Cells]]:
+    return [Values(column, itemgetter(i)) for i, column in enumerate(_COLUMNS)]
 
 
 def _notes(request: Request, _: Table) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One data set under one backbone: methods by held-out environments, their average and the worst of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,6 +35,10 @@ class _Draws(Entry):
         value = float(means[held_out]) if held_out else float(np.mean([*means.values()]))
         return cells.Number(Cell(value=value, seeds=tuple(self.selections.seeds), note=note))
 
+    def plain_picks(self) -> Cell:
+        """Return a gap: picks are counted of single draws."""
+        return _ALONE
+
 
 def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
     """Yield the methods of a predictor, and placebos with several draws among them."""
@@ -55,9 +59,6 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
             return Cell(note=f"nothing for {', '.join(missing)}", bound=entry.request.bound)
         return min(single.values(), key=lambda cell: cell.value or 0.0)
 
-    def single_draws(cell: Callable[[Entry], Cell], entry: Entry) -> Cell:
-        return _ALONE if isinstance(entry, _Draws) else cell(entry)
-
     for name in request.selections.held_outs:
         column = Column(name, request.short(name), key={"held_out": name})
         yield Values(column, partial(accuracy, held_out=name))
@@ -65,8 +66,7 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
     yield Values(Column("worst environment", "Worst"), worst)
     if in_domain := _in_domain(request):
         yield Values(Column("shift costs", "Shift costs †", unit="points"), partial(_shift, in_domain))
-    own = picks(request, methods_of(request.described, every=True))
-    yield from (replace(one, cell=partial(single_draws, one.cell)) for one in own)
+    yield from picks(request, methods_of(request.described, every=True))
 
 
 def _in_domain(request: Request) -> Selections | None:

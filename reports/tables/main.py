@@ -1,6 +1,6 @@
 """Methods by data sets: the main table, differences to baselines, base and new classes, the variants of ImageNet."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.method.evaluation.judging import adjusted_interval
 from benchmark.method.evaluation.metrics import ACCURACY, Metric
-from reports.analysis.chosen import SettingResults, mean_beside
+from reports.analysis.chosen import mean_beside
 from reports.analysis.comparisons import Comparison, Overall, compare, in_family, over_data_sets
 from reports.analysis.methods import PLAIN, Method
 from reports.analysis.metrics import metrics_of
@@ -155,8 +155,9 @@ IMAGENET = TableSpec(
 )
 
 
-def comparisons_of(described: Sequence[SettingResults], methods: Sequence[Method], rule: str) -> dict[Method, Compared]:
-    """Return every method minus every baseline before it, of one data set or over several, adjusted together."""
+def _compared_lines(entries: list[Entry]) -> Iterator[tuple[Line, Compared]]:
+    """Yield every method minus every baseline before it, of one data set or over several, adjusted together."""
+    described, methods, rule = entries[0].described, [one.method for one in entries], entries[0].request.rule
     own = {m.projection: m for m in methods if m.projection in BASELINES and not m.variant and m.order != "released"}
     baselines = [own[name] for name in BASELINES if name in own]
     several, made = len(described) > 1, list[Comparison | Overall]()
@@ -168,15 +169,7 @@ def comparisons_of(described: Sequence[SettingResults], methods: Sequence[Method
     found: dict[Method, Compared] = {}
     for one in in_family(made):
         found[one.method] = {**found.get(one.method, {}), one.baseline.projection: one}
-    return found
-
-
-def _compared_lines(entries: list[Entry]) -> Iterator[tuple[Line, Compared]]:
-    """Yield the methods that are compared with any baseline."""
-    methods = [entry.method for entry in entries]
-    found = comparisons_of(entries[0].described, methods, entries[0].request.rule)
-    compared = [entry for entry in entries if entry.method in found]
-    return ((line, found[entry.method]) for line, entry in each(compared))
+    return ((line, found[entry.method]) for line, entry in each([one for one in entries if one.method in found]))
 
 
 def _differences(request: Request) -> Iterator[Values[Compared]]:

@@ -100,15 +100,11 @@ def _notes(checks: Sequence[Check]) -> list[str]:
     return [*(sentence for sentence, wanted in about.items() if wanted), *expected]
 
 
-def records_of(checks: Sequence[Check]) -> list[dict[str, object]]:
-    """Return a record for each check, with empty words where a number is unknown: for CSV and JSON.
+def record_of(check: Check) -> dict[str, object]:
+    """Return a check as a record, with empty words where a number is unknown: for CSV and JSON.
 
     Accuracies are in percent, differences and tolerances in points, with four decimals.
     """
-    return [_record(check) for check in checks]
-
-
-def _record(check: Check) -> dict[str, object]:
     ours, setting, values = check.ours, check.ours.setting, against.accuracies(check.sources)
     return {
         "dataset": ours.dataset_name,

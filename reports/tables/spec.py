@@ -191,8 +191,10 @@ class TableSpec(Generic[T]):
         columns_level = "; ".join(level) if len(level) <= _NAMED else f"{len(level)} columns of blocks"
         none = f"Nothing is bold where all of the block is level with the best: {columns_level}." if level else ""
         own = [note for note in (bold, none, *self.notes(request, table)) if note]
-        table, rule = _without_gaps(table), None if self.rule == "every" else request.rule
-        if not table.is_worth_printing:
+        lines, rule = [line for _, line in table.lines()], None if self.rule == "every" else request.rule
+        there = [any(x.cells[i].value is not None or x.cells[i].text for x in lines) for i in range(len(columns))]
+        table = table.with_columns([i for i, is_there in enumerate(there) if is_there])
+        if len(lines) < 2 or not table.columns:
             return None
         context = words.context(request.described, rule, request.options)
         if self.scope == "report":
@@ -224,13 +226,6 @@ def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, lev
             row[place] = replace(cell, best=best)
     lines = [replace(line, cells=tuple(row)) for (line, _), row in zip(draft.lines, made, strict=True)]
     return Block(draft.title, tuple(lines), draft.part)
-
-
-def _without_gaps(table: Table) -> Table:
-    """Return a table without columns in which nothing stands."""
-    lines = [line for _, line in table.lines()]
-    there = [any(x.cells[i].value is not None or x.cells[i].text for x in lines) for i in range(len(table.columns))]
-    return table.with_columns([i for i, is_there in enumerate(there) if is_there])
 
 
 _ALL_SHARE = ("protocol", "test_split", "folds", "rounding", "precision", "class_half")

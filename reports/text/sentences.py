@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -54,9 +53,8 @@ def decodability(described: Sequence[SettingResults]) -> list[str]:
     """Return of each setting how well the environment is read from embeddings, and after each projection."""
     sentences = []
     for setting, selections in described:
-        read = {m: [100 * fmean(of) for of in zip(*found, strict=True)] for m, found in read_of(selections).items()}
-        if read:
-            before, _, chance, _ = next(iter(read.values()))
+        if read := read_of(selections):
+            before, _, chance = next(iter(read.values()))
             after = ", ".join(f"{values[1]:.1f} % after {method.label}" for method, values in read.items())
             sentences.append(
                 f"{setting.banner}{setting.dataset}, {setting.backbone_label}: a linear classifier reads the "

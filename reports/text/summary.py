@@ -13,7 +13,7 @@ from benchmark.method.evaluation.selection import RULES
 from reports.analysis.comparisons import Comparison
 from reports.analysis.settings import BANNER, Setting
 from reports.analysis.verdicts import UNSAID, Answer, Standing, Verdict
-from reports.render.forms import markdown, markdown_escape, markdown_grid
+from reports.render.forms import WIDTH, markdown, markdown_escape, markdown_grid
 from reports.render.table import GAP, Table
 from reports.text import verdicts
 from reports.text.captions import rule_words
@@ -27,7 +27,6 @@ FINDINGS = ("Over all data sets", "Controls", "Against published numbers")
 _HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "verdict")
 
 
-WIDTH = 80
 MAX_LINES_ALONE = 16
 MAX_TERMINAL_LINES = 30
 MAX_GAPS = 4  # lines

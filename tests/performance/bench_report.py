@@ -36,7 +36,8 @@ from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import add_to_index, read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
-from reports import Origin, write_report
+from reports.build import write_report
+from reports.text.sentences import Origin
 from tests.conftest import REPOSITORY
 from tests.performance.figures import arguments, keep
 

@@ -13,7 +13,9 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import SOURCE_RULES
-from reports import Options, Origin, ReportFiles, write_report
+from reports.analysis.settings import Options
+from reports.build import ReportFiles, write_report
+from reports.text.sentences import Origin
 from reports.text.summary import MAX_LINES
 from tests.reports.synthetic import TESTED, frame, row
 
@@ -197,7 +199,7 @@ def test_the_report_has_at_most_150_lines_whatever_there_is(tmp_path: Path, sett
 
 @pytest.mark.parametrize(
     ("code", "absent"),
-    [("import reports.build", {"torch", "ray"}), ("import reports; reports.Options", {"torch", "ray", "matplotlib"})],
+    [("import reports.build", {"torch", "ray"}), ("import reports.analysis.settings", {"torch", "ray", "matplotlib"})],
 )
 def test_importing_reports_imports_no_model_and_nothing_that_draws_before_it_is_needed(
     code: str, absent: set[str]

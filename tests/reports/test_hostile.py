@@ -16,8 +16,9 @@ from benchmark.common.code import UNASKED
 from benchmark.common.errors import PluginError
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.escaping import one_line
-from reports import Options, Origin, ReportFiles, write_report
-from reports.build import MADE
+from reports.analysis.settings import Options
+from reports.build import MADE, ReportFiles, write_report
+from reports.text.sentences import Origin
 from tests.reports.page.test_browser import CHROMIUM, Opened, axe
 from tests.reports.render.test_latex import compiled, complaints, needs_pdflatex
 from tests.reports.synthetic import TESTED, frame, row

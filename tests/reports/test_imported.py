@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from benchmark.common.storage.files import Storage
-from reports import Origin, write_report
 from reports.analysis.chosen import Selections, rule_for
 from reports.analysis.comparisons import compare, in_columns
 from reports.analysis.findings import comparisons, overall
@@ -15,9 +14,11 @@ from reports.analysis.methods import Method
 from reports.analysis.metrics import metrics_of
 from reports.analysis.settings import Options
 from reports.analysis.verdicts import answer
+from reports.build import write_report
 from reports.render.table import Cell
 from reports.tables import cells
 from reports.text.captions import imported_words
+from reports.text.sentences import Origin
 from tests.reports.synthetic import TESTED, frame, only, row
 
 PLAIN, ERM = Method("identity", None, "zero_shot"), Method("imported", None, "ERM")

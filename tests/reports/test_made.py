@@ -12,8 +12,10 @@ from threadpoolctl import threadpool_info
 
 import reports.build
 from benchmark.common.storage.files import Storage
-from reports import Images, Options, Origin, ReportFiles, write_report
-from reports.build import MADE, key_of
+from reports.analysis.settings import Options
+from reports.build import MADE, ReportFiles, key_of, write_report
+from reports.page.data import Images
+from reports.text.sentences import Origin
 from tests.conftest import S3
 from tests.reports.synthetic import TESTED, frame, row
 

@@ -23,10 +23,11 @@ from benchmark.store import rows
 from benchmark.store.rows import curve_columns, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.sealed import DamagedError, sealed_parquet
 from benchmark.store.tested import read_tested, tested_file, write_tested
-from reports import Options, Origin, write_report
 from reports.analysis.chosen import Selections
-from reports.analysis.settings import by_setting
+from reports.analysis.settings import Options, by_setting
+from reports.build import write_report
 from reports.tables import behind
+from reports.text.sentences import Origin
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 from tests.reports.synthetic import row

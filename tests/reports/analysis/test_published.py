@@ -28,7 +28,7 @@ from reports.analysis.against import (
     read_published,
     with_averages,
 )
-from reports.tables.published import gate_sentence, records_of, table_of
+from reports.tables.published import gate_sentence, record_of, table_of
 from tests.conftest import REPOSITORY
 from tests.reports.synthetic import described, row
 
@@ -281,7 +281,7 @@ def test_tolerances() -> None:
 def test_the_table_and_the_records_say_the_same() -> None:
     rows = planted("PACS", off(PACS_B32, -5)) + planted("PACS", PACS_B16, backbone="ViT-B-16 openai")
     checks, table = checks_of(rows), _table(rows)
-    records = records_of(checks)
+    records = [*map(record_of, checks)]
     lines, notes = [line for _, line in table.lines()], dict(note.partition(": ")[::2] for note in table.notes)
     assert [block.title for block in table.blocks] == ["ViT-B-16 openai", "ViT-B-32 openai"]
     assert len(lines) == len(records) == len(checks)
@@ -362,7 +362,7 @@ def test_the_published_table_has_what_a_recipe_s_head_promises(name: str) -> Non
     assert set(map(float, PROMISING[name])) <= sources
     table = table_of(checks)
     assert table is not None
-    assert table.is_worth_printing
+    assert len([*table.lines()]) > 1
     assert any(check.gated for check in checks)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from reports.analysis.backbones import Lines, lines_of
+from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, AccuracyLine, Lines, lines_of
 from reports.analysis.chosen import Selections
 from reports.analysis.metrics import metrics_csv, metrics_of, robustness
 from reports.analysis.settings import Setting
@@ -112,14 +112,14 @@ def test_each_line_has_its_own_number_of_backbones() -> None:
 def test_eight_backbones_are_needed_and_neither_random_weights_nor_a_second_name_count() -> None:
     names = list(BACKBONES)
     eight = settings(names[:8])
-    assert all(lines.zero_shot.known and lines.linear_probe.known for lines in lines_of(eight))
+    assert all(line.known for lines in lines_of(eight) for line in lines.values())
     rows = [r for name in names[:7] for r in rows_of(name)]
     rows += [r | {"backbone": "another name"} for r in rows_of(names[6])]
     second_name = described(rows)
     assert len(second_name) == 8
     for parts, count in ((settings(names[:7]), 7), (second_name, 7), (settings(names, random_weights=True), 0)):
         lines = lines_of(parts)
-        assert {one.zero_shot.backbones for one in lines} == {count}
+        assert {one[ZERO_SHOT].backbones for one in lines} == {count}
         for (_, selections), own in zip(parts, lines, strict=True):
             for one in metrics_of(selections, "lodo"):
                 assert robustness(one, own) == (None, None)
@@ -132,8 +132,8 @@ def test_backbones_with_other_held_out_environments_or_other_images_make_no_line
     rows = [r for name in names[:7] for r in rows_of(name)]
     rows += [r for r in rows_of(names[7]) if r["held_out"] == "art"]
     rows += rows_of(names[8], dataset_fingerprint="data1")
-    assert sorted(lines.zero_shot.backbones for lines in lines_of(described(rows))) == [1, 1, *[7] * 7]
+    assert sorted(lines[ZERO_SHOT].backbones for lines in lines_of(described(rows))) == [1, 1, *[7] * 7]
 
 
 def test_without_rows_of_a_plain_method_there_is_no_line() -> None:
-    assert lines_of(described([row(**ICM)])) == [Lines()]
+    assert lines_of(described([row(**ICM)])) == [dict.fromkeys((ZERO_SHOT, LINEAR_PROBE), AccuracyLine())]

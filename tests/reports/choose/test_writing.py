@@ -13,10 +13,10 @@ from PIL import Image
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from reports import Origin, write_choice
-from reports.choose import Dot, draw, drawings
+from reports.choose import Dot, draw, drawings, write_choice
 from reports.figures import style
 from reports.render.table import Cell
+from reports.text.sentences import Origin
 from tests.reports.choose.rows import COSTS, TIED, answers, chosen, cost
 from tests.reports.synthetic import TESTED, frame
 

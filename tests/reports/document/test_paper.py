@@ -9,10 +9,12 @@ import pytest
 
 import reports.build
 from benchmark.common.storage.files import Storage
-from reports import Options, Origin, ReportFiles, write_report
 from reports.analysis.against import OWN_ROWS
+from reports.analysis.settings import Options
+from reports.build import ReportFiles, write_report
 from reports.document import paper
 from reports.render.latex import latex_escape
+from reports.text.sentences import Origin
 from tests.reports.document.rows import rows
 from tests.reports.render.test_latex import compiled, complaints
 from tests.reports.synthetic import TESTED, frame
