@@ -1,6 +1,6 @@
 """Arrays as the method knows them: their types, and the scale at which embeddings are seen."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,9 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = Ints  # numbers of classes or environments, counted from 0; also rows of an array
 Mask = NDArray[np.bool_]
+Single = NDArray[np.float32]  # as embeddings are stored
 Floats = NDArray[np.floating]  # of any precision, as embeddings come
+Values = NDArray[Any]  # of any type
 
 Normalize = Literal["none", "before", "after", "both"]  # where, seen from the projection, to scale to unit length
 Scale = Literal["raw", "unit"]  # as the encoder gives them, or at unit length

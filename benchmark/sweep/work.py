@@ -134,7 +134,8 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
             scored = sum(images(e, sides, HALVES) for e in test.environments)
             tested[case.tested] = max(tested.get(case.tested, 0.0), scored)
         for fit, blocks in judged_by((*case.training_domain, *case.lodo)).items():
-            fits[fit] = fits.get(fit, 0.0) + sum(images(b.environment, b.sides, b.halves, judging) for b in blocks)
+            scored = sum(images(b.environments[0], b.sides, b.halves, judging) for b in blocks)
+            fits[fit] = fits.get(fit, 0.0) + scored
     for fit, scored in tested.items():
         fits[fit] = fits.get(fit, 0.0) + scored
     fitted = [sum(images(e, fit.sides, fit.halves, some) for e in fit.environments) for fit in fits]

@@ -34,11 +34,10 @@ class Layout:
 
     def parts(self) -> list[tuple[Cell, Ints]]:
         """Return the cells that hold images, in order, each with the positions of its images."""
-        codes = np.unique(np.stack([self.environment, self.side, self.label >= self.base]), axis=1)
-        cells: list[Cell] = [(int(environment), int(side), HALVES[int(new)]) for environment, side, new in codes.T]
-        new, every = self.label >= self.base, self.environment
-        masks = [(every == e) & (self.side == side) & (new == (half == "new")) for e, side, half in cells]
-        return [(cell, np.flatnonzero(mask)) for cell, mask in zip(cells, masks, strict=True)]
+        codes = np.stack([self.environment, self.side, self.label >= self.base])
+        cells, number = np.unique(codes, axis=1, return_inverse=True)
+        rows = (np.flatnonzero(number.reshape(-1) == i) for i in range(cells.shape[1]))
+        return [((e, side, HALVES[new]), own) for (e, side, new), own in zip(cells.T.tolist(), rows, strict=True)]
 
     def take(self, rows: Ints) -> "Layout":
         """Return the layout of some of the images."""

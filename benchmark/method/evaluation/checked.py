@@ -48,19 +48,17 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
         if count > expected:
             break
         if len(of_point) != len(problem.tests):
-            raise ValueError(_wrong(predictor, f"{len(of_point)} arrays of scores for {len(problem.tests)} sets"))
+            raise _wrong(predictor, f"{len(of_point)} arrays of scores for {len(problem.tests)} sets")
         for scores, z in zip(of_point, problem.tests, strict=True):
             given, shape = np.asarray(scores), (len(z), problem.n_classes)
             if given.shape != shape:
-                raise ValueError(
-                    _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
-                )
+                raise _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
             if given.size and not np.isfinite(given.max(axis=1)).all():  # NaN goes through max; -infinity is no class
-                raise ValueError(_wrong(predictor, "scores with NaN or infinity"))
+                raise _wrong(predictor, "scores with NaN or infinity")
         yield of_point
     if count != expected:
         more = "more than " if count > expected else ""
-        raise ValueError(_wrong(predictor, f"scores for {more}{min(count, expected)} of {expected} ranks and settings"))
+        raise _wrong(predictor, f"scores for {more}{min(count, expected)} of {expected} ranks and settings")
 
 
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
@@ -76,13 +74,11 @@ def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[in
     predicted = setting.predict(problem, ranks)
     shape = (len(ranks), len(problem.tests[0]))
     if len(predicted) != 1 or np.shape(predicted[0]) != shape:
-        raise ValueError(
-            _wrong(setting, f"predictions of shape {[np.shape(p) for p in predicted]} in place of {[shape]}")
-        )
+        raise _wrong(setting, f"predictions of shape {[np.shape(p) for p in predicted]} in place of {[shape]}")
     if predicted[0].size and not (predicted[0].min() >= 0 and predicted[0].max() < problem.n_classes):
-        raise ValueError(_wrong(setting, f"predictions that are none of the {problem.n_classes} classes"))
+        raise _wrong(setting, f"predictions that are none of the {problem.n_classes} classes")
     return predicted[0]
 
 
-def _wrong(predictor: Predictor, what: str) -> str:
-    return f"The predictor '{predictor.name}' gave {what}."
+def _wrong(predictor: Predictor, what: str) -> ValueError:
+    return ValueError(f"The predictor '{predictor.name}' gave {what}.")

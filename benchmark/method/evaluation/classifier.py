@@ -7,12 +7,11 @@ learns from none is asked block by block; where dot products with texts rank the
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Floats, Labels, Mask, Normalize, scaled
+from benchmark.method.arrays import Array, Floats, Labels, Mask, Normalize, Single, Values, scaled
 from benchmark.method.evaluation import metrics
 from benchmark.method.evaluation.checked import checked_predictions, checked_scores
 from benchmark.method.evaluation.curves import Predictions, Scored
@@ -89,7 +88,7 @@ class Together:
         numbers = [names.index(key) for key in keys]
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
-    def of_sets(self, of_unions: Sequence[NDArray[Any]], which: slice) -> list[NDArray[Any]]:
+    def of_sets(self, of_unions: Sequence[Values], which: slice) -> list[Values]:
         """Return of some sets what is known of the unions, image by image."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
@@ -379,7 +378,7 @@ class Classifier:
             for_choice=self.for_choice,
         )
 
-    def _coordinates(self, embeddings: NDArray[np.float32], rows: Labels) -> Array:
+    def _coordinates(self, embeddings: Single, rows: Labels) -> Array:
         """Return the coordinates of some images, or of a view of them, by their positions."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):

@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Floats, Labels, Mask
+from benchmark.method.arrays import Array, Floats, Labels, Mask, Single
 from benchmark.method.subspace import Basis
 
 GROUP = 16  # coordinates of a group: with more the bound grows, with fewer the number of sums made in full
@@ -99,7 +98,7 @@ class DotProducts:
         size = max(1, SCORES // self._factors[0].size)
         yield from (slice(start, min(start + size, n)) for start in range(0, n, size))
 
-    def _margins(self, x: NDArray[np.float32], labels: Labels) -> Iterator[NDArray[np.float32]]:
+    def _margins(self, x: Single, labels: Labels) -> Iterator[Single]:
         """Yield own class less best other one for the first rank of every group, then the second: shape (groups, n)."""
         _, classes, groups = self._factors.shape
         products, each = self._single @ x.T, np.arange(len(x))

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Floats, Ints, Mask, unit
+from benchmark.method.arrays import Floats, Ints, Mask, Single, unit
 from benchmark.method.evaluation.cells import Layout
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.predictors.base import TextTower
@@ -37,11 +36,11 @@ class Embedded:
             fitted on, which come first.
     """
 
-    z: NDArray[np.float32]
+    z: Single
     environment: Ints
     label: Ints
     side: Mapping[Split, Ints]
-    text: NDArray[np.float32]
+    text: Single
     environments: list[str]
     classes: list[str]
     logit_scale: float = 100.0
@@ -49,7 +48,7 @@ class Embedded:
     group: Ints | None = None
     position: Ints | None = None
     tower: TextTower | None = None
-    views: tuple[NDArray[np.float32], ...] = ()
+    views: tuple[Single, ...] = ()
 
     def layout(self, split: Split) -> Layout:
         """Return which cell each image lies in."""
@@ -61,14 +60,14 @@ class Embedded:
 class Stacked:
     """Arrays of shape (n_i, D), read as one of shape (sum n_i, D) that is never made."""
 
-    parts: tuple[NDArray[np.float32], ...]  # the arrays
+    parts: tuple[Single, ...]  # the arrays
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the whole."""
         return sum(map(len, self.parts)), self.parts[0].shape[1]
 
-    def __getitem__(self, rows: Ints | Mask) -> NDArray[np.float32]:
+    def __getitem__(self, rows: Ints | Mask) -> Single:
         """Return some rows, by position (ascending) or by mask, shape (m, D)."""
         positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         ends = np.cumsum([len(part) for part in self.parts])
@@ -98,7 +97,7 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
         return sides(environment[sizes[0] :], None, split, np.zeros(sum(sizes[1:]), dtype=bool))
 
     return Embedded(
-        z=cast("NDArray[np.float32]", Stacked((train.z, *(tests[name].z for name in names[1:])))),
+        z=cast("Single", Stacked((train.z, *(tests[name].z for name in names[1:])))),
         environment=environment,
         label=label,
         side={split: np.concatenate([side, drawn(split)]) for split, side in train.side.items()},

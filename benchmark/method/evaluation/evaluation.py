@@ -20,7 +20,7 @@ from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.fits import Block, Case, Halves, Sources, cases_of, judged_by
+from benchmark.method.evaluation.fits import Case, Sources, cases_of, judged_by
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
@@ -36,7 +36,7 @@ from benchmark.method.subspace.moments import CROSS, Placebo
 
 MAX_HEADS = 2**29  # bytes of classifiers that are kept for later fits to the same images; others are found again
 Notes = tuple[str, ...]
-Judging = Mapping[Block, Given]  # answers of one fit to the images that judge it
+Judging = Mapping[Sources, Given]  # answers of one fit to the blocks that judge it
 
 
 @dataclass
@@ -131,7 +131,8 @@ class _Score(NamedTuple):
     """Scores of a method's points and the errors of their differences to plain prediction, shape (settings, ranks)."""
 
     values: Array | None
-    errors: Array | None
+    errors: Array | None = None
+    notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ class Evaluation:
         self._data, self._cells, self._settings, self._plain = data, cells, settings, plain or Plain()
         self._roles = Roles(data, settings.split)
         self._known: dict[tuple[Sources, bool], Known] = {}
-        self._few: dict[tuple[tuple[int, ...], frozenset[int], Halves], Mask] = {}
-        self._judged_images: dict[tuple[Block, ...], JudgedImages] = {}
+        self._few: dict[Sources, Mask] = {}
+        self._judged_images: dict[tuple[Sources, ...], JudgedImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
@@ -241,7 +242,7 @@ class Evaluation:
             for fit, blocks in judged_by(pair for case in alike for pair in case.training_domain).items():
                 judged[fit], bases[fit] = self._judge(method, fit, blocks)
             for case in alike:
-                scores = self._scores(method, case, judged, self._score(method, case.lodo, lodo), lodo)
+                scores = self._scores(method, case, judged, self._score(method, case.lodo, lodo))
                 yield _JudgedCase(case, scores, bases={fit: bases[fit] for fit in judged_by(case.training_domain)})
 
     def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Judged]) -> Iterator[RankCurve]:
@@ -254,15 +255,15 @@ class Evaluation:
         found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo.values)
         answers = self._apart(blocks, found.judged[0]) if blocks else {}
         own = {case.tested: _Judged(answers, ())}
-        yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo, lodo))
+        yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
-    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Block]) -> tuple[_Judged, Basis]:
+    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Judged, Basis]:
         """Fit on some sources and answer the images that judge it; return the basis too.
 
         A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
         """
         alone = method.projection.looks_at_target_images
-        answers: dict[Block, Given] = {}
+        answers: dict[Sources, Given] = {}
         for part in [[block] for block in blocks] if alone else [blocks]:
             sets = [self._together(part)]
             fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
@@ -271,11 +272,17 @@ class Evaluation:
         return _Judged(answers, found.notes), fitted.classifier.basis
 
     def _score(
-        self, method: Method, pairs: Sequence[tuple[Sources, Block]], judged: Mapping[Sources, _Judged]
+        self, method: Method, pairs: Sequence[tuple[Sources, Sources]], judged: Mapping[Sources, _Judged]
     ) -> _Score:
         """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
         if not pairs:
-            return _Score(None, None)
+            return _Score(None)
+        said: list[str] = []
+        for fit, block in pairs:
+            (source,) = block.environments
+            left_out = source not in fit.environments
+            what = f"lodo without {self._data.environments[source]}" if left_out else "choosing fit"
+            said += [f"{what}: {note}" for note in judged[fit].notes]
         images = self._images_of([block for _, block in pairs])
         given = np.concatenate([judged[fit].answers[block] for fit, block in pairs], axis=-1)
         key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
@@ -286,9 +293,10 @@ class Evaluation:
             best = best_point(images.score(plain))
             self._plain.best[key] = None if best is None else plain[best[1], best[0]]
         best_plain = self._plain.best[key]
-        return _Score(images.score(given), None if best_plain is None else images.error(given, best_plain))
+        error = None if best_plain is None else images.error(given, best_plain)
+        return _Score(images.score(given), error, tuple(said))
 
-    def _plain_answers(self, method: Method, fit: Sources, block: Block, answers: Judging) -> Given:
+    def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: Judging) -> Given:
         """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
@@ -302,24 +310,14 @@ class Evaluation:
             self._plain.judged |= {(*key[:3], other): given for other, given in found.items()}
         return self._plain.judged[key]
 
-    def _scores(
-        self,
-        method: Method,
-        case: Case,
-        judged: Mapping[Sources, _Judged],
-        of_lodo: _Score,
-        lodo: Mapping[Sources, _Judged],
-    ) -> _SourceScores:
+    def _scores(self, method: Method, case: Case, judged: Mapping[Sources, _Judged], of_lodo: _Score) -> _SourceScores:
         found = self._score(method, case.training_domain, judged)
         if found.values is None:
-            found = _Score(np.full((len(method.predictor.settings), len(method.ranks)), np.nan), None)
-        said = [f"choosing fit: {note}" for fit in judged_by(case.training_domain) for note in judged[fit].notes]
-        for fit, block in case.lodo:
-            left_out = self._data.environments[block.environment]
-            said += [f"lodo without {left_out}: {note}" for note in lodo[fit].notes]
+            found = _Score(np.full((len(method.predictor.settings), len(method.ranks)), np.nan))
         rows = [self._rows(block) for block in {block for _, block in (*case.training_domain, *case.lodo)}]
         images = len(np.unique(np.concatenate(rows))) if rows else 0
-        return _SourceScores({"training_domain": found, "lodo": of_lodo}, images, tuple(dict.fromkeys(said)))
+        notes = tuple(dict.fromkeys([*found.notes, *of_lodo.notes]))
+        return _SourceScores({"training_domain": found, "lodo": of_lodo}, images, notes)
 
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
@@ -451,14 +449,14 @@ class Evaluation:
         With `few`, the predictor is fitted on some of the images alone.
         """
         settings, predictor = self._settings, method.predictor
-        train = self._lying(fit.environments, fit.sides, fit.halves)
+        train = self._lying(fit)
         moments = self._moments(fit, method, sets)
         classifier = Classifier(
             predictor=predictor,
             ranks=method.ranks,
             data=self._data,
             basis=basis or self._basis(fit, method, moments),
-            train=self._sampled(fit.environments, fit.sides, fit.halves) if few else train,
+            train=self._sampled(fit) if few else train,
             normalize=settings.normalize,
             seed=self._seed_of(fit),
             device=settings.device,
@@ -511,45 +509,45 @@ class Evaluation:
         seed = self._settings.seed
         return split_seed(seed, fit.environments, sorted(fit.sides)) if self._settings.split.folds else seed
 
-    def _sampled(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> Mask:
+    def _sampled(self, images: Sources) -> Mask:
         """Return a random subsample of each environment and side; that of one side does not depend on the others."""
-        every, settings, data = self._lying(environments, sides, halves), self._settings, self._data
+        every, settings, data = self._lying(images), self._settings, self._data
         if settings.selection_images is None:
             return every
-        key = environments, sides, halves
-        if key not in self._few:
-            self._few[key] = np.zeros(len(every), dtype=bool)
-            for side in sides:
-                which, most = self._lying(environments, frozenset([side]), halves), settings.selection_images
-                most, seed = most * self._folds_in(side), split_seed(settings.seed, side)
-                self._few[key] |= sampled(which, data.environment, data.label, most, seed)
-        return self._few[key]
+        if images not in self._few:
+            self._few[images] = np.zeros(len(every), dtype=bool)
+            for side in images.sides:
+                which = self._lying(replace(images, sides=frozenset([side])))
+                most, seed = settings.selection_images * self._folds_in(side), split_seed(settings.seed, side)
+                self._few[images] |= sampled(which, data.environment, data.label, most, seed)
+        return self._few[images]
 
     def _folds_in(self, side: int) -> int:
         return IN_FOLDS if not self._settings.split.folds and side == IN else 1
 
-    def _lying(self, environments: tuple[int, ...], sides: frozenset[int], halves: Halves) -> Mask:
-        return self._roles.lying(environments, sides, "all" if halves == HALVES else halves[0])
+    def _lying(self, images: Sources) -> Mask:
+        half = "all" if images.halves == HALVES else images.halves[0]
+        return self._roles.lying(images.environments, images.sides, half)
 
-    def _rows(self, block: Block) -> Labels:
-        return np.flatnonzero(self._sampled((block.environment,), block.sides, block.halves))
+    def _rows(self, block: Sources) -> Labels:
+        return np.flatnonzero(self._sampled(block))
 
-    def _together(self, blocks: Sequence[Block]) -> ImageSet:
+    def _together(self, blocks: Sequence[Sources]) -> ImageSet:
         """Return the images of some blocks, block by block; images of sources can be of all classes."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
-    def _apart(self, blocks: Sequence[Block], given: Given) -> dict[Block, Given]:
+    def _apart(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
         """Return answers to such images block by block."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
-    def _images_of(self, blocks: Sequence[Block]) -> JudgedImages:
+    def _images_of(self, blocks: Sequence[Sources]) -> JudgedImages:
         """Return the images of some blocks, which come source by source."""
         key = tuple(blocks)
         if key not in self._judged_images:
             rows = [self._rows(block) for block in blocks]
-            source = np.repeat([block.environment for block in blocks], [len(r) for r in rows])
+            source = np.repeat([block.environments[0] for block in blocks], [len(r) for r in rows])
             every, data = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64), self._data
             cluster = every if data.group is None else data.group[every]
             made = JudgedImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
@@ -559,7 +557,7 @@ class Evaluation:
 
 _NO_CHOICE = Choice(frozenset(), {})
 _NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
-    {"training_domain": _Score(np.zeros((1, 1)), None), "lodo": _Score(None, None)}
+    {"training_domain": _Score(np.zeros((1, 1))), "lodo": _Score(None)}
 )
 
 

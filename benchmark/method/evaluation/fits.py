@@ -21,18 +21,9 @@ Halves = tuple[Half, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """What a fit learns from."""
+    """Images of some sources: what a fit learns from, or, of one source, a block that judges a fit."""
 
     environments: tuple[int, ...]  # positions of the environments, ascending
-    sides: Sides  # sides of the split
-    halves: Halves  # halves of the classes
-
-
-@dataclass(frozen=True)
-class Block:
-    """Images of one source that judge a fit."""
-
-    environment: int  # position of the source
     sides: Sides  # sides of the split
     halves: Halves  # halves of the classes
 
@@ -45,8 +36,8 @@ class Case:
     fold: int  # the tested fold; -1 for an 80/20 split
     turn: Turn  # what the sides are for
     tested: Sources  # what the tested fit learns from
-    training_domain: tuple[tuple[Sources, Block], ...]  # fits on all sources, each with a block that judges it
-    lodo: tuple[tuple[Sources, Block], ...]  # fits without a source, each with a block of this source
+    training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a block that judges it
+    lodo: tuple[tuple[Sources, Sources], ...]  # fits without a source, each with a block of this source
 
 
 def cases_of(
@@ -64,10 +55,10 @@ def cases_of(
             for source in holdout.judges(turn):
                 left = leaves_enough(holdout, source, min_sources)
                 for one in turn.validations:
-                    block = Block(source, one.judging, halves)
+                    block = Sources((source,), one.judging, halves)
                     training_domain.append((Sources(holdout.sources, one.learned, halves), block))
                     if left:
-                        block = Block(source, one.judging_left_out, halves)
+                        block = Sources((source,), one.judging_left_out, halves)
                         lodo.append((Sources(holdout.without(source), one.learned, halves), block))
             tested = Sources(holdout.sources, turn.fitted, halves)
             cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
@@ -86,9 +77,9 @@ def leaves_enough(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
 
 
-def judged_by(pairs: Iterable[tuple[Sources, Block]]) -> dict[Sources, list[Block]]:
+def judged_by(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
     """Return each fit once, with the blocks that judge it."""
-    fits: dict[Sources, dict[Block, None]] = {}
+    fits: dict[Sources, dict[Sources, None]] = {}
     for fit, block in pairs:
         fits.setdefault(fit, {})[block] = None
     return {fit: list(blocks) for fit, blocks in fits.items()}

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Ints, Mask
+from benchmark.method.arrays import Ints, Mask, Values
 from benchmark.method.evaluation.cells import HALVES
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, base_classes, turn_of
 from benchmark.method.evaluation.tested import Tested
-
-Rows = Ints
 
 TRAIN, JUDGE, TEST, UNUSED = "train", "judge", "test", "unused"
 
@@ -44,7 +41,7 @@ class Roles:
         """Return which images a test is on in a turn, by default this one, shape (n,)."""
         return self.lying(test.environments, (turn or self.turn).tested[test.split], test.half)
 
-    def named(self, rows: Rows) -> tuple[Tested, Rows]:
+    def named(self, rows: Ints) -> tuple[Tested, Ints]:
         """Return images as result rows name them, environment by environment, and the order in which these come.
 
         Answers to the images `rows` are kept as `answers[order]`.
@@ -62,7 +59,7 @@ class Roles:
         )
         return tested, order
 
-    def in_test(self, holdout: Holdout, split: TestSplit) -> NDArray[np.str_]:
+    def in_test(self, holdout: Holdout, split: TestSplit) -> Values:
         """Return what each image is for where a holdout is tested on a split: train, test or unused, shape (n,)."""
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
@@ -71,7 +68,7 @@ class Roles:
                 roles[self.of_test(test)] = TEST
         return roles
 
-    def in_choice(self, holdout: Holdout) -> NDArray[np.str_]:
+    def in_choice(self, holdout: Holdout) -> Values:
         """Return what each image is for where rules choose: train, judge or unused, shape (n,).
 
         Of folds the fits by which rules choose are without the fold that judges, which the tested fit then has. A

@@ -206,20 +206,15 @@ class SeedPairs:
         return both, own + own.T - 2 * both
 
     @cached_property
-    def _fewest(self) -> tuple[Array, Array]:
-        """Fewest clusters of an environment, under either of two seeds, that both have, and that one of them has."""
+    def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
+        """Where the pairs s < t stand in matrices; whether each is looked at in two parts; the least variances then."""
         some = [(c > 0).astype(np.float32) for c in self._counts]
         shared = self._shared_images
         if not self._single:
             shared = np.array([_times(c, there) for c, there in zip(some, self._present, strict=True)])
-        fewest = shared.min(axis=0), (_totals(some) - shared).min(axis=0)
-        return np.minimum(fewest[0], fewest[0].T), np.minimum(fewest[1], fewest[1].T)
-
-    @cached_property
-    def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
-        """Where the pairs s < t stand in matrices; whether each is looked at in two parts; the least variances then."""
+        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # clusters, fewest of the environments'
         upper = np.triu_indices(self.seeds, 1)
-        fewest = [of_part[upper] for of_part in self._fewest]
+        fewest = [np.minimum(of_part, of_part.T)[upper] for of_part in of_seeds]
         in_parts = np.minimum(*fewest) >= MIN_UNITS
         # No answer that changed is not none that ever does: one more image that does is what there may be.
         with np.errstate(divide="ignore"):

@@ -48,31 +48,17 @@ class Rule:
         return self.score if self.one_se else self.name
 
 
+# Rules by the highest score on the sources -> what that score is; their one-standard-error forms look at the same.
+_OF_SOURCES = {
+    "training_domain": "highest mean accuracy on images of the source environments that the fit has not seen",
+    "lodo": "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
+}
+_OR_PLAIN = "and plain prediction unless that is ahead of it by more than one standard error"
 RULES: Mapping[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule(
-            "training_domain",
-            "training_domain",
-            "highest mean accuracy on images of the source environments that the fit has not seen",
-        ),
-        Rule(
-            "lodo",
-            "lodo",
-            "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
-        ),
-        Rule(
-            "training_domain_1se",
-            "training_domain",
-            "as training_domain, and plain prediction unless that is ahead of it by more than one standard error",
-            one_se=True,
-        ),
-        Rule(
-            "lodo_1se",
-            "lodo",
-            "as lodo, and plain prediction unless that is ahead of it by more than one standard error",
-            one_se=True,
-        ),
+        *(Rule(name, name, meaning) for name, meaning in _OF_SOURCES.items()),
+        *(Rule(f"{name}_1se", name, f"as {name}, {_OR_PLAIN}", one_se=True) for name in _OF_SOURCES),
         Rule(
             "oracle",
             ACCURACY.key,
@@ -90,7 +76,7 @@ RULES: Mapping[str, Rule] = {
     )
 }
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
-SCORES = ("training_domain", "lodo")  # rules by the highest score; the one-standard-error forms look at the same scores
+SCORES = tuple(_OF_SOURCES)  # rules by the highest score
 KEY = ("held_out", "seed", "fold")
 SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # but the rank
 IMPORTED = "imported"  # in place of a projection: the answers are of a method that was trained elsewhere

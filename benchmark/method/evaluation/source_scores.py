@@ -12,16 +12,14 @@ at the mean of s. Of any other metric it is that of the delete-a-group jackknife
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmark.method.arrays import Array, Labels
+from benchmark.method.arrays import Array, Labels, Values
 from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric
 
 SETS = 200  # of clusters that the jackknife leaves out one by one
-Given = NDArray[Any]  # whether images are classified correctly (bool), or as what (uint16)
+Given = Values  # whether images are classified correctly (bool), or as what (uint16)
 
 
 @dataclass(frozen=True)

@@ -50,30 +50,26 @@ def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int =
     """
     if not edits:
         raise ValueError("Prompts need one edit or more.")
-    names = readable(classes)
-    return [
-        pair
-        for class_name, name in zip(classes, names, strict=True)
-        for pair in _drawn(class_name, name, edits, per_class, seed)
-    ]
-
-
-def _drawn(class_name: str, name: str, edits: Sequence[Edit], count: int, seed: int) -> list[TextPair]:
-    """Return `count` different pairs of prompts on a class."""
     sets = [frozenset(of) for size in range(1, len(edits) + 1) for of in combinations(sorted(set(edits)), size)]
     together = [of for of in sets if not any(apart <= of for apart in _APART)]  # that can be made together
-    rng = view_rng(seed, name, f"prompt_edits {' '.join(sorted(edits))}")
-    pairs: dict[frozenset[str], TextPair] = {}
-    for number in rng.permutation(len(_PROMPTS) * len(together)):
-        prompt, made = _PROMPTS[number % len(_PROMPTS)], together[number // len(_PROMPTS)]
-        plain, edited = _sentence(name, prompt, frozenset(), rng), _sentence(name, prompt, made, rng)
-        noise = int(rng.integers(2**31)) if "noise" in made else None
-        key = frozenset((plain, edited, "with noise" if "noise" in made else ""))
-        first, second = (edited, plain) if rng.integers(2) else (plain, edited)
-        pairs.setdefault(key, TextPair(first, second, class_name, noise=noise))
-        if len(pairs) == count:
-            return list(pairs.values())
-    raise ValueError(f"per_class={count} is not between 1 and {len(pairs)}, the pairs that these edits can form.")
+    pairs: list[TextPair] = []
+    for class_name, name in zip(classes, readable(classes), strict=True):
+        rng = view_rng(seed, name, f"prompt_edits {' '.join(sorted(edits))}")
+        drawn: dict[frozenset[str], TextPair] = {}
+        for number in rng.permutation(len(_PROMPTS) * len(together)):
+            prompt, made = _PROMPTS[number % len(_PROMPTS)], together[number // len(_PROMPTS)]
+            plain, edited = _sentence(name, prompt, frozenset(), rng), _sentence(name, prompt, made, rng)
+            noise = int(rng.integers(2**31)) if "noise" in made else None
+            key = frozenset((plain, edited, "with noise" if "noise" in made else ""))
+            first, second = (edited, plain) if rng.integers(2) else (plain, edited)
+            drawn.setdefault(key, TextPair(first, second, class_name, noise=noise))
+            if len(drawn) == per_class:
+                break
+        else:
+            known = f"{len(drawn)}, the pairs that these edits can form"
+            raise ValueError(f"per_class={per_class} is not between 1 and {known}.")
+        pairs += drawn.values()
+    return pairs
 
 
 def _sentence(name: str, prompt: tuple[str, str, str], made: frozenset[Edit], rng: np.random.Generator) -> str:

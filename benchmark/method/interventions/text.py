@@ -101,23 +101,14 @@ def template_pairs(
     exist = prod(changes) // 2  # turned round, a pair is the same
     if not 1 <= per_class <= exist:
         raise ValueError(f"per_class={per_class} is not between 1 and {exist}, the pairs that these lists can form.")
-    return [
-        TextPair(*sentences, class_name=class_name)
-        for class_name, name in zip(classes, names, strict=True)
-        for sentences in _drawn(name, factors, per_class, exist, seed)
-    ]
-
-
-def _drawn(name: str, factors: list[list[str]], count: int, exist: int, seed: int) -> list[tuple[str, str]]:
-    """Return `count` different pairs of sentences on the class `name`."""
-    rng = view_rng(seed, name, "text_pairs")
-    numbers = rng.choice(exist, size=count, replace=False)
-    # Which of the two is the caption is drawn: were it always the earlier style, the mean of d would not be near zero.
-    turned = rng.integers(2, size=count)
     pairs = []
-    for number, turn in zip(numbers, turned, strict=True):
-        first, second = (_sentence(name, choice) for choice in _choices(int(number), factors))
-        pairs.append((second, first) if turn else (first, second))
+    for class_name, name in zip(classes, names, strict=True):
+        rng = view_rng(seed, name, "text_pairs")
+        numbers = rng.choice(exist, size=per_class, replace=False)
+        # Which of the two is the caption is drawn: were it always the earlier style, d's mean would not be near zero.
+        for number, turn in zip(numbers, rng.integers(2, size=per_class), strict=True):
+            first, second = (_sentence(name, choice) for choice in _choices(int(number), factors))
+            pairs.append(TextPair(*((second, first) if turn else (first, second)), class_name))
     return pairs
 
 

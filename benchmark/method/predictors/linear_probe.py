@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -25,12 +25,9 @@ def in_order(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(values))
 
 
-Grid = Annotated[
-    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
-    Field(min_length=1),
-    BeforeValidator(several),
-    AfterValidator(in_order),
-]
+Value = TypeVar("Value")
+GridOf = Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(several), AfterValidator(in_order)]
+Grid = GridOf[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 

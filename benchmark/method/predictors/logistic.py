@@ -28,10 +28,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark.common.machine import multiplies_bfloat16
-from benchmark.method.arrays import Array, Floats, Labels
+from benchmark.method.arrays import Array, Floats, Labels, Values
 from benchmark.method.predictors.base import Head
 
 MEMORY = 20  # number of steps that L-BFGS remembers
@@ -103,7 +102,7 @@ class SoftmaxRegression:
             self._take(x[rows], rows)
         self._levels = self._precisions(precise)
 
-    def _there(self, array: NDArray[Any]) -> Anywhere:
+    def _there(self, array: Values) -> Anywhere:
         """Return an array where the problem is solved."""
         if self._device == "cpu":
             return array
@@ -357,7 +356,7 @@ def _empty(shape: tuple[int, ...], like: Anywhere, precision: str = "") -> Anywh
     return np.empty(shape, dtype) if library is np else library.empty(shape, dtype=dtype, device=like.device)
 
 
-def _host(array: Anywhere) -> NDArray[Any]:
+def _host(array: Anywhere) -> Values:
     """Return an array as NumPy's."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 

@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Problem
-from benchmark.method.predictors.linear_probe import LinearProbe, in_digits, in_order, several
+from benchmark.method.predictors.linear_probe import GridOf, LinearProbe, in_digits
 
-Strengths = Annotated[
-    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
-    Field(min_length=1),
-    BeforeValidator(several),
-    AfterValidator(in_order),
-]
+Strengths = GridOf[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import qr, subspace_angles
 
-from benchmark.method.arrays import Array, Floats, Ints, finite
+from benchmark.method.arrays import Array, Floats, Ints, Values, finite
 from benchmark.method.predictors.logistic import SoftmaxRegression
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.directions import lost_by_rank
@@ -143,8 +142,8 @@ class Decodability:
 
 def decodability(
     z: Floats,
-    environment: NDArray[np.generic],
-    group: NDArray[np.generic] | None = None,
+    environment: Values,
+    group: Values | None = None,
     seed: int = 0,
     folds: int = 5,
     c: float = 1.0,
@@ -191,7 +190,7 @@ def decodability(
     return Decodability(float(recalls.mean()), 1 / len(names), len(z))
 
 
-def stratified_folds(labels: NDArray[np.integer], folds: int, seed: int) -> Ints:
+def stratified_folds(labels: Ints, folds: int, seed: int) -> Ints:
     """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn."""
     if folds < 2:
         raise ValueError(f"folds={folds}: cross-validation needs at least 2.")
