@@ -20,8 +20,8 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.code import environment
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, where
-from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import gpus_in_sight, machine
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 

@@ -15,7 +15,7 @@ from benchmark.backbones.facts import BackboneFacts, Texts
 from benchmark.backbones.models import EncoderModel, model_class
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,7 @@ from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
 from benchmark.method.subspace.nuisance import Nuisance, OfNuisance
-from benchmark.recipe.available import names_environments
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.recipe import Recipe, names_environments
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
 from benchmark.sweep.subject import Subject

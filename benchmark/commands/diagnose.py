@@ -11,7 +11,7 @@ from scipy.linalg import orth
 from benchmark.commands.choice import Choosing, check_rank, choose, nuisance_of
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.preparing.prepare import Run, have_embeddings, report_place
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.subspace import Basis, SourceMoments, diagnostics
 from benchmark.method.subspace.moments import CROSS, Placebo

@@ -10,7 +10,7 @@ from benchmark.commands.gather import Gathered, gather, rows_of
 from benchmark.commands.preparing.records import never_run
 from benchmark.commands.stores import check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric

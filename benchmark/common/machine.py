@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 

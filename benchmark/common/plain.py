@@ -1,5 +1,6 @@
-"""Plain data from YAML and JSON that somebody else wrote: bounded, and nothing in it is lost without a word."""
+"""Plain data: its hash, and what YAML and JSON of others say: bounded, and nothing in it is lost without a word."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,12 @@ MAX_BYTES = 2**20  # of YAML; the longest recipe of the project has 1 % of that
 _OF_YAML_1_1 = re.compile(r"(?i)yes|no|on|off|=|[-+]?0[\d_b]+|[-+]?[\d_]+(:[0-5]?\d)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*")
 MAX_DEPTH = 40  # lists and mappings inside one another
 MAX_VALUES = 100_000  # of a document, what stands for others by `*name` written out
+
+
+def canonical_hash(content: Any) -> str:
+    """Return the SHA-256 (hex) of `content` as JSON with sorted keys and no spaces."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def from_yaml(content: bytes | str, place: str) -> Any:

@@ -256,14 +256,8 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
 
 
 # Lists that come with timm, which open_clip needs: one WordNet id a line.
-_LISTS = {
-    "ImageNet": "imagenet_synsets.txt",
-    "ImageNetV2": "imagenet_synsets.txt",
-    "ImageNet-Sketch": "imagenet_synsets.txt",
-    "ImageNet-R": "imagenet_r_synsets.txt",
-    "ImageNet-A": "imagenet_a_synsets.txt",
-    "ImageNet-C": "imagenet_synsets.txt",
-}
+_LISTS = dict.fromkeys(("ImageNet", "ImageNetV2", "ImageNet-Sketch", "ImageNet-C"), "imagenet_synsets.txt")
+_LISTS |= {"ImageNet-R": "imagenet_r_synsets.txt", "ImageNet-A": "imagenet_a_synsets.txt"}
 
 
 @functools.cache

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress

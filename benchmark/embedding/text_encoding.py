@@ -17,7 +17,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.predictors.base import PLACEHOLDER
 from benchmark.method.prompts import Prompt, filled
-from benchmark.store.texts import have_texts, pairs_file, prompts_file, text_file, write_pairs, write_texts
+from benchmark.store.embeddings import have_texts, pairs_file, prompts_file, text_file, write_pairs, write_texts
 
 if TYPE_CHECKING:
     import torch

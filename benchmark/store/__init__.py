@@ -11,7 +11,7 @@
       moments/VIEW/SPLIT/                 sums over the embeddings, VIEW being that of the originals   moments.py
         images.safetensors                of the images themselves, for each cell
         KIND.safetensors                  of the differences that one kind of intervention makes
-      texts/TEXTS.parquet                 the embeddings of class names in prompts            texts.py
+      texts/TEXTS.parquet                 the embeddings of class names in prompts
       texts/pairs-PAIRS.parquet           the embeddings of pairs of texts
       imported/DATASET/                   what is known of embeddings that were imported      imported_embeddings.py
         images-DATA.parquet               identity, environment, class and group of every image

@@ -15,9 +15,8 @@ from itertools import takewhile
 from typing import Any
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
 from benchmark.common.machine import machine, processor
-from benchmark.common.plain import from_json
+from benchmark.common.plain import canonical_hash, from_json
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import GONE, DamagedError, read_json, sealed_json

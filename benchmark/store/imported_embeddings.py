@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_json, sealed_json, write_checked
 

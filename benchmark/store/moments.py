@@ -14,15 +14,15 @@ import pyarrow as pa
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from benchmark.common.hashing import canonical_hash
-from benchmark.common.storage.files import Storage, reason
+from benchmark.common.plain import canonical_hash
+from benchmark.common.storage.files import Storage
 from benchmark.method.arrays import Scale
 from benchmark.method.evaluation.cells import Cell, Cells
 from benchmark.method.subspace import Differences, Moments
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings
 from benchmark.store.embeddings import View
-from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, read_checked, write_checked
+from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, read_checked, reading, write_checked
 
 ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
 VERSION = 4  # to be raised when the sums or their file change
@@ -138,12 +138,10 @@ def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
     state = storage.state(name) if storage.is_local else None
     content = bytes_of(storage, name)
-    try:
+    with reading(storage, name, safetensors.SafetensorError, KeyError, TypeError):
         arrays = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         written = header["__metadata__"]["digest"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
     if state is None or _compared.get(storage.path(name)) != state:
         if written != _digest(arrays, name):
             raise DamagedError.of(storage, {name: DIFFERS})

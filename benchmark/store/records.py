@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import DamagedError, read_json, sealed_json
 

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
-from benchmark.common.plain import from_json
+from benchmark.common.plain import canonical_hash, from_json
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import at_once

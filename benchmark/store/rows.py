@@ -293,8 +293,8 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
 
 
 def _read_failure(storage: Storage, name: str) -> Failure:
-    with reading(storage, name):
-        content = sealed.read_json(storage, name)
+    content = sealed.read_json(storage, name)
+    with reading(storage, name, KeyError, TypeError, AttributeError):
         fault = str(content["traceback"]) if content.get("fault") else ""
         return Failure(str(content["trial"]), str(content["reason"]), fault)
 
@@ -313,8 +313,9 @@ def check(storage: Storage, name: str) -> None:
     for row in _read(storage, name, ("class_half", "tested", *numbers)).to_pylist():
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
-        with reading(storage, name):
-            answers, labels = unpacked(row), _labels(storage, row["tested"])
+        labels = _labels(storage, row["tested"])
+        with reading(storage, name, TypeError):  # of a column that is null
+            answers = unpacked(row)
             agree = np.allclose(answers.mean(axis=1), row[ACCURACY.key], rtol=0, atol=1e-9)
             if row["predicted_ranks"] and labels is not None:
                 predicted = np.frombuffer(row["predicted"], "<u2").reshape(-1, row["n_test"])
@@ -349,8 +350,7 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
     target is not even decoded.
     Raises IcmBenchError where a file is damaged, of a later version, or holds another trial's rows; names it.
     """
-    columns = [*KEY, *SCORES]
-    rows: list[dict[str, object]] = _read_all(storage, trial_ids, columns).to_pylist()
+    rows: list[dict[str, object]] = _read_all(storage, trial_ids, [*KEY, *SCORES]).to_pylist()
     return rows
 
 
@@ -435,6 +435,8 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
                 f"rank; run the recipe again: embeddings are reused, and rows take minutes."
             )
         old = version < _TYPED
+        if absent := sorted({"trial_id", *(_SAID if old else ())}.difference(there)):
+            raise ValueError(f"it has no column {absent[0]}")
         same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
         needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
         # Several files are read at the same time.
@@ -443,7 +445,8 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             from benchmark.store.older_rows import columns_of  # knows all projections and predictors
 
             rows = zip(*map(table.column, _SAID), strict=True)
-            made = pa.Table.from_pylist([columns_of(*row) for row in rows])
+            with reading(storage, name, TypeError, AttributeError):  # of JSON that is no object
+                made = pa.Table.from_pylist([columns_of(*row) for row in rows])
             table = pa.table({column: part[column] for part in (table, made) for column in part.column_names})
         trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
         if others := sorted(trials - {name.removeprefix(f"{ROOT}/").removesuffix(".parquet")}, key=str):

@@ -142,13 +142,18 @@ def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: s
 
 
 @contextmanager
-def reading(storage: Storage, name: str) -> Iterator[None]:
-    """Say of a file that the block cannot make sense of that it is damaged, unless that may be gone the next time."""
+def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None]:
+    """Say of a file that the block cannot make sense of that it is damaged, unless that may be gone the next time.
+
+    `odd` is what content of another shape raises too, for blocks that do nothing but take content apart: elsewhere such
+    an error is a mistake of this package, and no reason to remove a file.
+    """
+    damage: tuple[type[Exception], ...] = (OSError, ValueError, pa.ArrowException, *odd)
     try:
         yield
     except pa.ArrowMemoryError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+    except damage as error:
         if isinstance(error, OSError) and is_for_now(error):
             raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
@@ -205,6 +210,7 @@ def read_checked(storage: Storage, name: str, content: bytes | None = None) -> p
     """
     with reading(storage, name), open_parquet(storage, name, content) as file:
         table = file.read()
+    with reading(storage, name, TypeError):  # of a type that JSON does not know
         digest = digest_of(table, name)
     written = (table.schema.metadata or {}).get(_NAMED_DIGEST)
     if written != digest.encode():

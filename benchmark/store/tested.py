@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.files import Storage, reason
+from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import at_once
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.sealed import DamagedError, open_parquet, problem_by, read_checked, sealed_parquet, write_checked
+from benchmark.store import sealed
+from benchmark.store.sealed import DamagedError, open_parquet, read_checked, reading
 
 ROOT = "tested"
 IMAGES = "images"
@@ -36,7 +37,7 @@ def write_tested(storage: Storage, tested: Tested) -> None:
     columns = {name: getattr(tested, name) for name in _COLUMNS}
     table = pa.table({name: pa.array(column, pa.int64()) for name, column in columns.items() if column is not None})
     names = json.dumps(tested.names, ensure_ascii=False).encode()
-    content = sealed_parquet(table.replace_schema_metadata({_NAMES: names}))
+    content = sealed.sealed_parquet(table.replace_schema_metadata({_NAMES: names}))
     storage.write_bytes(tested_file(tested.hash), content)
     if not storage.is_local:
         storage.keep(tested_file(tested.hash), content)  # for details and the report, which compare it with its hash
@@ -90,18 +91,17 @@ def _read(storage: Storage, hash_: str) -> Tested:
     if content is None:
         raise _LostError(storage, name, "is not there")
     try:
-        with open_parquet(storage, name, content) as file:
+        with reading(storage, name), open_parquet(storage, name, content) as file:
             table = file.read(use_threads=False)
-        there = [column for column in _COLUMNS if column in table.column_names]
-        if absent := [column for column in there if table[column].null_count]:
-            raise ValueError(f"numbers are absent from its column {absent[0]}")
-        arrays = {column: np.asarray(table[column], dtype=np.int64) for column in there}
-        names = tuple(json.loads((table.schema.metadata or {}).get(_NAMES, b"[]")))
-        tested = Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
+        with reading(storage, name, KeyError, TypeError):
+            there = [column for column in _COLUMNS if column in table.column_names]
+            if absent := [column for column in there if table[column].null_count]:
+                raise ValueError(f"numbers are absent from its column {absent[0]}")
+            arrays = {column: np.asarray(table[column], dtype=np.int64) for column in there}
+            names = tuple(json.loads((table.schema.metadata or {}).get(_NAMES, b"[]")))
+            tested = Tested(arrays["position"], arrays["environment"], arrays["label"], names, arrays.get("group"))
     except DamagedError as error:
         raise _LostError(storage, name, error.problems[name]) from error
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise _LostError(storage, name, f"is damaged ({reason(error)})") from error
     if tested.hash != hash_:
         raise _LostError(storage, name, "does not hold the tested images that its name says")
     return tested
@@ -121,9 +121,9 @@ class _LostError(IcmBenchError):
 def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
     """Write a list of images, columns as in `IMAGE_COLUMNS`, unless it is there and sound."""
     name = f"{IMAGES}/{hash_}.parquet"
-    if problem_by(read_checked, storage, name):
+    if sealed.problem_by(read_checked, storage, name):
         texts = pa.schema([(column, pa.string()) for column in IMAGE_COLUMNS])
-        write_checked(storage, name, table.select(IMAGE_COLUMNS).cast(texts))
+        sealed.write_checked(storage, name, table.select(IMAGE_COLUMNS).cast(texts))
 
 
 def read_images(storage: Storage, hash_: str) -> pa.Table | None:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
-from benchmark.store import costs, made, records, row_index, rows, tested, texts
+from benchmark.store import costs, made, records, row_index, rows, tested
 from benchmark.store import embeddings as store
 from benchmark.store import imported_embeddings as imported
 from benchmark.store import moments as sums
@@ -22,7 +22,7 @@ LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any mo
 _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     sums.ROOT: ([".safetensors"], sums.check),
     imported.ROOT: ([".json", ".parquet"], imported.check),
-    texts.ROOT: ([".parquet"], read_checked),
+    store.TEXTS: ([".parquet"], read_checked),
     sums.CLUSTERS: ([".parquet"], read_checked),
     rows.ROOT: ([".parquet"], rows.check),
     rows.FAILED: ([".json"], rows.check),
@@ -142,18 +142,18 @@ def _directory(storage: Storage, name: str, size: int) -> Directory:
         about = read_json(storage, store.about_file(name))
         directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
-        if version < store.STORE_VERSION:
-            directory.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
-        directory.newer = version > store.STORE_VERSION
-        if directory.stale or directory.newer:
-            return directory
-        directory.images = int(about["images"])
-        directory.parts_expected = store.chunk_count(directory.images)
+        images = int(about["images"]) if version == store.STORE_VERSION else 0
+    except (IcmBenchError, ValueError, KeyError, TypeError):
+        directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"
+        return directory
+    if version < store.STORE_VERSION:
+        directory.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
+    directory.newer = version > store.STORE_VERSION
+    if not (directory.stale or directory.newer):
+        directory.images, directory.parts_expected = images, store.chunk_count(images)
         rejected, problems = store.read_rejected(storage, name)
         directory.rejected = sum(map(len, rejected.values()))
         _note(storage, directory, problems)
-    except (IcmBenchError, ValueError, KeyError, TypeError):
-        directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"
     return directory
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.registry import presented
 from benchmark.method.arrays import Array, Labels, Normalize, scaled
 from benchmark.method.evaluation.cells import Cells

@@ -19,8 +19,7 @@ from benchmark.method.prompts import PromptEmbeddings
 from benchmark.method.subspace import Differences, Moments, Projection
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import View
-from benchmark.store.texts import TextDifferences, prompts_file, read_pairs, read_texts
+from benchmark.store.embeddings import TextDifferences, View, prompts_file, read_pairs, read_texts
 from benchmark.sweep.subject import Subject, images_of
 from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.spec import label_of

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from benchmark.backbones.facts import Texts
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.fits import cases_of, judged_by
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Metric
@@ -21,11 +21,9 @@ from benchmark.method.evaluation.selection import SCORES
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, IN_FOLDS, Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
-from benchmark.recipe.available import kinds_of, names_environments, settings_of
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.recipe import Recipe, kinds_of, names_environments, settings_of
 from benchmark.recipe.sets import TEXT, InterventionSet
-from benchmark.store.embeddings import ORIGINAL
-from benchmark.store.texts import prompts_file
+from benchmark.store.embeddings import ORIGINAL, prompts_file
 from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.pseudo_environments import Clusters
 from benchmark.sweep.subject import Subject

@@ -19,11 +19,10 @@ from benchmark.method.arrays import Array
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES, unpacked
 from benchmark.recipe.loading import load_recipe
-from benchmark.store.embeddings import chunk_size, read
+from benchmark.store.embeddings import chunk_size, read, read_texts
 from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
-from benchmark.store.texts import read_texts
 from reports.analysis.chosen import Predicted, Selections
 from reports.analysis.metrics import metrics_of
 from reports.analysis.settings import by_setting

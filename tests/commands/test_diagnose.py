@@ -18,7 +18,7 @@ from benchmark.method.evaluation.cells import Layout, drawn_pairs
 from benchmark.method.interventions import view_rng
 from benchmark.recipe.loading import load_recipe
 from benchmark.store import embeddings as store
-from benchmark.store.texts import read_texts
+from benchmark.store.embeddings import read_texts
 from tests.conftest import make_toy
 from tests.method.subspace.test_shift import reference
 

@@ -30,8 +30,8 @@ from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
 from benchmark.store import upkeep
+from benchmark.store.embeddings import read_texts
 from benchmark.store.rows import all_trials, read_rows
-from benchmark.store.texts import read_texts
 from benchmark.sweep.trials import trials_of
 from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY, make_toy

@@ -16,7 +16,7 @@ from benchmark.method.evaluation.selection import RULES
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.texts import read_texts
+from benchmark.store.embeddings import read_texts
 from tests.conftest import some_of
 
 pytestmark = [

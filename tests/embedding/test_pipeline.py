@@ -37,8 +37,7 @@ from benchmark.method.prompts import Prompt
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import DEFAULT_DECODING
-from benchmark.store.texts import pairs_file, prompts_file, read_texts, text_file
+from benchmark.store.embeddings import DEFAULT_DECODING, pairs_file, prompts_file, read_texts, text_file
 from tests.conftest import S3, make_toy
 from tests.faulty_s3 import Proxy
 from tests.stand_in import FACTS, stand_in, views

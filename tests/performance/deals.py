@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.describe import describe
 from benchmark.backbones.loading import Backbone
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
 from benchmark.demo import emoji_styles, planted

@@ -7,9 +7,8 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.available import kinds_of, not_available, settings_of
 from benchmark.recipe.loading import parse_recipe
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.recipe import Recipe, kinds_of, not_available, settings_of
 
 SETS: list[dict[str, Any]] = [
     {"name": "all"},

@@ -24,7 +24,7 @@ from benchmark.datasets.readers.parquet import ParquetReader
 from benchmark.datasets.readers.rows import rows_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.subspace import Moments
-from benchmark.store import costs, made, moments, records, row_index, rows, tested, texts
+from benchmark.store import costs, made, moments, records, row_index, rows, tested
 from benchmark.store import embeddings as store
 from benchmark.store import imported_embeddings as imported
 from benchmark.store.costs import Cost
@@ -53,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = f"{view.directory.replace(store.ROOT, moments.ROOT)}/a/images.safetensors"
     sums = Cells({(0, 0, "base"): Moments.of(np.ones((9, DIM)), {"a/cross/b": np.ones((9, DIM))})})
     storage.write_bytes(name, moments.packed(sums, "a/cross/b", name))
-    texts.write_texts(storage, f"{texts.ROOT}/{'a' * 32}.parquet", words, np.eye(2, DIM, dtype=np.float32))
+    store.write_texts(storage, f"{store.TEXTS}/{'a' * 32}.parquet", words, np.eye(2, DIM, dtype=np.float32))
     moments.write_clusters(storage, f"{moments.CLUSTERS}/{'b' * 32}.parquet", np.array([0, 1]))
     listed = pa.table(dict.fromkeys({*tested.IMAGE_COLUMNS, *imported.IMAGES}, words))
     tested.write_images(storage, "c" * 32, listed)
@@ -308,7 +308,7 @@ def test_texts_that_are_damaged_are_removed_before_anything_is_embedded(
     run = Mock(storage=Storage(str(copied)), subjects=(), embedded=(), notify=said.append)
 
     def begin_texts_of(*_: object) -> list[object]:
-        texts.have_texts(run.storage, f"{texts.ROOT}/{file.name}")
+        store.have_texts(run.storage, f"{store.TEXTS}/{file.name}")
         return []
 
     monkeypatch.setattr(embed, "begin_texts_of", begin_texts_of)
@@ -320,7 +320,7 @@ def test_texts_that_are_damaged_are_removed_before_anything_is_embedded(
 
 def test_work_whose_file_was_removed_by_another_command_begins_anew(copied: Path) -> None:
     """One run finds a file damaged, another has made it again by then: the first removes it, and the second goes on."""
-    storage, name, said = Storage(str(copied)), f"{texts.ROOT}/{'a' * 32}.parquet", list[str]()
+    storage, name, said = Storage(str(copied)), f"{store.TEXTS}/{'a' * 32}.parquet", list[str]()
     sound = storage.read_bytes(name)
     storage.write_bytes(name, sound[:-1])
     times = 0
@@ -333,7 +333,7 @@ def test_work_whose_file_was_removed_by_another_command_begins_anew(copied: Path
             remove_damaged(storage, {name: "was damaged when the other run looked at it"}, [])
         if times == 3:
             storage.write_bytes(name, sound)
-        return texts.read_texts(storage, name)
+        return store.read_texts(storage, name)
 
     run = Mock(storage=storage, embedded=(), notify=said.append)
     np.testing.assert_array_equal(embed.on_sound_embeddings(run, work, embed_again=False), np.eye(2, DIM))

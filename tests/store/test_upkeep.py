@@ -21,7 +21,7 @@ from benchmark.method.interventions.text import TextPair
 from benchmark.method.subspace import Moments
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
-from benchmark.store import texts, upkeep
+from benchmark.store import upkeep
 from benchmark.store.embeddings import Decoding, View, view_of
 from benchmark.store.sealed import DamagedError
 from benchmark.store.upkeep import clean
@@ -243,20 +243,20 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
 
 def test_texts_are_looked_after(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     z = np.random.default_rng(0).standard_normal((2, DIM)).astype(np.float32)
-    one, two, pairs = (f"{texts.ROOT}/{name}.parquet" for name in ("one", "two", "pairs-x"))
+    one, two, pairs = (f"{store.TEXTS}/{name}.parquet" for name in ("one", "two", "pairs-x"))
     for name in (one, two):
-        texts.write_texts(storage, name, ["cat", "dog"], z)
-    texts.write_pairs(storage, pairs, [TextPair("a", "b"), TextPair("c", "d")], z, z + 1)
+        store.write_texts(storage, name, ["cat", "dog"], z)
+    store.write_pairs(storage, pairs, [TextPair("a", "b"), TextPair("c", "d")], z, z + 1)
     assert command(storage, "verify") == 0
     assert "verified: 3 files are sound" in capsys.readouterr().out
-    np.testing.assert_array_equal(texts.read_texts(storage, one), z)
-    np.testing.assert_allclose(texts.read_pairs(storage, pairs, "none").d, -np.ones((2, DIM)), atol=1e-6)
+    np.testing.assert_array_equal(store.read_texts(storage, one), z)
+    np.testing.assert_allclose(store.read_pairs(storage, pairs, "none").d, -np.ones((2, DIM)), atol=1e-6)
     shutil.copy(storage.path(one), storage.path(two))
     with pytest.raises(DamagedError, match=r"two\.parquet is not what was written .* delete it and run again"):
-        texts.read_texts(storage, two)
+        store.read_texts(storage, two)
     shutil.copy(storage.path(one), storage.path(pairs))
     with pytest.raises(DamagedError, match=r"pairs-x\.parquet is not what was written"):
-        texts.read_pairs(storage, pairs, "none")
+        store.read_pairs(storage, pairs, "none")
     assert command(storage, "verify") == 2
     capsys.readouterr()
     assert command(storage, "clean", "--json") == 0

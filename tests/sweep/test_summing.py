@@ -25,8 +25,7 @@ from benchmark.method.evaluation.cells import (
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import View
-from benchmark.store.texts import TextDifferences
+from benchmark.store.embeddings import TextDifferences, View
 from benchmark.sweep.loading import text_cells
 from benchmark.sweep.summing import ImageIndex, Pairing, Some, SumTask, file_of, read_cells, sum_moments
 

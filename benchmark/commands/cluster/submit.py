@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from benchmark.commands.cluster.packing import Package, packed
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.ray.dashboard import job_server
 from benchmark.common.terminal.progress import tell
 from benchmark.common.terminal.signals import exit_code

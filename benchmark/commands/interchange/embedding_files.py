@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError, nearest, some
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.parquet_check import check_tried
 from benchmark.datasets.readers.base import USUAL_COLUMNS

@@ -17,9 +17,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.terminal.progress import Progress
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import STORE_VERSION, View
+from benchmark.store.embeddings import STORE_VERSION, View, read_texts
 from benchmark.store.sealed import DamagedError
-from benchmark.store.texts import read_texts
 from benchmark.sweep.subject import Subject
 
 TOGETHER = 64  # parts of the store in a row group

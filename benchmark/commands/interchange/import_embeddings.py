@@ -22,8 +22,7 @@ from benchmark.commands.interchange.embedding_files import files_of
 from benchmark.commands.interchange.files import whole, write_new
 from benchmark.commands.interchange.read_embeddings import Asked, ReadFile
 from benchmark.common.errors import IcmBenchError, some
-from benchmark.common.hashing import canonical_hash
-from benchmark.common.plain import from_yaml
+from benchmark.common.plain import canonical_hash, from_yaml
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
@@ -32,10 +31,9 @@ from benchmark.method.interventions.imported import ImportedView as ViewOfImport
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
 from benchmark.store import imported_embeddings as imports
-from benchmark.store.embeddings import ORIGINAL, View
+from benchmark.store.embeddings import ORIGINAL, View, text_file, write_texts
 from benchmark.store.imported_embeddings import Import, ImportedView
 from benchmark.store.sealed import DamagedError, read_checked
-from benchmark.store.texts import text_file, write_texts
 from benchmark.store.upkeep import problem_of
 
 

@@ -17,7 +17,7 @@ from benchmark.commands.interchange.prediction_files import TEST, WORDS, Predict
 from benchmark.commands.preparing.prepare import Run, check_embedded
 from benchmark.commands.preparing.records import add_imported, swept
 from benchmark.common.errors import IcmBenchError, nearest, some
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import Split, TestSplit
 from benchmark.method.predictors import PREDICTORS

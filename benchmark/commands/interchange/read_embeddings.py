@@ -17,7 +17,7 @@ from benchmark.commands.interchange import embedding_files as files
 from benchmark.commands.interchange.embedding_files import WORDS, Block, Texts, refused
 from benchmark.commands.preparing.imported_sets import uri_of
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.hashing import canonical_hash
+from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest, imported_manifest

@@ -31,7 +31,7 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.costs import Cost, on_this_machine, remember
-from benchmark.store.texts import have_texts, pairs_file, text_file
+from benchmark.store.embeddings import have_texts, pairs_file, text_file
 from benchmark.sweep.subject import Subject
 
 Notify = Callable[[str], None]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import hidden_in, public
 from benchmark.common.storage.files import Storage
-from benchmark.recipe.available import names_environments, not_available
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.recipe import Recipe, names_environments, not_available
 from benchmark.store import records
 from benchmark.store.records import RunRecord
 

@@ -24,8 +24,7 @@ from benchmark.embedding.text_encoding import TextJob, begin_texts
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import ORIGINAL
-from benchmark.store.texts import read_texts, text_file
+from benchmark.store.embeddings import ORIGINAL, read_texts, text_file
 from benchmark.sweep.subject import Subject
 
 if TYPE_CHECKING:
