@@ -16,7 +16,7 @@ _Add = Callable[..., Any]  # the `add_argument` of a command
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that refuses words as JSON too, where they ask for it."""
+    """A parser that prints usage errors as JSON too, with `--json`."""
 
     _as_json = False
 
@@ -205,7 +205,7 @@ def _interchange(command: _Command) -> None:
     add("--backbone", metavar="LABEL", help="default: that of the file, else 'imported'")
     add("--texts", type=Path, metavar="FILE", help="texts of the classes: columns class, embedding")
     add("--logit-scale", type=float, metavar="S", help="default: that of the file, else 100")
-    _flag(add, "--foreign", "leave alone what the file says of how it was made, as if edited")
+    _flag(add, "--foreign", "ignore the record in the file of how it was made, as for a file that was edited")
     about = "columns that are called otherwise: --columns image_id=id,environment=domain,class=label,embedding=vector"
     add("--columns", nargs="+", action="extend", default=[], metavar="KEY=COLUMN", help=about)
     about = "where the recipe goes, or the one that gets the backbone too; default: NAME.yaml"
@@ -293,7 +293,7 @@ def _add_where(add: _Add) -> None:
 
 
 def _add_overwrite(add: _Add) -> None:
-    _flag(add, "--overwrite", "let go what lies in the place of what is written")
+    _flag(add, "--overwrite", "replace files that exist")
 
 
 def _add_plugins(add: _Add) -> None:

@@ -199,7 +199,7 @@ class Choice:
 
     @property
     def front(self) -> list[str]:
-        """The backbones that no other is above in both: accuracy in the worst environment, and speed."""
+        """The backbones that no other equals or beats in both, worst accuracy and speed, being ahead in one."""
         placed = {one.name: (one.speed, one.worst.value or 0.0) for one in self.candidates if one.speed}
         every = placed.values()
         behind = {at for at in every for x, y in every if (x, y) != at and x >= at[0] and y >= at[1]}

@@ -58,7 +58,7 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     process = _under_way.pop(spec, None) or _start(spec)
     try:
         said, _ = process.communicate()
-    except KeyboardInterrupt:  # of this process alone, where it is no Ctrl-C: nobody else ends that one
+    except KeyboardInterrupt:  # an interrupt may have reached this process alone: it ends its child
         process.terminate()
         process.wait()
         raise

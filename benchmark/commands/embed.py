@@ -37,7 +37,8 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
     if not beside or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:
-        first = None if any(report.speed for report in reports) else began  # the others began when it had ended
+        # Start-up counts for the first subject that is embedded.
+        first = None if any(report.speed for report in reports) else began
         report = embed_views(run, subject, subject.views, first)
         for path, reason in islice(report.rejected.items(), MAX_NAMES):
             run.notify(f"skipped: {subject.manifest.place(path)} ({reason})")

@@ -19,7 +19,7 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _bounded(self) -> Any:
-        """Refuse numbers that no arithmetic bears, and lists that nobody wrote by hand."""
+        """Refuse numbers too large to compute with, and lists that are too long."""
         for name in type(self).model_fields:
             value, most = getattr(self, name), MAX_WIDTH if name == "ranks" else MAX_ENTRIES
             values = value if isinstance(value, tuple) else (value,)
@@ -54,7 +54,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
     text, keys = _explain(first, model), [_key(first)]
     for key in map(_key, findings):
-        # A value that fits no branch of a union is found once for each of them, here or below.
+        # Of a union, pydantic reports an error for each branch, at this key or below it: the key is named once.
         if not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in keys):
             keys.append(key)
     if len(keys) == 1:

@@ -1,6 +1,7 @@
 """Driver-side monitoring of encoder actors: a thread asks the ledger every two seconds.
 
-It says who began and where nothing comes, asks the autoscaler for GPUs, and writes the record of a run that takes long.
+It reports encoders that started and encoders that stall, asks the autoscaler for GPUs, writes the record of a long run,
+and ends the run where nothing moves any more: it interrupts the main thread and, if that is ignored, the process.
 """
 
 import os

@@ -1,4 +1,8 @@
-"""The parts of a recipe that belong to no other room: interventions, prompts, sweep, search and run."""
+"""The parts of a recipe that belong to no other room: interventions, texts, images, prompts, sweep, search and run.
+
+A key that is added must leave the dump of recipes without it as it was, since recipes are known by a hash of it; see
+`ImagesSpec`. The keys of `run` are left out of the hash.
+"""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal

@@ -1,4 +1,8 @@
-"""Result rows: one schema, one Parquet file per finished trial, each row with what is needed to doubt it."""
+"""Result rows: one schema, one Parquet file per finished trial, each row with what is needed to check it.
+
+Columns of curves are filled by `curve_columns`, those of predictions by `prediction_columns`, all others by
+`benchmark.sweep.evaluate`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -36,7 +40,7 @@ VERSION = 9
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # files that have this column have their digest
-_TYPED = 8  # from this version on rows have columns for what they said in a sentence
+_TYPED = 8  # from this version on what one text said (`_SAID`) has columns of its own; see `older_rows`
 _SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")
 _VERSION_KEY = b"icm_bench_rows"
 
@@ -107,6 +111,7 @@ _HOW = (
     ("images", pa.string()),  # hash of the list in which these have their positions, see `benchmark.store.tested`
 )
 # Which columns say what a row is of: rows that are equal in these should have equal numbers.
+# Columns up to `view_draw` tell rows apart; those behind it say how a row was made.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
 # Lists of equal length, ranks ascending. lodo is null where leaving a source out leaves fewer than two. Beside each
 # score the standard error of its difference to plain prediction, see `benchmark.method.evaluation.source_scores`.

@@ -1,6 +1,8 @@
 """How much work a trial is, in floating-point operations, and what trials took: what `plan` scales measured seconds by.
 
-The counts are rough by a factor that is the same for all trials of one predictor, and that a measurement takes out.
+Counts are off by a factor that is about the same for all trials of one predictor: it cancels where a measurement of
+that predictor is scaled. Measurements are kept with the counts of their time: after a formula changes, estimates from
+earlier ones are worse until a run measures again.
 """
 
 import math
@@ -14,8 +16,8 @@ from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
 
-# Kinds of cost beside those of trials. Moments: see `summing_work`; the first trial of a sweep: 1; what lies between
-# trials: their number.
+# Kinds of cost beside those of trials, and what their work is counted in: operations (`summing_work`), 1 for the start
+# of a sweep, and the number of trials between which time passes.
 MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials",)
 
 _EIGH = 20.0  # times D^3: one eigendecomposition, as long as so many operations of matrix products
@@ -24,7 +26,8 @@ _MORE = 1.8  # ... and so many times as many for each ten times C
 _CALL = 4e7  # what an evaluation takes, however small it is
 _SUM = 1e11  # summing moments, however few the images are
 _BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
-# Points of a holdout that are fitted to all images where rules choose on some: at full rank, and at the one below it.
+# Where rules choose on a sample of the images, the points that they pick are fitted again on all: how many each holdout
+# has, at full rank or, where a trial of the plain space fits that, at the rank below it.
 _FULL, _FULL_BELOW = 3.0, 1.5
 
 
@@ -143,7 +146,7 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
 
 
 def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
-    """Return the operations of fits to all images, where others are to some of them."""
+    """Return the operations of the refits on all images; 0 where no fit uses a sample."""
     if spec.sampled(size.images.values()) is None:
         return 0.0
     names = list(size.images)
@@ -153,7 +156,7 @@ def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
         for holdout in holdouts
         for s in holdout.sources
     )
-    alone = len(spec.ranks) == 1 or not spec.predictor.turns  # else full rank is found by trials of the plain space
+    alone = len(spec.ranks) == 1 or not spec.predictor.turns  # else a trial of the plain space fits full rank
     points = _FULL * spec.ranks[-1] if alone else _FULL_BELOW * spec.ranks[-2]
     return 4 * _EVALUATIONS * points * fitted * size.classes
 

@@ -189,7 +189,7 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
 
 
 def robustness(one: Metrics, lines: Lines) -> tuple[WithEnds | None, WithEnds | None]:
-    """Return points above what plain zero-shot, and the plain linear probe, of other backbones make expect.
+    """Return the effective robustness: points above lines through other backbones' zero-shot and linear probes.
 
     The second of methods whose predictor learns from images alone; None likewise where there is no line.
     """

@@ -1,6 +1,7 @@
 """How every figure looks: sizes in inches, letters of at least 6.5 pt, methods told apart without colour too.
 
-Nothing here knows rows. Figures are made with Matplotlib's objects, without pyplot, and hold neither title nor caption.
+Reads no rows: `of_predictors` and `shown_methods` ask `Selections` which methods there are, and nothing else looks at
+results. Figures are made with Matplotlib's objects, without pyplot, and hold neither title nor caption.
 """
 
 import math
@@ -26,7 +27,7 @@ from reports.analysis.chosen import Selections
 from reports.analysis.methods import EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
 
 T = TypeVar("T")
-Sheet = Figure  # Matplotlib's figure; one of a report is `writing.Figure`
+Sheet = Figure  # Matplotlib's figure; a finished one, with its files, is `every.Figure`
 Panels = Sequence[tuple[str, T]]  # what each is of, and its numbers, row by row
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
 TALLEST = 8.5  # inches: what is higher does not fit on a page with its caption

@@ -1,4 +1,9 @@
-"""What the page shows of one setting, as plain data: sorted, with few digits, without NaN."""
+"""What the page shows of one setting, as plain data: sorted, with few digits, without NaN.
+
+It is read by the scripts beside it (`page.js`). Keys of a cell, in percent: `v` accuracy, `e` what stands behind ±, `l`
+and `h` the ends of its interval, `d` difference to plain prediction, `dl` and `dh` its ends; `n` images, `why` it is
+empty.
+"""
 
 import json
 import math
@@ -34,7 +39,7 @@ class Thumbnails:
     """Images in sprites: WebP files in each of which several stand below each other.
 
     Attributes:
-        size: height and width of an image in pixels; the style of the page knows it too.
+        size: height and width of an image in pixels; the style sheet of the page has it too.
         rows: number of images in a sprite, the last of which may have fewer.
         places: id of an image -> its number, counted through all sprites.
         sprites: the files.

@@ -1,4 +1,4 @@
-"""The words without which an accuracy means nothing: protocol, split, seeds, n, selection rule."""
+"""Sentences beside every accuracy (protocol, split, seeds, n, selection rule), and names of intervention sets."""
 
 import json
 import math
@@ -281,14 +281,14 @@ def protocol_words(setting: Setting, selections: Selections, options: Options) -
 
 
 def protocols(described: Sequence[SettingResults], options: Options) -> list[str]:
-    """Return the same of several settings: a paragraph for each matter."""
+    """Return what `protocol_words` says, of several settings: a paragraph for each topic."""
     every = [*each_once(described, brief, options), *each_once(described, details, options)]
     left = [f" And {len(lines) - MAX_LISTED} more." if len(lines) > MAX_LISTED else "" for lines in every]
     return [f"{' '.join(lines[:MAX_LISTED])}{more}" for lines, more in zip(every, left, strict=True) if lines]
 
 
 def each_once(described: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
-    """Return of each matter each sentence once, behind what tells the settings that it is of from others."""
+    """Return for each topic its distinct sentences, each behind what tells its settings from the others."""
     matters = []
     for sentences in zip(*(words(setting, selections, options) for setting, selections in described), strict=True):
         said = grouped(zip(sentences, described, strict=True), lambda one: one[0])

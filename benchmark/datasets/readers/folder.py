@@ -1,5 +1,8 @@
 """Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT where a set has only one.
 
+The layout `corruptions` is ImageNet-C's, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE. Readers are registered in
+`benchmark.datasets.readers`; a recipe names one by `layout`, else the first that claims the folder is taken.
+
 Images that nobody labelled lie in ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
 
 A file `groups.csv` beside the environments (columns `path`, `group`) says which images belong together.
@@ -20,7 +23,7 @@ GROUPS_FILE = "groups.csv"
 
 
 def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
-    """Return the image that lies in a file of its own, or should."""
+    """Return the entry of an image that is a whole file, which may be missing or a broken link."""
     name, position = info.name, base.position_of(info)
     return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
@@ -35,7 +38,7 @@ class FolderReader(ImageReader):
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
-        beside = self.unlabelled and not self.labelled  # they take part in no split
+        beside = self.unlabelled and not self.labelled  # such images are in no split, and need no groups
         groups = None if beside else self._groups()
         ungrouped = []
         folders, at_once = list(self._class_folders()), 1 if self.storage.is_local else base.REMOTE_LISTINGS
@@ -101,7 +104,7 @@ class FolderReader(ImageReader):
         infos = self.listed(folder)
         for info in infos:
             if "." not in PurePosixPath(info.name).name:
-                base.must_be_file(info, self.storage)  # it was a folder, whose images would be missed
+                base.must_be_file(info, self.storage)  # a folder that is a broken link would be skipped
             elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in base.IMAGE_SUFFIXES:
                 self.leave_out("images that lie in no folder of a class", info.name)
         return [PurePosixPath(info.name).name for info in infos if info.is_folder]
@@ -131,7 +134,7 @@ class CorruptionsReader(FolderReader):
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing: such folders look like environments whose classes are numbers."""
+        """Claim nothing: such folders look like environments whose classes are numbers. Recipes name the layout."""
         return False
 
     def entries(self) -> Iterator[Entry]:
