@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation.metrics import ECE, WORST_ENVIRONMENT
+from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, AccuracyLine
 from reports.analysis.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.render.table import Cell, Table
 from reports.tables import behind, environments
@@ -15,6 +16,8 @@ from tests.reports.synthetic import TESTED, described, only, row
 from tests.reports.tables.rows import built
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all"}
+
+NO_LINES = dict.fromkeys((ZERO_SHOT, LINEAR_PROBE), AccuracyLine())
 
 
 def metrics(rows: list[dict[str, Any]]) -> list[Metrics]:
@@ -106,7 +109,7 @@ def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, nam
     rows = [row(correct=correct, labels=label, seed=seed) for seed in (0, 1)]  # of the same images
     cell = f"{float(named[2]):.1f} ({named[0]}, {named[1]}, n = {named[3]})"
     assert behind_means(rows)["worst class"].text == cell
-    (line, *_) = lines_of_csv(metrics_csv([(*only(rows), {})]))
+    (line, *_) = lines_of_csv(metrics_csv([(*only(rows), NO_LINES)]))
     columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
     assert tuple(line[column] for column in columns) == named
     assert metrics([row(n_test=18)])[0].worst_class is None
@@ -128,7 +131,7 @@ def test_files_hold_every_rule_and_class_with_their_images() -> None:
         )
         for seed in (0, 1)
     ]  # fmt: skip
-    found = lines_of_csv(metrics_csv([(*only(rows), {})]))
+    found = lines_of_csv(metrics_csv([(*only(rows), NO_LINES)]))
     assert [line["rule"] for line in found] == ["training_domain", "lodo", "oracle", "ceiling"]
     assert [line["selected_on_target"] for line in found] == ["False", "False", "True", "True"]
     assert {(line["labels_fit"], line["labels_choice"]) for line in found} == {("350", "80")}
