@@ -241,17 +241,20 @@ def test_workers_of_ray_look_last_into_the_folders_of_a_class(tmp_path: Path) ->
 
 
 @pytest.mark.long("code of the folder that is run by one of the many processes of a whole run")
-@pytest.mark.parametrize("away", [False, True])
-@pytest.mark.parametrize("made", [hostile, empty])
+@pytest.mark.parametrize(("here", "beside"), [(hostile, empty), (empty, hostile)])
 def test_a_run_and_its_report_run_nothing_of_a_folder(
-    made: Callable[[Path], Path], away: bool, tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any]
+    here: Callable[[Path], Path],
+    beside: Callable[[Path], Path],
+    tmp_path: Path,
+    toy_root: Path,
+    tiny_random: dict[str, Any],
 ) -> None:
-    folder = made(tmp_path / "their")
+    work, folder = here(tmp_path / "here"), beside(tmp_path / "beside")
     recipe = plain_recipe(folder, toy_root, tiny_random, "pca")
     for command in ("run", "report"):
-        done = called(tmp_path if away else folder, command, recipe)
+        done = called(work, command, recipe)
         assert done.returncode == 0, done.stderr
-    assert [*folder.glob("ran-*")] == []
+    assert [*tmp_path.glob("*/ran-*")] == []
 
 
 @pytest.mark.long(
