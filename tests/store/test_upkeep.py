@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.files import Storage
+from benchmark.common.storage.files import Storage, in_parquet
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.subspace import Moments
@@ -23,7 +23,7 @@ from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store import upkeep
 from benchmark.store.embeddings import Decoding, View, view_of
-from benchmark.store.sealed import DamagedError
+from benchmark.store.sealed import DamagedError, digest_of, read_checked
 from benchmark.store.upkeep import clean
 from tests.conftest import S3
 
@@ -239,6 +239,22 @@ def test_moments_are_looked_after_with_the_embeddings_they_sum_up(
     damage_bits(storage, view)
     assert command(storage, "clean") == 0
     assert storage.files(sums.ROOT, "") == [sound]  # no part that is damaged is ever summed
+
+
+def test_a_file_without_a_digest_of_its_bytes_is_known_by_that_of_its_numbers(storage: Storage) -> None:
+    """As files of earlier versions are."""
+    numbers = np.random.default_rng(0).standard_normal((2, DIM)).astype(np.float32)
+    tables = [
+        pa.table({"z": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM)})
+        for values in (numbers, numbers + 1)
+    ]
+    for table in tables:
+        named = table.replace_schema_metadata({"icm_bench_sha256": digest_of(tables[0], "texts/a.parquet")})
+        storage.write_bytes("texts/a.parquet", in_parquet(named, "zstd"))
+        if table is tables[0]:
+            assert read_checked(storage, "texts/a.parquet").equals(table)
+    with pytest.raises(DamagedError, match="its digest differs"):
+        read_checked(storage, "texts/a.parquet")
 
 
 def test_texts_are_looked_after(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
