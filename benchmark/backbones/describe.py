@@ -155,7 +155,7 @@ def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
 
 
 def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
-    """Return the engine that is asked for or found to be faster, and a sentence on it."""
+    """Return the engine to use (the requested one, or the faster of the two) and a sentence that says why."""
     from benchmark.backbones.engines import rates
 
     height, width = in_torch.preprocess["size"]

@@ -112,7 +112,7 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
 
 
 def _possible(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return a projection, or what is left of it where a subject has no intervention set."""
+    """Return the projection; its variant without interventions if the subject has no intervention set."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection

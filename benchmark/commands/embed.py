@@ -1,4 +1,4 @@
-"""`icm-bench embed`: every image and its interventions, once; what is damaged of it is made again."""
+"""`icm-bench embed`: embed every image and its interventions once, and repair damaged files."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
 
 
 def on_sound_embeddings(run: Run, work: Callable[[], T], embed_again: bool = True) -> T:
-    """Return what some work on a store returns; what it finds damaged is made again, and it begins anew.
+    """Run a function on the store and return its result; repair damaged files that it meets, and run it again.
 
     Where a part of a view is damaged, all parts of the data set under that backbone are looked at, since what damaged
     one may have damaged others. What is damaged beside views, such as moments and texts, the work makes by itself.

@@ -87,6 +87,7 @@ def test_every_command_ends_so(
     assert SECRET not in trace + err
 
 
+# Faults that the test injects; each must end with exit code 70. None marks anything unfinished.
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError(), RecursionError(), AssertionError("odd"), UnicodeError(), NotImplementedError()]
 )

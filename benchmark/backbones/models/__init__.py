@@ -66,7 +66,7 @@ class EncoderModel(ABC):
 
     @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
-        """Say whether it embeds texts: without, no predictor is asked that needs them. Default: if that is defined."""
+        """Return whether the model embeds texts. Default: whether `encode_texts` is defined."""
         del spec
         return cls.encode_texts is not EncoderModel.encode_texts
 

@@ -38,7 +38,7 @@ def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Known:
-    """What was measured, by place; that which counts most comes first."""
+    """Measured costs by source (store, this machine, reference), the most trusted source first."""
 
     places: Mapping[str, Sequence[Cost]]
 
@@ -54,8 +54,8 @@ class Known:
     def find(self, kind: tuple[str, ...], work: float, least: int) -> tuple[float, str] | None:
         """Return the seconds of some work, and where they were measured; None where nobody did.
 
-        The store comes before this machine, and this before the reference; unless what is known there is less alike, or
-        so much more or less work that another one is the better guide.
+        The store is preferred to this machine, and this machine to the reference, unless a measurement of a less
+        preferred source is of a more similar kind or of a more similar amount of work.
         """
         near = {w: [c for c in costs if 1 / _FAR < c.work / work < _FAR] for w, costs in self.places.items()}
         for places in (near, self.places):
