@@ -18,6 +18,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.inference import ImageInterval, Interval, pooled_interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
+from benchmark.method.evaluation.selection import Picks
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Answered, Key
 from reports.analysis.backbones import ZERO_SHOT
@@ -363,7 +364,8 @@ def _candidate(
         cell = cells.cell_of([estimate], options, folds=selections.folds, trials=tuple(sorted(trials)))
         numbers.append((setting.dataset, cells.Number(cell, estimate)))
         behind = pd.concat(picks for (_, seed), (_, _, picks) in picked.items() if seed in estimate.seeds)
-        errors.append(100 * mean_beside(behind, "ece", "n_test"))
+        of_errors = Picks({name: behind[name].tolist() for name in ("held_out", "seed", "ece", "n_test")})
+        errors.append(100 * mean_beside(of_errors, "ece", "n_test"))
         lowest = int(estimate.means[0].argmin())
         worst.append((float(estimate.means[0][lowest]), setting.dataset, estimate.held_outs[lowest]))
     average = cells.over_sets(numbers, options)
@@ -392,7 +394,7 @@ def _picked(setting: Setting, selections: Selections, rule: str) -> dict[Key, tu
         unfair = method.imported or method.looks_at_target_images
         if unfair or (setting.class_half != "all" and method.learns_classes) or not selections.is_whole(method, rule):
             continue
-        by_test = selections.picks(method, rule).groupby(["held_out", "seed"])
+        by_test = selections.picks(method, rule).frame().groupby(["held_out", "seed"])
         scores = by_test["score"].mean().dropna()
         for key, score in zip(scores.index.tolist(), scores.tolist(), strict=True):
             if key in selections.pooled(method, rule) and (key not in found or score > found[key][0]):

@@ -322,7 +322,8 @@ def _ours(setting: Setting, selections: Selections, options: Options) -> Iterato
         if estimate is None or list(estimate.held_outs) != held_outs:  # no seed has all of it
             continue
         rows = selections.chosen_rows(method, rule, ("held_out", "seed", "trial_id"))
-        rows = rows[rows["held_out"].isin(held_outs) & rows["seed"].isin(estimate.seeds)]
+        of_lines = zip(*(rows[name].tolist() for name in ("held_out", "seed", "trial_id")), strict=True)
+        trials = {str(trial) for name, seed, trial in of_lines if name in held_outs and seed in estimate.seeds}
         error = estimate.interval.standard_error
         if options.plus_minus == "seeds":
             error = seeds_standard_error(estimate.accuracies[0].mean(axis=1).tolist())
@@ -335,7 +336,7 @@ def _ours(setting: Setting, selections: Selections, options: Options) -> Iterato
             seeds=estimate.seeds,
             folds=setting.folds,
             decimals=2,
-            trials=tuple(sorted(set(map(str, rows["trial_id"])))),
+            trials=tuple(sorted(trials)),
         )
         classes = tuple(selections.rows["classes"].iloc[0])
         yield Ours(setting, dataset, environment, method, rule, accuracy, n_images, cell, classes)

@@ -125,7 +125,7 @@ def point_of(selections: Selections, method: Method) -> tuple[float, float] | No
     if estimate is None:
         return None
     picks = selections.picks(method, _RULE)
-    source = mean_beside(picks[picks["seed"].isin(estimate.seeds)], "training_domain")
+    source = mean_beside(picks.where(np.isin(picks["seed"], estimate.seeds)), "training_domain")
     target = float(estimate.means.mean())
     return None if np.isnan(source + target) else (source, target)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
-from benchmark.method.evaluation.selection import KEY, RULES, SETTING, SOURCE_RULES, Rows, Rule, select
+from benchmark.method.evaluation.selection import KEY, RULES, SETTING, SOURCE_RULES, Picks, Rows, Rule, select
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Answered, Estimate, Key, MethodAnswers, Pooled, together
 from reports.analysis.methods import ALONE, PLAIN, REPLACED, Method, by_method
@@ -206,7 +206,7 @@ class Selections:
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @once
-    def picks(self, method: Method, rule: str, rank: int | None = None) -> pd.DataFrame:
+    def picks(self, method: Method, rule: str, rank: int | None = None) -> Picks:
         """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
 
         Positions are among its own rows, of REPLACED among those that are left of them, and then among those of plain
@@ -220,7 +220,7 @@ class Selections:
             return self._rows(method)
         # Those that differ in N alone from what the rule picks for shrinkage.
         rows, chosen = self._every[method], self.picks(replace(method, projection_variant=None), rule)
-        known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen))
+        known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen.frame()))
         plain = self.plain_of(method.predictor)
         return Rows(rows[known.isin(wanted)], None if plain is None else self._every[plain])
 
@@ -260,18 +260,17 @@ class Selections:
             }
             return {key: found.get(key, np.nan) for key in pooled}
         picks = self.picks(method, rule)
-        folds = by_test(picks, picks["scored"], picks["n_test"])  # which weigh by their images
-        return {
-            key: math.fsum(scored.get(metric.key, np.nan) * n for scored, n in one) / sum(n for _, n in one)
-            for key, one in folds.items()
-        }
+        name = metric.key
+        values = [one.get(name, math.nan) for one in picks["scored"].tolist()]
+        folds = by_test(picks, values, picks["n_test"].tolist())  # which weigh by their images
+        return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
         """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # it may choose one half of the images by the other
             return [[] for _ in range(len(picks))]
-        named = zip(*(rows.at(name, picks["position"].to_numpy(dtype=np.int64)) for name in OF_ROW), strict=True)
+        named = zip(*(rows.at(name, picks["position"].astype(np.int64)) for name in OF_ROW), strict=True)
         ranked = zip(picks["rank"].tolist(), named, strict=True)
         return [list(self._predicted.of(dict(zip(OF_ROW, row, strict=True)), rank)) for rank, row in ranked]
 
@@ -314,36 +313,39 @@ class Selections:
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
 
-    def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> pd.DataFrame:
+    def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> Picks:
         """Return columns of the rows that `picks` names, one for each held-out environment, seed and fold."""
-        positions = self.picks(method, rule, rank)["position"].to_numpy(dtype=np.int64)
+        positions = self.picks(method, rule, rank)["position"].astype(np.int64)
         candidates = self._candidates(method, rule)
-        return pd.DataFrame({name: candidates.values(name)[positions] for name in columns})
+        return Picks({name: candidates.values(name)[positions] for name in columns})
 
 
 SettingResults: TypeAlias = tuple[Setting, Selections]  # what rows share, and these rows
 
 
-def by_test(picks: pd.DataFrame, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
+def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
     """Return what is held out and the seed -> of each of its folds the values, which stand in the order of picks."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
-    for held_out, seed, *of_fold in zip(picks["held_out"], picks["seed"], *values, strict=True):
+    for held_out, seed, *of_fold in zip(picks["held_out"].tolist(), picks["seed"].tolist(), *values, strict=True):
         found.setdefault(_key(held_out, seed), []).append(tuple(of_fold))
     return found
 
 
-def mean_beside(picks: pd.DataFrame, column: str, weight: str | None = None) -> float:
+def mean_beside(picks: Picks, column: str, weight: str | None = None) -> float:
     """Return the mean of a column of `selection.select` over folds, seeds, then held-out environments; NaN if one is.
 
     Folds weigh by the column `weight`, by default all alike.
     """
-    values = pd.to_numeric(picks[column]).to_numpy(dtype=np.float64)
+    values = picks[column].astype(np.float64)
     if not len(values):
         return math.nan
-    weights = picks[weight].to_numpy(dtype=np.float64) if weight else np.ones(len(values))
-    (held_out, _), (seed, seeds) = (pd.factorize(picks[name]) for name in ("held_out", "seed"))
-    cells, place = np.unique(held_out * len(seeds) + seed, return_inverse=True)
-    means, of = np.bincount(place, values * weights) / np.bincount(place, weights), cells // len(seeds)
+    weights = picks[weight].astype(np.float64) if weight else np.ones(len(values))
+    environments: dict[object, int] = {}
+    cells: dict[tuple[object, object], int] = {}
+    tests = [*zip(picks["held_out"].tolist(), picks["seed"].tolist(), strict=True)]
+    place = np.array([cells.setdefault(test, len(cells)) for test in tests])
+    of = np.array([environments.setdefault(name, len(environments)) for name, _ in cells])
+    means = np.bincount(place, values * weights) / np.bincount(place, weights)
     return float(np.mean(np.bincount(of, means) / np.bincount(of)))
 
 
@@ -402,7 +404,8 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
         parts: list[dict[str, Any]] = []  # columns of a pick: an array with a value for each image, or a value for all
         for rule in SOURCE_RULES:
             picks = selections.picks(method, rule)
-            places = zip(picks["held_out"], picks["seed"], picks["fold"], selections.kept(method, rule), strict=True)
+            keys = (picks[name].tolist() for name in KEY)
+            places = zip(*keys, selections.kept(method, rule), strict=True)
             every = ((*key, one) for *key, of_pick in places for one in of_pick)
             for held_out, seed, fold, kept in every:
                 tested, known = selections.tested[kept.tested], columns_of(kept.images) if kept.images else None
@@ -422,9 +425,17 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
                     "margin": kept.margins,
                 })  # fmt: skip
         if parts:
-            values = {name: [np.broadcast_to(part[name], len(part["class"])) for part in parts] for name in COLUMNS}
-            predictions[method] = pd.DataFrame({name: np.concatenate(of_name) for name, of_name in values.items()})
+            sizes = [len(part["class"]) for part in parts]
+            values = {name: [part[name] for part in parts] for name in COLUMNS}
+            predictions[method] = pd.DataFrame({name: _repeated(of, sizes) for name, of in values.items()})
     return predictions
+
+
+def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
+    """Return arrays end to end; of a part that is no array, its value as often as the part is long."""
+    if any(isinstance(value, np.ndarray) for value in values):
+        return np.concatenate([np.broadcast_to(value, n) for value, n in zip(values, sizes, strict=True)])
+    return np.repeat(np.array(values), sizes)
 
 
 def read_of(selections: Selections) -> dict[Method, list[float]]:

@@ -201,7 +201,7 @@ def _explaining(selections: Selections, method: Method) -> list[Method]:
     """
     same = [m for m in selections.parts if m.predictor == method.predictor]
     found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
-    scores = {m: selections.picks(m, selections.base_rule)["score"] for m in same if m.is_rival}
+    scores = {m: selections.picks(m, selections.base_rule).frame()["score"] for m in same if m.is_rival}
     found += [max(known, key=lambda m: scores[m].mean())] if (known := [m for m in scores if len(scores[m])]) else []
     return found + [
         m for m in same if m.placebo not in (None, BORROWED) and m.real == method and m not in selections.draws

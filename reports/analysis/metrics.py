@@ -7,7 +7,6 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import ImageInterval, difference_interval
@@ -77,6 +76,9 @@ def further(metrics: Iterable[Metric]) -> list[Metric]:
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
+_LABELS = ("labels_fit", "labels_choice")
+
+
 @once
 def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
     """Return one line for each method that has answers for every held-out environment under a rule."""
@@ -89,19 +91,20 @@ def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
             continue
         names, seeds = estimate.held_outs, estimate.seeds
         picks = selections.picks(method, rule)
-        fits = selections.chosen_rows(method, rule, ("labels_fit", "labels_choice"))[picks["seed"].isin(seeds)]
-        picks = picks[picks["seed"].isin(seeds)]
+        there = np.isin(picks["seed"], seeds)
+        fits, picks = selections.chosen_rows(method, rule, _LABELS).where(there), picks.where(there)
         means = {}
         for metric in (m for m in selections.metrics if m != WORST_CLASS):
             values = selections.measure(method, rule, metric)
-            single = [np.mean([values.get((name, seed), math.nan) for seed in seeds]) for name in names]
-            means[metric.key] = _known(metric.shown(metric.over(np.array(single))))
+            single = np.array([[values.get((name, seed), math.nan) for seed in seeds] for name in names]).mean(axis=1)
+            means[metric.key] = _known(metric.shown(metric.over(single)))
         worst, classes = [], selections.rows["classes"].iloc[0]
         for name in names:
             accuracy, n = by_class([pooled[name, seed] for seed in seeds], len(classes))
             enough = np.flatnonzero(n >= MIN_CLASS_IMAGES).tolist()
             worst += [WorstClass(classes[c], name, 100 * float(accuracy[c]), int(n[c])) for c in enough]
-        temperatures = pd.to_numeric(picks["temperature"]).dropna()
+        temperatures = picks["temperature"].astype(np.float64)
+        temperatures = temperatures[~np.isnan(temperatures)]
         line = Metrics(
             method=method,
             means=means,
@@ -111,8 +114,7 @@ def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
             worst_class=min(worst, key=lambda one: (one.accuracy, -one.n), default=None),
             ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
             temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
-            labels_fit=float(fits["labels_fit"].mean()),
-            labels_choice=float(fits["labels_choice"].mean()),
+            **{name: float(fits.frame()[name].mean()) for name in _LABELS},
         )
         found.append(line)
     return found

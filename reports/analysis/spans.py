@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.inference import ranks
 from benchmark.method.evaluation.metrics import ACCURACY, Array
-from benchmark.method.evaluation.selection import KEY, RULES, SETTING
+from benchmark.method.evaluation.selection import KEY, RULES, SETTING, Picks
 from reports.analysis.chosen import Selections, mean_beside, once
 from reports.analysis.methods import Method
 
@@ -141,9 +141,11 @@ def picked(selections: Selections, method: Method, rule: str) -> dict[str, float
     rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
     ranks = selections.picks(method, rule)["rank"].tolist()
     at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
-    for name in SHARES:
-        curves = zip(rows[name].tolist(), at, strict=True)
-        rows[name] = [share[i] if isinstance(share, list) else math.nan for share, i in curves]
+    shares = {
+        name: [share[i] if isinstance(share, list) else math.nan for share, i in zip(rows[name], at, strict=True)]
+        for name in SHARES
+    }
+    rows = Picks(shares | {name: rows[name] for name in (*KEY[:2], *MOVED)})
     means = {name: mean_beside(rows, name) for name in (*SHARES, *MOVED)}
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 

@@ -318,8 +318,11 @@ def _accuracy(selections: Selections, method: Method) -> float:
     """
     picks = selections.picks(method, selections.rule)
     picks = picks if len(picks) else selections.picks(method, selections.base_rule)
-    sums = picks.assign(right=[answers.sum() for answers in picks["correct"]]).groupby("held_out")[["right", "n_test"]]
-    return float((totals["right"] / totals["n_test"]).mean()) if len(totals := sums.sum()) else np.nan
+    if not len(picks):
+        return np.nan
+    of = np.unique(picks["held_out"], return_inverse=True)[1]
+    right = np.bincount(of, [answers.sum() for answers in picks["correct"].tolist()])
+    return float((right / np.bincount(of, picks["n_test"])).mean())
 
 
 def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparison] | None:

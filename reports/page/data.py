@@ -172,7 +172,7 @@ def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[
     more, picks = _more(selections.parts[method]), selections.picks(method, rule)
     counted: dict[str, Counter[tuple[Any, ...]]] = {name: Counter() for name in selections.held_outs}
     columns = ["held_out", "rank", "lambda_", "intervention_set", *more]
-    for held_out, rank, lambda_, of_set, *others in zip(*(picks[name] for name in columns), strict=True):
+    for held_out, rank, lambda_, of_set, *others in zip(*(picks[name].tolist() for name in columns), strict=True):
         said = [more[name].get(value, "") for name, value in zip(more, others, strict=True)]
         shown_set = of_set if isinstance(of_set, str) else None
         counted[str(held_out)][int(rank), rounded(lambda_, 6), shown_set, ", ".join(filter(None, said))] += 1
@@ -258,8 +258,9 @@ def _grid(selections: Selections, method: Method, rule: str) -> Plain | None:
     inside = [np.full(len(rows), True) if name is None else rows["intervention_set"] == name for name in sets]
     both = [spread.chosen(rule, np.where(of_set, of_lambda, -1), max(1, len(lambdas))) for of_set in inside]
     counted: Counter[tuple[int, int, int, int]] = Counter()
-    picks = picks[~picks["kept_plain"].astype(bool)]  # plain prediction is no point of the grid
-    picked_at = zip(picks["held_out"], picks["lambda_"], picks["rank"], picks["intervention_set"], strict=True)
+    picks = picks.where(~picks["kept_plain"])  # plain prediction is no point of the grid
+    columns = ("held_out", "lambda_", "rank", "intervention_set")
+    picked_at = zip(*(picks[name].tolist() for name in columns), strict=True)
     for held_out, lambda_, rank, of_set in picked_at:
         column, of_set = (lambdas.index(lambda_) if lambda_ in lambdas else 0), of_set if of_set in sets else None
         place = selections.held_outs.index(str(held_out)), sets.index(of_set)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from benchmark.method.evaluation.selection import Picks
 from reports.analysis.answers import Answered
 from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of
@@ -56,7 +57,7 @@ class Value:
     """
 
     entry: Entry
-    picks: pd.DataFrame
+    picks: Picks
     pooled: Answered
     trials: tuple[str, ...]
     times: tuple[int, int] | None
@@ -205,7 +206,7 @@ def _most(rows: pd.DataFrame) -> int:
     return MAX_VALUES if len(rows) <= MANY_ROWS else FEW_VALUES
 
 
-def _picked(picks: pd.DataFrame, column: str, value: object) -> tuple[int, int]:
+def _picked(picks: Picks, column: str, value: object) -> tuple[int, int]:
     """Return (k, n): of n picks, k have a value."""
     return int((picks[column] == value).sum()), len(picks)
 

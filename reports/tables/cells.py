@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
-import pandas as pd
 
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.inference import Interval, pooled_interval, seeds_standard_error
 from benchmark.method.evaluation.metrics import Metric
-from benchmark.method.evaluation.selection import RULES
+from benchmark.method.evaluation.selection import RULES, Picks
 from reports.analysis.answers import Answered, Estimate
 from reports.analysis.chosen import Selections, SettingResults, mean_beside, once, whole_estimate
 from reports.analysis.methods import Method
@@ -171,7 +170,7 @@ def count(k: int, n: int) -> Cell:
     return Cell(value=float(k), decimals=0, text=f"{k} of {n}") if n else Cell(note="nothing was picked")
 
 
-def source_score(picks: pd.DataFrame) -> Cell:
+def source_score(picks: Picks) -> Cell:
     """Return the mean of what a rule looked at for its picks, in percent: over folds, seeds, then environments."""
     score = mean_beside(picks, "score")
     return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)

@@ -139,9 +139,7 @@ def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object,
     return {test: (places[curves.curve[at]], int(curves.index[at])) for test, at in picked if at >= 0}
 
 
-def select(
-    rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested], rank: int | None = None
-) -> "pd.DataFrame":
+def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "Picks":
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
@@ -172,8 +170,6 @@ def select(
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
         position, rank and parameters are those that the first half chose.
     """
-    import pandas as pd
-
     chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
     choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
@@ -186,11 +182,50 @@ def select(
     names = ["position", "kept_plain", "rank", "score", "training_domain", *(metric.key for metric in CURVES)]
     names += ["correct", *_KEPT, "scored", *_COPIED]
     filled = [lines for lines in found if len(lines["choice"])]
-    frames = [pd.DataFrame({name: lines[name] for name in ("choice", *KEY, *names)}) for lines in filled]
-    if not frames:
-        return pd.DataFrame([], columns=[*KEY, *names])
-    frame = frames[0] if len(frames) == 1 else pd.concat(frames).sort_values("choice", kind="stable", ignore_index=True)
-    return frame.drop(columns="choice")
+    if len(filled) == 1:
+        return Picks({name: filled[0][name] for name in (*KEY, *names)})
+    order = np.argsort([number for lines in filled for number in lines["choice"].tolist()], kind="stable")
+    every = {name: [value for lines in filled for value in lines[name]] for name in (*KEY, *names)}
+    return Picks(every).where(order)
+
+
+class Picks:
+    """What a rule picks: named columns with a line for each pick. A data frame takes longer for the few lines it has.
+
+    Args:
+        columns: name -> a value for each line. Numbers become an array of numbers, None among them NaN; all else
+            becomes an array of objects.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+        self._columns = {name: _array(values) for name, values in columns.items()}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._columns[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values())))
+
+    def where(self, lines: Labels | Mask) -> "Picks":
+        """Return some of the lines, by positions or by a mask."""
+        return Picks({name: values[lines] for name, values in self._columns.items()})
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the same as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self._columns)
+
+
+def _array(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    types = {*map(type, values)}
+    if types in ({bool}, {int}):
+        return np.array(values)
+    if types & {float, int} and types <= {float, int, type(None)}:
+        return np.array(values, dtype=np.float64)
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 class Rows:
@@ -434,7 +469,11 @@ def _on_target(
         at = [i for i, one in enumerate(about) if one == kind]
         for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
             named[name][at] = values
-    unknown = {**{name: [math.nan] * len(row) for name in _KEPT}, "scored": [{} for _ in row], "kept_plain": False}
+    unknown = {
+        **{name: [math.nan] * len(row) for name in _KEPT},
+        "scored": [{} for _ in row],
+        "kept_plain": [False] * len(row),
+    }
     return _lines(columns, choices.number[choice][line], row, index, score, correct, {**named, **unknown})
 
 
@@ -549,7 +588,6 @@ def _lines(
     copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,
-        # Of what is no number pandas finds the type by what is there.
         **{name: v.tolist() if v.dtype == object else v for name, v in copied},
         "position": rows,
         "rank": _each(columns.at("ranks", rows), index),
