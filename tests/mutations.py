@@ -548,7 +548,7 @@ MUTATIONS = [
     *_of("reports/analysis/chosen.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", _COMPARISONS),
         ("return estimate if estimate is not None and estimate.held_outs == names else None", "return estimate", _TABLES),
-        ("weights = picks[weight].to_numpy(dtype=np.float64) if weight else np.ones(len(values))", "weights = np.ones(len(values))", _BEHIND),
+        ("weights = picks[weight].astype(np.float64) if weight else np.ones(len(values))", "weights = np.ones(len(values))", _BEHIND),
     ),
     *_of("reports/analysis/metrics.py",
         ("worst_environment=names[int(estimate.means[0].argmin())]", "worst_environment=names[int(estimate.accuracies[0, 0].argmin())]", _BEHIND),

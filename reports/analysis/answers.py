@@ -212,5 +212,8 @@ def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
 def size_of(by_seed: Sequence[Sequence[Tested]]) -> Size:
     """Return how much was tested, from the tested images of each seed."""
     units = [np.unique(np.concatenate([images.unit for images in of_seed])) for of_seed in by_seed]
-    images = [len(np.unique(np.concatenate([images.position for images in of_seed]))) for of_seed in by_seed]
-    return Size(len(np.unique(np.concatenate(units))), float(np.mean([*map(len, units)])), float(np.mean(images)))
+    of_units = [*map(len, units)]
+    grouped = any(images.group is not None for of_seed in by_seed for images in of_seed)
+    positions = (np.concatenate([images.position for images in of_seed]) for of_seed in by_seed)
+    of_images = [len(np.unique(of_seed)) for of_seed in positions] if grouped else of_units
+    return Size(len(np.unique(np.concatenate(units))), float(np.mean(of_units)), float(np.mean(of_images)))

@@ -326,8 +326,9 @@ SettingResults: TypeAlias = tuple[Setting, Selections]  # what rows share, and t
 def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
     """Return what is held out and the seed -> of each of its folds the values, which stand in the order of picks."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
-    for held_out, seed, *of_fold in zip(picks["held_out"].tolist(), picks["seed"].tolist(), *values, strict=True):
-        found.setdefault(_key(held_out, seed), []).append(tuple(of_fold))
+    keys = map(_key, picks["held_out"].tolist(), picks["seed"].tolist())
+    for key, *of_fold in zip(keys, *values, strict=True):
+        found.setdefault(key, []).append(tuple(of_fold))
     return found
 
 

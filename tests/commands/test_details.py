@@ -92,9 +92,9 @@ def test_each_pick_has_predictions_that_are_right_where_its_row_says(swept: Path
     for selections in selections_of(swept, name):
         for method in selections.parts:
             for rule in SOURCE_RULES:
-                picks = selections.picks(method, rule).to_dict("records")
+                picks = selections.picks(method, rule).frame().to_dict("records")
                 rows = selections.chosen_rows(method, rule, ["correct", "ranks", "n_test", "class_half"])
-                for pick, of_pick in zip(picks, rows.to_dict("records"), strict=True):
+                for pick, of_pick in zip(picks, rows.frame().to_dict("records"), strict=True):
                     row = {str(name): value for name, value in of_pick.items()}
                     bits = unpacked(row)[row["ranks"].index(pick["rank"])]
                     same = (every["method"] == method.label) & (every["rule"] == rule)

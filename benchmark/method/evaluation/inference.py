@@ -336,7 +336,7 @@ def difference_interval(scores: Scores, method: int, baseline: int, confidence: 
 
 def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return an interval for each environment alone, in the order of their numbers: values of shape (n,)."""
-    return [image_interval(scores.of(e), confidence) for e in np.unique(scores.environment)]
+    return [image_interval(scores.of(e), confidence) for e in scores._where.environments[0].tolist()]
 
 
 def jackknife_interval(

@@ -68,7 +68,7 @@ class AnswersOfSets(Answers):
     """Answers to several sets of images, which stand one after the other: in place of ranks there are sets.
 
     Attributes:
-        of: number of each image's set, shape (m,); `correct` is of that shape too.
+        of: number of each image's set, ascending, shape (m,); `correct` is of that shape too.
         sets: number of sets.
     """
 
@@ -78,18 +78,19 @@ class AnswersOfSets(Answers):
     @cached_property
     def accuracy(self) -> Array:
         """The share of correct images of each set, shape (sets,); NaN where there is none."""
-        return _shares(self.of, self.correct, self.sets)
+        ends = np.searchsorted(self.of, np.arange(self.sets), side="right")
+        sizes, right = (np.diff(one, prepend=0) for one in (ends, np.append(0, np.cumsum(self.correct))[ends]))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(right / sizes)
 
     @cached_property
     def by_class(self) -> Array:
         """Accuracy of every class in each set, shape (sets, classes); NaN for a class without images."""
         place = self.of * self.classes + self.labels
-        return _shares(place, self.correct, self.sets * self.classes).reshape(self.sets, self.classes)
-
-
-def _shares(place: Ints, correct: Mask, places: int) -> Array:
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(place, correct, places) / np.bincount(place, minlength=places))
+        places = self.sets * self.classes
+        with np.errstate(invalid="ignore"):
+            shares = np.bincount(place, self.correct, places) / np.bincount(place, minlength=places)
+        return np.asarray(shares.reshape(self.sets, self.classes))
 
 
 Needs = Literal["correct", "predictions", "scores"]

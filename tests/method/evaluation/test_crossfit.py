@@ -182,7 +182,7 @@ def assert_equal_to_the_reference(
             assert np.ravel([row[f"{rule}_se"] for row in mine]) == pytest.approx(errors, abs=1e-12)
     taken: Counter[str] = Counter()
     for rule in RULES:
-        picks = select(Rows(pd.DataFrame(rows), pd.DataFrame(of_plain)), rule, images).to_dict("records")
+        picks = select(Rows(pd.DataFrame(rows), pd.DataFrame(of_plain)), rule, images).frame().to_dict("records")
         assert len(picks) == len(names) * len(folds)
         for line in picks:
             expected = pick(world, names.index(line["held_out"]), line["fold"], rule, candidates, plain)

@@ -90,7 +90,7 @@ def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
             | {m.key: np.asarray(m.compute(Answers(correct, images.label, 3))).tolist() for m in CURVES}
             for i, correct in enumerate(answers)
         ]
-        (pick,) = select(pd.DataFrame(rows), "oracle", {images.hash: images}).to_dict("records")
+        (pick,) = select(pd.DataFrame(rows), "oracle", {images.hash: images}).frame().to_dict("records")
         expected = np.empty(n, dtype=bool)
         for half in (first, ~first):
             best = max(
@@ -100,7 +100,7 @@ def test_the_oracle_reports_no_image_by_which_it_chose(grouped: bool) -> None:
             expected[~half] = answers[best][~half]
         np.testing.assert_array_equal(pick["correct"], expected)
         assert pick["target"] == expected.mean()
-        ceiling = select(pd.DataFrame(rows), "ceiling", {images.hash: images})["target"].iloc[0]
+        ceiling = select(pd.DataFrame(rows), "ceiling", {images.hash: images})["target"][0]
         assert ceiling == answers.mean(axis=-1).max() >= pick["target"]
     assert len({images.halves(seed).tobytes() for seed in range(5)}) > 1
 
@@ -179,7 +179,7 @@ def test_picks_are_those_of_domainbeds_rules(rule: str, seed: int) -> None:
                     "n_test": 1000, "tested": thousand.hash,
                 }
             )  # fmt: skip
-    picks = select(pd.DataFrame(rows), rule, {thousand.hash: thousand})
+    picks = select(pd.DataFrame(rows), rule, {thousand.hash: thousand}).frame()
     assert list(picks["held_out"]) == [f"e{e}" for e in range(ENVIRONMENTS)]
     for target, pick in enumerate(picks.to_dict("records")):
         run, step = domainbed_picks(records, rule, target)
@@ -308,7 +308,7 @@ def test_picks_are_those_of_choosing_one_by_one(kind: str, rule: str) -> None:
         rows, tested = at_random(np.random.default_rng([draw, len(kind)]), kind)
         looked_at = Rows(rows)
         for rank in (None, 4, 16):
-            picks = select(looked_at, rule, tested, rank)
+            picks = select(looked_at, rule, tested, rank).frame()
             columns = ["held_out", "seed", "fold", "position", "rank", "score"]
             found = [
                 [*line, own.tolist()]
@@ -347,7 +347,7 @@ def test_one_standard_error_keeps_plain_prediction_unless_the_best_is_clearly_ah
         own = [one for one in own if projection != "fixed" or one["normalize"] == "none"]
         both = own + (own if projection == "identity" else plain)
         looked_at = Rows(pd.DataFrame(own), pd.DataFrame(both[len(own) :]))
-        picks = select(looked_at, "lodo_1se", TESTED).to_dict("records")
+        picks = select(looked_at, "lodo_1se", TESTED).frame().to_dict("records")
         assert len(picks) == 4
         for pick in picks:
             test = pick["held_out"], pick["fold"]
@@ -380,5 +380,5 @@ def test_one_standard_error_keeps_plain_prediction_unless_the_best_is_clearly_ah
 
 def test_without_rows_of_plain_prediction_one_standard_error_picks_nothing() -> None:
     rows = Rows(pd.DataFrame(source_rows(np.random.default_rng(0), "icm", 1)))
-    assert select(rows, "lodo_1se", TESTED).empty
+    assert not len(select(rows, "lodo_1se", TESTED))
     assert len(select(rows, "lodo", TESTED)) == 4

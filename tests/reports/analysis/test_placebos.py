@@ -179,6 +179,6 @@ def test_what_is_kept_for_the_rules_of_the_sources_is_what_they_pick_among_all(s
     assert len(kept) <= 8
     assert kept == sorted(kept)
     for rule in ("lodo", "training_domain"):
-        among_all, among_kept = (select(frame(rows), rule, TESTED) for rows in (made, [made[i] for i in kept]))
+        among_all, among_kept = (select(frame(rows), rule, TESTED).frame() for rows in (made, [made[i] for i in kept]))
         columns = ["held_out", "fold", "rank", "score", "lambda_", "projection_params", "target"]
         pd.testing.assert_frame_equal(among_all[columns], among_kept[columns])
