@@ -1,4 +1,4 @@
-"""The examples of docs/adding.md run in one recipe, and its tables name every attribute that a part may set."""
+"""The examples of docs/adding.md run in one recipe, and it names every attribute that a part may set."""
 
 import ast
 import importlib
@@ -124,8 +124,18 @@ def test_every_attribute_that_a_part_may_set_is_in_its_section(part: type, title
     attributes = declared or set(vars(part)["__annotations__"])  # of an encoder all of them
     lacking = [name for name in attributes - INNER if not name.startswith("_") and f"`{name}`" not in section]
     assert lacking == []
-    for name, default in re.findall(
-        r"^\| `(\w+)` \| `(True|False|None|\d+|\"[^`]*\")` \|", section, flags=re.MULTILINE
-    ):
+    listed = re.findall(r"^- `(\w+)` \(`([^`]+)`\): ", section, flags=re.MULTILINE)
+    assert listed or part is ImageReader
+    for name, default in listed:
         value = vars(part).get(name, getattr(part, name))
         assert isinstance(value, property) or repr(value).replace("'", '"') == default, name
+
+
+@pytest.mark.parametrize(
+    ("part", "title"),
+    [(Projection, "A projection"), (Predictor, "A predictor"), (Metric, "A metric"), (Protocol, "A protocol")],
+)
+def test_every_attribute_that_a_section_only_names_is_one_of_its_part(part: type, title: str) -> None:
+    section = PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+    [others] = re.findall(r"^Others: (.*?)\.\n", section, flags=re.MULTILINE | re.DOTALL)
+    assert [name for name in re.findall(r"`(\w+)`", others) if not hasattr(part, name)] == []
