@@ -12,7 +12,8 @@ from tests.conftest import REPOSITORY
 PAGE = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
 # How a paragraph or an entry of a list begins -> tests, or what no test can show. A heading stands for all below it.
 SHOWN = {
-    "A recipe may name a class": ["common/test_plugins.py::test_a_class_beside_the_recipe_is_found"],
+    "After reading this page": [],  # it says what the page is for
+    "A recipe or a store may name": ["common/test_plugins.py::test_a_class_beside_the_recipe_is_found"],
     "Commands that compute": [
         "common/test_plugins.py::test_every_command_that_takes_a_recipe_says_whether_it_imports_classes",
         "common/test_plugins.py::test_a_class_in_such_a_folder_is_found_by_workers_and_nothing_that_hides_a_package_is_run",
@@ -26,12 +27,12 @@ SHOWN = {
         "common/test_plugins.py::test_no_plugins_refuses_it_in_every_command_and_imports_nothing",
         "common/test_plugins.py::test_a_job_is_told_too",
     ],
-    "Modules are looked for": [
+    "For your own classes": [
         "common/test_plugins.py::test_workers_of_ray_look_last_into_the_folders_of_a_class",
         "common/test_plugins.py::test_a_run_and_its_report_run_nothing_of_a_folder",
         "common/test_cluster.py::test_folders_of_code_of_the_users_own_come_last_and_only_where_it_is_asked_for",
     ],
-    "A submitted job works": [
+    "A submitted job searches": [
         "commands/test_packing.py::test_what_is_named_goes_and_keeps_its_place",
         "jobs/test_submit.py::test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run",
     ],
@@ -40,7 +41,7 @@ SHOWN = {
         "common/test_plugins.py::test_processes_that_try_something_look_into_no_working_directory",
         "common/test_plugins.py::test_an_empty_folder_hides_none_of_our_packages",
     ],
-    "All else that is read": [
+    "All other input": [
         "test_unpickled.py::test_nothing_is_unpickled_and_no_code_beside_a_file_is_run",
         "commands/test_export.py::test_nothing_is_unpickled",
         "common/test_plain.py::test_bad_yaml_is_one_sentence_in_no_time",
@@ -49,12 +50,11 @@ SHOWN = {
         "common/test_private_ray.py::test_all_processes_of_a_local_ray_listen_on_the_loopback_and_ask_for_a_token",
         "common/test_private_ray.py::test_the_file_of_the_token_is_its_owners_alone",
     ],
-    "**A cluster** is yours": ["jobs/test_submit.py::test_a_driver_without_the_token_is_refused_in_a_sentence_within_seconds"],
+    "**A cluster** needs": ["jobs/test_submit.py::test_a_driver_without_the_token_is_refused_in_a_sentence_within_seconds"],
     "A page of a report": ["reports/page/test_build.py::test_only_the_page_s_own_code_and_style_may_run"],
-    "**Store and report**": ["common/test_places.py::test_a_closed_store_cache_and_folder_of_ray"],
-    "**Ray's session**": ["common/test_places.py::test_a_closed_store_cache_and_folder_of_ray"],
+    "**Files** go to": ["common/test_places.py::test_a_closed_store_cache_and_folder_of_ray"],
     "Images are never copied": ["reports/page/test_build.py::test_thumbnails_stand_in_it_only_where_they_are_given"],
-    "Images of a bucket": [
+    "[Copies](docs/data.md#s3)": [
         "common/test_kept.py::test_copies_are_private_and_gone_with_the_command",
         "common/test_kept.py::test_a_variable_limits_copies",
         "common/test_kept.py::test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not",
@@ -66,7 +66,7 @@ SHOWN = {
     "weights and tokenizers": ["backbones/test_hub.py::test_every_family_runs_with_random_weights_or_names_what_must_be_fetched"],
     "embeddings, rows and reports": ["test_cli.py::test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times"],
     "captions, to the endpoint": ["docs/test_captions.py::test_what_waiting_does_not_mend_is_told_at_once_and_without_the_key"],
-    "the recipe with the files": ["commands/test_packing.py::test_what_is_named_goes_and_keeps_its_place"],
+    "the recipe and the files": ["commands/test_packing.py::test_what_is_named_goes_and_keeps_its_place"],
     "## Secrets": [
         "commands/test_secrets.py::test_no_command_lets_a_secret_out",
         "common/test_secrets.py::test_secrets_are_hidden_in_any_text_and_nothing_else_is",
@@ -76,7 +76,7 @@ SHOWN = {
     ],
     "The SHA-256 of all parameters": ["backbones/test_loading.py::test_fingerprint_follows_the_weights_and_nothing_else"],
     "Checkpoints are loaded": ["test_unpickled.py::test_nothing_is_unpickled_and_no_code_beside_a_file_is_run"],
-    "Downloads of the demo": ["demo/test_packages.py::test_wrong_checksum_is_refused_and_not_kept"],
+    "The demo's downloads": ["demo/test_packages.py::test_wrong_checksum_is_refused_and_not_kept"],
     "Files of a store carry": [
         "store/test_hostile.py::test_a_bit_that_flips_is_named_or_without_effect",
         "store/test_hostile.py::test_images_and_tables_that_would_end_the_process_are_refused",
@@ -84,8 +84,8 @@ SHOWN = {
         "store/test_altered.py::test_any_bit_that_flips_is_found",
         "store/test_lies.py::test_what_lies_is_found_named_and_taken_out",
     ],
-    "Lower bounds lie": ["docs/test_security.py::test_bounds_are_those_of_the_package"],
-    "## Reporting a problem": [],  # it asks, and promises nothing
+    "Lower bounds exclude": ["docs/test_security.py::test_bounds_are_those_of_the_package"],
+    "## Reporting": [],  # it asks, and promises nothing
 }  # fmt: skip
 
 

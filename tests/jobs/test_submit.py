@@ -51,7 +51,7 @@ def home(tmp_path: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str]) -> Iterator[Head]:
-    """Start a Ray head as the README says, on the loopback; end it by its process group."""
+    """Start a Ray head as docs/clusters.md says, on the loopback; end it by its process group."""
     tmp_path = tmp_path_factory.mktemp("head")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
