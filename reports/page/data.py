@@ -258,7 +258,7 @@ def _grid(selections: Selections, method: Method, rule: str) -> Plain | None:
     inside = [np.full(len(rows), True) if name is None else rows["intervention_set"] == name for name in sets]
     both = [spread.chosen(rule, np.where(of_set, of_lambda, -1), max(1, len(lambdas))) for of_set in inside]
     counted: Counter[tuple[int, int, int, int]] = Counter()
-    picks = picks.where(~picks["kept_plain"])  # plain prediction is no point of the grid
+    picks = picks.where(~picks["kept_plain"].astype(bool))  # plain prediction is no point of the grid
     columns = ("held_out", "lambda_", "rank", "intervention_set")
     picked_at = zip(*(picks[name].tolist() for name in columns), strict=True)
     for held_out, lambda_, rank, of_set in picked_at:
