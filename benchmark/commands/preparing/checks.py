@@ -72,7 +72,7 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
         if variant:
             raise IcmBenchError(
                 f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-                f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
+                f"and a sweep does with sweep.protocols=[{ImageNetShift().name}]."
             )
         asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
         raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
