@@ -19,8 +19,7 @@ from benchmark.command_line import command_parser
 from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
 from benchmark.common.failing import kept, outcome_of, threads_heard, words_of
-from benchmark.common.storage.addresses import check_words
-from benchmark.common.storage.folders import check_working_directory
+from benchmark.common.storage.places import check_words, check_working_directory
 from benchmark.common.storage.retries import taken
 from benchmark.common.terminal.escaping import check_output, one_line, safe_output, shortened
 from benchmark.common.terminal.progress import speaking, tell

@@ -11,7 +11,8 @@ from benchmark.common.code import NO_PLUGINS
 
 RECIPE = "recipe.yaml"  # that `init` writes, and the stages read where none is named
 _STORE = "folder, s3:// or gs://; default: the one in the cache folder"
-_Command = Callable[..., argparse.ArgumentParser]  # adds a command: its name, help and, where that is not all, about it
+# Adds a command: name, help, description if the help is not all, and the help of its recipe if it needs one.
+_Command = Callable[..., argparse.ArgumentParser]
 _Add = Callable[..., Any]  # the `add_argument` of a command
 
 
@@ -41,10 +42,12 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, about: str, description: str = "") -> argparse.ArgumentParser:
+    def command(name: str, about: str, description: str = "", recipe_help: str = "") -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(
             name, help=about, description=description or f"{about[0].upper()}{about[1:]}."
         )
+        if recipe_help:
+            added.add_argument("recipe", metavar="RECIPE", help=recipe_help)
         return added
 
     for add_commands in (_stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _setting_up):
@@ -137,9 +140,8 @@ def _from_rows(command: _Command) -> None:
     add = command(
         "choose", "say which of the recipe's backbones to take, from the rows that exist",
         "Says which of a recipe's backbones to take: accuracy, worst environment, calibration, speed and memory of "
-        "each, and which are tied with the best.",
+        "each, and which are tied with the best.", recipe_help="YAML file of two backbones or more that was run",
     ).add_argument  # fmt: skip
-    add("recipe", metavar="RECIPE", help="YAML file of two backbones or more that was run")
     _add_where(add)
     _add_options(add)
 
@@ -160,8 +162,7 @@ def _projections(command: _Command) -> None:
         ("export", "fit one projection and write it as safetensors and JSON, to be used elsewhere"),
         ("diagnose", "what a projection keeps, what interventions move, how far subspaces lie apart"),
     ):
-        add = command(name, about).add_argument
-        add("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
+        add = command(name, about, recipe_help="YAML file whose views are embedded").add_argument
         add("--rank", type=int, metavar="K", help="number of directions kept; shrinkage has none")
         add("--projection", metavar="LABEL", help="default: icm, else the one that looks at interventions")
         add("--nuisance", metavar="NAME", help="what is weighed or shrunk; needed where there are several")
@@ -182,8 +183,8 @@ def _interchange(command: _Command) -> None:
     add = command(
         "splits", "write which images are trained on and tested, for methods that are trained elsewhere",
         "Writes what every image is for under each protocol, held-out environment, split, seed and fold.",
+        recipe_help="YAML file; its images must be at hand",
     ).add_argument  # fmt: skip
-    add("recipe", metavar="RECIPE", help="YAML file; its images must be at hand")
     add("--to", type=Path, required=True, metavar="FILE", help="ends in .parquet or .csv")
     _add_options(add)
     _add_overwrite(add)
@@ -191,8 +192,8 @@ def _interchange(command: _Command) -> None:
     add = command(
         "import", "take in predictions of methods that were trained elsewhere",
         "Writes predictions of methods that were trained elsewhere as result rows: report shows them.",
+        recipe_help="YAML file that was run with the same store",
     ).add_argument  # fmt: skip
-    add("recipe", metavar="RECIPE", help="YAML file that was run with the same store")
     add("file", type=Path, metavar="FILE", help="predictions in .parquet or .csv, a line for each image")
     _add_options(add)
 
@@ -218,8 +219,8 @@ def _interchange(command: _Command) -> None:
     add = command(
         "export-embeddings", "write embeddings as files that others can read, and import-embeddings too",
         "Writes all views of a data set under a backbone, and the texts of its classes.",
+        recipe_help="YAML file whose views are embedded",
     ).add_argument  # fmt: skip
-    add("recipe", metavar="RECIPE", help="YAML file whose views are embedded")
     add("--to", type=Path, required=True, metavar="FOLDER", help="for embeddings.parquet, texts.parquet")
     for name in ("dataset", "backbone"):
         add(f"--{name}", metavar="NAME", help="needed where the recipe has several")

@@ -60,8 +60,6 @@ class Hangs(Predictor):
 class Slow(ZeroShot):
     """Zero-shot prediction that takes its time, so that there is a moment to kill it in."""
 
-    registered_name = ""
-
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
         """See `Predictor.predict`."""
         time.sleep(0.05)

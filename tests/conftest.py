@@ -114,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail where anything that the tests wrote, of whatever process, holds a secret that they planted."""
     if hasattr(session.config, "workerinput"):  # the process that divides the tests looks at the files of all
         return
-    from benchmark.common.storage.cache import cache_dir
+    from benchmark.common.storage.places import cache_dir
 
     sessions = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray").glob("session_2*")
     logs = [folder / "logs" for folder in sessions if folder.stat().st_ctime >= STARTED]

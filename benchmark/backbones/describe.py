@@ -22,8 +22,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, where
 from benchmark.common.machine import gpus_in_sight, machine
 from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 
 if TYPE_CHECKING:
     from benchmark.backbones.loading import Backbone

@@ -18,7 +18,7 @@ from benchmark.backbones.models import EncoderModel
 from benchmark.common.conversion import CONVERSION, Engine, converted, for_user, runner, save
 from benchmark.common.machine import encoder_versions
 from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 
 # Batch and rounds by which engines are compared: some two seconds of a small transformer.
 _BATCH, _ROUNDS = 16, 3

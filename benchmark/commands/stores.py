@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from benchmark.backbones.describe import begun, is_remembered
 from benchmark.backbones.models import model_class
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
-from benchmark.common.storage.copies import keeping
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.object_store import keeping
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import PATIENCE
 from benchmark.recipe.recipe import Recipe
 

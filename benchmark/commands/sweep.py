@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from benchmark.commands.embed import embed_views, on_sound_embeddings
+from benchmark.commands.preparing.checks import left_out
 from benchmark.commands.preparing.prepare import Run, have_embeddings
-from benchmark.commands.preparing.records import left_out, write_record
+from benchmark.commands.preparing.records import record_of
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.secrets import hidden_in, public
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
+from benchmark.store.records import RunRecord, write_record
 from benchmark.store.rows import add_to_index, finished, read_rows, unfinished
 from benchmark.store.tested import write_images
 from benchmark.sweep.identity import code_version
@@ -42,7 +45,7 @@ def _sweep(run: Run) -> None:
     trials = [trial for trial in every if not trial.spec.space]
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]
-    before = write_record(recipe, storage, run.subjects, ids, len(ids) + trial_count(recipe.sweep.search, studies))
+    before = _write_record(run, ids, len(ids) + trial_count(recipe.sweep.search, studies))
     if (gone := {*before} - {*ids}) and (obsolete := sorted(gone & finished(storage))):
         try:  # trials that an earlier run has rows of are run anew where other code made these
             codes = [*read_rows(storage, obsolete[:1], ["code_version"])["code_version"]]
@@ -67,6 +70,17 @@ def _sweep(run: Run) -> None:
         _search(run, recipe.sweep.search, studies, ids)
 
 
+def _write_record(run: Run, ids: list[str], planned: int) -> list[str]:
+    """Write down which trials a run has, and how many it will have; return which trials stood there before."""
+    recipe, subjects = run.recipe, run.subjects
+    content = recipe.model_dump(mode="json", exclude={"run"})
+    for dataset in content["datasets"]:
+        dataset["root"] = dataset["root"] and public(dataset["root"])
+    left = left_out(recipe, subjects)
+    record = RunRecord(recipe.name, hidden_in(content), recipe.hash(), ids, planned, left_out=left)
+    return write_record(run.storage, record_of(recipe, subjects), record)
+
+
 def _search(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list[str]) -> None:
     """Run a recipe's search: all views of a round are embedded, then all its trials run; their ids join `ids`."""
     recipe, storage = run.recipe, run.storage
@@ -82,7 +96,7 @@ def _search(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list[str]
                 embed_views(run, subject, (original, *new[first : first + VIEWS_AT_ONCE]))
         trials = search.trials(changed)
         ids += [trial.id for trial in trials if trial.id not in ids]
-        write_record(recipe, storage, run.subjects, ids, len(ids) if number == len(rounds) else planned)
+        _write_record(run, ids, len(ids) if number == len(rounds) else planned)
         there = len(trials) - len(unfinished(storage, [trial.id for trial in trials]))
         run.notify(f"search: round {number} of {len(rounds)}: {len(trials)} trials, {there} of them done before")
         sweep(storage, trials, recipe.run, recipe.name, run.remember)

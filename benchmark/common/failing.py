@@ -23,8 +23,7 @@ from typing import ParamSpec, TypeVar
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.secrets import hidden
-from benchmark.common.storage.cache import cache_dir
-from benchmark.common.storage.folders import inexecutable, unwritable
+from benchmark.common.storage.places import cache_dir, inexecutable, unwritable
 
 P = ParamSpec("P")
 R = TypeVar("R")

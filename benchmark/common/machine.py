@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 
 
 def _cpuinfo() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.folders import irregular
+from benchmark.common.storage.places import irregular
 
 if TYPE_CHECKING:
     import yaml

@@ -18,6 +18,12 @@ from benchmark.common.errors import IcmBenchError, PluginError, nearest
 from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
 from benchmark.common.spec import Spec, sentence
 
+_names: dict[str, str] = {}  # place of a class, as "module:Class" -> its name in a registry
+
+
+def _place_of(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
 
 class Presentation(BaseModel, frozen=True, extra="forbid"):
     """How reports show a component: its class says it as keywords, and it travels in rows, so that they need no class.
@@ -50,7 +56,6 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 class Component(Spec):
     """Base of everything that a registry creates."""
 
-    registered_name: ClassVar[str] = ""
     presentation: ClassVar[Presentation] = Presentation()
 
     def __init_subclass__(cls, **presentation: Any) -> None:
@@ -60,8 +65,7 @@ class Component(Spec):
     @property
     def name(self) -> str:
         """The name a recipe uses: the registered one, or `module:Class` for a user's own component."""
-        registered = type(self).__dict__.get("registered_name")  # a subclass does not inherit the name
-        return registered or f"{type(self).__module__}:{type(self).__qualname__}"
+        return _names.get(place := _place_of(type(self)), place)
 
     @property
     def implementation(self) -> str:
@@ -160,6 +164,7 @@ class ClassRegistry(Generic[C]):
 
     def __init__(self, kind: str, base: type[C], homes: dict[str, str]) -> None:
         self.kind, self.base, self._homes = kind, base, homes
+        _names.update({home: name for name, home in homes.items()})
 
     def names(self) -> list[str]:
         """Return the registered names, in order of registration."""
@@ -185,8 +190,7 @@ class ClassRegistry(Generic[C]):
 
     def implementation(self, cls: type[C]) -> str:
         """Return what stands for a class in hashes: its registered name, or its place and a hash of its source."""
-        place = f"{cls.__module__}:{cls.__qualname__}"
-        return next((name for name, home in self._homes.items() if home == place), None) or with_source(place, cls)
+        return _names.get(place := _place_of(cls)) or with_source(place, cls)
 
 
 class Registry(ClassRegistry[T]):

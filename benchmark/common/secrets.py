@@ -2,7 +2,7 @@
 
 Secrets stand in front of the host of a URI, behind names such as `secret_key=`, and in variables of the environment.
 A secret may hold `/`, `@`, `+` and whatever else: of a URI all up to its last `@` is taken out. No URI with one is
-opened, see `addresses`; it may still be quoted where it is refused, or in an old record.
+opened, see `storage.places`; it may still be quoted where it is refused, or in an old record.
 """
 
 import os

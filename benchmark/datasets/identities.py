@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader

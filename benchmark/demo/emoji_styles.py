@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, concepts, draw_files, iconify_svgs, openmoji_svgs
 from benchmark.demo.packages import fetch_together, publish
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS
 from benchmark.demo.packages import pypi_wheel, read_member
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.workers import Workers
 from benchmark.demo import minilit
 from benchmark.demo.emoji import OPENMOJI, PRETRAINING_PACKS, pretraining_images

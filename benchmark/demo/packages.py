@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.terminal.progress import Progress
 
 MAX_MEMBER_BYTES = 256 * 2**20

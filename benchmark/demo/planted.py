@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.demo import emoji_styles
 from benchmark.demo.emoji import IMAGE_SIZE, draw_files
 from benchmark.demo.packages import publish

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.machine import machine
 from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.terminal.progress import Progress
 from benchmark.embedding.chunks import ChunkCounts
 

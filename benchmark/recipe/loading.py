@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import MAX_BYTES, from_yaml, opened
 from benchmark.common.spec import sentence
-from benchmark.common.storage.addresses import check_address
+from benchmark.common.storage.places import check_address
 from benchmark.recipe.recipe import Recipe
 
 

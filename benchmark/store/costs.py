@@ -17,8 +17,8 @@ from typing import Any
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.machine import machine, processor
 from benchmark.common.plain import canonical_hash, from_json
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 from benchmark.store.sealed import GONE, DamagedError, read_json, sealed_json
 
 ROOT = "costs"

@@ -20,8 +20,8 @@ import requests
 
 from benchmark.backbones.loading import best_device
 from benchmark.commands.preparing.imported_sets import manifest_of
-from benchmark.common.storage.addresses import check_address
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import check_address
 from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage

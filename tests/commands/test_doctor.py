@@ -14,9 +14,16 @@ from typing import Any
 import pytest
 
 from benchmark.commands.cluster import doctor
-from benchmark.commands.cluster import probe as nodes
-from benchmark.commands.cluster.doctor import check_nodes
-from benchmark.commands.cluster.probe import Needs, digest, marked, probe, versions, within
+from benchmark.commands.cluster.doctor import (
+    Needs,
+    NodeAnswer,
+    check_nodes,
+    digest,
+    marked,
+    probe,
+    versions,
+    within,
+)
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import read_manifest
@@ -103,7 +110,7 @@ def test_each_fault_of_a_cluster_is_a_sentence_that_names_the_node(
 
 
 def test_a_person_sees_a_table_of_the_nodes_that_answered() -> None:
-    answered = nodes.NodeAnswer({"torch": "2.9"}, ("L4", "L4"), {"/tmp": 5 * 2**30}, (), ())
+    answered = NodeAnswer({"torch": "2.9"}, ("L4", "L4"), {"/tmp": 5 * 2**30}, (), ())
     checked = doctor.Checked((doctor.Node("a", 4, 2, answered), doctor.Node("b", 4, 0, None)), (), (), ())
     _, line = checked.text().splitlines()
     assert line.split() == ["a", "4", "2", "x", "L4", "-", "2.9", "5"]
@@ -134,7 +141,7 @@ def test_what_a_node_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.
     weights, toy = tmp_path / "weights.bin", tmp_path / "toy"
     weights.write_bytes(bytes(99) + b"1")
     toy.rename(tmp_path / "elsewhere")
-    monkeypatch.setattr(nodes, "MIN_FREE", 2**80)
+    monkeypatch.setattr(doctor, "MIN_FREE", 2**80)
     answer = probe(needs, 0)
     said = [f"{weights} has another content", f"{toy} is not seen there;", f"{tmp_path / 'store'} is not seen there;"]
     assert [problem.startswith(words) for problem, words in zip(answer.problems, said, strict=True)] == [True] * 3
@@ -143,7 +150,7 @@ def test_what_a_node_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_gpus_that_are_declared_and_not_there_are_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "LIMIT", 90.0)  # PyTorch takes long to load on a busy machine
+    monkeypatch.setattr(doctor, "LIMIT", 90.0)  # PyTorch takes long to load on a busy machine
     answer = probe(Needs(), 99)
     assert answer.doubts[-1].startswith(f"Ray declares 99 GPUs and PyTorch sees {len(answer.gpus)}: ")
 
@@ -176,7 +183,7 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
     def node(name: str) -> dict[str, Any]:
         return {"NodeManagerHostname": name, "NodeID": name, "Resources": {"CPU": 1.0}, "Alive": True}
 
-    known = nodes.NodeAnswer(versions(), (), {}, (), ())
+    known = NodeAnswer(versions(), (), {}, (), ())
     answers: list[Any] = [replace(known, doubts=("slow.",)), replace(known, problems=("no x.", "no y."))]
     monkeypatch.setattr(doctor, "_answers", lambda *_: answers)
     said: list[str] = []

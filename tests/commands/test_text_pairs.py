@@ -13,7 +13,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.method.interventions.prompt_edits import edited_pairs
+from benchmark.method.interventions.text import edited_pairs
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.rows import all_trials, read_rows

@@ -11,7 +11,7 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import HIDDEN, hidden
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.s3 import Access, access_of
+from benchmark.common.storage.object_store import Access, access_of
 from tests.conftest import S3
 
 
@@ -72,5 +72,7 @@ def test_keys_of_the_node_come_first_and_are_not_those_of_its_machine(
     assert replace(handed, endpoint="").options(system)["access_key"] is None  # and Amazon is known here
     monkeypatch.setenv("AWS_PROFILE", "nobody's")
     assert access_of(system) == Access()  # which is told where keys are used
-    monkeypatch.setattr("benchmark.common.storage.s3._own_keys", lambda: ("iam-role", ("of", "the-machine", "")))
+    monkeypatch.setattr(
+        "benchmark.common.storage.object_store._own_keys", lambda: ("iam-role", ("of", "the-machine", ""))
+    )
     assert access_of(system).keys is None

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.addresses import check_address, check_words
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import check_address, check_words
 
 HUSH = "Hush"  # in every secret below
 WITH = {

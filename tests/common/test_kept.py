@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage import copies as kept
-from benchmark.common.storage.copies import Kept, keeping
+from benchmark.common.storage import object_store
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.object_store import COPIES_LIMIT, Kept, current_copies, keeping
 from benchmark.datasets.readers.folder import FolderReader
 from tests.conftest import S3
 from tests.faulty_s3 import Proxy
@@ -44,21 +44,21 @@ def asked(proxy: Proxy) -> int:
 
 def test_copies_are_private_and_gone_with_the_command(cache: Path) -> None:
     with keeping():
-        copies = kept.current()
+        copies = current_copies()
         assert copies
         copies.put("s3://a/b", b"content")
         with keeping():  # inside another one nothing new begins, and nothing ends
-            assert kept.current() is copies
+            assert current_copies() is copies
         (folder,) = cache.iterdir()
         assert folder.stat().st_mode & 0o077 == 0
         assert pickle.loads(pickle.dumps(copies)).get("s3://a/b") == b"content"
         assert copies.get("s3://a/c") is None
         copies.drop("s3://a/b")
         assert copies.get("s3://a/b") is None
-    assert kept.current() is None
+    assert current_copies() is None
     assert list(cache.iterdir()) == []
     with keeping(wanted=False):
-        assert kept.current() is None
+        assert current_copies() is None
 
 
 def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_path: Path) -> None:
@@ -70,7 +70,12 @@ def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-BEGUN = "import os, sys\nfrom benchmark.common.storage import copies as kept\nwith kept.keeping():\n    kept.current().put('a', b'b')\n"
+BEGUN = """
+import os, sys
+from benchmark.common.storage.object_store import current_copies, keeping
+with keeping():
+    current_copies().put('a', b'b')
+"""
 
 
 def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(cache: Path) -> None:
@@ -105,12 +110,12 @@ def test_what_was_removed_by_halves_goes_too_and_by_any_command(cache: Path) -> 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(("said", "kept_then"), [("0", False), ("1e-9", False), ("2", True), ("", True)])
 def test_a_variable_limits_copies(said: str, kept_then: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(kept.LIMIT, said)
+    monkeypatch.setenv(COPIES_LIMIT, said)
     with keeping():
-        if copies := kept.current():
+        if copies := current_copies():
             copies.put("s3://a/b", b"content")
         assert ((copies.get("s3://a/b") if copies else None) == b"content") == kept_then
-    monkeypatch.setenv(kept.LIMIT, "much")
+    monkeypatch.setenv(COPIES_LIMIT, "much")
     with pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much'"), keeping():
         pass
 
@@ -121,7 +126,7 @@ def test_where_nothing_can_be_locked_nothing_is_kept_or_left(cache: Path, monkey
 
     monkeypatch.setattr(fcntl, "flock", refused)
     with keeping():
-        assert kept.current() is None
+        assert current_copies() is None
     assert list(cache.iterdir()) == []
 
 
@@ -136,7 +141,7 @@ def test_an_image_that_was_identified_is_decoded_without_another_request(remote:
     assert asked(proxy) == 1
     sent = pickle.dumps(reader)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kept, "_current", None)  # as it is in a worker
+        patched.setattr(object_store, "_current", None)  # as it is in a worker
         at_worker: FolderReader = pickle.loads(sent)
         assert list(at_worker.read(batch)) == list(at_worker.read(batch)) == [b"an image"]
     assert asked(proxy) == 0

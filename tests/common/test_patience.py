@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import UnwritableError
+from benchmark.common.storage import object_store
 from benchmark.common.storage import retries as patience
-from benchmark.common.storage import s3
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.retries import OutOfPatienceError, UnansweredError, patiently, taken
 from tests.conftest import S3
@@ -21,7 +21,7 @@ from tests.faulty_s3 import Faults, Proxy
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_QUIET", 0.5)
     monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.3)
-    monkeypatch.setattr(s3, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(object_store, "ANSWER_SECONDS", 1)
     taken()
 
 

@@ -13,7 +13,7 @@ from benchmark.common.errors import UnwritableError
 from benchmark.common.failing import meant_for_user
 from benchmark.common.ray.cluster import _not_started
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.folders import remedy, unusable_variable, unwritable
+from benchmark.common.storage.places import remedy, unusable_variable, unwritable
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.cli import COMMANDS, READING, main
 from benchmark.command_line import command_parser
-from benchmark.commands.cluster import probe as nodes
+from benchmark.commands.cluster import doctor
 from benchmark.commands.cluster.doctor import _opened
 from benchmark.commands.cluster.packing import PACKAGES
 from benchmark.common.code import UNASKED, importable_from
@@ -201,8 +201,8 @@ def test_processes_that_try_something_look_into_no_working_directory(
 ) -> None:
     folder = hostile(tmp_path / "their")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(nodes, "LIMIT", 100)
-    nodes._look_at_gpus(0, [], [])
+    monkeypatch.setattr(doctor, "LIMIT", 100)
+    doctor._look_at_gpus(0, [], [])
     _opened(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
     assert [*folder.glob("ran-*")] == []
 

@@ -21,8 +21,8 @@ from tests.conftest import PARTS, REPOSITORY, make_toy
 from tests.reports.page.test_build import blobs
 
 PAGE = (REPOSITORY / "docs" / "adding.md").read_text(encoding="utf-8")
-# What no class needs to set: set by the registry or by the keywords of the class, or of the package's own work.
-INNER = {"registered_name", "presentation", "model_config", "swept", "module"}
+# What no class needs to set: set by the keywords of the class, or of the package's own work.
+INNER = {"presentation", "model_config", "swept", "module"}
 
 
 def examples(language: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from tests.faults.harness import BrokenPromiseError, harness
 
 BUCKET = "faults"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from tests.conftest import REPOSITORY
 
 CLUSTERS = REPOSITORY / "jobs" / "clusters"

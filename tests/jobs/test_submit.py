@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from benchmark.cli import main
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from tests.conftest import REPOSITORY, Fork, free_ports, make_toy
 from tests.forked_worker import ADDRESS
 

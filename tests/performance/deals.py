@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from benchmark.backbones.describe import describe
 from benchmark.backbones.loading import Backbone
 from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.cache import cache_dir
 from benchmark.common.storage.files import Storage
+from benchmark.common.storage.places import cache_dir
 from benchmark.demo import emoji_styles, planted
 from benchmark.demo.emoji import draw
 from benchmark.demo.planted import Planted, PlantedImage, changed, contents

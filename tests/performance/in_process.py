@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.storage.places import cache_dir
 from benchmark.datasets.manifest import SCHEMA, Manifest
 from benchmark.datasets.readers import open_reader
 from benchmark.method.arrays import Array, Normalize, scaled

@@ -120,7 +120,7 @@ from benchmark.method.predictors.ridge import Ridge
 {imports}
 
 class Mine(Ridge):
-    registered_name = ""
+    pass
 """
 
 

@@ -1,4 +1,4 @@
-"""Whether a data set can do what a recipe asks of it: known before anything is embedded."""
+"""Whether data sets can do what a recipe asks, and what subjects take no part in: known before any embedding."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -14,9 +14,9 @@ from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
 from benchmark.method.subspace.moments import CROSS
-from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.recipe import Recipe, names_environments, not_available
 from benchmark.sweep.batches import LOGGERS
-from benchmark.sweep.subject import sides_of
+from benchmark.sweep.subject import Subject, sides_of
 
 
 def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
@@ -72,7 +72,7 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
         if variant:
             raise IcmBenchError(
                 f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-                f"and a sweep does with sweep.protocols=[{ImageNetShift.registered_name}]."
+                f"and a sweep does with sweep.protocols=[{ImageNetShift().name}]."
             )
         asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
         raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
@@ -131,6 +131,32 @@ def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
                     f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and both have "
                     f"{len(common)} images in common, byte by byte; give another lender."
                 )
+
+
+def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
+    """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
+    found = []
+    for subject in subjects:
+        dataset = subject.manifest.name
+        if not recipe.protocols_for(dataset):  # only tested on, as the variants of ImageNet are
+            continue
+        if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
+            texts = {"none": "there are no texts", "classes": "there are no texts but those of the classes", "any": ""}
+            incomplete = {kind.label for kind in recipe.kinds_for(dataset)} - set(subject.kinds)
+            reasons = texts[subject.facts.texts], "not all views were imported" if incomplete else ""
+            found.append(f"{subject.key}: {' and '.join(filter(None, reasons))}; left out are {'; '.join(words)}.")
+    return found
+
+
+def nameless(recipe: Recipe) -> list[str]:
+    """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
+    named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
+    return [
+        f"{dataset.name} has clusters for environments, which have no names, so it has no results of what asks for "
+        f"these: {named}."
+        for dataset in recipe.datasets
+        if dataset.clusters and named
+    ]
 
 
 def check_packages(recipe: Recipe) -> None:

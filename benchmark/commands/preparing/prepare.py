@@ -10,7 +10,14 @@ from benchmark.backbones.describe import describe, is_remembered
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
-from benchmark.commands.preparing.checks import check_clusters, check_lenders, check_packages, check_protocols
+from benchmark.commands.preparing.checks import (
+    check_clusters,
+    check_lenders,
+    check_packages,
+    check_protocols,
+    left_out,
+    nameless,
+)
 from benchmark.commands.preparing.imported_sets import (
     imported_subject,
     manifest_of,
@@ -18,7 +25,6 @@ from benchmark.commands.preparing.imported_sets import (
     texts_note,
     without_views,
 )
-from benchmark.commands.preparing.records import left_out, nameless
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError

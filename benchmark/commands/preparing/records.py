@@ -1,29 +1,16 @@
-"""What the record of a run says of its recipe and subjects, and what of a recipe a subject takes no part in."""
+"""The record of a run in a store: which file it is, what it says, and which results were imported beside its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.secrets import hidden_in, public
 from benchmark.common.storage.files import Storage
-from benchmark.recipe.recipe import Recipe, names_environments, not_available
+from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
 
 if TYPE_CHECKING:  # reports read records too, and need no Ray
     from benchmark.sweep.subject import Subject
-
-
-def write_record(
-    recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: list[str], planned: int
-) -> list[str]:
-    """Write down which trials a run has, and how many it will have; return which trials stood there before."""
-    content = recipe.model_dump(mode="json", exclude={"run"})
-    for dataset in content["datasets"]:
-        dataset["root"] = dataset["root"] and public(dataset["root"])
-    content = hidden_in(content)
-    record = RunRecord(recipe.name, content, recipe.hash(), ids, planned, left_out=left_out(recipe, subjects))
-    return records.write_record(storage, record_of(recipe, subjects), record)
 
 
 def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> RunRecord:
@@ -79,29 +66,3 @@ def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject
 def never_run(recipe: Recipe, where: str) -> str:
     """Return a sentence on a recipe of which a store holds nothing."""
     return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."
-
-
-def left_out(recipe: Recipe, subjects: "Sequence[Subject]") -> list[str]:
-    """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
-    found = []
-    for subject in subjects:
-        dataset = subject.manifest.name
-        if not recipe.protocols_for(dataset):  # only tested on, as the variants of ImageNet are
-            continue
-        if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
-            texts = {"none": "there are no texts", "classes": "there are no texts but those of the classes", "any": ""}
-            incomplete = {kind.label for kind in recipe.kinds_for(dataset)} - set(subject.kinds)
-            reasons = texts[subject.facts.texts], "not all views were imported" if incomplete else ""
-            found.append(f"{subject.key}: {' and '.join(filter(None, reasons))}; left out are {'; '.join(words)}.")
-    return found
-
-
-def nameless(recipe: Recipe) -> list[str]:
-    """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
-    named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
-    return [
-        f"{dataset.name} has clusters for environments, which have no names, so it has no results of what asks for "
-        f"these: {named}."
-        for dataset in recipe.datasets
-        if dataset.clusters and named
-    ]

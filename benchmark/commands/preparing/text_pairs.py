@@ -9,8 +9,7 @@ from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.plain import MAX_BYTES, RepeatedKeyError, opened, without_repeats
 from benchmark.datasets.manifest import Manifest
 from benchmark.method.evaluation.splits import base_classes
-from benchmark.method.interventions.prompt_edits import edited_pairs
-from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair, template_pairs
+from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair, edited_pairs, template_pairs
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT
 

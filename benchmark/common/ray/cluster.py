@@ -19,7 +19,7 @@ from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.machine import gpu_devices
 from benchmark.common.ray.dashboard import token, token_file
 from benchmark.common.ray.joining import check_cluster, watch_head
-from benchmark.common.storage.folders import inexecutable, remedy, unusable_variable
+from benchmark.common.storage.places import inexecutable, remedy, unusable_variable
 from benchmark.common.terminal.progress import is_verbose, tell
 from benchmark.common.terminal.signals import own_handler
 

@@ -23,12 +23,19 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import public
-from benchmark.common.storage import copies as kept
-from benchmark.common.storage.addresses import check_place
-from benchmark.common.storage.copies import Kept
-from benchmark.common.storage.folders import irregular, remedy, walked
+from benchmark.common.storage.object_store import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    Access,
+    Kept,
+    Objects,
+    Ranges,
+    Upload,
+    access_of,
+    current_copies,
+)
+from benchmark.common.storage.places import check_place, irregular, remedy, walked
 from benchmark.common.storage.retries import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
-from benchmark.common.storage.s3 import ANSWER_SECONDS, CONNECT_SECONDS, Access, Objects, Ranges, Upload, access_of
 
 T = TypeVar("T")
 LOOK_SECONDS = 10.0  # between two looks at a storage that workers use
@@ -98,7 +105,7 @@ class Storage:
         access = self._access
         if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = access_of(self._fs)
-        copies = self._copies or kept.current()
+        copies = self._copies or current_copies()
         return {"uri": self.uri, "patience": self.patience, "_access": access, "_copies": copies}
 
     @cached_property
@@ -279,13 +286,13 @@ class Storage:
     @property
     def _kept(self) -> Kept | None:
         """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
-        return None if self.is_local else self._copies or kept.current()
+        return None if self.is_local else self._copies or current_copies()
 
     def _copy_of(self, name: str) -> str:
         return f"{self.uri}/{name}"  # with the service: two may have buckets of the same name
 
     def keep(self, name: str, content: bytes) -> None:
-        """Keep the content of file `name` for who reads it on this machine in the same run, see `copies`."""
+        """Keep the content of file `name` for who reads it on this machine in the same run, see `object_store`."""
         if copies := self._kept:
             copies.put(self._copy_of(name), content)
 

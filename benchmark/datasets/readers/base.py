@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import FileInfo, Storage, reason
-from benchmark.common.storage.folders import NO_TARGET, SPECIAL
+from benchmark.common.storage.places import NO_TARGET, SPECIAL
 from benchmark.common.storage.retries import PATIENCE
 from benchmark.datasets.columns import ColumnsSpec
 

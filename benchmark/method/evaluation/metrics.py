@@ -1,7 +1,7 @@
 """Metrics of one set of test images: from correctness, from predicted classes or from scores; and calibration.
 
-A metric is a class with one method. Built-in ones are entries of `BUILT_IN`; a recipe names further ones of the user's
-own as `module:Class`.
+A metric is a class with one method. Built-in ones are entries of `BUILT_IN`, with names in `METRICS`; a recipe names
+further ones of the user's own as `module:Class`.
 """
 
 import math
@@ -172,7 +172,7 @@ def harmonic_mean(a: Any, b: Any) -> Array:
 class Accuracy(Metric):
     """The share of images that are classified correctly."""
 
-    registered_name, needs, column, title = "accuracy", "correct", "target", "accuracy"
+    needs, column, title = "correct", "target", "accuracy"
 
     def compute(self, answers: Answers) -> Array:
         """See `Metric.compute`."""
@@ -182,7 +182,7 @@ class Accuracy(Metric):
 class WorstClass(Metric):
     """The lowest accuracy of a class that has images. Reports name the class and its number of images beside it."""
 
-    registered_name, needs, column, title = "worst_class", "correct", "worst_class", "worst class"
+    needs, column, title = "correct", "worst_class", "worst class"
     heading = "worst_class_accuracy"
 
     def compute(self, answers: Answers) -> Array:
@@ -199,7 +199,7 @@ class WorstClass(Metric):
 class Balanced(Metric):
     """The mean accuracy over the classes that have images."""
 
-    registered_name, needs, column, title = "balanced", "correct", "balanced", "balanced"
+    needs, column, title = "correct", "balanced", "balanced"
     heading = "balanced_accuracy"
 
     def compute(self, answers: Answers) -> Array:
@@ -213,7 +213,7 @@ class Balanced(Metric):
 class MacroF1(Metric):
     """The mean over the classes that have images of F1 = 2 TP / (2 TP + FP + FN), as WILDS has it of iWildCam."""
 
-    registered_name, title = "macro_f1", "macro-F1"
+    title = "macro-F1"
 
     def compute(self, answers: Answers) -> float:
         """See `Metric.compute`."""
@@ -226,7 +226,7 @@ class MacroF1(Metric):
 class Top5(Metric):
     """The share of images whose class is among the five with the highest scores; of equals the first come first."""
 
-    registered_name, needs, title = "top5", "scores", "top-5"
+    needs, title = "scores", "top-5"
     heading = "top5_accuracy"
 
     def compute(self, answers: Answers) -> float:
@@ -240,7 +240,7 @@ class Top5(Metric):
 class LogLoss(Metric):
     """The mean negative log-likelihood of the images' classes, in nats."""
 
-    registered_name, needs, needs_likelihood, title, percent = "nll", "scores", True, "NLL", False
+    needs, needs_likelihood, title, percent = "scores", True, "NLL", False
 
     def compute(self, answers: Answers) -> float:
         """See `Metric.compute`."""
@@ -251,7 +251,7 @@ class LogLoss(Metric):
 class Auroc(Metric):
     """The area under the ROC curve of each class that has images against all others, by its probability; their mean."""
 
-    registered_name, needs, needs_likelihood, title = "auroc", "scores", True, "AUROC"
+    needs, needs_likelihood, title = "scores", True, "AUROC"
 
     def compute(self, answers: Answers) -> float:
         """See `Metric.compute`."""
@@ -267,7 +267,7 @@ class Auroc(Metric):
 class WorstEnvironment(Accuracy):
     """The accuracy in the held-out environment where it is lowest. Reports name it."""
 
-    registered_name, column, title = "worst_environment", "", "worst environment"
+    column, title = "", "worst environment"
     heading = "worst_environment_accuracy"
 
     def over(self, environments: Array) -> float:
@@ -278,7 +278,7 @@ class WorstEnvironment(Accuracy):
 class Calibration(Metric):
     """The expected calibration error, see `calibration_error`. Rows have it beside the one of scaled scores."""
 
-    registered_name, needs, needs_likelihood, title = "ece", "scores", True, "ECE"
+    needs, needs_likelihood, title = "scores", True, "ECE"
 
     def compute(self, answers: Answers) -> float:
         """See `Metric.compute`."""
@@ -293,7 +293,17 @@ BUILT_IN: tuple[Metric, ...] = (*CURVES, MacroF1(), *SCORED, WORST_ENVIRONMENT, 
 METRICS = Registry(
     "metric",
     Metric,  # type: ignore[type-abstract]
-    {one.name: f"{__name__}:{type(one).__name__}" for one in BUILT_IN},
+    {
+        "accuracy": f"{__name__}:Accuracy",
+        "worst_class": f"{__name__}:WorstClass",
+        "balanced": f"{__name__}:Balanced",
+        "macro_f1": f"{__name__}:MacroF1",
+        "top5": f"{__name__}:Top5",
+        "nll": f"{__name__}:LogLoss",
+        "auroc": f"{__name__}:Auroc",
+        "worst_environment": f"{__name__}:WorstEnvironment",
+        "ece": f"{__name__}:Calibration",
+    },
 )
 
 

@@ -132,7 +132,6 @@ class Protocol(Component):
 class HeldOut(Protocol):
     """Each environment is held out in turn."""
 
-    registered_name: ClassVar[str] = "held_out"
     meaning: ClassVar[str] = "each environment is held out in turn, fitted on the others"
 
     def holdouts(self, environments: Sequence[str], test_splits: Sequence[TestSplit]) -> list[Holdout]:
@@ -144,7 +143,6 @@ class HeldOut(Protocol):
 class HeldOutPairs(Protocol):
     """Each pair of environments is held out together, and their images are tested as one set."""
 
-    registered_name: ClassVar[str] = "held_out_pairs"
     meaning: ClassVar[str] = "each pair of environments is held out together, fitted on the others"
     tested: ClassVar[str] = "held-out environments"
     holdouts_in_words: ClassVar[str] = "pairs of held-out environments"
@@ -169,7 +167,6 @@ class OpenClass(Protocol):
     base classes is fitted on. Rules judge by the other environments.
     """
 
-    registered_name: ClassVar[str] = "open_class"
     meaning: ClassVar[str] = "fitted on the base classes, tested on base and new classes of the same environments"
     tested: ClassVar[str] = "tested environment"
     open_class: ClassVar[bool] = True
@@ -184,7 +181,6 @@ class OpenClass(Protocol):
 class HeldOutOpenClass(Protocol):
     """Fitted on the base classes of the sources, tested on base and new classes of the whole held-out environment."""
 
-    registered_name: ClassVar[str] = "held_out_open_class"
     meaning: ClassVar[str] = "fitted on the base classes of the sources, tested on the held-out environment"
     open_class: ClassVar[bool] = True
     halves_apart: ClassVar[bool] = True
@@ -205,7 +201,6 @@ class InDomain(Protocol):
     cross-fitted `oracle` has a choice.
     """
 
-    registered_name: ClassVar[str] = "in_domain"
     meaning: ClassVar[str] = "fitted on the tested environment itself, on other images of it"
     tested: ClassVar[str] = "tested environment"
     holdouts_in_words: ClassVar[str] = "environments"
@@ -221,7 +216,6 @@ class InDomain(Protocol):
 class ImageNetShift(Protocol):
     """Fitted on the first environment, tested on all images of each other one."""
 
-    registered_name: ClassVar[str] = "imagenet_shift"
     meaning: ClassVar[str] = "fitted on ImageNet, tested on its shifted variants"
     tested: ClassVar[str] = "variant"
     holdouts_in_words: ClassVar[str] = "variants"
@@ -240,9 +234,15 @@ def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
     return tuple(e for e in range(len(environments)) if e not in held_out)
 
 
-_ALL = (HeldOut, HeldOutPairs, OpenClass, HeldOutOpenClass, InDomain, ImageNetShift)
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     Protocol,  # type: ignore[type-abstract]
-    {cls.registered_name: f"{__name__}:{cls.__name__}" for cls in _ALL},
+    {
+        "held_out": f"{__name__}:HeldOut",
+        "held_out_pairs": f"{__name__}:HeldOutPairs",
+        "open_class": f"{__name__}:OpenClass",
+        "held_out_open_class": f"{__name__}:HeldOutOpenClass",
+        "in_domain": f"{__name__}:InDomain",
+        "imagenet_shift": f"{__name__}:ImageNetShift",
+    },
 )

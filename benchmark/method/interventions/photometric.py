@@ -7,7 +7,7 @@ the recipe has them applied: the model's input, or the source image.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -40,7 +40,6 @@ class ColorJitter(Intervention):
         hue: largest turn of the hue, in full circles.
     """
 
-    registered_name: ClassVar[str] = "color_jitter"
     brightness: float = Field(default=0.4, ge=0, le=1)
     contrast: float = Field(default=0.4, ge=0, le=1)
     saturation: float = Field(default=0.4, ge=0, le=1)
@@ -62,8 +61,6 @@ class ColorJitter(Intervention):
 class Grayscale(Intervention):
     """Luma in all three channels: floor(0.2989 R + 0.587 G + 0.114 B)."""
 
-    registered_name: ClassVar[str] = "grayscale"
-
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images in grey."""
         from benchmark.method.interventions.pixels import in_parts, luma
@@ -81,7 +78,6 @@ class GaussianBlur(Intervention):
         sigma: lower and upper bound of the standard deviation, in pixels.
     """
 
-    registered_name: ClassVar[str] = "gaussian_blur"
     sigma: PixelRange = (0.5, 2.0)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
@@ -98,8 +94,6 @@ class GaussianBlur(Intervention):
 class Invert(Intervention):
     """255 minus the value."""
 
-    registered_name: ClassVar[str] = "invert"
-
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images with every value inverted."""
         from benchmark.method.interventions.pixels import in_parts
@@ -115,7 +109,6 @@ class Posterize(Intervention):
         bits: number of bits kept; 8 changes nothing.
     """
 
-    registered_name: ClassVar[str] = "posterize"
     bits: int = Field(default=2, ge=1, le=8)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
@@ -133,7 +126,6 @@ class Solarize(Intervention):
         threshold: the lowest value that is inverted.
     """
 
-    registered_name: ClassVar[str] = "solarize"
     threshold: int = Field(default=128, ge=0, le=255)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
@@ -153,8 +145,6 @@ class Solarize(Intervention):
 
 class Equalize(Intervention):
     """Histogram equalisation of every channel."""
-
-    registered_name: ClassVar[str] = "equalize"
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images with the histogram of every channel flattened."""

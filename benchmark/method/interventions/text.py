@@ -1,8 +1,18 @@
 """Text-based interventions (CLIP-ICM, arXiv 2405.15289): a caption, and a rewrite of it that keeps the object.
 
 A pair stands for the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in the place
-of the image encoder. Pairs come from a file (say, of captions that a language model has rewritten), or from templates,
-which need neither a language model nor an image.
+of the image encoder. Pairs come from a file (say, of captions that a language model has rewritten), from templates or
+from prompt edits; the last two need neither a language model nor an image.
+
+Prompt edits are those of CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): a prompt, and it edited.
+
+    "a sketch of a large red dog"  ->  "a large dog in a cartoon style"
+
+A prompt names the type of an image, the object's size, its colour and the class. Words and edits are those of the
+authors' code: `size` and `colour` delete that word, `type` the type of the image, `type_swap` puts another type in its
+place, `order` says the object first, `noise` inserts Gaussian noise among the tokens. There each edit has a probability
+of its own (for VLCS 1/2 for size, colour and order, 0 for the type) and noise comes always; here every set of edits
+that can be made together, of those asked for, is as likely as any other, and a deleted type leaves no stray words.
 """
 
 import hashlib
@@ -10,6 +20,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import combinations, product
 from math import prod
 from typing import Literal
 
@@ -17,7 +28,7 @@ import numpy as np
 
 from benchmark.method.interventions.base import view_rng
 
-Edit = Literal["size", "colour", "type", "type_swap", "order", "noise"]  # see `prompt_edits`
+Edit = Literal["size", "colour", "type", "type_swap", "order", "noise"]
 STYLES = (
     "photo", "pencil sketch", "oil painting", "watercolor", "cartoon", "ink drawing", "charcoal drawing",
     "comic book panel", "woodcut print", "mosaic", "3D rendering", "embroidery",
@@ -31,6 +42,11 @@ LIGHTS = (
     "at night", "at dawn", "at dusk", "in bright sunlight", "in moonlight", "in candlelight", "in thick fog",
     "in the shade", "under an overcast sky", "under neon lights", "under a single spotlight",
 )  # fmt: skip
+TYPES = ("painting", "sketch", "cartoon", "clipart", "photograph", "infograph", "mosaic art", "sculpture")
+SIZES = ("large", "normal sized", "small")
+COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "black", "white", "brown", "multicolored")
+_APART = ({"type", "type_swap"}, {"type", "order"})  # a type that is deleted can be neither swapped nor said last
+_PROMPTS = tuple(product(TYPES, SIZES, COLOURS))
 # Where the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
     "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
@@ -139,6 +155,65 @@ def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str
 def _sentence(name: str, choice: list[str]) -> str:
     style, background, light = choice
     return " ".join(part for part in (with_article(style), "of", with_article(name), background, light) if part)
+
+
+def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int = 32, seed: int = 0) -> list[TextPair]:
+    """Return pairs of a prompt and the same prompt edited, either of the two as the caption.
+
+    No pair comes twice, not even turned round. The pairs of a class depend on its name, the edits and the seed, not on
+    the other classes.
+
+    Args:
+        classes: names of the classes; underscores are read as spaces.
+        edits: which edits are made, one or more; a pair has any of the sets of them that can be made together.
+        per_class: number of pairs of each class, >= 1, default 32.
+        seed: seed of all draws, default 0.
+
+    Returns:
+        The pairs of the first class, then those of the second, and so on.
+
+    Raises:
+        ValueError: no edit, a class that comes twice, or fewer pairs exist than are asked for.
+
+    Example:
+        >>> from benchmark.method.interventions.text import edited_pairs
+        >>> (pair,) = edited_pairs(["dog"], ["order"], per_class=1)
+        >>> pair.rewrite, pair.caption
+        ('a sculpture of a large multicolored dog', 'a large multicolored dog in a sculpture style')
+    """
+    if not edits:
+        raise ValueError("Prompts need one edit or more.")
+    sets = [frozenset(of) for size in range(1, len(edits) + 1) for of in combinations(sorted(set(edits)), size)]
+    together = [of for of in sets if not any(apart <= of for apart in _APART)]  # that can be made together
+    pairs: list[TextPair] = []
+    for class_name, name in zip(classes, readable(classes), strict=True):
+        rng = view_rng(seed, name, f"prompt_edits {' '.join(sorted(edits))}")
+        drawn: dict[frozenset[str], TextPair] = {}
+        for number in rng.permutation(len(_PROMPTS) * len(together)):
+            prompt, made = _PROMPTS[number % len(_PROMPTS)], together[number // len(_PROMPTS)]
+            plain, edited = _prompt(name, prompt, frozenset(), rng), _prompt(name, prompt, made, rng)
+            noise = int(rng.integers(2**31)) if "noise" in made else None
+            key = frozenset((plain, edited, "with noise" if "noise" in made else ""))
+            first, second = (edited, plain) if rng.integers(2) else (plain, edited)
+            drawn.setdefault(key, TextPair(first, second, class_name, noise=noise))
+            if len(drawn) == per_class:
+                break
+        else:
+            known = f"{len(drawn)}, the pairs that these edits can form"
+            raise ValueError(f"per_class={per_class} is not between 1 and {known}.")
+        pairs += drawn.values()
+    return pairs
+
+
+def _prompt(name: str, prompt: tuple[str, str, str], made: frozenset[Edit], rng: np.random.Generator) -> str:
+    kind, size, colour = prompt
+    if "type_swap" in made:
+        kind = str(rng.choice([other for other in TYPES if other != kind]))
+    kept = [word for edit, word in (("size", size), ("colour", colour)) if edit not in made]
+    thing = with_article(" ".join([*kept, name]))
+    if "type" in made:
+        return thing
+    return f"{thing} in {with_article(kind)} style" if "order" in made else f"{with_article(kind)} of {thing}"
 
 
 def readable(classes: Sequence[str]) -> list[str]:

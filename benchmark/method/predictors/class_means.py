@@ -27,7 +27,6 @@ class ClassMeans(Predictor, label="class means"):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "class_means"
     learns_classes: ClassVar[bool] = True
     metric: Literal["cosine", "euclidean"] = "cosine"
 

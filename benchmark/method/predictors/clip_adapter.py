@@ -41,7 +41,6 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "clip_adapter"
     samples: ClassVar[bool] = True
     alpha: float = Field(default=0.2, ge=0, le=1)
     reduction: int = Field(default=4, ge=1)

@@ -41,7 +41,6 @@ class CoOp(Predictor, label="CoOp"):
         ValueError: there is no training image at all, or no text tower.
     """
 
-    registered_name: ClassVar[str] = "coop"
     uses_text_tower: ClassVar[bool] = True
     context: int = Field(default=16, ge=1, le=64)
     epochs: int = Field(default=50, ge=0)

@@ -25,7 +25,6 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
         max_iter: largest number of steps of the solver at each rank and C.
     """
 
-    registered_name: ClassVar[str] = "few_shot"
     samples: ClassVar[bool] = False
     shots: int = Field(default=16, ge=1)
 

@@ -46,7 +46,6 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
         max_iter: largest number of steps of the solver in a round.
     """
 
-    registered_name: ClassVar[str] = "group_dro"
     turns: ClassVar[bool] = False
     C: Grid = (0.316, 3.16, 31.6)
     rounds: int = Field(default=20, ge=1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -43,7 +42,6 @@ class Interpolation(Probe, label="zero-shot/probe interpolation"):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "interpolation"
     alpha: float = Field(default=0.5, ge=0, le=1)
 
     def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:

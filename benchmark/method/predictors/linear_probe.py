@@ -155,7 +155,6 @@ class LinearProbe(Probe, label="linear probe", place=1):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "linear_probe"
     learns_classes: ClassVar[bool] = True
     spends_training_images: ClassVar[bool] = True
     penalty: Literal["scaled", "absolute"] = "scaled"

@@ -19,7 +19,6 @@ class MeanOfViews(Predictor, label="zero-shot on the mean of views"):
         ValueError: there are no views of the tested images.
     """
 
-    registered_name: ClassVar[str] = "mean_of_views"
     uses_training_images: ClassVar[bool] = False
     uses_views: ClassVar[bool] = True
     looks_at_target_images: ClassVar[bool] = True

@@ -26,7 +26,6 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
         max_iter: largest number of steps of the solver at each rank and C.
     """
 
-    registered_name: ClassVar[str] = "probe_with_views"
     uses_views: ClassVar[bool] = True
 
     def examples(self, problem: Problem) -> tuple[Problem, float]:

@@ -29,7 +29,6 @@ class Ridge(Predictor, label="ridge probe"):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "ridge"
     has_likelihood: ClassVar[bool] = False
     learns_classes: ClassVar[bool] = True
     alpha: float = Field(default=1.0, gt=0, allow_inf_nan=False)

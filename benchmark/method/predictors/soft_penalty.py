@@ -37,7 +37,6 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         ValueError: there are no interventional pairs.
     """
 
-    registered_name: ClassVar[str] = "soft_penalty"
     turns: ClassVar[bool] = False  # its penalty is of the interventions that the projection sees
     uses_c_d: ClassVar[bool] = True
     mu: Strengths = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -1,7 +1,6 @@
 """Tip-Adapter: zero-shot logits plus a cache of a few training images (Zhang et al., 2022, arXiv 2111.03930)."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -45,7 +44,6 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
         ValueError: there is no training image at all.
     """
 
-    registered_name: ClassVar[str] = "tip_adapter"
     shots: int = Field(default=16, ge=1)
     alpha: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     beta: float = Field(default=5.5, ge=0, allow_inf_nan=False)

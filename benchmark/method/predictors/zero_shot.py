@@ -22,7 +22,6 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
         temperature: what logits are divided by; it changes confidences and no prediction.
     """
 
-    registered_name: ClassVar[str] = "zero_shot"
     uses_training_images: ClassVar[bool] = False
     scoring: Literal["cosine", "released"] = "cosine"
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)

@@ -37,7 +37,6 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
         ValueError: there are no views of the tested images.
     """
 
-    registered_name: ClassVar[str] = "zero_temperature"
     uses_training_images: ClassVar[bool] = False
     has_likelihood: ClassVar[bool] = False
     uses_views: ClassVar[bool] = True

@@ -112,7 +112,6 @@ class ICM(WithCandidates, label="CLIP-ICM", place=4):
         array([12.,  3., -5.])
     """
 
-    registered_name: ClassVar[str] = "icm"
     plain_at_full_rank: ClassVar[bool] = True
     order: Order = "largest"
     centered: bool = False

@@ -224,7 +224,6 @@ class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
         ['interventions', 'both']
     """
 
-    registered_name: ClassVar[str] = "shrinkage"
     nuisance: Nuisances = ("interventions", "environments", "both")
 
 
@@ -237,7 +236,6 @@ class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="
         lambda_: see `Shrinkage`.
     """
 
-    registered_name: ClassVar[str] = "fixed"
     name_of_nuisance: ClassVar[Nuisance] = "both"
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1, max_length=1)] = (10.0,)
 
@@ -251,7 +249,6 @@ class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of al
         lambda_: see `Shrinkage`.
     """
 
-    registered_name: ClassVar[str] = "isotropic"
     name_of_nuisance: ClassVar[Nuisance] = "isotropic"
     uses_scale_only: ClassVar[bool] = True
 
@@ -273,7 +270,6 @@ class IsotropicEnvironments(
         lambda_: see `Shrinkage`.
     """
 
-    registered_name: ClassVar[str] = "isotropic_environments"
     name_of_nuisance: ClassVar[Nuisance] = "isotropic_environments"
     uses_scale_only: ClassVar[bool] = True
 
@@ -289,7 +285,6 @@ class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control
         lambda_: see `Shrinkage`.
     """
 
-    registered_name: ClassVar[str] = "within_classes"
     uses_scale_only: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
     environments: Literal["pooled", "apart"] = "pooled"
@@ -316,7 +311,6 @@ class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", ro
         lambda_: see `Shrinkage`.
     """
 
-    registered_name: ClassVar[str] = "within_prompts"
     name_of_nuisance: ClassVar[Nuisance] = "within_prompts"
     uses_scale_only: ClassVar[bool] = True
     templates: Templates = "openai"

@@ -1,6 +1,6 @@
 """A protocol from outside the package goes all the way: recipe, trials, holdouts, curves, captions."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -79,7 +79,6 @@ def test_a_protocol_has_no_parameters() -> None:
     with pytest.raises(TypeError, match="a protocol has no parameters, and Many has 'folds_each'"):
 
         class Many(HeldOut):
-            registered_name: ClassVar[str] = "many"
             folds_each: int = 2
 
     with pytest.raises(IcmBenchError, match="held_out"):

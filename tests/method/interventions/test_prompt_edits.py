@@ -7,8 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from benchmark.method.interventions.prompt_edits import COLOURS, SIZES, TYPES, edited_pairs
-from benchmark.method.interventions.text import Edit, TextPair
+from benchmark.method.interventions.text import COLOURS, SIZES, TYPES, Edit, TextPair, edited_pairs
 
 EDITS: tuple[Edit, ...] = get_args(Edit)
 PROMPT = re.compile(rf"an? ({'|'.join(TYPES)}) of an? ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) dog")

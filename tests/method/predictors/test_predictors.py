@@ -565,8 +565,6 @@ def test_settings_are_one_for_each_c_and_scored_as_if_alone() -> None:
 
 def test_a_predictor_of_the_users_own_with_settings_is_scored_setting_by_setting() -> None:
     class Temperatures(ZeroShot):
-        registered_name = ""
-
         @property
         def settings(self) -> tuple[Predictor, ...]:
             return ZeroShot(temperature=1), ZeroShot(temperature=2)

@@ -38,7 +38,6 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
         ValueError: fewer than two classes with images, or no scatter within any class.
     """
 
-    registered_name: ClassVar[str] = "discriminant"
     plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)

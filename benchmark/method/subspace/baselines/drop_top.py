@@ -26,7 +26,6 @@ class DropTop(Projection, label="PCA without top directions", role="rival"):
         ValueError: k is not below D.
     """
 
-    registered_name: ClassVar[str] = "drop_top"
     plain_at_full_rank: ClassVar[bool] = True
     k: int = Field(default=1, ge=1)
     centered: bool = False

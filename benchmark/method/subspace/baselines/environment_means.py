@@ -21,7 +21,6 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
     With one source environment, or with equal means, there is nothing to remove: the result is that of `pca`.
     """
 
-    registered_name: ClassVar[str] = "environment_means"
     plain_at_full_rank: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:

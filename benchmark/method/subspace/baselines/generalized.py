@@ -37,7 +37,6 @@ class Generalized(Projection, label="Generalised eigenproblem", short="direction
         ValueError: no interventional pairs, or interventions that leave every embedding where it was.
     """
 
-    registered_name: ClassVar[str] = "generalized"
     plain_at_full_rank: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)

@@ -11,7 +11,6 @@ from benchmark.method.subspace.moments import SourceMoments
 class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
     """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
 
-    registered_name: ClassVar[str] = "identity"
     plain_at_full_rank: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
 

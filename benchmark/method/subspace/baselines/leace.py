@@ -1,7 +1,5 @@
 """Linear concept erasure of the environment label: LEACE (Belrose et al. 2023, arXiv 2306.03819)."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from benchmark.method.arrays import Array
@@ -35,8 +33,6 @@ class Leace(Projection, label="LEACE", short="removal of what tells environments
     as they are. With one source environment, or equal means, nothing is erased: the result is that of `pca` with
     `centered`.
     """
-
-    registered_name: ClassVar[str] = "leace"
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return the oblique basis of the erased space; its last r columns are zero."""

@@ -17,7 +17,6 @@ class PCA(Projection, label="PCA", role="baseline", place=1):
         centered: whether C_z is the covariance of z.
     """
 
-    registered_name: ClassVar[str] = "pca"
     plain_at_full_rank: ClassVar[bool] = True
     centered: bool = False
 
@@ -33,7 +32,6 @@ class RandomOrthonormal(Projection, label="Random projection", short="random dir
         seed: seed of the matrix; a recipe gives it as `sweep.seeds`.
     """
 
-    registered_name: ClassVar[str] = "random"
     plain_at_full_rank: ClassVar[bool] = True
     seed: int = Field(default=0, ge=0)
 

@@ -45,7 +45,6 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "biased_prompts"
     full_rank_only: ClassVar[bool] = True
     words: Words | None = None
     spurious: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None

@@ -31,7 +31,6 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "calibrated"
     takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
     sides: Sides = "texts"
 

@@ -28,7 +28,6 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
         lambda_: one share; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "centring"
     plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     lambdas: Annotated[tuple[Share, ...], Field(min_length=1)] = SHARES

@@ -29,7 +29,6 @@ class Channels(Projection, label="Channels by classes over environments", role="
         ValueError: no class has images in two environments, or no environment has images of two classes.
     """
 
-    registered_name: ClassVar[str] = "channels"
     plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
     fewest_sources: ClassVar[int] = 2  # it compares environments

@@ -29,7 +29,6 @@ class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7
         lambda_: one ridge; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "denoiser"
     full_rank_only: ClassVar[bool] = True
     uses_interventions: ClassVar[bool] = True
     uses_products: ClassVar[bool] = True

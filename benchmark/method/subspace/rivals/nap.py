@@ -38,7 +38,6 @@ class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance
         [0, 4]
     """
 
-    registered_name: ClassVar[str] = "nap"
     full_rank_only: ClassVar[bool] = True
     takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
     removed: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = REMOVED

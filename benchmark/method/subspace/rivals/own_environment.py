@@ -37,7 +37,6 @@ class OwnMean(Projection, label="Centring by the environment's own mean", role="
         lambda_: one share; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "own_mean"
     plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     looks_at_target_images: ClassVar[bool] = True
@@ -68,7 +67,6 @@ class Coral(Projection, label="CORAL", role="rival", place=7):
         ValueError: all images of an environment are the same.
     """
 
-    registered_name: ClassVar[str] = "coral"
     full_rank_only: ClassVar[bool] = True
     looks_at_target_images: ClassVar[bool] = True
     lambdas: Annotated[tuple[Annotated[Lambda, Field(gt=0)], ...], Field(min_length=1)] = RIDGES

@@ -42,7 +42,6 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
         lambda_: one share; a recipe gives `lambdas`.
     """
 
-    registered_name: ClassVar[str] = "roboshot"
     plain_at_lambda_0: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True
     words: Words | None = None

@@ -1,25 +1,35 @@
-"""S3, and services that speak as it does: how one is reached, and its objects through botocore, a request for each.
+"""Object stores: requests to S3, and copies of what was read or written, kept on this machine while a command runs.
 
-Arrow, through which objects are listed, asks for the size of whatever it reads, and writes in parts: what a killed
-writer leaves open has to be paid for, and an exception amid the parts publishes those that are there. A single PUT is
-there whole or not at all.
+Objects of S3, and of services that speak as it does, go through botocore, a request for each. Arrow, through which they
+are listed, asks for the size of whatever it reads, and writes in parts: what a killed writer leaves open has to be paid
+for, and an exception amid the parts publishes those that are there. A single PUT is there whole or not at all.
+
+An object store counts every request, and a network every byte. An image that is a file of its own is read to identify
+it, and to decode it under each backbone; a part of embeddings is read by sums soon after it was written, and lists of
+tested images by details and the report. Of these there are copies, and of nothing else.
 """
 
 import errno
 import io
 import os
+import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow.fs
 
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import known
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import UnansweredError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 3, 10  # after which a call that hangs is given up, to be made again
@@ -31,6 +41,10 @@ _making = threading.Lock()  # two clients made at the same time read the same fi
 # What AWS's tools call keys that a person has set. Those of roles end within hours, and other machines have their own.
 _SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
 _REMEMBERED = 300  # seconds for which keys are not looked up again
+COPIES_SHARE, MOST_GIB = 0.25, 64.0  # of what is free on the disk at the beginning; whatever is free
+COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # variable with another limit in the place of `MOST_GIB`; 0 for no copies
+_LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
+_SETTLED = 60.0  # seconds after which a folder that nobody holds is one that was left
 
 
 @dataclass(frozen=True)
@@ -250,3 +264,126 @@ class Ranges(io.RawIOBase):
         content = self._read(self._at, length) if length else b""
         self._at += len(content)
         return content
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the copies of a command lie; it travels to workers, of which those of the same machine find them."""
+
+    folder: str  # where it is not, as on another machine, nothing is kept and nothing found
+    floor: int  # bytes that stay free on its disk
+
+    def put(self, place: str, content: bytes) -> None:
+        """Keep a copy, unless the disk gets too full."""
+        file = self._file(place)
+        with suppress(OSError):  # a copy that cannot be kept costs a request and nothing else
+            if shutil.disk_usage(file.parents[1]).free - len(content) < self.floor:
+                return
+            file.parent.mkdir(exist_ok=True)
+            temporary = file.with_name(uuid.uuid4().hex)
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(file)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def get(self, place: str) -> bytes | None:
+        """Return the copy of what lies at a place; None where there is none."""
+        try:
+            return self._file(place).read_bytes()
+        except OSError:
+            return None
+
+    def drop(self, place: str) -> None:
+        """Forget the copy of what lies at a place."""
+        with suppress(OSError):
+            self._file(place).unlink()
+
+    def _file(self, place: str) -> Path:
+        name = sha256(place.encode()).hexdigest()
+        return Path(self.folder, _COPIES, name[:2], name)
+
+
+_current: Kept | None = None  # of the command of this process
+
+
+def current_copies() -> Kept | None:
+    """Return where the command of this process keeps copies; None where it does not."""
+    return _current
+
+
+@contextmanager
+def keeping(wanted: bool = True) -> Iterator[None]:
+    """Let storages of this process, and of workers that they travel to, keep copies for as long as the block lasts.
+
+    What a command left behind that was killed is removed. Files of a folder are at hand anyway, and not `wanted`.
+
+    Raises:
+        IcmBenchError: the variable `COPIES_LIMIT` is no number of 0 or more.
+    """
+    global _current
+    if _current is not None:
+        yield
+        return
+    said, root = os.environ.get(COPIES_LIMIT), cache_dir() / "kept"
+    try:
+        limit = float(said) if said else MOST_GIB
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise IcmBenchError(f"{COPIES_LIMIT} is {said!r:.60}, where a number of GiB is needed, or 0 for no copies.")
+    _remove_left(root)
+    made = _new_copies(root, limit) if wanted and limit else None
+    if made is None:
+        yield
+        return
+    _current, lock = made
+    try:
+        yield
+    finally:
+        _current = None
+        _remove(Path(made[0].folder))
+        lock.close()
+
+
+def _new_copies(root: Path, limit: float) -> tuple[Kept, IO[bytes]] | None:
+    """Return a new folder for copies and the file that says that it is in use; None where there can be none."""
+    folder = root / uuid.uuid4().hex
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(mode=0o700)  # images may be nobody else's business
+        lock = _locked(folder, "w+b")
+        (folder / _COPIES).mkdir()
+        free = shutil.disk_usage(folder).free
+    except (OSError, ImportError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return Kept(str(folder), int(free - min(COPIES_SHARE * free, limit * 2**30))), lock
+
+
+def _locked(folder: Path, mode: str) -> IO[bytes]:
+    import fcntl  # Windows has none
+
+    lock: IO[bytes] = (folder / _LOCK).open(mode)  # on NFS a file is locked only by who may write it
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, the file that says that it was used last: what is left half removed can be told."""
+    shutil.rmtree(folder / _COPIES, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(root: Path) -> None:
+    """Remove the folders that no command uses."""
+    with suppress(OSError, ImportError):
+        for folder in root.iterdir():
+            try:
+                with _locked(folder, "r+b"):
+                    _remove(folder)
+            except FileNotFoundError:  # removed by halves, or made just now
+                if time.time() - folder.stat().st_mtime > _SETTLED:
+                    _remove(folder)
+            except OSError:
+                continue  # in use

@@ -1,17 +1,23 @@
-"""Folders of this machine: what lies in one, and why one cannot be written to, with what to do about that."""
+"""Places of files: addresses, of which none may hold a user, a password or a key; and folders of this machine.
+
+Of folders: where the cache is, what lies in one, and why one cannot be written to, with what to do about that.
+"""
 
 import errno
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from traceback import walk_tb
+from urllib.parse import unquote
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.cache import cache_dir
+from benchmark.common.secrets import has_secret
 
 NO_TARGET = "a link to nothing, as DVC and git-annex leave it where a file was not fetched"
 SPECIAL = "a pipe, a socket or a device"
@@ -19,6 +25,51 @@ _OF_THE_SYSTEM = ("/dev/", "/proc", "/sys")  # folders of no files
 MAX_DEPTH = 200  # folders inside one another
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ADDRESS = re.compile(r"(?s)\s*([A-Za-z][A-Za-z0-9+.-]*)://(?:anonymous@)?([^/?#]*)([^?]*)(.*)")
+_LIKE_A_USER = re.compile(r"[^/:]*:[^/]*@")  # and no folder's name
+_WITHOUT_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
+_REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS for gs://"
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloads and of what is built from them, which is safe to delete.
+
+    $ICM_BENCH_CACHE, else $XDG_CACHE_HOME/icm-bench, else ~/.cache/icm-bench.
+    """
+    if folder := os.environ.get("ICM_BENCH_CACHE"):
+        return Path(folder).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "icm-bench"
+
+
+def check_address(text: str, place: str) -> None:
+    """Refuse a text that is an address with credentials, or lacks the slashes by which these would be found.
+
+    Other texts pass. The text itself is in no message: `place` is what holds it, as sentences begin.
+    """
+    if _WITHOUT_SLASHES.match(text):
+        raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
+    if (match := _ADDRESS.match(text)) is None:
+        return
+    scheme, host, path, query = match[1].lower(), match[2], match[3], unquote(match[4])
+    port = re.search(r":(?![^]]*\])(.*)", host)
+    odd = port and (scheme in ("s3", "gs", "gcs") or not re.fullmatch(r"\d{0,5}", port[1]) or "@" in path)
+    if "@" in host or odd or "@" in query or has_secret(query):
+        raise IcmBenchError(f"{place} is an address with a user, a password or a key in it; leave them out: {_REMEDY}.")
+
+
+def check_place(uri: str) -> None:
+    """Refuse the address of a storage that has credentials, or has lost what stands before them."""
+    check_address(f"s3://{uri}" if _LIKE_A_USER.match(uri) else uri, "The place of a store, of images or of a report")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse addresses with credentials among the words of a command line, before anything quotes them."""
+    for before, word in pairwise(("", *words)):
+        name, equals, value = word.partition("=")
+        named = equals and "://" not in name
+        place = f"{before} {name}" if named and before == "--set" else name if named else before
+        check_address(value if named else word, place if place.startswith("-") else "An argument")
 
 
 def walked(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
