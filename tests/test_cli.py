@@ -187,7 +187,7 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     said = capsys.readouterr()
     outcome = json.loads(said.out)
     assert (outcome["embedded"], outcome["rejected"], outcome["trials"]) == (72, {}, 2)
-    assert re.search(r"storage: \d+ calls to storage were made again", said.err)
+    assert re.search(r"storage: \d+ calls to storage were retried", said.err)
     objects = s3_server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/store")["Contents"]
     read = {item["Key"]: s3_server.client.get_object(Bucket="bucket", Key=item["Key"]) for item in objects}
     contents = {key.partition("/store/")[2]: answer["Body"].read() for key, answer in read.items()}

@@ -10,7 +10,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.object_store import keeping
 from benchmark.common.storage.places import cache_dir
-from benchmark.common.storage.retries import PATIENCE
+from benchmark.common.storage.retries import TIMEOUT
 from benchmark.recipe.recipe import Recipe
 
 
@@ -28,14 +28,14 @@ def read_store(recipe: Recipe) -> Storage:
 
 def store_of(recipe: Recipe) -> Storage:
     """Return the recipe's store, after making sure that the report does not go into its files."""
-    storage = store_at(recipe.run.store, recipe.run.storage_patience)
+    storage = store_at(recipe.run.store, recipe.run.storage_timeout)
     check_out(recipe.run.out, [storage])
     return storage
 
 
-def store_at(uri: str | None, patience: float = PATIENCE) -> Storage:
+def store_at(uri: str | None, timeout: float = TIMEOUT) -> Storage:
     """Return the store at a URI; by default the one in the cache folder."""
-    return Storage(uri or str(cache_dir() / "store"), patience)
+    return Storage(uri or str(cache_dir() / "store"), timeout)
 
 
 def check_out(out: str | None, stores: Sequence[Storage]) -> None:

@@ -25,7 +25,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import during
 from benchmark.common.ray.cluster import alive_nodes, connect, device_of_worker, node_name
-from benchmark.common.storage import retries as patience
+from benchmark.common.storage import retries
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
@@ -162,7 +162,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
         for counts in every:
             tally.add(counts)
             watch.came(counts)
-            patience.count(patience.Retries(counts.retries, counts.waited_s))
+            retries.count(retries.Retries(counts.retries, counts.waited_s))
     tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
     progress.close()
@@ -214,7 +214,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                     pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds, again = time.perf_counter() - start, patience.taken()
+    seconds, again = time.perf_counter() - start, retries.taken()
     count("images_decoded", len(chunk.images) if missing else 0)
     return DecodedChunk(
         chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds,
@@ -294,7 +294,7 @@ class _EncodeAndWrite:
                 self._writing.release()
             if chunk.lacking:
                 ray.get(self._ledger.written.remote(self._run, self._number, chunk.number))
-        images, readable, again = len(chunk.images), len(chunk.readable), patience.taken()
+        images, readable, again = len(chunk.images), len(chunk.readable), retries.taken()
         made, todo = chunk.lacking.bit_count(), chunk.todo.bit_count()
         there = readable * (todo - made)
         ours = tries > (made > 0)  # an encoder of this run had begun it before

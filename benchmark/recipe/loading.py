@@ -43,11 +43,6 @@ def parse_recipe(
     for key, value in (overrides or {}).items():
         _override(changed, key, value)
     _check_texts(changed, source)
-    if "captions" in changed:
-        raise IcmBenchError(
-            f"{source}: unknown key 'captions': delete it; docs/examples/captions.py writes the file of "
-            f"interventions.text.pairs."
-        )
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:

@@ -1,8 +1,8 @@
 """The recipe: all specs composed, checked against each other, with a hash; and what is left of it without all views."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -41,6 +41,11 @@ class Recipe(Spec):
         names: name of a method or data set -> a short one for printed tables; changes no number.
         run: where and with what it runs; changes no number but for the last digits.
     """
+
+    earlier_keys: ClassVar[Mapping[str, str]] = {  # keys of earlier versions -> what to do instead
+        "captions": "delete it; docs/examples/captions.py writes the file of interventions.text.pairs",
+        "run.storage_patience": "write 'run.storage_timeout'",
+    }
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     datasets: tuple[DatasetSpec, ...] = Field(min_length=1)

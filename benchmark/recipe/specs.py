@@ -22,7 +22,7 @@ from pydantic import (
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.image_formats import further_formats
 from benchmark.common.spec import Spec, distinct
-from benchmark.common.storage.retries import PATIENCE
+from benchmark.common.storage.retries import TIMEOUT
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
@@ -427,7 +427,7 @@ class RunSpec(Spec):
             none.
         logs: folder in which Tune keeps the files of loggers. Default `icm-bench-logs`.
         max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
-        storage_patience: seconds for which a storage of store or images that does not answer is asked again, before the
+        storage_timeout: seconds for which calls to storage are retried while it does not answer, before the
             run ends. Default 120.
     """
 
@@ -448,7 +448,7 @@ class RunSpec(Spec):
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
-    storage_patience: Seconds = PATIENCE
+    storage_timeout: Seconds = TIMEOUT
 
     @model_validator(mode="after")
     def _one_device(self) -> "RunSpec":

@@ -20,7 +20,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.common.storage.files import Storage, in_parquet, reason
 from benchmark.common.storage.parquet_check import ENDS, ends_process
-from benchmark.common.storage.retries import is_for_now
+from benchmark.common.storage.retries import is_transient
 
 GONE = "is no longer there: another command removed it"
 DIFFERS = "is not what was written (its digest differs)"
@@ -154,7 +154,7 @@ def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None
     except pa.ArrowMemoryError:
         raise
     except damage as error:
-        if isinstance(error, OSError) and is_for_now(error):
+        if isinstance(error, OSError) and is_transient(error):
             raise IcmBenchError(f"{storage.path(name)} cannot be read ({reason(error)}).") from error
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
 

@@ -26,7 +26,7 @@ from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.failing import meant_for_user, outcome_of, told
 from benchmark.common.ray.cluster import connect, gpu_count, sentence_of
 from benchmark.common.secrets import hidden
-from benchmark.common.storage import retries as patience
+from benchmark.common.storage import retries
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.selection import source_scores
@@ -196,7 +196,7 @@ def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Excepti
                     continue
                 ran = every[number]
                 self.rows += one["rows"]
-                patience.count(patience.Retries(one["retries"], one["waited"]))
+                retries.count(retries.Retries(one["retries"], one["waited"]))
                 self.ran[number] = Ran(ran, one["began"], one["seconds"])
                 rule = "lodo" if "lodo" in one else "training_domain"
                 best, words = self._best.get(ran.subject.key, (0.0, ""))
@@ -287,7 +287,7 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
     # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
-    again = patience.taken()
+    again = retries.taken()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 

@@ -56,7 +56,7 @@ PATIENT = """
 import sys
 from benchmark.cli import main
 from benchmark.commands.cluster import doctor
-doctor.PATIENCE = 90.0
+doctor.TIMEOUT = 90.0
 sys.exit(main())
 """
 

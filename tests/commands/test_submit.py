@@ -128,7 +128,7 @@ def test_a_broken_connection_is_made_again_and_nothing_is_written_twice(
     ended, log = submitted(monkeypatch, job, Cluster(breaks=3))
     assert ended.status == "succeeded"
     assert log == "".join(LOG)
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "TIMEOUT", 0.0)
     began = time.monotonic()
     with pytest.raises(IcmBenchError, match="has not answered for 0 s, and my-1a2b may go on"):
         submitted(monkeypatch, job, Cluster(breaks=1000, at=0))

@@ -267,7 +267,7 @@ def test_a_store_that_may_not_be_read_is_named(
     def denied(*_: object) -> None:  # as Arrow says it; a test that is run by root may read everything
         raise PermissionError("[Errno 13] Cannot list directory 'x'. Detail: [errno 13] Permission denied")
 
-    monkeypatch.setattr(storage, "patiently", denied)
+    monkeypatch.setattr(storage, "with_retries", denied)
     assert main(["store", action, "--store", str(tmp_path)]) == 2  # bad-8
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"icm-bench: {tmp_path}")

@@ -39,7 +39,7 @@ _RECIPE = {
         "seeds": [0, 1], "projections": ["identity", "icm"], "lambdas": [1], "ranks": [4, 16],
         "predictors": ["zero_shot"],
     },
-    "run": {"max_bad_images": 0.1, "chunk_timeout": 30, "storage_patience": 10},
+    "run": {"max_bad_images": 0.1, "chunk_timeout": 30, "storage_timeout": 10},
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def install() -> None:
             faults.meet(target, "named")
             return result
 
-    write, content, patiently = Storage._write, Storage._content, Storage._patiently
+    write, content, with_retries = Storage._write, Storage._content, Storage._with_retries
     reading = threading.local()  # the file that a thread is about to read
 
     def _write(self: Storage, name: str, what: bytes, first: bool = False) -> bool | None:
@@ -98,7 +98,7 @@ def install() -> None:
         finally:
             reading.__dict__.pop("place", None)  # where a copy was read, nothing was asked for
 
-    def _patiently(self: Storage, call: Callable[[], Any]) -> Any:
+    def _with_retries(self: Storage, call: Callable[[], Any]) -> Any:
         """Let what goes wrong with a read go wrong where a read does: in the call that is made again, and told of."""
         place = reading.__dict__.pop("place", None)
 
@@ -107,12 +107,12 @@ def install() -> None:
                 faults.meet(place, "read")
             return call()
 
-        return patiently(self, faulty)
+        return with_retries(self, faulty)
 
     for owner, name, faulty in (
         (storage, "Path", FaultyPath),
         (Storage, "_write", _write),
         (Storage, "_content", _content),
-        (Storage, "_patiently", _patiently),
+        (Storage, "_with_retries", _with_retries),
     ):
         setattr(owner, name, faulty)

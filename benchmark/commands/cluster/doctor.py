@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from benchmark.datasets.manifest import Manifest
     from benchmark.recipe.recipe import Recipe
 
-PATIENCE = 12.0  # seconds for all nodes together, of the fifteen that a person waits
+TIMEOUT = 12.0  # seconds for all nodes together, of the fifteen that a person waits
 _TRY = (
     "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None, 0).check_writable()"
 )
@@ -207,7 +207,7 @@ def _answers(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer |
         if not died[i]
     }
     answers: list[NodeAnswer | Exception | None] = [*died]
-    done, late = ray.wait([*waiting.values()], num_returns=len(waiting), timeout=PATIENCE) if waiting else ([], [])
+    done, late = ray.wait([*waiting.values()], num_returns=len(waiting), timeout=TIMEOUT) if waiting else ([], [])
     for i, ref in waiting.items():
         try:
             answers[i] = ray.get(ref) if ref in done else None
@@ -246,7 +246,7 @@ def _judged(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exce
             doubts += [f"The node {name}: {text}" for text in answer.doubts]
         elif answer is None:
             doubts.append(
-                f"The node {name} has not answered within {PATIENCE:.0f} s: see whether it hangs or is overloaded, or "
+                f"The node {name} has not answered within {TIMEOUT:.0f} s: see whether it hangs or is overloaded, or "
                 f"end it."
             )
         elif isinstance(answer, ray.exceptions.RayTaskError):
@@ -295,7 +295,7 @@ def probe(needs: Needs, declared: int) -> NodeAnswer:
         p: partial(_check_file, p, known) for p, known in (needs.files or {}).items()
     }
     for name, reader, image in needs.images:
-        first = replace(reader, patience=FIRST_CONTACT)
+        first = replace(reader, timeout=FIRST_CONTACT)
         checks[f"{name} in {reader.storage.path('').rstrip('/')}"] = partial(_check_image, first, image)
     if storage := needs.storage:
         checks[f"the store {storage.path('').rstrip('/')}"] = partial(_check_store, storage.at_first(), needs.marker)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 DIGITS = 12  # of a hash: enough for all jobs that a cluster ever sees
-PATIENCE = 60.0  # seconds without an answer, after which a job that goes on is left alone
+TIMEOUT = 60.0  # seconds without an answer, after which a job that goes on is left alone
 PAUSE = 1.0  # seconds, before a connection is made again
 STOPPING = 30.0  # seconds: Ray kills what has not ended some seconds after it was asked to
 RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
@@ -211,9 +211,9 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
             lost = None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             lost = lost or time.monotonic()
-            if time.monotonic() - lost > PATIENCE:
+            if time.monotonic() - lost > TIMEOUT:
                 raise IcmBenchError(
-                    f"{client.get_address()} has not answered for {PATIENCE:.0f} s, and {name} may go on; {_how(job)}."
+                    f"{client.get_address()} has not answered for {TIMEOUT:.0f} s, and {name} may go on; {_how(job)}."
                 ) from error
         await asyncio.sleep(PAUSE)
 

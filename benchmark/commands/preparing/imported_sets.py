@@ -38,9 +38,9 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
-    """Return the manifest of a data set, read with a recipe's patience and formats; see `read_manifest`."""
+    """Return the manifest of a data set, read with a recipe's timeout and formats; see `read_manifest`."""
     manifest, images = read_manifest(spec), recipe.images
-    reader = replace(manifest.reader, patience=recipe.run.storage_patience, formats=images.formats)
+    reader = replace(manifest.reader, timeout=recipe.run.storage_timeout, formats=images.formats)
     return replace(manifest, reader=reader)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # where Ray's dashboard is unless it is told otherwise
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # variables, in the order in which Ray looks at them
-PATIENCE = 5.0  # seconds for a connection, and for an answer
+TIMEOUT = 5.0  # seconds for a connection, and for an answer
 TOKEN_FILE = "the head's ~/.ray/auth_token"
 _PORTS = {"http": 80, "https": 443}
 
@@ -102,10 +102,10 @@ def dashboard_address(address: str | None = None) -> str:
 
 
 def reach(address: str, name: str, remedy: str) -> None:
-    """See that somebody listens at a URL, within `PATIENCE`; else a sentence calls it by its name, with a remedy."""
+    """See that somebody listens at a URL, within `TIMEOUT`; else a sentence calls it by its name, with a remedy."""
     parts = urlsplit(address)
     try:
-        socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=PATIENCE).close()
+        socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=TIMEOUT).close()
     except OSError as error:  # no such host among them
         raise IcmBenchError(f"Nothing answers at {name} ({error.strerror or error}): {remedy}.") from error
 
@@ -120,7 +120,7 @@ def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]
     """Return the status of what answers at an address, and the version of Ray if it is its dashboard."""
     request = urllib.request.Request(f"{address}/api/version", headers=dict(headers))
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=PATIENCE) as answer:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
             content = json.loads(answer.read(2**16))
     except urllib.error.HTTPError as error:
         return error.code, None

@@ -35,7 +35,7 @@ from benchmark.common.storage.object_store import (
     current_copies,
 )
 from benchmark.common.storage.places import check_place, irregular, remedy, walked
-from benchmark.common.storage.retries import FIRST_CONTACT, PATIENCE, OutOfPatienceError, patiently
+from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
 T = TypeVar("T")
 LOOK_SECONDS = 10.0  # between two looks at a storage that workers use
@@ -82,15 +82,15 @@ class Storage:
         uri: a folder (relative folders are taken from the working directory), or a URI that Arrow understands
             (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). An S3 service that is not Amazon's is
             named by the environment variable AWS_ENDPOINT_URL or by `?endpoint_override=HOST:PORT&scheme=http`.
-        patience: seconds for which a storage that does not answer is waited for. Default 120.
+        timeout: seconds for which calls are retried while the storage does not answer. Default 120.
 
     Raises:
         IcmBenchError: the URI cannot be understood, or a file cannot be read or written (with the reason).
     """
 
-    def __init__(self, uri: str, patience: float = PATIENCE) -> None:
+    def __init__(self, uri: str, timeout: float = TIMEOUT) -> None:
         check_place(uri)
-        self.uri, self.patience = uri, patience
+        self.uri, self.timeout = uri, timeout
         self._access: Access | None = None  # of the process that handed it on
         self._copies: Kept | None = None
         if "://" not in uri:
@@ -106,7 +106,7 @@ class Storage:
         if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = access_of(self._fs)
         copies = self._copies or current_copies()
-        return {"uri": self.uri, "patience": self.patience, "_access": access, "_copies": copies}
+        return {"uri": self.uri, "timeout": self.timeout, "_access": access, "_copies": copies}
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, Objects | None]:
@@ -131,7 +131,7 @@ class Storage:
                 f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; let "
                 f"AWS_ENDPOINT_URL or endpoint_override name host and port alone."
             )
-        # Calls are made again by `patiently`, which counts them.
+        # `with_retries` retries and counts calls.
         once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
         options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}
         return pyarrow.fs.S3FileSystem(**options), root, Objects(root.partition("/")[0], options)
@@ -164,8 +164,8 @@ class Storage:
         """Return the key of an object, without the bucket."""
         return f"{self._root}/{name}".partition("/")[2]
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        return patiently(call, self.path("").rstrip("/"), self.patience)
+    def _with_retries(self, call: Callable[[], T]) -> T:
+        return with_retries(call, self.path("").rstrip("/"), self.timeout)
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -178,13 +178,13 @@ class Storage:
 
     def _info(self, name: str) -> pyarrow.fs.FileInfo:
         with self._reading(name):
-            return self._patiently(lambda: self._fs.get_file_info(self._below(name)))
+            return self._with_retries(lambda: self._fs.get_file_info(self._below(name)))
 
     def exists(self, name: str) -> bool:
         """Return whether the file `name` exists."""
         if objects := self._objects:
             with self._reading(name):
-                return self._patiently(lambda: objects.size(self._key(name))) is not None
+                return self._with_retries(lambda: objects.size(self._key(name))) is not None
         return bool(self._info(name).is_file)
 
     def is_folder(self, name: str = "") -> bool:
@@ -202,7 +202,7 @@ class Storage:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
             start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
-            walk = self._patiently(lambda: list(walked(below, recursive)))
+            walk = self._with_retries(lambda: list(walked(below, recursive)))
             return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
@@ -211,11 +211,11 @@ class Storage:
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
         with self._reading(folder):
             try:
-                infos = self._patiently(lambda: self._fs.get_file_info(selector))
+                infos = self._with_retries(lambda: self._fs.get_file_info(selector))
             except FileNotFoundError:
                 if not (allow_not_found and self.is_folder(folder)):
                     raise
-                infos = self._patiently(lambda: self._fs.get_file_info(selector))  # another process made it just now
+                infos = self._with_retries(lambda: self._fs.get_file_info(selector))  # another process made it just now
         found = [info for info in infos if info.type in (pyarrow.fs.FileType.File, pyarrow.fs.FileType.Directory)]
         start = len(self._root) + 1
         entries = (FileInfo(i.path[start:], not i.is_file, i.size or 0, i.mtime_ns or 0) for i in found)
@@ -239,11 +239,13 @@ class Storage:
         with self._reading(name):
             if not (objects := self._objects):
                 self._check_regular(name)
-                return self._patiently(lambda: self._fs.open_input_file(self._below(name)))
+                return self._with_retries(lambda: self._fs.open_input_file(self._below(name)))
             key = self._key(name)
-            if (size := self._patiently(lambda: objects.size(key))) is None:
+            if (size := self._with_retries(lambda: objects.size(key))) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return pa.PythonFile(Ranges(lambda at, length: self._patiently(lambda: objects.get(key, at, length)), size))
+            return pa.PythonFile(
+                Ranges(lambda at, length: self._with_retries(lambda: objects.get(key, at, length)), size)
+            )
 
     def _check_regular(self, name: str) -> None:
         if self.is_local and (why := irregular(Path(self._root, name))):
@@ -281,7 +283,7 @@ class Storage:
                 return bytes(stream.read(length))
 
         with self._reading(name):
-            return self._patiently(read)
+            return self._with_retries(read)
 
     @property
     def _kept(self) -> Kept | None:
@@ -327,7 +329,7 @@ class Storage:
     def _written(self, name: str, content: bytes, first: bool = False) -> bool | None:
         self._drop(name)
         try:
-            return self._patiently(lambda: self._write(name, content, first))
+            return self._with_retries(lambda: self._write(name, content, first))
         except OSError as error:
             raise UnwritableError(
                 f"{self.path(name)} cannot be written ({reason(error)}); "
@@ -362,19 +364,19 @@ class Storage:
         self._drop(name)
         objects, path = self._objects, f"{self._root}/{name}"
         with suppress(FileNotFoundError):
-            self._patiently(lambda: objects.delete(self._key(name)) if objects else self._fs.delete_file(path))
+            self._with_retries(lambda: objects.delete(self._key(name)) if objects else self._fs.delete_file(path))
 
     def delete_folder(self, name: str) -> None:
         """Delete the folder `name` with all that it holds."""
         with suppress(FileNotFoundError):  # another process removed it
-            self._patiently(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
+            self._with_retries(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
 
     def open_uploads(self) -> list[Upload]:
         """Return the uploads below the URI that somebody began and did not end; only S3 has such."""
         if not (objects := self._objects):
             return []
         try:
-            return self._patiently(lambda: objects.uploads(self._key("")))
+            return self._with_retries(lambda: objects.uploads(self._key("")))
         except OSError as error:
             raise IcmBenchError(
                 f"Open uploads of {self.path('')} cannot be listed ({reason(error)}); allow "
@@ -384,7 +386,7 @@ class Storage:
     def abort(self, upload: Upload) -> None:
         """End an open upload."""
         if objects := self._objects:
-            self._patiently(lambda: objects.abort(upload))
+            self._with_retries(lambda: objects.abort(upload))
 
     def upload_name(self, upload: Upload) -> str:
         """Return the name of the file that an open upload was to be."""
@@ -407,7 +409,7 @@ class Storage:
     def at_first(self) -> "Storage":
         """Return the storage as one that is met for the first time, which is waited for some seconds only."""
         first = copy(self)
-        first.patience = min(self.patience, FIRST_CONTACT)
+        first.timeout = min(self.timeout, FIRST_CONTACT)
         return first
 
     def check_writable(self) -> None:
@@ -416,7 +418,7 @@ class Storage:
         try:
             first.write_bytes(name, b"x" * 4096)
             first.delete(name)
-        except OutOfPatienceError as error:
+        except StorageTimeoutError as error:
             raise UnwritableError(
                 f"The store {self.path('').rstrip('/')} does not answer ({reason(error.__cause__ or error)}); see to "
                 f"its address, and to whether it can be reached from here."

@@ -35,8 +35,8 @@ from benchmark.common.storage.retries import UnansweredError
 CONNECT_SECONDS, ANSWER_SECONDS = 3, 10  # after which a call that hangs is given up, to be made again
 MAX_BYTES = 5 * 2**30  # of an object that is written in one request
 _CONNECTIONS = 64  # of a process, at a time
-_FOR_NOW = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
-_FOR_NOW |= {"ConditionalRequestConflict", "OperationAborted"}  # two writers at the same moment
+_TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
+_TRANSIENT |= {"ConditionalRequestConflict", "OperationAborted"}  # two writers at the same moment
 _making = threading.Lock()  # two clients made at the same time read the same files
 # What AWS's tools call keys that a person has set. Those of roles end within hours, and other machines have their own.
 _SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
@@ -128,13 +128,13 @@ def _as_os_errors() -> Iterator[None]:
         if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_MODIFIED):  # as S3 has it, and as older MinIO had
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         unknown = status in (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
-        for_now = status >= 500 or status in (408, 429) or code in _FOR_NOW
-        if for_now and status != HTTPStatus.NOT_IMPLEMENTED:
+        transient = status >= 500 or status in (408, 429) or code in _TRANSIENT
+        if transient and status != HTTPStatus.NOT_IMPLEMENTED:
             raise UnansweredError(words) from error
         raise (UnsupportedError if unknown else OSError)(words) from error
     except BotoCoreError as error:  # no credentials, no region and a certificate that is not trusted are for good
-        for_now = isinstance(error, HTTPClientError | IncompleteReadError | NotConnectedError)
-        raise (UnansweredError if for_now and type(error) is not SSLError else OSError)(str(error)) from error
+        transient = isinstance(error, HTTPClientError | IncompleteReadError | NotConnectedError)
+        raise (UnansweredError if transient and type(error) is not SSLError else OSError)(str(error)) from error
 
 
 @dataclass(frozen=True)

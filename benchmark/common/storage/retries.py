@@ -1,7 +1,8 @@
-"""Calls to storage that fail for now are made again, with pauses that grow, for as long as a recipe has patience.
+"""Retry storage calls that fail with a transient error, with growing pauses, until a timeout.
 
-What is for now: an object store that answers with an error of its own, hangs up or does not answer at all, and a mount
-that lost its server. What a person has to put right is raised at once: an absent bucket, a wrong key, a full disk.
+Transient errors come from an object store that answers with a server error, hangs up or does not answer, and from a
+mount that lost its server. Errors that a person must put right (no such bucket, a wrong key, a full disk) are raised at
+once.
 """
 
 import errno
@@ -17,7 +18,7 @@ from benchmark.common.errors import UnwritableError
 from benchmark.common.terminal.progress import tell
 
 T = TypeVar("T")
-PATIENCE = 120.0  # seconds, where a recipe says nothing else
+TIMEOUT = 120.0  # seconds; the default of `run.storage_timeout`
 FIRST_CONTACT = 5.0  # seconds: an address that never answered is wrong more often than down
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries
 _QUIET, _BETWEEN_LINES = 2.0, 30.0  # seconds: before the first line on an outage, and between two
@@ -34,43 +35,43 @@ _OF_ARROW = re.compile(
 
 
 class UnansweredError(OSError):
-    """An object store did not do what it was asked, and may do so when it is asked again."""
+    """A call to an object store failed with a transient error."""
 
 
-class OutOfPatienceError(UnwritableError):
-    """A storage did not answer for as long as it was waited for."""
+class StorageTimeoutError(UnwritableError):
+    """A storage did not answer before the timeout."""
 
 
 @dataclass
 class Retries:
-    """How many calls were made again, and the seconds that they waited, added up."""
+    """Number of retries, and the seconds spent on them."""
 
     count: int = 0
     seconds: float = 0.0
 
     def text(self) -> str:
-        """Return it in words."""
-        return f"{self.count} calls to storage were made again; they waited {self.seconds:.0f} s in all"
+        """Return a sentence on them."""
+        return f"{self.count} calls to storage were retried, which took {self.seconds:.0f} s in all"
 
 
 _lock = threading.Lock()
 _retries = Retries()
-_outages: dict[str, float] = {}  # place that this process waits for -> time of the last line on that
+_outages: dict[str, float] = {}  # place that does not answer -> time of the last message about it
 
 
-def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
-    """Return what a call returns; one that fails for now is made again.
+def with_retries(call: Callable[[], T], place: str, seconds: float) -> T:
+    """Return the result of a call, which is retried after transient errors.
 
-    While it waits, a line on standard error says so, and one every 30 seconds.
+    A message on standard error says that the storage does not answer, then again every 30 seconds.
 
     Args:
-        call: reads or writes; may be made any number of times.
-        place: what it reads or writes, as a person would write it.
-        seconds: for which it is made again, at most, but once in any case; the last try may take longer.
+        call: reads or writes; may be repeated any number of times.
+        place: path or URI that it reads or writes, for messages.
+        seconds: timeout, after which there is no further try; there is at least one retry.
 
     Raises:
-        OutOfPatienceError: it still failed for now after so many seconds.
-        OSError: it failed for good.
+        StorageTimeoutError: the error was still transient at the timeout.
+        OSError: the error is not transient.
     """
     began, pause, tries = time.monotonic(), _FIRST_PAUSE, 0
     while True:
@@ -78,16 +79,16 @@ def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
             result = call()
         except OSError as error:
             now = time.monotonic()
-            if not is_for_now(error) or seconds <= 0:
+            if not is_transient(error) or seconds <= 0:
                 raise
             why = (str(error.strerror or error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
             if now - began >= seconds and tries:
-                raise OutOfPatienceError(
+                raise StorageTimeoutError(
                     f"{place} did not answer for {now - began:.0f} s ({why}); run again when it does, or "
-                    f"give it longer by run.storage_patience."
+                    f"set a longer run.storage_timeout."
                 ) from error
             tries += 1
-            if now - began >= _QUIET and _is_to_be_said(place):
+            if now - began >= _QUIET and _is_message_due(place):
                 tell(f"storage: {place} does not answer ({why}); waiting, {now - began:.0f} s of {seconds:g} s")
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(0.0, seconds - (now - began))))
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -98,8 +99,8 @@ def patiently(call: Callable[[], T], place: str, seconds: float) -> T:
             return result
 
 
-def _is_to_be_said(place: str) -> bool:
-    """Return whether nobody has said a moment ago, of any file of a place, that it is waited for; this call says it."""
+def _is_message_due(place: str) -> bool:
+    """Return whether the last message about a place is old enough for another, and note that one is written now."""
     now = time.monotonic()
     with _lock:
         is_due = now - _outages.get(place, -_BETWEEN_LINES) >= _BETWEEN_LINES
@@ -108,20 +109,20 @@ def _is_to_be_said(place: str) -> bool:
     return is_due
 
 
-def is_for_now(error: OSError) -> bool:
-    """Return whether an error may be gone when the same is asked again."""
+def is_transient(error: OSError) -> bool:
+    """Return whether the same call may succeed when it is retried."""
     return isinstance(error, UnansweredError) or error.errno in _OF_MOUNTS or bool(_OF_ARROW.search(str(error)))
 
 
 def count(retries: Retries) -> None:
-    """Add retries to those of this process, such as those of a worker."""
+    """Add retries, such as those of a worker, to those of this process."""
     with _lock:
         _retries.count += retries.count
         _retries.seconds += retries.seconds
 
 
 def taken() -> Retries:
-    """Return the retries of this process since this was asked last."""
+    """Return the retries of this process since the last call of this function."""
     global _retries
     with _lock:
         retries, _retries = _retries, Retries()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import FileInfo, Storage, reason
 from benchmark.common.storage.places import NO_TARGET, SPECIAL
-from benchmark.common.storage.retries import PATIENCE
+from benchmark.common.storage.retries import TIMEOUT
 from benchmark.datasets.columns import ColumnsSpec
 
 # torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
@@ -83,7 +83,7 @@ class ImageReader(ABC):
         labelled: whether images have classes; where not, the name of their class is `NO_CLASS`.
         unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
             them over, and one of images without reads them alone. Default: none.
-        patience: seconds for which a storage that does not answer is waited for. Default 120.
+        timeout: seconds for which calls are retried while the storage does not answer. Default 120.
         formats: formats that are decoded beside the usual ones, as Pillow names them; they change what the images are.
         passed_over: folders that `entries` left out since their names say that no images of the set lie in them.
         left_out: what else `entries` left out, in words -> its names.
@@ -97,7 +97,7 @@ class ImageReader(ABC):
     columns: ColumnsSpec = field(default_factory=ColumnsSpec)
     labelled: bool = True
     unlabelled: frozenset[str] = frozenset()
-    patience: float = field(default=PATIENCE, kw_only=True)
+    timeout: float = field(default=TIMEOUT, kw_only=True)
     formats: tuple[str, ...] = field(default=(), kw_only=True)
     passed_over: set[str] = field(default_factory=set, compare=False, repr=False, kw_only=True)
     left_out: dict[str, set[str]] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
@@ -113,7 +113,7 @@ class ImageReader(ABC):
     @cached_property
     def storage(self) -> Storage:
         """The files below `uri`."""
-        return Storage(self.uri, self.patience)
+        return Storage(self.uri, self.timeout)
 
     @property
     def local_folder(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""What fails for now is asked again, with a word and up to a bound; what fails for good is raised at once."""
+"""Transient errors are retried, with a message and until a timeout; all others are raised at once."""
 
 import errno
 import time
@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 from benchmark.common.errors import UnwritableError
-from benchmark.common.storage import object_store
-from benchmark.common.storage import retries as patience
+from benchmark.common.storage import object_store, retries
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.retries import OutOfPatienceError, UnansweredError, patiently, taken
+from benchmark.common.storage.retries import StorageTimeoutError, UnansweredError, taken, with_retries
 from tests.conftest import S3
 from tests.faulty_s3 import Faults, Proxy
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_QUIET", 0.5)
-    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(retries, "_QUIET", 0.5)
+    monkeypatch.setattr(retries, "_LONGEST_PAUSE", 0.3)
     monkeypatch.setattr(object_store, "ANSWER_SECONDS", 1)
     taken()
 
@@ -58,20 +57,20 @@ def test_an_outage_is_waited_out_with_one_line_for_all_who_wait(
     begins, ends = capsys.readouterr().err.splitlines()
     assert f"s3://bucket/{tmp_path.name}/store does not answer (" in begins
     assert f"s3://bucket/{tmp_path.name}/store answers again after " in ends
-    retries = taken()
-    assert retries.count >= proxy.faults.faults["down"]
-    assert retries.seconds > 4  # four that waited for 1.5 s each
+    found = taken()
+    assert found.count >= proxy.faults.faults["down"]
+    assert found.seconds > 4  # four that waited for 1.5 s each
 
 
-def test_patience_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: Path) -> None:
+def test_the_timeout_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: Path) -> None:
     _, proxy = faulty_s3
-    storage = Storage(f"s3://bucket/{tmp_path.name}/store", patience=1.0)
+    storage = Storage(f"s3://bucket/{tmp_path.name}/store", timeout=1.0)
     proxy.faults = Faults(down_until=time.monotonic() + 60)
     began = time.monotonic()
-    with pytest.raises(OutOfPatienceError, match=r"store did not answer for \d+ s .*storage_patience"):
+    with pytest.raises(StorageTimeoutError, match=r"store did not answer for \d+ s .*storage_timeout"):
         storage.write_bytes("a", b"x")
     assert time.monotonic() - began < 15
-    with pytest.raises(OutOfPatienceError, match="did not answer"):
+    with pytest.raises(StorageTimeoutError, match="did not answer"):
         storage.files("", "")
     with pytest.raises(UnwritableError, match=r"does not answer .* see to its address"):
         storage.check_writable()
@@ -86,14 +85,14 @@ def test_what_fails_for_good_is_raised_at_once() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        patiently(fails, "here", 60)
+        with_retries(fails, "here", 60)
     storage = Storage("s3://bucket/absent?region=us-east-1")
     assert storage.read_if_there("nothing") is None
     assert (len(calls), taken().count) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("error", "for_now"),
+    ("error", "transient"),
     [
         (UnansweredError("503"), True),
         (OSError(errno.ESTALE, "Stale file handle"), True),
@@ -106,5 +105,5 @@ def test_what_fails_for_good_is_raised_at_once() -> None:
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
     ],
 )
-def test_what_may_be_gone_when_it_is_asked_again(error: OSError, for_now: bool) -> None:
-    assert patience.is_for_now(error) is for_now
+def test_what_may_be_gone_when_it_is_asked_again(error: OSError, transient: bool) -> None:
+    assert retries.is_transient(error) is transient
