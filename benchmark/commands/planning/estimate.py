@@ -17,9 +17,6 @@ from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing
 _FAR = 16.0  # times as much work, or as little, is no guide where there is a better one
 _DEAREST = 3  # parts of a recipe that are named
 EMBEDDING, REPORTING = "embedding", "report"  # stages that a bill looks at
-DECODING = (
-    "decoding"  # kind of cost of reading and decoding images by one core, then data set and size; the work is images
-)
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 _CALIBRATION = 15.0  # seconds, after which no trial is begun any more; one takes a few
 _WORDS = 5  # of a kind of trial: its predictor and projection with their parameters
@@ -168,8 +165,7 @@ def calibrate(work: Workload, storage: Storage) -> None:
         except IcmBenchError as error:  # its weights cannot be had
             notify_on_stderr(f"note: {error}")
             continue
-        gpu = gpu_name() if device == "cuda" else ""
-        costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu))
+        costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else ""))
     there = {cost.kind[:_WORDS] for cost in known}
     examples = {kind_of(trial.spec)[:_WORDS]: (trial.spec, trial.size) for trial in work.trials}
     lacking = [example for kind, example in examples.items() if kind not in there]

@@ -1,7 +1,4 @@
-"""The machines of a recipe: whether it fits those that there are, and what rented GPUs cost.
-
-A GPU's speed with a backbone is that of runs that were measured, else of public figures, else unknown.
-"""
+"""The machines of a recipe: whether it fits those that there are, and what rented GPUs cost."""
 
 import json
 import math
@@ -84,16 +81,17 @@ def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None],
     charges = {stage: Charge(h, None if (stage == EMBEDDING) in unsure else h) for stage, h in hours.items()}
     if known := [speed for speed in speeds.values() if speed]:
         each = views / offer.gpus / 3600
-        most = sum(each / speed.low for speed in known) if all(speed.low for speed in known) else None
+        bounded = all(speed and speed.low for speed in speeds.values())
+        most = sum(each / speed.low for speed in known) if bounded else None
         charges[EMBEDDING] = Charge(sum(each / speed.high for speed in known), most)
     charges = {stage: charge for stage, charge in charges.items() if charge.hours}
     ends = [charge.most for charge in charges.values() if charge.most is not None]
     is_whole = len(ends) == len(charges) and not estimate.unknown
     total = Charge(sum(charge.hours for charge in charges.values()), sum(ends) if is_whole else None)
     charges[TOGETHER] = total
-    price, spot = offer.price, offer.spot_price
-    money = {} if price is None else {name: charge.times(offer.gpus * price) for name, charge in charges.items()}
-    return Bill(offer, charges, speeds, money, None if spot is None else total.times(offer.gpus * spot))
+    money = {} if offer.price is None else {n: c.times(offer.gpus * offer.price) for n, c in charges.items()}
+    spot = None if offer.spot_price is None else total.times(offer.gpus * offer.spot_price)
+    return Bill(offer, charges, speeds, money, spot)
 
 
 def amount(value: float) -> str:
@@ -171,10 +169,7 @@ class Room:
 
 
 def room_at(address: str | None, cpus_per_trial: float, trial_gib: float, gpus: int) -> Room:
-    """Return whether a recipe fits the nodes of the cluster with this dashboard, or this machine for None.
-
-    Raises IcmBenchError where no cluster answers. `gpus` are wanted for embedding.
-    """
+    """Return whether trials, and embedding on `gpus`, fit the cluster with this dashboard, or this machine for None."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = nodes_of(address) if address else [{"CPU": os.cpu_count() or 1, "memory": memory}]
     nodes = [(node.get("memory", 0) / 2**30, node.get("CPU", 0)) for node in found]

@@ -54,11 +54,9 @@ def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
     """Return what is known of a recipe's data sets."""
     if not recipe.is_imported:
         return [_located(recipe, spec) for spec in recipe.located()]
-    sets = []
-    for spec, manifest in zip(recipe.datasets, manifests_of(recipe, storage), strict=True):
-        kinds = imported_subject(recipe, storage, manifest, recipe.backbones[0]).kinds
-        sets.append(_at_hand(recipe, spec, manifest, kinds))
-    return sets
+    manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
+    kinds = [imported_subject(recipe, storage, manifest, first).kinds for manifest in manifests]
+    return [_at_hand(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
 
 
 def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
@@ -128,8 +126,8 @@ class Workload:
             model_class(spec).check_named(spec)
         self.towers = embeds_of(recipe, storage)
         self.trials = list(planned_trials(recipe, self.sets, self.towers))
-        # Forward passes of each backbone.
-        self.passes = 0 if recipe.is_imported else sum(one.images * one.views + one.unlabelled for one in self.sets)
+        of_each = [one.images * one.views + one.unlabelled for one in self.sets]  # forward passes of each backbone
+        self.passes = 0 if recipe.is_imported else sum(of_each)
 
     def trial_gib(self) -> float:
         """Return the memory of a trial in GiB, at most."""
