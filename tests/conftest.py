@@ -254,7 +254,6 @@ def measured_apart() -> Iterator[None]:
     """What toys take is no guide for whoever plans real work on this machine: it is remembered elsewhere."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("benchmark.store.costs.machine", lambda: ["tests"])
-        patched.setattr("benchmark.embedding.speed.machine", lambda: ["tests"])
         yield
 
 

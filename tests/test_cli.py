@@ -126,8 +126,17 @@ def test_stages_one_by_one(
 ) -> None:  # fmt: skip
     recipe, command = write_recipe(tmp_path, toy_root, tiny_random), Command(capsys)
     planned = command.json("plan", recipe)
-    counts = {"environments": 3, "images": 36, "classes": 2, "clusters": 0, "unlabelled": 0, "metric": "accuracy"}
-    assert planned["sets"] == [{"name": "toy", **counts, "counted": True, "kinds": None, "notes": []}]
+    counts = {
+        "environments": 3,
+        "images": 36,
+        "classes": 2,
+        "clusters": 0,
+        "unlabelled": 0,
+        "metric": "accuracy",
+        "views": 2,
+    }
+    counts |= {"by_environment": {"env0": 12, "env1": 12, "env2": 12}, "counted": True, "kinds": None, "notes": []}
+    assert planned["sets"] == [{"name": "toy", **counts}]
     assert planned["passes"] == 72
     # zero-shot and probe x ten projections x 1 seed, each for three held-out environments; of the probe a row for each
     # of five C. Identity, pca, random, icm twice, fixed; equal N has three N, shrinkage too, with eight lambdas, which

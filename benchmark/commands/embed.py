@@ -9,7 +9,7 @@ from benchmark.commands.planning.estimate import embedding_kind, start_kind
 from benchmark.commands.preparing.prepare import Run, begin_texts_of, check_embedded, wait_for
 from benchmark.common.errors import MAX_NAMES, IcmBenchError
 from benchmark.common.ray.cluster import alive_nodes
-from benchmark.embedding.speed import DecodingCost, EmbedReport, remember
+from benchmark.embedding.speed import EmbedReport
 from benchmark.store.costs import Cost
 from benchmark.store.embeddings import ROOT, View, rejected
 from benchmark.store.sealed import GONE, DamagedError
@@ -67,9 +67,6 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
         of_encoders: dict[str, Any] = {key: getattr(speed, key) for key in measured}
         cost = Cost(embedding_kind(backbone), speed.views, speed.seconds, **of_encoders)
         run.remember([cost, Cost(start_kind(backbone), 1, time.time() - start - speed.seconds)])
-        if speed.decode:
-            high, wide = subject.facts.preprocess["size"]
-            remember(DecodingCost(1e3 / speed.decode, subject.manifest.name, (high, wide)))
     return report
 
 

@@ -1,14 +1,13 @@
 """A plan's times follow from what its store, this machine or a reference machine measured, and it says which."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmark.commands.planning.estimate import MACHINE, REFERENCE, STORE, Estimate, Known, in_words
-from benchmark.commands.planning.machines import Node, Requests, fitted, is_named, public_figures, span
+from benchmark.commands.planning.estimate import MACHINE, REFERENCE, STORE, Estimate, in_words, known_costs, seconds_of
+from benchmark.commands.planning.machines import is_named, public_figures, room_at, span
 from benchmark.common.storage.files import Storage
 from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
 from tests.commands.conftest import Command
@@ -34,14 +33,14 @@ def test_the_store_comes_before_the_machine_and_this_before_the_reference(
 ) -> None:
     elsewhere = [Cost(KIND, 1e9, 9.0, "a processor"), Cost((*KIND, "large"), 1e13, 7.0, "a processor")]
     monkeypatch.setattr("benchmark.commands.planning.estimate.of_reference", lambda: elsewhere)
-    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (18.0, f"{REFERENCE} (a processor)")
+    assert seconds_of(known_costs(store), KIND, 2e9, 2) == (18.0, REFERENCE)
     remember([on_this_machine()], [Cost(KIND, 1e9, 5.0)])
-    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (10.0, MACHINE)
+    assert seconds_of(known_costs(store), KIND, 2e9, 2) == (10.0, MACHINE)
     remember([store], [Cost(KIND, 1e9, 3.0)])
-    assert Known.here(store).or_elsewhere().find(KIND, 2e9, 2) == (6.0, STORE)
+    assert seconds_of(known_costs(store), KIND, 2e9, 2) == (6.0, STORE)
     # Ten thousand times as much: what was measured there is the better guide.
-    assert Known.here(store).or_elsewhere().find(KIND, 1e13, 2) == (7.0, f"{REFERENCE} (a processor)")
-    assert Known.here(store).find(("trial", "linear_probe"), 1.0, 2) is None
+    assert seconds_of(known_costs(store), KIND, 1e13, 2) == (7.0, REFERENCE)
+    assert seconds_of(known_costs(store), ("trial", "linear_probe"), 1.0, 2) is None
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -75,14 +74,14 @@ def test_calibration_measures_what_nobody_did_and_nothing_twice(
     first, second = (json.loads(one.out) for one in said)
     assert first == second
     assert first["estimate"]["core_hours"] > 0
-    assert first["backbones"][0]["views_per_s"] > 0
+    assert first["estimate"]["stages"]["embedding"] > 0
     assert not [kind for kind in first["estimate"]["unknown"] if kind.startswith(("trial", "embedding"))]
 
 
 def test_what_is_dear_is_said_where_there_is_something_else() -> None:
     estimate = Estimate({"trials": 7200.0}, 4.0, 2, {STORE: 7200.0}, ["report"], {"linear_probe": 0.8})
     unknown, total, trials = estimate.text()
-    assert unknown.startswith("nobody measured report, ")  # poor-plan-1
+    assert unknown.startswith("nobody measured report: ")  # poor-plan-1
     assert total.startswith("at least 2.0 h on 2 cores: trials 2.0 h; ")
     assert trials == "trials: 4 core-hours; 80% less without linear_probe"
     estimate.unknown = []
@@ -126,18 +125,23 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
         (
             ["--gpu", "l4", "--price", "0.80"],
             [
-                "on 1 x l4: unknown: use --calibrate",
-                "together: at least ",
-                " (in the currency of --price), without embedding; cheaper: ",
-                "nobody measured embedding with ViT-B-16 openai float16 on GPUs",
+                "\nrented, 1 x l4: sweep ",
+                ", together at least ",
+                "nobody measured embedding with ViT-B-16 openai float16 on l4 (calibrate where there is one)",
                 "\nat least ",
             ],
         ),
-        ([*TWO, "--gpu", "4090"], [", without ViT-S-16 RANDOM WEIGHTS (seed 0) (unknown: use --calibrate "]),
-        (["--price", "2.5"], ["embedding on a GPU: no run on one is known: name its kind with --gpu"]),
+        (
+            [*TWO, "--gpu", "4090"],
+            [
+                "1 x 4090: embedding at least ",
+                "nobody measured embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
+            ],
+        ),
+        (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "nobody measured start of embedding ViT-B-16"]),
         (
             [*SINGLE, "--gpu", "4090", "--price", "1"],
-            ["embedding: at least ", "GPU hours, at least", "together: at least "],
+            ["1 x 4090: embedding at least ", " for at least ", ", together at least "],
         ),
     ],
 )
@@ -158,11 +162,11 @@ def test_a_run_on_such_a_gpu_comes_before_public_figures(store: Storage, command
     ]
     remember([store], costs)
     args = [*PACS, "--store", store.path("")]
-    named, unnamed = (command.json(*args, *more)["bill"] for more in (["--gpu", "l4", "--gpus", "3"], ["--price", "1"]))
+    named = command.json(*args, "--gpu", "l4", "--gpus", "3")["bill"]
     assert [speed["public"] for speed in named["speeds"].values()] == [False]
     assert named["charges"]["embedding"]["hours"] == pytest.approx(VIEWS / 500 / 3 / 3600)
-    nearest = VIEWS / 5000 / 3600  # whatever GPU it was, the nearest work
-    assert unnamed["charges"]["embedding"]["hours"] == pytest.approx(nearest)
+    bill = command.json(*args, "--price", "1")["bill"]  # without a name embedding is taken to run as it ran before
+    assert bill["charges"]["embedding"]["hours"] == pytest.approx(8.0 * VIEWS / 80_000 / 3600)
 
 
 def test_money_is_of_all_gpus_for_as_long_as_they_stay_and_less_on_spot(command: Command) -> None:
@@ -173,8 +177,10 @@ def test_money_is_of_all_gpus_for_as_long_as_they_stay_and_less_on_spot(command:
     sweep = sum(seconds for name, seconds in stages.items() if name != "report") / 3600
     money = content["bill"]["money"]
     assert money["sweep"] == pytest.approx([8 * 0.5 * sweep] * 2)
-    low, high = (sum(ends[i] for ends in money.values()) * 0.4 for i in (0, 1))
-    assert f"spot machines: {span(low, high)} together" in command(*args).out
+    stages = [money[name] for name in ("embedding", "sweep", "report")]
+    assert money["together"] == pytest.approx([sum(ends) for ends in zip(*stages, strict=True)])
+    assert content["bill"]["spot"] == pytest.approx([0.4 * end for end in money["together"]])
+    assert f", on spot machines for {span(*content['bill']['spot'])}\n" in command(*args).out
 
 
 def test_public_figures_name_their_source_and_towers_that_there_are() -> None:
@@ -200,16 +206,21 @@ def test_a_name_of_several_gpus_is_refused(command: Command) -> None:
     assert "--gpu rtx may be RTX 3090 or RTX 4090 or RTX 5090" in command.refused(*PACS, "--gpu", "rtx")
 
 
-def test_what_does_not_fit_is_said_with_the_remedy() -> None:
-    small, large = Node(16, 24.0, 0), Node(8, 64.0, 2)
-    assert fitted("here", [large], 1, 4.0, 2).lacking == []
-    gpus, memory = fitted("here", [small, large], 1, 4.0, 8).lacking
-    assert "embedding has 2 of the 8 GPUs: it takes 4.0 times as long" in gpus
+def test_what_does_not_fit_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = {"CPU": 16.0, "memory": 24 * 2**30}, {"CPU": 8.0, "GPU": 2.0, "memory": 64 * 2**30}
+
+    def lacking(nodes: list[dict[str, float]], cpus: float, gib: float, gpus: int = 0) -> list[str]:
+        monkeypatch.setattr("benchmark.commands.planning.machines.nodes_of", lambda _: nodes)
+        return room_at("http://head:8265", cpus, gib, gpus).lacking
+
+    assert lacking([large], 1, 4.0, 2) == []
+    gpus, memory = lacking([small, large], 1, 4.0, 8)
+    assert "embedding has 2 of the 8 GPUs" in gpus
     # Six trials of 4 GiB fit 24 GiB; 16 cores with 3 each run five.
     assert memory.endswith("set run.cpus_per_trial to 3")
-    assert fitted("here", [small], 3, 4.0, None).lacking == []
-    assert "give it more memory" in fitted("here", [small], 1, 30.0, None).lacking[0]
-    assert fitted("here", [small], 32, 1.0, None).lacking[0].startswith("no node has the 32 cores")
+    assert lacking([small], 3, 4.0) == []
+    assert "give it more memory" in lacking([small], 1, 30.0)[0]
+    assert lacking([small], 32, 1.0)[0].startswith("no node has the 32 cores")
 
 
 def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,28 +230,3 @@ def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytes
     assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
     assert "embedding has 2 of the 8 GPUs" in said
     assert "on 52 cores: start" in said
-
-
-def test_requests_are_those_of_images_in_buckets_of_parts_and_of_trials(command: Command) -> None:
-    here = command.json(*PACS)["requests"]
-    # Eight views in chunks of 64 images.
-    assert (here["images"], here["parts"], here["charged"]) == (0, 8 * 157, False)
-    assert Requests(0, 3, 2, 2, 2, charged=False).count == 0
-    on_one = Requests(1000, 160, 8, 8, 4, charged=True)
-    # On other machines than the one that identified them images are read again under each backbone.
-    more = replace(on_one, from_afar=2).count - on_one.count
-    assert more == pytest.approx(2 * 1000 + 1.2 * 160, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("requests", "counted"),
-    [  # at an S3 server, on one machine: all but the last with their images there
-        (Requests(700, 22, 2, 2, 2, charged=True), 937),
-        (Requests(700, 88, 8, 8, 2, charged=True), 1087),
-        (Requests(700, 33, 3, 3, 2, charged=True), 962),
-        (Requests(700, 22, 2, 20, 20, charged=True), 1070),
-        (Requests(0, 44, 4, 8, 8, charged=True), 304),
-    ],
-)
-def test_requests_are_about_those_that_a_server_counted(requests: Requests, counted: int) -> None:
-    assert requests.count == pytest.approx(counted, rel=0.1)

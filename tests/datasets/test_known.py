@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.commands.planning.estimate import Known
 from benchmark.commands.planning.plan import plan
 from benchmark.commands.preparing.checks import check_held_out
 from benchmark.common.errors import IcmBenchError
@@ -75,7 +74,7 @@ def test_plan_shows_the_metric_of_its_authors_and_that_of_a_set_of_this_layout(i
     sets = [known, own, {**own, "name": "plain", "metric": None}]
     backbone, sweep = {"name": "ViT-B-32", "pretrained": "random"}, {"folds": 3, "seeds": [0]}
     recipe = parse_recipe({"name": "wild", "datasets": sets, "backbones": [backbone], "sweep": sweep})
-    lines = plan(recipe, Storage(str(iwildcam / "store")), known=Known({})).text().splitlines()
+    lines = plan(recipe, Storage(str(iwildcam / "store")), known={}).text().splitlines()
     first, second, third, *_ = (line for line in lines if not line.startswith("note: "))
     assert first == "iWildCam: 24 images in 4 environments; its metric is macro-F1"
     assert second == "traps: 24 images in 4 environments; its metric is macro-F1"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmark.commands.planning.estimate import EMBEDDING, Known, core_hours
+from benchmark.commands.planning.estimate import EMBEDDING, REFERENCE, core_hours, of_reference
 from benchmark.commands.planning.machines import Offer, span
 from benchmark.commands.planning.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
@@ -196,7 +196,7 @@ def head_of(file: Path) -> str:
     """Return a recipe with a head that says what `plan` does where nothing was measured but by the reference machine."""
     recipe, text = load_recipe(str(file)), file.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as empty:
-        planned = plan(recipe, Storage(empty), known=Known({}).or_elsewhere(), offer=Offer(gpu=CARD))
+        planned = plan(recipe, Storage(empty), known={REFERENCE: of_reference()}, offer=Offer(gpu=CARD))
     across = any(protocol.across_sets for protocol in recipe.sweep.protocols)
     only_tested = sum(planned.sets[i].images for i in recipe.shifts()) if across else 0
     text = re.sub(r"#   images    .*\n", lambda _: _images(planned, only_tested), text)

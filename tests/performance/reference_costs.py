@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.backbones.facts import Embeds
-from benchmark.commands.planning.estimate import PlannedSweep, planned_trials
+from benchmark.commands.planning.workload import PlannedSet, planned_trials
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, as_json, of_json, on_this_machine, read
 from benchmark.sweep.calibrating import measured
@@ -31,9 +31,10 @@ def kinds(images: dict[str, int], classes: int) -> list[tuple[TrialSpec, Size]]:
     found: dict[tuple[str, ...], tuple[TrialSpec, Size]] = {}
     for name in RECIPES:
         recipe = load_recipe(str(REPOSITORY / f"jobs/recipes/{name}.yaml"))
-        sweeps = [PlannedSweep(dataset.name, images, classes) for dataset in recipe.datasets]
-        for _, spec, size, _ in planned_trials(recipe, sweeps, [Embeds(DIM)]):
-            found.setdefault(kind_of(spec)[:5], (spec, size))
+        sizes = len(images), sum(images.values()), classes, images
+        sets = [PlannedSet(dataset.name, *sizes) for dataset in recipe.datasets]
+        for trial in planned_trials(recipe, sets, [Embeds(DIM)]):
+            found.setdefault(kind_of(trial.spec)[:5], (trial.spec, trial.size))
     return list(found.values())
 
 

@@ -1,0 +1,172 @@
+"""The data sets and trials of a recipe, counted without weights, without Ray, and even without the images."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from benchmark.backbones.facts import Embeds
+from benchmark.backbones.models import model_class
+from benchmark.commands.preparing.checks import check_environments, check_protocols
+from benchmark.commands.preparing.imported_sets import embeds_of, imported_subject, manifests_of
+from benchmark.commands.preparing.text_pairs import read_text_pairs, text_pairs_of
+from benchmark.common.storage.files import Storage
+from benchmark.datasets.catalog import CATALOG, DEMO_SET
+from benchmark.datasets.manifest import Manifest, read_manifest
+from benchmark.datasets.spec import DatasetSpec
+from benchmark.method.arrays import scale_of
+from benchmark.method.evaluation.metrics import ACCURACY
+from benchmark.method.subspace.moments import CROSS
+from benchmark.recipe.recipe import Recipe
+from benchmark.sweep.summing import bytes_of_sums
+from benchmark.sweep.trials import TrialSpec, unfolded
+from benchmark.sweep.work import Size
+
+# Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
+# and solved), of moments (four matrices of each view and environment, and sums of these), and of each class of each
+# image of a test (scores at two picks, and probabilities at one).
+GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
+BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
+FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
+Kinds = tuple[str, ...] | None  # of pairs that were imported, see `Subject.kinds`; None: all of the recipe
+
+
+@dataclass(frozen=True)
+class PlannedSet:
+    """One data set of a plan."""
+
+    name: str
+    environments: int
+    images: int
+    classes: int
+    by_environment: dict[str, int]  # images of each; of planted sets about
+    views: int = 1  # of each image, the original among them
+    clusters: int = 0  # in the place of source environments; 0 where these are its own
+    counted: bool = True  # or sure, as those of a planted set; else they are the catalog's: no images are at hand
+    metric: str = ACCURACY.title  # by which its authors judge
+    kinds: Kinds = None
+    unlabelled: int = 0  # images of its environments without labels, which are embedded and not swept
+    notes: tuple[str, ...] = ()  # what a user should know of its images, one sentence each
+
+
+def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
+    """Return what is known of a recipe's data sets."""
+    if not recipe.is_imported:
+        return [_located(recipe, spec) for spec in recipe.located()]
+    manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
+    kinds = [imported_subject(recipe, storage, manifest, first).kinds for manifest in manifests]
+    return [_at_hand(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
+
+
+def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
+    """Return what is known of a data set by its spec or the catalog, which need no images, or else by its images."""
+    facts = CATALOG.get(spec.name)
+    if spec.is_planted:  # its spec says it all, and nothing need be drawn
+        planted, drawings = spec.planted, CATALOG[DEMO_SET]
+        count, classes = sum(drawings.counted[style] for style in planted.styles), drawings.classes
+        images = dict.fromkeys(planted.environments, round(count / len(planted.environments)))
+    elif facts and facts.is_counted and spec.root is None and not spec.is_built:
+        images, classes, count = facts.counted, facts.classes, facts.images
+    else:
+        manifest = read_manifest(spec)
+        text_pairs_of(recipe, manifest)  # whose file a run would read
+        return _at_hand(recipe, spec, manifest)
+    check_environments(recipe, spec.name, images)
+    if recipe.interventions.text and recipe.interventions.text.pairs:
+        read_text_pairs(recipe.interventions.text.pairs, spec.name)
+    more = recipe.view_count(spec.name), spec.clusters, spec.is_planted, recipe.metric_of(spec).title
+    return PlannedSet(spec.name, len(images), count, classes, images, *more)
+
+
+def _at_hand(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
+    """Return what is known of a data set by its images, or by its imported embeddings with these kinds of pairs."""
+    check_protocols(recipe, manifest)
+    images, views = dict(manifest.counts), recipe.view_count(spec.name)
+    if kinds is not None:
+        views -= sum(kind.label not in kinds for kind in recipe.kinds_for(spec.name))
+    sizes = len(images), manifest.table.num_rows, len(manifest.classes), images, views, spec.clusters, True
+    unlabelled = read_manifest(spec.unlabelled).table.num_rows if spec.unlabelled else 0
+    notes = tuple(manifest.notes()) if kinds is None else ()
+    return PlannedSet(spec.name, *sizes, recipe.metric_of(spec).title, kinds, unlabelled, notes)
+
+
+class PlannedTrial(NamedTuple):
+    """A trial of the grid, or all trials of a search for one method."""
+
+    dataset: str
+    spec: TrialSpec
+    size: Size  # what it runs on
+    points: int  # of a search; 1 for a trial of the grid
+    trials: int  # a point has one for each fold and, where its protocol fits them apart, holdout
+    rows: int  # at most
+
+
+def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[Embeds]) -> Iterator[PlannedTrial]:
+    """Yield a recipe's trials, under backbones with these widths and texts."""
+    for (dim, texts), one in product(towers, sets):
+        of_sets = {s.name: sum(s.by_environment.values()) for s in (one, *(sets[i] for i in recipe.shifts()))}
+        for spec, of_one in unfolded(recipe, one.name, dim, one.by_environment, one.kinds, texts):
+            images = of_sets if spec.protocol.across_sets else of_one
+            seen, points, trials, rows = list(images), 1, 1, spec.row_count(list(images))
+            if recipe.sweep.search and spec.space:
+                points = recipe.sweep.search.samples
+                trials = points * len(spec.turns) * (len(spec.holdouts(seen)) if spec.protocol.fits_apart else 1)
+                rows = points * spec.rows(seen)
+            if rows:
+                yield PlannedTrial(one.name, spec, Size(images, one.classes, dim), points, trials, rows)
+
+
+class Workload:
+    """The data sets, backbones and trials of a recipe, where nothing is done yet."""
+
+    def __init__(self, recipe: Recipe, storage: Storage) -> None:
+        self.recipe, self.sets = recipe, planned_sets(recipe, storage)
+        for spec in () if recipe.is_imported else recipe.backbones:
+            model_class(spec).check_named(spec)
+        self.towers = embeds_of(recipe, storage)
+        self.trials = list(planned_trials(recipe, self.sets, self.towers))
+        of_each = [one.images * one.views + one.unlabelled for one in self.sets]  # forward passes of each backbone
+        self.passes = 0 if recipe.is_imported else sum(of_each)
+
+    def trial_gib(self) -> float:
+        """Return the memory of a trial in GiB, at most."""
+        dim, most = max(self.towers).dim, 0.0
+        for one in self.sets:
+            embeddings = BYTES_OF_EMBEDDINGS * one.images * dim
+            moments = BYTES_OF_MOMENTS * max(one.environments, one.clusters + 1) * one.views * dim**2
+            scores = BYTES_OF_SCORES * max(one.by_environment.values()) * one.classes
+            most = max(most, embeddings + moments + scores)
+        return GIB_OF_PROCESS + most / 2**30
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of trials and rows, and what is embedded for a search and written to disk, at most."""
+        recipe, summed = self.recipe, set()
+        count = Counter(trials=0, rows=0, searched_passes=0, store_bytes=0, moment_bytes=0, prediction_bytes=0)
+        of_set, by_label = {one.name: one for one in self.sets}, recipe.interventions.by_label()
+        for name, spec, size, points, trials, rows in self.trials:
+            summed.add((name, spec.split, scale_of(spec.normalize)))
+            predictions = points * spec.prediction_count(size.images)
+            # Every point may be a view of its own for each kind whose strengths are searched; seeds share views.
+            searched = {parameter.rpartition(".")[0] for parameter in spec.space} - {""}
+            views = trials * recipe.interventions.view_count(by_label[label] for label in searched)
+            count.update(trials=trials, rows=rows, searched_passes=of_set[name].images * views)
+            count["prediction_bytes"] += predictions * BYTES_OF_PREDICTION
+        count["searched_passes"] //= len(recipe.sweep.seeds)
+        crossed = any(CROSS in chosen.kinds for chosen in recipe.intervention_sets())
+        for (name, split, _), tower in product(summed, self.towers):
+            one = of_set[name]
+            cells = max(one.environments, one.clusters + 1), one.views - 1 + crossed
+            count["moment_bytes"] += bytes_of_sums(split.folds or 2, *cells, tower.dim)
+        for backbone, tower in zip(recipe.backbones, self.towers, strict=True):
+            count["store_bytes"] += self.passes * tower.dim * FLOAT_BYTES.get(backbone.precision, 4)
+        return count
+
+    def fits(self) -> dict[str, tuple[int, int, int]]:
+        """Return the number of fits of each data set and protocol, see `TrialSpec.fit_counts`."""
+        fits: dict[str, tuple[int, int, int]] = {}
+        for trial in self.trials:
+            name, one = f"{trial.dataset}, {trial.spec.protocol.name}", trial.spec
+            count = (one.turns[0] if one.space else one).fit_counts(list(trial.size.images))
+            fits[name] = max(fits.get(name, count), count)
+        return fits
