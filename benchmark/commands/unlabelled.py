@@ -99,7 +99,7 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
         alike.setdefault((len(answers.of_sources), len(answers.of_target)), []).append(answers)
     for images, group in alike.items():
         group.sort(key=lambda answers: answers.trial)
-        accuracies = np.array([answers.judged for answers in group])
+        accuracies = np.array([answers.validation_accuracy for answers in group])
         on_sources = agreements([answers.of_sources for answers in group])
         on_target = agreements([answers.of_target for answers in group])
         estimates = on_the_line(accuracies, on_sources, on_target, images)

@@ -259,7 +259,7 @@ class SweepSpec(Spec):
             `out_fold`, and no other.
         folds: number of folds, 3 to 100, in the place of the 80/20 split: images (or groups, whole) are cut by the
             seed, and each fold is tested in turn, so that every image is tested once. Rules choose by fits without the
-            tested fold and another one, judged on that one of the sources, for every other fold. Default: none.
+            tested fold and another one, validated on that one of the sources, for every other fold. Default: none.
         base_classes: `floor` or `ceil`: how half an odd number of classes is rounded to that of base classes. Default:
             the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or of the cuts into folds, and of everything random in a

@@ -68,7 +68,7 @@ class ImportedTest:
     @property
     def can_choose(self) -> bool:
         """Whether the sources have images by which rules choose."""
-        return bool(self.holdout.judges(self.roles.turn))
+        return bool(self.holdout.validation_sources(self.roles.turn))
 
 
 def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered]) -> Evaluated:
@@ -121,7 +121,7 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         test_split=one.split,
         class_half=one.half,
         training_domain=score,
-        lodo=score if any(leaves_enough(holdout, source) for source in holdout.judges(roles.turn)) else None,
+        lodo=score if any(leaves_enough(holdout, s) for s in holdout.validation_sources(roles.turn)) else None,
         target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
         metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation import inference, other_environments
 from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores
-from benchmark.method.evaluation.judging import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metric
+from benchmark.method.evaluation.multiple_testing import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import MethodAnswers, Size, together

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import adjusted_interval
 from benchmark.method.evaluation.metrics import ACCURACY, Metric
+from benchmark.method.evaluation.multiple_testing import adjusted_interval
 from reports.analysis.chosen import mean_beside
 from reports.analysis.comparisons import Comparison, Overall, compare, in_family, over_data_sets
 from reports.analysis.methods import PLAIN, Method

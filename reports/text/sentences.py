@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import adjusted_interval
+from benchmark.method.evaluation.multiple_testing import adjusted_interval
 from reports.analysis.chosen import Selections, SettingResults, read_of, whole
 from reports.analysis.comparisons import SAME, p_value
 from reports.analysis.findings import ControlResult, Expected, Family, Findings

@@ -151,7 +151,7 @@ def _lodo(fits: "_Fits", turn: Turn, sources: tuple[int, ...]) -> tuple[Array, A
         others = tuple(e for e in sources if e != left_out)
         right = []
         for of in turn.validations:
-            rows = np.flatnonzero((environment == left_out) & np.isin(side, list(of.judging_left_out)))
+            rows = np.flatnonzero((environment == left_out) & np.isin(side, list(of.left_out_sides)))
             right.append(fits.answers(others, of.learned, rows))
             units.append(fits.unit[rows])
         of_source = np.concatenate(right, axis=2).astype(float)

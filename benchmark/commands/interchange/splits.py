@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("fold", pa.int64()),  # the tested one; -1 for an 80/20 split
         ("role", pa.string()),  # train, test, unused: of the fit that is tested
-        ("role_in_choice", pa.string()),  # train, judge, unused: of fits by which settings are chosen
+        ("role_in_choice", pa.string()),  # train, judge (validation), unused: in fits for model selection
     ]
 )
 

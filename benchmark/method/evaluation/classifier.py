@@ -76,11 +76,11 @@ class Together:
     places: list[tuple[int, Labels]]  # for each of the given sets, which of `unions` holds it, and where, shape (m,)
 
     @classmethod
-    def of(cls, judging: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
+    def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
         """Return sets together, of which only tested ones may share images."""
-        sets = [*judging, *tests]
+        sets = [*validation, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
-        keys = [*range(len(judging)), *of_tests]
+        keys = [*range(len(validation)), *of_tests]
         names = list(dict.fromkeys(keys))
         parts = [[images for images, key in zip(sets, keys, strict=True) if key == name] for name in names]
         rows = [np.unique(np.concatenate([images.rows for images in part])) for part in parts]
@@ -114,7 +114,7 @@ class Known:
 
 
 Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
-Scorer = Callable[[Given], Array]  # of answers to all judging sets, set after set, shape (..., m): shape (...,)
+Scorer = Callable[[Given], Array]  # of answers to all validation sets, set after set, shape (..., m): shape (...,)
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class Choice:
 
     # the points with the highest score of each setting, by each rule that looks at sources alone
     picks: frozenset[Point]
-    # point with the highest score of all settings, by each such rule -> temperature fitted on the judging images; None
-    # where scores are no likelihoods
+    # point with the highest score of all settings, by each such rule -> temperature fitted on validation images; None
+    # if scores are no likelihoods
     temperatures: Mapping[Point, float | None]
 
 
@@ -132,8 +132,8 @@ class Choice:
 class Classified:
     """What one fit gives."""
 
-    # answers to each judging set, shape (settings, ranks, m): whether an image is classified correctly, or as what
-    judged: list[Given]
+    # answers to each validation set, shape (settings, ranks, m): whether an image is classified correctly, or as what
+    validation: list[Given]
     correct: list[Correct]  # which images of each test set are classified correctly, shape (settings, ranks, m)
     # for each test set, point -> what scores say there, at all points with a temperature
     scored: list[dict[Point, Scored]]
@@ -158,14 +158,14 @@ class Classifier:
     c_d: Array | None = None  # C_d of the sources, shape (D, D), for a predictor that asks for it
     single: bool = False  # whether a predictor gets embeddings in single precision, as large problems are solved in
     score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # what is computed of scores where rules pick
-    # whether rules look at the classes that judging images are taken for, and not only at whether these are right.
+    # whether rules look at the classes that validation images are taken for, and not only at whether these are right.
     # Default false
-    judged_classes: bool = False
+    validation_classes: bool = False
     for_choice: bool = False  # whether answers serve a choice among points alone, see `Problem`. Default false
 
     def classify(
         self,
-        judging: Sequence[ImageSet],
+        validation: Sequence[ImageSet],
         tests: Sequence[ImageSet],
         choice: Choice | None = None,
         score: Scorer | None = None,
@@ -173,27 +173,27 @@ class Classifier:
     ) -> Classified:
         """Return answers to both, and for `tests` predictions and what scores say at the points that rules pick.
 
-        Where `choice` (what rules pick) is not known, it is found by `score`, of answers to the judging sets, and
+        Where `choice` (what rules pick) is not known, it is found by `score`, of answers to the validation sets, and
         `lodo`, the leave-one-domain-out score, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
-            passed = _Pass(self, judging, tests, choice, score, lodo)
+            passed = _Pass(self, validation, tests, choice, score, lodo)
             problem = self._trained(passed.together.unions)
             for of_point in checked_scores(self.predictor, problem, self.ranks):
                 passed.take(of_point)
                 del of_point  # or the scores of two points would be held while the next are made
             self.known.basis, self.known.last = self.basis, problem.found
             return passed.result(tuple(problem.notes))
-        judged = [self._judged(images) for images in judging]
+        validation_answers = [self._validated(images) for images in validation]
         if choice is None and tests and score:
-            scores = [score(np.concatenate(judged, axis=-1)), lodo]
+            scores = [score(np.concatenate(validation_answers, axis=-1)), lodo]
             points = sorted({point for point in map(best_point, scores) if point is not None})
-            temperatures = self._temperatures(judging, points)
+            temperatures = self._temperatures(validation, points)
             choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
         choice = choice or Choice(frozenset(), {})
         looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
         scored, predictions = [one for one, _ in looked_at], [one for _, one in looked_at]
-        return Classified(judged, [self._correct(images) for images in tests], scored, predictions)
+        return Classified(validation_answers, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
         """Return the scores of some images at one point, from a fit at this point alone, shape (m, classes)."""
@@ -232,9 +232,9 @@ class Classifier:
             self.known.plain[name] = plain.found
         return self.known.plain[name]
 
-    def _judged(self, images: ImageSet) -> Given:
-        """Return answers to a judging set, shape (settings, ranks, m)."""
-        if not self.judged_classes:
+    def _validated(self, images: ImageSet) -> Given:
+        """Return answers to a validation set, shape (settings, ranks, m)."""
+        if not self.validation_classes:
             return self._correct(images)
         settings = self.predictor.settings
         classes = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.uint16)
@@ -244,11 +244,11 @@ class Classifier:
                 of_setting[:, place] = block.named(checked_predictions(setting, problem, self.ranks))
         return classes
 
-    def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
+    def _temperatures(self, validation: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
         """Return point -> temperature fitted on the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
-        some = spaced(judging)
+        some = spaced(validation)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
         problem = self._up_to(max(self.ranks[index] for index, _ in points))._untrained(images)
         return {
@@ -401,11 +401,11 @@ class _Pass:
     """What is made of scores as the points come by: rank by rank, setting by setting.
 
     The points that another fit chose, and those that `lodo` picks, are known before, and looked at as they come. Those
-    with the highest accuracy on the judging sets are known at the end: the best so far are held.
+    with the highest accuracy on the validation sets are known at the end: the best so far are held.
     """
 
     classifier: Classifier
-    judging: Sequence[ImageSet]
+    validation: Sequence[ImageSet]
     tests: Sequence[ImageSet]
     choice: Choice | None
     score: Scorer | None
@@ -413,7 +413,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self._count = 0
-        self.together = Together.of(self.judging, self.tests, self.classifier.data.label)  # as they are scored
+        self.together = Together.of(self.validation, self.tests, self.classifier.data.label)  # as they are scored
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
         self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
@@ -423,21 +423,21 @@ class _Pass:
         self._settings = len(self.classifier.predictor.settings)
         shape = (self._settings, len(self.classifier.ranks))
         self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
-        kind = np.uint16 if self.classifier.judged_classes else np.bool_
-        self._judged: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.judging]
+        kind = np.uint16 if self.classifier.validation_classes else np.bool_
+        self._validated: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.validation]
         self._scores = np.full(shape, -np.inf)  # below all that are still to come
 
     def take(self, scores: Sequence[Array]) -> None:
-        """Note what the next point's scores say of the judging sets and of the test sets."""
+        """Note what the next point's scores say of the validation sets and of the test sets."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
-        judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
+        validation, tests = slice(len(self.validation)), slice(len(self.validation), None)
         unions = list(zip(self.together.unions, scores, strict=True))
         classes = [images.named(images.possible(logits).argmax(axis=1)) for images, logits in unions]
         answers = [of_one == images.labels for of_one, (images, _) in zip(classes, unions, strict=True)]
-        given = self.together.of_sets(classes if self.classifier.judged_classes else answers, judging)
-        for judged, of_set in zip(self._judged, given, strict=True):
-            judged[setting, index] = of_set
+        given = self.together.of_sets(classes if self.classifier.validation_classes else answers, validation)
+        for answers_of_set, of_set in zip(self._validated, given, strict=True):
+            answers_of_set[setting, index] = of_set
         for curve, correct in zip(self._correct, self.together.of_sets(answers, tests), strict=True):
             curve[setting, index] = correct
         if self.choice is not None:
@@ -447,7 +447,7 @@ class _Pass:
                 self._predictions[point] = self._predicted(scores)
         elif self.tests and self.score:
             self._scores[setting, index] = self.score(
-                np.concatenate([judged[setting, index] for judged in self._judged], axis=-1)
+                np.concatenate([of_set[setting, index] for of_set in self._validated], axis=-1)
             )
             self._choose(point, scores)
 
@@ -459,7 +459,7 @@ class _Pass:
         tests = range(len(self.tests))
         scored = [{point: of_point[i] for point, of_point in self._scored.items()} for i in tests]
         predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
-        return Classified(self._judged, self._correct, scored, predictions, notes)
+        return Classified(self._validated, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
         """Return what scores of the unions say of each test set."""
@@ -467,7 +467,7 @@ class _Pass:
             _predictions(images.named(images.possible(logits).argmax(axis=1)), images.possible(logits))
             for images, logits in zip(self.together.unions, scores, strict=True)
         ]
-        return [of_unions[union][rows] for union, rows in self.together.places[len(self.judging) :]]
+        return [of_unions[union][rows] for union, rows in self.together.places[len(self.validation) :]]
 
     def _choose(self, point: Point, scores: Sequence[Array]) -> None:
         index, setting = point
@@ -482,19 +482,19 @@ class _Pass:
         if not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may use its arrays again at the next point.
-        of_judging = spaced(self.together.of_sets(scores, slice(len(self.judging))))
-        of_tests = self.together.of_sets(scores, slice(len(self.judging), None))
+        of_validation = spaced(self.together.of_sets(scores, slice(len(self.validation))))
+        of_tests = self.together.of_sets(scores, slice(len(self.validation), None))
         if point == self._lodo_pick:
-            self._fit(point, of_judging, of_tests)
+            self._fit(point, of_validation, of_tests)
         if best:
-            self._held = None if point in self._temperatures else (point, of_judging, of_tests)
+            self._held = None if point in self._temperatures else (point, of_validation, of_tests)
 
-    def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
-        """Look at scores, with the temperature that makes the judging images likeliest where they are likelihoods."""
+    def _fit(self, point: Point, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> None:
+        """Evaluate scores; likelihoods with the temperature that is most likely on the validation images."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
-            labels = np.concatenate([images.labels for images in spaced(self.judging)])
-            temperature = fitted_temperature(np.concatenate(of_judging), labels)
+            labels = np.concatenate([images.labels for images in spaced(self.validation)])
+            temperature = fitted_temperature(np.concatenate(of_validation), labels)
         self._score(point, temperature, of_tests)
 
     def _score(self, point: Point, temperature: float | None, of_tests: Sequence[Array]) -> None:

@@ -20,7 +20,7 @@ class Scored:
 
     metrics: Mapping[str, float]  # key of each metric of scores -> its value
     error: float | None = None  # expected calibration error; None, as what follows, if no likelihood
-    # the error with the temperature that makes the judging images of the sources likeliest
+    # the error with the temperature that makes the validation images of the sources likeliest
     scaled_error: float | None = None
     temperature: float | None = None  # that temperature, by which logits are divided
 
@@ -49,7 +49,7 @@ class RankCurve:
     fold: int  # the tested fold; -1 for an 80/20 split
     test_split: TestSplit  # which of its images are tested
     class_half: ClassHalf  # which classes they are of; `harmonic` takes base and new ones together
-    # mean accuracy on judging images of the source environments (of the classes fitted on)
+    # mean accuracy on validation images of the source environments (of the classes fitted on)
     training_domain: list[float]
     lodo: list[float] | None  # mean accuracy on sources that fits leave out; None where too few are left
     # accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the in-split is tested;

@@ -4,7 +4,7 @@ Every fit is known by the source environments and the sides of the split that it
 several holdouts or folds ask for is made once, and every projection is fitted from their moments.
 
 Of predictors whose fits take long, those that only serve a choice are made on some images of each source and fold, and
-full-size ones where a rule picks. What judges a choice is some images of each source and fold, of every predictor.
+full-size ones where a rule picks. All predictors are validated on some images of each source and fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from benchmark.method.evaluation.checked import checked_basis
 from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.fits import Case, Sources, cases_of, judged_by
+from benchmark.method.evaluation.fits import Case, Sources, blocks_by_fit, cases_of
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import PLAIN, SCORES, best_of, best_point, best_points
-from benchmark.method.evaluation.source_scores import Given, JudgedImages
+from benchmark.method.evaluation.source_scores import Given, ValidationImages
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.evaluation.splits import IN, IN_FOLDS, Split, sampled, split_seed
 from benchmark.method.predictors import Predictor
@@ -36,7 +36,7 @@ from benchmark.method.subspace.moments import CROSS, Placebo
 
 MAX_HEADS = 2**29  # bytes of classifiers that are kept for later fits to the same images; others are found again
 Notes = tuple[str, ...]
-Judging = Mapping[Sources, Given]  # answers of one fit to the blocks that judge it
+ValidationAnswers = Mapping[Sources, Given]  # answers of one fit to its validation blocks
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Plain:
 
     # sources, and whether some of their images were fitted on -> classifiers by predictor
     heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
-    # predictor and what it is fitted on -> answers to the images that judge it
-    judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
-    # predictor and what judges it -> answers with the parameters of the highest score, shape (n,)
+    # predictor and what it is fitted on -> answers to its validation images
+    validation: dict[tuple[object, ...], Given] = field(default_factory=dict)
+    # predictor and its validation images -> answers with the parameters of the highest score, shape (n,)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
@@ -89,14 +89,14 @@ class FitSettings:
     Attributes:
         split: how images are cut into sides.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
-        fold: the only tested fold, from 0, judged by the next one alone as a search does; None (default) for all folds,
-            each judged by all others, and for an 80/20 split.
+        fold: the only tested fold, from 0, validated on the next one alone as a search does; None (default) for all
+            folds, each validated on all others, and for an 80/20 split.
         seed: of everything random in a fit, beside what it is fitted on.
         device: torch device for predictors that are trained on torch.
         lodo: whether to make the leave-one-domain-out fits.
-        selection_images: most images of a source and fold that judge a choice, and that fits take which only serve one,
-            of predictors that say `samples`; of the in-split of an 80/20 split `IN_FOLDS` times as many. None (default)
-            for all.
+        selection_images: maximum number of validation images of a source and fold, and of training images in fits that
+            only serve selection, for predictors with `samples`; `IN_FOLDS` times as many in the in-split of an 80/20
+            split. None (default) for all.
         metric: by which rules choose: of correctness (default: accuracy) or of predictions.
     """
 
@@ -120,10 +120,10 @@ class _Fitted:
     moments: SourceMoments  # what the basis is fitted on
 
 
-class _Judged(NamedTuple):
-    """What a fit that serves a choice answers to the images that judge it, and what it has to say."""
+class _Validated(NamedTuple):
+    """Answers of a fit for selection to its validation images, and its warnings."""
 
-    answers: Judging
+    answers: ValidationAnswers
     notes: Notes
 
 
@@ -153,7 +153,7 @@ class _SourceScores:
 
 
 @dataclass
-class _JudgedCase:
+class _ScoredCase:
     """What the sources say of one method, in one holdout and fold."""
 
     case: Case
@@ -179,7 +179,7 @@ class Evaluation:
         self._roles = Roles(data, settings.split)
         self._known: dict[tuple[Sources, bool], Known] = {}
         self._few: dict[Sources, Mask] = {}
-        self._judged_images: dict[tuple[Sources, ...], JudgedImages] = {}
+        self._validation_images: dict[tuple[Sources, ...], ValidationImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
@@ -196,9 +196,9 @@ class Evaluation:
         With folds, what scores say (calibration and the like) is computed of those methods alone that have the highest
         score of a holdout and fold: rules pick no other.
         """
-        every: list[list[_JudgedCase]] = []
+        every: list[list[_ScoredCase]] = []
         for method in methods:
-            every.append(list(self._judged_cases(method, holdouts)))
+            every.append(list(self._scored_cases(method, holdouts)))
             for of_case in zip(*every, strict=True):  # or the bases of all methods would be held
                 for one, rules in zip(of_case, _highest(of_case), strict=True):
                     one.rules, one.bases = rules, one.bases if rules else {}
@@ -225,40 +225,40 @@ class Evaluation:
         cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.fewest_sources)
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
-    def _judged_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_JudgedCase]:
+    def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
         """Yield every holdout and fold with its scores; with its curves instead where the tested fit chooses."""
         cases = self._cases(holdouts, method)
         lodo = {
-            fit: self._judge(method, fit, blocks)[0]
-            for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items()
+            fit: self._validate(method, fit, blocks)[0]
+            for fit, blocks in blocks_by_fit(pair for case in cases for pair in case.lodo).items()
         }
         # Holdouts with the same sources share the fits that leave none out.
         for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
             alike = list(group)
             if alike[0].turn.one_fit:
-                yield from (_JudgedCase(case, None, list(self._in_one_fit(method, case, lodo))) for case in alike)
+                yield from (_ScoredCase(case, None, list(self._in_one_fit(method, case, lodo))) for case in alike)
                 continue
-            judged, bases = dict[Sources, _Judged](), dict[Sources, Basis]()
-            for fit, blocks in judged_by(pair for case in alike for pair in case.training_domain).items():
-                judged[fit], bases[fit] = self._judge(method, fit, blocks)
+            validated, bases = dict[Sources, _Validated](), dict[Sources, Basis]()
+            for fit, blocks in blocks_by_fit(pair for case in alike for pair in case.training_domain).items():
+                validated[fit], bases[fit] = self._validate(method, fit, blocks)
             for case in alike:
-                scores = self._scores(method, case, judged, self._score(method, case.lodo, lodo))
-                yield _JudgedCase(case, scores, bases={fit: bases[fit] for fit in judged_by(case.training_domain)})
+                scores = self._scores(method, case, validated, self._score(method, case.lodo, lodo))
+                yield _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
 
-    def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Judged]) -> Iterator[RankCurve]:
+    def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
         """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
-        judging, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
+        validation, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
         fitted = self._fitted(case.tested, method, tests, few)
         score = self._images_of(blocks).score if blocks else None
-        found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo.values)
-        answers = self._apart(blocks, found.judged[0]) if blocks else {}
-        own = {case.tested: _Judged(answers, ())}
+        found = fitted.classifier.classify(validation, tests, _NO_CHOICE if few else None, score, of_lodo.values)
+        answers = self._apart(blocks, found.validation[0]) if blocks else {}
+        own = {case.tested: _Validated(answers, ())}
         yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
-    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Judged, Basis]:
-        """Fit on some sources and answer the images that judge it; return the basis too.
+    def _validate(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Validated, Basis]:
+        """Fit on some sources and answer its validation images; return the basis too.
 
         A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
         """
@@ -268,11 +268,11 @@ class Evaluation:
             sets = [self._together(part)]
             fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
             found = fitted.classifier.classify(sets, [])
-            answers |= self._apart(part, found.judged[0])
-        return _Judged(answers, found.notes), fitted.classifier.basis
+            answers |= self._apart(part, found.validation[0])
+        return _Validated(answers, found.notes), fitted.classifier.basis
 
     def _score(
-        self, method: Method, pairs: Sequence[tuple[Sources, Sources]], judged: Mapping[Sources, _Judged]
+        self, method: Method, pairs: Sequence[tuple[Sources, Sources]], validated: Mapping[Sources, _Validated]
     ) -> _Score:
         """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
         if not pairs:
@@ -282,13 +282,13 @@ class Evaluation:
             (source,) = block.environments
             left_out = source not in fit.environments
             what = f"lodo without {self._data.environments[source]}" if left_out else "choosing fit"
-            said += [f"{what}: {note}" for note in judged[fit].notes]
+            said += [f"{what}: {note}" for note in validated[fit].notes]
         images = self._images_of([block for _, block in pairs])
-        given = np.concatenate([judged[fit].answers[block] for fit, block in pairs], axis=-1)
+        given = np.concatenate([validated[fit].answers[block] for fit, block in pairs], axis=-1)
         key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
         if key not in self._plain.best:
             plain = np.concatenate(
-                [self._plain_answers(method, fit, block, judged[fit].answers) for fit, block in pairs], axis=-1
+                [self._plain_answers(method, fit, block, validated[fit].answers) for fit, block in pairs], axis=-1
             )
             best = best_point(images.score(plain))
             self._plain.best[key] = None if best is None else plain[best[1], best[0]]
@@ -296,7 +296,7 @@ class Evaluation:
         error = None if best_plain is None else images.error(given, best_plain)
         return _Score(images.score(given), error, tuple(said))
 
-    def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: Judging) -> Given:
+    def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
         """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
@@ -304,25 +304,25 @@ class Evaluation:
         weights = repr(method.weights) if predictor.uses_interventions else ""
         learns = predictor.uses_training_images or predictor.uses_c_d
         key = repr(predictor), weights, fit if learns else None, block
-        if key not in self._plain.judged:
+        if key not in self._plain.validation:
             plain = replace(method, projection=Identity(), ranks=(dim,), placebo=None)
-            found = self._judge(plain, fit, [*answers])[0].answers
-            self._plain.judged |= {(*key[:3], other): given for other, given in found.items()}
-        return self._plain.judged[key]
+            found = self._validate(plain, fit, [*answers])[0].answers
+            self._plain.validation |= {(*key[:3], other): given for other, given in found.items()}
+        return self._plain.validation[key]
 
-    def _scores(self, method: Method, case: Case, judged: Mapping[Sources, _Judged], of_lodo: _Score) -> _SourceScores:
-        found = self._score(method, case.training_domain, judged)
+    def _scores(self, method: Method, case: Case, by_fit: Mapping[Sources, _Validated], lodo: _Score) -> _SourceScores:
+        found = self._score(method, case.training_domain, by_fit)
         if found.values is None:
             found = _Score(np.full((len(method.predictor.settings), len(method.ranks)), np.nan))
         rows = [self._rows(block) for block in {block for _, block in (*case.training_domain, *case.lodo)}]
         images = len(np.unique(np.concatenate(rows))) if rows else 0
-        notes = tuple(dict.fromkeys([*found.notes, *of_lodo.notes]))
-        return _SourceScores({"training_domain": found, "lodo": of_lodo}, images, notes)
+        notes = tuple(dict.fromkeys([*found.notes, *lodo.notes]))
+        return _SourceScores({"training_domain": found, "lodo": lodo}, images, notes)
 
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return what rules pick, with temperatures where some of `rules` do: from all images that judge the choice."""
+        """Return what rules pick, with temperatures where some of `rules` do: from all validation images."""
         if not case.training_domain:
             return _NO_CHOICE
         picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
@@ -330,13 +330,13 @@ class Evaluation:
         points = sorted(point for point in best if point is not None)
         if not method.predictor.has_likelihood:
             return Choice(picks, dict.fromkeys(points))
-        judged, few = judged_by(case.training_domain), self.samples(method.predictor)
-        some = spaced([self._together(blocks) for blocks in judged.values()])
+        blocks_of, few = blocks_by_fit(case.training_domain), self.samples(method.predictor)
+        some = spaced([self._together(blocks) for blocks in blocks_of.values()])
         labels = np.concatenate([images.labels for images in some])
         temperatures: dict[Point, float | None] = {}
         for point in points:
             logits = []
-            for fit, images in zip(judged, some, strict=True):
+            for fit, images in zip(blocks_of, some, strict=True):
                 fitted = self._fitted(fit, method, [images], few, bases.get(fit))
                 logits.append(fitted.classifier.logits(images, point))
             temperatures[point] = fitted_temperature(np.concatenate(logits), labels)
@@ -464,7 +464,7 @@ class Evaluation:
             c_d=moments.c_d() if predictor.uses_c_d else None,
             single=self.samples(predictor),
             score_metrics=method.metrics,
-            judged_classes=settings.metric.needs == "predictions",
+            validation_classes=settings.metric.needs == "predictions",
             for_choice=len(fit.sides) < settings.split.folds - 1,  # a fit that is tested has all folds but one
         )
         return _Fitted(method, classifier, train, moments)
@@ -542,17 +542,17 @@ class Evaluation:
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
-    def _images_of(self, blocks: Sequence[Sources]) -> JudgedImages:
+    def _images_of(self, blocks: Sequence[Sources]) -> ValidationImages:
         """Return the images of some blocks, which come source by source."""
         key = tuple(blocks)
-        if key not in self._judged_images:
+        if key not in self._validation_images:
             rows = [self._rows(block) for block in blocks]
             source = np.repeat([block.environments[0] for block in blocks], [len(r) for r in rows])
             every, data = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64), self._data
             cluster = every if data.group is None else data.group[every]
-            made = JudgedImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
-            self._judged_images[key] = made
-        return self._judged_images[key]
+            made = ValidationImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
+            self._validation_images[key] = made
+        return self._validation_images[key]
 
 
 _NO_CHOICE = Choice(frozenset(), {})
@@ -565,27 +565,27 @@ def full_fit_points(
     methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
 ) -> dict[tuple[int, int, int], tuple[str, ...]]:
     """Return what is fitted to all images: (number of a method, setting, rank) -> the rules that pick it."""
-    judged, ranks = bool(case.training_domain), methods[0].ranks
+    validated, ranks = bool(case.training_domain), methods[0].ranks
     named = case.holdout.name, case.fold
     own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
     picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
     for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
         there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
         for rule in SCORES:
-            scores = [getattr(c, rule) if judged else c.metrics[ACCURACY.key] for _, c in there]
+            scores = [getattr(c, rule) if validated else c.metrics[ACCURACY.key] for _, c in there]
             for only in (None, ranks[-1]):
                 if best := best_of(scores, ranks, only):
                     (number, curve), index = there[best[0]], best[1]
-                    key, found = (number, curve.setting, ranks[index]), (rule,) if judged and not only else ()
+                    key, found = (number, curve.setting, ranks[index]), (rule,) if validated and not only else ()
                     picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
     return picks
 
 
-def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
+def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
     """Return for each of several methods the rules by whose score none is ahead of it."""
-    rules: list[list[str]] = [[] for _ in judged]
+    rules: list[list[str]] = [[] for _ in cases]
     for rule in SCORES:
-        every = [None if one.scores is None else one.scores.by_rule[rule].values for one in judged]
+        every = [None if one.scores is None else one.scores.by_rule[rule].values for one in cases]
         best = [-np.inf if curve is None or np.isnan(curve).all() else np.nanmax(curve) for curve in every]
         for number, value in enumerate(best):
             if value == max(best) > -np.inf:

@@ -1,7 +1,7 @@
-"""Which fits an evaluation makes, and on which images of the sources each is judged. Plain data, no arrays.
+"""The fits of an evaluation, each with its validation blocks of the sources. Plain data, no arrays.
 
 For held-out environment e and tested fold k, the leave-one-domain-out score of a candidate comes from fits on the
-sources without s and on the folds without k and j, judged on fold j of s, for every source s and every other fold j;
+sources without s and on the folds without k and j, validated on fold j of s, for every source s and every other fold j;
 that of `training_domain` from fits that leave no source out. Such a fit is known by what it is fitted on alone: that
 without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
 """
@@ -21,7 +21,7 @@ Halves = tuple[Half, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """Images of some sources: what a fit learns from, or, of one source, a block that judges a fit."""
+    """Images of some sources: what a fit learns from, or a block of validation images of one source."""
 
     environments: tuple[int, ...]  # positions of the environments, ascending
     sides: Sides  # sides of the split
@@ -36,7 +36,7 @@ class Case:
     fold: int  # the tested fold; -1 for an 80/20 split
     turn: Turn  # what the sides are for
     tested: Sources  # what the tested fit learns from
-    training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a block that judges it
+    training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a validation block
     lodo: tuple[tuple[Sources, Sources], ...]  # fits without a source, each with a block of this source
 
 
@@ -45,20 +45,20 @@ def cases_of(
 ) -> list[Case]:
     """Return the holdouts of a protocol that have enough sources, in all turns of a split.
 
-    Images may come in groups (`grouped`). With a `fold`, that one alone is tested, judged by the next one as a search
-    does.
+    Images may come in groups (`grouped`). With a `fold`, only it is tested, validated on the next one, as in a
+    search.
     """
     cases = []
     for holdout in holdouts:
         for number, turn in turns_of(split, grouped, fold).items() if len(holdout.sources) >= min_sources else ():
             halves, training_domain, lodo = holdout.halves, [], []
-            for source in holdout.judges(turn):
+            for source in holdout.validation_sources(turn):
                 left = leaves_enough(holdout, source, min_sources)
                 for one in turn.validations:
-                    block = Sources((source,), one.judging, halves)
+                    block = Sources((source,), one.sides, halves)
                     training_domain.append((Sources(holdout.sources, one.learned, halves), block))
                     if left:
-                        block = Sources((source,), one.judging_left_out, halves)
+                        block = Sources((source,), one.left_out_sides, halves)
                         lodo.append((Sources(holdout.without(source), one.learned, halves), block))
             tested = Sources(holdout.sources, turn.fitted, halves)
             cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
@@ -77,8 +77,8 @@ def leaves_enough(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
 
 
-def judged_by(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
-    """Return each fit once, with the blocks that judge it."""
+def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
+    """Return each fit once, with its validation blocks."""
     fits: dict[Sources, dict[Sources, None]] = {}
     for fit, block in pairs:
         fits.setdefault(fit, {})[block] = None

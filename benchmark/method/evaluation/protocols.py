@@ -1,8 +1,8 @@
 """Protocols: what is fitted on which environments and classes, and which images are tested. Plain data, no arrays.
 
 A protocol is a list of holdouts. A holdout fits on some source environments and is tested on images that the fit has
-not seen; the scores of the selection rules come from its sources alone. Which images of an environment are fitted on,
-judge and are tested is the turn's: see `splits.Turn`.
+not seen; the scores of the selection rules come from its sources alone. The roles of an environment's images
+(training, validation, test) are the turn's: see `splits.Turn`.
 """
 
 from abc import abstractmethod
@@ -37,15 +37,15 @@ class Holdout:
     tests: tuple[Test, ...]  # images that no rule but the oracle may look at
     halves: tuple[Half, ...] = HALVES  # halves of the classes that take part in fit and selection
 
-    def judges(self, turn: Turn) -> tuple[int, ...]:
+    def validation_sources(self, turn: Turn) -> tuple[int, ...]:
         """Return the sources by which rules and temperatures are chosen.
 
         None that is tested, as in `open_class` one is; unless it is the only one, and the turn keeps images of it that
         are neither fitted on for the choice nor tested.
         """
         tested = {e for test in self.tests for e in test.environments}
-        judging = frozenset().union(*(one.judging for one in turn.validations))
-        apart = not any(judging & turn.tested[test.split] for test in self.tests)
+        validation = frozenset().union(*(one.sides for one in turn.validations))
+        apart = not any(validation & turn.tested[test.split] for test in self.tests)
         within = self.sources if apart and set(self.sources) == tested else ()
         return tuple(s for s in self.sources if s not in tested) or within
 
@@ -166,7 +166,7 @@ class OpenClass(Protocol):
     """Fitted on the base classes (the first half of the alphabetical ones) of all environments.
 
     Tested on base and on new classes of each environment's out-split or fold, over all class names: the rest of the
-    base classes is fitted on. Rules judge by the other environments.
+    base classes is fitted on. Rules choose by validation images of the other environments.
     """
 
     registered_name: ClassVar[str] = "open_class"

@@ -1,7 +1,7 @@
-"""What every image is for in one turn of a split: fitted on, judging or tested. Evaluations and lists of splits ask it.
+"""What every image is for in one turn of a split: training, validation or test. Used by evaluations and `splits`.
 
 So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get, but
-that of folds the next one alone judges these.
+with folds only the next fold is used for validation.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, base_classes, turn_of
 from benchmark.method.evaluation.tested import Tested
 
-TRAIN, JUDGE, TEST, UNUSED = "train", "judge", "test", "unused"
+TRAIN, VALIDATION, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
@@ -30,7 +30,7 @@ class Roles:
 
     @cached_property
     def turn(self) -> Turn:
-        """What the sides are for, where of folds the next one judges."""
+        """What the sides are for; with folds, the next fold is the validation fold."""
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
@@ -69,14 +69,14 @@ class Roles:
         return roles
 
     def in_choice(self, holdout: Holdout) -> Values:
-        """Return what each image is for where rules choose: train, judge or unused, shape (n,).
+        """Return the role of each image in model selection: `TRAIN`, `VALIDATION` or `UNUSED`, shape (n,).
 
-        Of folds the fits by which rules choose are without the fold that judges, which the tested fit then has. A
-        leave-one-domain-out fit is without the train images of one source, and is judged by images of that source.
+        With folds, fits for selection leave out the validation fold, which the tested fit includes. A
+        leave-one-domain-out fit leaves out the training images of one source, and is validated on that source.
         """
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.validation.learned)] = TRAIN
-        roles[self.of_sources(holdout, holdout.judges(self.turn), self.turn.validation.judging)] = JUDGE
+        roles[self.of_sources(holdout, holdout.validation_sources(self.turn), self.turn.validation.sides)] = VALIDATION
         return roles
 
     def lying(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:

@@ -163,7 +163,7 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
         method with one setting, which stands under every rule that has scores there. Columns: held_out,
         seed, fold, position (of the picked row in `rows`; those of plain prediction come after all of these),
         kept_plain (whether a one-standard-error rule kept that), rank, score (what the rule looked at), training_domain
-        (accuracy on the sources' judging images), each of `CURVES` by its key (on the tested images), correct (bool
+        (accuracy on the sources' validation images), each of `CURVES` by its key (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
         not the row's own pick: rows are calibrated there alone), scored (key -> value of each metric of scores,
         none likewise), and as in the row

@@ -1,9 +1,9 @@
 """The score by which rules choose, and the standard error of its difference to plain prediction.
 
-A score is the mean over source environments s of a metric on their judged images, those of all folds j together. With
+A score is the mean over source environments s of a metric on their validation images in all folds j together. With
 d_i the difference of a candidate's and of plain prediction's correctness on image i (METHOD, section 10),
 
-    SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and judged images i of g of (d_i - mean_s) / (n_s S)
+    SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and images i of g of (d_i - mean_s) / (n_s S)
 
 where g is a group where images come in groups, else an image. Of class-balanced accuracy d_i is centred at the mean of
 its class in s and weighs 1 / (n_{s,class} C_s S), C_s the number of classes there; a class with one image is centred
@@ -23,7 +23,7 @@ Given = Values  # whether images are classified correctly (bool), or as what (ui
 
 
 @dataclass(frozen=True)
-class JudgedImages:
+class ValidationImages:
     """The images by which a rule chooses for one held-out environment and fold, source by source."""
 
     metric: Metric  # of correctness or of predictions

@@ -1,7 +1,7 @@
 """DomainBed's 80/20 splits, key for key, K folds drawn in the same way, and both for images that come in groups.
 
-A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which ones
-judge it, and which one is tested. Nothing that scores a choice is tested with it.
+A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which
+have its validation images, and which one is tested. Validation images are never tested in the same turn.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class Validation:
     """Sides of the sources for the fits by which rules choose."""
 
     learned: frozenset[int]  # sides that the fits learn from
-    judging: frozenset[int]  # sides that judge the fits on all sources
-    judging_left_out: frozenset[int]  # sides of a left-out source that judge the leave-one-domain-out fit
+    sides: frozenset[int]  # sides with the validation images of fits on all sources
+    left_out_sides: frozenset[int]  # sides of a left-out source with those of the leave-one-domain-out fit
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False
     """Return what the sides of a split are for.
 
     Of folds, fold k is tested, and the tested fit has all others. Rules choose by fits without the folds k and j,
-    judged by fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. Of an 80/20 split,
-    fits have the in-split and rules judge by the out-split of the sources; a left-out source is tested on its in-split,
-    as in DomainBed. Where images come in groups, the out-groups are cut in two: one half judges, on sources, and the
-    other is tested.
+    validated on fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. In an 80/20
+    split, fits learn from the in-split and are validated on the out-split of the sources; a left-out source is
+    validated on its in-split, as in DomainBed. If images come in groups, the out-groups are cut in two: one half is for
+    validation, on sources, and the other is tested.
 
     Args:
         split: which split.
         fold: number of the tested fold, from 0; None for an 80/20 split.
         grouped: whether images come in groups.
-        crossed: whether every other fold judges; default the next one alone.
+        crossed: whether every other fold is a validation fold; default: the next one alone.
 
     Raises:
         ValueError: the split has folds and none of them is named, or the reverse.
@@ -92,16 +92,16 @@ def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False
         )
     if fold is not None:
         every, others = frozenset(range(split.folds)), [(fold + i) % split.folds for i in range(1, split.folds)]
-        judged = others if crossed else others[:1]
-        validations = tuple(Validation(every - {fold, j}, frozenset([j]), frozenset([j])) for j in judged)
+        validation_folds = others if crossed else others[:1]
+        validations = tuple(Validation(every - {fold, j}, frozenset([j]), frozenset([j])) for j in validation_folds)
         return Turn(validations, every - {fold}, {"out_fold": frozenset([fold])})
-    inside, judging = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
+    inside, validation = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
     tested: dict[TestSplit, frozenset[int]] = {
         "out_20": frozenset([OUT]),
         "in_80": inside,
         "full": frozenset([IN, OUT, CHOICE]),
     }
-    return Turn((Validation(inside, judging, judging if grouped else inside),), inside, tested)
+    return Turn((Validation(inside, validation, validation if grouped else inside),), inside, tested)
 
 
 def split_seed(*parts: object) -> int:

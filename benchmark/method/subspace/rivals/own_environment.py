@@ -6,7 +6,7 @@
 mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source
 images that a fit may use, or, of an environment that is tested, of the very images that are classified, without their
 labels. Both look at images of the target, which the other methods never see, and every table marks them. A rule still
-chooses on the sources alone: in leaving one out, its own judging images stand for the target.
+chooses on the sources alone: in leaving one out, its own validation images stand for the target.
 
 CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
 here from each environment to the pool of sources, so that class texts and probes stay what they are.
