@@ -30,7 +30,7 @@ from benchmark.method.evaluation.splits import Rounding, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.interventions.text import Edit
 from benchmark.method.predictors import PREDICTORS, Predictor
-from benchmark.method.prompts import Templates, spelt_out
+from benchmark.method.prompts import Templates, resolve_templates
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.sets import InterventionSet
 
@@ -183,7 +183,7 @@ class PromptsSpec(Spec):
 
     def templates_for(self, dataset: str) -> tuple[str, ...]:
         """Return the templates of a data set."""
-        return spelt_out(self.by_dataset.get(dataset, self.templates))
+        return resolve_templates(self.by_dataset.get(dataset, self.templates))
 
 
 Bounds = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]

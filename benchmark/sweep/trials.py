@@ -130,7 +130,7 @@ class TrialSpec:
     @property
     def min_sources(self) -> int:
         """From how many source environments on one of the settings can be fitted."""
-        return min(setting.fewest_sources for setting in self.settings)
+        return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
         """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
@@ -164,7 +164,7 @@ class TrialSpec:
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
-        fitted = sum(len(holdout.sources) >= s.fewest_sources for s in self.settings for holdout in holdouts)
+        fitted = sum(len(holdout.sources) >= s.min_sources for s in self.settings for holdout in holdouts)
         each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
         return fitted * each * len(self.predictor.settings)
 

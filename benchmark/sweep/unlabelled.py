@@ -19,9 +19,9 @@ from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.arrays import Array, Labels, scaled
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Classifier, ImageSet, Known
+from benchmark.method.evaluation.classifier import Classifier, FitCache, ImageSet
 from benchmark.method.evaluation.embedded import Embedded, Stacked
-from benchmark.method.evaluation.estimates import above, confidence, threshold
+from benchmark.method.evaluation.estimates import confidence, share_above, threshold
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.splits import IN_FOLDS, sampled
@@ -153,10 +153,10 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     validation = [_images(data, roles.of_sources(holdout, (s,), sides), s) for s in holdout.sources]
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
-    best, known = None, Known()
+    best, known = None, FitCache()
     for lambda_ in spec.lambdas:  # of equals the first is taken, which shrinks least
         for setting in spec.settings:
-            if len(holdout.sources) >= setting.fewest_sources:
+            if len(holdout.sources) >= setting.min_sources:
                 projection = setting.at(lambda_=lambda_, seed=spec.seed)
                 classifier = _classifier(asked, holdout, projection, train, target, known)
                 best = _best_of(classifier, validation, target, best)
@@ -176,7 +176,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
         labelled=labelled,
         source=best.source,
         validation_accuracy=validation_accuracy,
-        atc=above(confidence(of_target, temperature), least),
+        atc=share_above(confidence(of_target, temperature), least),
         accuracy=float(np.mean(answered == target.labels)) if labelled else float("nan"),
         of_sources=of_sources,
         of_target=answered,
@@ -192,7 +192,7 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
 
 
 def _classifier(
-    asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: Known
+    asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: FitCache
 ) -> Classifier:
     """Return the predictor in the coordinates of a projection that is fitted on the sources."""
     spec, data = asked.trial.spec, asked.inputs.data

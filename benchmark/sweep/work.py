@@ -113,7 +113,7 @@ def work_of(spec: TrialSpec, size: Size) -> float:
     """Return about how many operations a trial is; 0 where it makes no rows."""
     lambdas, holdouts = max(1, len(spec.lambdas)), spec.holdouts(list(size.images))
     draws = spec.intervention_set.draws if spec.intervention_set else 1
-    settings = sum(any(len(h.sources) >= s.fewest_sources for h in holdouts) for s in spec.settings)
+    settings = sum(any(len(h.sources) >= s.min_sources for h in holdouts) for s in spec.settings)
     each = sum(_of_fit(spec, size, fitted, scored) for fitted, scored in _fits(spec, size, holdouts))
     return settings * draws * (lambdas * each + _full(spec, size, holdouts))
 

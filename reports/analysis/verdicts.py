@@ -363,7 +363,7 @@ def _verdict(
         others = replace(one.others, interval=None if new is None else adjusted_interval(new, judged.family))
         adjusted.append(replace(one, adjusted=Adjusted(p, judged.family), others=others))
     gain, balanced = adjusted
-    fewest, why = gain.interval.fewest, ""
+    fewest, why = gain.interval.min_clusters, ""
     if fewest < MIN_UNITS:
         why = f"an environment has {fewest} images, or groups of them, and {MIN_UNITS} are needed"
     elif np.isnan(gain.interval.p):

@@ -184,7 +184,7 @@ def _differences(request: Request) -> Iterator[Values[Compared]]:
         return cells.points(adjusted_interval(new, one.adjusted.family))
 
     def ahead(one: Comparison | Overall) -> Cell:
-        return cells.count(one.others.ahead, one.others.ahead + one.others.level + one.others.behind)
+        return cells.count(one.others.ahead, one.others.ahead + one.others.tied + one.others.behind)
 
     def of(baseline: str, cell: Callable[[Comparison | Overall], Cell], found: Compared) -> Cell:
         made = cell(found[baseline]) if baseline in found else Cell(note=_NOT_COMPARED)

@@ -217,7 +217,7 @@ class _Fits:
         real, borrowed = (moments.reweighted(self._weights, of) for of in (None, Borrowed(self._lent)))
         heads = []
         for name, borrows in FITS:
-            made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
+            made = Filter.from_roots(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
             heads.append([_heads(made, x, self._text) if made and x else self._text for x in self.design.fitted])
         return np.array(heads)
 

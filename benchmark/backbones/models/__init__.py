@@ -97,7 +97,7 @@ class EncoderModel(ABC):
         return preprocess
 
     @classmethod
-    def check_named(cls, spec: BackboneSpec) -> None:
+    def check_name(cls, spec: BackboneSpec) -> None:
         """Refuse what can never be loaded, for a plan: weights that are still to be fetched may be. Default: nothing.
 
         Raises:
@@ -106,7 +106,7 @@ class EncoderModel(ABC):
         del spec
 
     @classmethod
-    def check_at_hand(cls, spec: BackboneSpec) -> None:
+    def check_available(cls, spec: BackboneSpec) -> None:
         """Refuse what would have to be fetched and cannot be, within seconds and without weights. Default: nothing.
 
         Raises:

@@ -83,7 +83,7 @@ def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
             for holdout in spec.holdouts(images.data.environments):
                 for split in dict.fromkeys(test.split for test in holdout.tests):
                     test = {"protocol": protocol, "held_out": holdout.name, "test_split": split}
-                    in_test, in_choice = roles.in_test(holdout, split), roles.in_choice(holdout)
+                    in_test, in_choice = roles.roles_in_test(holdout, split), roles.roles_in_selection(holdout)
                     yield _lines(images, {**test, "seed": seed, "fold": fold}, in_test, in_choice)
 
 

@@ -214,7 +214,7 @@ def calibrate(recipe: Recipe, storage: Storage, planned: Sequence[Planned]) -> N
     Backbones run on random pixels, trials on simulated embeddings; what comes of it is kept for this machine.
     """
     from benchmark.backbones.describe import describe
-    from benchmark.backbones.engines import rates
+    from benchmark.backbones.engines import throughputs
     from benchmark.backbones.loading import Backbone, best_device
     from benchmark.commands.preparing.prepare import notify_on_stderr
     from benchmark.sweep.calibrating import measured
@@ -231,7 +231,7 @@ def calibrate(recipe: Recipe, storage: Storage, planned: Sequence[Planned]) -> N
             facts = describe(spec)
             engine = facts.engine if device == "cpu" else "torch"
             backbone = Backbone(spec.model_copy(update={"engine": engine}))
-            rate = rates({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
+            rate = throughputs({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
         except IcmBenchError as error:  # its weights cannot be had
             notify_on_stderr(f"note: {error}")
             continue

@@ -140,7 +140,7 @@ def plan(
     of_sets = zip(located, recipe.datasets, strict=True)
     sets = [replace(planned, metric=recipe.metric_of(dataset).title) for (planned, _), dataset in of_sets]
     for spec in () if recipe.is_imported else recipe.backbones:
-        model_class(spec).check_named(spec)
+        model_class(spec).check_name(spec)
     towers = embeds_of(recipe, storage)
     passes = 0 if recipe.is_imported else sum(s.images * recipe.view_count(s.name) + s.unlabelled for s in sets)
     sweeps = [PlannedSweep(s.name, images, s.classes, s.kinds) for s, images in located]

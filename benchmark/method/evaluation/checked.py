@@ -21,9 +21,9 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
     """
     if not isinstance(basis, Basis):
         raise ValueError(f"The projection '{name}' gave {type(basis).__name__} in place of a Basis.")
-    parts, spectrum = basis.parts(), basis.spectrum
+    parts, spectrum = basis.matrices(), basis.spectrum
     for what, part in zip(("vectors", "a map of texts"), parts, strict=True):
-        if type(basis).parts is Basis.parts and np.shape(part) != (dim, dim):
+        if type(basis).matrices is Basis.matrices and np.shape(part) != (dim, dim):
             raise ValueError(
                 f"The projection '{name}' gave {what} of shape {np.shape(part)} in place of ({dim}, {dim})."
             )

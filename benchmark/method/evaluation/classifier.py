@@ -69,14 +69,14 @@ Sliceable = TypeVar("Sliceable", ImageSet, Array)
 
 
 @dataclass(frozen=True)
-class Together:
+class ImageUnions:
     """Sets of images that may share some, such as a split and a part of it: each image is scored once."""
 
     unions: list[ImageSet]  # sets without common images, one for each choice of classes
     places: list[tuple[int, Labels]]  # for each of the given sets, which of `unions` holds it, and where, shape (m,)
 
     @classmethod
-    def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
+    def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "ImageUnions":
         """Return sets together, of which only tested ones may share images."""
         sets = [*validation, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
@@ -97,7 +97,7 @@ Heads = Mapping[HeadKey, Head]
 
 
 @dataclass
-class Known:
+class FitCache:
     """What fits of one predictor to the same images leave for later ones."""
 
     # classifiers of the plain space by predictor, in the embeddings' own coordinates: what they are does not depend on
@@ -154,7 +154,7 @@ class Classifier:
     normalize: Normalize  # see `Evaluation`
     seed: int  # seed of everything random in the predictor
     device: str  # torch device on which a predictor may be trained
-    known: Known = field(default_factory=Known, repr=False)  # what earlier fits to the same training images left
+    known: FitCache = field(default_factory=FitCache, repr=False)  # what earlier fits to the same training images left
     c_d: Array | None = None  # C_d of the sources, shape (D, D), for a predictor that asks for it
     single: bool = False  # whether a predictor gets embeddings in single precision, as large problems are solved in
     score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # what is computed of scores where rules pick
@@ -177,13 +177,13 @@ class Classifier:
         `lodo`, the leave-one-domain-out score, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
-            passed = _Pass(self, validation, tests, choice, score, lodo)
-            problem = self._trained(passed.together.unions)
+            accumulator = _ScoreAccumulator(self, validation, tests, choice, score, lodo)
+            problem = self._trained(accumulator.together.unions)
             for of_point in checked_scores(self.predictor, problem, self.ranks):
-                passed.take(of_point)
+                accumulator.update(of_point)
                 del of_point  # or the scores of two points would be held while the next are made
             self.known.basis, self.known.last = self.basis, problem.found
-            return passed.result(tuple(problem.notes))
+            return accumulator.result(tuple(problem.notes))
         validation_answers = [self._validated(images) for images in validation]
         if choice is None and tests and score:
             scores = [score(np.concatenate(validation_answers, axis=-1)), lodo]
@@ -191,8 +191,8 @@ class Classifier:
             temperatures = self._temperatures(validation, points)
             choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
         choice = choice or Choice(frozenset(), {})
-        looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
-        scored, predictions = [one for one, _ in looked_at], [one for _, one in looked_at]
+        evaluated = [self._evaluated(images, choice.picks, choice.temperatures) for images in tests]
+        scored, predictions = [one for one, _ in evaluated], [one for _, one in evaluated]
         return Classified(validation_answers, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
@@ -200,7 +200,7 @@ class Classifier:
         alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
         if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # has the classifier of each setting
             alone = replace(alone, known=replace(self.known, plain={repr(alone.predictor): plain}))
-        alone = alone if self.predictor.uses_training_images else alone._up_to(alone.ranks[0])
+        alone = alone if self.predictor.uses_training_images else alone._truncated(alone.ranks[0])
         return np.array(next(alone.scores([images]))[0])
 
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
@@ -248,9 +248,9 @@ class Classifier:
         """Return point -> temperature fitted on the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
-        some = spaced(validation)
+        some = thinned(validation)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
-        problem = self._up_to(max(self.ranks[index] for index, _ in points))._untrained(images)
+        problem = self._truncated(max(self.ranks[index] for index, _ in points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
@@ -266,7 +266,7 @@ class Classifier:
             problem = self._untrained(block) if None in dots else None
             for setting, of_dots, of_setting in zip(settings, dots, correct, strict=True):
                 if of_dots is None:
-                    of_setting[:, place] = _by_scores(setting, block, problem, self.ranks)
+                    of_setting[:, place] = _correct_by_scores(setting, block, problem, self.ranks)
                 else:
                     ties = partial(self._tied, setting, block)
                     # What the basis multiplies, up to lengths: as it is stored where nothing is subtracted from it.
@@ -276,7 +276,7 @@ class Classifier:
                     of_setting[:, place] = of_dots.correct(z, block.positions(), ties)
         return correct
 
-    def _looked_at(
+    def _evaluated(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
     ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
         """Return metrics of scores at the points of `temperatures`, and predictions at the picks."""
@@ -285,7 +285,7 @@ class Classifier:
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
         last = max((self.ranks[index] for index, _ in points), default=0)
         for place, block in images.blocks() if points else ():
-            problem = self._up_to(last)._untrained(block)
+            problem = self._truncated(last)._untrained(block)
             for point in points:
                 setting, rank = self.predictor.settings[point[1]], [self.ranks[point[0]]]
                 for (scores,) in setting.scores(problem, rank):
@@ -317,8 +317,8 @@ class Classifier:
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
         """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
-        problem = self._up_to(self.ranks[count - 1])._untrained(images)
-        return _by_scores(setting, images, problem, self.ranks[:count])
+        problem = self._truncated(self.ranks[count - 1])._untrained(images)
+        return _correct_by_scores(setting, images, problem, self.ranks[:count])
 
     @cached_property
     def _dots(self) -> list[DotProducts | None]:
@@ -337,7 +337,7 @@ class Classifier:
     def _text(self) -> Array:
         return self.basis.of_texts(self.data.text.astype(np.float64))
 
-    def _up_to(self, rank: int) -> "Classifier":
+    def _truncated(self, rank: int) -> "Classifier":
         """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
         width = -(-rank // WIDTH) * WIDTH
         if None in self._dots or width >= self._text.shape[1]:
@@ -397,7 +397,7 @@ class Classifier:
 
 
 @dataclass
-class _Pass:
+class _ScoreAccumulator:
     """What is made of scores as the points come by: rank by rank, setting by setting.
 
     The points that another fit chose, and those that `lodo` picks, are known before, and looked at as they come. Those
@@ -413,7 +413,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self._count = 0
-        self.together = Together.of(self.validation, self.tests, self.classifier.data.label)  # as they are scored
+        self.together = ImageUnions.of(self.validation, self.tests, self.classifier.data.label)  # as they are scored
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
         self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
@@ -427,7 +427,7 @@ class _Pass:
         self._validated: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.validation]
         self._scores = np.full(shape, -np.inf)  # below all that are still to come
 
-    def take(self, scores: Sequence[Array]) -> None:
+    def update(self, scores: Sequence[Array]) -> None:
         """Note what the next point's scores say of the validation sets and of the test sets."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
@@ -482,7 +482,7 @@ class _Pass:
         if not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may use its arrays again at the next point.
-        of_validation = spaced(self.together.of_sets(scores, slice(len(self.validation))))
+        of_validation = thinned(self.together.of_sets(scores, slice(len(self.validation))))
         of_tests = self.together.of_sets(scores, slice(len(self.validation), None))
         if point == self._lodo_pick:
             self._fit(point, of_validation, of_tests)
@@ -493,7 +493,7 @@ class _Pass:
         """Evaluate scores; likelihoods with the temperature that is most likely on the validation images."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
-            labels = np.concatenate([images.labels for images in spaced(self.validation)])
+            labels = np.concatenate([images.labels for images in thinned(self.validation)])
             temperature = fitted_temperature(np.concatenate(of_validation), labels)
         self._score(point, temperature, of_tests)
 
@@ -505,13 +505,13 @@ class _Pass:
         ]
 
 
-def _by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
+def _correct_by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
     """Return which images are classified correctly by the scores of their problem, shape (ranks, m)."""
     assert problem is not None
     return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
-def spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
+def thinned(sets: Sequence[Sliceable]) -> list[Sliceable]:
     """Return some images of each set, evenly spaced: `MAX_CALIBRATED` together, and one more of each set at most."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]

@@ -35,7 +35,7 @@ def threshold(sure: Array, accuracy: float) -> float:
     return float(np.sort(sure)[wrong]) if wrong < len(sure) else float("inf")
 
 
-def above(sure: Array, least: float) -> float:
+def share_above(sure: Array, least: float) -> float:
     """Return the share of images with that confidence at least: the estimate of ATC (Garg et al., 2022, equation 2)."""
     return float(np.mean(np.asarray(sure) >= least))
 
@@ -45,7 +45,7 @@ def agreements(answers: Sequence[Labels]) -> Array:
     return np.array([np.mean(one == other) for one, other in combinations(answers, 2)])
 
 
-def on_the_line(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
+def aline_estimates(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
     """Return what the line of agreements makes of accuracies on the sources; None with fewer than three predictors.
 
     Over pairs of predictors, probit(agreement on the target) is fitted as a line of probit(agreement on the sources);

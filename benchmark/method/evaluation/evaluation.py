@@ -17,7 +17,16 @@ import numpy as np
 from benchmark.method.arrays import Array, Labels, Mask, Normalize, scaled
 from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
+from benchmark.method.evaluation.classifier import (
+    Choice,
+    Classified,
+    Classifier,
+    FitCache,
+    Heads,
+    ImageSet,
+    Point,
+    thinned,
+)
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.fits import Case, Sources, blocks_by_fit, cases_of
@@ -77,9 +86,9 @@ class Method:
         return len(labels) if everywhere else self.predictor.labels_used(labels)
 
     @property
-    def fewest_sources(self) -> int:
+    def min_sources(self) -> int:
         """From how many source environments on there is anything to fit: pairs across environments need two."""
-        return max(self.projection.fewest_sources, 2 if CROSS in (self.weights or {}) else 1)
+        return max(self.projection.min_sources, 2 if CROSS in (self.weights or {}) else 1)
 
 
 @dataclass(frozen=True)
@@ -177,8 +186,8 @@ class Evaluation:
     def __init__(self, data: Embedded, cells: Cells, settings: FitSettings, plain: Plain | None = None) -> None:
         self._data, self._cells, self._settings, self._plain = data, cells, settings, plain or Plain()
         self._roles = Roles(data, settings.split)
-        self._known: dict[tuple[Sources, bool], Known] = {}
-        self._few: dict[Sources, Mask] = {}
+        self._known: dict[tuple[Sources, bool], FitCache] = {}
+        self._subsamples: dict[Sources, Mask] = {}
         self._validation_images: dict[tuple[Sources, ...], ValidationImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
@@ -222,7 +231,7 @@ class Evaluation:
 
     def _cases(self, holdouts: Sequence[Holdout], method: Method) -> list[Case]:
         settings, grouped = self._settings, self._data.group is not None
-        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.fewest_sources)
+        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.min_sources)
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
@@ -248,12 +257,12 @@ class Evaluation:
     def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
         """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
-        validation, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
+        validation, of_lodo = [self._concatenated(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
         fitted = self._fitted(case.tested, method, tests, few)
-        score = self._images_of(blocks).score if blocks else None
+        score = self._validation_set(blocks).score if blocks else None
         found = fitted.classifier.classify(validation, tests, _NO_CHOICE if few else None, score, of_lodo.values)
-        answers = self._apart(blocks, found.validation[0]) if blocks else {}
+        answers = self._split_by_block(blocks, found.validation[0]) if blocks else {}
         own = {case.tested: _Validated(answers, ())}
         yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
@@ -265,10 +274,10 @@ class Evaluation:
         alone = method.projection.looks_at_target_images
         answers: dict[Sources, Given] = {}
         for part in [[block] for block in blocks] if alone else [blocks]:
-            sets = [self._together(part)]
+            sets = [self._concatenated(part)]
             fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
             found = fitted.classifier.classify(sets, [])
-            answers |= self._apart(part, found.validation[0])
+            answers |= self._split_by_block(part, found.validation[0])
         return _Validated(answers, found.notes), fitted.classifier.basis
 
     def _score(
@@ -277,13 +286,13 @@ class Evaluation:
         """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
         if not pairs:
             return _Score(None)
-        said: list[str] = []
+        notes: list[str] = []
         for fit, block in pairs:
             (source,) = block.environments
             left_out = source not in fit.environments
             what = f"lodo without {self._data.environments[source]}" if left_out else "choosing fit"
-            said += [f"{what}: {note}" for note in validated[fit].notes]
-        images = self._images_of([block for _, block in pairs])
+            notes += [f"{what}: {note}" for note in validated[fit].notes]
+        images = self._validation_set([block for _, block in pairs])
         given = np.concatenate([validated[fit].answers[block] for fit, block in pairs], axis=-1)
         key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
         if key not in self._plain.best:
@@ -294,7 +303,7 @@ class Evaluation:
             self._plain.best[key] = None if best is None else plain[best[1], best[0]]
         best_plain = self._plain.best[key]
         error = None if best_plain is None else images.error(given, best_plain)
-        return _Score(images.score(given), error, tuple(said))
+        return _Score(images.score(given), error, tuple(notes))
 
     def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
         """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
@@ -331,7 +340,7 @@ class Evaluation:
         if not method.predictor.has_likelihood:
             return Choice(picks, dict.fromkeys(points))
         blocks_of, few = blocks_by_fit(case.training_domain), self.samples(method.predictor)
-        some = spaced([self._together(blocks) for blocks in blocks_of.values()])
+        some = thinned([self._concatenated(blocks) for blocks in blocks_of.values()])
         labels = np.concatenate([images.labels for images in some])
         temperatures: dict[Point, float | None] = {}
         for point in points:
@@ -376,9 +385,9 @@ class Evaluation:
         return refined
 
     def _tests(self, case: Case) -> list[ImageSet]:
-        """Return the tested images of a holdout in one fold, test by test, and then those of `_outs`."""
+        """Return the tested images of a holdout in one fold, test by test, and then those of `_oracle_tests`."""
         sets, data = [], self._data
-        for test in (*case.holdout.tests, *_outs(case)):
+        for test in (*case.holdout.tests, *_oracle_tests(case)):
             rows = np.flatnonzero(self._roles.of_test(test, case.turn))
             sets.append(ImageSet(rows, data.label[rows], data.candidates.get(test.environments[0])))
         return sets
@@ -388,7 +397,7 @@ class Evaluation:
     ) -> Iterator[RankCurve]:
         """Yield the rank curves of one holdout in one fold."""
         data, holdout, spectrum = self._data, case.holdout, fitted.classifier.basis.spectrum
-        of_outs = zip(_outs(case), found.correct[len(holdout.tests) :], strict=True)
+        of_outs = zip(_oracle_tests(case), found.correct[len(holdout.tests) :], strict=True)
         accuracies = {(test.environments, test.half): accuracy(of_test) for test, of_test in of_outs}
         spans, labels_fit = self._spans(case, fitted), fitted.method.labels_used(data.label[fitted.train])
         n_train, n_fit = int(fitted.train.sum()), int(fitted.classifier.train.sum())
@@ -449,7 +458,7 @@ class Evaluation:
         With `few`, the predictor is fitted on some of the images alone.
         """
         settings, predictor = self._settings, method.predictor
-        train = self._lying(fit)
+        train = self._mask(fit)
         moments = self._moments(fit, method, sets)
         classifier = Classifier(
             predictor=predictor,
@@ -469,12 +478,12 @@ class Evaluation:
         )
         return _Fitted(method, classifier, train, moments)
 
-    def _known_of(self, fit: Sources, few: bool) -> Known:
+    def _known_of(self, fit: Sources, few: bool) -> FitCache:
         """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
-            self._known[key] = Known(self._plain.heads.setdefault(key, {}))
-        return self._known.get(key) or Known(self._plain.heads.get(key, {}))
+            self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
+        return self._known.get(key) or FitCache(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
         """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
@@ -511,38 +520,38 @@ class Evaluation:
 
     def _sampled(self, images: Sources) -> Mask:
         """Return a random subsample of each environment and side; that of one side does not depend on the others."""
-        every, settings, data = self._lying(images), self._settings, self._data
+        every, settings, data = self._mask(images), self._settings, self._data
         if settings.selection_images is None:
             return every
-        if images not in self._few:
-            self._few[images] = np.zeros(len(every), dtype=bool)
+        if images not in self._subsamples:
+            self._subsamples[images] = np.zeros(len(every), dtype=bool)
             for side in images.sides:
-                which = self._lying(replace(images, sides=frozenset([side])))
+                which = self._mask(replace(images, sides=frozenset([side])))
                 most, seed = settings.selection_images * self._folds_in(side), split_seed(settings.seed, side)
-                self._few[images] |= sampled(which, data.environment, data.label, most, seed)
-        return self._few[images]
+                self._subsamples[images] |= sampled(which, data.environment, data.label, most, seed)
+        return self._subsamples[images]
 
     def _folds_in(self, side: int) -> int:
         return IN_FOLDS if not self._settings.split.folds and side == IN else 1
 
-    def _lying(self, images: Sources) -> Mask:
+    def _mask(self, images: Sources) -> Mask:
         half = "all" if images.halves == HALVES else images.halves[0]
-        return self._roles.lying(images.environments, images.sides, half)
+        return self._roles.mask(images.environments, images.sides, half)
 
     def _rows(self, block: Sources) -> Labels:
         return np.flatnonzero(self._sampled(block))
 
-    def _together(self, blocks: Sequence[Sources]) -> ImageSet:
+    def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
         """Return the images of some blocks, block by block; images of sources can be of all classes."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
-    def _apart(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
+    def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
         """Return answers to such images block by block."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
-    def _images_of(self, blocks: Sequence[Sources]) -> ValidationImages:
+    def _validation_set(self, blocks: Sequence[Sources]) -> ValidationImages:
         """Return the images of some blocks, which come source by source."""
         key = tuple(blocks)
         if key not in self._validation_images:
@@ -593,7 +602,7 @@ def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
     return rules
 
 
-def _outs(case: Case) -> list[Test]:
+def _oracle_tests(case: Case) -> list[Test]:
     """Return the out-splits by which DomainBed's oracle chooses, where the in-split is tested."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 

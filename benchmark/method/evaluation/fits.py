@@ -53,7 +53,7 @@ def cases_of(
         for number, turn in turns_of(split, grouped, fold).items() if len(holdout.sources) >= min_sources else ():
             halves, training_domain, lodo = holdout.halves, [], []
             for source in holdout.validation_sources(turn):
-                left = leaves_enough(holdout, source, min_sources)
+                left = enough_sources_left(holdout, source, min_sources)
                 for one in turn.validations:
                     block = Sources((source,), one.sides, halves)
                     training_domain.append((Sources(holdout.sources, one.learned, halves), block))
@@ -72,7 +72,7 @@ def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, 
     return {-1 if fold is None else fold: turn_of(split, fold, grouped)}
 
 
-def leaves_enough(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
+def enough_sources_left(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
     """Say whether enough sources are left without one: two, or as many as a method needs."""
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
 

@@ -95,9 +95,9 @@ class ImageInterval(Interval):
     """An interval over test images."""
 
     clusters: int = 0  # number of different units, which are groups of images where images come in groups, else images
-    # units of the environment that has the fewest under a seed, of harmonic means among its base or its new images.
-    # Below `MIN_UNITS` there is no interval
-    fewest: int = 0
+    # smallest number of clusters of an environment under a seed; for harmonic means, of one half. Below
+    # `MIN_UNITS` there is no interval
+    min_clusters: int = 0
     seeds: int = 1  # number of seeds. With one, variation between seeds is not in the interval
     # how far the estimate may move, at most, for each share of units whose answer changes: see `Scores`
     slope: float = 1.0
@@ -116,9 +116,9 @@ class ImageInterval(Interval):
     def may_differ(self) -> float:
         """The share of other units on which methods with the `same` answers may differ: Clopper and Pearson's end.
 
-        From the `fewest` units, since the mean over environments may come from the one that has them alone.
+        From `min_clusters`, since the mean over environments may come from that environment alone.
         """
-        return clopper_pearson(0, self.fewest, self.confidence)[1]
+        return clopper_pearson(0, self.min_clusters, self.confidence)[1]
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class Scores:
         return len(self._where.clusters[0])
 
     @property
-    def fewest(self) -> int:
-        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
-        return self._where.fewest
+    def min_clusters(self) -> int:
+        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        return self._where.min_clusters
 
     @cached_property
     def means(self) -> Array:
@@ -292,8 +292,8 @@ class _Places:
         return found
 
     @cached_property
-    def fewest(self) -> int:
-        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
+    def min_clusters(self) -> int:
+        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
         halves = 1 if self.half is None else 2
         part = self.cell if self.half is None else 2 * self.cell + self.half
         there = np.zeros((halves * self.images.size, len(self.clusters[0])), dtype=bool)
@@ -320,7 +320,7 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
 
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
-    enough = scores.fewest >= MIN_UNITS
+    enough = scores.min_clusters >= MIN_UNITS
     between = seed_variance(scores.values, scores.pairs.where, scores.pairs) if enough else np.zeros(len(scores.values))
     v_image = scores.clusters / max(1, scores.clusters - 1) * np.square(scores.added).sum(axis=-1)
     flat = np.ptp(scores.values, axis=-1) < _DUST
@@ -361,7 +361,7 @@ def jackknife_interval(
     """
     environment, _, cluster = scores.pairs.where
     theta = np.atleast_1d(difference(np.ones(len(cluster), dtype=bool)))
-    if scores.fewest < MIN_UNITS:
+    if scores.min_clusters < MIN_UNITS:
         return _interval(scores, theta.mean(), 0.0, 0.0, False, 0, confidence)
     clusters, seeds, sets = scores.clusters, scores.seeds, min(SETS, scores.clusters)
     of_cluster = np.empty(clusters, dtype=np.int64)
@@ -383,8 +383,8 @@ def _interval(
     scores: Scores, estimate: float, v_image: float, v_seed: float, flat: bool, freedom: int, confidence: float
 ) -> ImageInterval:
     """Return the interval of an estimate; `flat`: all values are the same; `freedom`: degrees of freedom of v_image."""
-    design = scores.clusters, scores.fewest, scores.seeds, scores.slope
-    if scores.fewest < MIN_UNITS:
+    design = scores.clusters, scores.min_clusters, scores.seeds, scores.slope
+    if scores.min_clusters < MIN_UNITS:
         return ImageInterval(float(estimate), np.nan, np.nan, confidence, *design)
     v = float(v_image + v_seed)
     estimate = 0.0 if abs(estimate) < _DUST else float(estimate)
@@ -411,7 +411,7 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
         float(v**2 / (parts**2 / freedoms).sum()) if v else float(freedoms.sum()),
         confidence,
         clusters=sum(one.clusters for one in intervals),
-        fewest=min(one.fewest for one in intervals),
+        min_clusters=min(one.min_clusters for one in intervals),
         seeds=min(one.seeds for one in intervals),
         slope=max(one.slope for one in intervals),
     )
@@ -495,16 +495,16 @@ def smallest_gain(standard_error: float) -> float:
 def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
 
-    Of two methods with the same answers on all units it is the exact one of none of `fewest` units differing where a
-    share of `margin` / `slope` does: at most 5 % where Clopper and Pearson's one-sided bound leaves no room for it.
-    Other values without variation are not shown to be level.
+    For two methods with the same answers on all units it is the exact probability that none of `min_clusters` units
+    differs if a share of `margin` / `slope` does: at most 5 % if Clopper and Pearson's one-sided bound is below that
+    share. Other values without variation are not shown to be equivalent.
 
     Args:
         interval: of a difference.
         margin: in the unit of the difference; one point by default.
     """
     if interval.standard_error == 0:
-        return max(0.0, 1 - margin / interval.slope) ** interval.fewest if interval.same else 1.0
+        return max(0.0, 1 - margin / interval.slope) ** interval.min_clusters if interval.same else 1.0
     t = (margin - abs(interval.estimate)) / interval.standard_error
     return t_above(t, interval.degrees_of_freedom)
 

@@ -15,7 +15,7 @@ from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
 
 MIN_ENVIRONMENTS = 4  # with fewer, what a new environment would say cannot be answered
-LEVEL = 0.0005  # below which tables show a difference as 0.0 points
+ZERO = 0.0005  # tables show differences below it as 0.0 points
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class OtherEnvironments:
 
     interval: Interval | None  # for the difference in a new environment's population; None where it cannot be answered
     ahead: int  # number of held-out environments with a difference above 0
-    level: int  # number of those whose difference tables show as 0.0 points (`LEVEL`)
+    tied: int  # number of those whose difference is below `ZERO`
     behind: int  # number of those with a difference below 0
 
 
@@ -121,4 +121,4 @@ def _between(effects: Array, variances: Array, sets: Ints) -> float:
 
 
 def _counts(effects: Array) -> tuple[int, int, int]:
-    return int((effects >= LEVEL).sum()), int((abs(effects) < LEVEL).sum()), int((effects <= -LEVEL).sum())
+    return int((effects >= ZERO).sum()), int((abs(effects) < ZERO).sum()), int((effects <= -ZERO).sum())

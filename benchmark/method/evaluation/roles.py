@@ -35,11 +35,11 @@ class Roles:
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
         """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
-        return self.lying(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
+        return self.mask(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
     def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
         """Return which images a test is on in a turn, by default this one, shape (n,)."""
-        return self.lying(test.environments, (turn or self.turn).tested[test.split], test.half)
+        return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
         """Return images as result rows name them, environment by environment, and the order in which these come.
@@ -59,7 +59,7 @@ class Roles:
         )
         return tested, order
 
-    def in_test(self, holdout: Holdout, split: TestSplit) -> Values:
+    def roles_in_test(self, holdout: Holdout, split: TestSplit) -> Values:
         """Return what each image is for where a holdout is tested on a split: train, test or unused, shape (n,)."""
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
@@ -68,7 +68,7 @@ class Roles:
                 roles[self.of_test(test)] = TEST
         return roles
 
-    def in_choice(self, holdout: Holdout) -> Values:
+    def roles_in_selection(self, holdout: Holdout) -> Values:
         """Return the role of each image in model selection: `TRAIN`, `VALIDATION` or `UNUSED`, shape (n,).
 
         With folds, fits for selection leave out the validation fold, which the tested fit includes. A
@@ -79,7 +79,7 @@ class Roles:
         roles[self.of_sources(holdout, holdout.validation_sources(self.turn), self.turn.validation.sides)] = VALIDATION
         return roles
 
-    def lying(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
+    def mask(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
         """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
         key = (tuple(environments), sides, half)
         if key not in self._masks:  # asked for by every lambda, setting and placebo

@@ -152,4 +152,4 @@ def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequen
             return [None, None]
         return [None if shift is None else moved(shift, sources.c_d(), c_z) for shift in both]
 
-    return Spans(energy, *of_shifts, *sources.once("moved", (sources.set_key, shifts), how_moved))
+    return Spans(energy, *of_shifts, *sources.cached_last("moved", (sources.set_key, shifts), how_moved))

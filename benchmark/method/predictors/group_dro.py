@@ -67,7 +67,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
                 if gap > GAP:
                     what = f"after {self.rounds} rounds up to {100 * gap:.1f} % above the smallest objective."
                     setting.note(problem, rank, what)
-                heads.append(setting.noted(head, problem, rank))
+                heads.append(setting.with_notes(head, problem, rank))
             yield heads
 
     def _worst_group(

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Problem
-from benchmark.method.predictors.linear_probe import GridOf, LinearProbe, in_digits
+from benchmark.method.predictors.linear_probe import GridOf, LinearProbe, format_numbers
 
 Strengths = GridOf[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
@@ -49,9 +49,9 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         return tuple(s.model_copy(update={"mu": (mu,)}) for mu in self.mu for s in of_c)
 
     @property
-    def grid_words(self) -> str:
+    def grid_text(self) -> str:
         """What there is to choose from, or the only values."""
-        return f"mu = {in_digits(self.mu)}, {super().grid_words}"
+        return f"mu = {format_numbers(self.mu)}, {super().grid_text}"
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:
         """Return I + mu D C_d / t for every mu, shape (D, D); None for mu = 0."""

@@ -62,15 +62,15 @@ class Basis:
         offset = self.text_offset(text)
         return np.asarray((text if offset is None else text - offset) @ self.texts)
 
-    def towards(self, t: Array) -> Array:
+    def to_image_space(self, t: Array) -> Array:
         """Return what images have dot products with, t V^T, for classes' texts in coordinates, both (n_classes, D)."""
         return np.asarray(t @ self.vectors.T)
 
-    def sizes(self, t: Array) -> Array:
+    def rounding_bounds(self, t: Array) -> Array:
         """Return sum_i |t_i| |v_i| of texts in coordinates, or more, shape (n_classes,): a bound for rounding."""
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 
-    def parts(self) -> tuple[Array, ...]:
+    def matrices(self) -> tuple[Array, ...]:
         """Return the matrices that the maps are made of."""
         return self.vectors, self.texts
 
@@ -143,7 +143,7 @@ class Projection(Component):
         return (self,)
 
     @property
-    def fewest_sources(self) -> int:
+    def min_sources(self) -> int:
         """From how many source environments on it can be fitted: two where it looks at what tells them apart."""
         return 1
 

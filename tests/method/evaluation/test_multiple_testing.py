@@ -127,7 +127,7 @@ def test_where_class_balanced_accuracy_is_the_metric(p: float, sign: int, kind: 
 
 
 def test_an_adjusted_interval_is_bonferroni_s() -> None:
-    one = ImageInterval(0.02, 0.01, 57.0, clusters=58, fewest=58)
+    one = ImageInterval(0.02, 0.01, 57.0, clusters=58, min_clusters=58)
     got = multiple_testing.adjusted_interval(one, 4)
     np.testing.assert_allclose([got.low, got.high], stats.t(57, 0.02, 0.01).interval(1 - 0.05 / 4))
     assert replace(got, confidence=0.95) == one == multiple_testing.adjusted_interval(one, 1)

@@ -52,14 +52,14 @@ def test_roles_are_what_fits_get(name: str, folds: int, fold: int | None, groupe
         SEEN.clear()
         curves = list(evaluation.curves(method, [holdout]))
         (chosen_by, validated), (learnt, tested) = SEEN[0], SEEN[-1]
-        choice = roles.in_choice(holdout)
+        choice = roles.roles_in_selection(holdout)
         assert (len(SEEN) == 1) == roles.turn.one_fit
         assert chosen_by == images(choice == TRAIN)
         # A fit that is validated and tested classifies both; tested images are no validation images.
         validation = set().union(*validated[: 1 if holdout.validation_sources(roles.turn) else 0])
         assert validation == images(choice == VALIDATION)
         for test_split in splits:
-            role = roles.in_test(holdout, test_split)
+            role = roles.roles_in_test(holdout, test_split)
             of_split = [c for c in curves if c.test_split == test_split and c.class_half in ("all", "base", "new")]
             named = set(np.concatenate([c.tested.position for c in of_split]).tolist())
             assert named == images(role == TEST) != set()

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import kept_for, nuisance
+from benchmark.method.subspace.nuisance import cached_for, nuisance
 from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
 
 
@@ -37,7 +37,7 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return G, or its root, of all source images and of the nuisance."""
-        name = self.name_of_nuisance
+        name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
-        made = kept_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
+        made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
         return filtered_basis(made, self.lambda_, self.sides)
