@@ -200,5 +200,5 @@ def test_a_hub_whose_certificate_python_does_not_know_answers(
 def test_a_variable_that_says_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(hub, "answers", lambda _: True)
+    monkeypatch.setattr(hub, "is_reachable", lambda _: True)
     assert hub.go_offline_unless_reachable()
