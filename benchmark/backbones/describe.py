@@ -50,7 +50,7 @@ def preloading(spec: BackboneSpec) -> Iterator[None]:
 def describe(spec: BackboneSpec) -> BackboneFacts:
     """Return the facts of a backbone.
 
-    They are remembered in the cache folder for as long as the files of the weights do not change: a second run loads
+    They are remembered in the cache folder while the files of the weights do not change: a second run loads
     no backbone for them.
     """
     if known := _cached_facts(spec):
@@ -181,7 +181,7 @@ def _cache_file(spec: BackboneSpec) -> Path | None:
         files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())
     elif spec.family and spec.pretrained and Path(spec.pretrained).is_file():
         files = [Path(spec.pretrained)]
-    elif spec.random_weights and spec.family:  # the code of a class of the user's own may change
+    elif spec.random_weights and spec.family:  # the code of a user-defined class may change
         files = []
     else:  # a hub may give other weights under the same name
         return None

@@ -57,7 +57,7 @@ def casts_weights(model: torch.nn.Module) -> bool:
 def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) -> Engine:
     """Return an image tower that OpenVINO runs, on as many threads as torch has.
 
-    The converted tower is kept in the cache folder, where other processes find it. Where it is not there, `tower` gives
+    The converted tower is kept in the cache folder, where other processes find it. If it is not there, `tower` gives
     the one to be converted: in float32, on the CPU.
     """
     with for_user():

@@ -1,6 +1,6 @@
 """The Hugging Face hub: whether it answers, and what a model needs of it beside its weights.
 
-Where it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
+If it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
 takes at once what was fetched before, or says what is missing.
 """
 

@@ -239,7 +239,7 @@ def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tup
 
     from benchmark.common.conversion import traceable_attention
 
-    # The counter knows the products of attention only where they are made one by one.
+    # The counter knows the products of attention only if they are made one by one.
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), traceable_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         z = encoder.encode_images(torch.zeros(1, 3, *preprocess["size"]))

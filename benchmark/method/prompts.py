@@ -70,8 +70,8 @@ class Prompt:
     texts: tuple[str, ...]
     role: str  # what the projection wants it for
     group: int = 0  # number of the group, within its role, of prompts that belong together. Default 0
-    environment: int | None = None  # index of the environment whose name is in it; None (default) where it is none's
-    label: int | None = None  # the class whose name is in it; None (default) where it is none's
+    environment: int | None = None  # index of the environment whose name is in it; None (default) if it is none's
+    label: int | None = None  # the class whose name is in it; None (default) if it is none's
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:

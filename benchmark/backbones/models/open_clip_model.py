@@ -202,7 +202,7 @@ def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
 
 
 def _package_file(*names: str) -> str:
-    """Return the text of a file of open_clip's package, which is not imported; nothing where there is no such file."""
+    """Return the text of a file of open_clip's package, which is not imported; nothing if there is no such file."""
     package = importlib.util.find_spec("open_clip")
     for folder in (package.submodule_search_locations or ()) if package else ():
         with contextlib.suppress(OSError, ValueError):

@@ -65,7 +65,7 @@ class TimmModel(EncoderModel):
 
 
 def _hub_of(place: str) -> str:
-    """Return where on the hub timm finds the weights of a model; nothing where it finds them elsewhere, or nowhere."""
+    """Return where on the hub timm finds the weights of a model; nothing if it finds them elsewhere, or nowhere."""
     if place.startswith("hf-hub:"):
         return place.removeprefix("hf-hub:").partition("@")[0]
     from timm.models import get_pretrained_cfg, is_model

@@ -59,7 +59,7 @@ class Cells:
     moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the kinds of intervention that were asked for
     # kind -> differences that belong to no environment (text pairs), by half of the classes
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) where it asks for none
+    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) if it asks for none
     # kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(

@@ -64,7 +64,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
     """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
 
-    Where a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
+    If a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None

@@ -59,7 +59,7 @@ class DotProducts:
 
     @classmethod
     def of(cls, basis: Basis, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
-        """Return what classifies at these ranks, or None where it would be no cheaper than turning every image.
+        """Return what classifies at these ranks, or None if it would be no cheaper than turning every image.
 
         `text` is t_c, shape (n_classes, D); `factors` are f_kc, shape (ranks, n_classes).
         """

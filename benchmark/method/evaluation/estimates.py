@@ -1,7 +1,7 @@
 """Accuracy of images that nobody labelled, estimated from labelled images of the sources. Plain NumPy.
 
 An estimate rests on an assumption that these images cannot test. How far it is from the truth is measured where labels
-are known: with each labelled environment in the place of the one without.
+are known: with each labelled environment in place of the one without.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity where not possible.
+    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity if not possible.
 
     The largest probability of their softmax at a temperature; without one, the best score minus the second.
     """
@@ -50,7 +50,7 @@ def aline_estimates(accuracies: Array, sources: Array, targets: Array, images: t
 
     Over pairs of predictors, probit(agreement on the target) is fitted as a line of probit(agreement on the sources);
     accuracies lie on the same line, if the assumption of agreement-on-the-line holds (Baek et al., 2022, section 5,
-    ALine-S). Where all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
+    ALine-S). If all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
     the sources and of the target: shares of 0 and 1 are moved half an image inwards.
     """
     if len(accuracies) < 3:

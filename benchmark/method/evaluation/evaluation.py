@@ -1,10 +1,10 @@
-"""Rank curves: every holdout of a protocol fitted and tested in every fold, with the scores by which rules choose.
+"""Rank curves: fits and tests every holdout of a protocol in every fold, with the scores that selection rules use.
 
-Every fit is known by the source environments and the sides of the split that it learns from, see `fits`: one that
-several holdouts or folds ask for is made once, and every projection is fitted from their moments.
+A fit is identified by its source environments and sides of the split, see `fits`. A fit that several holdouts or folds
+need is made once. Every projection is fitted from moments.
 
-Of predictors whose fits take long, those that only serve a choice are made on some images of each source and fold, and
-full-size ones where a rule picks. All predictors are validated on some images of each source and fold.
+For slow predictors, fits used only for model selection run on a subsample of each source and fold; the selected points
+are refitted on all images. All predictors are validated on a subsample of each source and fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,34 +43,34 @@ from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.baselines.identity import Identity
 from benchmark.method.subspace.moments import CROSS, Placebo
 
-MAX_HEADS = 2**29  # bytes of classifiers that are kept for later fits to the same images; others are found again
+MAX_HEADS = 2**29  # bytes of classifiers kept as starts for later fits to the same images
 Notes = tuple[str, ...]
 ValidationAnswers = Mapping[Sources, Given]  # answers of one fit to its validation blocks
 
 
 @dataclass
 class Plain:
-    """What evaluations of the same data, split and scale found in the plain space."""
+    """Cache of plain prediction, shared by evaluations of the same data, split and scale."""
 
-    # sources, and whether some of their images were fitted on -> classifiers by predictor
+    # (sources, whether the fit is on a subsample) -> classifiers by predictor
     heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
-    # predictor and what it is fitted on -> answers to its validation images
+    # predictor and training images -> answers to the validation images
     validation: dict[tuple[object, ...], Given] = field(default_factory=dict)
-    # predictor and its validation images -> answers with the parameters of the highest score, shape (n,)
+    # predictor and validation images -> answers at the setting with the highest score, shape (n,)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Method:
-    """What is fitted and evaluated for every holdout.
+    """A projection and a predictor, fitted and evaluated for every holdout.
 
     Attributes:
-        projection: how the basis is estimated from the moments of source environments.
+        projection: estimates the basis from the moments of the source environments.
         predictor: predicts inside the subspace.
         ranks: numbers of directions kept, ascending.
-        weights: kind of intervention -> weight in C_d; None weighs all kinds of the cells alike.
-        placebo: what replaces C_d in every fit, see `subspace.placebos`; None for nothing.
-        metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
+        weights: kind of intervention -> weight in C_d; None gives all kinds equal weight.
+        placebo: replaces C_d in every fit, see `subspace.placebos`; None for no placebo.
+        metrics: metrics of scores, computed at the selected points. Default: the built-in ones.
     """
 
     projection: Projection
@@ -81,13 +81,13 @@ class Method:
     metrics: tuple[Metric, ...] = SCORED
 
     def labels_used(self, labels: Labels) -> int:
-        """Return of how many training images projection or predictor use the label."""
+        """Return the number of training images whose label the projection or predictor uses."""
         everywhere = self.projection.uses_labels or CROSS in (self.weights or {})
         return len(labels) if everywhere else self.predictor.labels_used(labels)
 
     @property
     def min_sources(self) -> int:
-        """From how many source environments on there is anything to fit: pairs across environments need two."""
+        """Minimum number of source environments; pairs across environments need two."""
         return max(self.projection.min_sources, 2 if CROSS in (self.weights or {}) else 1)
 
 
@@ -100,13 +100,13 @@ class FitSettings:
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
         fold: the only tested fold, from 0, validated on the next one alone as a search does; None (default) for all
             folds, each validated on all others, and for an 80/20 split.
-        seed: of everything random in a fit, beside what it is fitted on.
-        device: torch device for predictors that are trained on torch.
+        seed: seed of all randomness in a fit.
+        device: torch device for predictors trained with torch.
         lodo: whether to make the leave-one-domain-out fits.
         selection_images: maximum number of validation images of a source and fold, and of training images in fits that
             only serve selection, for predictors with `samples`; `IN_FOLDS` times as many in the in-split of an 80/20
             split. None (default) for all.
-        metric: by which rules choose: of correctness (default: accuracy) or of predictions.
+        metric: metric that selection rules use: of correctness (default: accuracy) or of predictions.
     """
 
     split: Split
@@ -125,8 +125,8 @@ class _Fitted:
 
     method: Method
     classifier: Classifier
-    train: Mask  # the images that the basis is fitted on, shape (n,)
-    moments: SourceMoments  # what the basis is fitted on
+    train: Mask  # training images of the basis, shape (n,)
+    moments: SourceMoments  # moments that the basis is fitted on
 
 
 class _Validated(NamedTuple):
@@ -137,7 +137,7 @@ class _Validated(NamedTuple):
 
 
 class _Score(NamedTuple):
-    """Scores of a method's points and the errors of their differences to plain prediction, shape (settings, ranks)."""
+    """Selection scores at all points, with standard errors of the gain over plain prediction: (settings, ranks)."""
 
     values: Array | None
     errors: Array | None = None
@@ -146,10 +146,10 @@ class _Score(NamedTuple):
 
 @dataclass(frozen=True)
 class _SourceScores:
-    """What the sources say of a holdout's points in one fold."""
+    """Selection scores of a holdout in one fold."""
 
-    by_rule: Mapping[str, _Score]  # of `SCORES`; that of lodo is empty where no source can be left out
-    images: int = 0  # number of labelled images that are looked at
+    by_rule: Mapping[str, _Score]  # rule of `SCORES` -> scores; lodo has none if no source can be left out
+    images: int = 0  # number of labelled validation images
     notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
 
     def columns(self, setting: int) -> dict[str, Any]:
@@ -163,13 +163,13 @@ class _SourceScores:
 
 @dataclass
 class _ScoredCase:
-    """What the sources say of one method, in one holdout and fold."""
+    """Selection scores of one method in one holdout and fold."""
 
     case: Case
-    scores: _SourceScores | None  # None where the tested fit is the one that chooses
-    curves: Sequence[RankCurve] = ()  # what it tested then
-    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits to all sources that choose
-    rules: Sequence[str] = ()  # those of `SCORES` by which no other method is ahead
+    scores: _SourceScores | None  # None if the tested fit also serves selection
+    curves: Sequence[RankCurve] = ()  # test results in that case
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits on all sources for selection
+    rules: Sequence[str] = ()  # rules of `SCORES` by which this method is best
 
 
 class Evaluation:
@@ -194,21 +194,21 @@ class Evaluation:
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout and fold, test by test and setting by setting.
 
-        There is none of a holdout with fewer sources than the method needs. After base and new classes comes what
-        stands for both. ValueError: an answer of projection or predictor that does not fit; names it.
+        Holdouts with fewer sources than the method needs are skipped. After base and new classes comes the curve of
+        their harmonic mean. ValueError: a projection or predictor returned an invalid result; names it.
         """
         yield from self.curves_of([method], holdouts)[0]
 
     def curves_of(self, methods: Sequence[Method], holdouts: Sequence[Holdout]) -> list[list[RankCurve]]:
-        """Return what `curves` yields of each of some methods, among which rules choose: one at several lambdas.
+        """Return the rank curves of several methods, such as one at several lambdas, among which rules choose.
 
-        With folds, what scores say (calibration and the like) is computed of those methods alone that have the highest
-        score of a holdout and fold: rules pick no other.
+        With folds, metrics of scores (such as calibration) are computed only for the methods with the highest selection
+        score of a holdout and fold.
         """
         every: list[list[_ScoredCase]] = []
         for method in methods:
             every.append(list(self._scored_cases(method, holdouts)))
-            for of_case in zip(*every, strict=True):  # or the bases of all methods would be held
+            for of_case in zip(*every, strict=True):  # frees the bases of all other methods
                 for one, rules in zip(of_case, _highest(of_case), strict=True):
                     one.rules, one.bases = rules, one.bases if rules else {}
         curves: list[list[RankCurve]] = [[] for _ in methods]
@@ -222,7 +222,7 @@ class Evaluation:
         return curves
 
     def samples(self, predictor: Predictor) -> bool:
-        """Return whether fits of a predictor that only serve a choice are made on some of the images."""
+        """Return whether fits of a predictor for selection use a subsample of the images."""
         most, side = self._settings.selection_images, self._data.side[self._settings.split]
         if most is None or not predictor.samples:
             return False
@@ -235,13 +235,13 @@ class Evaluation:
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
-        """Yield every holdout and fold with its scores; with its curves instead where the tested fit chooses."""
+        """Yield scores for every holdout and fold; curves instead if the tested fit also serves selection."""
         cases = self._cases(holdouts, method)
         lodo = {
             fit: self._validate(method, fit, blocks)[0]
             for fit, blocks in blocks_by_fit(pair for case in cases for pair in case.lodo).items()
         }
-        # Holdouts with the same sources share the fits that leave none out.
+        # Holdouts with the same sources share the fits on all of these.
         for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
             alike = list(group)
             if alike[0].turn.one_fit:
@@ -255,7 +255,7 @@ class Evaluation:
                 yield _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
 
     def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
-        """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
+        """Yield the rank curves of a holdout whose tested fit also serves selection."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
         validation, of_lodo = [self._concatenated(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
@@ -267,9 +267,9 @@ class Evaluation:
         yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
     def _validate(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Validated, Basis]:
-        """Fit on some sources and answer its validation images; return the basis too.
+        """Fit on some sources and predict the validation images; return the basis too.
 
-        A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
+        A projection that uses target images is fitted anew for each validation block.
         """
         alone = method.projection.looks_at_target_images
         answers: dict[Sources, Given] = {}
@@ -283,7 +283,7 @@ class Evaluation:
     def _score(
         self, method: Method, pairs: Sequence[tuple[Sources, Sources]], validated: Mapping[Sources, _Validated]
     ) -> _Score:
-        """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
+        """Return selection scores, with standard errors against plain prediction at its own best setting."""
         if not pairs:
             return _Score(None)
         notes: list[str] = []
@@ -306,7 +306,7 @@ class Evaluation:
         return _Score(images.score(given), error, tuple(notes))
 
     def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
-        """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
+        """Return answers of plain prediction to one block, shape (settings, 1, m); `answers`: those of the method."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
             return answers[block]
@@ -331,7 +331,7 @@ class Evaluation:
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return what rules pick, with temperatures where some of `rules` do: from all validation images."""
+        """Return the selected points, with temperatures at those of `rules`, fitted on all validation images."""
         if not case.training_domain:
             return _NO_CHOICE
         picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
@@ -361,11 +361,10 @@ class Evaluation:
     def with_full_fits(
         self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
     ) -> list[list[RankCurve]]:
-        """Return rank curves of each method with a fit to all images in the place of that to some, where a rule picks.
+        """Return rank curves in which the selected points are refitted on all images instead of a subsample.
 
-        Which is for each holdout and fold the point with the highest score among all methods, and among their last
-        ranks. Where no source can score, it is the one with the highest tested accuracy: of a bound there is nothing
-        else.
+        Selected points are, for each holdout and fold, those with the highest score among all methods, and among their
+        last ranks. If there is no validation source (only in bounds), the highest test accuracy decides.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
@@ -385,7 +384,7 @@ class Evaluation:
         return refined
 
     def _tests(self, case: Case) -> list[ImageSet]:
-        """Return the tested images of a holdout in one fold, test by test, and then those of `_oracle_tests`."""
+        """Return the test sets of a holdout in one fold, then those of `_oracle_tests`."""
         sets, data = [], self._data
         for test in (*case.holdout.tests, *_oracle_tests(case)):
             rows = np.flatnonzero(self._roles.of_test(test, case.turn))
@@ -437,9 +436,9 @@ class Evaluation:
             base = curves if test.half == "base" else base
 
     def _spans(self, case: Case, fitted: _Fitted) -> Spans:
-        """Return what the tested fit removes of the shifts of class means, by the sums that it is fitted on.
+        """Return the share of the shifts of class means that the tested fit removes.
 
-        Those of what is tested are of the same sides of it: its labels enter this number and nothing else.
+        The target's class means use its labels, on the same sides of the split; no other result uses them.
         """
         fit = case.tested
         tested = {e for test in case.holdout.tests for e in test.environments}
@@ -453,9 +452,9 @@ class Evaluation:
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
-        """Fit projection (unless its `basis` is given) and predictor; `sets`, to be classified, only some look at.
+        """Fit the projection (unless `basis` is given) and set up the predictor; some projections use `sets`.
 
-        With `few`, the predictor is fitted on some of the images alone.
+        With `few`, the predictor is fitted on a subsample.
         """
         settings, predictor = self._settings, method.predictor
         train = self._mask(fit)
@@ -474,19 +473,19 @@ class Evaluation:
             single=self.samples(predictor),
             score_metrics=method.metrics,
             validation_classes=settings.metric.needs == "predictions",
-            for_choice=len(fit.sides) < settings.split.folds - 1,  # a fit that is tested has all folds but one
+            for_choice=len(fit.sides) < settings.split.folds - 1,  # the tested fit has all folds except one
         )
         return _Fitted(method, classifier, train, moments)
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
-        """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
+        """Return the cache of fits to the same images; a new one is stored while all are within `MAX_HEADS`."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
             self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
         return self._known.get(key) or FitCache(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
-        """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
+        """Return the basis of the first tested fit of a holdout, for a projection that uses no target images."""
         fit = self._cases([holdout], method)[0].tested
         return self._basis(fit, method, self._moments(fit, method, ()))
 
@@ -497,12 +496,12 @@ class Evaluation:
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1])
 
     def _moments(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> SourceMoments:
-        """Return what a projection is fitted on."""
+        """Return the moments that a projection is fitted on."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
         if method.projection.looks_at_target_images:
-            # Of each environment that is no source, without labels.
+            # Of each environment outside the sources, without labels.
             rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
             data, of_row = self._data, self._data.environment[rows]
             targets = {
@@ -514,12 +513,12 @@ class Evaluation:
         return moments
 
     def _seed_of(self, fit: Sources) -> int:
-        """Return the random seed of a fit; with folds it is derived from the training set, not from the tested fold."""
+        """Return the random seed of a fit; with folds, it is derived from the training set."""
         seed = self._settings.seed
         return split_seed(seed, fit.environments, sorted(fit.sides)) if self._settings.split.folds else seed
 
     def _sampled(self, images: Sources) -> Mask:
-        """Return a random subsample of each environment and side; that of one side does not depend on the others."""
+        """Return a random subsample of each environment and side, drawn for each side independently."""
         every, settings, data = self._mask(images), self._settings, self._data
         if settings.selection_images is None:
             return every
@@ -542,17 +541,17 @@ class Evaluation:
         return np.flatnonzero(self._sampled(block))
 
     def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
-        """Return the images of some blocks, block by block; images of sources can be of all classes."""
+        """Return the images of some blocks, block by block; source images may be of any class."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
     def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return answers to such images block by block."""
+        """Return answers to such images for each block."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
     def _validation_set(self, blocks: Sequence[Sources]) -> ValidationImages:
-        """Return the images of some blocks, which come source by source."""
+        """Return the images of some blocks, ordered by source."""
         key = tuple(blocks)
         if key not in self._validation_images:
             rows = [self._rows(block) for block in blocks]
@@ -565,7 +564,7 @@ class Evaluation:
 
 
 _NO_CHOICE = Choice(frozenset(), {})
-_NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
+_NO_SCORES = _SourceScores(  # of full fits, whose only point was selected before
     {"training_domain": _Score(np.zeros((1, 1))), "lodo": _Score(None)}
 )
 
@@ -573,7 +572,7 @@ _NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
 def full_fit_points(
     methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
 ) -> dict[tuple[int, int, int], tuple[str, ...]]:
-    """Return what is fitted to all images: (number of a method, setting, rank) -> the rules that pick it."""
+    """Return the points to refit on all images: (method, setting, rank) -> the rules that select it."""
     validated, ranks = bool(case.training_domain), methods[0].ranks
     named = case.holdout.name, case.fold
     own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
@@ -591,7 +590,7 @@ def full_fit_points(
 
 
 def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
-    """Return for each of several methods the rules by whose score none is ahead of it."""
+    """Return, for each method, the rules by whose score it is best."""
     rules: list[list[str]] = [[] for _ in cases]
     for rule in SCORES:
         every = [None if one.scores is None else one.scores.by_rule[rule].values for one in cases]
@@ -603,12 +602,12 @@ def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
 
 
 def _oracle_tests(case: Case) -> list[Test]:
-    """Return the out-splits by which DomainBed's oracle chooses, where the in-split is tested."""
+    """Return the out-splits that DomainBed's oracle uses for selection if the in-split is tested."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> what scores say at the point that it picks, for rules that pick one of this setting."""
+    """Return rule -> metrics of scores at its selected point, for rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

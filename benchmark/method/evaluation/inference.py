@@ -55,30 +55,30 @@ class Interval:
     """An estimate, and an interval of Student's t around it."""
 
     estimate: float  # in the unit of the values that it was made from
-    standard_error: float  # of the estimate; NaN where it is unknown, 0 where no variation was seen
+    standard_error: float  # of the estimate; NaN if it is unknown, 0 if no variation was seen
     degrees_of_freedom: float  # of Student's t
     confidence: float = CONFIDENCE  # how often such an interval covers the truth
 
     @property
     def low(self) -> float:
-        """Lower end; NaN where there is no interval."""
+        """Lower end; NaN if there is no interval."""
         return self.estimate - self._half_width
 
     @property
     def high(self) -> float:
-        """Upper end; NaN where there is no interval."""
+        """Upper end; NaN if there is no interval."""
         return self.estimate + self._half_width
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said."""
+        """Two-sided p-value of the hypothesis that the truth is 0; NaN if it cannot be said."""
         if self.standard_error:
             return 2 * t_above(abs(self.estimate / self.standard_error), self.degrees_of_freedom)
         return np.nan if self.estimate else 1.0
 
     @property
     def plus_minus(self) -> float | None:
-        """The standard error as tables print it behind an estimate; None where unknown or where nothing varied."""
+        """The standard error as tables print it behind an estimate; None if unknown or where nothing varied."""
         return self.standard_error if self.standard_error > 0 else None
 
     @property
@@ -312,8 +312,8 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
     """Return the mean over environments, then seeds, with its interval over images.
 
     Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
-    difference of accuracies. Where all values are the same the standard error is 0: 0 [0, 0] where they are 0, else
-    there is no interval. Where they differ and yet show no variance (between environments alone, say), it is NaN.
+    difference of accuracies. If all values are the same the standard error is 0: 0 [0, 0] if they are 0, else
+    there is no interval. If they differ and yet show no variance (between environments alone, say), it is NaN.
     """
     return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
@@ -351,7 +351,7 @@ def jackknife_interval(
         V_seed = (S - 1) / S  max(0, var_s(theta_s) - (mean_s c_ss - mean_{s != t} c_st)) / S
 
     with K - 1 and S degrees of freedom. Of a metric that is a mean it has the standard error of `image_interval` within
-    10 %. A difference that no set moves is 0 [0, 0] where it is 0; else it has no interval.
+    10 %. A difference that no set moves is 0 [0, 0] if it is 0; else it has no interval.
 
     Args:
         difference: which values are kept, shape (n,) -> difference in the metric of these under each seed, in ascending
@@ -395,9 +395,9 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets, each counting alike: its variance is the sum of theirs / K^2.
+    """Return the mean over K data sets, with equal weight: its variance is the sum of theirs / K^2.
 
-    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. Where none shows any variance
+    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. If none shows any variance
     and they differ, the standard error is unknown.
     """
     k = len(intervals)
@@ -427,7 +427,7 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 
     hence adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
     of the environment's images, since at its own it would show no variation; deviations of the environment are then
-    moved together so that their sum stays 0. Differences of two methods are differences of these. Where the smallest
+    moved together so that their sum stays 0. Differences of two methods are differences of these. If the smallest
     class has few units, intervals are too narrow: with 6 groups at 95 % they cover 91 to 93 %.
 
     Args:
@@ -459,7 +459,7 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
         base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
 
     so that means are H and variances those of its first-order expansion, with base and new images together; differences
-    of two methods are differences of these. Where both accuracies are 0, H is 0 and has no such expansion: the values
+    of two methods are differences of these. If both accuracies are 0, H is 0 and has no such expansion: the values
     are NaN, and so is what is made of them.
 
     Args:

@@ -40,12 +40,12 @@ class Gain:
 
 @dataclass(frozen=True)
 class AdjustedGain:
-    """A gain as one of all that are judged together; p-values are two-sided, NaN where it cannot be said."""
+    """A gain as one of all that are judged together; p-values are two-sided, NaN if it cannot be said."""
 
     gain: Gain  # what is judged
     p_metric: float  # of no difference in the metric, adjusted
     p_balanced: float  # of no difference in class-balanced accuracy, adjusted
-    p_both: float  # of the larger p of the two where both are above 0, else of 1, adjusted
+    p_both: float  # of the larger p of the two if both are above 0, else of 1, adjusted
     family: int  # number of gains that are judged together, without those of which nothing can be said
 
     @property

@@ -1,7 +1,7 @@
 """What every image is for in one turn of a split: training, validation or test. Used by evaluations and `splits`.
 
-So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get, but
-with folds only the next fold is used for validation.
+So `icm-bench splits` gives methods trained elsewhere the same images as the methods of this package; but with folds,
+only the next fold is used for validation.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ TRAIN, VALIDATION, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
-    """What the images of one data set are for; `fold` is the tested one, None where nobody asks for `turn`."""
+    """Roles of the images of a data set; `fold` is the tested fold, None if `turn` is not used."""
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
         self._split, self._fold = split, fold
@@ -30,24 +30,24 @@ class Roles:
 
     @cached_property
     def turn(self) -> Turn:
-        """What the sides are for; with folds, the next fold is the validation fold."""
+        """Roles of the sides; with folds, the next fold is the validation fold."""
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
-        """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
+        """Return a mask of images on some sides of some sources, of the classes of a holdout's fit, shape (n,)."""
         return self.mask(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
     def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
-        """Return which images a test is on in a turn, by default this one, shape (n,)."""
+        """Return a mask of the images of a test in a turn (default: `turn`), shape (n,)."""
         return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
-        """Return images as result rows name them, environment by environment, and the order in which these come.
+        """Return images as result rows store them, ordered by environment, and that order.
 
-        Answers to the images `rows` are kept as `answers[order]`.
+        Answers to the images `rows` are stored as `answers[order]`.
         """
         data = self._data
-        # A manifest may list environments in turns; answers are kept environment by environment.
+        # A manifest may mix environments; answers are stored by environment.
         order = np.argsort(data.environment[rows], kind="stable")
         rows = rows[order]
         tested = Tested(
@@ -60,7 +60,7 @@ class Roles:
         return tested, order
 
     def roles_in_test(self, holdout: Holdout, split: TestSplit) -> Values:
-        """Return what each image is for where a holdout is tested on a split: train, test or unused, shape (n,)."""
+        """Return the role of each image in a test of a holdout: `TRAIN`, `TEST` or `UNUSED`, shape (n,)."""
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
         for test in holdout.tests:
@@ -80,9 +80,9 @@ class Roles:
         return roles
 
     def mask(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
-        """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
+        """Return a mask of images in some environments, sides and half of the classes, shape (n,)."""
         key = (tuple(environments), sides, half)
-        if key not in self._masks:  # asked for by every lambda, setting and placebo
+        if key not in self._masks:  # used for every lambda, setting and placebo
             rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
             if half != "all":
                 new = self._data.label >= self._base

@@ -143,11 +143,11 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
-    One that looks at the target chooses one setting for all folds together, where all settings stand in all of them;
+    One that looks at the target chooses one setting for all folds together, if all settings stand in all of them;
     otherwise (a search looks for points of its own in each fold) one for each fold.
 
     A one-standard-error rule picks a row of plain prediction where the best candidate is not far enough ahead of it:
-    that with the best candidate's normalisation whose score is highest. It picks nothing where plain prediction has no
+    that with the best candidate's normalisation whose score is highest. It picks nothing if plain prediction has no
     rows, or the candidate's row no standard errors (before version 9 of the rows). Plain prediction itself, imported
     methods, those with one candidate, and a single `rank`, are not held back.
 

@@ -31,7 +31,7 @@ LIGHTS = (
     "at night", "at dawn", "at dusk", "in bright sunlight", "in moonlight", "in candlelight", "in thick fog",
     "in the shade", "under an overcast sky", "under neon lights", "under a single spotlight",
 )  # fmt: skip
-# Where the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
+# If the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
     "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
 )  # fmt: skip

@@ -3,11 +3,11 @@
     minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  tr(W' P W) / (2 C)
 
 which for P = I, the default, is scikit-learn's objective divided by C, intercept unpenalised. With two classes
-scikit-learn fits one column w in the place of two opposite ones: the penalty is then ||W||^2 / C, which is
+scikit-learn fits one column w in place of two opposite ones: the penalty is then ||W||^2 / C, which is
 ||w||^2 / (2 C) for w = the second column minus the first.
 
 The solver is L-BFGS that starts from the inverse of a X'SX + P / C, where a is the mean of p (1 - p) over images and
-classes at the start: the diagonal blocks of the Hessian with one number in the place of each class's. So it does not
+classes at the start: the diagonal blocks of the Hessian with one number in place of each class's. So it does not
 feel how unequal the directions of embeddings are, nor whether images or penalty outweigh each other, and needs a few
 steps where the penalty is strong and tens where it is not. Images come by in blocks that stay in the processor's cache,
 so that nothing is held that has a column for each image and class. In a basis, rank k is the first k columns of X, so
@@ -19,7 +19,7 @@ many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
 Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
 1e-9 of the objective; where solutions serve a choice alone, in single precision below 1e-7. Larger ones stay in single
 precision and end at 3e-4 of it, and at 1e-4 where a quarter of the images is solved first: those are the ones whose
-answers stand in tables. Where the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
+answers stand in tables. If the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
 beyond, they never are. Rounding moves the objective by some 1e-5 of itself; where steps no longer lead down for it,
 single precision takes over.
 """
@@ -39,7 +39,7 @@ TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative 
 FOR_CHOICE = 1e-7  # ... or below this, in single precision, where solutions serve a choice alone ...
 COARSE = 3e-4  # ... or, of larger problems, below this: enough for choices ...
 FINE = 1e-4  # ... and of those so large that a quarter is solved first, below this
-SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
+SINGLE = 1e-5  # single precision serves while more than this decrease is to be expected
 HALF_FROM = 128  # classes and coordinates from which products take so much of the time that bfloat16 pays
 JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
 ATTEMPTS = 12  # ... and how often, ten times as much each time
@@ -432,7 +432,7 @@ class _StepHistory:
         self._order: list[int] = []  # rows of the steps, from the oldest on
 
     def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
-        """Remember a step; forget the oldest one where memory is full, and this one where curvature is none."""
+        """Remember a step; forget the oldest one if memory is full, and this one if curvature is none."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         curvature = float(step @ change)
         if curvature <= 0:

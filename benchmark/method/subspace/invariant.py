@@ -44,7 +44,7 @@ def invariant_basis(
         lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
-        name: which N, of source moments, stands in the place of C_d. Default: C_d.
+        name: which N, of source moments, stands in place of C_d. Default: C_d.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.

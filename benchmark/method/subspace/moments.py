@@ -31,7 +31,7 @@ class Differences:
         n: number of pairs.
         total: sum of d, shape (D,).
         outer: sum of d d^T, shape (D, D).
-        cross: sum of z z^do^T, shape (D, D), where z is known; None (default) where only d is, as of pairs of texts.
+        cross: sum of z z^do^T, shape (D, D), if z is known; None (default) if only d is, as of pairs of texts.
     """
 
     n: int
@@ -214,7 +214,7 @@ class SourceMoments:
         targets: name -> moments of the images that are to be classified, without labels, of environments that are no
             source. There are none but for projections that say `looks_at_target_images`.
         placebo: what replaces C_d, see `benchmark.method.subspace.placebos`: it takes the real one, shape (D, D), and
-            these moments; None where nothing does.
+            these moments; None if nothing does.
 
     Example:
         >>> import numpy as np
@@ -374,7 +374,7 @@ class SourceMoments:
 
     @property
     def nbytes(self) -> int:
-        """What its sums take, and what is made of them for the next fit, but for what is kept beside."""
+        """What its sums take, and what is made of them for the next fit, except what is kept beside."""
         return _size(self.images) + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:

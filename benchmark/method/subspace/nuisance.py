@@ -54,7 +54,7 @@ def cached_for(
     """Return what `make` makes of the sums and of the nuisance `name` (None for none), once for all that ask for it.
 
     `what` says all that it depends on beside N, see `SourceMoments.kept`. What is asked for `again` soon, by other
-    strengths, is held until then even where there is no room to keep it.
+    strengths, is held until then even if there is no room to keep it.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
@@ -139,7 +139,7 @@ class NuisanceProjection(Projection):
 
     @property
     def min_sources(self) -> int:
-        """Two where N has environment means in it."""
+        """Two if N has environment means in it."""
         return 2 if self.nuisance_name in NEEDS_ENVIRONMENTS else 1
 
 
@@ -171,7 +171,7 @@ class NuisanceCandidates(NuisanceProjection):
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for environments alone, where C_d is the scale and no more."""
+        """See `Projection.takes_placebo`: not for environments alone, if C_d is the scale and no more."""
         return self.candidates != ("environments",)
 
     @property

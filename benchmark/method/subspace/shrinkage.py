@@ -12,7 +12,7 @@ between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.me
     images      F on images, texts stay
     texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
 
-Where C_z is singular it is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
+Where C_z is singular it is the limit of C_z + eps I: identity if neither C_z nor N has energy, 0 if only N has.
 For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
 N's null space; with centred C_z and environment means weighted by their images that is LEACE.
 
@@ -63,7 +63,7 @@ class Filter:
 
         In coordinates in which C_z = diag(C_1, 0), C_1 of full rank, and with N_22 the part of N in the null space of
         C_z, the limit of C_z + eps I is [[F_1, -F_1 N_12 N_22^+], [0, 0]], F_1 = C_1 (C_1 + lambda N_s)^-1 with the
-        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity where N_22 is 0 as well.
+        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity if N_22 is 0 as well.
         """
         return cls.from_roots(Roots.of(c_z), n)
 
@@ -184,7 +184,7 @@ class FilteredBasis(Basis):
         return np.asarray(np.linalg.norm(t, axis=1) * of_f)
 
     def matrices(self) -> tuple[Array, ...]:
-        """See `Basis.matrices`: lengths of the factors, which are finite where these are, and zero where F is."""
+        """See `Basis.matrices`: lengths of the factors, which are finite where these are, and zero if F is."""
         part = self._made.lengths if self._made.ratios.size else self._made.rest
         return part, part
 
@@ -267,7 +267,7 @@ class IsotropicEnvironments(
 ):
     """Shrinkage of environment means and of all directions alike, N = (t / D) I + t B / tr(B): no intervention in it.
 
-    Interventions are credited with a gain only where shrinkage is ahead of it.
+    Interventions are credited with a gain only if shrinkage is ahead of it.
 
     Fields:
         lambdas: see `Shrinkage`.
@@ -332,7 +332,7 @@ class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of cl
 
     @property
     def variant(self) -> str:
-        """On what F is put, and which templates, where they are not open_clip's 80."""
+        """On what F is put, and which templates, if they are not open_clip's 80."""
         templates = self.templates if isinstance(self.templates, str) else "own templates"
         return ", ".join(filter(None, [super().variant, "" if templates == "openai" else templates]))
 

@@ -56,7 +56,7 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
 
     @property
     def min_sources(self) -> int:
-        """Two where pairs are made of the names of source environments."""
+        """Two if pairs are made of the names of source environments."""
         return 2 if self.words is None and self.pairs is None else 1
 
     @property

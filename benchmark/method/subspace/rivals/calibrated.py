@@ -1,10 +1,10 @@
-"""The calibrated projection of texts, with the nuisance of the sources in the place of pairs of prompts.
+"""The calibrated projection of texts, with the nuisance of the sources in place of pairs of prompts.
 
     G = (I + lambda N D / trace(C_z))^-1,    D the width of the embeddings
 
 minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): stay close to the embedding, and move little with the
 nuisance. The factor makes lambda free of a unit. It is shrinkage that does not know where the embeddings have their
-energy: F with (trace(C_z) / D) I in the place of C_z. G is symmetric.
+energy: F with (trace(C_z) / D) I in place of C_z. G is symmetric.
 
 Chuang et al. (2023, arXiv 2302.00070) put G on texts, with N from pairs of prompts alone and after an orthogonal
 projection; here N comes from unlabelled source images, and no direction is removed before.

@@ -2,7 +2,7 @@
 
     P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
 
-It decides by the nuisance alone, where truncation weighs it against the energy of the embeddings and shrinkage keeps
+It decides by the nuisance alone, if truncation weighs it against the energy of the embeddings and shrinkage keeps
 every direction in part. From speaker verification (Solomonoff, Campbell and Boardman 2005), where N is the covariance
 between channels: here C_d, B or both, see `benchmark.method.subspace.nuisance`.
 """

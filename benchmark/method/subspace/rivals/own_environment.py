@@ -60,7 +60,7 @@ class Coral(Projection, label="CORAL", role="rival", place=7):
     """Mean and covariance of every environment are made those of all source images together. Sees the tested images.
 
     Fields:
-        lambdas: ridges among which is chosen: in the place of C stands C + lambda trace(C) / D I, of which an
+        lambdas: ridges among which is chosen: in place of C stands C + lambda trace(C) / D I, of which an
             environment with fewer images than dimensions has need.
         lambda_: one ridge; a recipe gives `lambdas`.
 

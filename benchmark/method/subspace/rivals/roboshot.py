@@ -53,7 +53,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
     @property
     def min_sources(self) -> int:
-        """Two where harmful prompts are made of the names of source environments."""
+        """Two if harmful prompts are made of the names of source environments."""
         return 2 if self.words is None and self.reject is None else 1
 
     @property
