@@ -517,7 +517,7 @@ def sentence(choice: Choice) -> str:
     accuracy = f"{best.average.value:.1f} %"
     highest = f"{best.name} has the highest average, {accuracy}"
     if not choice.ties.tied:
-        fewest = min(interval.fewest for interval in choice.differences.values())
+        fewest = min(interval.min_clusters for interval in choice.differences.values())
         few = f"an environment has {fewest} images, and intervals need {MIN_UNITS}"
         why = few if fewest < MIN_UNITS else "no difference has an interval"
         return f"{highest}, but backbones cannot be separated, for {why}: nothing is chosen."

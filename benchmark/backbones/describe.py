@@ -28,21 +28,21 @@ from benchmark.common.storage.places import cache_dir
 if TYPE_CHECKING:
     from benchmark.backbones.loading import Backbone
 
-_under_way: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
+_processes: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 
 @contextmanager
-def begun(spec: BackboneSpec) -> Iterator[None]:
+def preloading(spec: BackboneSpec) -> Iterator[None]:
     """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
 
     A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
     """
-    if not is_remembered(spec):
-        _under_way[spec] = _start(spec)
+    if not is_cached(spec):
+        _processes[spec] = _start(spec)
     try:
         yield
     finally:
-        if process := _under_way.pop(spec, None):
+        if process := _processes.pop(spec, None):
             process.terminate()
             process.wait()
 
@@ -50,20 +50,20 @@ def begun(spec: BackboneSpec) -> Iterator[None]:
 def describe(spec: BackboneSpec) -> BackboneFacts:
     """Return the facts of a backbone.
 
-    They are remembered in the cache folder for as long as the files of the weights do not change: a second run loads
+    They are remembered in the cache folder while the files of the weights do not change: a second run loads
     no backbone for them.
     """
-    if known := _remembered(spec):
+    if known := _cached_facts(spec):
         return known
-    process = _under_way.pop(spec, None) or _start(spec)
+    process = _processes.pop(spec, None) or _start(spec)
     try:
-        said, _ = process.communicate()
+        output, _ = process.communicate()
     except KeyboardInterrupt:  # an interrupt may have reached this process alone: it ends its child
         process.terminate()
         process.wait()
         raise
     try:
-        content: dict[str, Any] = json.loads(said.splitlines()[-1])
+        content: dict[str, Any] = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise IcmBenchError(
             f"The backbone '{spec.label}' cannot be loaded: the process ended with code {process.returncode}, "
@@ -72,15 +72,15 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
     if sentence := content.get("error"):
         raise IcmBenchError(sentence)
     facts = _facts(content)
-    if memory := _memory(spec):
+    if file := _cache_file(spec):
         with suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
-            Storage(str(memory.parent)).write_bytes(memory.name, json.dumps(asdict(facts)).encode())
+            Storage(str(file.parent)).write_bytes(file.name, json.dumps(asdict(facts)).encode())
     return facts
 
 
-def is_remembered(spec: BackboneSpec) -> bool:
+def is_cached(spec: BackboneSpec) -> bool:
     """Say whether `describe` would answer at once, and load no backbone."""
-    return _remembered(spec) is not None
+    return _cached_facts(spec) is not None
 
 
 def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
@@ -156,11 +156,11 @@ def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
 
 def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
     """Return the engine to use (the requested one, or the faster of the two) and a sentence that says why."""
-    from benchmark.backbones.engines import rates
+    from benchmark.backbones.engines import throughputs
 
     height, width = in_torch.preprocess["size"]
     try:
-        found = rates({"torch": in_torch.embed, "openvino": in_torch.in_openvino().embed}, (height, width))
+        found = throughputs({"torch": in_torch.embed, "openvino": in_torch.in_openvino().embed}, (height, width))
     except IcmBenchError as error:
         return "torch", str(error)
     engine = "openvino" if asked == "openvino" else max(found, key=lambda name: found[name])
@@ -172,7 +172,7 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
     return BackboneFacts(**{**content, "notes": tuple(content["notes"])})
 
 
-def _memory(spec: BackboneSpec) -> Path | None:
+def _cache_file(spec: BackboneSpec) -> Path | None:
     """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
     from benchmark.backbones.models.open_clip_model import place_of_built  # imported embeddings need no model's module
 
@@ -181,7 +181,7 @@ def _memory(spec: BackboneSpec) -> Path | None:
         files = sorted(path for path in Path(folder).expanduser().rglob("*") if path.is_file())
     elif spec.family and spec.pretrained and Path(spec.pretrained).is_file():
         files = [Path(spec.pretrained)]
-    elif spec.random_weights and spec.family:  # the code of a class of the user's own may change
+    elif spec.random_weights and spec.family:  # the code of a user-defined class may change
         files = []
     else:  # a hub may give other weights under the same name
         return None
@@ -190,10 +190,10 @@ def _memory(spec: BackboneSpec) -> Path | None:
     return cache_dir() / "backbones" / f"{key[:32]}.json"
 
 
-def _remembered(spec: BackboneSpec) -> BackboneFacts | None:
+def _cached_facts(spec: BackboneSpec) -> BackboneFacts | None:
     try:
-        memory = _memory(spec)
-        return _facts(json.loads(memory.read_text(encoding="utf-8"))) if memory else None
+        file = _cache_file(spec)
+        return _facts(json.loads(file.read_text(encoding="utf-8"))) if file else None
     except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
         return None
 

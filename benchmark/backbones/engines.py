@@ -44,7 +44,7 @@ class Tower(torch.nn.Module):
         return self._encode(scaled.to(self._dtype))
 
 
-def holds_cast_weights(model: torch.nn.Module) -> bool:
+def casts_weights(model: torch.nn.Module) -> bool:
     """Say whether a lower precision is that of the weights, instead of autocast's choice operation by operation.
 
     Transformers are up to twice as fast so (no weight is cast again at each pass) at the same distance from float32.
@@ -57,7 +57,7 @@ def holds_cast_weights(model: torch.nn.Module) -> bool:
 def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) -> Engine:
     """Return an image tower that OpenVINO runs, on as many threads as torch has.
 
-    The converted tower is kept in the cache folder, where other processes find it. Where it is not there, `tower` gives
+    The converted tower is kept in the cache folder, where other processes find it. If it is not there, `tower` gives
     the one to be converted: in float32, on the CPU.
     """
     with for_user():
@@ -102,7 +102,7 @@ def _file(facts: BackboneFacts) -> Path:
     return cache_dir() / "engines" / canonical_hash([key, encoder_versions(), CONVERSION])[:32] / "tower.xml"
 
 
-def rates(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
+def throughputs(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
     """Return images/s of engines, which take turns: medians of a few batches of random pixels."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)

@@ -1,6 +1,6 @@
 """The Hugging Face hub: whether it answers, and what a model needs of it beside its weights.
 
-Where it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
+If it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
 takes at once what was fetched before, or says what is missing.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from benchmark.common.errors import IcmBenchError
 
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as the hub's client reads variables
-SECONDS = 5.0  # in which an address has to answer
+TIMEOUT = 5.0  # in which an address has to answer
 TOKENIZER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
 WITHOUT_NETWORK = (
@@ -27,7 +27,7 @@ WITHOUT_NETWORK = (
 )
 
 
-def offline_unless_it_answers() -> bool:
+def go_offline_unless_reachable() -> bool:
     """Tell the hub's client to stay offline where no hub answers; return whether one does.
 
     To be called before a model is loaded from it.
@@ -35,7 +35,7 @@ def offline_unless_it_answers() -> bool:
     if any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         return False
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    if answers(endpoint):
+    if is_reachable(endpoint):
         return True
     os.environ["HF_HUB_OFFLINE"] = "1"
     if constants := sys.modules.get("huggingface_hub.constants"):  # which read it when they were imported
@@ -44,18 +44,18 @@ def offline_unless_it_answers() -> bool:
 
 
 @cache
-def answers(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     """Return whether an address answers within seconds, through a proxy where one is set; asked once in a process."""
     found: list[bool] = []
-    asking = threading.Thread(target=lambda: found.append(_answers(url)), daemon=True)
+    asking = threading.Thread(target=lambda: found.append(_reaches(url)), daemon=True)
     asking.start()
-    asking.join(SECONDS)  # a name may take longer to resolve than any timeout allows
+    asking.join(TIMEOUT)  # a name may take longer to resolve than any timeout allows
     return bool(found and found[0])
 
 
-def _answers(url: str) -> bool:
+def _reaches(url: str) -> bool:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=SECONDS):
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
             return True
     except urllib.error.HTTPError:
         return True
@@ -65,7 +65,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def check_texts_at_hand(name: str, text: Mapping[str, Any]) -> None:
+def check_text_files(name: str, text: Mapping[str, Any]) -> None:
     """Make sure that what a model needs of the hub, beside its weights, can be had."""
     model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
     parts = {"configuration of the text tower": model, TOKENIZER: tokenizer}
@@ -77,16 +77,16 @@ def check_texts_at_hand(name: str, text: Mapping[str, Any]) -> None:
     missing = [
         f"the {what} '{place}'"
         for what, place in needed.items()
-        if not was_fetched(place, TOKENIZER_FILES if what == TOKENIZER else ("config.json",))
+        if not has_cached_file(place, TOKENIZER_FILES if what == TOKENIZER else ("config.json",))
     ]
-    if missing and not offline_unless_it_answers():
+    if missing and not go_offline_unless_reachable():
         raise IcmBenchError(
             f"The backbone '{name}' needs {' and '.join(missing)} of the Hugging Face hub, which does not answer and "
             f"was not asked before: connect, or copy the folder HF_HOME of a machine that has it; {WITHOUT_NETWORK}."
         )
 
 
-def weights_were_fetched(place: str) -> bool:
+def has_cached_weights(place: str) -> bool:
     """Return whether the hub's client has kept weights of a model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -94,7 +94,7 @@ def weights_were_fetched(place: str) -> bool:
     return any(file.suffix in (".safetensors", ".bin", ".pt") for file in snapshots.glob("*/*"))
 
 
-def was_fetched(place: str, files: Sequence[str] = ("config.json",)) -> bool:
+def has_cached_file(place: str, files: Sequence[str] = ("config.json",)) -> bool:
     """Return whether the hub's client has kept one of some files."""
     from huggingface_hub import try_to_load_from_cache
 

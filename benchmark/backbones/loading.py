@@ -50,7 +50,7 @@ class Backbone:
     ) -> None:
         import torch
 
-        from benchmark.backbones.engines import holds_cast_weights
+        from benchmark.backbones.engines import casts_weights
 
         self.device = torch.device(device or best_device())
         self.spec = spec
@@ -86,7 +86,7 @@ class Backbone:
         module.to(self.device, memory_format=torch.channels_last)
         self._dtype, self._compile = getattr(torch, spec.precision), compile_model
         low = self.engine == "torch" and self._dtype != torch.float32
-        self._cast = low and holds_cast_weights(self.encoder.module)
+        self._cast = low and casts_weights(self.encoder.module)
         if self._cast:
             self.encoder.module.to(self._dtype)
 
@@ -239,7 +239,7 @@ def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tup
 
     from benchmark.common.conversion import traceable_attention
 
-    # The counter knows the products of attention only where they are made one by one.
+    # The counter knows the products of attention only if they are made one by one.
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), traceable_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         z = encoder.encode_images(torch.zeros(1, 3, *preprocess["size"]))

@@ -1,6 +1,6 @@
 """A projection as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
 
-Where texts have another map than images, there is a second tensor, "A_text". Shrinkage of one side is such a pair.
+If texts have another map than images, there is a second tensor, "A_text". Shrinkage of one side is such a pair.
 
 They can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
 
@@ -43,7 +43,7 @@ class ExportedProjection:
         provenance: where the projection comes from. At least `backbone` (its label) and `fingerprint` (of its weights),
             without which nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or
             `both`: where image embeddings were scaled to unit length when it was estimated and evaluated).
-        text_matrix: the same for embeddings of texts, shape (k, D), where it is another map; None (default) where it
+        text_matrix: the same for embeddings of texts, shape (k, D), if it is another map; None (default) if it
             is `matrix`.
     """
 
@@ -78,7 +78,7 @@ def write_projection(
         basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
         provenance: where the projection comes from: a mapping that JSON can hold, with the keys that
             `ExportedProjection` names.
-        text_vectors: the same columns for texts, shape (D, k), where texts have another map. Default: they have not.
+        text_vectors: the same columns for texts, shape (D, k), if texts have another map. Default: they have not.
 
     Raises:
         ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.

@@ -65,7 +65,7 @@ class BackboneSpec(Spec):
             measured once for each backbone and machine.
         image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
         quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with; a checkpoint
-            file must say it where some tags of the model have it, as OpenAI's do.
+            file must say it if some tags of the model have it, as OpenAI's do.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
         seed: seed of random weights; no other weights depend on it.
         training: how the head of `MiniLiT` is trained; for no other backbone. Default: as for the demo.
@@ -96,7 +96,7 @@ class BackboneSpec(Spec):
 
     @property
     def family(self) -> str:
-        """What its model is of: `open_clip`, `hf` (transformers), `timm`, or nothing for a class of the user's own."""
+        """What its model is of: `open_clip`, `hf` (transformers), `timm`, or nothing for a user-defined class."""
         prefix, colon, _ = self.name.partition(":")
         if not colon or self.folder or self.name.startswith(OPEN_CLIP_SCHEMAS):
             return "open_clip"
@@ -109,7 +109,7 @@ class BackboneSpec(Spec):
 
     @property
     def local_folder(self) -> str | None:
-        """The folder that it is loaded from; None where it comes from elsewhere."""
+        """The folder that it is loaded from; None if it comes from elsewhere."""
         if self.family == "hf" and Path(self.place).expanduser().is_dir():
             return self.place
         return self.folder

@@ -10,7 +10,7 @@ from benchmark.commands.stores import store_of
 from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.method.arrays import Normalize
 from benchmark.method.subspace import Projection
-from benchmark.method.subspace.nuisance import Nuisance, OfNuisance
+from benchmark.method.subspace.nuisance import Nuisance, NuisanceProjection
 from benchmark.recipe.recipe import Recipe, names_environments
 from benchmark.recipe.specs import SweepSpec
 from benchmark.sweep.fitting import Choice
@@ -98,7 +98,7 @@ def check_rank(rank: int | None, choice: Choice) -> None:
 
 def nuisance_of(projection: Projection) -> Nuisance | None:
     """Return what one setting of a projection weighs or shrinks; None where it names nothing of that kind."""
-    return projection.name_of_nuisance if isinstance(projection, OfNuisance) else None
+    return projection.nuisance_name if isinstance(projection, NuisanceProjection) else None
 
 
 def _projection(sweep: SweepSpec, label: str | None) -> Projection:

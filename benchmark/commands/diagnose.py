@@ -177,7 +177,7 @@ def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]
             alone = chosen.model_copy(update={"name": label, "kinds": (label,), "weights": None})
             kinds[label] = replace(choice, intervention_set=alone)
     # What is left must be enough to fit on: pairs across environments need two, and so do environment means.
-    enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.fewest_sources)
+    enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.min_sources)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
     other_seeds = {f"seed {seed}": choice.at_seed(seed, number) for number, seed in enumerate(seeds)}
     return {"held_out": left_out, "seeds": other_seeds, "kinds": kinds}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 
-from benchmark.backbones.describe import begun, is_remembered
+from benchmark.backbones.describe import is_cached, preloading
 from benchmark.backbones.models import model_class
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
@@ -71,7 +71,7 @@ def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
         return
     for spec in recipe.backbones:
         # A class of the user's own is asked where it is loaded; of what is known already, all may be embedded.
-        if spec.family and not is_remembered(spec.with_absolute_paths()):
-            model_class(spec).check_at_hand(spec)
-    with begun(recipe.backbones[0].with_absolute_paths()):
+        if spec.family and not is_cached(spec.with_absolute_paths()):
+            model_class(spec).check_available(spec)
+    with preloading(recipe.backbones[0].with_absolute_paths()):
         yield

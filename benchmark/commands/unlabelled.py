@@ -12,7 +12,7 @@ from benchmark.commands.preparing.prepare import Run, check_embedded, have_embed
 from benchmark.commands.preparing.records import record_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.cluster import connect
-from benchmark.method.evaluation.estimates import agreements, on_the_line
+from benchmark.method.evaluation.estimates import agreements, aline_estimates
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.store.records import report_folder
 from benchmark.sweep.evaluate import common_columns
@@ -99,10 +99,10 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
         alike.setdefault((len(answers.of_sources), len(answers.of_target)), []).append(answers)
     for images, group in alike.items():
         group.sort(key=lambda answers: answers.trial)
-        accuracies = np.array([answers.judged for answers in group])
+        accuracies = np.array([answers.validation_accuracy for answers in group])
         on_sources = agreements([answers.of_sources for answers in group])
         on_target = agreements([answers.of_target for answers in group])
-        estimates = on_the_line(accuracies, on_sources, on_target, images)
+        estimates = aline_estimates(accuracies, on_sources, on_target, images)
         yield from zip(group, [float("nan")] * len(group) if estimates is None else estimates.tolist(), strict=True)
 
 

@@ -16,7 +16,7 @@ from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
 from benchmark.method.interventions.text import TextPair
 from benchmark.method.predictors.base import PLACEHOLDER
-from benchmark.method.prompts import Prompt, filled
+from benchmark.method.prompts import Prompt, fill
 from benchmark.store.embeddings import have_texts, pairs_file, prompts_file, text_file, write_pairs, write_texts
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TextJob:
         """Return file -> names and texts of its embeddings, and the pairs, of what the store does not have."""
         facts, templates = self.facts, self.templates
         wanted = {
-            text_file(facts, names, templates): (list(names), [tuple(filled(t, n) for t in templates) for n in names])
+            text_file(facts, names, templates): (list(names), [tuple(fill(t, n) for t in templates) for n in names])
             for names in self.class_lists
         }
         wanted |= {prompts_file(facts, p): ([x.texts[0] for x in p], [x.texts for x in p]) for p in self.prompt_lists}

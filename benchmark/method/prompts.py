@@ -28,7 +28,7 @@ def _with_places(templates: OneOrMore) -> OneOrMore:
 Templates = Annotated[OneOrMore, AfterValidator(_with_places)]
 
 
-def spelt_out(templates: OneOrMore) -> tuple[str, ...]:
+def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
     """Return templates: `openai` are the 80 for ImageNet that open_clip has of CLIP's authors, `simple` its 7."""
     if isinstance(templates, tuple):
         return templates
@@ -38,7 +38,7 @@ def spelt_out(templates: OneOrMore) -> tuple[str, ...]:
     return tuple(template("{}") for template in sets[templates])
 
 
-def filled(template: str, name: str) -> str:
+def fill(template: str, name: str) -> str:
     """Return the prompt of a class, with spaces for underscores as in the released code."""
     return template.replace("{}", name.replace("_", " "))
 
@@ -51,9 +51,9 @@ class Names:
     environments: tuple[str, ...]  # names of the environments, in the order of their indices
     templates: tuple[str, ...]  # those of the recipe
 
-    def through(self, name: str) -> tuple[str, ...]:
+    def in_templates(self, name: str) -> tuple[str, ...]:
         """Return a name in each of the recipe's templates."""
-        return tuple(filled(template, name) for template in self.templates)
+        return tuple(fill(template, name) for template in self.templates)
 
     def words(self, given: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
         """Return words for environments, each with the index of that which it names; given ones name none."""
@@ -70,8 +70,8 @@ class Prompt:
     texts: tuple[str, ...]
     role: str  # what the projection wants it for
     group: int = 0  # number of the group, within its role, of prompts that belong together. Default 0
-    environment: int | None = None  # index of the environment whose name is in it; None (default) where it is none's
-    label: int | None = None  # the class whose name is in it; None (default) where it is none's
+    environment: int | None = None  # index of the environment whose name is in it; None (default) if it is none's
+    label: int | None = None  # the class whose name is in it; None (default) if it is none's
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
@@ -87,7 +87,7 @@ class PromptEmbeddings:
     z: Array  # their embeddings at unit length, shape (len(prompts), D)
     base: int  # number of base classes, the first ones
 
-    def seen(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
+    def visible(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
         """Return what a fit may see: role -> for each group the embeddings of its prompts, shape (members, D)."""
         groups: dict[tuple[str, int], list[int]] = {}
         for row, prompt in enumerate(self.prompts):

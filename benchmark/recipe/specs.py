@@ -30,7 +30,7 @@ from benchmark.method.evaluation.splits import Rounding, TestSplit
 from benchmark.method.interventions import INTERVENTIONS, Intervention
 from benchmark.method.interventions.text import Edit
 from benchmark.method.predictors import PREDICTORS, Predictor
-from benchmark.method.prompts import Templates, spelt_out
+from benchmark.method.prompts import Templates, resolve_templates
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.sets import InterventionSet
 
@@ -183,7 +183,7 @@ class PromptsSpec(Spec):
 
     def templates_for(self, dataset: str) -> tuple[str, ...]:
         """Return the templates of a data set."""
-        return spelt_out(self.by_dataset.get(dataset, self.templates))
+        return resolve_templates(self.by_dataset.get(dataset, self.templates))
 
 
 Bounds = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]
@@ -259,7 +259,7 @@ class SweepSpec(Spec):
             `out_fold`, and no other.
         folds: number of folds, 3 to 100, in the place of the 80/20 split: images (or groups, whole) are cut by the
             seed, and each fold is tested in turn, so that every image is tested once. Rules choose by fits without the
-            tested fold and another one, judged on that one of the sources, for every other fold. Default: none.
+            tested fold and another one, validated on that one of the sources, for every other fold. Default: none.
         base_classes: `floor` or `ceil`: how half an odd number of classes is rounded to that of base classes. Default:
             the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or of the cuts into folds, and of everything random in a

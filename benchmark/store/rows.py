@@ -138,7 +138,7 @@ _ANSWERS = (
     # Best score minus the second, float32 (little-endian), NaN where there is none; null where there are no scores.
     ("margins", pa.binary()),
     # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
-    # the sources' judging images; null where the rule picks another row, and for predictors without a likelihood.
+    # the sources' validation images; null where the rule picks another row, and for predictors without a likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SCORES for what in ("ece", "ece_scaled", "temperature")),
     # Metrics of the scores there, by key: NaN where there is none, and without those that need a likelihood.
     *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SCORES),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.common.registry import Presentation
 from benchmark.method.evaluation.curves import Predictions, RankCurve, combined
-from benchmark.method.evaluation.fits import leaves_enough
+from benchmark.method.evaluation.fits import enough_sources_left
 from benchmark.method.evaluation.metrics import CURVES, Answers
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
@@ -68,7 +68,7 @@ class ImportedTest:
     @property
     def can_choose(self) -> bool:
         """Whether the sources have images by which rules choose."""
-        return bool(self.holdout.judges(self.roles.turn))
+        return bool(self.holdout.validation_sources(self.roles.turn))
 
 
 def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered]) -> Evaluated:
@@ -121,7 +121,7 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         test_split=one.split,
         class_half=one.half,
         training_domain=score,
-        lodo=score if any(leaves_enough(holdout, source) for source in holdout.judges(roles.turn)) else None,
+        lodo=score if any(enough_sources_left(holdout, s) for s in holdout.validation_sources(roles.turn)) else None,
         target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
         metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,

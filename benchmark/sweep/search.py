@@ -174,8 +174,8 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 def studies_of(trials: Sequence[Trial]) -> list[Study]:
     """Return the studies that the trials with a space stand for: one for each method, fold and held-out environment.
 
-    Where all environments share one fit, as in a shift, they share the study. A fold is judged by the next one alone,
-    unlike those of trials with a grid, which all other folds judge: every point of a search costs fits of its own.
+    Where all environments share one fit, as in a shift, they share the study. A fold is validated on the next one
+    alone, in trials with a grid on all others: every point of a search costs fits of its own.
     """
     seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials))
     return [

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.backbones.facts import Texts
 from benchmark.common.plain import canonical_hash
 from benchmark.method.arrays import Normalize
-from benchmark.method.evaluation.fits import cases_of, judged_by
+from benchmark.method.evaluation.fits import blocks_by_fit, cases_of
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import Holdout, Protocol
 from benchmark.method.evaluation.selection import SCORES
@@ -49,12 +49,12 @@ class TrialSpec:
         ranks: numbers of directions kept, ascending: where only the whole space makes sense, its width.
         rounding: of half the number of classes, which is the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
-        fold: the only tested one, from 0, judged by the next one alone: of a search. None (default) for all folds, and
-            for an 80/20 split.
+        fold: the only tested fold of a search, from 0, validated on the next one alone. None (default) for all folds,
+            and for an 80/20 split.
         held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
         space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
-        selection_images: most images of a source and fold that judge a choice, and that fits of predictors whose fits
-            take long see which only serve one; None for all.
+        selection_images: maximum number of validation images of a source and fold, and of training images in fits that
+            only serve selection, for predictors with `samples`; None for all.
         metrics: of scores, beside the built-in ones; none by default.
     """
 
@@ -106,8 +106,8 @@ class TrialSpec:
         holdouts, least = self.holdouts(environments), self.min_sources
         cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=least)
         tested = {case.tested for case in cases}
-        chosen = judged_by(pair for case in cases for pair in case.training_domain).keys() - tested
-        left_out = judged_by(pair for case in cases for pair in case.lodo).keys() - tested - chosen
+        chosen = blocks_by_fit(pair for case in cases for pair in case.training_domain).keys() - tested
+        left_out = blocks_by_fit(pair for case in cases for pair in case.lodo).keys() - tested - chosen
         return len(left_out), len(chosen), len(tested)
 
     def sampled(self, images: Collection[int]) -> int | None:
@@ -130,7 +130,7 @@ class TrialSpec:
     @property
     def min_sources(self) -> int:
         """From how many source environments on one of the settings can be fitted."""
-        return min(setting.fewest_sources for setting in self.settings)
+        return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
         """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
@@ -164,7 +164,7 @@ class TrialSpec:
     def rows(self, environments: Sequence[str]) -> int:
         """Return how many result rows each lambda gives, for a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
-        fitted = sum(len(holdout.sources) >= s.fewest_sources for s in self.settings for holdout in holdouts)
+        fitted = sum(len(holdout.sources) >= s.min_sources for s in self.settings for holdout in holdouts)
         each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
         return fitted * each * len(self.predictor.settings)
 

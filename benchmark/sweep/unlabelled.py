@@ -19,9 +19,9 @@ from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.arrays import Array, Labels, scaled
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Classifier, ImageSet, Known
+from benchmark.method.evaluation.classifier import Classifier, FitCache, ImageSet
 from benchmark.method.evaluation.embedded import Embedded, Stacked
-from benchmark.method.evaluation.estimates import above, confidence, threshold
+from benchmark.method.evaluation.estimates import confidence, share_above, threshold
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.splits import IN_FOLDS, sampled
@@ -47,10 +47,10 @@ class Answers:
         trial: position of the method's trial.
         environment: what is asked about.
         labelled: whether its labels are known.
-        source: share of the judging images of the sources that are classified correctly, environments alike.
+        source: share of the validation images of the sources that are classified correctly, environments alike.
         atc: the estimate of average thresholded confidence.
         accuracy: share that is classified correctly; NaN without labels.
-        of_sources: predicted classes of the judging images, shape (m,).
+        of_sources: predicted classes of the validation images, shape (m,).
         of_target: predicted classes of the images that are asked about, shape (k,).
     """
 
@@ -58,7 +58,7 @@ class Answers:
     environment: str
     labelled: bool
     source: float
-    judged: float
+    validation_accuracy: float
     atc: float
     accuracy: float
     of_sources: Labels
@@ -149,34 +149,34 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     train = roles.of_sources(holdout, holdout.sources, roles.turn.validation.learned)
     if predictor.samples and spec.selection_images:
         train = sampled(train, data.environment, data.label, IN_FOLDS * spec.selection_images, spec.seed)
-    sides = roles.turn.validation.judging
-    judging = [_images(data, roles.of_sources(holdout, (s,), sides), s) for s in holdout.sources]
+    sides = roles.turn.validation.sides
+    validation = [_images(data, roles.of_sources(holdout, (s,), sides), s) for s in holdout.sources]
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
-    best, known = None, Known()
+    best, known = None, FitCache()
     for lambda_ in spec.lambdas:  # of equals the first is taken, which shrinks least
         for setting in spec.settings:
-            if len(holdout.sources) >= setting.fewest_sources:
+            if len(holdout.sources) >= setting.min_sources:
                 projection = setting.at(lambda_=lambda_, seed=spec.seed)
                 classifier = _classifier(asked, holdout, projection, train, target, known)
-                best = _best_of(classifier, judging, target, best)
+                best = _best_of(classifier, validation, target, best)
     if best is None:
         raise ValueError(f"{asked.trial.label}: it has too few sources without {holdout.name}")
-    labels = np.concatenate([images.labels for images in judging])
-    scores = np.concatenate([_of_possible(i, s) for i, s in zip(judging, best.of_sources, strict=True)])
+    labels = np.concatenate([images.labels for images in validation])
+    scores = np.concatenate([_of_possible(i, s) for i, s in zip(validation, best.of_sources, strict=True)])
     of_target = _of_possible(target, best.of_target)
     temperature = fitted_temperature(scores, labels) if predictor.has_likelihood else None
     of_sources, answered = scores.argmax(axis=1), of_target.argmax(axis=1)
-    judged = float(np.mean(of_sources == labels))
-    least = threshold(confidence(scores, temperature), judged)
+    validation_accuracy = float(np.mean(of_sources == labels))
+    least = threshold(confidence(scores, temperature), validation_accuracy)
     labelled = bool((target.labels != UNKNOWN).all())
     return Answers(
         trial=asked.number,
         environment=holdout.name,
         labelled=labelled,
         source=best.source,
-        judged=judged,
-        atc=above(confidence(of_target, temperature), least),
+        validation_accuracy=validation_accuracy,
+        atc=share_above(confidence(of_target, temperature), least),
         accuracy=float(np.mean(answered == target.labels)) if labelled else float("nan"),
         of_sources=of_sources,
         of_target=answered,
@@ -192,7 +192,7 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
 
 
 def _classifier(
-    asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: Known
+    asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: FitCache
 ) -> Classifier:
     """Return the predictor in the coordinates of a projection that is fitted on the sources."""
     spec, data = asked.trial.spec, asked.inputs.data
@@ -207,10 +207,10 @@ def _classifier(
     return Classifier(spec.predictor, spec.ranks, data, basis, train, *settings)
 
 
-def _best_of(classifier: Classifier, judging: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
+def _best_of(classifier: Classifier, sources: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
     """Return the best point by the sources among those of a fit and the best one before."""
-    for *of_sources, of_target in classifier.scores([*judging, target]):
-        pairs = zip(judging, of_sources, strict=True)
+    for *of_sources, of_target in classifier.scores([*sources, target]):
+        pairs = zip(sources, of_sources, strict=True)
         shares = [np.mean(_of_possible(i, s).argmax(axis=1) == i.labels) for i, s in pairs if len(i)]
         source = float(np.mean(shares))
         if best is None or source > best.source:  # copies: a predictor may use its arrays again at the next point

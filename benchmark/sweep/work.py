@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.method.evaluation.cells import HALVES
-from benchmark.method.evaluation.fits import Halves, Sides, Sources, cases_of, judged_by, turns_of
+from benchmark.method.evaluation.fits import Halves, Sides, Sources, blocks_by_fit, cases_of, turns_of
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
 from benchmark.store.costs import Cost
@@ -113,7 +113,7 @@ def work_of(spec: TrialSpec, size: Size) -> float:
     """Return about how many operations a trial is; 0 where it makes no rows."""
     lambdas, holdouts = max(1, len(spec.lambdas)), spec.holdouts(list(size.images))
     draws = spec.intervention_set.draws if spec.intervention_set else 1
-    settings = sum(any(len(h.sources) >= s.fewest_sources for h in holdouts) for s in spec.settings)
+    settings = sum(any(len(h.sources) >= s.min_sources for h in holdouts) for s in spec.settings)
     each = sum(_of_fit(spec, size, fitted, scored) for fitted, scored in _fits(spec, size, holdouts))
     return settings * draws * (lambdas * each + _full(spec, size, holdouts))
 
@@ -123,7 +123,7 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
 
     One that serves several holdouts or folds is there once.
     """
-    some, names, judging = spec.sampled(size.images.values()), list(size.images), spec.selection_images
+    some, names, most_validated = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
     def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
         count = (len(halves) / len(HALVES)) * _share(spec, sides) * size.images[names[environment]]
@@ -136,8 +136,8 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
             sides = case.turn.tested[test.split]
             scored = sum(images(e, sides, HALVES) for e in test.environments)
             tested[case.tested] = max(tested.get(case.tested, 0.0), scored)
-        for fit, blocks in judged_by((*case.training_domain, *case.lodo)).items():
-            scored = sum(images(b.environments[0], b.sides, b.halves, judging) for b in blocks)
+        for fit, blocks in blocks_by_fit((*case.training_domain, *case.lodo)).items():
+            scored = sum(images(b.environments[0], b.sides, b.halves, most_validated) for b in blocks)
             fits[fit] = fits.get(fit, 0.0) + scored
     for fit, scored in tested.items():
         fits[fit] = fits.get(fit, 0.0) + scored

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation import inference, other_environments
 from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores
-from benchmark.method.evaluation.judging import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metric
+from benchmark.method.evaluation.multiple_testing import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import MethodAnswers, Size, together
@@ -152,7 +152,9 @@ def _of_no_mean(
     def interval(inside: NDArray[np.int64], of: Scores) -> ImageInterval:
         if not computable:
             over = metric.over(means[0]) - metric.over(means[1])
-            return ImageInterval(over, np.nan, np.nan, clusters=of.clusters, fewest=of.fewest, seeds=of.seeds)
+            return ImageInterval(
+                over, np.nan, np.nan, clusters=of.clusters, min_clusters=of.min_clusters, seeds=of.seeds
+            )
         places = [(s, e) for s in np.unique(of.seed).tolist() for e in np.unique(of.environment).tolist()]
         cells = [np.flatnonzero((of.seed == s) & (of.environment == e)) for s, e in places]
 
@@ -349,7 +351,7 @@ def _numbers(interval: ImageInterval) -> dict[str, object]:
 def _others(others: OtherEnvironments) -> dict[str, object]:
     new = others.interval
     mean, low, high = (rounded(100 * v) for v in ((new.estimate, new.low, new.high) if new else (np.nan,) * 3))
-    counts: dict[str, object] = {"ahead": others.ahead, "level": others.level, "behind": others.behind}
+    counts: dict[str, object] = {"ahead": others.ahead, "level": others.tied, "behind": others.behind}
     return {"new_environment": mean, "new_environment_low": low, "new_environment_high": high, **counts}
 
 

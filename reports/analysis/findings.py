@@ -2,18 +2,18 @@
 
 What explains a gain are three questions, with what a method must be ahead of for a yes (METHOD, section 11).
 
-Each is an intersection-union test of `judging`. The environment means are credited where a method is ahead of itself
-with interventions alone, as the rule chooses for that and with all but N as it was chosen for the method (two choices
-end apart by chance, which no interval covers); interventions where it is ahead of environments alone, of isotropic
-shrinkage with environments and of the interventions of another data set; shrinking where it is ahead of equal-N
-truncation. The rule that keeps nothing back chooses on both sides: else they would tie at plain prediction.
+Each is an intersection-union test (see `multiple_testing`). The environment means are credited if a method is ahead of
+itself with interventions alone, as the rule chooses for that and with all but N as it was chosen for the method (two
+choices end apart by chance, which no interval covers); interventions where it is ahead of environments alone, of
+isotropic shrinkage with environments and of the interventions of another data set; shrinking where it is ahead of
+equal-N truncation. The rule that keeps nothing back chooses on both sides: else they would tie at plain prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.method.evaluation.judging import ALPHA, answered, holm
+from benchmark.method.evaluation.multiple_testing import ALPHA, answered, holm
 from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
 from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method

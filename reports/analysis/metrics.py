@@ -44,7 +44,7 @@ class Metrics:
         means: key of each metric but the worst class -> what stands for all held-out environments, mostly the mean; in
             percent if it is a share. Of metrics of scores, folds weigh as much as they have images.
         intervals: the same key of accuracy and of class-balanced accuracy -> its interval over images, fractions.
-        source_accuracy: accuracy on the sources' judging images, in percent, at what the rule picks.
+        source_accuracy: accuracy on the sources' validation images, in percent, at what the rule picks.
         worst_environment: the one in which the mean accuracy over seeds is lowest.
         worst_class: lowest of the classes with `MIN_CLASS_IMAGES` or more images in an environment, or None.
         ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.

@@ -1,9 +1,9 @@
 """The answer of a report: does a method help, by which accuracy, how sure, and what explains it: records.
 
 The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
-the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see `judging`). For
-each gain that is significant by the metric, three questions ask what explains it (see `findings`). Everything else in
-a report is descriptive.
+the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see
+`multiple_testing`). For each gain that is significant by the metric, three questions ask what explains it (see
+`findings`). Everything else in a report is descriptive.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.method.evaluation import judging
+from benchmark.method.evaluation import multiple_testing
 from benchmark.method.evaluation.inference import ImageInterval, Interval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from benchmark.method.evaluation.multiple_testing import KINDS, AdjustedGain, adjusted_interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Adjusted, Comparison, compare, rounded
@@ -23,7 +24,7 @@ from reports.analysis.methods import Method
 from reports.analysis.settings import Setting, grouped, named
 
 IS_PLAIN, UNSAID = "is plain", "cannot be said"
-DECIDED = tuple(kind for kind in judging.KINDS if kind != judging.NO_DIFFERENCE)  # that a difference is shown
+DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # that a difference is shown
 MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
 
 
@@ -35,7 +36,7 @@ class Verdict:
         setting: what its rows share.
         method: the judged method.
         rule: by which everything was chosen.
-        kind: one of `judging.KINDS`, `IS_PLAIN` or `UNSAID`.
+        kind: one of `multiple_testing.KINDS`, `IS_PLAIN` or `UNSAID`.
         metric: of the data set.
         accuracy: the method's own, whatever can be said of its gain; NaN where the rule picks nothing.
         gain: method minus plain prediction by the metric, with its adjusted p-value; None without one.
@@ -59,7 +60,7 @@ class Verdict:
     accuracy: float
     gain: Comparison | None = None
     balanced: Comparison | None = None
-    judged: judging.JudgedGain | None = None
+    judged: AdjustedGain | None = None
     ungated: Comparison | None = None
     questions: tuple[Question, ...] = ()
     others: tuple[Comparison, ...] = ()
@@ -96,7 +97,7 @@ class Verdict:
         """The largest difference that the adjusted interval of the gain leaves, in points; NaN without one."""
         if self.gain is None:
             return np.nan
-        interval = judging.adjusted_interval(self.gain.interval, self.family)
+        interval = adjusted_interval(self.gain.interval, self.family)
         end = interval.may_differ if interval.same else max(abs(interval.low), abs(interval.high))
         return self.metric.shown(float(end))
 
@@ -238,7 +239,7 @@ class Answer:
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
     """Return the verdict of the largest gain that is shown, the control's only where nothing else helps; or None."""
-    helping = [one for one in verdicts if one.kind in (judging.HELPS, judging.METRIC_ONLY)]
+    helping = [one for one in verdicts if one.kind in (multiple_testing.HELPS, multiple_testing.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
 
@@ -246,7 +247,7 @@ def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
 def answer(described: Sequence[SettingResults], findings: Sequence[Findings]) -> Answer:
     """Return the answer of a report."""
     waiting: list[tuple[Setting, Selections, Findings, list[Method]]] = []
-    gains: dict[tuple[Setting, Method], judging.Gain] = {}
+    gains: dict[tuple[Setting, Method], multiple_testing.Gain] = {}
     left_out: list[tuple[Setting, Method | None]] = []
     together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(described, findings, strict=True):
@@ -261,8 +262,8 @@ def answer(described: Sequence[SettingResults], findings: Sequence[Findings]) ->
         waiting.append((setting, selections, made, [m for m in methods if m not in never]))
         for method in waiting[-1][-1]:
             if of_both := _gains(selections, method):
-                gains[setting, method] = judging.Gain(of_both[0].interval, of_both[1].interval)
-    of_gains = dict(zip(gains, judging.judged_gains([*gains.values()]), strict=True))
+                gains[setting, method] = multiple_testing.Gain(of_both[0].interval, of_both[1].interval)
+    of_gains = dict(zip(gains, multiple_testing.adjusted_gains([*gains.values()]), strict=True))
     standings: list[Standing] = []
     for setting, selections, made, kept in waiting:
         verdicts = [_verdict(setting, selections, m, made, of_gains.get((setting, m))) for m in kept]
@@ -335,7 +336,7 @@ def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparis
 
 
 def _verdict(
-    setting: Setting, selections: Selections, method: Method, made: Findings, judged: judging.JudgedGain | None
+    setting: Setting, selections: Selections, method: Method, made: Findings, judged: AdjustedGain | None
 ) -> Verdict:
     """Return the verdict on a method, whose gain was judged with all others."""
     rule, base, metric = selections.rule, selections.base_rule, selections.metric
@@ -359,10 +360,10 @@ def _verdict(
     adjusted = []
     for one, p in zip(of_both, (judged.p_metric, judged.p_balanced), strict=True):
         new = one.others.interval  # what is said of new environments is adjusted likewise
-        others = replace(one.others, interval=None if new is None else judging.adjusted_interval(new, judged.family))
+        others = replace(one.others, interval=None if new is None else adjusted_interval(new, judged.family))
         adjusted.append(replace(one, adjusted=Adjusted(p, judged.family), others=others))
     gain, balanced = adjusted
-    fewest, why = gain.interval.fewest, ""
+    fewest, why = gain.interval.min_clusters, ""
     if fewest < MIN_UNITS:
         why = f"an environment has {fewest} images, or groups of them, and {MIN_UNITS} are needed"
     elif np.isnan(gain.interval.p):

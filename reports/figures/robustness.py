@@ -66,8 +66,8 @@ def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
     """
     dots = []
     for _, selections in group:
-        judged, units = selections.rows["labels_choice"].dropna(), whole_size(selections).units_per_seed
-        n = float(judged.median()) if len(judged) else 0.0
+        validated, units = selections.rows["labels_choice"].dropna(), whole_size(selections).units_per_seed
+        n = float(validated.median()) if len(validated) else 0.0
         methods = [m for m in shown_methods(selections, "zero_shot") if m.projection in (ICM, SHRINKAGE)]
         for method in (*(m for m in selections.parts if m == ZERO_SHOT), *methods):
             if point := point_of(selections, method):

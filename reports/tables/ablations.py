@@ -1,6 +1,6 @@
 """One setting of a method fixed, the rest by the rule: lambda, rank, intervention set, order, predictor.
 
-Each table has a line for every value, and one for what the rule picks among all: how well the sources judge it, how
+Each table has a line for every value, and one for what the rule picks among all: its score on the sources, how
 well it does on what is held out, what it gains over plain prediction, how often the rule picks it by itself.
 """
 

@@ -23,7 +23,7 @@ _READING = (
     "environments that the fit has not seen. Worst class: the lowest accuracy "
     f"of a class in one environment, over all answers together, among those with {MIN_CLASS_IMAGES} different test "
     "images (n) or more. ECE: expected calibration error in 15 bins, in %; scaled with the temperature fitted on "
-    "judging images of the sources."
+    "validation images of the sources."
 )
 _NO_ECE = "no likelihood, or no calibration at what was picked"
 _NO_RULE = "not all that is held out has answers under this rule"

@@ -222,7 +222,7 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str | None
 def accuracy_records(described: Iterable[SettingResults], options: Options) -> Iterator[dict[str, object]]:
     """Yield a record for each accuracy, in percent; a gap has a note that says why. Progress is printed of many.
 
-    `source_accuracy` is that on the judging images of the sources at what the rule picks; `labels_fit` and
+    `source_accuracy` is that on the validation images of the sources at what the rule picks; `labels_fit` and
     `labels_choice` are the most labelled images that a fit learns from, or by which a rule may choose.
     """
     every = [*described]

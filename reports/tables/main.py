@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import adjusted_interval
 from benchmark.method.evaluation.metrics import ACCURACY, Metric
+from benchmark.method.evaluation.multiple_testing import adjusted_interval
 from reports.analysis.chosen import mean_beside
 from reports.analysis.comparisons import Comparison, Overall, compare, in_family, over_data_sets
 from reports.analysis.methods import PLAIN, Method
@@ -184,7 +184,7 @@ def _differences(request: Request) -> Iterator[Values[Compared]]:
         return cells.points(adjusted_interval(new, one.adjusted.family))
 
     def ahead(one: Comparison | Overall) -> Cell:
-        return cells.count(one.others.ahead, one.others.ahead + one.others.level + one.others.behind)
+        return cells.count(one.others.ahead, one.others.ahead + one.others.tied + one.others.behind)
 
     def of(baseline: str, cell: Callable[[Comparison | Overall], Cell], found: Compared) -> Cell:
         made = cell(found[baseline]) if baseline in found else Cell(note=_NOT_COMPARED)

@@ -122,7 +122,7 @@ def _images(setting: Setting, selections: Selections) -> list[str]:
     tested = "Groups of test images (and images)" if setting.grouped else "Test images"
     folds = (
         f"{setting.folds} folds, cut by the seed: each {'group' if setting.grouped else 'image'} is tested once. Rules "
-        "choose by cross-fitting: every fold of the sources but the tested one is judged by fits without it and the "
+        "choose by cross-fitting: every fold of the sources but the tested one validates fits without it and the "
         "tested one; the tested fit has all but the tested fold."
     )
     trained = _span(rows["n_train"])  # nothing of imported methods

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import adjusted_interval
+from benchmark.method.evaluation.multiple_testing import adjusted_interval
 from reports.analysis.chosen import Selections, SettingResults, read_of, whole
 from reports.analysis.comparisons import SAME, p_value
 from reports.analysis.findings import ControlResult, Expected, Family, Findings
@@ -29,7 +29,7 @@ def overall_sentences(families: Sequence[Family]) -> list[str]:
         gains = {one.method: one for one in of_pairs}  # the first of each
         where = f"{setting.banner}{setting.backbone_label}{setting.half_words}"
         for one in reversed(gains.values()):
-            n, sets = one.others.ahead + one.others.level + one.others.behind, ", ".join(one.datasets)
+            n, sets = one.others.ahead + one.others.tied + one.others.behind, ", ".join(one.datasets)
             said = (
                 f"{where}: {one.method.label} minus plain prediction over {len(one.datasets)} data sets ({sets}): "
                 f"{with_ends(one)} points, ahead in {one.others.ahead} of {n} environments."

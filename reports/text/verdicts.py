@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from benchmark.method.evaluation.judging import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from benchmark.method.evaluation.multiple_testing import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS
 from reports.analysis.comparisons import Comparison, Overall
 from reports.analysis.findings import ENVIRONMENTS, FIXED, INTERVENTIONS, SHRINKING, Question

@@ -28,11 +28,11 @@ def spec(
 def test_facts_are_those_of_the_loaded_backbone_and_remembered(
     spec: BackboneSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with facts.begun(spec):
+    with facts.preloading(spec):
         described = facts.describe(spec)
     assert described == Backbone(spec).facts
     monkeypatch.setattr(facts, "_start", Mock(side_effect=AssertionError("loaded again")))
-    with facts.begun(spec):
+    with facts.preloading(spec):
         assert facts.describe(spec) == described
     with pytest.raises(AssertionError, match="loaded again"):
         facts.describe(spec.model_copy(update={"seed": 1}))
@@ -42,10 +42,10 @@ def test_facts_are_those_of_the_loaded_backbone_and_remembered(
 
 
 def test_a_process_begun_in_vain_is_ended(spec: BackboneSpec) -> None:
-    with facts.begun(spec):
-        process = facts._under_way[spec]
+    with facts.preloading(spec):
+        process = facts._processes[spec]
     assert process.poll() is not None
-    assert not facts._under_way
+    assert not facts._processes
 
 
 def test_what_cannot_be_loaded_is_one_sentence() -> None:
@@ -55,7 +55,7 @@ def test_what_cannot_be_loaded_is_one_sentence() -> None:
 
 
 def test_a_process_that_dies_is_one_sentence(spec: BackboneSpec) -> None:
-    with facts.begun(spec):
-        facts._under_way[spec].kill()
+    with facts.preloading(spec):
+        facts._processes[spec].kill()
         with pytest.raises(IcmBenchError, match="the process ended with code -9, perhaps because memory"):
             facts.describe(spec)

@@ -18,7 +18,7 @@ import torch
 
 from benchmark.backbones import engines
 from benchmark.backbones.describe import with_engine
-from benchmark.backbones.engines import Tower, holds_cast_weights, is_converted
+from benchmark.backbones.engines import Tower, casts_weights, is_converted
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common import conversion
@@ -155,7 +155,7 @@ def test_weights_of_transformers_are_cast_and_convolutions_are_left_to_autocast(
         module = Backbone(spec_of(family, engine="torch", precision="bfloat16")).encoder.module
         weight = next(p for p in module.parameters() if p.ndim > 1)
         assert weight.dtype == (torch.bfloat16 if family == "transformer" else torch.float32)
-        assert holds_cast_weights(module) == (family == "transformer")
+        assert casts_weights(module) == (family == "transformer")
 
 
 def test_cast_weights_are_those_of_open_clip_itself(spec_of: SpecOf) -> None:
@@ -203,36 +203,36 @@ def test_a_converted_tower_needs_torch_alone_tells_nobody_and_hears_interrupts(s
 
 
 @pytest.fixture
-def rates(monkeypatch: pytest.MonkeyPatch) -> Mock:
+def throughputs(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """Stands for the measurement of both engines, of which OpenVINO is the faster one."""
     measured = Mock(return_value={"torch": 10.0, "openvino": 21.0})
-    monkeypatch.setattr(engines, "rates", measured)
+    monkeypatch.setattr(engines, "throughputs", measured)
     return measured
 
 
-def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, rates: Mock) -> None:
+def test_auto_takes_the_faster_one_measures_once_and_says_so(spec_of: SpecOf, throughputs: Mock) -> None:
     facts = with_engine(spec_of(precision="bfloat16"))
     assert facts.engine == "openvino"
     assert "torch 10.0 and openvino 21.0 images/s" in facts.notes[-1]
     assert facts == with_engine(spec_of(precision="bfloat16"))
-    assert rates.call_count == 1
-    rates.return_value = {"torch": 21.0, "openvino": 10.0}
+    assert throughputs.call_count == 1
+    throughputs.return_value = {"torch": 21.0, "openvino": 10.0}
     assert with_engine(spec_of()).engine == "torch"  # of another precision nothing is known yet
     assert with_engine(spec_of(engine="openvino")).engine == "openvino"  # what is asked for is done
     assert not any("measured" in note for note in with_engine(spec_of(engine="torch")).notes)
 
 
-def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, rates: Mock, tmp_path: Path) -> None:
+def test_a_damaged_memory_is_measured_anew(spec_of: SpecOf, throughputs: Mock, tmp_path: Path) -> None:
     with_engine(spec_of())
     [memory] = (tmp_path / "cache" / "engines").glob("fastest-*.json")
     memory.write_text("[")
     assert with_engine(spec_of()).engine == "openvino"
-    assert rates.call_count == 2
+    assert throughputs.call_count == 2
 
 
 def test_engines_are_timed_in_turn() -> None:
     calls: list[str] = []
-    found = engines.rates({name: lambda _, name=name: calls.append(name) for name in "ab"}, (8, 8))  # type: ignore[misc]
+    found = engines.throughputs({name: lambda _, name=name: calls.append(name) for name in "ab"}, (8, 8))  # type: ignore[misc]
     assert set(found) == {"a", "b"}
     assert all(rate > 0 for rate in found.values())
     assert calls == ["a", "b"] * 4

@@ -49,13 +49,13 @@ def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(hub, "SECONDS", 0.2)
+        monkeypatch.setattr(hub, "TIMEOUT", 0.2)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        hub.answers.cache_clear()
+        hub.is_reachable.cache_clear()
         yield
         monkeypatch.setenv("HF_HUB_OFFLINE", "")  # so that what was set meanwhile is taken back
-    hub.answers.cache_clear()
+    hub.is_reachable.cache_clear()
 
 
 def random(name: str) -> BackboneSpec:
@@ -67,7 +67,7 @@ def random(name: str) -> BackboneSpec:
 def test_every_family_runs_with_random_weights_or_names_what_must_be_fetched(name: str) -> None:
     began, said = time.monotonic(), ""
     try:
-        model_class(random(name)).check_at_hand(random(name))
+        model_class(random(name)).check_available(random(name))
     except IcmBenchError as error:
         said = str(error)
     assert bool(said) == bool(SMALLEST[name])
@@ -160,18 +160,18 @@ def test_what_was_fetched_before_needs_no_hub(tmp_path: Path) -> None:
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text(commit)
     (folder / "snapshots" / commit).mkdir(parents=True)
-    assert not hub.weights_were_fetched("timm/ViT-B-16-SigLIP")
+    assert not hub.has_cached_weights("timm/ViT-B-16-SigLIP")
     for file in ("tokenizer_config.json", "open_clip_model.safetensors"):
         (folder / "snapshots" / commit / file).write_text("{}")
-    assert hub.weights_were_fetched("timm/ViT-B-16-SigLIP")
-    model_class(random("ViT-B-16-SigLIP")).check_at_hand(random("ViT-B-16-SigLIP"))
+    assert hub.has_cached_weights("timm/ViT-B-16-SigLIP")
+    model_class(random("ViT-B-16-SigLIP")).check_available(random("ViT-B-16-SigLIP"))
 
 
 @pytest.mark.usefixtures("silent")
 def test_weights_of_timm_without_a_hub_are_a_sentence_unless_they_were_fetched(tmp_path: Path) -> None:
     spec = BackboneSpec(name="timm:resnet50")
     with pytest.raises(IcmBenchError, match=r"The weights 'timm/resnet50\.a1_in1k' .* does not answer"):
-        model_class(spec).check_at_hand(spec)
+        model_class(spec).check_available(spec)
     snapshot = tmp_path / "hub" / "models--timm--resnet50.a1_in1k" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_text("{}")
@@ -181,7 +181,7 @@ def test_weights_of_timm_without_a_hub_are_a_sentence_unless_they_were_fetched(t
         BackboneSpec(name="timm:resnet50", pretrained=str(snapshot / "model.safetensors")),
         BackboneSpec(name="timm:resnet50.nope"),  # which timm refuses itself, with the tags that it knows
     ):
-        model_class(at_hand).check_at_hand(at_hand)
+        model_class(at_hand).check_available(at_hand)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +194,11 @@ def test_a_hub_whose_certificate_python_does_not_know_answers(
         raise urllib.error.URLError(reason)
 
     monkeypatch.setattr("urllib.request.urlopen", refused)
-    assert hub._answers("https://hub.example") is answers
+    assert hub._reaches("https://hub.example") is answers
 
 
 def test_a_variable_that_says_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(hub, "answers", lambda _: True)
-    assert hub.offline_unless_it_answers()
+    monkeypatch.setattr(hub, "is_reachable", lambda _: True)
+    assert hub.go_offline_unless_reachable()

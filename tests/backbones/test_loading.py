@@ -127,13 +127,13 @@ def test_a_file_says_its_activation_where_some_weights_have_quick_gelu(
     (tmp_path / "mine.pt").touch()
     spec = BackboneSpec(name=name, pretrained=str(tmp_path / "mine.pt"), **keys)
     if says:
-        for refused in (lambda: OpenClipModel.check_named(spec), lambda: _quick_gelu(spec, name, [])):
+        for refused in (lambda: OpenClipModel.check_name(spec), lambda: _quick_gelu(spec, name, [])):
             with pytest.raises(IcmBenchError) as caught:
                 refused()
             assert says in str(caught.value)
         return
     notes: list[str] = []
-    OpenClipModel.check_named(spec)
+    OpenClipModel.check_name(spec)
     has_it = name.endswith("-quickgelu")
     assert _quick_gelu(spec, name, notes) == keys.get("quick_gelu", has_it)
     assert [note for note in notes if "suffer" in note] == []

@@ -31,9 +31,9 @@ def test_roles_are_those_of_the_rows(swept_toy: Swept, tmp_path: Path, command: 
         named = np.concatenate([tested[name].position for name in of_test["tested"]])
         assert set(of_images["path"][of_images["role"] == "test"]) == set(paths[named])
         assert {(of_images["role"] == "train").sum()} == set(of_test["n_train"])
-        judging, train = (set(of_images["path"][of_images["role_in_choice"] == role]) for role in ("judge", "train"))
+        validation, train = (set(of_images["path"][of_images["role_in_choice"] == role]) for role in ("judge", "train"))
         assert train == set(of_images["path"][of_images["role"] == "train"])  # an 80/20 split has one fit
-        assert not judging & train
+        assert not validation & train
     assert (listed["path"].str.rpartition("/")[0] == listed["environment"] + "/" + listed["class"]).all()
 
 

@@ -151,7 +151,7 @@ def _lodo(fits: "_Fits", turn: Turn, sources: tuple[int, ...]) -> tuple[Array, A
         others = tuple(e for e in sources if e != left_out)
         right = []
         for of in turn.validations:
-            rows = np.flatnonzero((environment == left_out) & np.isin(side, list(of.judging_left_out)))
+            rows = np.flatnonzero((environment == left_out) & np.isin(side, list(of.left_out_sides)))
             right.append(fits.answers(others, of.learned, rows))
             units.append(fits.unit[rows])
         of_source = np.concatenate(right, axis=2).astype(float)
@@ -217,7 +217,7 @@ class _Fits:
         real, borrowed = (moments.reweighted(self._weights, of) for of in (None, Borrowed(self._lent)))
         heads = []
         for name, borrows in FITS:
-            made = Filter.within(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
+            made = Filter.from_roots(roots_of(real), nuisance(borrowed if borrows else real, name)) if name else None
             heads.append([_heads(made, x, self._text) if made and x else self._text for x in self.design.fitted])
         return np.array(heads)
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.method.arrays import Array, unit
-from benchmark.method.evaluation.judging import ALPHA
+from benchmark.method.evaluation.multiple_testing import ALPHA
 from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
 from reports.analysis.findings import ControlResult

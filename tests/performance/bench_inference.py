@@ -28,8 +28,8 @@ from benchmark.method.evaluation.inference import (
     image_intervals,
     jackknife_interval,
 )
-from benchmark.method.evaluation.judging import rank_intervals
 from benchmark.method.evaluation.metrics import Array, harmonic_mean
+from benchmark.method.evaluation.multiple_testing import rank_intervals
 from benchmark.method.evaluation.other_environments import environment_interval, random_effects_interval
 from tests.performance.figures import arguments, keep
 

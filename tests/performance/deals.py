@@ -27,7 +27,7 @@ from benchmark.demo.planted import Planted, PlantedImage, changed, contents
 from benchmark.embedding.chunks import DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, model_input
-from benchmark.method.prompts import filled
+from benchmark.method.prompts import fill
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import View, view_of
 from tests.performance.in_process import ImageRow, Images, subject_of
@@ -122,7 +122,7 @@ class Drawings:
         """Return the texts of the classes as `embedding.text_encoding` makes them, shape (classes, D)."""
         backbone, total = Backbone(self.spec), np.zeros((len(self.classes), self.facts.dim))
         for template in recipe.prompts.templates_for(planted.NAME):
-            z = backbone.encode_texts([filled(template, name) for name in sorted(self.classes)]).astype(np.float64)
+            z = backbone.encode_texts([fill(template, name) for name in sorted(self.classes)]).astype(np.float64)
             total += z / np.linalg.norm(z, axis=1, keepdims=True)
         return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True), dtype=np.float32)
 

@@ -11,7 +11,7 @@ environments and shifts, rounded to float16 as a store keeps them. Measured are
   process has had.
 - at true sizes divided by --scale, with one environment held out and each source left out in turn: the plain space,
   CLIP-ICM and shrinkage at three lambdas by each predictor of the recipe that is trained. Fits that only serve a choice,
-  and what judges it, are of the size that they have.
+  and its validation images, are of the size that they have.
 - at true size: the same by zero-shot prediction; fits of one map to all images of five sources, tested on the sixth
   environment, at three C. What of these a rule asks for is counted at the smaller size.
 

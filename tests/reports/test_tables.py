@@ -151,7 +151,7 @@ def test_folds_are_pooled_so_that_each_image_counts_once() -> None:
     assert cell.error == pytest.approx(100 * np.sqrt(0.8 * 0.2 / 119))
     assert (cell.n_images, cell.folds) == (120, 2)
     assert "2 folds, cut by the seed: each image is tested once" in said(rows)
-    assert "judged by fits without it and the tested one" in said(rows)
+    assert "validates fits without it and the tested one" in said(rows)
     [[half, _]] = cells_of(rows[:1])
     assert half.value is None  # a fold is missing: no mean over all images
 

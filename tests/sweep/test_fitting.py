@@ -15,7 +15,7 @@ def two_environments(projection: Projection) -> SourceMoments:
     z, labels = np.random.default_rng(0).standard_normal((2, 30, 4)) + 1, np.arange(30) % 2
     environments = {e: Moments.of(x, {"half": x / 2}, labels, 2) for e, x in zip("ab", z, strict=True)}
     prompts = prompted(projection, "pq", "ab", 1, 4)
-    return SourceMoments(environments, prompts=prompts.seen([0, 1], ["base", "new"]) if prompts else None)
+    return SourceMoments(environments, prompts=prompts.visible([0, 1], ["base", "new"]) if prompts else None)
 
 
 @pytest.mark.parametrize("name", PROJECTIONS.names())

@@ -167,7 +167,7 @@ NUMBERS: dict[str, tuple[Change, Change]] = {
         {"recipe": {**PROBE["recipe"], "sweep.predictors": [{"name": "linear_probe", "C": 2}]}},
     ),
     "images by which is chosen": (PROBE, {"recipe": {**PROBE["recipe"], "sweep.selection_images": 2}}),
-    "images that judge a fit of all images": ({}, {"recipe": {"sweep.selection_images": 2}}),
+    "validation images of a fit to all images": ({}, {"recipe": {"sweep.selection_images": 2}}),
     "metric by which is chosen": ({}, {"recipe": {"datasets": [{"name": "first", "root": "first", "metric": "macro_f1"}]}}),
     "choice by class-balanced accuracy": ({}, {"recipe": {"sweep.choose_by": "balanced"}}),
     "kinds": ({}, of_set(kinds=["grayscale"])),

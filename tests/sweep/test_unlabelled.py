@@ -58,8 +58,8 @@ def test_estimates_of_plain_zero_shot_are_those_of_a_few_lines_and_labels_of_the
     for held_out, name in enumerate(data.environments):
         one = known["Zero-shot", name]
         assert one["accuracy"] == pytest.approx(right[data.environment == held_out].mean())
-        judge = (data.environment != held_out) & (data.side[Split(0)] == 1)
-        of_sources = [right[judge & (data.environment == e)].mean() for e in {0, 1, 2} - {held_out}]
+        validation = (data.environment != held_out) & (data.side[Split(0)] == 1)
+        of_sources = [right[validation & (data.environment == e)].mean() for e in {0, 1, 2} - {held_out}]
         assert one["source"] == pytest.approx(np.mean(of_sources))
 
     # The same images of env1 without labels: nothing but the truth is missing, and nothing else changes for others.

@@ -66,12 +66,12 @@ def test_a_fit_that_serves_two_holdouts_counts_once(specs: Any) -> None:
     assert of_images(spec) == pytest.approx(per_image * (3 * 5000 + 3 * 5000), rel=0.05)
 
 
-def test_images_for_a_choice_bound_fits_of_probes_and_of_every_predictor_what_judges(specs: Any) -> None:
+def test_images_for_a_choice_bound_fits_of_probes_and_of_the_validation_images_of_every_predictor(specs: Any) -> None:
     probe, zero = specs["linear_probe", "shrinkage"], specs["zero_shot", "shrinkage"]
     huge = larger(1000)
     some = replace(probe, selection_images=500)
     assert work_of(some, huge) < 0.25 * work_of(replace(probe, selection_images=None), huge)
-    # All are tested on a fifth of what is held out; four fits without one environment are judged by the out-splits of
+    # All are tested on a fifth of what is held out; four fits without one environment are validated on out-splits of
     # three, and six without two by both in-splits, which count as four folds.
     work = {most: of_images(replace(zero, selection_images=most), huge) for most in (500, None)}
     n = sum(huge.images.values())

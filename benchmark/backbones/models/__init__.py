@@ -1,4 +1,4 @@
-"""What a backbone is made of, behind one base class: open_clip, transformers, timm, or a class of the user's own.
+"""What a backbone is made of, behind one base class: open_clip, transformers, timm, or a user-defined class.
 
 A recipe names a model of open_clip by its plain name, others by `hf:NAME_OR_FOLDER`, `timm:NAME` or `module:Class`.
 Imports no PyTorch, so that recipes are read without it.
@@ -31,7 +31,7 @@ class EncoderModel(ABC):
         interpolation: of the resize, `bicubic` (default) or `bilinear`.
         resize_mode: `shortest` (default: cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
         resize_size: height and width that the resize aims at, before the crop to `size`. Default: `size`.
-        logit_scale: factor on cosine similarities, None (default) where the model has none: CLIP's 100 is then used.
+        logit_scale: factor on cosine similarities, None (default) if the model has none: CLIP's 100 is then used.
         notes: what a user should know of the model, one sentence each. Default: nothing.
     """
 
@@ -97,7 +97,7 @@ class EncoderModel(ABC):
         return preprocess
 
     @classmethod
-    def check_named(cls, spec: BackboneSpec) -> None:
+    def check_name(cls, spec: BackboneSpec) -> None:
         """Refuse what can never be loaded, for a plan: weights that are still to be fetched may be. Default: nothing.
 
         Raises:
@@ -106,7 +106,7 @@ class EncoderModel(ABC):
         del spec
 
     @classmethod
-    def check_at_hand(cls, spec: BackboneSpec) -> None:
+    def check_available(cls, spec: BackboneSpec) -> None:
         """Refuse what would have to be fetched and cannot be, within seconds and without weights. Default: nothing.
 
         Raises:

@@ -39,7 +39,7 @@ class OpenClipModel(EncoderModel):
     module: Any  # of no common type
 
     def __init__(self, spec: BackboneSpec) -> None:
-        self.check_at_hand(spec)
+        self.check_available(spec)
         self._spec, self._name = spec, _open_clip_name(spec)
         self.module, notes = _load(spec, self._name)
         self.notes = tuple(notes)
@@ -106,28 +106,28 @@ class OpenClipModel(EncoderModel):
         return {"model_cfg": model_cfg, "preprocess_cfg": self.preprocess()}
 
     @classmethod
-    def check_named(cls, spec: BackboneSpec) -> None:
+    def check_name(cls, spec: BackboneSpec) -> None:
         """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched."""
         config = _listed(spec)
         if config and spec.random_weights:
-            hub.check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+            hub.check_text_files(spec.name, config.get("text_cfg", {}))
         elif config:
             if not Path(spec.pretrained or "").is_file() and spec.pretrained not in _tags(spec.name):
                 _open_clip_name(spec)  # which says what is wrong with the weights
             _check_activation(spec, bool(config.get("quick_gelu")))
 
     @classmethod
-    def check_at_hand(cls, spec: BackboneSpec) -> None:
+    def check_available(cls, spec: BackboneSpec) -> None:
         """Refuse what the hub would have to give and does not, before anything heavy is imported."""
         config = _listed(spec)
         if config:
-            hub.check_texts_at_hand(spec.name, config.get("text_cfg", {}))
+            hub.check_text_files(spec.name, config.get("text_cfg", {}))
         if config and not (spec.random_weights or Path(spec.pretrained or "").is_file()):
             place, _ = _tags(spec.name).get(spec.pretrained or "", (None, False))
         else:
             place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
         # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
-        if place is not None and not hub.offline_unless_it_answers() and place and not hub.weights_were_fetched(place):
+        if place is not None and not hub.go_offline_unless_reachable() and place and not hub.has_cached_weights(place):
             raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
 
     @classmethod
@@ -202,7 +202,7 @@ def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
 
 
 def _package_file(*names: str) -> str:
-    """Return the text of a file of open_clip's package, which is not imported; nothing where there is no such file."""
+    """Return the text of a file of open_clip's package, which is not imported; nothing if there is no such file."""
     package = importlib.util.find_spec("open_clip")
     for folder in (package.submodule_search_locations or ()) if package else ():
         with contextlib.suppress(OSError, ValueError):

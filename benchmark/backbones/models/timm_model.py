@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, weights_were_fetched
+from benchmark.backbones.hub import WITHOUT_NETWORK, go_offline_unless_reachable, has_cached_weights
 from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
@@ -27,7 +27,7 @@ class TimmModel(EncoderModel):
         import torch
         from timm.data.config import resolve_model_data_config
 
-        self.check_at_hand(spec)
+        self.check_available(spec)
         torch.manual_seed(spec.seed)
         self.module: Any = _with_weights(spec)
         self._place = spec.place
@@ -48,11 +48,11 @@ class TimmModel(EncoderModel):
         return ["timm", self._place.split(".")[0]]
 
     @classmethod
-    def check_at_hand(cls, spec: BackboneSpec) -> None:
+    def check_available(cls, spec: BackboneSpec) -> None:
         """Refuse weights that were not fetched before, where no hub answers."""
-        if spec.random_weights or spec.pretrained or offline_unless_it_answers():
+        if spec.random_weights or spec.pretrained or go_offline_unless_reachable():
             return
-        if (place := _hub_of(spec.place)) and not weights_were_fetched(place):
+        if (place := _hub_of(spec.place)) and not has_cached_weights(place):
             raise IcmBenchError(
                 f"The weights '{place}' of '{spec.name}' were not fetched before, and the Hugging Face hub does not "
                 f"answer; connect, or give a checkpoint file as 'pretrained'; {WITHOUT_NETWORK}."
@@ -65,7 +65,7 @@ class TimmModel(EncoderModel):
 
 
 def _hub_of(place: str) -> str:
-    """Return where on the hub timm finds the weights of a model; nothing where it finds them elsewhere, or nowhere."""
+    """Return where on the hub timm finds the weights of a model; nothing if it finds them elsewhere, or nowhere."""
     if place.startswith("hf-hub:"):
         return place.removeprefix("hf-hub:").partition("@")[0]
     from timm.models import get_pretrained_cfg, is_model

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmark.backbones.hub import WITHOUT_NETWORK, offline_unless_it_answers, was_fetched
+from benchmark.backbones.hub import WITHOUT_NETWORK, go_offline_unless_reachable, has_cached_file
 from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
@@ -32,7 +32,7 @@ class TransformersModel(EncoderModel):
 
     def __init__(self, spec: BackboneSpec) -> None:
         self._spec = spec
-        self.check_at_hand(spec)
+        self.check_available(spec)
         with _explained(spec):
             import torch
             from transformers import AutoImageProcessor, AutoModel
@@ -80,16 +80,16 @@ class TransformersModel(EncoderModel):
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
-    def check_at_hand(cls, spec: BackboneSpec) -> None:
+    def check_available(cls, spec: BackboneSpec) -> None:
         """Refuse a model of the hub that was not fetched before, where no hub answers."""
         try:
-            at_hand = spec.local_folder is not None or was_fetched(spec.place)
+            at_hand = spec.local_folder is not None or has_cached_file(spec.place)
         except ValueError:
             raise IcmBenchError(
                 f"backbones: '{spec.place}' is no folder and no name on the Hugging Face hub; give a folder that is "
                 f"there, or a name such as google/siglip2-base-patch16-224."
             ) from None
-        if not at_hand and not offline_unless_it_answers():
+        if not at_hand and not go_offline_unless_reachable():
             raise IcmBenchError(
                 f"The model '{spec.place}' of the Hugging Face hub was not fetched before, and the hub does not "
                 f"answer; connect, or give a folder as 'hf:FOLDER'; {WITHOUT_NETWORK}."
@@ -98,7 +98,7 @@ class TransformersModel(EncoderModel):
     @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
         """Say whether it is a dual encoder, by its configuration."""
-        cls.check_at_hand(spec)
+        cls.check_available(spec)
         with _explained(spec):
             return hasattr(_config(spec), "text_config")
 
@@ -110,7 +110,7 @@ class TransformersModel(EncoderModel):
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
         """Return the embedding width D by the configuration; no weights are loaded."""
-        cls.check_at_hand(spec)
+        cls.check_available(spec)
         with _explained(spec):
             config = _config(spec)
         if width := getattr(config, "projection_dim", None) or _pooled_width(config):

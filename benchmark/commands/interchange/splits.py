@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("fold", pa.int64()),  # the tested one; -1 for an 80/20 split
         ("role", pa.string()),  # train, test, unused: of the fit that is tested
-        ("role_in_choice", pa.string()),  # train, judge, unused: of fits by which settings are chosen
+        ("role_in_choice", pa.string()),  # train, judge (validation), unused: in fits for model selection
     ]
 )
 
@@ -83,7 +83,7 @@ def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
             for holdout in spec.holdouts(images.data.environments):
                 for split in dict.fromkeys(test.split for test in holdout.tests):
                     test = {"protocol": protocol, "held_out": holdout.name, "test_split": split}
-                    in_test, in_choice = roles.in_test(holdout, split), roles.in_choice(holdout)
+                    in_test, in_choice = roles.roles_in_test(holdout, split), roles.roles_in_selection(holdout)
                     yield _lines(images, {**test, "seed": seed, "fold": fold}, in_test, in_choice)
 
 

@@ -144,7 +144,7 @@ def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], c
 def calibrate(work: Workload, storage: Storage) -> None:
     """Measure, for this machine, trials and backbones of which neither store nor machine knows what they take."""
     from benchmark.backbones.describe import describe
-    from benchmark.backbones.engines import rates
+    from benchmark.backbones.engines import throughputs
     from benchmark.backbones.loading import Backbone, best_device
     from benchmark.commands.preparing.prepare import notify_on_stderr
     from benchmark.sweep.calibrating import measured
@@ -161,7 +161,7 @@ def calibrate(work: Workload, storage: Storage) -> None:
             facts = describe(spec)
             engine = facts.engine if device == "cpu" else "torch"
             backbone = Backbone(spec.model_copy(update={"engine": engine}))
-            rate = rates({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
+            rate = throughputs({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
         except IcmBenchError as error:  # its weights cannot be had
             notify_on_stderr(f"note: {error}")
             continue

@@ -123,7 +123,7 @@ class Workload:
     def __init__(self, recipe: Recipe, storage: Storage) -> None:
         self.recipe, self.sets = recipe, planned_sets(recipe, storage)
         for spec in () if recipe.is_imported else recipe.backbones:
-            model_class(spec).check_named(spec)
+            model_class(spec).check_name(spec)
         self.towers = embeds_of(recipe, storage)
         self.trials = list(planned_trials(recipe, self.sets, self.towers))
         of_each = [one.images * one.views + one.unlabelled for one in self.sets]  # forward passes of each backbone

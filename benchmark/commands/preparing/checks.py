@@ -170,7 +170,7 @@ def check_packages(recipe: Recipe) -> None:
 
 
 def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
-    """Refuse a data set in which an environment has no image where the protocol fits, judges or tests."""
+    """Refuse a data set in which an environment has no training, validation or test image."""
     side = sides_of(manifest, split)
     every = list(range(split.folds)) or [IN, OUT, *([CHOICE] if manifest.groups is not None else [])]
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)

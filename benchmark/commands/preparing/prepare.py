@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmark.backbones.describe import describe, is_remembered
+from benchmark.backbones.describe import describe, is_cached
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
@@ -86,7 +86,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
-    if not recipe.is_imported and not all(map(is_remembered, backbones)):
+    if not recipe.is_imported and not all(map(is_cached, backbones)):
         connect()  # while the first loads, which takes longer
     manifests = manifests_of(recipe, storage)
     for manifest in manifests:

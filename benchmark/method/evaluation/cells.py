@@ -14,7 +14,15 @@ from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import TOGETHER, Differences, Kept, Moments, Room, SourceMoments, cross_kind
+from benchmark.method.subspace.moments import (
+    TOGETHER,
+    Budget,
+    CacheKey,
+    Differences,
+    Moments,
+    SourceMoments,
+    cross_kind,
+)
 
 BIN = 4096  # images of a cell among which partners are drawn
 Half = Literal["base", "new"]
@@ -51,15 +59,15 @@ class Cells:
     moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the kinds of intervention that were asked for
     # kind -> differences that belong to no environment (text pairs), by half of the classes
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) where it asks for none
+    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) if it asks for none
     # kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
     )
     _sources: dict[Hashable, SourceMoments] = field(default_factory=dict, repr=False, compare=False)
-    _known: Mapping[Hashable, Mapping[Kept, Any]] = field(default_factory=dict, repr=False, compare=False)
-    _room: Room = field(default_factory=Room, repr=False, compare=False)
+    _known: Mapping[Hashable, Mapping[CacheKey, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
@@ -110,7 +118,7 @@ class Cells:
     ) -> SourceMoments:
         """Return the moments of some sides and halves of some environments (index -> name), made once for all that ask.
 
-        They are kept while memory allows (`MOST_KEPT`); sums that are not kept are computed again for each fit.
+        They are kept while memory allows (`MAX_KEPT_BYTES`); sums that are not kept are computed again for each fit.
         ValueError: an environment has no image there.
         """
         halves = tuple(halves)
@@ -123,16 +131,16 @@ class Cells:
                 moments[name] = of_one
             parts = {kind: [of[half] for half in halves if half in of] for kind, of in self.shared.items()}
             shared = {kind: sum(differences[1:], differences[0]) for kind, differences in parts.items() if differences}
-            prompts = self.prompts.seen(environments, halves) if self.prompts else None
+            prompts = self.prompts.visible(environments, halves) if self.prompts else None
             known = self._known.get(key, {})
-            made = SourceMoments(moments, None, shared, prompts, self._room, self.together, known)
-            if self._room.takes(made.nbytes):
+            made = SourceMoments(moments, None, shared, prompts, self._budget, self.together, known)
+            if self._budget.reserve(made.nbytes):
                 self._sources[key] = made
         return made.reweighted(weights)
 
     def after(self, others: "Cells") -> "Cells":
         """Return these moments with the cached decompositions of C_z of other moments of the same images."""
-        return replace(self, _known={key: sources.of_images() for key, sources in others._sources.items()})
+        return replace(self, _known={key: sources.image_cache() for key, sources in others._sources.items()})
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
         """Return the moments of some cells of an environment, added once for all that ask; None without an image."""

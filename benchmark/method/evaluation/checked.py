@@ -21,9 +21,9 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
     """
     if not isinstance(basis, Basis):
         raise ValueError(f"The projection '{name}' gave {type(basis).__name__} in place of a Basis.")
-    parts, spectrum = basis.parts(), basis.spectrum
+    parts, spectrum = basis.matrices(), basis.spectrum
     for what, part in zip(("vectors", "a map of texts"), parts, strict=True):
-        if type(basis).parts is Basis.parts and np.shape(part) != (dim, dim):
+        if type(basis).matrices is Basis.matrices and np.shape(part) != (dim, dim):
             raise ValueError(
                 f"The projection '{name}' gave {what} of shape {np.shape(part)} in place of ({dim}, {dim})."
             )
@@ -64,7 +64,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
     """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
 
-    Where a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
+    If a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None

@@ -1,7 +1,7 @@
-"""One fit, many ranks: which images a predictor classifies correctly, and how sure it is where rules pick.
+"""One fit at many ranks: correct predictions at every point, and confidence at the selected points.
 
-A predictor that learns from images is fitted once for all its settings and ranks, whose scores are streamed. One that
-learns from none is asked block by block; where dot products with texts rank the classes no image is even turned.
+A trained predictor is fitted once for all settings and ranks, and its scores are streamed. A zero-shot predictor runs
+block by block; if dot products with texts rank the classes, images are not even rotated.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,19 +23,19 @@ from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis
 
-BLOCK = 8_192  # images that are rotated at once where no predictor is trained
-WIDTH = 16  # coordinates are made in multiples of it: libraries sum a few columns in another order than many
+BLOCK = 8_192  # images rotated at a time if no predictor is trained
+WIDTH = 16  # numbers of coordinates are multiples of it: libraries sum few columns in another order
 _NO_GAPS = np.zeros(metrics.BINS)
 MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images that are tested together."""
+    """A set of images, classified together."""
 
     rows: Labels  # their positions in the data set, shape (m,)
     labels: Labels  # their classes, shape (m,)
-    classes: Labels | None = None  # the classes that they can have, or None for all
+    classes: Labels | None = None  # the possible classes, or None for all
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,11 +50,11 @@ class ImageSet:
             yield block, self[block]
 
     def possible(self, logits: Array) -> Array:
-        """Return the columns of the classes that are possible."""
+        """Return the columns of the possible classes."""
         return logits if self.classes is None else logits[:, self.classes]
 
     def named(self, positions: Labels) -> Labels:
-        """Return positions among the possible classes as classes."""
+        """Return class numbers for positions among the possible classes."""
         return positions if self.classes is None else self.classes[positions]
 
     def positions(self) -> Labels:
@@ -69,18 +69,18 @@ Sliceable = TypeVar("Sliceable", ImageSet, Array)
 
 
 @dataclass(frozen=True)
-class Together:
-    """Sets of images that may share some, such as a split and a part of it: each image is scored once."""
+class ImageUnions:
+    """Image sets that may overlap, such as a split and a part of it; each image is scored once."""
 
-    unions: list[ImageSet]  # sets without common images, one for each choice of classes
-    places: list[tuple[int, Labels]]  # for each of the given sets, which of `unions` holds it, and where, shape (m,)
+    unions: list[ImageSet]  # disjoint sets, one for each set of possible classes
+    places: list[tuple[int, Labels]]  # for each set, its union and positions in it, shape (m,)
 
     @classmethod
-    def of(cls, judging: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "Together":
-        """Return sets together, of which only tested ones may share images."""
-        sets = [*judging, *tests]
+    def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "ImageUnions":
+        """Return the unions of image sets, of which only test sets may overlap."""
+        sets = [*validation, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
-        keys = [*range(len(judging)), *of_tests]
+        keys = [*range(len(validation)), *of_tests]
         names = list(dict.fromkeys(keys))
         parts = [[images for images, key in zip(sets, keys, strict=True) if key == name] for name in names]
         rows = [np.unique(np.concatenate([images.rows for images in part])) for part in parts]
@@ -89,7 +89,7 @@ class Together:
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
     def of_sets(self, of_unions: Sequence[Values], which: slice) -> list[Values]:
-        """Return of some sets what is known of the unions, image by image."""
+        """Return values of some sets, from values of the unions."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
 
@@ -97,49 +97,49 @@ Heads = Mapping[HeadKey, Head]
 
 
 @dataclass
-class Known:
-    """What fits of one predictor to the same images leave for later ones."""
+class FitCache:
+    """Cache of fits of one predictor to the same images."""
 
-    # classifiers of the plain space by predictor, in the embeddings' own coordinates: what they are does not depend on
-    # who asked first, so that evaluations may share them. None by default
+    # predictor -> classifiers of the plain space, in the embeddings' coordinates. They do not depend on the order of
+    # fits, so evaluations may share them. Empty by default
     plain: dict[str, Heads] = field(default_factory=dict)
-    basis: Basis | None = None  # the map of the last fit; None (default) before the first
+    basis: Basis | None = None  # basis of the last fit; None (default) before the first
     last: Heads = field(default_factory=dict)  # classifiers of the last fit, in its coordinates
 
     @property
     def nbytes(self) -> int:
-        """What its classifiers take."""
+        """Bytes of its classifiers."""
         every = (self.last, *self.plain.values())
         return sum(head.weights.nbytes + head.bias.nbytes for heads in every for head in heads.values())
 
 
 Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
-Scorer = Callable[[Given], Array]  # of answers to all judging sets, set after set, shape (..., m): shape (...,)
+Scorer = Callable[[Given], Array]  # answers to all validation sets, concatenated, shape (..., m) -> scores (...,)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What rules pick among the points of a method."""
+    """Points of a method that rules select."""
 
-    # the points with the highest score of each setting, by each rule that looks at sources alone
+    # points with the highest score of each setting, by each rule that uses only sources
     picks: frozenset[Point]
-    # point with the highest score of all settings, by each such rule -> temperature fitted on the judging images; None
-    # where scores are no likelihoods
+    # point with the highest score of all settings, by each such rule -> temperature fitted on validation images; None
+    # if scores are no logits
     temperatures: Mapping[Point, float | None]
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What one fit gives."""
+    """Results of one fit."""
 
-    # answers to each judging set, shape (settings, ranks, m): whether an image is classified correctly, or as what
-    judged: list[Given]
-    correct: list[Correct]  # which images of each test set are classified correctly, shape (settings, ranks, m)
-    # for each test set, point -> what scores say there, at all points with a temperature
+    # for each validation set, correctness or predicted classes, shape (settings, ranks, m)
+    validation: list[Given]
+    correct: list[Correct]  # for each test set, correctness, shape (settings, ranks, m)
+    # for each test set, point -> metrics of scores, at all points with a temperature
     scored: list[dict[Point, Scored]]
-    # for each test set, point -> predictions there, at all points that rules pick
+    # for each test set, point -> predictions, at all selected points
     predictions: list[dict[Point, Predictions]]
-    notes: tuple[str, ...] = ()  # what the fit has to say
+    notes: tuple[str, ...] = ()  # warnings of the fit
 
 
 @dataclass(frozen=True)
@@ -150,69 +150,69 @@ class Classifier:
     ranks: tuple[int, ...]  # numbers of directions kept, ascending
     data: Embedded  # the embeddings
     basis: Basis  # the basis, fitted on the sources
-    train: Mask  # which images a predictor may learn from, shape (n,)
+    train: Mask  # training images of the predictor, shape (n,)
     normalize: Normalize  # see `Evaluation`
     seed: int  # seed of everything random in the predictor
-    device: str  # torch device on which a predictor may be trained
-    known: Known = field(default_factory=Known, repr=False)  # what earlier fits to the same training images left
-    c_d: Array | None = None  # C_d of the sources, shape (D, D), for a predictor that asks for it
-    single: bool = False  # whether a predictor gets embeddings in single precision, as large problems are solved in
-    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # what is computed of scores where rules pick
-    # whether rules look at the classes that judging images are taken for, and not only at whether these are right.
-    # Default false
-    judged_classes: bool = False
-    for_choice: bool = False  # whether answers serve a choice among points alone, see `Problem`. Default false
+    device: str  # torch device for training
+    known: FitCache = field(default_factory=FitCache, repr=False)  # cache of fits to the same training images
+    c_d: Array | None = None  # C_d of the sources, shape (D, D), for predictors with `uses_c_d`
+    single: bool = False  # whether the predictor gets embeddings in single precision
+    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # computed from scores at selected points
+    # whether the selection metric needs the predicted classes of validation images, not only correctness. Default
+    # false
+    validation_classes: bool = False
+    for_choice: bool = False  # whether the fit serves only selection, see `Problem`. Default false
 
     def classify(
         self,
-        judging: Sequence[ImageSet],
+        validation: Sequence[ImageSet],
         tests: Sequence[ImageSet],
         choice: Choice | None = None,
         score: Scorer | None = None,
         lodo: Array | None = None,
     ) -> Classified:
-        """Return answers to both, and for `tests` predictions and what scores say at the points that rules pick.
+        """Return answers to all sets, and for `tests` predictions and metrics of scores at the selected points.
 
-        Where `choice` (what rules pick) is not known, it is found by `score`, of answers to the judging sets, and
-        `lodo`, the leave-one-domain-out score, shape (settings, ranks).
+        If `choice` (the selected points) is None, it is found by `score` of the answers to the validation sets, and by
+        `lodo`, the leave-one-domain-out scores, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
-            passed = _Pass(self, judging, tests, choice, score, lodo)
-            problem = self._trained(passed.together.unions)
+            accumulator = _ScoreAccumulator(self, validation, tests, choice, score, lodo)
+            problem = self._trained(accumulator.together.unions)
             for of_point in checked_scores(self.predictor, problem, self.ranks):
-                passed.take(of_point)
-                del of_point  # or the scores of two points would be held while the next are made
+                accumulator.update(of_point)
+                del of_point  # frees these scores before the next are computed
             self.known.basis, self.known.last = self.basis, problem.found
-            return passed.result(tuple(problem.notes))
-        judged = [self._judged(images) for images in judging]
+            return accumulator.result(tuple(problem.notes))
+        validation_answers = [self._validated(images) for images in validation]
         if choice is None and tests and score:
-            scores = [score(np.concatenate(judged, axis=-1)), lodo]
+            scores = [score(np.concatenate(validation_answers, axis=-1)), lodo]
             points = sorted({point for point in map(best_point, scores) if point is not None})
-            temperatures = self._temperatures(judging, points)
+            temperatures = self._temperatures(validation, points)
             choice = Choice(frozenset().union(*map(best_points, scores)), temperatures)
         choice = choice or Choice(frozenset(), {})
-        looked_at = [self._looked_at(images, choice.picks, choice.temperatures) for images in tests]
-        scored, predictions = [one for one, _ in looked_at], [one for _, one in looked_at]
-        return Classified(judged, [self._correct(images) for images in tests], scored, predictions)
+        evaluated = [self._evaluated(images, choice.picks, choice.temperatures) for images in tests]
+        scored, predictions = [one for one, _ in evaluated], [one for _, one in evaluated]
+        return Classified(validation_answers, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
-        """Return the scores of some images at one point, from a fit at this point alone, shape (m, classes)."""
+        """Return scores at one point, from a fit at this point only, shape (m, classes)."""
         alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
-        if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # has the classifier of each setting
+        if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # has classifiers of all settings
             alone = replace(alone, known=replace(self.known, plain={repr(alone.predictor): plain}))
-        alone = alone if self.predictor.uses_training_images else alone._up_to(alone.ranks[0])
+        alone = alone if self.predictor.uses_training_images else alone._truncated(alone.ranks[0])
         return np.array(next(alone.scores([images]))[0])
 
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
-        """Yield the scores of each of some sets, (m, n_classes), rank by rank and setting by setting, from one fit.
+        """Yield scores of several sets, (m, n_classes) each, for every rank and setting in turn, from one fit.
 
-        No label of these images is looked at. The arrays may be used again at the next point.
+        No labels of these images are used. The arrays may be overwritten at the next point.
         """
         problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
         yield from checked_scores(self.predictor, problem, self.ranks)
 
     def _trained(self, sets: Sequence[ImageSet]) -> Problem:
-        """Return the problem of images with training images, with known classifiers where maps only turn the space."""
+        """Return the problem with training images, and with cached classifiers if the basis is a rotation."""
         vectors, known, rotated, turns = self.basis.vectors, self.known, dict[HeadKey, Head](), self.basis.is_rotation
         if turns and self.predictor.turns and self.ranks[-1] == len(vectors):
             rotated = {key: head.turned(vectors.T) for key, head in self._plain().items()}
@@ -223,7 +223,7 @@ class Classifier:
         return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
 
     def _plain(self) -> Heads:
-        """Return what the predictor finds in the plain space, from no start."""
+        """Return the predictor's classifiers of the plain space, fitted from scratch."""
         name, dim = repr(self.predictor), len(self.basis.vectors)
         if name not in self.known.plain:
             plain = replace(self, basis=Basis(np.eye(dim)))._problem(self.train, [])
@@ -232,9 +232,9 @@ class Classifier:
             self.known.plain[name] = plain.found
         return self.known.plain[name]
 
-    def _judged(self, images: ImageSet) -> Given:
-        """Return answers to a judging set, shape (settings, ranks, m)."""
-        if not self.judged_classes:
+    def _validated(self, images: ImageSet) -> Given:
+        """Return answers to a validation set, shape (settings, ranks, m)."""
+        if not self.validation_classes:
             return self._correct(images)
         settings = self.predictor.settings
         classes = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.uint16)
@@ -244,13 +244,13 @@ class Classifier:
                 of_setting[:, place] = block.named(checked_predictions(setting, problem, self.ranks))
         return classes
 
-    def _temperatures(self, judging: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
+    def _temperatures(self, validation: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
         """Return point -> temperature fitted on the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
-        some = spaced(judging)
+        some = thinned(validation)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
-        problem = self._up_to(max(self.ranks[index] for index, _ in points))._untrained(images)
+        problem = self._truncated(max(self.ranks[index] for index, _ in points))._untrained(images)
         return {
             (index, setting): fitted_temperature(logits, images.labels)
             for index, setting in points
@@ -266,26 +266,26 @@ class Classifier:
             problem = self._untrained(block) if None in dots else None
             for setting, of_dots, of_setting in zip(settings, dots, correct, strict=True):
                 if of_dots is None:
-                    of_setting[:, place] = _by_scores(setting, block, problem, self.ranks)
+                    of_setting[:, place] = _correct_by_scores(setting, block, problem, self.ranks)
                 else:
                     ties = partial(self._tied, setting, block)
-                    # What the basis multiplies, up to lengths: as it is stored where nothing is subtracted from it.
+                    # Vectors that the basis multiplies, up to their lengths: as stored if nothing is subtracted.
                     z: Floats = self.data.z[block.rows]
                     if self.basis.offset is not None:
                         z = scaled(z, self.normalize) - self.basis.offset
                     of_setting[:, place] = of_dots.correct(z, block.positions(), ties)
         return correct
 
-    def _looked_at(
+    def _evaluated(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
     ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
-        """Return metrics of scores at the points of `temperatures`, and predictions at the picks."""
+        """Return metrics of scores at the points of `temperatures`, and predictions at `picks`."""
         points = sorted({*picks, *temperatures})
         held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
         last = max((self.ranks[index] for index, _ in points), default=0)
         for place, block in images.blocks() if points else ():
-            problem = self._up_to(last)._untrained(block)
+            problem = self._truncated(last)._untrained(block)
             for point in points:
                 setting, rank = self.predictor.settings[point[1]], [self.ranks[point[0]]]
                 for (scores,) in setting.scores(problem, rank):
@@ -303,7 +303,7 @@ class Classifier:
         )
 
     def scored(self, images: ImageSet, scores: Array, temperature: float | None) -> Scored:
-        """Return what scores of the possible classes say of images, shape (m, possible classes)."""
+        """Return metrics of scores of shape (m, possible classes)."""
         labels = images.positions()
         found = metrics.of_scores(self.score_metrics, scores, labels, self.predictor.has_likelihood)
         if temperature is None:
@@ -316,16 +316,16 @@ class Classifier:
         return Scored(found, error, scaled_error, temperature)
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
-        """Return which images are classified correctly at the first ranks, in float64, shape (count, m)."""
-        problem = self._up_to(self.ranks[count - 1])._untrained(images)
-        return _by_scores(setting, images, problem, self.ranks[:count])
+        """Return correctness at the first ranks, in float64, shape (count, m)."""
+        problem = self._truncated(self.ranks[count - 1])._untrained(images)
+        return _correct_by_scores(setting, images, problem, self.ranks[:count])
 
     @cached_property
     def _dots(self) -> list[DotProducts | None]:
         return self._dots_of(self._text)
 
     def _dots_of(self, text: Array) -> list[DotProducts | None]:
-        """Return what classifies by dot products alone, setting by setting: None where it takes an image's scores."""
+        """Return, for each setting, a classifier by dot products; None if the predictor's scores are needed."""
         factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
         one_map = not self.basis.by_environment
         return [
@@ -337,8 +337,8 @@ class Classifier:
     def _text(self) -> Array:
         return self.basis.of_texts(self.data.text.astype(np.float64))
 
-    def _up_to(self, rank: int) -> "Classifier":
-        """Return this with no more coordinates than a rank has, up to a few, where scores are dot products."""
+    def _truncated(self, rank: int) -> "Classifier":
+        """Return a classifier with only the first coordinates (at least `rank`) if scores are dot products."""
         width = -(-rank // WIDTH) * WIDTH
         if None in self._dots or width >= self._text.shape[1]:
             return self
@@ -348,7 +348,7 @@ class Classifier:
         return replace(self, basis=narrow)
 
     def _untrained(self, images: ImageSet) -> Problem:
-        """Return the problem of images among the classes that they can have, without training images."""
+        """Return the problem of images among their possible classes, without training images."""
         return self._problem(self.train[:0], [ImageSet(images.rows, images.labels)], images.classes)
 
     def _problem(self, train: Mask, sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
@@ -379,7 +379,7 @@ class Classifier:
         )
 
     def _coordinates(self, embeddings: Single, rows: Labels) -> Array:
-        """Return the coordinates of some images, or of a view of them, by their positions."""
+        """Return coordinates of images, or of a view of them, by row."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):
             block, own = slice(first, first + BLOCK), self.basis.by_environment
@@ -397,15 +397,15 @@ class Classifier:
 
 
 @dataclass
-class _Pass:
-    """What is made of scores as the points come by: rank by rank, setting by setting.
+class _ScoreAccumulator:
+    """Accumulates results from scores that are streamed over (rank, setting).
 
-    The points that another fit chose, and those that `lodo` picks, are known before, and looked at as they come. Those
-    with the highest accuracy on the judging sets are known at the end: the best so far are held.
+    Points selected by another fit or by `lodo` are known in advance and evaluated as they arrive. Points with the
+    highest accuracy on the validation sets are known only at the end, so the best so far are held.
     """
 
     classifier: Classifier
-    judging: Sequence[ImageSet]
+    validation: Sequence[ImageSet]
     tests: Sequence[ImageSet]
     choice: Choice | None
     score: Scorer | None
@@ -413,31 +413,31 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self._count = 0
-        self.together = Together.of(self.judging, self.tests, self.classifier.data.label)  # as they are scored
+        self.together = ImageUnions.of(self.validation, self.tests, self.classifier.data.label)  # scored together
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
-        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # of each setting, so far
+        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # best so far, by setting
         self._temperatures: dict[Point, float | None] = {}
         self._scored: dict[Point, list[Scored]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None
         self._settings = len(self.classifier.predictor.settings)
         shape = (self._settings, len(self.classifier.ranks))
         self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
-        kind = np.uint16 if self.classifier.judged_classes else np.bool_
-        self._judged: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.judging]
-        self._scores = np.full(shape, -np.inf)  # below all that are still to come
+        kind = np.uint16 if self.classifier.validation_classes else np.bool_
+        self._validated: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.validation]
+        self._scores = np.full(shape, -np.inf)  # below all scores
 
-    def take(self, scores: Sequence[Array]) -> None:
-        """Note what the next point's scores say of the judging sets and of the test sets."""
+    def update(self, scores: Sequence[Array]) -> None:
+        """Add the scores of the next point."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
-        judging, tests = slice(len(self.judging)), slice(len(self.judging), None)
+        validation, tests = slice(len(self.validation)), slice(len(self.validation), None)
         unions = list(zip(self.together.unions, scores, strict=True))
         classes = [images.named(images.possible(logits).argmax(axis=1)) for images, logits in unions]
         answers = [of_one == images.labels for of_one, (images, _) in zip(classes, unions, strict=True)]
-        given = self.together.of_sets(classes if self.classifier.judged_classes else answers, judging)
-        for judged, of_set in zip(self._judged, given, strict=True):
-            judged[setting, index] = of_set
+        given = self.together.of_sets(classes if self.classifier.validation_classes else answers, validation)
+        for answers_of_set, of_set in zip(self._validated, given, strict=True):
+            answers_of_set[setting, index] = of_set
         for curve, correct in zip(self._correct, self.together.of_sets(answers, tests), strict=True):
             curve[setting, index] = correct
         if self.choice is not None:
@@ -447,27 +447,27 @@ class _Pass:
                 self._predictions[point] = self._predicted(scores)
         elif self.tests and self.score:
             self._scores[setting, index] = self.score(
-                np.concatenate([judged[setting, index] for judged in self._judged], axis=-1)
+                np.concatenate([of_set[setting, index] for of_set in self._validated], axis=-1)
             )
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Classified:
-        """Return everything, once all points have come by."""
+        """Return the results after the last point."""
         if self._held:
             self._fit(*self._held)
         self._predictions |= dict(self._best.values())
         tests = range(len(self.tests))
         scored = [{point: of_point[i] for point, of_point in self._scored.items()} for i in tests]
         predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
-        return Classified(self._judged, self._correct, scored, predictions, notes)
+        return Classified(self._validated, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
-        """Return what scores of the unions say of each test set."""
+        """Return predictions for each test set, from scores of the unions."""
         of_unions = [
             _predictions(images.named(images.possible(logits).argmax(axis=1)), images.possible(logits))
             for images, logits in zip(self.together.unions, scores, strict=True)
         ]
-        return [of_unions[union][rows] for union, rows in self.together.places[len(self.judging) :]]
+        return [of_unions[union][rows] for union, rows in self.together.places[len(self.validation) :]]
 
     def _choose(self, point: Point, scores: Sequence[Array]) -> None:
         index, setting = point
@@ -481,20 +481,20 @@ class _Pass:
         best = point == best_point(self._scores)
         if not (best or point == self._lodo_pick):
             return
-        # Copies: a predictor may use its arrays again at the next point.
-        of_judging = spaced(self.together.of_sets(scores, slice(len(self.judging))))
-        of_tests = self.together.of_sets(scores, slice(len(self.judging), None))
+        # Copies: a predictor may overwrite its arrays at the next point.
+        of_validation = thinned(self.together.of_sets(scores, slice(len(self.validation))))
+        of_tests = self.together.of_sets(scores, slice(len(self.validation), None))
         if point == self._lodo_pick:
-            self._fit(point, of_judging, of_tests)
+            self._fit(point, of_validation, of_tests)
         if best:
-            self._held = None if point in self._temperatures else (point, of_judging, of_tests)
+            self._held = None if point in self._temperatures else (point, of_validation, of_tests)
 
-    def _fit(self, point: Point, of_judging: Sequence[Array], of_tests: Sequence[Array]) -> None:
-        """Look at scores, with the temperature that makes the judging images likeliest where they are likelihoods."""
+    def _fit(self, point: Point, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> None:
+        """Evaluate scores; likelihoods with the temperature that is most likely on the validation images."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
-            labels = np.concatenate([images.labels for images in spaced(self.judging)])
-            temperature = fitted_temperature(np.concatenate(of_judging), labels)
+            labels = np.concatenate([images.labels for images in thinned(self.validation)])
+            temperature = fitted_temperature(np.concatenate(of_validation), labels)
         self._score(point, temperature, of_tests)
 
     def _score(self, point: Point, temperature: float | None, of_tests: Sequence[Array]) -> None:
@@ -505,20 +505,20 @@ class _Pass:
         ]
 
 
-def _by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
-    """Return which images are classified correctly by the scores of their problem, shape (ranks, m)."""
+def _correct_by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
+    """Return correctness by the scores of a problem, shape (ranks, m)."""
     assert problem is not None
     return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
-def spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
-    """Return some images of each set, evenly spaced: `MAX_CALIBRATED` together, and one more of each set at most."""
+def thinned(sets: Sequence[Sliceable]) -> list[Sliceable]:
+    """Return evenly spaced images of each set, about `MAX_CALIBRATED` in all."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]
 
 
 def _predictions(classes: Labels, scores: Array) -> Predictions:
-    """Return predicted classes with the margins of their scores, shape (m, possible classes)."""
+    """Return predicted classes and margins, from scores of shape (m, possible classes)."""
     margins = np.full(len(scores), np.nan, dtype=np.float32)
     if scores.shape[1] > 1:
         second, best = np.partition(scores.astype(np.float64), -2, axis=1)[:, -2:].T

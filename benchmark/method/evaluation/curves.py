@@ -1,4 +1,4 @@
-"""Rank curves: the numbers of one holdout on one set of tested images, against the rank kept."""
+"""Rank curves: results of one holdout on one test set at every rank."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,18 +16,18 @@ from benchmark.method.evaluation.tested import Tested
 
 @dataclass(frozen=True)
 class Scored:
-    """What the scores of the tested images say at one rank."""
+    """Metrics of the scores of test images at one rank."""
 
     metrics: Mapping[str, float]  # key of each metric of scores -> its value
-    error: float | None = None  # expected calibration error; None, as what follows, if no likelihood
-    # the error with the temperature that makes the judging images of the sources likeliest
+    error: float | None = None  # expected calibration error; None, like the following, without a likelihood
+    # the error with the temperature fitted on the validation images
     scaled_error: float | None = None
     temperature: float | None = None  # that temperature, by which logits are divided
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What tested images are taken for at one rank."""
+    """Predictions for test images at one rank."""
 
     classes: NDArray[np.uint16]  # number of the predicted class of each image, shape (m,)
     margins: NDArray[np.float32]  # best score minus the second, shape (m,)
@@ -42,46 +42,44 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RankCurve:
-    """Metrics of one holdout on one set of tested images against the rank kept; every list runs over the ranks."""
+    """Metrics of one holdout on one test set; every list runs over the ranks."""
 
     setting: int  # position among the predictor's `settings`
-    held_out: str  # what is held out, as rows call it
+    held_out: str  # name of the holdout in result rows
     fold: int  # the tested fold; -1 for an 80/20 split
-    test_split: TestSplit  # which of its images are tested
-    class_half: ClassHalf  # which classes they are of; `harmonic` takes base and new ones together
-    # mean accuracy on judging images of the source environments (of the classes fitted on)
+    test_split: TestSplit  # the tested split
+    class_half: ClassHalf  # half of the classes; `harmonic`: harmonic mean of base and new
+    # mean accuracy on validation images of the source environments, of the classes in the fit
     training_domain: list[float]
-    lodo: list[float] | None  # mean accuracy on sources that fits leave out; None where too few are left
-    # accuracy on the out-split of what is held out, by which DomainBed's oracle chooses where the in-split is tested;
-    # None elsewhere
+    lodo: list[float] | None  # mean accuracy on left-out sources; None with too few sources
+    # accuracy on the out-split of the held-out environment, which DomainBed's oracle uses if the in-split is tested;
+    # otherwise None
     target_out: list[float] | None
     metrics: dict[str, list[float]]  # key of each of `CURVES` -> its values on the tested images
     correct: Mask  # whether each tested image is classified correctly, shape (ranks, m)
-    tested: Tested  # these images
-    scored: Mapping[str, Scored]  # selection rule -> what scores say at the rank that it picks
+    tested: Tested  # the test images
+    scored: Mapping[str, Scored]  # selection rule -> metrics of scores at its selected rank
     n_train: int  # number of training images
-    labels_fit: int  # number of labelled images that projection or predictor learn from
-    labels_choice: int  # number of labelled images by which rules may choose
-    notes: tuple[str, ...]  # what the fit has to say, such as that it did not converge
+    labels_fit: int  # number of labelled images used by projection or predictor
+    labels_choice: int  # number of labelled validation images
+    notes: tuple[str, ...]  # warnings of the fit, e.g. non-convergence
     spectrum: list[float] | None  # eigenvalues of the basis fitted on the sources, or None
-    spans: Spans = field(default_factory=Spans)  # what the fit removes of the shifts of class means
-    # standard error of the paired difference of each score to that of plain prediction; None (default) where it is not
-    # known
+    spans: Spans = field(default_factory=Spans)  # shares of the shifts of class means that the fit removes
+    # standard error of the paired difference of each score to that of plain prediction; None (default) if unknown
     training_domain_se: list[float] | None = None
     lodo_se: list[float] | None = None
-    # number of those that the predictor was fitted on, at ranks that are not in `full_ranks`; None (default) where it
-    # was all of them everywhere
+    # number of training images of the predictor at ranks not in `full_ranks`; None (default): all of them everywhere
     n_selection: int | None = None
-    full_ranks: tuple[int, ...] = ()  # ranks at which it was fitted on all of them where elsewhere it was not
-    # position of a rank -> what the tested images are taken for there; at the ranks with the highest score of each rule
-    # that looks at sources alone. None by default
+    full_ranks: tuple[int, ...] = ()  # ranks refitted on all training images
+    # position of a rank -> predictions, at the ranks with the highest score of each rule that uses only sources. Empty
+    # by default
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
 
     def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
-        """Return the curve with what a fit to all images (`full`: the same test at one rank alone) says at that rank.
+        """Return the curve with results of a fit on all images at one rank (`full`: the same test at this rank only).
 
-        Scores by which rules choose stay what they are: those of fits that can be compared. `rules` pick the point, and
-        have what its scores say.
+        Selection scores stay those of the fits on a subsample, which are comparable. `rules` are those that selected
+        the point, and get the metrics of its scores.
         """
 
         def replaced(values: Sequence[float], one: Sequence[float]) -> list[float]:
@@ -103,7 +101,7 @@ class RankCurve:
 
 
 def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCurve]:
-    """Return what stands for base and new classes together, setting by setting: of accuracies the harmonic mean."""
+    """Return the curves of base and new classes together, by setting: harmonic means of accuracies."""
     return [
         replace(
             of_base,

@@ -26,7 +26,7 @@ from benchmark.method.arrays import Array, Floats, Labels, Mask, Single
 from benchmark.method.subspace import Basis
 
 GROUP = 16  # coordinates of a group: with more the bound grows, with fewer the number of sums made in full
-MOST = 2  # times D: with more sums for an image than that, turning it in float64 and summing there costs less
+MAX_SUMS = 2  # times D: with more sums for an image than that, turning it in float64 and summing there costs less
 SCORES = 2**16  # scores that are held at a time, in float32: what fits into a core's cache
 UNDERFLOW = 1e-35  # more than D products lose that are below the smallest normal number
 
@@ -47,7 +47,7 @@ class DotProducts:
         inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
         there, at = inside < dim, np.minimum(inside, dim - 1)
         whole = list(ranks) == [dim]  # where the matrix V need not be known
-        self._sums = basis.towards(text)[:, None] if whole else _sums(basis.vectors, text, firsts)
+        self._sums = basis.to_image_space(text)[:, None] if whole else _sums(basis.vectors, text, firsts)
         self._directions = basis.vectors.T[at] * there[:, :, None] if len(at) else np.zeros((*at.shape, dim))
         self._text = np.moveaxis(text[:, at], 1, 0) * there[:, None]
         padded = np.concatenate([factors, np.ones((-len(ranks) % span, classes))])
@@ -59,7 +59,7 @@ class DotProducts:
 
     @classmethod
     def of(cls, basis: Basis, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
-        """Return what classifies at these ranks, or None where it would be no cheaper than turning every image.
+        """Return what classifies at these ranks, or None if it would be no cheaper than turning every image.
 
         `text` is t_c, shape (n_classes, D); `factors` are f_kc, shape (ranks, n_classes).
         """
@@ -67,7 +67,7 @@ class DotProducts:
         spans = {1, max(1, GROUP // spacings.pop())} if len(spacings) == 1 else {1}
         columns = {s: -(-len(ranks) // s) * classes + (s > 1) * dim for s in spans}
         span = min(columns, key=lambda s: columns[s])
-        cheaper = columns[span] <= MOST * dim
+        cheaper = columns[span] <= MAX_SUMS * dim
         return cls(basis, text, factors, ranks, span) if cheaper else None
 
     def correct(self, x: Floats, labels: Labels, ties: Callable[[int], Correct]) -> Correct:
@@ -143,7 +143,7 @@ class DotProducts:
         """Return how far a margin may be off for an image of length 1, in float32 and in float64, shape (ranks,)."""
         dim, last = text.shape[1], np.asarray(ranks) - 1
         if whole:
-            sizes = basis.sizes(text)[None]
+            sizes = basis.rounding_bounds(text)[None]
         else:
             sizes = np.cumsum(np.abs(text) * np.linalg.norm(basis.vectors, axis=0), axis=1)[:, last].T
         first = np.repeat(np.arange(len(ranks))[:: self._span], self._span)[: len(ranks)]

@@ -27,11 +27,11 @@ class Embedded:
         environments, classes: their names, sorted.
         logit_scale: the backbone's factor on cosine similarities.
         candidates: environment index -> the classes that its images can have, where these are not all classes.
-        group: number of each image's group, shape (n,), where the split is by group; a group may be in several
-            environments. None where the split is by image.
+        group: number of each image's group, shape (n,), if the split is by group; a group may be in several
+            environments. None if the split is by image.
         position: position of each image in the manifest, which also lists those that cannot be read, shape (n,).
         tower: the backbone's text side, where a predictor learns prompts through it.
-        views: for each kind of the intervention set the embeddings of the same images after it, shape (n, D), where a
+        views: for each kind of the intervention set the embeddings of the same images after it, shape (n, D), if a
             predictor asks for them (`uses_views`); none (default) elsewhere. Of a shift, those of the images that are
             fitted on, which come first.
     """

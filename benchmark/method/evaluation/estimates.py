@@ -1,7 +1,7 @@
 """Accuracy of images that nobody labelled, estimated from labelled images of the sources. Plain NumPy.
 
 An estimate rests on an assumption that these images cannot test. How far it is from the truth is measured where labels
-are known: with each labelled environment in the place of the one without.
+are known: with each labelled environment in place of the one without.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity where not possible.
+    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity if not possible.
 
     The largest probability of their softmax at a temperature; without one, the best score minus the second.
     """
@@ -35,7 +35,7 @@ def threshold(sure: Array, accuracy: float) -> float:
     return float(np.sort(sure)[wrong]) if wrong < len(sure) else float("inf")
 
 
-def above(sure: Array, least: float) -> float:
+def share_above(sure: Array, least: float) -> float:
     """Return the share of images with that confidence at least: the estimate of ATC (Garg et al., 2022, equation 2)."""
     return float(np.mean(np.asarray(sure) >= least))
 
@@ -45,12 +45,12 @@ def agreements(answers: Sequence[Labels]) -> Array:
     return np.array([np.mean(one == other) for one, other in combinations(answers, 2)])
 
 
-def on_the_line(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
+def aline_estimates(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
     """Return what the line of agreements makes of accuracies on the sources; None with fewer than three predictors.
 
     Over pairs of predictors, probit(agreement on the target) is fitted as a line of probit(agreement on the sources);
     accuracies lie on the same line, if the assumption of agreement-on-the-line holds (Baek et al., 2022, section 5,
-    ALine-S). Where all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
+    ALine-S). If all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
     the sources and of the target: shares of 0 and 1 are moved half an image inwards.
     """
     if len(accuracies) < 3:

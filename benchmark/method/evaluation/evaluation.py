@@ -1,10 +1,10 @@
-"""Rank curves: every holdout of a protocol fitted and tested in every fold, with the scores by which rules choose.
+"""Rank curves: fits and tests every holdout of a protocol in every fold, with the scores that selection rules use.
 
-Every fit is known by the source environments and the sides of the split that it learns from, see `fits`: one that
-several holdouts or folds ask for is made once, and every projection is fitted from their moments.
+A fit is identified by its source environments and sides of the split, see `fits`. A fit that several holdouts or folds
+need is made once. Every projection is fitted from moments.
 
-Of predictors whose fits take long, those that only serve a choice are made on some images of each source and fold, and
-full-size ones where a rule picks. What judges a choice is some images of each source and fold, of every predictor.
+For slow predictors, fits used only for model selection run on a subsample of each source and fold; the selected points
+are refitted on all images. All predictors are validated on a subsample of each source and fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +17,24 @@ import numpy as np
 from benchmark.method.arrays import Array, Labels, Mask, Normalize, scaled
 from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import Choice, Classified, Classifier, Heads, ImageSet, Known, Point, spaced
+from benchmark.method.evaluation.classifier import (
+    Choice,
+    Classified,
+    Classifier,
+    FitCache,
+    Heads,
+    ImageSet,
+    Point,
+    thinned,
+)
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
-from benchmark.method.evaluation.fits import Case, Sources, cases_of, judged_by
+from benchmark.method.evaluation.fits import Case, Sources, blocks_by_fit, cases_of
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES, SCORED, Answers, Metric, accuracy
 from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.roles import Roles
 from benchmark.method.evaluation.selection import PLAIN, SCORES, best_of, best_point, best_points
-from benchmark.method.evaluation.source_scores import Given, JudgedImages
+from benchmark.method.evaluation.source_scores import Given, ValidationImages
 from benchmark.method.evaluation.spans import Shifts, Spans, spans_of
 from benchmark.method.evaluation.splits import IN, IN_FOLDS, Split, sampled, split_seed
 from benchmark.method.predictors import Predictor
@@ -34,34 +43,34 @@ from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.baselines.identity import Identity
 from benchmark.method.subspace.moments import CROSS, Placebo
 
-MAX_HEADS = 2**29  # bytes of classifiers that are kept for later fits to the same images; others are found again
+MAX_HEADS = 2**29  # bytes of classifiers kept as starts for later fits to the same images
 Notes = tuple[str, ...]
-Judging = Mapping[Sources, Given]  # answers of one fit to the blocks that judge it
+ValidationAnswers = Mapping[Sources, Given]  # answers of one fit to its validation blocks
 
 
 @dataclass
 class Plain:
-    """What evaluations of the same data, split and scale found in the plain space."""
+    """Cache of plain prediction, shared by evaluations of the same data, split and scale."""
 
-    # sources, and whether some of their images were fitted on -> classifiers by predictor
+    # (sources, whether the fit is on a subsample) -> classifiers by predictor
     heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
-    # predictor and what it is fitted on -> answers to the images that judge it
-    judged: dict[tuple[object, ...], Given] = field(default_factory=dict)
-    # predictor and what judges it -> answers with the parameters of the highest score, shape (n,)
+    # predictor and training images -> answers to the validation images
+    validation: dict[tuple[object, ...], Given] = field(default_factory=dict)
+    # predictor and validation images -> answers at the setting with the highest score, shape (n,)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Method:
-    """What is fitted and evaluated for every holdout.
+    """A projection and a predictor, fitted and evaluated for every holdout.
 
     Attributes:
-        projection: how the basis is estimated from the moments of source environments.
+        projection: estimates the basis from the moments of the source environments.
         predictor: predicts inside the subspace.
         ranks: numbers of directions kept, ascending.
-        weights: kind of intervention -> weight in C_d; None weighs all kinds of the cells alike.
-        placebo: what replaces C_d in every fit, see `subspace.placebos`; None for nothing.
-        metrics: what is computed of scores where rules pick; by default the built-in metrics of scores.
+        weights: kind of intervention -> weight in C_d; None gives all kinds equal weight.
+        placebo: replaces C_d in every fit, see `subspace.placebos`; None for no placebo.
+        metrics: metrics of scores, computed at the selected points. Default: the built-in ones.
     """
 
     projection: Projection
@@ -72,14 +81,14 @@ class Method:
     metrics: tuple[Metric, ...] = SCORED
 
     def labels_used(self, labels: Labels) -> int:
-        """Return of how many training images projection or predictor use the label."""
+        """Return the number of training images whose label the projection or predictor uses."""
         everywhere = self.projection.uses_labels or CROSS in (self.weights or {})
         return len(labels) if everywhere else self.predictor.labels_used(labels)
 
     @property
-    def fewest_sources(self) -> int:
-        """From how many source environments on there is anything to fit: pairs across environments need two."""
-        return max(self.projection.fewest_sources, 2 if CROSS in (self.weights or {}) else 1)
+    def min_sources(self) -> int:
+        """Minimum number of source environments; pairs across environments need two."""
+        return max(self.projection.min_sources, 2 if CROSS in (self.weights or {}) else 1)
 
 
 @dataclass(frozen=True)
@@ -89,15 +98,15 @@ class FitSettings:
     Attributes:
         split: how images are cut into sides.
         normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
-        fold: the only tested fold, from 0, judged by the next one alone as a search does; None (default) for all folds,
-            each judged by all others, and for an 80/20 split.
-        seed: of everything random in a fit, beside what it is fitted on.
-        device: torch device for predictors that are trained on torch.
+        fold: the only tested fold, from 0, validated on the next one alone as a search does; None (default) for all
+            folds, each validated on all others, and for an 80/20 split.
+        seed: seed of all randomness in a fit.
+        device: torch device for predictors trained with torch.
         lodo: whether to make the leave-one-domain-out fits.
-        selection_images: most images of a source and fold that judge a choice, and that fits take which only serve one,
-            of predictors that say `samples`; of the in-split of an 80/20 split `IN_FOLDS` times as many. None (default)
-            for all.
-        metric: by which rules choose: of correctness (default: accuracy) or of predictions.
+        selection_images: maximum number of validation images of a source and fold, and of training images in fits that
+            only serve selection, for predictors with `samples`; `IN_FOLDS` times as many in the in-split of an 80/20
+            split. None (default) for all.
+        metric: metric that selection rules use: of correctness (default: accuracy) or of predictions.
     """
 
     split: Split
@@ -116,19 +125,19 @@ class _Fitted:
 
     method: Method
     classifier: Classifier
-    train: Mask  # the images that the basis is fitted on, shape (n,)
-    moments: SourceMoments  # what the basis is fitted on
+    train: Mask  # training images of the basis, shape (n,)
+    moments: SourceMoments  # moments that the basis is fitted on
 
 
-class _Judged(NamedTuple):
-    """What a fit that serves a choice answers to the images that judge it, and what it has to say."""
+class _Validated(NamedTuple):
+    """Answers of a fit for selection to its validation images, and its warnings."""
 
-    answers: Judging
+    answers: ValidationAnswers
     notes: Notes
 
 
 class _Score(NamedTuple):
-    """Scores of a method's points and the errors of their differences to plain prediction, shape (settings, ranks)."""
+    """Selection scores at all points, with standard errors of the gain over plain prediction: (settings, ranks)."""
 
     values: Array | None
     errors: Array | None = None
@@ -137,10 +146,10 @@ class _Score(NamedTuple):
 
 @dataclass(frozen=True)
 class _SourceScores:
-    """What the sources say of a holdout's points in one fold."""
+    """Selection scores of a holdout in one fold."""
 
-    by_rule: Mapping[str, _Score]  # of `SCORES`; that of lodo is empty where no source can be left out
-    images: int = 0  # number of labelled images that are looked at
+    by_rule: Mapping[str, _Score]  # rule of `SCORES` -> scores; lodo has none if no source can be left out
+    images: int = 0  # number of labelled validation images
     notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
 
     def columns(self, setting: int) -> dict[str, Any]:
@@ -153,14 +162,14 @@ class _SourceScores:
 
 
 @dataclass
-class _JudgedCase:
-    """What the sources say of one method, in one holdout and fold."""
+class _ScoredCase:
+    """Selection scores of one method in one holdout and fold."""
 
     case: Case
-    scores: _SourceScores | None  # None where the tested fit is the one that chooses
-    curves: Sequence[RankCurve] = ()  # what it tested then
-    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits to all sources that choose
-    rules: Sequence[str] = ()  # those of `SCORES` by which no other method is ahead
+    scores: _SourceScores | None  # None if the tested fit also serves selection
+    curves: Sequence[RankCurve] = ()  # test results in that case
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits on all sources for selection
+    rules: Sequence[str] = ()  # rules of `SCORES` by which this method is best
 
 
 class Evaluation:
@@ -177,29 +186,29 @@ class Evaluation:
     def __init__(self, data: Embedded, cells: Cells, settings: FitSettings, plain: Plain | None = None) -> None:
         self._data, self._cells, self._settings, self._plain = data, cells, settings, plain or Plain()
         self._roles = Roles(data, settings.split)
-        self._known: dict[tuple[Sources, bool], Known] = {}
-        self._few: dict[Sources, Mask] = {}
-        self._judged_images: dict[tuple[Sources, ...], JudgedImages] = {}
+        self._known: dict[tuple[Sources, bool], FitCache] = {}
+        self._subsamples: dict[Sources, Mask] = {}
+        self._validation_images: dict[tuple[Sources, ...], ValidationImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout and fold, test by test and setting by setting.
 
-        There is none of a holdout with fewer sources than the method needs. After base and new classes comes what
-        stands for both. ValueError: an answer of projection or predictor that does not fit; names it.
+        Holdouts with fewer sources than the method needs are skipped. After base and new classes comes the curve of
+        their harmonic mean. ValueError: a projection or predictor returned an invalid result; names it.
         """
         yield from self.curves_of([method], holdouts)[0]
 
     def curves_of(self, methods: Sequence[Method], holdouts: Sequence[Holdout]) -> list[list[RankCurve]]:
-        """Return what `curves` yields of each of some methods, among which rules choose: one at several lambdas.
+        """Return the rank curves of several methods, such as one at several lambdas, among which rules choose.
 
-        With folds, what scores say (calibration and the like) is computed of those methods alone that have the highest
-        score of a holdout and fold: rules pick no other.
+        With folds, metrics of scores (such as calibration) are computed only for the methods with the highest selection
+        score of a holdout and fold.
         """
-        every: list[list[_JudgedCase]] = []
+        every: list[list[_ScoredCase]] = []
         for method in methods:
-            every.append(list(self._judged_cases(method, holdouts)))
-            for of_case in zip(*every, strict=True):  # or the bases of all methods would be held
+            every.append(list(self._scored_cases(method, holdouts)))
+            for of_case in zip(*every, strict=True):  # frees the bases of all other methods
                 for one, rules in zip(of_case, _highest(of_case), strict=True):
                     one.rules, one.bases = rules, one.bases if rules else {}
         curves: list[list[RankCurve]] = [[] for _ in methods]
@@ -213,7 +222,7 @@ class Evaluation:
         return curves
 
     def samples(self, predictor: Predictor) -> bool:
-        """Return whether fits of a predictor that only serve a choice are made on some of the images."""
+        """Return whether fits of a predictor for selection use a subsample of the images."""
         most, side = self._settings.selection_images, self._data.side[self._settings.split]
         if most is None or not predictor.samples:
             return False
@@ -222,107 +231,107 @@ class Evaluation:
 
     def _cases(self, holdouts: Sequence[Holdout], method: Method) -> list[Case]:
         settings, grouped = self._settings, self._data.group is not None
-        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.fewest_sources)
+        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.min_sources)
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
-    def _judged_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_JudgedCase]:
-        """Yield every holdout and fold with its scores; with its curves instead where the tested fit chooses."""
+    def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
+        """Yield scores for every holdout and fold; curves instead if the tested fit also serves selection."""
         cases = self._cases(holdouts, method)
         lodo = {
-            fit: self._judge(method, fit, blocks)[0]
-            for fit, blocks in judged_by(pair for case in cases for pair in case.lodo).items()
+            fit: self._validate(method, fit, blocks)[0]
+            for fit, blocks in blocks_by_fit(pair for case in cases for pair in case.lodo).items()
         }
-        # Holdouts with the same sources share the fits that leave none out.
+        # Holdouts with the same sources share the fits on all of these.
         for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
             alike = list(group)
             if alike[0].turn.one_fit:
-                yield from (_JudgedCase(case, None, list(self._in_one_fit(method, case, lodo))) for case in alike)
+                yield from (_ScoredCase(case, None, list(self._in_one_fit(method, case, lodo))) for case in alike)
                 continue
-            judged, bases = dict[Sources, _Judged](), dict[Sources, Basis]()
-            for fit, blocks in judged_by(pair for case in alike for pair in case.training_domain).items():
-                judged[fit], bases[fit] = self._judge(method, fit, blocks)
+            validated, bases = dict[Sources, _Validated](), dict[Sources, Basis]()
+            for fit, blocks in blocks_by_fit(pair for case in alike for pair in case.training_domain).items():
+                validated[fit], bases[fit] = self._validate(method, fit, blocks)
             for case in alike:
-                scores = self._scores(method, case, judged, self._score(method, case.lodo, lodo))
-                yield _JudgedCase(case, scores, bases={fit: bases[fit] for fit in judged_by(case.training_domain)})
+                scores = self._scores(method, case, validated, self._score(method, case.lodo, lodo))
+                yield _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
 
-    def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Judged]) -> Iterator[RankCurve]:
-        """Yield the rank curves of a holdout whose tested fit is the one by which rules choose."""
+    def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
+        """Yield the rank curves of a holdout whose tested fit also serves selection."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
-        judging, of_lodo = [self._together(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
+        validation, of_lodo = [self._concatenated(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
         fitted = self._fitted(case.tested, method, tests, few)
-        score = self._images_of(blocks).score if blocks else None
-        found = fitted.classifier.classify(judging, tests, _NO_CHOICE if few else None, score, of_lodo.values)
-        answers = self._apart(blocks, found.judged[0]) if blocks else {}
-        own = {case.tested: _Judged(answers, ())}
+        score = self._validation_set(blocks).score if blocks else None
+        found = fitted.classifier.classify(validation, tests, _NO_CHOICE if few else None, score, of_lodo.values)
+        answers = self._split_by_block(blocks, found.validation[0]) if blocks else {}
+        own = {case.tested: _Validated(answers, ())}
         yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
-    def _judge(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Judged, Basis]:
-        """Fit on some sources and answer the images that judge it; return the basis too.
+    def _validate(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Validated, Basis]:
+        """Fit on some sources and predict the validation images; return the basis too.
 
-        A projection that looks at the images that are to be classified is fitted for each block of a left-out source.
+        A projection that uses target images is fitted anew for each validation block.
         """
         alone = method.projection.looks_at_target_images
         answers: dict[Sources, Given] = {}
         for part in [[block] for block in blocks] if alone else [blocks]:
-            sets = [self._together(part)]
+            sets = [self._concatenated(part)]
             fitted = self._fitted(fit, method, sets, self.samples(method.predictor))
             found = fitted.classifier.classify(sets, [])
-            answers |= self._apart(part, found.judged[0])
-        return _Judged(answers, found.notes), fitted.classifier.basis
+            answers |= self._split_by_block(part, found.validation[0])
+        return _Validated(answers, found.notes), fitted.classifier.basis
 
     def _score(
-        self, method: Method, pairs: Sequence[tuple[Sources, Sources]], judged: Mapping[Sources, _Judged]
+        self, method: Method, pairs: Sequence[tuple[Sources, Sources]], validated: Mapping[Sources, _Validated]
     ) -> _Score:
-        """Return the scores of a holdout's points in one fold, against plain prediction at its own best parameters."""
+        """Return selection scores, with standard errors against plain prediction at its own best setting."""
         if not pairs:
             return _Score(None)
-        said: list[str] = []
+        notes: list[str] = []
         for fit, block in pairs:
             (source,) = block.environments
             left_out = source not in fit.environments
             what = f"lodo without {self._data.environments[source]}" if left_out else "choosing fit"
-            said += [f"{what}: {note}" for note in judged[fit].notes]
-        images = self._images_of([block for _, block in pairs])
-        given = np.concatenate([judged[fit].answers[block] for fit, block in pairs], axis=-1)
+            notes += [f"{what}: {note}" for note in validated[fit].notes]
+        images = self._validation_set([block for _, block in pairs])
+        given = np.concatenate([validated[fit].answers[block] for fit, block in pairs], axis=-1)
         key = repr(method.predictor), repr(method.weights) if method.predictor.uses_interventions else "", tuple(pairs)
         if key not in self._plain.best:
             plain = np.concatenate(
-                [self._plain_answers(method, fit, block, judged[fit].answers) for fit, block in pairs], axis=-1
+                [self._plain_answers(method, fit, block, validated[fit].answers) for fit, block in pairs], axis=-1
             )
             best = best_point(images.score(plain))
             self._plain.best[key] = None if best is None else plain[best[1], best[0]]
         best_plain = self._plain.best[key]
         error = None if best_plain is None else images.error(given, best_plain)
-        return _Score(images.score(given), error, tuple(said))
+        return _Score(images.score(given), error, tuple(notes))
 
-    def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: Judging) -> Given:
-        """Return the answers of plain prediction to one block, shape (settings, 1, m); `answers` are the method's."""
+    def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
+        """Return answers of plain prediction to one block, shape (settings, 1, m); `answers`: those of the method."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
             return answers[block]
         weights = repr(method.weights) if predictor.uses_interventions else ""
         learns = predictor.uses_training_images or predictor.uses_c_d
         key = repr(predictor), weights, fit if learns else None, block
-        if key not in self._plain.judged:
+        if key not in self._plain.validation:
             plain = replace(method, projection=Identity(), ranks=(dim,), placebo=None)
-            found = self._judge(plain, fit, [*answers])[0].answers
-            self._plain.judged |= {(*key[:3], other): given for other, given in found.items()}
-        return self._plain.judged[key]
+            found = self._validate(plain, fit, [*answers])[0].answers
+            self._plain.validation |= {(*key[:3], other): given for other, given in found.items()}
+        return self._plain.validation[key]
 
-    def _scores(self, method: Method, case: Case, judged: Mapping[Sources, _Judged], of_lodo: _Score) -> _SourceScores:
-        found = self._score(method, case.training_domain, judged)
+    def _scores(self, method: Method, case: Case, by_fit: Mapping[Sources, _Validated], lodo: _Score) -> _SourceScores:
+        found = self._score(method, case.training_domain, by_fit)
         if found.values is None:
             found = _Score(np.full((len(method.predictor.settings), len(method.ranks)), np.nan))
         rows = [self._rows(block) for block in {block for _, block in (*case.training_domain, *case.lodo)}]
         images = len(np.unique(np.concatenate(rows))) if rows else 0
-        notes = tuple(dict.fromkeys([*found.notes, *of_lodo.notes]))
-        return _SourceScores({"training_domain": found, "lodo": of_lodo}, images, notes)
+        notes = tuple(dict.fromkeys([*found.notes, *lodo.notes]))
+        return _SourceScores({"training_domain": found, "lodo": lodo}, images, notes)
 
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return what rules pick, with temperatures where some of `rules` do: from all images that judge the choice."""
+        """Return the selected points, with temperatures at those of `rules`, fitted on all validation images."""
         if not case.training_domain:
             return _NO_CHOICE
         picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
@@ -330,13 +339,13 @@ class Evaluation:
         points = sorted(point for point in best if point is not None)
         if not method.predictor.has_likelihood:
             return Choice(picks, dict.fromkeys(points))
-        judged, few = judged_by(case.training_domain), self.samples(method.predictor)
-        some = spaced([self._together(blocks) for blocks in judged.values()])
+        blocks_of, few = blocks_by_fit(case.training_domain), self.samples(method.predictor)
+        some = thinned([self._concatenated(blocks) for blocks in blocks_of.values()])
         labels = np.concatenate([images.labels for images in some])
         temperatures: dict[Point, float | None] = {}
         for point in points:
             logits = []
-            for fit, images in zip(judged, some, strict=True):
+            for fit, images in zip(blocks_of, some, strict=True):
                 fitted = self._fitted(fit, method, [images], few, bases.get(fit))
                 logits.append(fitted.classifier.logits(images, point))
             temperatures[point] = fitted_temperature(np.concatenate(logits), labels)
@@ -352,11 +361,10 @@ class Evaluation:
     def with_full_fits(
         self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
     ) -> list[list[RankCurve]]:
-        """Return rank curves of each method with a fit to all images in the place of that to some, where a rule picks.
+        """Return rank curves in which the selected points are refitted on all images instead of a subsample.
 
-        Which is for each holdout and fold the point with the highest score among all methods, and among their last
-        ranks. Where no source can score, it is the one with the highest tested accuracy: of a bound there is nothing
-        else.
+        Selected points are, for each holdout and fold, those with the highest score among all methods, and among their
+        last ranks. If there is no validation source (only in bounds), the highest test accuracy decides.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
@@ -376,9 +384,9 @@ class Evaluation:
         return refined
 
     def _tests(self, case: Case) -> list[ImageSet]:
-        """Return the tested images of a holdout in one fold, test by test, and then those of `_outs`."""
+        """Return the test sets of a holdout in one fold, then those of `_oracle_tests`."""
         sets, data = [], self._data
-        for test in (*case.holdout.tests, *_outs(case)):
+        for test in (*case.holdout.tests, *_oracle_tests(case)):
             rows = np.flatnonzero(self._roles.of_test(test, case.turn))
             sets.append(ImageSet(rows, data.label[rows], data.candidates.get(test.environments[0])))
         return sets
@@ -388,7 +396,7 @@ class Evaluation:
     ) -> Iterator[RankCurve]:
         """Yield the rank curves of one holdout in one fold."""
         data, holdout, spectrum = self._data, case.holdout, fitted.classifier.basis.spectrum
-        of_outs = zip(_outs(case), found.correct[len(holdout.tests) :], strict=True)
+        of_outs = zip(_oracle_tests(case), found.correct[len(holdout.tests) :], strict=True)
         accuracies = {(test.environments, test.half): accuracy(of_test) for test, of_test in of_outs}
         spans, labels_fit = self._spans(case, fitted), fitted.method.labels_used(data.label[fitted.train])
         n_train, n_fit = int(fitted.train.sum()), int(fitted.classifier.train.sum())
@@ -428,9 +436,9 @@ class Evaluation:
             base = curves if test.half == "base" else base
 
     def _spans(self, case: Case, fitted: _Fitted) -> Spans:
-        """Return what the tested fit removes of the shifts of class means, by the sums that it is fitted on.
+        """Return the share of the shifts of class means that the tested fit removes.
 
-        Those of what is tested are of the same sides of it: its labels enter this number and nothing else.
+        The target's class means use its labels, on the same sides of the split; no other result uses them.
         """
         fit = case.tested
         tested = {e for test in case.holdout.tests for e in test.environments}
@@ -444,12 +452,12 @@ class Evaluation:
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
-        """Fit projection (unless its `basis` is given) and predictor; `sets`, to be classified, only some look at.
+        """Fit the projection (unless `basis` is given) and set up the predictor; some projections use `sets`.
 
-        With `few`, the predictor is fitted on some of the images alone.
+        With `few`, the predictor is fitted on a subsample.
         """
         settings, predictor = self._settings, method.predictor
-        train = self._lying(fit)
+        train = self._mask(fit)
         moments = self._moments(fit, method, sets)
         classifier = Classifier(
             predictor=predictor,
@@ -464,20 +472,20 @@ class Evaluation:
             c_d=moments.c_d() if predictor.uses_c_d else None,
             single=self.samples(predictor),
             score_metrics=method.metrics,
-            judged_classes=settings.metric.needs == "predictions",
-            for_choice=len(fit.sides) < settings.split.folds - 1,  # a fit that is tested has all folds but one
+            validation_classes=settings.metric.needs == "predictions",
+            for_choice=len(fit.sides) < settings.split.folds - 1,  # the tested fit has all folds except one
         )
         return _Fitted(method, classifier, train, moments)
 
-    def _known_of(self, fit: Sources, few: bool) -> Known:
-        """Return what earlier fits to the same images left; kept for later ones while all is not too large."""
+    def _known_of(self, fit: Sources, few: bool) -> FitCache:
+        """Return the cache of fits to the same images; a new one is stored while all are within `MAX_HEADS`."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
-            self._known[key] = Known(self._plain.heads.setdefault(key, {}))
-        return self._known.get(key) or Known(self._plain.heads.get(key, {}))
+            self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
+        return self._known.get(key) or FitCache(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
-        """Return the basis of the first tested fit of a holdout, of a projection that looks at no target."""
+        """Return the basis of the first tested fit of a holdout, for a projection that uses no target images."""
         fit = self._cases([holdout], method)[0].tested
         return self._basis(fit, method, self._moments(fit, method, ()))
 
@@ -488,12 +496,12 @@ class Evaluation:
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1])
 
     def _moments(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> SourceMoments:
-        """Return what a projection is fitted on."""
+        """Return the moments that a projection is fitted on."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
         if method.projection.looks_at_target_images:
-            # Of each environment that is no source, without labels.
+            # Of each environment outside the sources, without labels.
             rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
             data, of_row = self._data, self._data.environment[rows]
             targets = {
@@ -505,58 +513,58 @@ class Evaluation:
         return moments
 
     def _seed_of(self, fit: Sources) -> int:
-        """Return the random seed of a fit; with folds it is derived from the training set, not from the tested fold."""
+        """Return the random seed of a fit; with folds, it is derived from the training set."""
         seed = self._settings.seed
         return split_seed(seed, fit.environments, sorted(fit.sides)) if self._settings.split.folds else seed
 
     def _sampled(self, images: Sources) -> Mask:
-        """Return a random subsample of each environment and side; that of one side does not depend on the others."""
-        every, settings, data = self._lying(images), self._settings, self._data
+        """Return a random subsample of each environment and side, drawn for each side independently."""
+        every, settings, data = self._mask(images), self._settings, self._data
         if settings.selection_images is None:
             return every
-        if images not in self._few:
-            self._few[images] = np.zeros(len(every), dtype=bool)
+        if images not in self._subsamples:
+            self._subsamples[images] = np.zeros(len(every), dtype=bool)
             for side in images.sides:
-                which = self._lying(replace(images, sides=frozenset([side])))
+                which = self._mask(replace(images, sides=frozenset([side])))
                 most, seed = settings.selection_images * self._folds_in(side), split_seed(settings.seed, side)
-                self._few[images] |= sampled(which, data.environment, data.label, most, seed)
-        return self._few[images]
+                self._subsamples[images] |= sampled(which, data.environment, data.label, most, seed)
+        return self._subsamples[images]
 
     def _folds_in(self, side: int) -> int:
         return IN_FOLDS if not self._settings.split.folds and side == IN else 1
 
-    def _lying(self, images: Sources) -> Mask:
+    def _mask(self, images: Sources) -> Mask:
         half = "all" if images.halves == HALVES else images.halves[0]
-        return self._roles.lying(images.environments, images.sides, half)
+        return self._roles.mask(images.environments, images.sides, half)
 
     def _rows(self, block: Sources) -> Labels:
         return np.flatnonzero(self._sampled(block))
 
-    def _together(self, blocks: Sequence[Sources]) -> ImageSet:
-        """Return the images of some blocks, block by block; images of sources can be of all classes."""
+    def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
+        """Return the images of some blocks, block by block; source images may be of any class."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
-    def _apart(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return answers to such images block by block."""
+    def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
+        """Return answers to such images for each block."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
-    def _images_of(self, blocks: Sequence[Sources]) -> JudgedImages:
-        """Return the images of some blocks, which come source by source."""
+    def _validation_set(self, blocks: Sequence[Sources]) -> ValidationImages:
+        """Return the images of some blocks, ordered by source."""
         key = tuple(blocks)
-        if key not in self._judged_images:
+        if key not in self._validation_images:
             rows = [self._rows(block) for block in blocks]
             source = np.repeat([block.environments[0] for block in blocks], [len(r) for r in rows])
             every, data = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64), self._data
             cluster = every if data.group is None else data.group[every]
-            made = JudgedImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
-            self._judged_images[key] = made
-        return self._judged_images[key]
+            made = ValidationImages(self._settings.metric, data.label[every], source, cluster, len(data.classes))
+            self._validation_images[key] = made
+        return self._validation_images[key]
 
 
 _NO_CHOICE = Choice(frozenset(), {})
-_NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
+_NO_SCORES = _SourceScores(  # of full fits, whose only point was selected before
     {"training_domain": _Score(np.zeros((1, 1))), "lodo": _Score(None)}
 )
 
@@ -564,28 +572,28 @@ _NO_SCORES = _SourceScores(  # of full fits, whose only point was picked before
 def full_fit_points(
     methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
 ) -> dict[tuple[int, int, int], tuple[str, ...]]:
-    """Return what is fitted to all images: (number of a method, setting, rank) -> the rules that pick it."""
-    judged, ranks = bool(case.training_domain), methods[0].ranks
+    """Return the points to refit on all images: (method, setting, rank) -> the rules that select it."""
+    validated, ranks = bool(case.training_domain), methods[0].ranks
     named = case.holdout.name, case.fold
     own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
     picks: dict[tuple[int, int, int], tuple[str, ...]] = {}
     for test in dict.fromkeys((curve.test_split, curve.class_half) for _, curve in own):
         there = [(i, curve) for i, curve in own if (curve.test_split, curve.class_half) == test]
         for rule in SCORES:
-            scores = [getattr(c, rule) if judged else c.metrics[ACCURACY.key] for _, c in there]
+            scores = [getattr(c, rule) if validated else c.metrics[ACCURACY.key] for _, c in there]
             for only in (None, ranks[-1]):
                 if best := best_of(scores, ranks, only):
                     (number, curve), index = there[best[0]], best[1]
-                    key, found = (number, curve.setting, ranks[index]), (rule,) if judged and not only else ()
+                    key, found = (number, curve.setting, ranks[index]), (rule,) if validated and not only else ()
                     picks[key] = tuple(dict.fromkeys([*picks.get(key, ()), *found]))
     return picks
 
 
-def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
-    """Return for each of several methods the rules by whose score none is ahead of it."""
-    rules: list[list[str]] = [[] for _ in judged]
+def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
+    """Return, for each method, the rules by whose score it is best."""
+    rules: list[list[str]] = [[] for _ in cases]
     for rule in SCORES:
-        every = [None if one.scores is None else one.scores.by_rule[rule].values for one in judged]
+        every = [None if one.scores is None else one.scores.by_rule[rule].values for one in cases]
         best = [-np.inf if curve is None or np.isnan(curve).all() else np.nanmax(curve) for curve in every]
         for number, value in enumerate(best):
             if value == max(best) > -np.inf:
@@ -593,13 +601,13 @@ def _highest(judged: Sequence[_JudgedCase]) -> list[list[str]]:
     return rules
 
 
-def _outs(case: Case) -> list[Test]:
-    """Return the out-splits by which DomainBed's oracle chooses, where the in-split is tested."""
+def _oracle_tests(case: Case) -> list[Test]:
+    """Return the out-splits that DomainBed's oracle uses for selection if the in-split is tested."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> what scores say at the point that it picks, for rules that pick one of this setting."""
+    """Return rule -> metrics of scores at its selected point, for rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

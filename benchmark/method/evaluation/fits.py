@@ -1,9 +1,9 @@
-"""Which fits an evaluation makes, and on which images of the sources each is judged. Plain data, no arrays.
+"""The fits of an evaluation, each with its validation blocks of the sources. Plain data, no arrays.
 
 For held-out environment e and tested fold k, the leave-one-domain-out score of a candidate comes from fits on the
-sources without s and on the folds without k and j, judged on fold j of s, for every source s and every other fold j;
-that of `training_domain` from fits that leave no source out. Such a fit is known by what it is fitted on alone: that
-without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
+sources without s and on the folds without k and j, validated on fold j of s, for every source s and every other fold j;
+that of `training_domain` from fits on all sources. A fit is identified by its training images: the one without the
+environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from benchmark.method.evaluation.cells import Half
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 
-MIN_SOURCES = 2  # that leaving one out leaves: on one alone nothing is fitted that tells environments apart
+MIN_SOURCES = 2  # that remain after leaving one out: a fit needs two to tell environments apart
 
 Sides = frozenset[int]
 Halves = tuple[Half, ...]
@@ -21,7 +21,7 @@ Halves = tuple[Half, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """Images of some sources: what a fit learns from, or, of one source, a block that judges a fit."""
+    """Images of some sources: the training images of a fit, or a block of validation images of one source."""
 
     environments: tuple[int, ...]  # positions of the environments, ascending
     sides: Sides  # sides of the split
@@ -30,35 +30,35 @@ class Sources:
 
 @dataclass(frozen=True)
 class Case:
-    """One holdout in one turn: a tested fit, and what rules choose by."""
+    """One holdout in one turn: a tested fit, and the fits for model selection."""
 
-    holdout: Holdout  # what is held out
+    holdout: Holdout  # the holdout
     fold: int  # the tested fold; -1 for an 80/20 split
-    turn: Turn  # what the sides are for
-    tested: Sources  # what the tested fit learns from
-    training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a block that judges it
+    turn: Turn  # roles of the sides
+    tested: Sources  # training images of the tested fit
+    training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a validation block
     lodo: tuple[tuple[Sources, Sources], ...]  # fits without a source, each with a block of this source
 
 
 def cases_of(
     holdouts: Iterable[Holdout], split: Split, grouped: bool, fold: int | None = None, min_sources: int = 1
 ) -> list[Case]:
-    """Return the holdouts of a protocol that have enough sources, in all turns of a split.
+    """Return the holdouts of a protocol with at least `min_sources` sources, in all turns of a split.
 
-    Images may come in groups (`grouped`). With a `fold`, that one alone is tested, judged by the next one as a search
-    does.
+    `grouped`: whether images come in groups. With a `fold`, only it is tested, validated on the next one, as in a
+    search.
     """
     cases = []
     for holdout in holdouts:
         for number, turn in turns_of(split, grouped, fold).items() if len(holdout.sources) >= min_sources else ():
             halves, training_domain, lodo = holdout.halves, [], []
-            for source in holdout.judges(turn):
-                left = leaves_enough(holdout, source, min_sources)
+            for source in holdout.validation_sources(turn):
+                left = enough_sources_left(holdout, source, min_sources)
                 for one in turn.validations:
-                    block = Sources((source,), one.judging, halves)
+                    block = Sources((source,), one.sides, halves)
                     training_domain.append((Sources(holdout.sources, one.learned, halves), block))
                     if left:
-                        block = Sources((source,), one.judging_left_out, halves)
+                        block = Sources((source,), one.left_out_sides, halves)
                         lodo.append((Sources(holdout.without(source), one.learned, halves), block))
             tested = Sources(holdout.sources, turn.fitted, halves)
             cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
@@ -66,19 +66,19 @@ def cases_of(
 
 
 def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, Turn]:
-    """Return tested fold (-1 for an 80/20 split) -> what the sides are for."""
+    """Return tested fold (-1 for an 80/20 split) -> roles of the sides."""
     if split.folds and fold is None:
         return {k: turn_of(split, k, grouped, crossed=True) for k in range(split.folds)}
     return {-1 if fold is None else fold: turn_of(split, fold, grouped)}
 
 
-def leaves_enough(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
-    """Say whether enough sources are left without one: two, or as many as a method needs."""
+def enough_sources_left(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
+    """Return whether enough sources remain without one: two, or as many as a method needs."""
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
 
 
-def judged_by(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
-    """Return each fit once, with the blocks that judge it."""
+def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
+    """Return each fit once, with its validation blocks."""
     fits: dict[Sources, dict[Sources, None]] = {}
     for fit, block in pairs:
         fits.setdefault(fit, {})[block] = None
@@ -86,7 +86,7 @@ def judged_by(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[So
 
 
 def parts_of(turns: Iterable[Turn]) -> list[Sides]:
-    """Return the sides that fits of some turns learn from, in parts that none of them divides."""
+    """Return the finest common partition of the training sides of all fits of some turns."""
     sets = [sides for turn in turns for sides in (turn.fitted, *(one.learned for one in turn.validations))]
     parts: dict[tuple[bool, ...], set[int]] = {}
     for side in sorted(frozenset().union(*sets)):

@@ -55,30 +55,30 @@ class Interval:
     """An estimate, and an interval of Student's t around it."""
 
     estimate: float  # in the unit of the values that it was made from
-    standard_error: float  # of the estimate; NaN where it is unknown, 0 where no variation was seen
+    standard_error: float  # of the estimate; NaN if it is unknown, 0 if no variation was seen
     degrees_of_freedom: float  # of Student's t
     confidence: float = CONFIDENCE  # how often such an interval covers the truth
 
     @property
     def low(self) -> float:
-        """Lower end; NaN where there is no interval."""
+        """Lower end; NaN if there is no interval."""
         return self.estimate - self._half_width
 
     @property
     def high(self) -> float:
-        """Upper end; NaN where there is no interval."""
+        """Upper end; NaN if there is no interval."""
         return self.estimate + self._half_width
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0; NaN where it cannot be said."""
+        """Two-sided p-value of the hypothesis that the truth is 0; NaN if it cannot be said."""
         if self.standard_error:
             return 2 * t_above(abs(self.estimate / self.standard_error), self.degrees_of_freedom)
         return np.nan if self.estimate else 1.0
 
     @property
     def plus_minus(self) -> float | None:
-        """The standard error as tables print it behind an estimate; None where unknown or where nothing varied."""
+        """The standard error as tables print it behind an estimate; None if unknown or where nothing varied."""
         return self.standard_error if self.standard_error > 0 else None
 
     @property
@@ -95,9 +95,9 @@ class ImageInterval(Interval):
     """An interval over test images."""
 
     clusters: int = 0  # number of different units, which are groups of images where images come in groups, else images
-    # units of the environment that has the fewest under a seed, of harmonic means among its base or its new images.
-    # Below `MIN_UNITS` there is no interval
-    fewest: int = 0
+    # smallest number of clusters of an environment under a seed; for harmonic means, of one half. Below
+    # `MIN_UNITS` there is no interval
+    min_clusters: int = 0
     seeds: int = 1  # number of seeds. With one, variation between seeds is not in the interval
     # how far the estimate may move, at most, for each share of units whose answer changes: see `Scores`
     slope: float = 1.0
@@ -116,9 +116,9 @@ class ImageInterval(Interval):
     def may_differ(self) -> float:
         """The share of other units on which methods with the `same` answers may differ: Clopper and Pearson's end.
 
-        From the `fewest` units, since the mean over environments may come from the one that has them alone.
+        From `min_clusters`, since the mean over environments may come from that environment alone.
         """
-        return clopper_pearson(0, self.fewest, self.confidence)[1]
+        return clopper_pearson(0, self.min_clusters, self.confidence)[1]
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class Scores:
         return len(self._where.clusters[0])
 
     @property
-    def fewest(self) -> int:
-        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
-        return self._where.fewest
+    def min_clusters(self) -> int:
+        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        return self._where.min_clusters
 
     @cached_property
     def means(self) -> Array:
@@ -292,8 +292,8 @@ class _Places:
         return found
 
     @cached_property
-    def fewest(self) -> int:
-        """Number of units of the environment, or of the half of one, that has the fewest under a seed."""
+    def min_clusters(self) -> int:
+        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
         halves = 1 if self.half is None else 2
         part = self.cell if self.half is None else 2 * self.cell + self.half
         there = np.zeros((halves * self.images.size, len(self.clusters[0])), dtype=bool)
@@ -312,15 +312,15 @@ def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInter
     """Return the mean over environments, then seeds, with its interval over images.
 
     Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
-    difference of accuracies. Where all values are the same the standard error is 0: 0 [0, 0] where they are 0, else
-    there is no interval. Where they differ and yet show no variance (between environments alone, say), it is NaN.
+    difference of accuracies. If all values are the same the standard error is 0: 0 [0, 0] if they are 0, else
+    there is no interval. If they differ and yet show no variance (between environments alone, say), it is NaN.
     """
     return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
 
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
     """Return the interval of every method: `scores` with values of shape (methods, n)."""
-    enough = scores.fewest >= MIN_UNITS
+    enough = scores.min_clusters >= MIN_UNITS
     between = seed_variance(scores.values, scores.pairs.where, scores.pairs) if enough else np.zeros(len(scores.values))
     v_image = scores.clusters / max(1, scores.clusters - 1) * np.square(scores.added).sum(axis=-1)
     flat = np.ptp(scores.values, axis=-1) < _DUST
@@ -351,7 +351,7 @@ def jackknife_interval(
         V_seed = (S - 1) / S  max(0, var_s(theta_s) - (mean_s c_ss - mean_{s != t} c_st)) / S
 
     with K - 1 and S degrees of freedom. Of a metric that is a mean it has the standard error of `image_interval` within
-    10 %. A difference that no set moves is 0 [0, 0] where it is 0; else it has no interval.
+    10 %. A difference that no set moves is 0 [0, 0] if it is 0; else it has no interval.
 
     Args:
         difference: which values are kept, shape (n,) -> difference in the metric of these under each seed, in ascending
@@ -361,7 +361,7 @@ def jackknife_interval(
     """
     environment, _, cluster = scores.pairs.where
     theta = np.atleast_1d(difference(np.ones(len(cluster), dtype=bool)))
-    if scores.fewest < MIN_UNITS:
+    if scores.min_clusters < MIN_UNITS:
         return _interval(scores, theta.mean(), 0.0, 0.0, False, 0, confidence)
     clusters, seeds, sets = scores.clusters, scores.seeds, min(SETS, scores.clusters)
     of_cluster = np.empty(clusters, dtype=np.int64)
@@ -383,8 +383,8 @@ def _interval(
     scores: Scores, estimate: float, v_image: float, v_seed: float, flat: bool, freedom: int, confidence: float
 ) -> ImageInterval:
     """Return the interval of an estimate; `flat`: all values are the same; `freedom`: degrees of freedom of v_image."""
-    design = scores.clusters, scores.fewest, scores.seeds, scores.slope
-    if scores.fewest < MIN_UNITS:
+    design = scores.clusters, scores.min_clusters, scores.seeds, scores.slope
+    if scores.min_clusters < MIN_UNITS:
         return ImageInterval(float(estimate), np.nan, np.nan, confidence, *design)
     v = float(v_image + v_seed)
     estimate = 0.0 if abs(estimate) < _DUST else float(estimate)
@@ -395,9 +395,9 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets, each counting alike: its variance is the sum of theirs / K^2.
+    """Return the mean over K data sets, with equal weight: its variance is the sum of theirs / K^2.
 
-    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. Where none shows any variance
+    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. If none shows any variance
     and they differ, the standard error is unknown.
     """
     k = len(intervals)
@@ -411,7 +411,7 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
         float(v**2 / (parts**2 / freedoms).sum()) if v else float(freedoms.sum()),
         confidence,
         clusters=sum(one.clusters for one in intervals),
-        fewest=min(one.fewest for one in intervals),
+        min_clusters=min(one.min_clusters for one in intervals),
         seeds=min(one.seeds for one in intervals),
         slope=max(one.slope for one in intervals),
     )
@@ -427,7 +427,7 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 
     hence adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
     of the environment's images, since at its own it would show no variation; deviations of the environment are then
-    moved together so that their sum stays 0. Differences of two methods are differences of these. Where the smallest
+    moved together so that their sum stays 0. Differences of two methods are differences of these. If the smallest
     class has few units, intervals are too narrow: with 6 groups at 95 % they cover 91 to 93 %.
 
     Args:
@@ -459,7 +459,7 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
         base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
 
     so that means are H and variances those of its first-order expansion, with base and new images together; differences
-    of two methods are differences of these. Where both accuracies are 0, H is 0 and has no such expansion: the values
+    of two methods are differences of these. If both accuracies are 0, H is 0 and has no such expansion: the values
     are NaN, and so is what is made of them.
 
     Args:
@@ -495,16 +495,16 @@ def smallest_gain(standard_error: float) -> float:
 def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
 
-    Of two methods with the same answers on all units it is the exact one of none of `fewest` units differing where a
-    share of `margin` / `slope` does: at most 5 % where Clopper and Pearson's one-sided bound leaves no room for it.
-    Other values without variation are not shown to be level.
+    For two methods with the same answers on all units it is the exact probability that none of `min_clusters` units
+    differs if a share of `margin` / `slope` does: at most 5 % if Clopper and Pearson's one-sided bound is below that
+    share. Other values without variation are not shown to be equivalent.
 
     Args:
         interval: of a difference.
         margin: in the unit of the difference; one point by default.
     """
     if interval.standard_error == 0:
-        return max(0.0, 1 - margin / interval.slope) ** interval.fewest if interval.same else 1.0
+        return max(0.0, 1 - margin / interval.slope) ** interval.min_clusters if interval.same else 1.0
     t = (margin - abs(interval.estimate)) / interval.standard_error
     return t_above(t, interval.degrees_of_freedom)
 

@@ -49,7 +49,7 @@ class Answers:
 
     @cached_property
     def accuracy(self) -> Array:
-        """The share of correct images, shape (...,); NaN where there is none."""
+        """The share of correct images, shape (...,); NaN if there is none."""
         return accuracy(self.correct)
 
     @cached_property
@@ -77,7 +77,7 @@ class AnswersOfSets(Answers):
 
     @cached_property
     def accuracy(self) -> Array:
-        """The share of correct images of each set, shape (sets,); NaN where there is none."""
+        """The share of correct images of each set, shape (sets,); NaN if there is none."""
         ends = np.searchsorted(self.of, np.arange(self.sets), side="right")
         sizes, right = (np.diff(one, prepend=0) for one in (ends, np.append(0, np.cumsum(self.correct))[ends]))
         with np.errstate(invalid="ignore"):
@@ -110,7 +110,7 @@ class Metric(Component):
         title: heading in tables; by default the name of the class.
         heading: column of `metrics.csv`; by default the title in lower case.
         percent: whether it is a share, which tables show in percent. Default true.
-        column: column of the result rows with its rank curve; empty (default) where it has none.
+        column: column of the result rows with its rank curve; empty (default) if it has none.
 
     Example:
         >>> class ErrorRate(Metric):
@@ -138,7 +138,7 @@ class Metric(Component):
 
     @abstractmethod
     def compute(self, answers: Answers) -> Array | float:
-        """Return the metric; of correctness a curve of shape (...,), else one number. NaN where there is none."""
+        """Return the metric; of correctness a curve of shape (...,), else one number. NaN if there is none."""
 
     def combine(self, base: Any, new: Any) -> Array:
         """Return what stands for values on base and on new classes together: by default the harmonic mean."""
@@ -159,12 +159,12 @@ class Metric(Component):
 
 
 def accuracy(correct: Mask) -> Array:
-    """Return the share of correct images, over the last axis; NaN where there is none."""
+    """Return the share of correct images, over the last axis; NaN if there is none."""
     return np.asarray(correct.mean(axis=-1)) if correct.shape[-1] else np.full(correct.shape[:-1], np.nan)
 
 
 def harmonic_mean(a: Any, b: Any) -> Array:
-    """Return 2 a b / (a + b); 0 where both are."""
+    """Return 2 a b / (a + b); 0 if both are."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
 

@@ -15,16 +15,16 @@ from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
 
 MIN_ENVIRONMENTS = 4  # with fewer, what a new environment would say cannot be answered
-LEVEL = 0.0005  # below which tables show a difference as 0.0 points
+ZERO = 0.0005  # tables show differences below it as 0.0 points
 
 
 @dataclass(frozen=True)
 class OtherEnvironments:
     """What held-out environments say of a new one."""
 
-    interval: Interval | None  # for the difference in a new environment's population; None where it cannot be answered
+    interval: Interval | None  # for the difference in a new environment's population; None if it cannot be answered
     ahead: int  # number of held-out environments with a difference above 0
-    level: int  # number of those whose difference tables show as 0.0 points (`LEVEL`)
+    tied: int  # number of those whose difference is below `ZERO`
     behind: int  # number of those with a difference below 0
 
 
@@ -103,7 +103,7 @@ def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Arra
 
 
 def _between(effects: Array, variances: Array, sets: Ints) -> float:
-    """Return Paule and Mandel's variance of effects within sets; 0 where their variances explain how they differ."""
+    """Return Paule and Mandel's variance of effects within sets; 0 if their variances explain how they differ."""
     from scipy.optimize import brentq  # a third of a second to import, and most reports are of one data set
 
     freedom = len(effects) - sets.max() - 1
@@ -121,4 +121,4 @@ def _between(effects: Array, variances: Array, sets: Ints) -> float:
 
 
 def _counts(effects: Array) -> tuple[int, int, int]:
-    return int((effects >= LEVEL).sum()), int((abs(effects) < LEVEL).sum()), int((effects <= -LEVEL).sum())
+    return int((effects >= ZERO).sum()), int((abs(effects) < ZERO).sum()), int((effects <= -ZERO).sum())

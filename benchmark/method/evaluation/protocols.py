@@ -1,8 +1,8 @@
-"""Protocols: what is fitted on which environments and classes, and which images are tested. Plain data, no arrays.
+"""Protocols: the environments and classes of every fit, and its test images. Plain data, no arrays.
 
-A protocol is a list of holdouts. A holdout fits on some source environments and is tested on images that the fit has
-not seen; the scores of the selection rules come from its sources alone. Which images of an environment are fitted on,
-judge and are tested is the turn's: see `splits.Turn`.
+A protocol is a list of holdouts. A holdout is fitted on some source environments and tested on unseen images;
+selection rules use its sources only. The roles of an environment's images
+(training, validation, test) are the turn's: see `splits.Turn`.
 """
 
 from abc import abstractmethod
@@ -23,29 +23,29 @@ ClassHalf = Literal[TestHalf, "harmonic"]
 class Test:
     """Images that are tested together."""
 
-    environments: tuple[int, ...]  # positions of the environments they come from
-    split: TestSplit  # which of their images
+    environments: tuple[int, ...]  # positions of their environments
+    split: TestSplit  # split of these environments
     half: TestHalf = "all"  # `base` or `new` classes only, or `all`
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """One fit and what is tested with it."""
+    """One fit and its tests."""
 
-    name: str  # name of what is held out, as rows call it
-    sources: tuple[int, ...]  # positions of the environments that are fitted on
-    tests: tuple[Test, ...]  # images that no rule but the oracle may look at
-    halves: tuple[Half, ...] = HALVES  # halves of the classes that take part in fit and selection
+    name: str  # name of the held-out environment in result rows
+    sources: tuple[int, ...]  # positions of the source environments
+    tests: tuple[Test, ...]  # test images, which only the oracle rule may use
+    halves: tuple[Half, ...] = HALVES  # halves of the classes used in fit and selection
 
-    def judges(self, turn: Turn) -> tuple[int, ...]:
-        """Return the sources by which rules and temperatures are chosen.
+    def validation_sources(self, turn: Turn) -> tuple[int, ...]:
+        """Return the sources with validation images, for rules and temperatures.
 
-        None that is tested, as in `open_class` one is; unless it is the only one, and the turn keeps images of it that
-        are neither fitted on for the choice nor tested.
+        Tested sources (as in `open_class`) are excluded, unless the tested one is the only source and the turn has
+        images of it that are neither training images nor tested.
         """
         tested = {e for test in self.tests for e in test.environments}
-        judging = frozenset().union(*(one.judging for one in turn.validations))
-        apart = not any(judging & turn.tested[test.split] for test in self.tests)
+        validation = frozenset().union(*(one.sides for one in turn.validations))
+        apart = not any(validation & turn.tested[test.split] for test in self.tests)
         within = self.sources if apart and set(self.sources) == tested else ()
         return tuple(s for s in self.sources if s not in tested) or within
 
@@ -55,25 +55,25 @@ class Holdout:
 
 
 class Protocol(Component):
-    """A list of holdouts, and the words in which reports speak of them.
+    """A list of holdouts, and how reports describe them.
 
     To add one, derive from this class in a file of its own, write `holdouts`, and give the class a name in `PROTOCOLS`
     (or name it `module:Class` in the recipe). A protocol has no parameters: derive a class for each variant.
 
     Attributes:
-        meaning: what is fitted and tested, for captions.
-        tested: what the images of a holdout's tests come from, for captions.
-        holdouts_in_words: what the holdouts go through, in the plural, for captions.
-        accuracy_on: what stands before the data set's name in captions, with a space at its end.
-        interval_note: sentence that findings add to what they say of intervals.
-        open_class: whether fits take the base classes alone, so that tests on new classes are possible.
-        halves_apart: whether images are split in each half of the classes separately.
-        rounding: of half the number of classes: how many are base classes, unless the recipe says it.
-        fixed_split: the split that is tested whatever the recipe asks for, but for folds; None where it has the choice.
-        looks_at_target: whether labels of what is tested enter the fit: a bound (†), never a result.
-        min_environments: number of environments that it takes at least.
-        fits_apart: whether every holdout is fitted on images of its own; otherwise all share one fit.
-        across_sets: whether its environments are whole data sets, of which the first is fitted on.
+        meaning: training and test images, for captions.
+        tested: noun for the tested environment, for captions.
+        holdouts_in_words: noun for all holdouts, in the plural, for captions.
+        accuracy_on: text before the data set's name in captions, with a trailing space.
+        interval_note: sentence about intervals that findings add.
+        open_class: whether fits use only the base classes, so that tests on new classes are possible.
+        halves_apart: whether the two halves of the classes are split separately.
+        rounding: how half the number of classes is rounded to the number of base classes; a recipe may override it.
+        fixed_split: the tested split whatever the recipe says, except folds; None: as the recipe says.
+        looks_at_target: whether labels of the target enter the fit: a bound (†), never a result.
+        min_environments: minimum number of environments.
+        fits_apart: whether every holdout has its own training images; otherwise all share one fit.
+        across_sets: whether environments are whole data sets, of which the first is the source.
     """
 
     meaning: ClassVar[str] = ""
@@ -106,11 +106,11 @@ class Protocol(Component):
         """
 
     def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:
-        """Return the splits of the tested environments: those that are asked for, unless the protocol fixes them."""
+        """Return the tested splits: the requested ones, unless the protocol fixes them."""
         return tuple(asked) if self.fixed_split is None or tuple(asked) == ("out_fold",) else (self.fixed_split,)
 
     def tests(self, asked: Sequence[TestSplit], *environments: int) -> tuple[Test, ...]:
-        """Return the tests of some environments together: split by split, of open classes on base and on new ones.
+        """Return the tests of some environments together, for each split; for open classes, on base and on new classes.
 
         Args:
             asked: the splits that the recipe asks for; see `test_splits`.
@@ -121,11 +121,11 @@ class Protocol(Component):
 
     @property
     def class_halves(self) -> tuple[ClassHalf, ...]:
-        """What rows tell apart: all classes, or base and new ones and what stands for both."""
+        """Values of `class_half` in rows: all classes, or base, new and their harmonic mean."""
         return ("base", "new", "harmonic") if self.open_class else ("all",)
 
     def takes(self, variant: bool) -> bool:
-        """Return whether a data set takes part; `variant`: it is ImageNet or one of its shifted variants."""
+        """Return whether the protocol applies to a data set; `variant`: ImageNet or a shifted variant of it."""
         return variant == self.across_sets
 
 
@@ -164,7 +164,7 @@ class OpenClass(Protocol):
     """Fitted on the base classes (the first half of the alphabetical ones) of all environments.
 
     Tested on base and on new classes of each environment's out-split or fold, over all class names: the rest of the
-    base classes is fitted on. Rules judge by the other environments.
+    base classes is fitted on. Rules choose by validation images of the other environments.
     """
 
     meaning: ClassVar[str] = "fitted on the base classes, tested on base and new classes of the same environments"
@@ -194,11 +194,10 @@ class HeldOutOpenClass(Protocol):
 
 
 class InDomain(Protocol):
-    """Fitted on 80 % of an environment and tested on the rest of it: what the shift costs is the distance to it.
+    """Fitted on 80 % of an environment and tested on the rest of it: the cost of a shift is the distance to this bound.
 
-    With folds, rules choose by the environment's next fold, and where images come in groups by the half of the
-    out-groups that is not tested. Of an 80/20 split without groups nothing is left to choose by, and only the
-    cross-fitted `oracle` has a choice.
+    With folds, validation images are the environment's next fold; with groups, the half of the out-groups that is not
+    tested. An 80/20 split without groups has no validation images, so only the cross-fitted `oracle` can choose.
     """
 
     meaning: ClassVar[str] = "fitted on the tested environment itself, on other images of it"

@@ -1,7 +1,7 @@
-"""What every image is for in one turn of a split: fitted on, judging or tested. Evaluations and lists of splits ask it.
+"""What every image is for in one turn of a split: training, validation or test. Used by evaluations and `splits`.
 
-So what `icm-bench splits` hands to methods that are trained elsewhere is what the methods of this package get, but
-that of folds the next one alone judges these.
+So `icm-bench splits` gives methods trained elsewhere the same images as the methods of this package; but with folds,
+only the next fold is used for validation.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from benchmark.method.evaluation.protocols import Holdout, Test
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, base_classes, turn_of
 from benchmark.method.evaluation.tested import Tested
 
-TRAIN, JUDGE, TEST, UNUSED = "train", "judge", "test", "unused"
+TRAIN, VALIDATION, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
-    """What the images of one data set are for; `fold` is the tested one, None where nobody asks for `turn`."""
+    """Roles of the images of a data set; `fold` is the tested fold, None if `turn` is not used."""
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
         self._split, self._fold = split, fold
@@ -30,24 +30,24 @@ class Roles:
 
     @cached_property
     def turn(self) -> Turn:
-        """What the sides are for, where of folds the next one judges."""
+        """Roles of the sides; with folds, the next fold is the validation fold."""
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
-        """Return which images lie on some sides of some sources, of the classes that a holdout fits on, shape (n,)."""
-        return self.lying(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
+        """Return a mask of images on some sides of some sources, of the classes of a holdout's fit, shape (n,)."""
+        return self.mask(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
     def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
-        """Return which images a test is on in a turn, by default this one, shape (n,)."""
-        return self.lying(test.environments, (turn or self.turn).tested[test.split], test.half)
+        """Return a mask of the images of a test in a turn (default: `turn`), shape (n,)."""
+        return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
-        """Return images as result rows name them, environment by environment, and the order in which these come.
+        """Return images as result rows store them, ordered by environment, and that order.
 
-        Answers to the images `rows` are kept as `answers[order]`.
+        Answers to the images `rows` are stored as `answers[order]`.
         """
         data = self._data
-        # A manifest may list environments in turns; answers are kept environment by environment.
+        # A manifest may mix environments; answers are stored by environment.
         order = np.argsort(data.environment[rows], kind="stable")
         rows = rows[order]
         tested = Tested(
@@ -59,8 +59,8 @@ class Roles:
         )
         return tested, order
 
-    def in_test(self, holdout: Holdout, split: TestSplit) -> Values:
-        """Return what each image is for where a holdout is tested on a split: train, test or unused, shape (n,)."""
+    def roles_in_test(self, holdout: Holdout, split: TestSplit) -> Values:
+        """Return the role of each image in a test of a holdout: `TRAIN`, `TEST` or `UNUSED`, shape (n,)."""
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
         for test in holdout.tests:
@@ -68,21 +68,21 @@ class Roles:
                 roles[self.of_test(test)] = TEST
         return roles
 
-    def in_choice(self, holdout: Holdout) -> Values:
-        """Return what each image is for where rules choose: train, judge or unused, shape (n,).
+    def roles_in_selection(self, holdout: Holdout) -> Values:
+        """Return the role of each image in model selection: `TRAIN`, `VALIDATION` or `UNUSED`, shape (n,).
 
-        Of folds the fits by which rules choose are without the fold that judges, which the tested fit then has. A
-        leave-one-domain-out fit is without the train images of one source, and is judged by images of that source.
+        With folds, fits for selection leave out the validation fold, which the tested fit includes. A
+        leave-one-domain-out fit leaves out the training images of one source, and is validated on that source.
         """
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.validation.learned)] = TRAIN
-        roles[self.of_sources(holdout, holdout.judges(self.turn), self.turn.validation.judging)] = JUDGE
+        roles[self.of_sources(holdout, holdout.validation_sources(self.turn), self.turn.validation.sides)] = VALIDATION
         return roles
 
-    def lying(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
-        """Return which images lie in some environments, on some sides and in a half of the classes, shape (n,)."""
+    def mask(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
+        """Return a mask of images in some environments, sides and half of the classes, shape (n,)."""
         key = (tuple(environments), sides, half)
-        if key not in self._masks:  # asked for by every lambda, setting and placebo
+        if key not in self._masks:  # used for every lambda, setting and placebo
             rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
             if half != "all":
                 new = self._data.label >= self._base

@@ -6,7 +6,7 @@ variances, the difference of two seeds and what images explain of it are, weight
 
     delta = (D_shared / v_shared + D_apart / v_apart) e        e = 1 / (1 / v_shared + 1 / v_apart)
 
-so that fits which agree on the images that both test are not suspected because of the others. Where one kind is
+so that fits which agree on the images that both test are not suspected because of the others. If one kind is
 missing, or an environment has fewer than `MIN_UNITS` clusters of it, delta and e are those of all images. Over all
 pairs of seeds
 
@@ -91,7 +91,7 @@ class SeedPairs:
     """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed."""
 
     where: Design  # what values belong to
-    # gives the pairs of the answers of one environment alone, where these are at hand
+    # gives the pairs of the answers of one environment alone, if these are at hand
     alone: "Callable[[int], SeedPairs] | None" = None
     _last: "dict[int, tuple[Matrix, tuple[Array, Array, Array]]]" = field(default_factory=dict, repr=False)
 
@@ -285,7 +285,7 @@ class SeedPairs:
 
         found: Sums = {}
         for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
-            both = over(values if self._single else counts * values, e)  # counts are 0 or 1, and 0 where there is none
+            both = over(values if self._single else counts * values, e)  # counts are 0 or 1, and 0 if there is none
             images = self._images[e] if self._single and present is None else over(counts * counts, e)
             found[e, e] = Products(over(values * values, e), both, both, images)
         for e, f, of_e, of_f in self._common:

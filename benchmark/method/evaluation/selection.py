@@ -143,11 +143,11 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
-    One that looks at the target chooses one setting for all folds together, where all settings stand in all of them;
+    One that looks at the target chooses one setting for all folds together, if all settings stand in all of them;
     otherwise (a search looks for points of its own in each fold) one for each fold.
 
     A one-standard-error rule picks a row of plain prediction where the best candidate is not far enough ahead of it:
-    that with the best candidate's normalisation whose score is highest. It picks nothing where plain prediction has no
+    that with the best candidate's normalisation whose score is highest. It picks nothing if plain prediction has no
     rows, or the candidate's row no standard errors (before version 9 of the rows). Plain prediction itself, imported
     methods, those with one candidate, and a single `rank`, are not held back.
 
@@ -163,7 +163,7 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
         method with one setting, which stands under every rule that has scores there. Columns: held_out,
         seed, fold, position (of the picked row in `rows`; those of plain prediction come after all of these),
         kept_plain (whether a one-standard-error rule kept that), rank, score (what the rule looked at), training_domain
-        (accuracy on the sources' judging images), each of `CURVES` by its key (on the tested images), correct (bool
+        (accuracy on the sources' validation images), each of `CURVES` by its key (on the tested images), correct (bool
         for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
         not the row's own pick: rows are calibrated there alone), scored (key -> value of each metric of scores,
         none likewise), and as in the row
@@ -174,13 +174,13 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
     if chosen.looks_at_target:  # and the rows know no accuracy on the target's out-split
-        firsts = choices.row[_starts(choices.choice)]
+        firsts = choices.row[_first_positions(choices.choice)]
         known = np.array([not _absent(scores) for scores in columns.at("target_out", firsts)], dtype=bool)
         known = known[choices.choice]
-    found = [_by_scores(columns, choices.of(known), chosen, rank)] if known.any() else []
-    found += [_on_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
+    found = [_lines_by_score(columns, choices.of(known), chosen, rank)] if known.any() else []
+    found += [_lines_by_target(columns, choices.of(~known), chosen, tested, rank)] if not known.all() else []
     names = ["position", "kept_plain", "rank", "score", "training_domain", *(metric.key for metric in CURVES)]
-    names += ["correct", *_KEPT, "scored", *_COPIED]
+    names += ["correct", *_CALIBRATION, "scored", *_COPIED]
     filled = [lines for lines in found if len(lines["choice"])]
     if len(filled) == 1:
         return Picks({name: filled[0][name] for name in (*KEY, *names)})
@@ -297,16 +297,16 @@ class _Choices:
         """Return some of the choices, said for each row, alone."""
         if which.all():
             return self
-        numbers = self.number[self.choice[which][_starts(self.choice[which])]]
-        return _Choices(self.row[which], _numbered(self.setting[which]), _numbered(self.choice[which]), numbers)
+        numbers = self.number[self.choice[which][_first_positions(self.choice[which])]]
+        return _Choices(self.row[which], _run_numbers(self.setting[which]), _run_numbers(self.choice[which]), numbers)
 
 
-def _starts(numbers: Labels) -> Labels:
+def _first_positions(numbers: Labels) -> Labels:
     """Return where each of some ascending numbers comes first."""
     return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
-def _numbered(*keys: NDArray[Any]) -> Labels:
+def _run_numbers(*keys: NDArray[Any]) -> Labels:
     """Return numbers from 0 that rise where one of the keys changes from one position to the next."""
     changes = np.zeros(len(keys[0]), dtype=np.int64)
     for key in keys:
@@ -330,15 +330,15 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
     keys = np.array([[places[name] for name in names], seeds, folds], dtype=np.int64)
     order = np.lexsort(keys[1::-1] if together else keys[::-1])
     rows, (held_out, seed, fold) = rows[order], keys[:, order]
-    test = _numbered(held_out, seed) if together else _numbered(held_out, seed, fold)
+    test = _run_numbers(held_out, seed) if together else _run_numbers(held_out, seed, fold)
     position = np.arange(len(rows))
-    if not together or not (_numbered(test, fold) != test).any():
+    if not together or not (_run_numbers(test, fold) != test).any():
         return _Choices(rows, position, test, np.arange(len(rows)))
     first, whole = _settings(columns, rows, test, fold)
     order = np.lexsort((np.where(whole, fold, position), np.where(whole, first, fold), test))
     test, in_choice, in_setting = test[order], np.where(whole, -1, fold)[order], np.where(whole, first, position)[order]
-    choice = _numbered(test, in_choice)
-    return _Choices(rows[order], _numbered(choice, in_setting), choice, np.arange(len(rows)))
+    choice = _run_numbers(test, in_choice)
+    return _Choices(rows[order], _run_numbers(choice, in_setting), choice, np.arange(len(rows)))
 
 
 def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, Mask]:
@@ -352,16 +352,16 @@ def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[
     in_fold = np.unique(np.stack([number, fold], axis=1), axis=0)[:, 0]  # once for each fold of a setting
     folds = np.bincount(np.unique(np.stack([test, fold], axis=1), axis=0)[:, 0])[test]
     each = (np.bincount(number)[number] == folds) & (np.bincount(in_fold)[number] == folds)
-    return setting, np.logical_and.reduceat(each, _starts(test))[test]
+    return setting, np.logical_and.reduceat(each, _first_positions(test))[test]
 
 
-def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
+def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
     """Return the lines of choices by scores that stand in the rows."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
     place = highest(scores, curves, choices.choice, rank)
-    for number, only in _settled(columns, choices, listed) if (place < 0).any() else ():
+    for number, only in _only_candidates(columns, choices, listed) if (place < 0).any() else ():
         place[number] = curves.starts[only] if place[number] < 0 else place[number]
     choice = np.flatnonzero(place >= 0)
     place = place[choice]
@@ -370,15 +370,15 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
     score, kept_plain = scores[place], np.zeros(len(place), dtype=np.bool_)
     if rule.one_se and rank is None:
         alone = (np.bincount(choices.choice, weights=curves.sizes) == 1)[choice]
-        plain, of_plain = _held_back(columns, row, index, score, rule, alone)
-        kept_plain, there = plain >= 0, (plain != _NOTHING)
+        plain, of_plain = _plain_fallbacks(columns, row, index, score, rule, alone)
+        kept_plain, there = plain >= 0, (plain != _NO_ROW)
         row, index = np.where(kept_plain, plain, row)[there], np.where(kept_plain, 0, index)[there]
         own, score, choice = (own | kept_plain)[there], np.where(kept_plain, of_plain, score)[there], choice[there]
         kept_plain = kept_plain[there]
         at_end = np.flatnonzero(kept_plain)
         index[at_end] = [len(ranks) - 1 for ranks in columns.at("ranks", row[at_end])]
-    kept = {name: np.full(len(row), math.nan).tolist() for name in _KEPT}
-    for name in _KEPT:
+    kept = {name: np.full(len(row), math.nan).tolist() for name in _CALIBRATION}
+    for name in _CALIBRATION:
         if (column := f"{name}_{rule.base}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
     listed = columns.at(column, row) if (column := f"scored_{rule.base}") in columns else [None] * len(row)
@@ -388,19 +388,19 @@ def _by_scores(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -
         for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
     ]
     numbers = choices.number[choice]
-    measures = {m.key: _each(columns.at(m.key, row), index) for m in CURVES}
+    measures = {m.key: _at_index(columns.at(m.key, row), index) for m in CURVES}
     correct = _answers(columns, row, index)
     more = {**measures, **kept, "scored": scored, "kept_plain": kept_plain}
     return _lines(columns, numbers, row, index, score.tolist(), correct, more)
 
 
-_NOTHING = -2  # no row: neither the best candidate nor plain prediction
+_NO_ROW = -2  # no row: neither the best candidate nor plain prediction
 
 
-def _held_back(
+def _plain_fallbacks(
     columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: Mask
 ) -> tuple[Labels, Array]:
-    """Return where plain prediction is kept: its row or -1 (or `_NOTHING` where it has none), and its score.
+    """Return where plain prediction is kept: its row or -1 (or `_NO_ROW` where it has none), and its score.
 
     Of the best candidates, choice by choice: their rows, positions of ranks and scores, and whether there is no other.
     """
@@ -409,20 +409,20 @@ def _held_back(
     keys = list(zip(*(columns.at(name, rows) for name in (*KEY, "normalize")), strict=True))
     errors = columns.at(f"{rule.score}_se", rows)
     for i in np.flatnonzero(~free).tolist():
-        row, score = columns.plain.get((*keys[i], rule.score), (_NOTHING, math.nan))
+        row, score = columns.plain.get((*keys[i], rule.score), (_NO_ROW, math.nan))
         if _absent(errors[i]):
-            kept[i] = _NOTHING
+            kept[i] = _NO_ROW
         elif not scores[i] - score > errors[i][index[i]]:  # true for NaN
             kept[i], of_plain[i] = row, score
     return kept, of_plain
 
 
-def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
+def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
     """Yield choices without a score that have one candidate, or the only setting of an imported method.
 
     With the number of its row among those of the choices.
     """
-    starts = _starts(choices.choice)
+    starts = _first_positions(choices.choice)
     alone = np.flatnonzero(np.diff(starts, append=len(choices.row)) == 1)
     if "projection" not in columns:
         return
@@ -432,13 +432,13 @@ def _settled(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iter
             yield choice, start
 
 
-def _on_target(
+def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
     """Return the lines of choices by the tested images: by all of them, or crossed, each half as the other chose."""
-    settings, firsts = _starts(choices.setting), _starts(choices.choice)
+    settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
-    folds = np.diff(settings, append=len(choices.row))[_starts(number)]  # of each choice
+    folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # of each choice
     rows = _ranges(firsts, folds)  # of the first setting of each choice, which name the images
     images = [tested[name] for name in columns.at("tested", choices.row[rows])]
     parts = list(_parts_of(columns, choices.row[rows], images, folds, rule.crossed))
@@ -470,7 +470,7 @@ def _on_target(
         for name, values in measured([correct[i] for i in at], [of_lines[i] for i in at], kind).items():
             named[name][at] = values
     unknown = {
-        **{name: [math.nan] * len(row) for name in _KEPT},
+        **{name: [math.nan] * len(row) for name in _CALIBRATION},
         "scored": [{} for _ in row],
         "kept_plain": [False] * len(row),
     }
@@ -549,11 +549,11 @@ def measured(
     return {m.key: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
 
-_KEPT = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
+_CALIBRATION = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
 _COPIED = (*SETTING, "n_test", "tested")
 
 
-def _each(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
+def _at_index(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
     """Return of each curve the value at its position."""
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
@@ -590,9 +590,9 @@ def _lines(
         "choice": choice,
         **{name: v.tolist() if v.dtype == object else v for name, v in copied},
         "position": rows,
-        "rank": _each(columns.at("ranks", rows), index),
+        "rank": _at_index(columns.at("ranks", rows), index),
         "score": score,
-        "training_domain": _each(columns.at("training_domain", rows), index),
+        "training_domain": _at_index(columns.at("training_domain", rows), index),
         "correct": correct,
         **measures,
     }

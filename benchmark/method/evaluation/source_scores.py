@@ -1,13 +1,13 @@
-"""The score by which rules choose, and the standard error of its difference to plain prediction.
+"""The selection score, and the standard error of its difference to plain prediction.
 
-A score is the mean over source environments s of a metric on their judged images, those of all folds j together. With
+A score is the mean over source environments s of a metric on their validation images in all folds j together. With
 d_i the difference of a candidate's and of plain prediction's correctness on image i (METHOD, section 10),
 
-    SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and judged images i of g of (d_i - mean_s) / (n_s S)
+    SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and images i of g of (d_i - mean_s) / (n_s S)
 
-where g is a group where images come in groups, else an image. Of class-balanced accuracy d_i is centred at the mean of
-its class in s and weighs 1 / (n_{s,class} C_s S), C_s the number of classes there; a class with one image is centred
-at the mean of s. Of any other metric it is that of the delete-a-group jackknife.
+where g is a group if images come in groups, else an image. For class-balanced accuracy d_i is centred at the mean of
+its class in s and has weight 1 / (n_{s,class} C_s S), C_s the number of classes there; a class with one image is
+centred at the mean of s. For any other metric the standard error is that of the delete-a-group jackknife.
 """
 
 from dataclasses import dataclass, replace
@@ -18,28 +18,28 @@ import numpy as np
 from benchmark.method.arrays import Array, Labels, Values
 from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric
 
-SETS = 200  # of clusters that the jackknife leaves out one by one
-Given = Values  # whether images are classified correctly (bool), or as what (uint16)
+SETS = 200  # sets of clusters that the jackknife leaves out in turn
+Given = Values  # answers to images: correctness (bool) or predicted classes (uint16)
 
 
 @dataclass(frozen=True)
-class JudgedImages:
-    """The images by which a rule chooses for one held-out environment and fold, source by source."""
+class ValidationImages:
+    """Validation images of one held-out environment and fold, ordered by source."""
 
     metric: Metric  # of correctness or of predictions
     label: Labels  # class of each image, shape (n,)
     source: Labels  # number of its source, ascending, shape (n,)
-    cluster: Labels  # number of its group, or of itself, shape (n,)
+    cluster: Labels  # number of its group, or of the image, shape (n,)
     classes: int  # number of classes
 
     @cached_property
     def _parts(self) -> list[slice]:
-        """The images of each source that has some."""
+        """Slices of the images of each source."""
         ends = [*(np.flatnonzero(np.diff(self.source)) + 1).tolist(), len(self.source)]
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
 
     def score(self, given: Given) -> Array:
-        """Return the score of answers, shape (..., n) -> (...,); NaN without images."""
+        """Return scores of answers, shape (..., n) -> (...,); NaN without images."""
         values = [self._of_source(given[..., part], self.label[part]) for part in self._parts]
         if not values:
             return np.full(given.shape[:-1], np.nan)
@@ -49,9 +49,9 @@ class JudgedImages:
         return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
     def error(self, given: Given, plain: Given) -> Array:
-        """Return the standard error of the difference of scores to that of plain prediction, whose answers are (n,).
+        """Return the standard error of the paired difference to plain prediction, whose answers have shape (n,).
 
-        Of shape (...,), 0 where no answer differs; NaN with fewer than two clusters.
+        The result has shape (...,). It is 0 if no answer differs, NaN with fewer than two clusters.
         """
         if self._clusters < 2:
             return np.full(given.shape[:-1], np.nan)
@@ -89,14 +89,14 @@ class JudgedImages:
 
     @cached_property
     def _place(self) -> Labels:
-        """Number of what each image's mean is taken over, from 0: its source, or its class in it; not ascending."""
+        """Number of the stratum of each image, from 0: its source, or its class in the source; not ascending."""
         if isinstance(self.metric, Accuracy):
             return self._number
         return np.asarray(np.unique(self._number * self.classes + self.label, return_inverse=True)[1])
 
     @cached_property
     def _weight(self) -> Array:
-        """What each image counts in the score, shape (n,)."""
+        """Weight of each image in the score, shape (n,)."""
         _, first = np.unique(self._place, return_index=True)
         places = np.bincount(self._number[first])  # of each source: 1, or its classes
         return np.asarray(1 / (np.bincount(self._place)[self._place] * places[self._number] * len(places)))

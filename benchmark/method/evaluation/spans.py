@@ -47,7 +47,7 @@ class Shift:
 def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shift | None:
     """Return how class means of some environments differ from those of the sources other than itself.
 
-    None where no class stands in two environments, no class has two images in a source, or the means differ by no
+    None if no class stands in two environments, no class has two images in a source, or the means differ by no
     more than few images make them.
     """
     parts = [_deltas(one, [s for s in sources.environments.values() if s is not one]) for one in environments]
@@ -98,18 +98,18 @@ def _along(directions: Array, c_z: Array, shifts: Sequence[Shift]) -> list[Array
 
 
 def moved(shift: Shift, c_d: Array, c_z: Array) -> float | None:
-    """Return how much interventions move what shifts, relative to all directions; None where they move nothing."""
+    """Return how much interventions move what shifts, relative to all directions; None if they move nothing."""
     along, average = shift.with_(c_z, c_z), np.trace(c_d) / np.trace(c_z)
     return float(shift.with_(c_d, c_z) / along / average) if along > 0 and average > 0 else None
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Shares of one tested fit; lists run over the ranks. All None where it is no linear map.
+    """Shares of one tested fit; lists run over the ranks. All None if it is no linear map.
 
     Attributes:
         energy_removed: share of C_z that is removed.
-        shift_removed_sources: the same of the shift between sources; None where there is none.
+        shift_removed_sources: the same of the shift between sources; None if there is none.
         shift_removed_target: the same of the shift from the sources to what is tested, by its labels; None likewise,
             and where it is fitted on itself.
         shift_moved_sources: how much C_d, or what replaces it, moves what shifts between sources, 1 as the average
@@ -126,7 +126,7 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)  # itself, as the key of what is made of it once
 class Shifts:
-    """The shifts of one holdout, the same for all that is fitted on its sources; None where there is none."""
+    """The shifts of one holdout, the same for all that is fitted on its sources; None if there is none."""
 
     between: Shift | None  # between sources
     to_target: Shift | None  # from the sources to what is tested
@@ -152,4 +152,4 @@ def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequen
             return [None, None]
         return [None if shift is None else moved(shift, sources.c_d(), c_z) for shift in both]
 
-    return Spans(energy, *of_shifts, *sources.once("moved", (sources.set_key, shifts), how_moved))
+    return Spans(energy, *of_shifts, *sources.cached_last("moved", (sources.set_key, shifts), how_moved))

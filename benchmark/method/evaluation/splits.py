@@ -1,7 +1,7 @@
-"""DomainBed's 80/20 splits, key for key, K folds drawn in the same way, and both for images that come in groups.
+"""DomainBed's 80/20 splits, key for key; K folds drawn in the same way; and both for images in groups.
 
-A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which ones
-judge it, and which one is tested. Nothing that scores a choice is tested with it.
+A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which
+have its validation images, and which one is tested. Validation images are never tested in the same turn.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ import numpy as np
 from benchmark.method.arrays import Ints, Mask
 
 HOLDOUT_FRACTION = 0.2  # DomainBed's
-IN_FOLDS = 4  # the in-split of an 80/20 split has as many images as so many folds of five
-IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; CHOICE: the half of the out-groups by which rules choose
+IN_FOLDS = 4  # the in-split of an 80/20 split is as large as four of five folds
+IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; CHOICE: the half of the out-groups for validation
 
 Rounding = Literal["floor", "ceil"]
 TestSplit = Literal["out_20", "in_80", "full", "out_fold"]
@@ -27,9 +27,9 @@ class Split:
 
     Attributes:
         seed: DomainBed's trial seed, or the seed of the cut into folds.
-        halves_apart: base and new classes are split apart, as the released code does for open classes in a held-out
-            environment; otherwise the split knows nothing of classes.
-        rounding: of half the number of classes, which is the number of base classes.
+        halves_apart: base and new classes are split separately, as in the released code for open classes in a held-out
+            environment; otherwise the split ignores classes.
+        rounding: how half the number of classes is rounded to the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
     """
 
@@ -41,20 +41,20 @@ class Split:
 
 @dataclass(frozen=True)
 class Validation:
-    """Sides of the sources for the fits by which rules choose."""
+    """Sides of the sources for fits used for model selection."""
 
     learned: frozenset[int]  # sides that the fits learn from
-    judging: frozenset[int]  # sides that judge the fits on all sources
-    judging_left_out: frozenset[int]  # sides of a left-out source that judge the leave-one-domain-out fit
+    sides: frozenset[int]  # sides with the validation images of fits on all sources
+    left_out_sides: frozenset[int]  # sides of a left-out source with those of the leave-one-domain-out fit
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the sides of a split are for."""
+    """Roles of the sides of a split."""
 
-    validations: tuple[Validation, ...]  # by what rules choose: one of an 80/20 split
+    validations: tuple[Validation, ...]  # used by selection rules; one for an 80/20 split
     fitted: frozenset[int]  # sides of the sources that the tested fit learns from
-    tested: dict[TestSplit, frozenset[int]]  # test split -> sides of what is held out that are tested
+    tested: dict[TestSplit, frozenset[int]]  # test split -> tested sides of the held-out environment
 
     @property
     def validation(self) -> Validation:
@@ -64,44 +64,44 @@ class Turn:
 
     @property
     def one_fit(self) -> bool:
-        """Whether the tested fit is the one by which rules choose."""
+        """Whether the tested fit also serves selection."""
         return all(one.learned == self.fitted for one in self.validations)
 
 
 def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False) -> Turn:
-    """Return what the sides of a split are for.
+    """Return the roles of the sides of a split.
 
-    Of folds, fold k is tested, and the tested fit has all others. Rules choose by fits without the folds k and j,
-    judged by fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. Of an 80/20 split,
-    fits have the in-split and rules judge by the out-split of the sources; a left-out source is tested on its in-split,
-    as in DomainBed. Where images come in groups, the out-groups are cut in two: one half judges, on sources, and the
-    other is tested.
+    With folds, fold k is tested, and the tested fit learns from all others. Rules use fits without the folds k and j,
+    validated on fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. In an 80/20
+    split, fits learn from the in-split and are validated on the out-split of the sources; a left-out source is
+    validated on its in-split, as in DomainBed. If images come in groups, the out-groups are cut in two: one half is for
+    validation, on sources, and the other is tested.
 
     Args:
         split: which split.
         fold: number of the tested fold, from 0; None for an 80/20 split.
         grouped: whether images come in groups.
-        crossed: whether every other fold judges; default the next one alone.
+        crossed: whether every other fold is a validation fold; default: the next one alone.
 
     Raises:
-        ValueError: the split has folds and none of them is named, or the reverse.
+        ValueError: `fold` is None although the split has folds, or the reverse.
     """
     if fold not in (range(split.folds) if split.folds else (None,)):
         raise ValueError(
-            f"a split of {split.folds} folds has no turn of fold {fold}; name one from 0, or None without folds"
+            f"a split of {split.folds} folds has no fold {fold}; give a number from 0, or None without folds"
         )
     if fold is not None:
         every, others = frozenset(range(split.folds)), [(fold + i) % split.folds for i in range(1, split.folds)]
-        judged = others if crossed else others[:1]
-        validations = tuple(Validation(every - {fold, j}, frozenset([j]), frozenset([j])) for j in judged)
+        validation_folds = others if crossed else others[:1]
+        validations = tuple(Validation(every - {fold, j}, frozenset([j]), frozenset([j])) for j in validation_folds)
         return Turn(validations, every - {fold}, {"out_fold": frozenset([fold])})
-    inside, judging = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
+    inside, validation = frozenset([IN]), frozenset([CHOICE if grouped else OUT])
     tested: dict[TestSplit, frozenset[int]] = {
         "out_20": frozenset([OUT]),
         "in_80": inside,
         "full": frozenset([IN, OUT, CHOICE]),
     }
-    return Turn((Validation(inside, judging, judging if grouped else inside),), inside, tested)
+    return Turn((Validation(inside, validation, validation if grouped else inside),), inside, tested)
 
 
 def split_seed(*parts: object) -> int:
@@ -116,7 +116,7 @@ def split_seed(*parts: object) -> int:
 def shuffled(n: int, seed: int) -> list[int]:
     """Return the positions of `n` images in the order in which DomainBed draws them."""
     order = list(range(n))
-    # The legacy generator is what fixes the split that everyone else uses.
+    # Others use the same split, which depends on this legacy generator.
     np.random.RandomState(seed).shuffle(order)
     return order
 
@@ -127,7 +127,7 @@ def out_split(n: int, seed: int) -> list[int]:
 
 
 def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
-    """Return how many classes are base classes: the first half of the alphabetical ones."""
+    """Return the number of base classes: the first half in alphabetical order."""
     return (classes + (rounding == "ceil")) // 2
 
 
@@ -136,12 +136,12 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
 
     Args:
         environment: index of each image's environment, shape (n,); images of an environment in ImageFolder order.
-        group: name of each image's group, or None. With groups a whole group falls on one side, the same in every
-            environment: the sorted names of the groups take the place of the images, and the seed is that of
-            the text `(trial_seed, 'group')`.
+        group: name of each image's group, or None. With groups, a whole group falls on one side, the same in every
+            environment: the sorted names of the groups are split instead of the images, with the seed of the text
+            `(trial_seed, 'group')`.
         split: which split. With `halves_apart` the seeds are those of the texts `(trial_seed, environment_index,
             'base')` and `(trial_seed, environment_index, 'open')`.
-        new: which images are of new classes, shape (n,); only `halves_apart` looks at it.
+        new: which images are of new classes, shape (n,); only used with `halves_apart`.
 
     Returns:
         Array of shape (n,).
@@ -152,7 +152,7 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
         of_group = _drawn(len(names), split_seed(split.seed, "group"), split.folds)
         if not split.folds:
             out = out_split(len(names), split_seed(split.seed, "group"))
-            of_group[out[-(-len(out) // 2) :]] = CHOICE  # drawn in random order, so the last half is a random one
+            of_group[out[-(-len(out) // 2) :]] = CHOICE  # drawn in random order, so the last half is random
         return np.asarray(of_group[position])
     halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones(len(side), dtype=bool), ()),)
     for index in np.unique(environment):
@@ -175,10 +175,10 @@ def _drawn(n: int, seed: int, folds: int) -> Ints:
 
 
 def sampled(which: Mask, environment: Ints, label: Ints, most: int, seed: int) -> Mask:
-    """Return up to `most` images of each environment, drawn at random with classes kept in proportion, shape (n,).
+    """Return a mask of up to `most` images of each environment, drawn at random and stratified by class, shape (n,).
 
-    Images of an environment stand class by class, in random order within each, and are taken at even distances. So a
-    class has its share to within one image, and a rare one may have none.
+    Images of an environment are sorted by class, in random order within each, and taken at even distances. So a class
+    has its share to within one image, and a rare class may have none.
     """
     drawn = np.zeros(len(which), dtype=bool)
     for index in np.unique(environment[which]):

@@ -13,14 +13,14 @@ from benchmark.method.arrays import Ints, Mask
 class Tested:
     """Images that were tested together, in the order in which rows keep their answers: environment by environment.
 
-    Equal where their hashes are. Where base and new classes are taken together, the images of base classes come first.
+    Equal where their hashes are. If base and new classes are taken together, the images of base classes come first.
     """
 
     position: Ints  # position of each image in the manifest, shape (m,)
     environment: Ints  # index of its environment, shape (m,)
     label: Ints  # its class, shape (m,)
     names: tuple[str, ...]  # names of the environments, by index
-    group: Ints | None = None  # number of its group, shape (m,); None where images come in no groups
+    group: Ints | None = None  # number of its group, shape (m,); None if images come in no groups
 
     def __len__(self) -> int:
         return len(self.position)

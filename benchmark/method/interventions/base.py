@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
     """Return the generator for one image and one purpose, for example an intervention with its parameters as JSON.
 
-    It depends on its three arguments alone, so a draw is the same whatever the batch size, the number of workers
+    It depends on its three arguments alone, so a draw is the same for any batch size, the number of workers
     or the order in which images come.
     """
     digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()

@@ -135,7 +135,7 @@ class Solarize(Intervention):
         from benchmark.method.interventions.pixels import in_parts
 
         def change(rows: slice) -> "Tensor":
-            # Bit by bit, since truth values and choices by them take ten times as long: all ones where a value is
+            # Bit by bit, since truth values and choices by them take ten times as long: all ones if a value is
             # below the threshold, which turn it over and are turned back with all others.
             below = images[rows].to(torch.int16).sub_(self.threshold).bitwise_right_shift_(8).to(torch.uint8)
             return below.bitwise_xor_(images[rows]).bitwise_not_()

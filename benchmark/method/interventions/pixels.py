@@ -1,7 +1,7 @@
 """Batched pixel operations of the photometric interventions: the same bytes for any batch, thread number and device.
 
 Each is either exact (sums of whole numbers below 2^24, which float32 holds) or one correctly rounded operation on one
-element. Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) serve only where they are exact.
+element. Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) serve only if they are exact.
 """
 
 import functools
@@ -245,7 +245,7 @@ def tables(counts: Ints) -> NDArray[np.uint8]:
     """Return what every value becomes, shape (channels, 256), by how many pixels have each value, of that shape.
 
     With n pixels, of which m have the largest value that occurs, and s = floor((n - m) / 255), the value v becomes
-    floor((pixels below v + floor(s / 2)) / s), at most 255. Where s is 0, nothing changes.
+    floor((pixels below v + floor(s / 2)) / s), at most 255. If s is 0, nothing changes.
     """
     largest = 255 - (counts[:, ::-1] > 0).argmax(axis=1)
     step = (counts.sum(axis=1) - counts[np.arange(len(counts)), largest])[:, None] // 255

@@ -47,7 +47,7 @@ SIZES = ("large", "normal sized", "small")
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "black", "white", "brown", "multicolored")
 _APART = ({"type", "type_swap"}, {"type", "order"})  # a type that is deleted can be neither swapped nor said last
 _PROMPTS = tuple(product(TYPES, SIZES, COLOURS))
-# Where the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
+# If the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
     "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
 )  # fmt: skip

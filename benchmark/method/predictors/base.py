@@ -34,7 +34,7 @@ class TextTower:
         return replace(self, map=matrix, offset=offset)
 
     def prompts(self, context: int) -> "Prompts":
-        """Return the prompts "X X ... X name." of all classes, with that many vectors in the place of the X.
+        """Return the prompts "X X ... X name." of all classes, with that many vectors in place of the X.
 
         Raises:
             ValueError: the tower's tokenizer has no single token for X.
@@ -89,7 +89,7 @@ class Head:
     Attributes:
         weights: weights W, shape (rank, classes).
         bias: intercepts b, shape (classes,); minus infinity for a class without training images.
-        objective: value of the objective at the end; NaN (default) where nobody knows it.
+        objective: value of the objective at the end; NaN (default) if nobody knows it.
         steps: number of steps that the solver took, default 0.
         converged: whether the solver ended by itself, before `max_iter` steps. Default true.
         singular: whether the penalty is lost beside the embeddings in double precision, so that of all weights that fit
@@ -136,7 +136,7 @@ class Problem:
             all classes for all arrays.
         tower: the backbone's text side, for predictors that learn prompts through it; None (default) for all others.
         rotated: classifiers at rank D that were found for the same images in other orthonormal coordinates, turned into
-            these: a predictor that says `turns` takes what is there in the place of a fit. Empty by default.
+            these: a predictor that says `turns` takes what is there in place of a fit. Empty by default.
         starts: classifiers of the same images in like coordinates, at any rank: where a solver may start. Empty by
             default.
         found: where a predictor leaves its own for later problems, which get them as `rotated` and `starts`: by a name
@@ -295,7 +295,7 @@ class Predictor(Component):
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         """Yield, rank by rank and at each rank setting by setting, what `scores` of that setting does at that rank.
 
-        Override it where the fits of several settings share work.
+        Override it if the fits of several settings share work.
 
         Args:
             problem: the classification problem in the coordinates of a basis.
@@ -307,7 +307,7 @@ class Predictor(Component):
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
         """Return by what dot products with texts are multiplied to rank the classes, where that is all that ranks them.
 
-        Override it where the class of an image at rank k is that of the highest f_kc sum_{i <= k} z_i t_ci: it is
+        Override it if the class of an image at rank k is that of the highest f_kc sum_{i <= k} z_i t_ci: it is
         then found without the image's coordinates, see `evaluation.dot_products`.
 
         Args:
@@ -315,7 +315,7 @@ class Predictor(Component):
             ranks: numbers of coordinates kept, ascending, each from 1 to D.
 
         Returns:
-            f, shape (len(ranks), n_classes), above 0; None (default) where something else ranks them.
+            f, shape (len(ranks), n_classes), above 0; None (default) if something else ranks them.
         """
         del text, ranks
         return None
@@ -342,7 +342,7 @@ class Predictor(Component):
 def fitted_temperature(logits: Array, labels: Labels) -> float:
     """Return the temperature at which the labels are likeliest (temperature scaling, Guo et al., 2017, section 4.2).
 
-    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 where none is left.
+    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 if none is left.
     """
     from scipy.optimize import minimize_scalar  # takes a third of a second to import
 

@@ -19,7 +19,7 @@ class ClassMeans(Predictor, label="class means"):
 
     Fields:
         metric: `cosine`: a score is the cosine of z and m_c times the logit scale, as in zero-shot prediction
-            with the means in the place of text embeddings. `euclidean`: it is -1/2 ||z - m_c||^2, the log-likelihood of
+            with the means in place of text embeddings. `euclidean`: it is -1/2 ||z - m_c||^2, the log-likelihood of
             a Gaussian of unit covariance up to a constant (the nearest class mean classifier of Mensink et al., 2013,
             without their metric).
 

@@ -13,7 +13,7 @@ from benchmark.method.predictors.linear_probe import Grid, LinearProbe
 from benchmark.method.predictors.logistic import SoftmaxRegression
 
 GAP = 1e-3  # how far above its minimum, relative to it, the objective may be when the rounds end by themselves
-TINY = 1e-12  # what is not above it counts as zero where it would be divided by
+TINY = 1e-12  # what is not above it counts as zero if it would be divided by
 MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step loses one for good
 
 
@@ -66,7 +66,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
                 if gap > GAP:
                     what = f"after {self.rounds} rounds up to {100 * gap:.1f} % above the smallest objective."
                     setting.note(problem, rank, what)
-                heads.append(setting.noted(head, problem, rank))
+                heads.append(setting.with_notes(head, problem, rank))
             yield heads
 
     def _worst_group(
@@ -113,7 +113,7 @@ def _secant(a: _Round, b: _Round, eta: float) -> float:
     """Return the step that would end at the maximum if curvatures stayed what they were between two rounds.
 
     Both differences are along p: of log p, the gradient of the negative entropy, and of the losses, the gradient of
-    the inner minimum. Where the losses do not react to p, the step is four times the last one.
+    the inner minimum. If the losses do not react to p, the step is four times the last one.
     """
     moved = b.p - a.p
     entropy, reaction = float(moved @ np.log(b.p / a.p)), float(moved @ (a.losses - b.losses))

@@ -13,12 +13,12 @@ from benchmark.method.predictors.base import Head, Predictor, Problem
 from benchmark.method.predictors.logistic import SoftmaxRegression
 
 
-def several(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
     """Return one number as a list of one; anything else as it is."""
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def in_order(values: tuple[float, ...]) -> tuple[float, ...]:
+def sorted_unique(values: tuple[float, ...]) -> tuple[float, ...]:
     """Return values in order; ValueError if one comes twice."""
     if len(set(values)) < len(values):
         raise ValueError("each value may stand there once.")
@@ -26,7 +26,7 @@ def in_order(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 Value = TypeVar("Value")
-GridOf = Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(several), AfterValidator(in_order)]
+GridOf = Annotated[tuple[Value, ...], Field(min_length=1), BeforeValidator(as_tuple), AfterValidator(sorted_unique)]
 Grid = GridOf[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
@@ -53,7 +53,7 @@ class Probe(Predictor):
         """See `Predictor.scores`."""
         if len(self.settings) > 1:
             raise ValueError(
-                f"{self.name} has {len(self.settings)} settings ({self.grid_words}); ask for its `scores_of_settings`, "
+                f"{self.name} has {len(self.settings)} settings ({self.grid_text}); ask for its `scores_of_settings`, "
                 "or give it one of each."
             )
         return self._scores(problem, ranks)
@@ -63,9 +63,9 @@ class Probe(Predictor):
         return self._scores(problem, ranks) if len(self.settings) > 1 else self.scores(problem, ranks)
 
     @property
-    def grid_words(self) -> str:
+    def grid_text(self) -> str:
         """What there is to choose from, or the only values: "C = 0.316, 3.16"."""
-        return f"C = {in_digits(self.C)}"
+        return f"C = {format_numbers(self.C)}"
 
     @abstractmethod
     def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -73,7 +73,7 @@ class Probe(Predictor):
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
         """Yield the classifiers of every rank, one for each setting."""
-        problem, weight = self.examples(problem)
+        problem, weight = self.training_problem(problem)
         strengths = [weight * strength for strength in self.strengths(problem)]
         points = [(matrix, strength) for matrix in self.penalties(problem) for strength in strengths]
         solver = partial(SoftmaxRegression, labels=problem.labels, classes=problem.n_classes, device=problem.device)
@@ -87,7 +87,7 @@ class Probe(Predictor):
             for i, (setting, (matrix, strength)) in enumerate(zip(self.settings, points, strict=True)):
                 # The rank before at this setting, and this rank at the C before or with the matrix before.
                 nearest = heads[-1:] if i % len(strengths) else heads[-len(strengths) :][:1]
-                key = f"{setting.label}, {setting.grid_words}, {setting.max_iter}", rank
+                key = f"{setting.label}, {setting.grid_text}, {setting.max_iter}", rank
                 if self.turns and key in problem.rotated:
                     heads.append(problem.rotated[key])
                 else:
@@ -96,9 +96,9 @@ class Probe(Predictor):
                     starts = [*before[i : i + 1], *nearest, *filter(None, known)]
                     heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
                 problem.found[key] = heads[-1]
-            yield [setting.noted(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
+            yield [setting.with_notes(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
 
-    def examples(self, problem: Problem) -> tuple[Problem, float]:
+    def training_problem(self, problem: Problem) -> tuple[Problem, float]:
         """Return the problem whose training images are fitted on, and what each of them counts: here as given, 1."""
         return problem, 1.0
 
@@ -117,7 +117,7 @@ class Probe(Predictor):
         squares = np.einsum("nd,nd->n", problem.train, problem.train).sum(dtype=np.float64)
         return float(squares) / max(len(problem.train), 1) or 1.0
 
-    def noted(self, head: Head, problem: Problem, rank: int) -> Head:
+    def with_notes(self, head: Head, problem: Problem, rank: int) -> Head:
         """Return the head of this setting, after noting in the problem what is wrong with it."""
         if not head.converged:
             self.note(problem, rank, f"not converged after {self.max_iter} steps.")
@@ -127,7 +127,7 @@ class Probe(Predictor):
 
     def note(self, problem: Problem, rank: int, what: str) -> None:
         """Note what there is to say of the fit of this setting at a rank."""
-        problem.notes.append(f"{self.name}, {self.grid_words}, rank {rank}: {what}")
+        problem.notes.append(f"{self.name}, {self.grid_text}, rank {rank}: {what}")
 
 
 class LinearProbe(Probe, label="linear probe", place=1):
@@ -173,6 +173,6 @@ class LinearProbe(Probe, label="linear probe", place=1):
             yield from ([head.logits(z) for z in tests] for head in heads)
 
 
-def in_digits(values: Sequence[float]) -> str:
+def format_numbers(values: Sequence[float]) -> str:
     """Return numbers as a list, without exponents: "0.316, 3160"."""
     return ", ".join(np.format_float_positional(value, trim="-") for value in values)

@@ -3,11 +3,11 @@
     minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  tr(W' P W) / (2 C)
 
 which for P = I, the default, is scikit-learn's objective divided by C, intercept unpenalised. With two classes
-scikit-learn fits one column w in the place of two opposite ones: the penalty is then ||W||^2 / C, which is
+scikit-learn fits one column w in place of two opposite ones: the penalty is then ||W||^2 / C, which is
 ||w||^2 / (2 C) for w = the second column minus the first.
 
 The solver is L-BFGS that starts from the inverse of a X'SX + P / C, where a is the mean of p (1 - p) over images and
-classes at the start: the diagonal blocks of the Hessian with one number in the place of each class's. So it does not
+classes at the start: the diagonal blocks of the Hessian with one number in place of each class's. So it does not
 feel how unequal the directions of embeddings are, nor whether images or penalty outweigh each other, and needs a few
 steps where the penalty is strong and tens where it is not. Images come by in blocks that stay in the processor's cache,
 so that nothing is held that has a column for each image and class. In a basis, rank k is the first k columns of X, so
@@ -19,7 +19,7 @@ many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
 Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
 1e-9 of the objective; where solutions serve a choice alone, in single precision below 1e-7. Larger ones stay in single
 precision and end at 3e-4 of it, and at 1e-4 where a quarter of the images is solved first: those are the ones whose
-answers stand in tables. Where the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
+answers stand in tables. If the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
 beyond, they never are. Rounding moves the objective by some 1e-5 of itself; where steps no longer lead down for it,
 single precision takes over.
 """
@@ -39,7 +39,7 @@ TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative 
 FOR_CHOICE = 1e-7  # ... or below this, in single precision, where solutions serve a choice alone ...
 COARSE = 3e-4  # ... or, of larger problems, below this: enough for choices ...
 FINE = 1e-4  # ... and of those so large that a quarter is solved first, below this
-SINGLE = 1e-5  # single precision serves for as long as more than this decrease is to be expected
+SINGLE = 1e-5  # single precision serves while more than this decrease is to be expected
 HALF_FROM = 128  # classes and coordinates from which products take so much of the time that bfloat16 pays
 JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
 ATTEMPTS = 12  # ... and how often, ten times as much each time
@@ -49,7 +49,7 @@ ESTIMATED = 4096  # images by which starts are compared
 CELLS = 2**18  # images x classes of a block: one MB of logits, which stay in a processor's cache
 CELLS_OF_GPU = 2**26
 
-Anywhere = Any  # an array of NumPy's on a CPU, a tensor of PyTorch's elsewhere
+AnyArray = Any  # an array of NumPy's on a CPU, a tensor of PyTorch's elsewhere
 
 
 class SoftmaxRegression:
@@ -85,24 +85,24 @@ class SoftmaxRegression:
         own = np.searchsorted(self._present, labels)
         self._total, self._weighted = float(ones.sum()), bool((ones != 1).any())
         self._shares = np.bincount(own, ones, len(self._present)) / self._total
-        self._s, self._y = self._there(ones), self._there(own)
+        self._s, self._y = self._on_device(ones), self._on_device(own)
         self._rows = min(len(own), max(64, (CELLS if device == "cpu" else CELLS_OF_GPU) // len(self._present)))
-        self._each = self._there(np.arange(self._rows))
+        self._each = self._on_device(np.arange(self._rows))
         precise = len(labels) * len(self._present) <= PRECISE
         # No copy of all in float64.
         self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
-        self._part = self._quarter(x, labels, ones)
+        self._subproblem = self._quarter(x, labels, ones)
         ours = overwrites and x.flags.c_contiguous and x.flags.writeable
         exact = precise and not for_choice
         in_place = ours and not exact and x.dtype == np.float32 and device == "cpu"
-        self._gram = self._there(np.zeros((x.shape[1], x.shape[1])))
-        self._single: Anywhere = x if in_place else _empty(x.shape, self._gram, "float32")
-        self._double: Anywhere = _empty(x.shape, self._gram, "float64") if exact else None
+        self._gram = self._on_device(np.zeros((x.shape[1], x.shape[1])))
+        self._single: AnyArray = x if in_place else _empty_like(x.shape, self._gram, "float32")
+        self._double: AnyArray = _empty_like(x.shape, self._gram, "float64") if exact else None
         for rows in self._blocks():
-            self._take(x[rows], rows)
-        self._levels = self._precisions(precise)
+            self._add_block(x[rows], rows)
+        self._stages = self._precisions(precise)
 
-    def _there(self, array: Values) -> Anywhere:
+    def _on_device(self, array: Values) -> AnyArray:
         """Return an array where the problem is solved."""
         if self._device == "cpu":
             return array
@@ -110,30 +110,30 @@ class SoftmaxRegression:
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
-    def _precisions(self, precise: bool) -> list["_Level"]:
+    def _precisions(self, precise: bool) -> list["_Stage"]:
         """Return in which precisions a solution is found, the last one being that in which it ends."""
         if self._double is not None:
-            return [_Level(self._single, SINGLE, 1e-6), _Level(self._double, TOLERANCE, 1e-14)]
+            return [_Stage(self._single, SINGLE, 1e-6), _Stage(self._double, TOLERANCE, 1e-14)]
         if precise:
-            return [_Level(self._single, FOR_CHOICE, 1e-6)]
-        last = _Level(self._single, COARSE if self._part is None else FINE, 1e-6)
+            return [_Stage(self._single, FOR_CHOICE, 1e-6)]
+        last = _Stage(self._single, COARSE if self._subproblem is None else FINE, 1e-6)
         pays = self._device == "cpu" and len(self._present) >= HALF_FROM and multiplies_bfloat16() and _one_thread()
-        return [_Level(self._single, COARSE, 1e-4, halved=True), last] if pays else [last]
+        return [_Stage(self._single, COARSE, 1e-4, in_bfloat16=True), last] if pays else [last]
 
     def _blocks(self) -> Iterator[slice]:
         """Yield the images block by block."""
         for first in range(0, len(self._y), self._rows):
             yield slice(first, first + self._rows)
 
-    def _take(self, x: Floats, rows: slice) -> None:
+    def _add_block(self, x: Floats, rows: slice) -> None:
         """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
-        centred = self._there(x) - self._there(self._mean)
+        centred = self._on_device(x) - self._on_device(self._mean)
         self._single[rows] = centred
         if self._double is not None:
             self._double[rows] = centred
         else:
             centred = self._single[rows]
-        weighted = centred * _like(centred, self._s[rows, None]) if self._weighted else centred
+        weighted = centred * _cast(centred, self._s[rows, None]) if self._weighted else centred
         self._gram += weighted.T @ centred
 
     def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
@@ -152,20 +152,20 @@ class SoftmaxRegression:
         `matrix` is P, symmetric and positive definite, shape (D, D), of which the first `rank` rows and columns count;
         by default the identity.
         """
-        if self._part is not None:
-            starts = [self._part.fit(rank, c, starts, max_iter, matrix)]
+        if self._subproblem is not None:
+            starts = [self._subproblem.fit(rank, c, starts, max_iter, matrix)]
         present = self._present
-        p = None if matrix is None else self._there(matrix[:rank, :rank])
+        p = None if matrix is None else self._on_device(matrix[:rank, :rank])
         penalty = _Penalty(c / 2 if len(present) == 2 else c, p)
         theta = self._start(rank, penalty, starts)
         value, steps, converged, singular = self._minimise(theta, penalty, max_iter)
-        found = _host(theta)
+        found = _to_numpy(theta)
         weights, bias = np.zeros((rank, self._classes)), np.full(self._classes, -np.inf)
         weights[:, present] = found[:, :-1].T
         bias[present] = found[:, -1] - found[:, :-1] @ self._mean[:rank]
         return Head(weights, bias, value, steps, converged, singular)
 
-    def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> Anywhere:
+    def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> AnyArray:
         """Return weights and, in the last column, intercepts of the best start for centred images, (K, rank + 1)."""
         theta = np.zeros((len(self._shares), rank + 1))
         theta[:, -1] = np.log(np.maximum(self._shares, 1e-12 / self._total))
@@ -175,20 +175,21 @@ class SoftmaxRegression:
             given[:, :shared] = start.weights[:shared][:, self._present].T
             bias = start.bias[self._present] + given[:, :shared] @ self._mean[:shared]
             given[:, -1] = np.where(np.isfinite(bias), bias, theta[:, -1])
-            found.append(self._there(given))
+            found.append(self._on_device(given))
         if len(found) < 2:
-            return found[0] if found else self._there(theta)
+            return found[0] if found else self._on_device(theta)
         values = [self._estimate(given, penalty) for given in found]
         return found[values.index(min(values))]
 
-    def _estimate(self, theta: Anywhere, penalty: "_Penalty") -> float:
+    def _estimate(self, theta: AnyArray, penalty: "_Penalty") -> float:
         """Return the objective by up to `ESTIMATED` or so images, evenly spaced."""
         step = max(1, len(self._y) // ESTIMATED)
         s, z = self._s[::step], self._single[::step, : theta.shape[1] - 1]
-        w, bias = _like(z, theta[:, :-1]), _like(z, theta[:, -1:])
-        losses, _ = _losses(_empty((len(w), len(z)), z), w, bias, z, (self._y[::step], self._there(np.arange(len(z)))))
+        w, bias = _cast(z, theta[:, :-1]), _cast(z, theta[:, -1:])
+        at_label = self._y[::step], self._on_device(np.arange(len(z)))
+        losses, _ = _losses(_empty_like((len(w), len(z)), z), w, bias, z, at_label)
         pulled = float((theta[:, :-1] * penalty.gradient(theta[:, :-1])).sum()) / 2
-        return float(s @ _like(s, losses)) * self._total / float(s.sum()) + pulled
+        return float(s @ _cast(s, losses)) * self._total / float(s.sum()) + pulled
 
     def _metric(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["_Metric", bool]:
         """Return the metric of a X'SX + P / C, and whether that is singular in double precision.
@@ -210,50 +211,50 @@ class SoftmaxRegression:
                 matrix[places, places] += jitter * 10**attempt
         else:
             factor = linalg.cholesky(matrix)
-        return _Metric(self._kept(linalg.inv(factor)), 1 / (curvature * self._total)), attempt > 0
+        return _Metric(self._in_step_precision(linalg.inv(factor)), 1 / (curvature * self._total)), attempt > 0
 
-    def _kept(self, array: Anywhere) -> Anywhere:
+    def _in_step_precision(self, array: AnyArray) -> AnyArray:
         """Return an array in the precision in which steps are found: large problems end in single precision."""
-        return _like(self._single, array) if self._double is None else array
+        return _cast(self._single, array) if self._double is None else array
 
-    def _minimise(self, theta: Anywhere, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
+    def _minimise(self, theta: AnyArray, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
         """Minimise in place; return objective, steps, whether it converged, and whether the start was singular."""
         rank = theta.shape[1] - 1
-        levels = [level for level in self._levels if rank >= HALF_FROM or not level.halved]
-        level = levels.pop(0)
-        value, gradient, curvature = self._evaluate(level, theta, penalty, curvature=True)
+        stages = [stage for stage in self._stages if rank >= HALF_FROM or not stage.in_bfloat16]
+        stage = stages.pop(0)
+        value, gradient, curvature = self._evaluate(stage, theta, penalty, curvature=True)
         metric, singular = self._metric(rank, penalty, curvature)
         point = _Point(value, gradient, metric.inverse(gradient))
-        past, lost = _Past(self._kept(gradient)), False
+        history, stalled = _StepHistory(self._in_step_precision(gradient)), False
         for step in range(max_iter):
-            direction = -past.newton(point)
+            direction = -history.newton(point)
             slope = float((direction * point.gradient).sum())
-            while lost or -slope <= 2 * level.until * point.value:
-                if not levels or (level.until == levels[-1].until and not lost):
+            while stalled or -slope <= 2 * stage.tolerance * point.value:
+                if not stages or (stage.tolerance == stages[-1].tolerance and not stalled):
                     return point.value, step, True, singular
-                level, lost = levels.pop(0), False
-                value, gradient, _ = self._evaluate(level, theta, penalty)
+                stage, stalled = stages.pop(0), False
+                value, gradient, _ = self._evaluate(stage, theta, penalty)
                 point = _Point(value, gradient, metric.inverse(gradient))
-                direction = -past.newton(point)
+                direction = -history.newton(point)
                 slope = float((direction * gradient).sum())
-            size, value, gradient = self._search(level, theta, direction, penalty, point.value, slope)
+            size, value, gradient = self._search(stage, theta, direction, penalty, point.value, slope)
             theta += size * direction
             before, point = point, _Point(value, gradient, metric.inverse(gradient))
-            lost = level.halved and value >= before.value  # in rounding
-            past.add(size * direction, point, before)
+            stalled = stage.in_bfloat16 and value >= before.value  # in rounding
+            history.add(size * direction, point, before)
         return point.value, max_iter, False, singular
 
     def _search(
-        self, level: "_Level", theta: Anywhere, direction: Anywhere, penalty: "_Penalty", value: float, slope: float
-    ) -> tuple[float, float, Anywhere]:
+        self, stage: "_Stage", theta: AnyArray, direction: AnyArray, penalty: "_Penalty", value: float, slope: float
+    ) -> tuple[float, float, AnyArray]:
         """Return step size, objective and gradient there, where slope and objective are less than they were.
 
         The slope of a convex function rises along a line, so the place where it vanishes is found by false position.
         """
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
-        rounding = level.rounding * abs(value)
+        rounding = stage.rounding * abs(value)
         for _ in range(40):
-            reached, gradient, _ = self._evaluate(level, theta + size * direction, penalty)
+            reached, gradient, _ = self._evaluate(stage, theta + size * direction, penalty)
             here = float((gradient * direction).sum())
             if abs(here) <= 0.9 * -slope and reached <= value + rounding:
                 break
@@ -273,24 +274,24 @@ class SoftmaxRegression:
         return size, reached, gradient
 
     def _evaluate(
-        self, level: "_Level", theta: Anywhere, penalty: "_Penalty", curvature: bool = False
-    ) -> tuple[float, Anywhere, float]:
+        self, stage: "_Stage", theta: AnyArray, penalty: "_Penalty", curvature: bool = False
+    ) -> tuple[float, AnyArray, float]:
         """Return the objective, its gradient, (K, rank + 1), and if asked the mean of p (1 - p), block by block."""
-        x = level.x
-        w, bias = level.factor(_like(x, theta[:, :-1])), _like(x, theta[:, -1:])
-        held, total, loss, unsure = _empty((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
+        x = stage.x
+        w, bias = stage.factor(_cast(x, theta[:, :-1])), _cast(x, theta[:, -1:])
+        held, total, loss, unsure = _empty_like((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
         for rows in self._blocks():
-            z, s = level.factor(x[rows, : w.shape[1]]), self._s[rows]
+            z, s = stage.factor(x[rows, : w.shape[1]]), self._s[rows]
             p, at_label = held[:, : len(z)], (self._y[rows], self._each[: len(z)])
             losses, sums = _losses(p, w, bias, z, at_label)
-            loss += s @ _like(s, losses)
+            loss += s @ _cast(s, losses)
             p *= 1 / sums
             if curvature:
-                unsure += s @ _like(s, 1 - (p * p).sum(0))
+                unsure += s @ _cast(s, 1 - (p * p).sum(0))
             p[at_label] -= 1
             if self._weighted:
-                p *= _like(p, s)
-            total[:, :-1] += _product(level.factor(p), z)
+                p *= _cast(p, s)
+            total[:, :-1] += _product(stage.factor(p), z)
             total[:, -1] += p.sum(1)
         pulled = penalty.gradient(theta[:, :-1])
         total[:, :-1] += pulled
@@ -300,8 +301,8 @@ class SoftmaxRegression:
 
 
 def _losses(
-    p: Anywhere, w: Anywhere, bias: Anywhere, z: Anywhere, at_label: tuple[Anywhere, Anywhere]
-) -> tuple[Anywhere, Anywhere]:
+    p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: tuple[AnyArray, AnyArray]
+) -> tuple[AnyArray, AnyArray]:
     """Return the cross-entropy of each image, and the sum of each column of what is left in `p`, e to the logits.
 
     `p` is of shape (K, n): classes by images, since products of few rows are faster than of few columns.
@@ -316,7 +317,7 @@ def _losses(
     return library.log(sums) - own, sums
 
 
-def _product(a: Anywhere, b: Anywhere, out: Anywhere = None) -> Anywhere:
+def _product(a: AnyArray, b: AnyArray, out: AnyArray = None) -> AnyArray:
     """Return a matrix product; that of factors in bfloat16 in single precision, as an array of NumPy's."""
     library = _library(a)
     if library is np or a.dtype != library.bfloat16:
@@ -335,7 +336,7 @@ def _one_thread() -> bool:
     return torch.get_num_threads() == 1
 
 
-def _library(array: Anywhere) -> Any:
+def _library(array: AnyArray) -> Any:
     """Return the library that an array is of."""
     if isinstance(array, np.ndarray):
         return np
@@ -344,34 +345,34 @@ def _library(array: Anywhere) -> Any:
     return torch
 
 
-def _like(other: Anywhere, array: Anywhere) -> Anywhere:
+def _cast(other: AnyArray, array: AnyArray) -> AnyArray:
     """Return an array in the precision of another one."""
     return _library(array).asarray(array, dtype=other.dtype)
 
 
-def _empty(shape: tuple[int, ...], like: Anywhere, precision: str = "") -> Anywhere:
+def _empty_like(shape: tuple[int, ...], like: AnyArray, precision: str = "") -> AnyArray:
     """Return an array where another one is, in its precision or in that one."""
     library = _library(like)
     dtype = getattr(library, precision) if precision else like.dtype
     return np.empty(shape, dtype) if library is np else library.empty(shape, dtype=dtype, device=like.device)
 
 
-def _host(array: Anywhere) -> Values:
+def _to_numpy(array: AnyArray) -> Values:
     """Return an array as NumPy's."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-class _Level(NamedTuple):
+class _Stage(NamedTuple):
     """One precision: images, until which expected decrease it serves, and which share of the objective is rounding."""
 
-    x: Anywhere
-    until: float
+    x: AnyArray
+    tolerance: float
     rounding: float
-    halved: bool = False
+    in_bfloat16: bool = False
 
-    def factor(self, array: Anywhere) -> Anywhere:
+    def factor(self, array: AnyArray) -> AnyArray:
         """Return an array as products take it: where they are made in bfloat16, in that."""
-        if not self.halved:
+        if not self.in_bfloat16:
             return array
         import torch
 
@@ -382,9 +383,9 @@ class _Penalty(NamedTuple):
     """tr(W' P W) / (2 C): C, and P of one rank, shape (rank, rank); None for the identity."""
 
     c: float
-    matrix: Anywhere
+    matrix: AnyArray
 
-    def gradient(self, w: Anywhere) -> Anywhere:
+    def gradient(self, w: AnyArray) -> AnyArray:
         """Return (P W / C)' for W', both of shape (K, rank)."""
         return (w if self.matrix is None else w @ self.matrix) / self.c
 
@@ -392,13 +393,13 @@ class _Penalty(NamedTuple):
 class _Metric(NamedTuple):
     """Where L-BFGS starts from: the inverse of the weights' Cholesky factor, and what intercepts are multiplied by."""
 
-    inverse_factor: Anywhere
+    inverse_factor: AnyArray
     of_intercepts: float
 
-    def inverse(self, gradient: Anywhere) -> Anywhere:
+    def inverse(self, gradient: AnyArray) -> AnyArray:
         """Return the inverse of the metric times a gradient, shape (K, rank + 1); it always leads down."""
         result = gradient * self.of_intercepts
-        result[:, :-1] = (_like(self.inverse_factor, gradient[:, :-1]) @ self.inverse_factor.T) @ self.inverse_factor
+        result[:, :-1] = (_cast(self.inverse_factor, gradient[:, :-1]) @ self.inverse_factor.T) @ self.inverse_factor
         return result
 
 
@@ -406,11 +407,11 @@ class _Point(NamedTuple):
     """Where the solver is: objective, gradient, and the inverse of the metric times the gradient."""
 
     value: float
-    gradient: Anywhere
-    preconditioned: Anywhere
+    gradient: AnyArray
+    preconditioned: AnyArray
 
 
-class _Past:
+class _StepHistory:
     """The last steps, as L-BFGS remembers them, and the inverse Hessian that they say.
 
     With S and Y the steps and the changes of the gradient as columns, R the upper triangle of S'Y, D its diagonal, and
@@ -424,14 +425,14 @@ class _Past:
         like: a gradient, of whose size and type what is remembered is; the small products are held here, in float64.
     """
 
-    def __init__(self, like: Anywhere) -> None:
+    def __init__(self, like: AnyArray) -> None:
         shape = MEMORY, like.shape[0] * like.shape[1]
-        self._steps, self._preconditioned = _empty(shape, like), _empty(shape, like)
+        self._steps, self._preconditioned = _empty_like(shape, like), _empty_like(shape, like)
         self._s_y, self._y_p_y = np.zeros((2, MEMORY, MEMORY))
         self._order: list[int] = []  # rows of the steps, from the oldest on
 
-    def add(self, step: Anywhere, point: _Point, before: _Point) -> None:
-        """Remember a step; forget the oldest one where memory is full, and this one where curvature is none."""
+    def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
+        """Remember a step; forget the oldest one if memory is full, and this one if curvature is none."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         curvature = float(step @ change)
         if curvature <= 0:
@@ -445,12 +446,12 @@ class _Past:
         self._s_y[row, row] = curvature  # above 0 in single precision too
         self._y_p_y[:n, row] = self._y_p_y[row, :n] = crossed
 
-    def _times(self, vector: Anywhere) -> tuple[Array, Array]:
+    def _times(self, vector: AnyArray) -> tuple[Array, Array]:
         """Return S' and (H Y)' times a vector, each in the order of the rows."""
-        n, vector = len(self._order), _like(self._steps, vector)
-        return _host(self._steps[:n] @ vector), _host(self._preconditioned[:n] @ vector)
+        n, vector = len(self._order), _cast(self._steps, vector)
+        return _to_numpy(self._steps[:n] @ vector), _to_numpy(self._preconditioned[:n] @ vector)
 
-    def newton(self, point: _Point) -> Anywhere:
+    def newton(self, point: _Point) -> AnyArray:
         """Return the inverse Hessian times the gradient of a point, of the same shape."""
         if not (n := len(self._order)):
             return point.preconditioned
@@ -463,7 +464,7 @@ class _Past:
         outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))
         in_rows = np.empty((2, n))
         in_rows[:, order] = outer, -scale * along
-        shares = _like(self._steps, in_rows if isinstance(self._steps, np.ndarray) else self._steps.new_tensor(in_rows))
+        shares = _cast(self._steps, in_rows if isinstance(self._steps, np.ndarray) else self._steps.new_tensor(in_rows))
         result = shares[0] @ self._steps[:n] + shares[1] @ self._preconditioned[:n]
         return result.reshape(point.gradient.shape) + scale * point.preconditioned
 

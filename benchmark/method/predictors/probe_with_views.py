@@ -28,7 +28,7 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
 
     uses_views: ClassVar[bool] = True
 
-    def examples(self, problem: Problem) -> tuple[Problem, float]:
+    def training_problem(self, problem: Problem) -> tuple[Problem, float]:
         """Return the problem with images and views as training images, and what each of them counts."""
         copies = 1 + len(problem.views)
         train = np.concatenate([problem.train, *problem.views])

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.predictors.base import Problem
-from benchmark.method.predictors.linear_probe import GridOf, LinearProbe, in_digits
+from benchmark.method.predictors.linear_probe import GridOf, LinearProbe, format_numbers
 
 Strengths = GridOf[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
@@ -19,12 +19,12 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)
 
     with C_d of the sources and of the intervention set, in the coordinates of the projection, and t = trace(C_d) there,
-    over all D of them whatever the rank. tr(W' C_d W) is the mean squared change of the logits under an intervention.
+    over all D of them for any rank. tr(W' C_d W) is the mean squared change of the logits under an intervention.
     mu has no unit: at 1 interventions penalise as much as ||W||^2 does, on average over directions; 0 is the linear
     probe. In the coordinates x (I + mu D C_d / t)^(-1/2) it is the linear probe too: mu plays the part of shrinkage's
-    lambda, for the penalty alone. Where interventions move nothing there is nothing to penalise.
+    lambda, for the penalty alone. If interventions move nothing there is nothing to penalise.
 
-    Where the projection maps each environment by a map of its own, C_d is mapped by the one that they share.
+    If the projection maps each environment by a map of its own, C_d is mapped by the one that they share.
 
     Fields:
         mu: strengths of the penalty on what interventions move, a number or several: a selection rule chooses among
@@ -48,9 +48,9 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         return tuple(s.model_copy(update={"mu": (mu,)}) for mu in self.mu for s in of_c)
 
     @property
-    def grid_words(self) -> str:
+    def grid_text(self) -> str:
         """What there is to choose from, or the only values."""
-        return f"mu = {in_digits(self.mu)}, {super().grid_words}"
+        return f"mu = {format_numbers(self.mu)}, {super().grid_text}"
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:
         """Return I + mu D C_d / t for every mu, shape (D, D); None for mu = 0."""

@@ -70,7 +70,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
 
 
 def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """Return what `_argmax_at_ranks` does, but for rounding, by products of what lies between two ranks."""
+    """Return what `_argmax_at_ranks` does, except rounding, by products of what lies between two ranks."""
     sums = np.zeros((len(z), len(text)))
     scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
     for i, last in enumerate(columns):

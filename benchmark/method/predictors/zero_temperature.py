@@ -21,7 +21,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
     Zero-shot probabilities of the image itself and of its view of each kind of the intervention set are ordered by
     their entropy, at the backbone's logit scale. Of the int(keep (1 + V)) with the lowest, at least one, each votes for
-    its likeliest class. Where classes tie, the views that were not kept are asked, the most confident first, and the
+    its likeliest class. If classes tie, the views that were not kept are asked, the most confident first, and the
     first whose class is among those that tie decides; if none is, the likeliest of them for the first that was asked.
 
     The authors draw 63 random crops and flips beside the image and keep 0.3 of them (0.1 in the first version of their

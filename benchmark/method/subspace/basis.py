@@ -20,10 +20,10 @@ class Basis:
 
     Attributes:
         vectors: the directions as columns, shape (D, D); A_inv of rank k is `vectors[:, :k].T`. Orthonormal, so that
-            rank D is a rotation; erasure (`leace`) is oblique, and there rank D is the erased space. Where no rank is
+            rank D is a rotation; erasure (`leace`) is oblique, and there rank D is the erased space. If no rank is
             chosen, as in shrinkage, the transpose of the matrix that images are multiplied by.
-        spectrum: what the directions were ordered by, shape (D,), or None where there is no such number.
-        text_vectors: the same for texts, shape (D, D), where it is another map; None (default) where it is `vectors`.
+        spectrum: what the directions were ordered by, shape (D,), or None if there is no such number.
+        text_vectors: the same for texts, shape (D, D), if it is another map; None (default) if it is `vectors`.
         offset: what is subtracted from images before, shape (D,); None (default) for nothing.
         text_share: which share of the mean of the class texts is subtracted from each of them before, default 0.0.
         by_environment: name of an environment -> what its images are mapped by instead, for test-time adaptation. By
@@ -62,15 +62,15 @@ class Basis:
         offset = self.text_offset(text)
         return np.asarray((text if offset is None else text - offset) @ self.texts)
 
-    def towards(self, t: Array) -> Array:
+    def to_image_space(self, t: Array) -> Array:
         """Return what images have dot products with, t V^T, for classes' texts in coordinates, both (n_classes, D)."""
         return np.asarray(t @ self.vectors.T)
 
-    def sizes(self, t: Array) -> Array:
+    def rounding_bounds(self, t: Array) -> Array:
         """Return sum_i |t_i| |v_i| of texts in coordinates, or more, shape (n_classes,): a bound for rounding."""
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 
-    def parts(self) -> tuple[Array, ...]:
+    def matrices(self) -> tuple[Array, ...]:
         """Return the matrices that the maps are made of."""
         return self.vectors, self.texts
 
@@ -134,7 +134,7 @@ class Projection(Component):
 
     @property
     def own_lambdas(self) -> tuple[float, ...] | None:
-        """The grid of lambda, where it is the projection's own (field `lambdas`) and not the sweep's."""
+        """The grid of lambda, if it is the projection's own (field `lambdas`) and not the sweep's."""
         return getattr(self, "lambdas", None)
 
     @property
@@ -143,8 +143,8 @@ class Projection(Component):
         return (self,)
 
     @property
-    def fewest_sources(self) -> int:
-        """From how many source environments on it can be fitted: two where it looks at what tells them apart."""
+    def min_sources(self) -> int:
+        """From how many source environments on it can be fitted: two if it looks at what tells them apart."""
         return 1
 
     @property
@@ -185,7 +185,7 @@ class Projection(Component):
         return type(self).prompts is not Projection.prompts
 
     def without_interventions(self) -> "Projection | None":
-        """Return what is left of it where there are no interventional pairs: itself, a part of it, or None."""
+        """Return what is left of it if there are no interventional pairs: itself, a part of it, or None."""
         return None if self.uses_interventions and not self.uses_scale_only else self
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:

@@ -27,8 +27,8 @@ def terms(
         reconstruction = (1/N) sum || A^T A z_i - z_i ||^2 = tr C_z - 2 tr(A C_z A^T) + tr(A C_z A^T A A^T)
         consistency    = lambda (1/N) sum || A z_i - A z_i^do ||^2 = lambda tr(A C_d A^T)
 
-    Where the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too. With lambda_ 0 no
-    differences are needed; a `nuisance`, shape (D, D), stands in the place of C_d.
+    If the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too. With lambda_ 0 no
+    differences are needed; a `nuisance`, shape (D, D), stands in place of C_d.
     """
     v = basis.vectors
     reconstruction = lost_by_rank(v, v, moments.c_z())
@@ -52,7 +52,7 @@ def terms_of_map(
 
 
 def share_left(basis: Basis, second_moment: Array) -> float | None:
-    """Return tr(M C M^T) / tr(C), M the map of images: what is left of C, shape (D, D); None where C is 0."""
+    """Return tr(M C M^T) / tr(C), M the map of images: what is left of C, shape (D, D); None if C is 0."""
     whole = float(np.trace(second_moment))
     return float(basis.energy(second_moment).sum()) / whole if whole > 0 else None
 

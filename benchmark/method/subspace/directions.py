@@ -90,10 +90,10 @@ class Roots:
     @classmethod
     def of(cls, c: Array) -> Self:
         """Return the roots of a symmetric matrix without negative eigenvalues, shape (D, D)."""
-        return cls.by(eigenbasis(c, largest_first=False))
+        return cls.from_eigenbasis(eigenbasis(c, largest_first=False))
 
     @classmethod
-    def by(cls, ascending: Basis) -> Self:
+    def from_eigenbasis(cls, ascending: Basis) -> Self:
         """Return the roots of the matrix with these eigenvectors in ascending order: views of them."""
         energies, u = ascending.spectrum, ascending.vectors
         assert energies is not None
@@ -103,10 +103,10 @@ class Roots:
 
 def roots_of(sources: SourceMoments) -> Roots:
     """Return the roots of C_z over all source images, made once for all nuisances and placebos."""
-    return sources.once("roots", None, lambda: Roots.by(ascending(sources)))
+    return sources.cached_last("roots", None, lambda: Roots.from_eigenbasis(c_z_eigenbasis(sources)))
 
 
-def ascending(sources: SourceMoments, centered: bool = False) -> Basis:
+def c_z_eigenbasis(sources: SourceMoments, centered: bool = False) -> Basis:
     """Return the eigenvectors of C_z by ascending eigenvalue, made once for all that ask for them."""
     key = ("eigenbasis", centered), None
-    return sources.kept(key, lambda: eigenbasis(sources.c_z(centered), largest_first=False))
+    return sources.cached(key, lambda: eigenbasis(sources.c_z(centered), largest_first=False))

@@ -220,7 +220,7 @@ class Shrinkage(_OfMoments):
 
 
 def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], Ints]:
-    """Return the different labels of images and the number of each image's; all have one where none are given."""
+    """Return the different labels of images and the number of each image's; all have one if none are given."""
     if given is None:
         return np.zeros(1), np.zeros(n, dtype=np.int64)
     labels = np.asarray(given)

@@ -21,9 +21,9 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, eigenbasis
-from benchmark.method.subspace.directions import ascending
+from benchmark.method.subspace.directions import c_z_eigenbasis
 from benchmark.method.subspace.moments import Moments, SourceMoments
-from benchmark.method.subspace.nuisance import Nuisance, Nuisances, WithCandidates, kept_for, nuisance
+from benchmark.method.subspace.nuisance import Nuisance, NuisanceCandidates, Nuisances, cached_for, nuisance
 
 Order = Literal["largest", "released"]
 
@@ -44,7 +44,7 @@ def invariant_basis(
         lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
-        name: which N, of source moments, stands in the place of C_d. Default: C_d.
+        name: which N, of source moments, stands in place of C_d. Default: C_d.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
@@ -72,7 +72,7 @@ def invariant_basis(
         made = decomposed()
     else:
         what = "eigenbasis", centered, lambda_
-        made = kept_for(moments, what, name, decomposed) if lambda_ else ascending(moments, centered)
+        made = cached_for(moments, what, name, decomposed) if lambda_ else c_z_eigenbasis(moments, centered)
     return made.reversed() if order == "largest" else made
 
 
@@ -90,7 +90,7 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
     return float(reconstruction), float(consistency)
 
 
-class ICM(WithCandidates, label="CLIP-ICM", place=4):
+class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
     """CLIP-ICM: the directions that hold much of the embeddings and are moved little by interventions come first.
 
     They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
@@ -120,7 +120,7 @@ class ICM(WithCandidates, label="CLIP-ICM", place=4):
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return the eigenvectors of M, of all source images and of the intervention set's C_d, or of another N."""
-        return invariant_basis(sources, self.lambda_, self.order, self.centered, self.name_of_nuisance)
+        return invariant_basis(sources, self.lambda_, self.order, self.centered, self.nuisance_name)
 
     @property
     def takes_placebo(self) -> bool:

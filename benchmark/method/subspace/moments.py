@@ -15,9 +15,9 @@ from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
-Kept = tuple[Hashable, Hashable]  # what is kept, and on what it depends beside the images; None for nothing
+CacheKey = tuple[Hashable, Hashable]  # what is kept, and on what it depends beside the images; None for nothing
 
-MOST_KEPT = 2**31  # bytes of sums and decompositions that a worker keeps for the fits and trials to come
+MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker keeps for the fits and trials to come
 LAST = 7  # matrices of shape (D, D) that sums hold for the next fit to them: C_d, its roots and a filter
 TOGETHER = "kinds together"  # what the sums of several kinds are called that are added up by their weights
 CROSS = "cross_environment"  # pairs of images of one class from two source environments: no intervened image needed
@@ -31,7 +31,7 @@ class Differences:
         n: number of pairs.
         total: sum of d, shape (D,).
         outer: sum of d d^T, shape (D, D).
-        cross: sum of z z^do^T, shape (D, D), where z is known; None (default) where only d is, as of pairs of texts.
+        cross: sum of z z^do^T, shape (D, D), if z is known; None (default) if only d is, as of pairs of texts.
     """
 
     n: int
@@ -179,17 +179,17 @@ class Moments:
         return weighted({kind: d.moment(centered) for kind, d in self.differences.items()}, weights)
 
 
-class Room:
-    """How many bytes of sums and their decompositions may still be kept in a worker: at first `MOST_KEPT`.
+class Budget:
+    """How many bytes of sums and their decompositions may still be kept in a worker: at first `MAX_KEPT_BYTES`.
 
     What finds no room is made anew each time. Nothing that is kept makes room for it: trials ask for the same long row
     of decompositions from its beginning, so that the one that was asked for longest ago would be the next to be missed.
     """
 
     def __init__(self) -> None:
-        self._left = MOST_KEPT
+        self._left = MAX_KEPT_BYTES
 
-    def takes(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Return whether there is room for so many bytes, which are taken then."""
         self._left -= size if (fits := size <= self._left) else 0
         return fits
@@ -205,16 +205,16 @@ class SourceMoments:
         shared: kind of intervention -> sums over differences that belong to no environment, such as those of text
             pairs; default: none.
         prompts: what a fit may see of the prompts that its projection asks for, by role; default: none.
-        room: in which decompositions are kept; default: one of these moments' own.
+        budget: in which decompositions are kept; default: one of these moments' own.
         together: kind -> the weight by which its differences are part of `TOGETHER`; default: none.
-        known: what `of_images` returned of moments of the same images; default: nothing.
+        known: what `image_cache` returned for moments of the same images; default: nothing.
 
     Attributes:
         images: moments of all source images together, without differences.
         targets: name -> moments of the images that are to be classified, without labels, of environments that are no
             source. There are none but for projections that say `looks_at_target_images`.
         placebo: what replaces C_d, see `benchmark.method.subspace.placebos`: it takes the real one, shape (D, D), and
-            these moments; None where nothing does.
+            these moments; None if nothing does.
 
     Example:
         >>> import numpy as np
@@ -235,22 +235,22 @@ class SourceMoments:
         weights: Mapping[str, float] | None = None,
         shared: Mapping[str, Differences] | None = None,
         prompts: GroupsOfPrompts | None = None,
-        room: Room | None = None,
+        budget: Budget | None = None,
         together: Mapping[str, float] | None = None,
-        known: Mapping[Kept, Any] | None = None,
+        known: Mapping[CacheKey, Any] | None = None,
     ) -> None:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
         self._together = together or {}
-        self.environments, self.weights, self.shared = environments, self._held(weights), shared or {}
+        self.environments, self.weights, self.shared = environments, self._merged(weights), shared or {}
         self._prompts = prompts or {}
         self.placebo: Placebo | None = None
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
         self.targets: Mapping[str, Moments] = {}
         self._last: dict[str, tuple[object, Any]] = {}
-        self._room = room or Room()
-        self._kept = {key: made for key, made in (known or {}).items() if self._room.takes(_size(made))}
+        self._budget = budget or Budget()
+        self._cache = {key: made for key, made in (known or {}).items() if self._budget.reserve(_size(made))}
 
     def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
         """Return the same moments for another intervention set, whose C_d a placebo may replace.
@@ -258,10 +258,10 @@ class SourceMoments:
         ValueError: kinds are added up by other weights.
         """
         other = copy.copy(self)  # which shares the last C_d, and what is kept
-        other.weights, other.placebo = self._held(weights), placebo
+        other.weights, other.placebo = self._merged(weights), placebo
         return other
 
-    def _held(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    def _merged(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
         """Return the weights of the kinds as they are held."""
         if weights is None or not self._together:
             return weights
@@ -305,12 +305,12 @@ class SourceMoments:
         """Return the intervention set's C_d over all source images, or what replaces it, shape (D, D)."""
         placebo = self.placebo
         if placebo is None:
-            return self.real_c_d()
-        return self.once("placebo", self.set_key, lambda: placebo(self.real_c_d(), self))
+            return self.original_c_d()
+        return self.cached_last("placebo", self.set_key, lambda: placebo(self.original_c_d(), self))
 
-    def real_c_d(self) -> Array:
+    def original_c_d(self) -> Array:
         """Return the intervention set's C_d over all source images, whatever replaces it, shape (D, D)."""
-        return self.once("c_d", self.kinds_key, self._weighted)
+        return self.cached_last("c_d", self.kinds_key, self._weighted)
 
     def products(self) -> tuple[Array, Array]:
         """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
@@ -325,7 +325,7 @@ class SourceMoments:
         if lacking := [kind for kind in known if kind not in crossed]:
             raise ValueError(f"Second moments of z^do need a view of every image; '{lacking[0]}' is no such kind.")
         c_z_do = weighted(crossed, self.weights)
-        return c_z_do, self.real_c_d() - self.c_z() + c_z_do + c_z_do.T
+        return c_z_do, self.original_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     def prompts(self, role: str) -> list[Array]:
         """Return embeddings of the prompts of a role, for each group (members, D); ValueError if there are none."""
@@ -343,7 +343,7 @@ class SourceMoments:
         """What tells intervention sets apart, whatever replaces their C_d: the kinds and their weights."""
         return tuple(self.kinds()), tuple((self.weights or {}).values())
 
-    def once(self, what: str, key: object, make: Callable[[], T]) -> T:
+    def cached_last(self, what: str, key: object, make: Callable[[], T]) -> T:
         """Return what `make` returns, made once in a row for equal keys.
 
         Of each `what` the last one alone is held, since matrices of wide embeddings are large. Shared by `reweighted`
@@ -354,27 +354,27 @@ class SourceMoments:
         made: T = self._last[what][1]
         return made
 
-    def of_images(self) -> dict[Kept, Any]:
+    def image_cache(self) -> dict[CacheKey, Any]:
         """Return what is kept and depends on the images alone: it is the same for every intervention set."""
-        return {key: made for key, made in self._kept.items() if key[1] is None}
+        return {key: made for key, made in self._cache.items() if key[1] is None}
 
-    def kept(self, key: Kept, make: Callable[[], T], lasting: bool = True) -> T:
+    def cached(self, key: CacheKey, make: Callable[[], T], lasting: bool = True) -> T:
         """Return what `make` returns, made once for all trials of a worker that ask for it, as far as there is room.
 
         The key says what it is, then on what it depends beside the images, None for nothing. What is not `lasting`, the
         many draws of a placebo, each asked for by one trial, is not kept.
         """
-        if key in self._kept:
-            known: T = self._kept[key]
+        if key in self._cache:
+            known: T = self._cache[key]
             return known
         made = make()
-        if lasting and self._room.takes(_size(made)):
-            self._kept[key] = made
+        if lasting and self._budget.reserve(_size(made)):
+            self._cache[key] = made
         return made
 
     @property
     def nbytes(self) -> int:
-        """What its sums take, and what is made of them for the next fit, but for what is kept beside."""
+        """What its sums take, and what is made of them for the next fit, except what is kept beside."""
         return _size(self.images) + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:

@@ -48,19 +48,19 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
     return _KINDS[name](sources)
 
 
-def kept_for(
+def cached_for(
     sources: SourceMoments, what: Hashable, name: Nuisance | None, make: Callable[[], T], again: bool = False
 ) -> T:
     """Return what `make` makes of the sums and of the nuisance `name` (None for none), once for all that ask for it.
 
     `what` says all that it depends on beside N, see `SourceMoments.kept`. What is asked for `again` soon, by other
-    strengths, is held until then even where there is no room to keep it.
+    strengths, is held until then even if there is no room to keep it.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
     if again:
-        return sources.once(str(what), key, lambda: sources.kept(key, make, placebo is None))
-    return sources.kept(key, make, placebo is None)
+        return sources.cached_last(str(what), key, lambda: sources.cached(key, make, placebo is None))
+    return sources.cached(key, make, placebo is None)
 
 
 def scale(sources: SourceMoments) -> float:
@@ -68,7 +68,7 @@ def scale(sources: SourceMoments) -> float:
 
     A placebo of C_d does not change it: what it scales, B before all, stays as it is.
     """
-    moved = float(np.trace(sources.real_c_d())) if sources.kinds() else 0.0
+    moved = float(np.trace(sources.original_c_d())) if sources.kinds() else 0.0
     return moved if moved > 0 else float(np.trace(sources.c_z()))
 
 
@@ -127,23 +127,23 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
 }
 
 
-class OfNuisance(Projection):
+class NuisanceProjection(Projection):
     """A projection that looks at one N."""
 
     uses_interventions: ClassVar[bool] = True  # for the scale of N at least
 
     @property
     @abstractmethod
-    def name_of_nuisance(self) -> Nuisance:
+    def nuisance_name(self) -> Nuisance:
         """Which N."""
 
     @property
-    def fewest_sources(self) -> int:
-        """Two where N has environment means in it."""
-        return 2 if self.name_of_nuisance in NEEDS_ENVIRONMENTS else 1
+    def min_sources(self) -> int:
+        """Two if N has environment means in it."""
+        return 2 if self.nuisance_name in NEEDS_ENVIRONMENTS else 1
 
 
-class WithCandidates(OfNuisance):
+class NuisanceCandidates(NuisanceProjection):
     """A projection whose field `nuisance` is one N or several, among which a rule chooses."""
 
     @property
@@ -153,7 +153,7 @@ class WithCandidates(OfNuisance):
         return given if isinstance(given, tuple) else (given,)
 
     @property
-    def name_of_nuisance(self) -> Chosen:
+    def nuisance_name(self) -> Chosen:
         """The only N; ValueError if there are several."""
         if len(names := self.candidates) > 1:
             raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
@@ -171,7 +171,7 @@ class WithCandidates(OfNuisance):
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for environments alone, where C_d is the scale and no more."""
+        """See `Projection.takes_placebo`: not for environments alone, if C_d is the scale and no more."""
         return self.candidates != ("environments",)
 
     @property

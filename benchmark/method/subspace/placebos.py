@@ -1,4 +1,4 @@
-"""Placebos: what stands in the place of C_d, so that what its directions are worth can be told from chance.
+"""Placebos: what stands in place of C_d, so that what its directions are worth can be told from chance.
 
     rotated    Q C_d Q^T, Q uniformly random orthogonal (Haar): the same spectrum, other directions
     matched    C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2): the same generalised eigenvalues against C_z,

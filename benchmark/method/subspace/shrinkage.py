@@ -12,7 +12,7 @@ between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.me
     images      F on images, texts stay
     texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
 
-Where C_z is singular it is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
+Where C_z is singular it is the limit of C_z + eps I: identity if neither C_z nor N has energy, 0 if only N has.
 For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
 N's null space; with centred C_z and environment means weighted by their images that is LEACE.
 
@@ -29,17 +29,17 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from benchmark.method.arrays import Array
-from benchmark.method.prompts import Names, Prompt, Templates, filled, spelt_out
+from benchmark.method.prompts import Names, Prompt, Templates, fill, resolve_templates
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.directions import NEGLIGIBLE, Roots, roots_of
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import (
     CLASSES,
     Nuisance,
+    NuisanceCandidates,
+    NuisanceProjection,
     Nuisances,
-    OfNuisance,
-    WithCandidates,
-    kept_for,
+    cached_for,
     nuisance,
 )
 
@@ -63,12 +63,12 @@ class Filter:
 
         In coordinates in which C_z = diag(C_1, 0), C_1 of full rank, and with N_22 the part of N in the null space of
         C_z, the limit of C_z + eps I is [[F_1, -F_1 N_12 N_22^+], [0, 0]], F_1 = C_1 (C_1 + lambda N_s)^-1 with the
-        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity where N_22 is 0 as well.
+        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity if N_22 is 0 as well.
         """
-        return cls.within(Roots.of(c_z), n)
+        return cls.from_roots(Roots.of(c_z), n)
 
     @classmethod
-    def within(cls, of_c_z: Roots, n: Array) -> Self:
+    def from_roots(cls, of_c_z: Roots, n: Array) -> Self:
         """Return what `of` does, where the roots of C_z are known: several N share them."""
         used, unused, roots = of_c_z.used, of_c_z.unused, of_c_z.roots
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
@@ -117,9 +117,9 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
     """
 
     def made() -> Filter:
-        return Filter.within(roots_of(sources), nuisance(sources, name))
+        return Filter.from_roots(roots_of(sources), nuisance(sources, name))
 
-    return filtered_basis(kept_for(sources, "filter", name, made, again=True), lambda_, sides)
+    return filtered_basis(cached_for(sources, "filter", name, made, again=True), lambda_, sides)
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
@@ -167,8 +167,8 @@ class FilteredBasis(Basis):
             return np.asarray(text @ made.right.T * self._of_directions @ made.left.T + text @ made.rest @ made.rest.T)
         return self._times(text) if self._sides == "texts" else text
 
-    def towards(self, t: Array) -> Array:
-        """See `Basis.towards`."""
+    def to_image_space(self, t: Array) -> Array:
+        """See `Basis.to_image_space`."""
         return t if self._sides == "texts" else self._times(t)
 
     def _times(self, rows: Array) -> Array:
@@ -176,20 +176,20 @@ class FilteredBasis(Basis):
         made = self._made
         return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
 
-    def sizes(self, t: Array) -> Array:
-        """See `Basis.sizes`: of the factors, whose products may lose more digits than the matrix has."""
+    def rounding_bounds(self, t: Array) -> Array:
+        """See `Basis.rounding_bounds`: of the factors, whose products may lose more digits than the matrix has."""
         if self._sides == "texts":
             return np.asarray(np.abs(t).sum(axis=1))
         of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
         return np.asarray(np.linalg.norm(t, axis=1) * of_f)
 
-    def parts(self) -> tuple[Array, ...]:
-        """See `Basis.parts`: lengths of the factors, which are finite where these are, and zero where F is."""
+    def matrices(self) -> tuple[Array, ...]:
+        """See `Basis.matrices`: lengths of the factors, which are finite where these are, and zero if F is."""
         part = self._made.lengths if self._made.ratios.size else self._made.rest
         return part, part
 
 
-class _Shrinking(OfNuisance):
+class _ShrinkageProjection(NuisanceProjection):
     """What the projections of this module have in common."""
 
     full_rank_only: ClassVar[bool] = True
@@ -205,10 +205,10 @@ class _Shrinking(OfNuisance):
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return F, or its root, of all source images and of the nuisance."""
-        return shrinkage_basis(sources, self.lambda_, self.name_of_nuisance, self.sides)
+        return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
 
 
-class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
+class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", place=5):
     """Shrinkage of what interventions and environments move; the rule chooses lambda and N.
 
     Fields:
@@ -227,7 +227,7 @@ class Shrinkage(WithCandidates, _Shrinking, label="Shrinkage", place=5):
     nuisance: Nuisances = ("interventions", "environments", "both")
 
 
-class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
+class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
     """Shrinkage with nothing chosen, and no label used anywhere: N = `both`, lambda 10. What selection adds to it.
 
     Fields:
@@ -236,11 +236,13 @@ class Fixed(_Shrinking, label="Fixed shrinkage", short="fixed shrinkage", role="
         lambda_: see `Shrinkage`.
     """
 
-    name_of_nuisance: ClassVar[Nuisance] = "both"
+    nuisance_name: ClassVar[Nuisance] = "both"
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1, max_length=1)] = (10.0,)
 
 
-class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6):
+class Isotropic(
+    _ShrinkageProjection, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6
+):
     """Shrinkage of all directions alike, N = (t / D) I: what shrinking does that knows of no nuisance.
 
     Fields:
@@ -249,12 +251,12 @@ class Isotropic(_Shrinking, label="Shrinkage, isotropic", short="shrinkage of al
         lambda_: see `Shrinkage`.
     """
 
-    name_of_nuisance: ClassVar[Nuisance] = "isotropic"
+    nuisance_name: ClassVar[Nuisance] = "isotropic"
     uses_scale_only: ClassVar[bool] = True
 
 
 class IsotropicEnvironments(
-    _Shrinking,
+    _ShrinkageProjection,
     label="Shrinkage, isotropic + environments",
     short="shrinkage without interventions",
     role="control",
@@ -262,7 +264,7 @@ class IsotropicEnvironments(
 ):
     """Shrinkage of environment means and of all directions alike, N = (t / D) I + t B / tr(B): no intervention in it.
 
-    Interventions are credited with a gain only where shrinkage is ahead of it.
+    Interventions are credited with a gain only if shrinkage is ahead of it.
 
     Fields:
         lambdas: see `Shrinkage`.
@@ -270,11 +272,11 @@ class IsotropicEnvironments(
         lambda_: see `Shrinkage`.
     """
 
-    name_of_nuisance: ClassVar[Nuisance] = "isotropic_environments"
+    nuisance_name: ClassVar[Nuisance] = "isotropic_environments"
     uses_scale_only: ClassVar[bool] = True
 
 
-class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control", place=6):
+class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", role="control", place=6):
     """Shrinkage of the covariance within classes (WCCN): a rival that looks at labels.
 
     Fields:
@@ -290,7 +292,7 @@ class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control
     environments: Literal["pooled", "apart"] = "pooled"
 
     @property
-    def name_of_nuisance(self) -> Nuisance:
+    def nuisance_name(self) -> Nuisance:
         """C_w."""
         return "within_classes" if self.environments == "pooled" else "within_cells"
 
@@ -300,7 +302,7 @@ class WithinClasses(_Shrinking, label="Shrinkage, within classes", role="control
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
 
 
-class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", role="control", place=6):
+class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of classes", role="control", place=6):
     """Shrinkage of what templates change in the prompt of a class: N of texts alone, no label of an image.
 
     Fields:
@@ -311,7 +313,7 @@ class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", ro
         lambda_: see `Shrinkage`.
     """
 
-    name_of_nuisance: ClassVar[Nuisance] = "within_prompts"
+    nuisance_name: ClassVar[Nuisance] = "within_prompts"
     uses_scale_only: ClassVar[bool] = True
     templates: Templates = "openai"
 
@@ -324,15 +326,15 @@ class WithinPrompts(_Shrinking, label="Shrinkage, within prompts of classes", ro
 
     @property
     def variant(self) -> str:
-        """On what F is put, and which templates, where they are not open_clip's 80."""
+        """On what F is put, and which templates, if they are not open_clip's 80."""
         templates = self.templates if isinstance(self.templates, str) else "own templates"
         return ", ".join(filter(None, [super().variant, "" if templates == "openai" else templates]))
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """See `Projection.prompts`: of each class one for each template."""
-        templates = spelt_out(self.templates)
+        templates = resolve_templates(self.templates)
         return tuple(
-            Prompt((filled(template, name),), CLASSES, label, label=label)
+            Prompt((fill(template, name),), CLASSES, label, label=label)
             for label, name in enumerate(names.classes)
             for template in templates
         )

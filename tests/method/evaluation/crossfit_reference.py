@@ -89,11 +89,11 @@ def without(world: World, environments: set[int], folds: set[int], candidates: S
     return world.fitted[key]
 
 
-Source = tuple[Array, Array]  # positions of its judged images, and the answers there, shape (candidates, images)
+Source = tuple[Array, Array]  # positions of its validation images, and the answers there, shape (candidates, images)
 
 
-def judged(world: World, e: int, k: int, rule: str, candidates: Sequence[Candidate]) -> list[Source]:
-    """What judges the choice of (e, k): of each source the images of all folds but k, by fits without e and k."""
+def validation_of(world: World, e: int, k: int, rule: str, candidates: Sequence[Candidate]) -> list[Source]:
+    """Validation images of (e, k), source by source: all folds but k, with answers of fits without e and k."""
     sources = []
     for s in sorted(set(world.environment.tolist()) - {e}):
         left_out = {e, s} if rule.startswith("lodo") else {e}
@@ -111,7 +111,7 @@ def scores_of(sources: Sequence[Source]) -> list[float]:
 
 
 def standard_error(world: World, sources: Sequence[Source], candidate: int, plain: int) -> float:
-    """SE^2 = G/(G-1) sum_g u(g)^2, u(g) = sum over s and judged i of g of (d_i - mean_s) / (n_s S)."""
+    """SE^2 = G/(G-1) sum_g u(g)^2, u(g) = sum over s and validation images i of g of (d_i - mean_s) / (n_s S)."""
     u: dict[int, float] = {}
     for places, right in sources:
         d = right[candidate].astype(float) - right[plain]
@@ -128,7 +128,7 @@ def best(scores: Sequence[float], candidates: Sequence[Candidate]) -> int:
 
 def pick(world: World, e: int, k: int, rule: str, candidates: Sequence[Candidate], plain: Sequence[Candidate]) -> int:
     """Position among the candidates, followed by those of plain prediction, of what a rule takes."""
-    sources, n = judged(world, e, k, rule, [*candidates, *plain]), len(candidates)
+    sources, n = validation_of(world, e, k, rule, [*candidates, *plain]), len(candidates)
     scores = scores_of(sources)
     b, p = best(scores[:n], candidates), n + best(scores[n:], plain)
     if rule.endswith("_1se") and not scores[b] - scores[p] > standard_error(world, sources, b, p):

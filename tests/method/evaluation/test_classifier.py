@@ -46,13 +46,13 @@ def test_a_trained_predictor_is_fitted_once_for_each_set_of_sources(name: str) -
     rule = "training_domain" if name == "held_out_pairs" else "lodo"  # of two sources none is left out
     assert all(rule in curve.scored for curve in curves if curve.class_half != "harmonic")
     turn = turn_of(Split(0), None, grouped=False)
-    left_out = {holdout.without(source) for holdout in holdouts for source in holdout.judges(turn)}
+    left_out = {holdout.without(source) for holdout in holdouts for source in holdout.validation_sources(turn)}
     left_out = {sources for sources in left_out if len(sources) > 1}
     expected = Counter(holdout.sources for holdout in holdouts) + Counter(left_out)
     sets = Counter(set(expected))
     expected += sets  # and once in the plain space, for all maps that only turn it
     expected += sets  # and once as plain prediction, to which scores are compared
-    # Of open classes no environment judges the fit where it is tested: the first one does where others are.
+    # Of open classes no environment validates the fit where it is tested: the first one does where others are.
     expected += Counter({(0, 1, 2, 3): 1} if name == "open_class" else {})
     assert expected == Counting.fits
 
@@ -81,7 +81,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     test = images(np.flatnonzero(data.environment == 3))
     lodo = np.array([[0.1, 0.3, 0.2]])
     classified = classifier_of(predictor, train).classify(validation, [test], None, mean_over(validation), lodo)
-    training_domain = np.mean([of_set.mean(axis=-1) for of_set in classified.judged], axis=0)
+    training_domain = np.mean([of_set.mean(axis=-1) for of_set in classified.validation], axis=0)
     assert set(classified.scored[0]) == {(int(np.argmax(training_domain)), 0), (1, 0)}
     choice = Choice(frozenset(), {point: one.temperature for point, one in classified.scored[0].items()})
     again = classifier_of(predictor, train).classify([], [test], choice)
@@ -95,8 +95,8 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
     for _ in predictor.scores(whole := replace(problem, found={}), [D]):
         pass  # the whole space comes first
     for i, scores in enumerate(predictor.scores(replace(problem, rotated=whole.found), RANKS)):
-        *judged, tested = (logits.argmax(axis=1) for logits in scores)
-        hits = [np.mean(p == s.labels) for p, s in zip(judged, validation, strict=True)]
+        *validated, tested = (logits.argmax(axis=1) for logits in scores)
+        hits = [np.mean(p == s.labels) for p, s in zip(validated, validation, strict=True)]
         assert training_domain[0, i] == pytest.approx(np.mean(hits))
         np.testing.assert_array_equal(classified.correct[0][0, i], tested == test.labels)
         if (i, 0) in classified.scored[0]:
@@ -109,7 +109,7 @@ def test_calibrations_are_those_of_the_scores_at_the_ranks_that_rules_pick(name:
             assert [calibration.error, calibration.scaled_error] == pytest.approx(errors, abs=1e-9)
 
 
-def test_what_is_calibrated_is_what_is_best_on_all_judging_sets_together() -> None:
+def test_what_is_calibrated_is_what_is_best_on_all_validation_sets_together() -> None:
     """The first set alone would take the first rank, where the others are wrong."""
     data, _ = synthetic()
     sets = [images(np.flatnonzero(data.environment == e)) for e in range(4)]
@@ -126,7 +126,7 @@ def test_what_is_calibrated_is_what_is_best_on_all_judging_sets_together() -> No
 
     score = mean_over(sets[:3])
     classified = classifier_of(Planted(), data.environment < 3).classify(sets[:3], sets[3:], None, score)
-    np.testing.assert_allclose(score(np.concatenate(classified.judged, axis=-1)), [[1 / 3, 2 / 3, 0]])
+    np.testing.assert_allclose(score(np.concatenate(classified.validation, axis=-1)), [[1 / 3, 2 / 3, 0]])
     assert set(classified.scored[0]) == {(1, 0)}
 
 
@@ -150,7 +150,7 @@ def test_a_predictor_may_use_its_arrays_again_at_the_next_rank() -> None:
     validation, test = images(np.flatnonzero(data.environment == 0)), images(np.flatnonzero(data.environment == 3))
     probes = (classifier_of(p, train) for p in (LinearProbe(C=3.16), InOneBuffer()))
     one, other = (probe.classify([validation], [test], None, mean_over([validation])) for probe in probes)
-    np.testing.assert_array_equal(one.judged, other.judged)
+    np.testing.assert_array_equal(one.validation, other.validation)
     assert one.scored == other.scored
 
 

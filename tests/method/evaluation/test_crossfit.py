@@ -35,7 +35,6 @@ from tests.method.evaluation.crossfit_reference import (
     answers,
     best,
     grid,
-    judged,
     made_up,
     nuisance_of,
     pick,
@@ -43,6 +42,7 @@ from tests.method.evaluation.crossfit_reference import (
     standard_error,
     tested,
     unit,
+    validation_of,
     without,
 )
 from tests.method.predictors.test_coop import tower
@@ -62,8 +62,8 @@ def planted() -> tuple[World, list[Candidate]]:
     candidates = [replace(PLAIN, rank=2), Candidate("shrinkage", lambda_=1.0, rank=2)]
     right = np.array([[0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1, 0, 0]], dtype=bool)
     for j, s in itertools.product((1, 2), (1, 2)):
-        judging = (environment == s) & (fold == j)  # elsewhere, and by other fits, the answers are the other way round
-        world.fitted[frozenset({0, s}), frozenset({0, j}), tuple(candidates)] = np.where(judging, right, ~right)
+        there = (environment == s) & (fold == j)  # elsewhere, and by other fits, the answers are the other way round
+        world.fitted[frozenset({0, s}), frozenset({0, j}), tuple(candidates)] = np.where(there, right, ~right)
     return world, candidates
 
 
@@ -76,7 +76,7 @@ def test_scores_and_standard_errors_are_those_counted_by_hand(group: bool | None
     world, candidates = planted()
     if group:
         world = replace(world, group=np.array([9, 0, 1, 2, 3, 0, 1, 9]))
-    sources = judged(world, 0, 0, "lodo", candidates)
+    sources = validation_of(world, 0, 0, "lodo", candidates)
     assert scores_of(sources) == [0.25, 0.625]  # (2/4 + 0/2) / 2 and (3/4 + 1/2) / 2
     errors = [standard_error(world, sources, candidate, 0) for candidate in (0, 1)]
     assert errors == pytest.approx([0.0, np.sqrt(squared)], abs=1e-15)
@@ -175,7 +175,7 @@ def assert_equal_to_the_reference(
         accuracies[name, k] = tested(world, e, k, every)
         assert np.ravel([row["target"] for row in mine]) == pytest.approx(accuracies[name, k][:n], abs=1e-12)
         for rule in RULES[:2]:
-            scores = scores_of(sources := judged(world, e, k, rule, every))
+            scores = scores_of(sources := validation_of(world, e, k, rule, every))
             p = n + best(scores[n:], plain)
             errors = [standard_error(world, sources, candidate, p) for candidate in range(n)]
             assert np.ravel([row[rule] for row in mine]) == pytest.approx(scores[:n], abs=1e-12)
@@ -328,6 +328,6 @@ def test_six_environments_and_five_folds_take_150_and_60_and_30_fits() -> None:
     assert Counter((len(es), len(ks)) for es, ks in fits) == {(2, 2): 150, (1, 2): 60, (1, 1): 30}
     for e, k in itertools.product(range(6), range(5)):  # and the reference needs the same ones
         for rule in RULES[:2]:
-            judged(world, e, k, rule, [PLAIN])
+            validation_of(world, e, k, rule, [PLAIN])
         without(world, {e}, {k}, [PLAIN])
     assert {(es, ks) for es, ks, _ in world.fitted} == set(fits)

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from benchmark.method.evaluation.estimates import above, agreements, confidence, on_the_line, threshold
+from benchmark.method.evaluation.estimates import agreements, aline_estimates, confidence, share_above, threshold
 
 
 def test_confidence_is_the_largest_probability_or_the_margin() -> None:
@@ -19,14 +19,14 @@ def test_confidence_is_the_largest_probability_or_the_margin() -> None:
 @pytest.mark.parametrize("accuracy", [0.0, 0.37, 0.5, 1.0])
 def test_as_many_images_lie_above_the_threshold_as_are_right(accuracy: float) -> None:
     sure = np.random.default_rng(0).random(100)
-    assert above(sure, threshold(sure, accuracy)) == pytest.approx(accuracy)
+    assert share_above(sure, threshold(sure, accuracy)) == pytest.approx(accuracy)
 
 
 def test_atc_is_right_where_errors_are_the_images_with_the_lowest_confidence() -> None:
     rng = np.random.default_rng(1)
     source, target = rng.random(4000), rng.random(4000) ** 2  # a shift towards low confidence
     right = lambda sure: np.mean(sure > 0.3)  # noqa: E731
-    assert above(target, threshold(source, right(source))) == pytest.approx(right(target), abs=0.02)
+    assert share_above(target, threshold(source, right(source))) == pytest.approx(right(target), abs=0.02)
     assert abs(right(source) - right(target)) > 0.1  # and that is not the sources' accuracy
 
 
@@ -35,20 +35,20 @@ def test_accuracies_lie_on_the_line_of_agreements() -> None:
     line = lambda share: normal.cdf(0.8 * normal.inv_cdf(share) - 0.4)  # noqa: E731  # slope 0.8, bias -0.4
     accuracies, sources = np.array([0.9, 0.7, 0.6, 0.5]), np.array([0.8, 0.7, 0.55, 0.6, 0.5, 0.65])
     targets = np.array([line(share) for share in sources])
-    found = on_the_line(accuracies, sources, targets, (1000, 1000))
+    found = aline_estimates(accuracies, sources, targets, (1000, 1000))
     assert found is not None
     np.testing.assert_allclose(found, [line(share) for share in accuracies], rtol=1e-9)
 
 
 def test_predictors_that_agree_alike_move_by_the_mean_and_two_make_no_line() -> None:
     accuracies, same = np.array([0.8, 0.6, 0.7]), np.full(3, 0.7)
-    found = on_the_line(accuracies, same, same, (100, 100))
+    found = aline_estimates(accuracies, same, same, (100, 100))
     assert found is not None
     np.testing.assert_allclose(found, accuracies, rtol=1e-9)  # nothing shifted
-    certain = on_the_line(np.ones(3), np.ones(3), np.ones(3), (100, 50))
+    certain = aline_estimates(np.ones(3), np.ones(3), np.ones(3), (100, 50))
     assert certain is not None
     assert np.isfinite(certain).all()
-    assert on_the_line(accuracies[:2], same[:1], same[:1], (100, 100)) is None
+    assert aline_estimates(accuracies[:2], same[:1], same[:1], (100, 100)) is None
 
 
 def test_agreements_are_of_pairs() -> None:

@@ -166,7 +166,7 @@ def test_methods_share_their_images() -> None:
     assert inference.difference_interval(scores, 1, 0).estimate == -got.estimate
     same = inference.difference_interval(scores, 0, 2)
     assert (same.estimate, same.low, same.high, same.p, same.standard_error) == (0, 0, 0, 1, 0)
-    assert inference.equivalence(same) == pytest.approx(0.99**same.fewest)
+    assert inference.equivalence(same) == pytest.approx(0.99**same.min_clusters)
     np.testing.assert_allclose(scores.environment_means[1], replace(a, values=values[1]).environment_means)
 
 
@@ -223,7 +223,7 @@ def test_fewer_than_30_units_in_an_environment_give_no_interval(units: int, grou
     environment = np.repeat([0, 1], [100, units * per])
     values = (np.random.default_rng(0).random(len(cluster)) < 0.5).astype(float)
     got = image_interval(Scores(values, environment, np.zeros_like(cluster), cluster))
-    assert (got.fewest, got.clusters) == (units, 100)
+    assert (got.min_clusters, got.clusters) == (units, 100)
     assert np.isnan([got.low, got.high, got.p, got.standard_error]).all() == (units < 30)
     assert (got.plus_minus is None) == (units < 30)
     assert got.estimate == pytest.approx((values[:100].mean() + values[100:].mean()) / 2)
@@ -232,7 +232,7 @@ def test_fewer_than_30_units_in_an_environment_give_no_interval(units: int, grou
 def test_the_fewest_units_are_those_of_a_seed() -> None:
     scores = world(8, share=0.2)
     cells = [(scores.seed == s) & (scores.environment == e) for s in (0, 7, 14) for e in range(3)]
-    assert image_interval(scores).fewest == min(len(set(scores.cluster[inside])) for inside in cells) < 40
+    assert image_interval(scores).min_clusters == min(len(set(scores.cluster[inside])) for inside in cells) < 40
 
 
 def test_what_does_not_fit_together_is_refused() -> None:
@@ -257,7 +257,7 @@ def test_the_mean_over_data_sets_is_welch_s() -> None:
     assert got.estimate == pytest.approx((a.mean() + b.mean()) / 2)
     assert got.estimate / got.standard_error == pytest.approx(expected.statistic)
     assert got.degrees_of_freedom == pytest.approx(expected.df)
-    assert (got.clusters, got.fewest, got.seeds) == (250, 50, 1)
+    assert (got.clusters, got.min_clusters, got.seeds) == (250, 50, 1)
     nothing = interval(np.zeros(50))
     assert inference.pooled_interval([nothing, nothing]) == replace(nothing, clusters=100, degrees_of_freedom=98)
     half = inference.pooled_interval([nothing, interval(a)])
@@ -334,10 +334,10 @@ def test_few_images_of_new_or_of_base_classes_give_harmonic_means_no_interval(fe
     scores = Scores(answers, environment, np.zeros(n, dtype=np.int64), np.arange(n))
     contributions = inference.harmonic_contributions(scores, new)
     got = inference.difference_interval(contributions, 0, 1)
-    assert got.fewest == few
+    assert got.min_clusters == few
     assert np.isnan([got.low, got.high, got.p]).all() == (not known)
     alone = inference.by_environment(replace(contributions, values=contributions.values[0]))
-    assert [one.fewest for one in alone] == [200, few]
+    assert [one.min_clusters for one in alone] == [200, few]
 
 
 def test_a_harmonic_mean_of_two_zeros_has_no_interval_and_one_half_alone_is_refused() -> None:
@@ -498,7 +498,7 @@ def test_of_means_the_jackknife_has_the_interval_over_images(seeds: int, groups:
         got = inference.jackknife_interval(means_of(scores, label), scores)
         expected = image_interval(scores if label is None else inference.balanced_contributions(scores, label))
         assert got.estimate == pytest.approx(expected.estimate)
-        assert (got.clusters, got.fewest, got.seeds) == (expected.clusters, expected.fewest, expected.seeds)
+        assert (got.clusters, got.min_clusters, got.seeds) == (expected.clusters, expected.min_clusters, expected.seeds)
         assert got.low < got.estimate < got.high
         ratios.append(got.standard_error / expected.standard_error)
     assert np.abs(np.array(ratios) - 1).max() < 0.1

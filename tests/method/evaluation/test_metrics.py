@@ -8,7 +8,7 @@ import sklearn.metrics as sk
 from scipy.special import softmax
 
 from benchmark.method.evaluation import metrics
-from benchmark.method.evaluation.source_scores import JudgedImages
+from benchmark.method.evaluation.source_scores import ValidationImages
 from benchmark.method.predictors.base import fitted_temperature
 
 
@@ -29,9 +29,9 @@ def test_accuracies_by_class_and_what_is_made_of_them() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_score_is_the_mean_of_sources_that_have_images() -> None:
     label, source = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])  # none of source 1
-    images = JudgedImages(metrics.ACCURACY, label, source, np.arange(4), 2)
+    images = ValidationImages(metrics.ACCURACY, label, source, np.arange(4), 2)
     np.testing.assert_allclose(images.score(np.array([[1, 0, 1, 1], [0, 0, 0, 0]], dtype=bool)), [0.75, 0])
-    nothing = JudgedImages(metrics.ACCURACY, label[:0], source[:0], np.arange(0), 2)
+    nothing = ValidationImages(metrics.ACCURACY, label[:0], source[:0], np.arange(0), 2)
     assert np.isnan(nothing.score(np.empty((1, 2, 0), dtype=bool))).all()
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.method.evaluation.inference import Scores
-from benchmark.method.evaluation.judging import holm, rank_intervals
+from benchmark.method.evaluation.multiple_testing import holm, rank_intervals
 
 
 def test_holm_is_that_of_statsmodels() -> None:

@@ -17,19 +17,19 @@ def test_the_interval_over_environments_is_student_s() -> None:
     expected = stats.ttest_1samp(MEANS, 0)
     np.testing.assert_allclose([got.interval.low, got.interval.high], expected.confidence_interval(0.95))
     assert got.interval.p == pytest.approx(expected.pvalue)
-    assert (got.ahead, got.level, got.behind) == (3, 2, 1)
+    assert (got.ahead, got.tied, got.behind) == (3, 2, 1)
     narrow = environment_interval(MEANS[:4], confidence=0.5).interval
     assert narrow is not None
     np.testing.assert_allclose([narrow.low, narrow.high], stats.ttest_1samp(MEANS[:4], 0).confidence_interval(0.5))
     few = environment_interval(MEANS[:3])
     assert few.interval is None
-    assert (few.ahead, few.level, few.behind) == (1, 1, 1)
+    assert (few.ahead, few.tied, few.behind) == (1, 1, 1)
 
 
 def test_equal_methods_are_level_everywhere() -> None:
     for got in (environment_interval(np.zeros(5)), random_effects_interval(np.zeros(5), np.zeros(5), [0, 0, 1, 1, 1])):
         assert got.interval is not None
-        assert (got.interval.low, got.interval.high, got.level) == (0, 0, 5)
+        assert (got.interval.low, got.interval.high, got.tied) == (0, 0, 5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0])  # of the effects: 1 is what their variances explain, 8 is not
@@ -56,7 +56,7 @@ def test_data_sets_alike_are_a_t_test_over_their_means() -> None:
     assert got.interval is not None
     np.testing.assert_allclose([got.interval.low, got.interval.high], expected.confidence_interval(0.9), rtol=1e-6)
     assert got.interval.p == pytest.approx(expected.pvalue)
-    assert got.ahead + got.level + got.behind == 20
+    assert got.ahead + got.tied + got.behind == 20
 
 
 def test_data_sets_that_are_not_alike_are_weighted_by_both_variances() -> None:
@@ -103,7 +103,7 @@ def test_data_sets_that_happen_to_agree_leave_the_error_of_their_weighted_mean()
 def test_one_data_set_is_no_sample_of_data_sets() -> None:
     got = random_effects_interval(MEANS, np.full(6, 1e-4), np.zeros(6, dtype=int))
     assert got.interval is None
-    assert (got.ahead, got.level, got.behind) == (3, 2, 1)
+    assert (got.ahead, got.tied, got.behind) == (3, 2, 1)
 
 
 def test_environments_that_agree_leave_the_error_of_their_images() -> None:

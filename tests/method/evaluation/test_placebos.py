@@ -68,4 +68,4 @@ def test_all_fits_of_a_draw_are_turned_by_the_same_matrix() -> None:
     q = haar(D, 0, 3)
     assert len({names for names, _, _ in fits}) > 4
     for _, _, sources in fits:
-        np.testing.assert_allclose(q.T @ sources.c_d() @ q, sources.real_c_d(), atol=1e-12)
+        np.testing.assert_allclose(q.T @ sources.c_d() @ q, sources.original_c_d(), atol=1e-12)

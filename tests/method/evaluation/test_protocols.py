@@ -153,7 +153,7 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
     for hs in held_out:
         name, here = " + ".join(NAMES[h] for h in hs), np.isin(data.environment, hs)
         sources = [s for s in range(4) if protocol == "open_class" or s not in hs]
-        judges = [s for s in range(4) if s not in hs]
+        validation_sources = [s for s in range(4) if s not in hs]
         among = np.isin(data.environment, sources)
         train = among & ~out & fitted
         tests = {
@@ -168,14 +168,14 @@ def test_every_accuracy_equals_the_reference(protocol: str, predictor: str) -> N
                 assert curve.metrics["target"][i] == pytest.approx(accuracy(rows), abs=close)
                 assert len(curve.tested) == rows.sum()
                 assert curve.n_train == train.sum()
-                domain = [accuracy(fitted & out & (data.environment == s)) for s in judges]
+                domain = [accuracy(fitted & out & (data.environment == s)) for s in validation_sources]
                 assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=close)
                 if protocol == "held_out_pairs":  # of two sources none is left out
                     assert curve.lodo is None
                     continue
                 lodo = [
                     accuracy(fitted & ~out & (data.environment == s), of=train & (data.environment != s))
-                    for s in judges
+                    for s in validation_sources
                 ]
                 assert curve.lodo is not None
                 assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=close)
@@ -463,16 +463,16 @@ def test_a_shift_is_fitted_on_the_first_set_and_chooses_among_the_classes_of_eac
         if name == "linear_probe":  # among the variant's classes alone, at the rank that the rule picks
             rank = RANKS[int(np.argmax(curves[1].training_domain))]
             z, truth = unit(joined.z[np.arange(len(rows))]), joined.label
-            train, judging = (joined.environment == 0) & (joined.side[Split(0)] == IN), joined.side[Split(0)] == OUT
+            train, validation = (joined.environment == 0) & (joined.side[Split(0)] == IN), joined.side[Split(0)] == OUT
             basis = projection.fit(cells.sources({0: "x"}, None)).vectors[:, :rank]
             probe = PREDICTORS.create(name).settings[curves[1].setting]
             problem = Problem(
                 train=z[train] @ basis, labels=truth[train], text=joined.text @ basis,
-                tests=[z[judging & (joined.environment == 0)] @ basis, z[joined.environment == 2] @ basis],
+                tests=[z[validation & (joined.environment == 0)] @ basis, z[joined.environment == 2] @ basis],
             )  # fmt: skip
-            ((judged, tested),) = probe.scores(problem, [rank])
+            ((validated, tested),) = probe.scores(problem, [rank])
             labels = truth[joined.environment == 2] - 2
-            t = fitted_temperature(judged, truth[judging & (joined.environment == 0)])
+            t = fitted_temperature(validated, truth[validation & (joined.environment == 0)])
             gaps = metrics.confidence_gaps(tested[:, 2:5], labels, t)
             assert calibration.temperature == pytest.approx(t, rel=1e-3)
             assert calibration.scaled_error == pytest.approx(metrics.calibration_error(gaps, len(labels)), abs=1e-3)

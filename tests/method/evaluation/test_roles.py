@@ -1,4 +1,4 @@
-"""What images are said to be for is what fits really learn from, are judged by and are tested on."""
+"""The stated roles of images are what fits really learn from, are validated on and are tested on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.roles import JUDGE, TEST, TRAIN, UNUSED, Roles
+from benchmark.method.evaluation.roles import TEST, TRAIN, UNUSED, VALIDATION, Roles
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split
 from benchmark.method.predictors import Predictor, Problem
 from benchmark.method.subspace import PROJECTIONS
@@ -51,15 +51,15 @@ def test_roles_are_what_fits_get(name: str, folds: int, fold: int | None, groupe
     for holdout in protocol.holdouts(data.environments, splits):
         SEEN.clear()
         curves = list(evaluation.curves(method, [holdout]))
-        (chosen_by, judged), (learnt, tested) = SEEN[0], SEEN[-1]
-        choice = roles.in_choice(holdout)
+        (chosen_by, validated), (learnt, tested) = SEEN[0], SEEN[-1]
+        choice = roles.roles_in_selection(holdout)
         assert (len(SEEN) == 1) == roles.turn.one_fit
         assert chosen_by == images(choice == TRAIN)
-        # One fit that is judged and tested classifies both; images that are tested do not judge.
-        judging = set().union(*judged[: 1 if holdout.judges(roles.turn) else 0])
-        assert judging == images(choice == JUDGE)
+        # A fit that is validated and tested classifies both; tested images are no validation images.
+        validation = set().union(*validated[: 1 if holdout.validation_sources(roles.turn) else 0])
+        assert validation == images(choice == VALIDATION)
         for test_split in splits:
-            role = roles.in_test(holdout, test_split)
+            role = roles.roles_in_test(holdout, test_split)
             of_split = [c for c in curves if c.test_split == test_split and c.class_half in ("all", "base", "new")]
             named = set(np.concatenate([c.tested.position for c in of_split]).tolist())
             assert named == images(role == TEST) != set()
@@ -68,4 +68,4 @@ def test_roles_are_what_fits_get(name: str, folds: int, fold: int | None, groupe
             assert {c.n_train for c in of_split} == {(role == TRAIN).sum()}
             assert set(np.unique(role)) <= {TRAIN, TEST, UNUSED}
             assert not images(choice == TRAIN) & named
-            assert not images(choice == JUDGE) & named
+            assert not images(choice == VALIDATION) & named

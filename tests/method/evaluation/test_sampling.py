@@ -113,10 +113,10 @@ def test_scores_by_which_rules_choose_are_of_some_images_and_accuracies_where_th
             last = max(range(2), key=lambda i: (scores[i, -1], -i))
             picked[f"{rule} at the last rank"] = last, len(RANKS) - 1
         data, split = synthetic()[0], Split(0, folds=0 if fold is None else 5)
-        judging, learned = (OUT, IN) if fold is None else (fold + 1, fold + 1)
+        validation, learned = (OUT, IN) if fold is None else (fold + 1, fold + 1)
         counts = [
-            min(int(((data.environment == e) & (data.side[split] == s)).sum()), MOST if s == judging else 4 * MOST)
-            for s in {judging, learned}
+            min(int(((data.environment == e) & (data.side[split] == s)).sum()), MOST if s == validation else 4 * MOST)
+            for s in {validation, learned}
             for e in holdout.sources
         ]
         assert {curve.labels_choice for curve in few} == {sum(counts)}
@@ -155,7 +155,7 @@ def test_what_is_hidden_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None
     seen: list[dict[str, object]] = []
 
     def noted(*args: Any) -> Any:
-        seen.append({"judges": args[2].training_domain, "picks": full_fit_points(*args)})
+        seen.append({"validation": args[2].training_domain, "picks": full_fit_points(*args)})
         return seen[-1]["picks"]
 
     monkeypatch.setattr("benchmark.method.evaluation.evaluation.full_fit_points", noted)

@@ -80,7 +80,7 @@ def test_the_draws_of_a_placebo_are_not_kept_but_what_does_not_depend_on_them_is
             for lambda_ in LAMBDAS:
                 fitted(shared, setting.at(lambda_=lambda_), Rotated(0, draw))
     assert len(decompositions) == len(asked()) * (1 + 1 + 3 * 2)  # C_z; environments; two N of each of three draws
-    assert not [key for s in shared._sources.values() for key in s._kept if "Rotated" in repr(key)]
+    assert not [key for s in shared._sources.values() for key in s._cache if "Rotated" in repr(key)]
     for draw in range(2):
         of_draw, alone = (fitted(c, projection.settings[0], Rotated(0, draw)) for c in (shared, cells()))
         np.testing.assert_array_equal(of_draw[0].vectors, alone[0].vectors)
@@ -102,14 +102,14 @@ def test_another_intervention_set_of_the_same_images_shares_what_is_made_of_thes
 
 @pytest.mark.parametrize("most", [0, 5_000, 2**30])
 def test_what_is_kept_changes_no_basis(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "MOST_KEPT", most)
+    monkeypatch.setattr(moments, "MAX_KEPT_BYTES", most)
     shared = cells()
     for _ in range(2):
         for projection in trials():
             for kept, alone in zip(fitted(shared, projection), fitted(cells(), projection), strict=True):
                 for of_kept, of_alone in ((kept.vectors, alone.vectors), (kept.texts, alone.texts)):
                     np.testing.assert_array_equal(of_kept, of_alone)
-    held = [made for sources in shared._sources.values() for made in sources._kept.values()]
+    held = [made for sources in shared._sources.values() for made in sources._cache.values()]
     size = sum(a.nbytes for made in held for a in vars(made).values() if isinstance(a, np.ndarray))
     assert size <= most
     assert (size > 0) == (most > 0)

@@ -10,7 +10,7 @@ from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS
-from benchmark.method.evaluation.source_scores import JudgedImages
+from benchmark.method.evaluation.source_scores import ValidationImages
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
@@ -19,7 +19,7 @@ from tests.method.predictors.test_reference import synthetic
 CLASSES, N = 5, 240
 
 
-def judged(metric: Metric, grouped: bool) -> tuple[JudgedImages, np.ndarray, np.ndarray]:
+def drawn(metric: Metric, grouped: bool) -> tuple[ValidationImages, np.ndarray, np.ndarray]:
     """Images of three sources, what 2 x 4 candidates take them for, and what plain prediction does."""
     rng = np.random.default_rng(3)
     source, label = (
@@ -33,13 +33,13 @@ def judged(metric: Metric, grouped: bool) -> tuple[JudgedImages, np.ndarray, np.
     plain = np.where(rng.random(N) < 0.5, label, rng.integers(CLASSES, size=N)).astype(np.uint16)
     if metric.needs == "correct":
         given, plain = given == label, plain == label
-    return JudgedImages(metric, label, source, cluster, CLASSES), given, plain
+    return ValidationImages(metric, label, source, cluster, CLASSES), given, plain
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("name", ["accuracy", "balanced"])
 def test_standard_errors_are_those_of_the_formula_image_by_image(name: str, grouped: bool) -> None:
-    images, given, plain = judged(METRICS.create(name), grouped)
+    images, given, plain = drawn(METRICS.create(name), grouped)
     d = given.astype(float) - plain
     u = np.zeros((2, 4, images.cluster.max() + 1))
     for i in range(N):
@@ -57,7 +57,7 @@ def test_standard_errors_are_those_of_the_formula_image_by_image(name: str, grou
 
 @pytest.mark.parametrize("name", ["accuracy", "balanced", "macro_f1", "worst_class"])
 def test_scores_are_means_over_sources_of_scikit_learns_metrics(name: str) -> None:
-    images, given, _ = judged(METRICS.create(name), grouped=False)
+    images, given, _ = drawn(METRICS.create(name), grouped=False)
 
     def of_source(predicted: np.ndarray, label: np.ndarray) -> float:
         if name == "macro_f1":
@@ -80,12 +80,12 @@ def test_scores_are_means_over_sources_of_scikit_learns_metrics(name: str) -> No
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_jackknife_is_within_a_tenth_of_the_formula_where_the_metric_is_a_mean(grouped: bool) -> None:
-    images, given, plain = judged(METRICS.create("accuracy"), grouped)
+    images, given, plain = drawn(METRICS.create("accuracy"), grouped)
     np.testing.assert_allclose(images._jackknife(given, plain), images.error(given, plain), rtol=0.1)
 
 
 def test_one_cluster_says_nothing_of_its_error() -> None:
-    images, given, plain = judged(METRICS.create("accuracy"), grouped=False)
+    images, given, plain = drawn(METRICS.create("accuracy"), grouped=False)
     assert np.isnan(replace(images, cluster=np.zeros(N, np.int64)).error(given, plain)).all()
 
 

@@ -79,15 +79,15 @@ def test_every_image_or_group_is_out_exactly_once(folds: int, grouped: bool) -> 
         turn = turn_of(Split(1, folds=folds), fold, grouped)
         (tested,) = turn.tested["out_fold"]
         times += side == tested
-        # What is tested scores no choice and is in no fit; what judges is in the tested fit alone.
+        # Tested images score no choice and are in no fit; validation images are in the tested fit alone.
         crossed = turn_of(Split(1, folds=folds), fold, grouped, crossed=True)
         assert turn.validation == crossed.validations[0]  # that of the next fold
         assert (turn.fitted, turn.tested) == (crossed.fitted, crossed.tested)
-        assert sorted(j for one in crossed.validations for j in one.judging) == sorted(turn.fitted)
+        assert sorted(j for one in crossed.validations for j in one.sides) == sorted(turn.fitted)
         for one in crossed.validations:
-            assert not turn.tested["out_fold"] & (one.judging | one.judging_left_out | one.learned | turn.fitted)
-            assert not one.judging & one.learned
-            assert turn.fitted == one.learned | one.judging
+            assert not turn.tested["out_fold"] & (one.sides | one.left_out_sides | one.learned | turn.fitted)
+            assert not one.sides & one.learned
+            assert turn.fitted == one.learned | one.sides
     assert (times == 1).all()
     again = sides(environment, group, Split(2, folds=folds), environment > 3)
     assert (again != side).any()
@@ -104,11 +104,11 @@ def test_groups_that_choose_are_not_those_that_are_tested() -> None:
         with pytest.raises(ValueError, match=rf"a split of {split.folds} folds has no turn of fold {fold}"):
             turn_of(split, fold, grouped=False)
     turn = turn_of(Split(0), None, grouped=True)
-    assert turn.validation.judging == turn.validation.judging_left_out == {CHOICE}
+    assert turn.validation.sides == turn.validation.left_out_sides == {CHOICE}
     assert turn.tested["out_20"] == {OUT}
     plain = turn_of(Split(0), None, grouped=False)
-    assert plain.validation.judging == {OUT}
-    assert plain.validation.judging_left_out == {IN}
+    assert plain.validation.sides == {OUT}
+    assert plain.validation.left_out_sides == {IN}
     assert plain.one_fit
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmark.method.arrays import Array, Labels, unit
 from benchmark.method.predictors import Head, HeadKey, Problem, logistic
 from benchmark.method.predictors.linear_probe import LinearProbe
-from benchmark.method.predictors.logistic import PRECISE, Anywhere, SoftmaxRegression
+from benchmark.method.predictors.logistic import PRECISE, AnyArray, SoftmaxRegression
 
 PENALTIES = (0.01, 0.316, 10.0)
 SHAPES = [(60, 5, 3), (300, 20, 7), (50, 80, 4), (900, 48, 10), (40, 6, 2)]
@@ -189,14 +189,14 @@ def test_a_large_problem_ends_close_to_the_solution_in_single_precision(
 def halve(monkeypatch: pytest.MonkeyPatch, halved: bool) -> Counter[str]:
     """Have large problems begin in bfloat16, or not; return what counts the factors of each precision."""
     used: Counter[str] = Counter()
-    factor = logistic._Level.factor
+    factor = logistic._Stage.factor
 
-    def counted(level: logistic._Level, array: Anywhere) -> Anywhere:
-        found = factor(level, array)
+    def counted(stage: logistic._Stage, array: AnyArray) -> AnyArray:
+        found = factor(stage, array)
         used[str(found.dtype).removeprefix("torch.")] += 1
         return found
 
-    monkeypatch.setattr(logistic._Level, "factor", counted)
+    monkeypatch.setattr(logistic._Stage, "factor", counted)
     monkeypatch.setattr(logistic, "multiplies_bfloat16", lambda: halved)
     monkeypatch.setattr(logistic, "HALF_FROM", 12)
     return used
@@ -207,14 +207,14 @@ def test_products_that_say_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(logistic, "PRECISE", 0)
     monkeypatch.setattr(logistic, "multiplies_bfloat16", lambda: False)
     alone = SoftmaxRegression(x, labels, 12).fit(30, 0.5)
-    used, counted = halve(monkeypatch, True), logistic._Level.factor
+    used, counted = halve(monkeypatch, True), logistic._Stage.factor
     generator = torch.Generator().manual_seed(18)
 
-    def noisy(level: logistic._Level, array: Anywhere) -> Anywhere:
-        found = counted(level, array)
-        return found + torch.randn(found.shape, generator=generator).bfloat16() if level.halved else found
+    def noisy(stage: logistic._Stage, array: AnyArray) -> AnyArray:
+        found = counted(stage, array)
+        return found + torch.randn(found.shape, generator=generator).bfloat16() if stage.in_bfloat16 else found
 
-    monkeypatch.setattr(logistic._Level, "factor", noisy)
+    monkeypatch.setattr(logistic._Stage, "factor", noisy)
     head = SoftmaxRegression(x, labels, 12).fit(30, 0.5)
     assert 0 < used["bfloat16"] < 100 * used["float32"]
     assert head.converged

@@ -88,7 +88,7 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
     data, views = synthetic(grouped=grouped)
     probe = isinstance(predictor, LinearProbe)
     side = data.side[Split(0)]
-    judging, lodo_rows = (side == CHOICE, side == CHOICE) if grouped else (side == OUT, side == IN)
+    validation, lodo_rows = (side == CHOICE, side == CHOICE) if grouped else (side == OUT, side == IN)
     splits: list[TestSplit] = ["out_20", "in_80", "full"]
     curves = curves_of(protocol_of(data, views), icm, predictor, data.environments, splits)
     assert [(c.held_out, c.test_split) for c in curves] == [(e, s) for e in data.environments for s in splits]
@@ -102,7 +102,7 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
             for split, rows in (("out_20", side == OUT), ("in_80", side == IN), ("full", here)):
                 expected = reference(data, views, train, k, here & rows, probe)
                 assert by_split[split].metrics["target"][i] == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
-            domain = [reference(data, views, train, k, (data.environment == s) & judging, probe) for s in sources]
+            domain = [reference(data, views, train, k, (data.environment == s) & validation, probe) for s in sources]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
             lodo = [
                 reference(data, views, train & (data.environment != s), k, (data.environment == s) & lodo_rows, probe)
@@ -115,7 +115,7 @@ def test_every_accuracy_equals_the_reference(predictor, grouped) -> None:  # typ
             assert by_split["in_80"].target_out[i] == pytest.approx(expected, abs=1e-12)
         assert curve.n_train == train.sum()
         assert curve.labels_fit == (train.sum() if probe else 0)
-        assert curve.labels_choice == ((judging | lodo_rows) & ~here).sum()
+        assert curve.labels_choice == ((validation | lodo_rows) & ~here).sum()
         assert by_split["out_20"].target_out is by_split["full"].target_out is None
 
 
@@ -133,12 +133,12 @@ def test_with_folds_neither_the_tested_fold_nor_the_next_is_in_the_fit_that_choo
         for i, k in enumerate(RANKS):
             expected = reference(data, views, fitted, k, here & (side == fold), probe)
             assert curve.metrics["target"][i] == pytest.approx(expected, abs=1e-12)
-            judging = [(data.environment == s) & (side == following) for s in sources]
-            domain = [reference(data, views, chosen, k, rows, probe) for rows in judging]
+            validation = [(data.environment == s) & (side == following) for s in sources]
+            domain = [reference(data, views, chosen, k, rows, probe) for rows in validation]
             assert curve.training_domain[i] == pytest.approx(np.mean(domain), abs=1e-12)
             lodo = [
                 reference(data, views, chosen & (data.environment != s), k, rows, probe)
-                for s, rows in zip(sources, judging, strict=True)
+                for s, rows in zip(sources, validation, strict=True)
             ]
             assert curve.lodo is not None
             assert curve.lodo[i] == pytest.approx(np.mean(lodo), abs=1e-12)
@@ -159,11 +159,11 @@ def test_in_domain_fits_on_other_images_of_the_tested_environment(fold: int | No
         expected = [reference(data, views, here & fitted, k, here & tested, True) for k in RANKS]
         assert curve.metrics["target"] == pytest.approx(expected, abs=1e-12)
         assert curve.lodo is None
-        judged = [
+        scores = [
             reference(data, views, here & ~np.isin(side, [2, 3]), k, here & (side == 3), True)
             for k in (RANKS if fold is not None else ())
         ]
-        assert np.isnan(curve.training_domain).all() if fold is None else curve.training_domain == pytest.approx(judged)
+        assert np.isnan(curve.training_domain).all() if fold is None else curve.training_domain == pytest.approx(scores)
 
 
 def test_nothing_of_the_held_out_environment_reaches_fit_or_selection() -> None:

@@ -207,19 +207,19 @@ def test_a_fit_sees_prompts_of_its_sources_and_classes_and_those_of_none() -> No
     )  # fmt: skip
     embedded = PromptEmbeddings(prompts, np.arange(6.0)[:, None], base=1)
 
-    def seen(environments: list[int], halves: list[str]) -> dict[str, list[list[float]]]:
-        return {role: [g.ravel().tolist() for g in of] for role, of in embedded.seen(environments, halves).items()}
+    def visible(environments: list[int], halves: list[str]) -> dict[str, list[list[float]]]:
+        return {role: [g.ravel().tolist() for g in of] for role, of in embedded.visible(environments, halves).items()}
 
-    assert seen([0, 1], ["base", "new"]) == {"x": [[0, 1], [2], [3]], "y": [[4], [5]]}
-    assert seen([1], ["base"]) == {"x": [[0], [2], [3]], "y": [[5]]}
-    assert seen([0], ["new"]) == {"x": [[0, 1]], "y": [[4]]}
+    assert visible([0, 1], ["base", "new"]) == {"x": [[0, 1], [2], [3]], "y": [[4], [5]]}
+    assert visible([1], ["base"]) == {"x": [[0], [2], [3]], "y": [[5]]}
+    assert visible([0], ["new"]) == {"x": [[0, 1]], "y": [[4]]}
 
 
 def test_names_of_environments_take_two_sources_and_given_prompts_are_a_line_of_their_own() -> None:
     create, own = PROJECTIONS.create, [["wet", "dry"]]
-    assert [create(name).fewest_sources for name in ("biased_prompts", "roboshot", "within_prompts")] == [2, 2, 1]
-    assert create({"name": "biased_prompts", "pairs": own}).fewest_sources == 1
-    assert create({"name": "roboshot", "words": own[0]}).fewest_sources == 1
+    assert [create(name).min_sources for name in ("biased_prompts", "roboshot", "within_prompts")] == [2, 2, 1]
+    assert create({"name": "biased_prompts", "pairs": own}).min_sources == 1
+    assert create({"name": "roboshot", "words": own[0]}).min_sources == 1
     variants = [
         create(spec).variant for spec in (
             *ALL, {"name": "biased_prompts", "pairs": own}, {"name": "within_prompts", "templates": "simple"},

@@ -208,7 +208,7 @@ def test_channels_leave_out_what_is_missing_and_say_what_they_need() -> None:
     alone = SourceMoments({"a": data.sources.environments["a"]})
     with pytest.raises(ValueError, match="two environments with images of one class"):
         PROJECTIONS.create("channels").fit(alone)
-    assert PROJECTIONS.create("channels").fewest_sources == 2
+    assert PROJECTIONS.create("channels").min_sources == 2
     data.labels = {e: np.zeros_like(y) for e, y in data.labels.items()}
     with pytest.raises(ValueError, match="images of two classes in an environment"):
         fit(data, "channels")

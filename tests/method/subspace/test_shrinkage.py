@@ -110,7 +110,7 @@ def test_one_environment_has_no_means_that_differ() -> None:
     for name in ("environments", "both", "isotropic_environments"):
         with pytest.raises(ValueError, match="two source environments"):
             nuisance(single, cast(Any, name))
-        assert PROJECTIONS.create({"name": "icm", "nuisance": "both"}).fewest_sources == 2
+        assert PROJECTIONS.create({"name": "icm", "nuisance": "both"}).min_sources == 2
     assert PROJECTIONS.create({"name": "shrinkage", "nuisance": "interventions"}).fit(single).vectors.shape == (D, D)
 
 

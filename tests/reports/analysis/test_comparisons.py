@@ -97,7 +97,7 @@ def test_other_environments_have_an_interval_from_four_on() -> None:
     low, high = stats.t.interval(0.95, 3, d.mean(), stats.sem(d))
     assert others.interval is not None
     assert (others.interval.low, others.interval.high) == pytest.approx((low, high))
-    assert (others.ahead, others.level, others.behind) == (1, 2, 1)
+    assert (others.ahead, others.tied, others.behind) == (1, 2, 1)
     assert compared(rows[:6]).others.interval is None
 
 
@@ -147,7 +147,7 @@ def test_several_data_sets_count_alike_and_tell_who_is_ahead() -> None:
     assert whole.interval.estimate == pytest.approx(np.mean([0.05, 0.10, 0.15]))
     errors = [one.interval.standard_error for one in sets.values()]
     assert whole.interval.standard_error == pytest.approx(np.sqrt(np.square(errors).sum()) / 3)
-    assert (whole.others.ahead, whole.others.level, whole.others.behind) == (6, 0, 0)
+    assert (whole.others.ahead, whole.others.tied, whole.others.behind) == (6, 0, 0)
     assert whole.others.interval is not None
     assert whole.others.interval.degrees_of_freedom == 2
     assert over_data_sets(list(sets.items())[:1]) is None

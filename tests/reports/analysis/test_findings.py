@@ -98,7 +98,7 @@ def test_too_few_groups_give_no_interval(groups: int, few: bool) -> None:
             for p, o, c in (("icm", "largest", right[0]), ("identity", None, right[1]))]  # fmt: skip
     interval = found(made).compared[0].interval
     assert interval.estimate == pytest.approx(0.5)
-    assert (interval.fewest, bool(np.isnan(interval.low))) == (groups, few)
+    assert (interval.min_clusters, bool(np.isnan(interval.low))) == (groups, few)
 
 
 @pytest.mark.parametrize(

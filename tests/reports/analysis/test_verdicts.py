@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.method.evaluation.judging import (
+from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
+from benchmark.method.evaluation.multiple_testing import (
     BALANCED_ONLY,
     HELPS,
     HURTS,
@@ -14,7 +15,6 @@ from benchmark.method.evaluation.judging import (
     NO_DIFFERENCE,
     TRADES,
 )
-from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
 from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
 from reports.analysis.settings import Options, by_setting

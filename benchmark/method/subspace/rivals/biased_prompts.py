@@ -54,8 +54,8 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
     lambda_: float = Field(default=1000.0, ge=0, allow_inf_nan=False)
 
     @property
-    def fewest_sources(self) -> int:
-        """Two where pairs are made of the names of source environments."""
+    def min_sources(self) -> int:
+        """Two if pairs are made of the names of source environments."""
         return 2 if self.words is None and self.pairs is None else 1
 
     @property
@@ -67,9 +67,9 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """See `Projection.prompts`."""
         words = names.words(self.words)
-        made = [Prompt(names.through(word), SPURIOUS, environment=e) for word, e in words]
+        made = [Prompt(names.in_templates(word), SPURIOUS, environment=e) for word, e in words]
         alike = [
-            Prompt(names.through(f"{name}, {word}"), ALIKE, label, e, label)
+            Prompt(names.in_templates(f"{name}, {word}"), ALIKE, label, e, label)
             for label, name in enumerate(names.classes)
             for word, e in words
         ]

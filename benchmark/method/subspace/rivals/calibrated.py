@@ -1,10 +1,10 @@
-"""The calibrated projection of texts, with the nuisance of the sources in the place of pairs of prompts.
+"""The calibrated projection of texts, with the nuisance of the sources in place of pairs of prompts.
 
     G = (I + lambda N D / trace(C_z))^-1,    D the width of the embeddings
 
 minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): stay close to the embedding, and move little with the
 nuisance. The factor makes lambda free of a unit. It is shrinkage that does not know where the embeddings have their
-energy: F with (trace(C_z) / D) I in the place of C_z. G is symmetric.
+energy: F with (trace(C_z) / D) I in place of C_z. G is symmetric.
 
 Chuang et al. (2023, arXiv 2302.00070) put G on texts, with N from pairs of prompts alone and after an orthogonal
 projection; here N comes from unlabelled source images, and no direction is removed before.
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import kept_for, nuisance
+from benchmark.method.subspace.nuisance import cached_for, nuisance
 from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
 
 
@@ -36,7 +36,7 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return G, or its root, of all source images and of the nuisance."""
-        name = self.name_of_nuisance
+        name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
-        made = kept_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
+        made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
         return filtered_basis(made, self.lambda_, self.sides)

@@ -31,7 +31,7 @@ class Channels(Projection, label="Channels by classes over environments", role="
 
     plain_at_full_rank: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
-    fewest_sources: ClassVar[int] = 2  # it compares environments
+    min_sources: ClassVar[int] = 2  # it compares environments
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Return a permutation of the channels."""

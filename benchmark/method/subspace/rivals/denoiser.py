@@ -5,7 +5,7 @@
     C_z,do    = (1/n) sum z z^do^T,      C_do,do = (1/n) sum z^do z^do^T, the mean over the kinds of the set
 
 minimises (1/n) sum |z - W z^do|^2 + eps |W|^2. It is one layer of mSDA without its nonlinearity (Chen et al., ICML
-2012, arXiv 1206.4683), with interventions in the place of features that are dropped. It knows the pairs alone: no
+2012, arXiv 1206.4683), with interventions in place of features that are dropped. It knows the pairs alone: no
 environment, no label. However large lambda is, W is not the plain space: it tends to C_z,do up to a factor.
 """
 

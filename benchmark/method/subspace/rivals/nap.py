@@ -2,7 +2,7 @@
 
     P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
 
-It decides by the nuisance alone, where truncation weighs it against the energy of the embeddings and shrinkage keeps
+It decides by the nuisance alone, if truncation weighs it against the energy of the embeddings and shrinkage keeps
 every direction in part. From speaker verification (Solomonoff, Campbell and Boardman 2005), where N is the covariance
 between channels: here C_d, B or both, see `benchmark.method.subspace.nuisance`.
 """
@@ -15,13 +15,13 @@ from pydantic import Field
 from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
 from benchmark.method.subspace.directions import NEGLIGIBLE
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import Nuisances, WithCandidates, kept_for, nuisance
+from benchmark.method.subspace.nuisance import NuisanceCandidates, Nuisances, cached_for, nuisance
 
 Count = Annotated[int, Field(ge=0)]
 REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
-class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
+class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
     """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
 
     What has no nuisance in it is never removed, nor is the last direction: with a few environments `environments` can
@@ -58,8 +58,8 @@ class NAP(WithCandidates, label="Nuisance attribute projection", short="nuisance
         """Return what projects on all but the leading directions of the nuisance."""
         if isinstance(self.removed, tuple):
             raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
-        name = self.name_of_nuisance
-        of_n = kept_for(sources, "nap", name, lambda: eigenbasis(nuisance(sources, name), largest_first=True))
+        name = self.nuisance_name
+        of_n = cached_for(sources, "nap", name, lambda: eigenbasis(nuisance(sources, name), largest_first=True))
         assert of_n.spectrum is not None
         with_nuisance = int((of_n.spectrum > NEGLIGIBLE * of_n.spectrum.sum()).sum())
         top = of_n.vectors[:, : min(self.removed, with_nuisance, sources.dim - 1)]

@@ -6,7 +6,7 @@
 mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source
 images that a fit may use, or, of an environment that is tested, of the very images that are classified, without their
 labels. Both look at images of the target, which the other methods never see, and every table marks them. A rule still
-chooses on the sources alone: in leaving one out, its own judging images stand for the target.
+chooses on the sources alone: in leaving one out, its own validation images stand for the target.
 
 CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
 here from each environment to the pool of sources, so that class texts and probes stay what they are.
@@ -59,7 +59,7 @@ class Coral(Projection, label="CORAL", role="rival", place=7):
     """Mean and covariance of every environment are made those of all source images together. Sees the tested images.
 
     Fields:
-        lambdas: ridges among which is chosen: in the place of C stands C + lambda trace(C) / D I, of which an
+        lambdas: ridges among which is chosen: in place of C stands C + lambda trace(C) / D I, of which an
             environment with fewer images than dimensions has need.
         lambda_: one ridge; a recipe gives `lambdas`.
 

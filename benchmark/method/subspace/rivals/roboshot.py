@@ -51,8 +51,8 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
     lambda_: Share = 1.0
 
     @property
-    def fewest_sources(self) -> int:
-        """Two where harmful prompts are made of the names of source environments."""
+    def min_sources(self) -> int:
+        """Two if harmful prompts are made of the names of source environments."""
         return 2 if self.words is None and self.reject is None else 1
 
     @property
@@ -62,7 +62,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
         """See `Projection.prompts`."""
-        made = [Prompt(names.through(word), HARMFUL, environment=e) for word, e in names.words(self.words)]
+        made = [Prompt(names.in_templates(word), HARMFUL, environment=e) for word, e in names.words(self.words)]
         harmful = made if self.reject is None else in_groups(HARMFUL, self.reject)
         return (*harmful, *in_groups(HELPFUL, self.increase))
 

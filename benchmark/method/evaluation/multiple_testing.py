@@ -39,13 +39,13 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class JudgedGain:
-    """A gain as one of all that are judged together; p-values are two-sided, NaN where it cannot be said."""
+class AdjustedGain:
+    """A gain as one of all that are judged together; p-values are two-sided, NaN if it cannot be said."""
 
     gain: Gain  # what is judged
     p_metric: float  # of no difference in the metric, adjusted
     p_balanced: float  # of no difference in class-balanced accuracy, adjusted
-    p_both: float  # of the larger p of the two where both are above 0, else of 1, adjusted
+    p_both: float  # of the larger p of the two if both are above 0, else of 1, adjusted
     family: int  # number of gains that are judged together, without those of which nothing can be said
 
     @property
@@ -72,7 +72,7 @@ class JudgedGain:
         return METRIC_ONLY if metric > 0 else BALANCED_ONLY if balanced > 0 else NO_DIFFERENCE
 
 
-def judged_gains(gains: Sequence[Gain]) -> list[JudgedGain]:
+def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
     """Return the gains of all judged methods in all settings, each as one of their families, in their order."""
     p = np.array([(one.metric.p, one.balanced.p) for one in gains]).reshape(-1, 2)
     up = np.array([one.metric.estimate > 0 and one.balanced.estimate > 0 for one in gains], dtype=bool)
@@ -80,7 +80,7 @@ def judged_gains(gains: Sequence[Gain]) -> list[JudgedGain]:
     both = np.where(unknown.any(axis=1), np.nan, np.where(up, p.max(axis=1), 1.0))
     families = (holm(of_family).tolist() for of_family in (p[:, 0], p[:, 1], both))
     family = int((~unknown.all(axis=1)).sum())
-    return [JudgedGain(one, m, b, of_both, family) for one, m, b, of_both in zip(gains, *families, strict=True)]
+    return [AdjustedGain(one, m, b, of_both, family) for one, m, b, of_both in zip(gains, *families, strict=True)]
 
 
 def p_of_question(parts: Sequence[Interval | None]) -> float:

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from benchmark.method.evaluation import judging
+from benchmark.method.evaluation import multiple_testing
 from benchmark.method.evaluation.inference import ImageInterval, Interval
-from benchmark.method.evaluation.judging import (
+from benchmark.method.evaluation.multiple_testing import (
     BALANCED_ONLY,
     HELPS,
     HURTS,
@@ -18,8 +18,8 @@ from benchmark.method.evaluation.judging import (
     NO_DIFFERENCE,
     TRADES,
     Gain,
+    adjusted_gains,
     answered,
-    judged_gains,
     p_of_question,
 )
 
@@ -80,7 +80,7 @@ CASES: list[tuple[tuple[float, int], tuple[float, int], str]] = [
 
 @pytest.mark.parametrize(("metric", "balanced", "kind"), CASES)
 def test_what_one_gain_shows(metric: tuple[float, int], balanced: tuple[float, int], kind: str) -> None:
-    (got,) = judged_gains([Gain(interval(*metric), interval(*balanced))])
+    (got,) = adjusted_gains([Gain(interval(*metric), interval(*balanced))])
     assert (got.kind, got.family) == (kind, 1)
     assert (got.p_metric, got.p_balanced) == pytest.approx((metric[0], balanced[0]))
     both_up = metric[1] > 0 and balanced[1] > 0
@@ -95,7 +95,7 @@ def test_three_families_over_the_same_pairs() -> None:
         Gain(interval(0.030), interval(0.015, -1)),
         Gain(interval(0.900), interval(0.800, -1)),
     ]
-    got = judged_gains(gains)
+    got = adjusted_gains(gains)
     assert [one.p_metric for one in got] == pytest.approx([0.04, 0.06, 0.06, 0.9])
     assert [one.p_balanced for one in got] == pytest.approx([0.004, 0.06, 0.045, 0.8])
     assert [one.p_both for one in got] == pytest.approx([0.04, 0.09, 1, 1])
@@ -103,7 +103,7 @@ def test_three_families_over_the_same_pairs() -> None:
     assert [one.family for one in got] == [4] * 4
     assert [one.gain for one in got] == gains
     # Each is shown by its own family, and not both together: 2 x 0.04.
-    crossed = judged_gains([Gain(interval(0.01), interval(0.04)), Gain(interval(0.04), interval(0.01))])
+    crossed = adjusted_gains([Gain(interval(0.01), interval(0.04)), Gain(interval(0.04), interval(0.01))])
     assert [one.p_both for one in crossed] == pytest.approx([0.08, 0.08])
     assert [one.kind for one in crossed] == [METRIC_ONLY] * 2
 
@@ -111,30 +111,30 @@ def test_three_families_over_the_same_pairs() -> None:
 def test_gains_of_which_nothing_can_be_said_do_not_count() -> None:
     known = Gain(interval(0.02), interval(0.02))
     behind = Interval(-0.02, np.nan, np.nan)
-    got = judged_gains([Gain(UNKNOWN, UNKNOWN), known, Gain(interval(0.03), behind)])
+    got = adjusted_gains([Gain(UNKNOWN, UNKNOWN), known, Gain(interval(0.03), behind)])
     assert np.isnan([got[0].p_metric, got[0].p_balanced, got[0].p_both, got[2].p_balanced, got[2].p_both]).all()
     assert [one.kind for one in got] == [NO_DIFFERENCE, HELPS, METRIC_ONLY]
     assert [one.family for one in got] == [2] * 3
     assert (got[1].p_metric, got[1].p_balanced, got[1].p_both) == pytest.approx((0.04, 0.02, 0.02))
-    assert judged_gains([]) == []
+    assert adjusted_gains([]) == []
 
 
 @pytest.mark.parametrize(("p", "sign", "kind"), [(0.01, 1, HELPS), (0.01, -1, HURTS), (0.2, 1, NO_DIFFERENCE)])
 def test_where_class_balanced_accuracy_is_the_metric(p: float, sign: int, kind: str) -> None:
     one = interval(p, sign)
-    (got,) = judged_gains([Gain(one, one)])
+    (got,) = adjusted_gains([Gain(one, one)])
     assert got.kind == kind
 
 
 def test_an_adjusted_interval_is_bonferroni_s() -> None:
-    one = ImageInterval(0.02, 0.01, 57.0, clusters=58, fewest=58)
-    got = judging.adjusted_interval(one, 4)
+    one = ImageInterval(0.02, 0.01, 57.0, clusters=58, min_clusters=58)
+    got = multiple_testing.adjusted_interval(one, 4)
     np.testing.assert_allclose([got.low, got.high], stats.t(57, 0.02, 0.01).interval(1 - 0.05 / 4))
-    assert replace(got, confidence=0.95) == one == judging.adjusted_interval(one, 1)
+    assert replace(got, confidence=0.95) == one == multiple_testing.adjusted_interval(one, 1)
     for p in np.linspace(0.001, 0.1, 40):  # where Holm shows no difference, 0 is in it
         gains = [Gain(interval(x), interval(x)) for x in (0.01, p, 0.04)]
-        for judged in judged_gains(gains):
-            ends = judging.adjusted_interval(judged.gain.metric, judged.family)
+        for judged in adjusted_gains(gains):
+            ends = multiple_testing.adjusted_interval(judged.gain.metric, judged.family)
             assert judged.p_metric <= 0.05 or ends.low <= 0 <= ends.high
 
 
@@ -157,7 +157,7 @@ def found(world: str) -> dict[str, float]:
     counts = dict.fromkeys(("gain", "any gain", "any question", *QUESTIONS), 0)
     for values in (np.array(MEANS[world]) + np.array(ERRORS[world]) * noise).tolist():
         drawn: list[Any] = [Interval(one, e, np.inf) for one, e in zip(values, ERRORS[world], strict=True)]
-        first, second = judged_gains([Gain(drawn[i], drawn[i]) for i in (0, 7)])
+        first, second = adjusted_gains([Gain(drawn[i], drawn[i]) for i in (0, 7)])
         counts["any gain"] += first.shown or second.shown
         if not first.shown:
             continue
