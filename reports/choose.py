@@ -1,6 +1,6 @@
-"""Which of several backbones rows speak for: a sentence, a table in its forms, a figure in its forms.
+"""Choice between backbones from result rows: a sentence, a table and a figure.
 
-The sentence claims what intervals show, and speeds of one run.
+The sentence only claims differences that intervals show, and speeds measured in one run.
 """
 
 import textwrap
@@ -22,28 +22,28 @@ from benchmark.method.evaluation.selection import Picks
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Answered, Key
 from reports.analysis.backbones import ZERO_SHOT
-from reports.analysis.chosen import Selections, SettingResults, mean_beside, whole_estimate
 from reports.analysis.comparisons import Ties, ties
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests
 from reports.analysis.settings import Options, Setting, by_setting
 from reports.figures import Drawing, captions, drawn, style
-from reports.render import FORMS
+from reports.render import FORMATS
 from reports.render.cells import interval_text, value_text
-from reports.render.forms import WIDTH, markdown, markdown_escape, text
+from reports.render.formats import WIDTH, markdown, markdown_escape, text
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import methods_of
-from reports.tables.spec import by_backbone, by_data_set, check_alike, common_rule
+from reports.tables.spec import by_backbone, by_data_set, check_compatible, common_rule
 from reports.text.sentences import Origin
 
 _ON, _BEHIND = style.Look(style.BLUE, "o", "-"), style.Look(style.GREY, "o", "-", hollow=True)
-_LETTERS = 30  # of a name beside its dot
+_LETTERS = 30  # longest name next to its dot
 
 
 Cost: TypeAlias = Mapping[str, Any]  # fields of `benchmark.store.costs.Cost`
 NAME = "choose"
-MIN_FASTER = 1.1  # speeds of one run vary: what differs by less is not called faster
-_ALIKE = ("run", "machine", "device", "actors", "cores")  # what speeds must share to be compared
+MIN_FASTER = 1.1  # smallest ratio of speeds that counts as faster
+_COMPARED_BY = ("run", "machine", "device", "actors", "cores")  # fields that comparable speeds share
 _COLUMNS = (
     Column(ZERO_SHOT.label, "Plain"),
     Column("what the rule picks", "Picked"),
@@ -54,18 +54,18 @@ _COLUMNS = (
     Column("memory of an encoder in GiB", "GiB", unit=""),
 )
 _PICKED = (
-    "Picked: for each held-out environment and seed the method and setting that the rule scores highest on the "
-    "sources. Gap (points, to the best), worst environment and ECE are of these."
+    "Picked: for each held-out environment and seed the method and setting with the rule's highest source score. Gap "
+    "(points, to the best), worst environment and ECE are measured at these picks."
 )
 _BOLD = "Bold: tied with the best, that is not separated from it (all paired differences of backbones, Holm)."
-_LEVEL = "Nothing is bold, for all backbones are tied with the best."
+_ALL_TIED = "Nothing is bold, since all backbones are tied with the best."
 _SPEED = "Images/s: views through decoding, interventions and encoder, start-up excluded, all in one run: {}."
-_MEMORY = "GiB: at most, on a GPU what PyTorch allocated there, else of the encoder's process, shared pages included."
+_MEMORY = "GiB: peak memory; on a GPU as allocated by PyTorch, else of the encoder's process, including shared pages."
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One backbone: images a second, accuracy in the worst environment (percent), and whether it is on the front."""
+    """One backbone: images per second, accuracy in the worst environment (percent), on the Pareto front or not."""
 
     name: str
     speed: float
@@ -74,12 +74,12 @@ class Dot:
 
     @property
     def place(self) -> tuple[float, float]:
-        """Where it stands: speed and accuracy."""
+        """Position: (speed, accuracy)."""
         return self.speed, self.worst.value or 0.0
 
 
 def draw(dots: Sequence[Dot]) -> style.Sheet:
-    """Draw backbones in a column's width, names beside their dots."""
+    """Draw backbones at column width, with names next to their dots."""
     sheet = style.sheet_of(style.COLUMN, 2.6)
     axes = sheet.add_subplot()
     axes.set_xscale("log")
@@ -90,7 +90,7 @@ def draw(dots: Sequence[Dot]) -> style.Sheet:
             axes.plot([speed] * 2, ends, color=look.colour, linewidth=0.6, alpha=0.7)
         axes.plot([speed], [accuracy], **look.marks(zorder=3))
     axes.margins(x=0.22, y=0.12)
-    # The front is the edge of what some backbone has: as fast or slower, and as accurate or less.
+    # The Pareto front bounds the region that some backbone reaches in both speed and accuracy.
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     x, y = zip(*sorted(dot.place for dot in dots if dot.on_front), strict=True)
     edge = [left, *x, x[-1]], [y[0], *y, bottom]
@@ -105,7 +105,7 @@ def draw(dots: Sequence[Dot]) -> style.Sheet:
 
 
 def _names_beside(axes: Axes, dots: Sequence[Dot]) -> None:
-    """Write names beside dots, where they meet neither each other, nor a dot or the edge, as far as there is room."""
+    """Write names next to dots with as little overlap of names, dots and edges as possible."""
     figure: Any = axes.get_figure(root=True)
     renderer = figure.canvas.get_renderer()
     inside = axes.get_window_extent(renderer)
@@ -129,20 +129,20 @@ def _names_beside(axes: Axes, dots: Sequence[Dot]) -> None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backbone, with what the rule picks for each held-out environment and seed: method and setting alike.
+    """One backbone with the rule's picks of method and setting for each held-out environment and seed.
 
     Attributes:
-        name: its label.
-        answers: data set -> answers of what is picked.
-        methods: label of a method -> in how many tests it is picked.
+        name: label of the backbone.
+        answers: data set -> correctness at the picks.
+        methods: label of a method -> number of tests in which it is picked.
         plain: accuracy of plain zero-shot in percent, averaged over data sets.
-        average: mean accuracy of the picked method.
-        worst: accuracy in the environment of all data sets where it is lowest.
-        worst_name: that environment; of several data sets with the data set before it.
-        ece: calibration error of what is picked, in percent.
-        speed: images (views) a second through decoding, interventions and encoder; None where the run whose speeds are
+        average: accuracy at the picks, averaged over data sets.
+        worst: lowest accuracy over the environments of all data sets.
+        worst_name: environment with the lowest accuracy; with several data sets prefixed by the data set.
+        ece: calibration error at the picks, in percent.
+        speed: images (views) per second through decoding, interventions and encoder; None if the run whose speeds are
             compared did not measure it.
-        memory: bytes that an encoder took at most there; None where that is not known.
+        memory: peak memory of an encoder in bytes; None if unknown.
     """
 
     name: str
@@ -159,16 +159,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rows of several backbones say of which to take.
+    """Comparison of backbones.
 
     Attributes:
-        rule: by which everything was picked.
-        candidates: those that are compared, the highest average first.
-        ties: who is not separated from the best, by label.
-        differences: backbone -> its picked method minus the best backbone's, on the same images.
-        measured_on: where speeds were measured, in words; empty where none may be compared.
-        left_out: sentences on backbones that are not compared, and on methods that some lack.
-        described: the settings behind it all, with their rows.
+        rule: selection rule.
+        candidates: compared backbones, the highest average first.
+        ties: labels of backbones that are not separated from the best.
+        differences: backbone -> its picks minus the best backbone's, on the same images.
+        measured_on: encoders and machine of the speeds, in words; empty if no speeds are comparable.
+        left_out: sentences on excluded backbones and missing methods.
+        results: compared settings, each with its rows.
     """
 
     rule: str
@@ -177,7 +177,7 @@ class Choice:
     differences: Mapping[str, ImageInterval]
     measured_on: str
     left_out: tuple[str, ...]
-    described: Sequence[SettingResults]
+    results: Sequence[SettingResults]
 
     @property
     def best(self) -> Candidate:
@@ -186,13 +186,13 @@ class Choice:
 
     @property
     def tied(self) -> list[Candidate]:
-        """The others that are not separated from it, the fastest first; those without a speed last."""
+        """Other backbones that are not separated from the best, the fastest first, unknown speeds last."""
         others = [one for one in self.candidates[1:] if one.name in self.ties.tied]
         return sorted(others, key=lambda one: -(one.speed or 0.0))
 
     @property
     def chosen(self) -> Candidate | None:
-        """The fastest of the best and those tied with it; None where intervals or speeds do not say."""
+        """The chosen backbone: the fastest of those tied with the best; None if intervals or speeds are missing."""
         if not self.tied:
             return self.best if self.ties.tied else None
         times = self.times_as_fast(self.tied[0])
@@ -200,24 +200,24 @@ class Choice:
 
     @property
     def front(self) -> list[str]:
-        """The backbones that no other equals or beats in both, worst accuracy and speed, being ahead in one."""
+        """Backbones on the Pareto front of speed and accuracy in the worst environment."""
         placed = {one.name: (one.speed, one.worst.value or 0.0) for one in self.candidates if one.speed}
         every = placed.values()
         behind = {at for at in every for x, y in every if (x, y) != at and x >= at[0] and y >= at[1]}
         return [name for name, at in placed.items() if at not in behind]
 
     def p(self, name: str) -> float | None:
-        """Return the p-value of no difference to the best, adjusted by Holm over all pairs; None of the best itself."""
+        """Return the p-value of no difference to the best, Holm-adjusted over all pairs; None for the best itself."""
         return next((p for pair, p in self.ties.adjusted.items() if {*pair} == {name, self.best.name}), None)
 
     def times_as_fast(self, one: Candidate) -> float | None:
-        """Return how many times as many images a second a backbone encodes as the best; None where that is unknown."""
+        """Return the speed of a backbone relative to the best; None if unknown."""
         return one.speed / self.best.speed if one.speed and self.best.speed else None
 
 
 def table_of(choice: Choice, options: Options, names: Mapping[str, str]) -> Table:
-    """Return a line for each backbone, the highest average first; what was not recorded is a gap that says why."""
-    described, tied = choice.described, choice.ties.tied
+    """Return the table of backbones, the highest average first; the note of a gap has the reason."""
+    results, tied = choice.results, choice.ties.tied
     bold = len(tied) < len(choice.candidates)
     gap = "not measured in the run whose speeds are compared" if choice.measured_on else "no run recorded it"
     lines, picked, worst = [], [], dict[str, list[str]]()
@@ -239,24 +239,24 @@ def table_of(choice: Choice, options: Options, names: Mapping[str, str]) -> Tabl
         picked.append(f"Picked for {one.name}: {counts} of {sum(one.methods.values())} tests.")
     where = [f"{name} for {' and '.join(own) if len(worst) > 1 else 'all'}" for name, own in worst.items()]
     own = [_PICKED, f"Worst environment: {'; '.join(where)}.", words.INTERVAL]
-    own += [_BOLD if bold else _LEVEL] if tied else []
+    own += [_BOLD if bold else _ALL_TIED] if tied else []
     own += [_SPEED.format(choice.measured_on)] if choice.measured_on else []
     own += [_MEMORY] if any(one.memory for one in choice.candidates) else []
-    caption = f"Which backbone: accuracy (%), calibration, speed and memory on {', '.join(by_data_set(described))}."
-    caption, blocks = words.caption(described, caption), (Block("", tuple(lines)),)
-    notes = (*words.notes(described, choice.rule, options, own), *choice.left_out)
-    context = words.context(described, choice.rule, options)
+    caption = f"Which backbone: accuracy (%), calibration, speed and memory on {', '.join(by_data_set(results))}."
+    caption, blocks = words.caption(results, caption), (Block("", tuple(lines)),)
+    notes = (*words.notes(results, choice.rule, options, own), *choice.left_out)
+    context = words.context(results, choice.rule, options)
     return Table(NAME, caption, _COLUMNS, blocks, notes, tuple(picked), "Backbone", context)
 
 
-def choose(described: Sequence[SettingResults], costs: Mapping[str, Sequence[Cost]], options: Options) -> Choice:
-    """Return which backbone the rows speak for.
+def choose(results: Sequence[SettingResults], costs: Mapping[str, Sequence[Cost]], options: Options) -> Choice:
+    """Return the comparison of backbones.
 
     Raises:
-        IcmBenchError: fewer than two backbones can be compared, or rows are of unlike protocols.
+        IcmBenchError: fewer than two backbones can be compared, or the protocols of the rows differ.
     """
-    fair, left_out = _comparable(described)
-    check_alike(fair, NAME)
+    fair, left_out = _comparable(results)
+    check_compatible(fair, NAME)
     rule, parts = common_rule(fair), by_backbone(fair)
     measured, where = of_one_run({name: costs.get(name, ()) for name in parts})
     every = {name: _candidate(name, own, rule, options, measured.get(name)) for name, own in parts.items()}
@@ -265,9 +265,9 @@ def choose(described: Sequence[SettingResults], costs: Mapping[str, Sequence[Cos
     _check_two([*whole], left_out)
     of_each = {name: {m.label for m in methods_of(parts[name]) if not m.imported} for name in whole}
     for name, own in of_each.items():
-        if lacking := sorted(set().union(*of_each.values()) - own):  # these cannot be picked there
-            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-            left_out.append(f"{name} has no rows of {', '.join(lacking[:3])}{more}.")
+        if missing := sorted(set().union(*of_each.values()) - own):  # cannot be picked for this backbone
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            left_out.append(f"{name} has no rows of {', '.join(missing[:3])}{more}.")
     differences = {(a, b): _difference(parts[a], whole[a], whole[b]) for a, b in combinations(whole, 2)}
     found = ties([*whole], differences)
     to_best = {b: replace(one, estimate=-one.estimate) for (a, b), one in differences.items() if a == found.best}
@@ -277,9 +277,9 @@ def choose(described: Sequence[SettingResults], costs: Mapping[str, Sequence[Cos
     return Choice(rule, tuple(ordered), found, to_best, where, tuple(left_out), shown)
 
 
-def _comparable(described: Sequence[SettingResults]) -> tuple[Sequence[SettingResults], list[str]]:
-    """Return the settings that count, of two backbones or more, and sentences on backbones that do not."""
-    fair = [one for one in described if not one[0].protocol_class.looks_at_target]
+def _comparable(results: Sequence[SettingResults]) -> tuple[Sequence[SettingResults], list[str]]:
+    """Return the comparable settings of two or more backbones, and sentences on excluded backbones."""
+    fair = [one for one in results if not one[0].protocol_class.looks_at_target]
     if any(s.class_half == "harmonic" for s, _ in fair):
         fair = [one for one in fair if one[0].class_half not in ("base", "new")]
     random = {s.backbone for s, _ in fair if s.random_weights}
@@ -295,28 +295,28 @@ def _comparable(described: Sequence[SettingResults]) -> tuple[Sequence[SettingRe
 
 
 def _check_two(there: Sequence[str], left_out: Sequence[str]) -> None:
-    """Refuse fewer than two backbones, with the reasons why others are left out."""
+    """Raise an error with the reasons of exclusions if there are fewer than two backbones."""
     if len(there) < 2:
         only = f"rows of '{there[0]}' alone" if there else "rows of no backbone"
         reasons = f" ({'; '.join(one.rstrip('.') for one in left_out)})" if left_out else ""
         raise IcmBenchError(
-            f"To choose between backbones takes two of them with answers for all that is held out, and there are {only}"
-            f"{reasons}: finish them with `icm-bench run RECIPE`."
+            f"Choosing needs two backbones with results on all held-out environments, but there are {only}{reasons}: "
+            "finish the others with `icm-bench run RECIPE`."
         )
 
 
 def of_one_run(costs: Mapping[str, Sequence[Cost]]) -> tuple[dict[str, Cost], str]:
-    """Return what embeddings of backbones cost in one run, with encoders alike, and where that was, in words.
+    """Return the embedding costs of backbones in one run with equal encoders, and the encoders in words.
 
-    Of several runs that with most backbones counts, then that with most images, and of a backbone what was measured on
-    most images, since it depends least on how it began and ended. Costs of an earlier version, which name no run, are
-    left out: nobody knows what else the machine did.
+    The run with most backbones counts, then the one with most images. For each backbone the measurement with most
+    images counts, since start and end affect it least. Costs without a run (earlier versions) are left out, since the
+    load of the machine is unknown.
     """
     runs: dict[tuple[Any, ...], dict[str, Cost]] = {}
     for backbone, every in costs.items():
         for cost in sorted(every, key=lambda cost: float(cost["work"])):
             if cost.get("run"):
-                runs.setdefault(tuple(cost[name] for name in _ALIKE), {})[backbone] = cost
+                runs.setdefault(tuple(cost[name] for name in _COMPARED_BY), {})[backbone] = cost
     if not runs:
         return {}, ""
     found = max(runs.values(), key=lambda of_run: (len(of_run), sum(cost["work"] for cost in of_run.values())))
@@ -327,14 +327,14 @@ def of_one_run(costs: Mapping[str, Sequence[Cost]]) -> tuple[dict[str, Cost], st
 
 
 def _difference(parts: Sequence[SettingResults], one: Candidate, other: Candidate) -> ImageInterval:
-    """Return what is picked for one backbone minus what is for another on the same images, data sets counting alike."""
+    """Return the picks of one backbone minus those of another on the same images, averaged over data sets."""
     intervals = []
     for setting, selections in parts:
-        estimate = whole_estimate(selections, one.answers[setting.dataset], other.answers[setting.dataset])
+        estimate = complete_estimate(selections, one.answers[setting.dataset], other.answers[setting.dataset])
         if estimate is None:
             raise IcmBenchError(
-                f"'{one.name}' and '{other.name}' were never tested on the same images of all that is held out of "
-                f"{setting.dataset}: finish both with `icm-bench run RECIPE`, or take common seeds with --where."
+                f"'{one.name}' and '{other.name}' share no seed with the same test images on all held-out environments "
+                f"of {setting.dataset}: finish both with `icm-bench run RECIPE`, or select common seeds with --where."
             )
         intervals.append(estimate.interval)
     return pooled_interval(intervals)
@@ -343,10 +343,10 @@ def _difference(parts: Sequence[SettingResults], one: Candidate, other: Candidat
 def _candidate(
     name: str, parts: Sequence[SettingResults], rule: str, options: Options, cost: Cost | None
 ) -> Candidate | str:
-    """Return what is known of a backbone, given its settings, one of each data set; or why it is not compared."""
+    """Return the candidate of a backbone from its settings, one per data set; or the reason of its exclusion."""
     answers: dict[str, Answered] = {}
     labels: list[str] = []
-    numbers, worst, errors = [], [], []  # a number for each data set; of those that are whole also the other two
+    numbers, worst, errors = [], [], []  # a number for each data set; the others only for complete data sets
     for setting, selections in parts:
         picked = _picked(setting, selections, rule)
         methods = {key: method for key, (_, method, _) in picked.items()}
@@ -354,7 +354,7 @@ def _candidate(
         pooled = {key: selections.pooled(m, rule)[key] for key, m in sorted(methods.items())}
         own = Answered(pooled, selections.n_classes, selections.n_base)
         answers[setting.dataset] = own
-        estimate = whole_estimate(selections, own) if methods else None
+        estimate = complete_estimate(selections, own) if methods else None
         if estimate is None:
             missing = sorted(set(selections.held_outs) - {held_out for held_out, _ in methods})
             gap = f"no answers for {', '.join(missing)}" if missing else "no seed has all that is held out"
@@ -365,7 +365,7 @@ def _candidate(
         numbers.append((setting.dataset, cells.Number(cell, estimate)))
         behind = pd.concat(picks for (_, seed), (_, _, picks) in picked.items() if seed in estimate.seeds)
         of_errors = Picks({name: behind[name].tolist() for name in ("held_out", "seed", "ece", "n_test")})
-        errors.append(100 * mean_beside(of_errors, "ece", "n_test"))
+        errors.append(100 * mean_over_tests(of_errors, "ece", "n_test"))
         lowest = int(estimate.means[0].argmin())
         worst.append((float(estimate.means[0][lowest]), setting.dataset, estimate.held_outs[lowest]))
     average = cells.over_sets(numbers, options)
@@ -373,7 +373,7 @@ def _candidate(
         return str(average.note)
     accuracy, dataset, held_out = min(worst, key=lambda one: one[0])
     alone = answers[dataset].estimate(held_out=held_out)
-    assert alone is not None  # it is a part of the whole
+    assert alone is not None  # part of a complete estimate
     worst_cell = cells.cell_of([alone], options, value=100 * accuracy)
     worst_name = f"{dataset}: {held_out}" if len(parts) > 1 else held_out
     ece = cells.known(sum(errors) / len(errors), "no calibration error at what is picked")
@@ -385,14 +385,14 @@ def _candidate(
 
 
 def _picked(setting: Setting, selections: Selections, rule: str) -> dict[Key, tuple[float, Method, pd.DataFrame]]:
-    """Return (held_out, seed) -> the method that the rule scores highest on the sources, its score and its picks.
+    """Return (held_out, seed) -> score, method and picks of the method with the highest source score.
 
-    None is among them that looks at tested images, or that cannot predict new classes where these are tested.
+    Methods that look at test images are excluded, and those that cannot predict new classes if these are tested.
     """
     found: dict[Key, tuple[float, Method, pd.DataFrame]] = {}
-    for method in methods_of([(setting, selections)]):  # of equals the first in the order of tables: plain first
-        unfair = method.imported or method.looks_at_target_images
-        if unfair or (setting.class_half != "all" and method.learns_classes) or not selections.is_whole(method, rule):
+    for method in methods_of([(setting, selections)]):  # the first of equals wins; plain prediction comes first
+        excluded = method.imported or method.looks_at_target_images or not selections.is_complete(method, rule)
+        if excluded or (setting.class_half != "all" and method.learns_classes):
             continue
         by_test = selections.picks(method, rule).frame().groupby(["held_out", "seed"])
         scores = by_test["score"].mean().dropna()
@@ -404,12 +404,12 @@ def _picked(setting: Setting, selections: Selections, rule: str) -> dict[Key, tu
 
 @dataclass(frozen=True)
 class ChoiceFiles:
-    """What `write_choice` wrote.
+    """Result of `write_choice`.
 
     Attributes:
         files: paths or URIs of all files, choose.md first.
         text: sentence and table for a terminal, 80 characters wide.
-        record: the same as plain data: accuracies in percent, differences in points, memory in bytes.
+        record: the comparison as plain data: accuracies in percent, differences in points, memory in bytes.
     """
 
     files: list[str]
@@ -425,29 +425,29 @@ def write_choice(
     folder: str,
     origin: Origin,
 ) -> ChoiceFiles:
-    """Write which of several backbones result rows speak for. Equal rows and costs give equal bytes.
+    """Write the comparison of backbones as sentence, table and figure. Equal rows and costs give equal bytes.
 
     Args:
-        rows: as `benchmark.store.rows.read_rows` returns them, of two backbones or more under one protocol.
-        tested: hash -> the tested images that rows name by it.
-        costs: backbone, as rows name it -> what its embeddings cost.
-        storage: where to write.
+        rows: rows of `benchmark.store.rows.read_rows`, of two or more backbones under one protocol.
+        tested: hash in rows -> test images.
+        costs: backbone name in rows -> costs of its embeddings.
+        storage: storage to write to.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
-        origin: where the rows come from, and what is missing.
+        origin: provenance of the rows, and missing results.
 
     Raises:
-        IcmBenchError: there are no rows, fewer than two backbones can be compared, rows are of unlike protocols, or a
-            file cannot be written.
+        IcmBenchError: there are no rows, fewer than two backbones can be compared, the protocols of the rows differ,
+            or a file cannot be written.
     """
     if rows.empty:
         raise IcmBenchError(f"There are no result rows of '{origin.name}'; run `icm-bench sweep RECIPE` first.")
     options = Options()
-    described = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
-    choice = choose(described, costs, options)
-    said, table = sentence(choice), table_of(choice, options, origin.names)
-    shown = [f"# {markdown_escape(origin.name)}: which backbone?", f"**{markdown_escape(said)}**"]
+    results = [(setting, Selections(part, tested)) for setting, part in by_setting(rows)]
+    choice = choose(results, costs, options)
+    words, table = sentence(choice), table_of(choice, options, origin.names)
+    shown = [f"# {markdown_escape(origin.name)}: which backbone?", f"**{markdown_escape(words)}**"]
     shown += [*map(markdown_escape, origin.missing), markdown(table).rstrip()]
-    contents = {f"tables/{NAME}.{suffix}": form(table).encode() for suffix, form in FORMS.items()}
+    contents = {f"tables/{NAME}.{suffix}": form(table).encode() for suffix, form in FORMATS.items()}
     for one in drawn(drawings(choice, origin.names)):
         shown += [f"![{NAME}](figures/{NAME}.png)", markdown_escape(one.caption)]
         in_markdown, in_latex = captions([one])
@@ -455,10 +455,10 @@ def write_choice(
         contents |= {f"figures/{NAME}.{suffix}": data for suffix, data in forms.items()}
     contents = {f"{NAME}.md": ("\n\n".join(shown) + "\n").encode(), **contents}
     files = list(storage.write_files(folder, contents).values())
-    wrapped = [line for words in (said, *origin.missing) for line in textwrap.wrap(words, WIDTH)]
+    wrapped = [line for one in (words, *origin.missing) for line in textwrap.wrap(one, WIDTH)]
     lines = [*wrapped, "", *text(table), "", f"Table and figure: {files[0]}"]
     record = {
-        "sentence": said,
+        "sentence": words,
         "chosen": choice.chosen.name if choice.chosen else None,
         "best": choice.best.name,
         "tied": list(choice.ties.tied),
@@ -496,41 +496,41 @@ def _record(choice: Choice, one: Candidate) -> dict[str, Any]:
 
 
 def drawings(choice: Choice, names: Mapping[str, str]) -> list[Drawing]:
-    """Return the figure of accuracy in the worst environment against speed; none with fewer than two speeds."""
+    """Return the figure of accuracy in the worst environment against speed; empty with fewer than two speeds."""
     every, front = choice.candidates, choice.front
     dots = [Dot(names.get(one.name, one.name), one.speed, one.worst, one.name in front) for one in every if one.speed]
     missing = [one.name for one in every if not one.speed]
     absent = f" Not drawn, for no speed may be compared: {', '.join(missing)}." if missing else ""
-    sets = ", ".join(dict.fromkeys(setting.dataset for setting, _ in choice.described))
+    sets = ", ".join(dict.fromkeys(setting.dataset for setting, _ in choice.results))
     caption = (
-        "Accuracy of what the rule picks, in the held-out environment where it is lowest, against images a second (log "
-        f"axis), {len(dots)} backbones. Filled, at the dashes: the front of those that no other is above in both, by "
-        "these numbers alone; bars: 95 % intervals of that environment. Where bars overlap, the order is not shown. "
+        "Accuracy at the rule's picks in the worst held-out environment against images per second (log axis), "
+        f"{len(dots)} backbones. Filled, at the dashes: Pareto front of both numbers, without their uncertainty; bars: "
+        "95 % intervals of that environment. If bars overlap, the order is not established. "
         f"Speeds of one run: {choice.measured_on}.{absent} {sets}; rule {choice.rule}."
     )
     return [Drawing(NAME, caption, draw, dots)] if len(dots) > 1 else []
 
 
 def sentence(choice: Choice) -> str:
-    """Return which backbone is best, who is tied with it, who is faster, and which one that speaks for."""
+    """Return a sentence on the best backbone, those tied with it, the faster one, and the choice."""
     best, others, tied = choice.best, choice.candidates[1:], choice.tied
     accuracy = f"{best.average.value:.1f} %"
     highest = f"{best.name} has the highest average, {accuracy}"
     if not choice.ties.tied:
-        fewest = min(interval.min_clusters for interval in choice.differences.values())
-        few = f"an environment has {fewest} images, and intervals need {MIN_UNITS}"
-        why = few if fewest < MIN_UNITS else "no difference has an interval"
+        min_units = min(interval.min_clusters for interval in choice.differences.values())
+        few = f"an environment has {min_units} images, and intervals need {MIN_UNITS}"
+        why = few if min_units < MIN_UNITS else "no difference has an interval"
         return f"{highest}, but backbones cannot be separated, for {why}: nothing is chosen."
     fastest = tied[0] if tied else max(others, key=lambda one: one.speed or 0.0)
     times, difference = choice.times_as_fast(fastest), choice.differences[fastest.name]
     encodes = f"encodes {times:.1f} times as many images a second" if times else ""
     if not tied:
         ahead = f"the {len(others)} others" if len(others) > 1 else others[0].name
-        said, where = f", ahead of {ahead} in these environments", ""
+        more, where = f", ahead of {ahead} in these environments", ""
         if (times or 0.0) >= MIN_FASTER:
             behind = _points(replace(difference, estimate=-difference.estimate), signed=False)
-            said, where = f"; {fastest.name} {encodes} and is behind by {behind}", " where accuracy counts most"
-        return f"{best.name} is best with {accuracy}{said}: choose {best.name}{where}."
+            more, where = f"; {fastest.name} {encodes} and is behind by {behind}", " where accuracy counts most"
+        return f"{best.name} is best with {accuracy}{more}: choose {best.name}{where}."
     apart = difference.standard_error > 0 and not difference.low <= 0 <= difference.high
     why = f"; p = {choice.p(fastest.name):.2f} among {len(choice.ties.adjusted)} pairs, Holm" if apart else ""
     behind = f" ({_points(difference)}{why})"

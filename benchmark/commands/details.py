@@ -28,7 +28,7 @@ class Written:
 
 
 def write_details(recipe: Recipe, storage: Storage) -> Written:
-    """Write the predictions of all picks as Parquet files, columns of `reports.analysis.chosen.COLUMNS`.
+    """Write the predictions of all picks as Parquet files, columns of `reports.analysis.selections.COLUMNS`.
 
     They are read from the rows: nothing is fitted, and neither images nor a backbone are needed.
 
@@ -39,7 +39,7 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
     Raises:
         IcmBenchError: the recipe was never swept with this store, or its rows have no predictions.
     """
-    from reports.analysis.chosen import Predicted, Selections, predictions_of
+    from reports.analysis.selections import Predicted, Selections, predictions_of
     from reports.analysis.settings import by_setting, suffixes
 
     gathered, _, out, folder = rows_of(recipe, storage)

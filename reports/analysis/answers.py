@@ -1,4 +1,4 @@
-"""Answers of several methods to the same images, as what the inference module takes."""
+"""Predictions of several methods on the same images, in the format of the inference module."""
 
 from collections import UserDict
 from collections.abc import Collection, Mapping, Sequence
@@ -15,16 +15,16 @@ from benchmark.method.evaluation.selection import measured
 from benchmark.method.evaluation.tested import Tested
 
 Key = tuple[str, int]  # held_out, seed
-Tests = frozenset[tuple[Key, Tested]]  # which computes its hash once
+Tests = frozenset[tuple[Key, Tested]]  # a frozenset caches its hash
 
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """The answers of a method on what is held out with one seed, under one rule: all folds together.
+    """Correctness of one method on one held-out environment and seed under one rule, all folds together.
 
     Attributes:
-        correct: whether each tested image is classified correctly, shape (m,).
-        tested: these images.
+        correct: whether each test image is classified correctly, shape (m,).
+        tested: the test images.
     """
 
     correct: NDArray[np.bool_]
@@ -33,12 +33,12 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Size:
-    """How much was tested.
+    """Number of tested units and images.
 
     Attributes:
-        units: number of different units over all seeds: groups where images come in groups, else images.
-        units_per_seed: of one seed, averaged over the seeds.
-        images_per_seed: number of different images of one seed, averaged over the seeds.
+        units: number of distinct units over all seeds: groups if the data set has groups, else images.
+        units_per_seed: number of distinct units per seed, mean over seeds.
+        images_per_seed: number of distinct images per seed, mean over seeds.
     """
 
     units: int
@@ -51,11 +51,11 @@ class Accuracies:
     """Accuracies of methods on the same images.
 
     Attributes:
-        held_outs: what is held out, sorted.
-        seeds: seeds, ascending; each has answers on all that is held out.
-        accuracies: of every method on what is held out under a seed, shape (methods, seeds, held_outs).
-        size: how much was tested.
-        shared: whether an image is tested with several held-outs, as in pairs of environments.
+        held_outs: held-out environments, sorted.
+        seeds: seeds with answers on all held-out environments, ascending.
+        accuracies: accuracies, shape (methods, seeds, held_outs).
+        size: number of tested units and images.
+        shared: whether an image is tested in several held-outs, as in pairs of environments.
     """
 
     held_outs: tuple[str, ...]
@@ -66,16 +66,16 @@ class Accuracies:
 
     @cached_property
     def means(self) -> NDArray[np.float64]:
-        """Accuracy of every method on what is held out, averaged over seeds, shape (methods, held_outs)."""
+        """Accuracies averaged over seeds, shape (methods, held_outs)."""
         return np.asarray(self.accuracies.mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Accuracies):
-    """An accuracy, or a difference of two on the same images, averaged over what is held out, with its interval.
+    """An accuracy, or the difference of two on the same images, averaged over held-out environments.
 
     Attributes:
-        interval: of the accuracy, or of the first minus the second.
+        interval: interval of the accuracy, or of the first accuracy minus the second.
     """
 
     interval: ImageInterval
@@ -83,13 +83,13 @@ class Estimate(Accuracies):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodAnswers(Accuracies):
-    """Answers of methods to the same images.
+    """Predictions of methods on the same images.
 
     Attributes:
-        correct: whether each image is answered correctly, shape (methods, n).
+        correct: whether each image is classified correctly, shape (methods, n).
         label: class of each image, shape (n,).
-        scores: what counts, with values of shape (methods, n): correctness, or what adds up to class-balanced accuracy,
-            or to the harmonic mean of base and new classes; environments are numbered in the order of `held_outs`.
+        scores: per-image contributions to the metric, shape (methods, n): correctness, or contributions to
+            class-balanced accuracy or the harmonic mean; environments are numbered in the order of `held_outs`.
     """
 
     correct: NDArray[np.bool_]
@@ -98,23 +98,23 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """The accuracy of the first method, or that minus the second's."""
+        """Accuracy of the only method, or of the first method minus the second."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))
         exact = float(means[0] - means[1]) if others else float(means[0])
         shared = {one.name: getattr(self, one.name) for one in fields(Accuracies)}
-        # Of harmonic means the interval's own estimate is a first-order one.
+        # For harmonic means the interval's own estimate is a first-order approximation.
         return Estimate(interval=replace(interval, estimate=exact), **shared)
 
 
 class Answered(UserDict[Key, Pooled]):
-    """(held_out, seed) -> the answers of a method there; and what they come to, computed only once.
+    """Mapping (held_out, seed) -> `Pooled` of one method, with cached metrics and estimates.
 
     Args:
-        pooled: the answers.
+        pooled: correctness for each held-out environment and seed.
         n_classes: number of classes.
-        n_base: number of base classes where base and new classes are taken together; None elsewhere.
+        n_base: number of base classes for harmonic means of base and new classes; None otherwise.
     """
 
     def __init__(self, pooled: Mapping[Key, Pooled], n_classes: int, n_base: int | None = None) -> None:
@@ -131,11 +131,11 @@ class Answered(UserDict[Key, Pooled]):
 
     @cached_property
     def tests(self) -> Tests:
-        """The tested images of each key."""
+        """Test images of each key."""
         return frozenset((key, one.tested) for key, one in self.data.items())
 
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
-        """Return a metric of correctness on what is held out under a seed; of base and new classes for both."""
+        """Return (held_out, seed) -> a metric of correctness; the harmonic mean if `n_base` is given."""
         if metric not in self._measures:
             half = "all" if self.n_base is None else "harmonic"
             about = {"class_half": half, "n_base": self.n_base, "n_classes": self.n_classes}
@@ -145,7 +145,7 @@ class Answered(UserDict[Key, Pooled]):
         return self._measures[metric]
 
     def of(self, held_outs: Collection[str]) -> "Answered":
-        """Return the answers to some of what is held out alone."""
+        """Return the part with some of the held-out environments."""
         part = Answered({key: one for key, one in self.items() if key[0] in held_outs}, self.n_classes, self.n_base)
         part._measures = {metric: {key: of_all[key] for key in part} for metric, of_all in self._measures.items()}
         return part
@@ -156,7 +156,7 @@ class Answered(UserDict[Key, Pooled]):
         """Return the accuracy with its interval, or None without answers."""
         asked = minus, held_out, metric
         if asked not in self._estimates:
-            self.measure(metric)  # of all at once
+            self.measure(metric)  # for all keys at once
             of_all = [self] if minus is None else [self, minus]
             answers = together(of_all if held_out is None else [one.of([held_out]) for one in of_all], metric)
             self._estimates[asked] = None if answers is None else answers.estimate
@@ -164,10 +164,10 @@ class Answered(UserDict[Key, Pooled]):
 
 
 def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAnswers | None:
-    """Return the answers that methods gave to the same images, or None where there are none.
+    """Return the predictions of methods on their common test images; None if there are none.
 
-    What is held out counts if all methods were tested on the same images of it under some seed, and a seed counts if it
-    has everything that is held out.
+    A held-out environment counts if all methods were tested on the same images of it under some seed; a seed counts if
+    it has all these environments.
     """
     common = _common(tuple(dict.fromkeys(method.tests for method in methods)))
     if common is None:
@@ -183,9 +183,9 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
     return replace(common, correct=correct, scores=scores, accuracies=by_seed)
 
 
-@lru_cache(maxsize=16)  # most methods of a setting were tested on the same images, of all and of each held-out
+@lru_cache(maxsize=16)  # most methods of a setting have the same tests
 def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
-    """Return what is shared by methods with these tests, as the answers of no method; None without such a seed."""
+    """Return the common part of tests, as predictions of zero methods; None if no seed has all held-outs."""
     first, *others = (dict(tests) for tests in methods)
     there = {key for key, tested in first.items() if all(other.get(key) == tested for other in others)}
     held_outs = sorted({held_out for held_out, _ in there})
@@ -210,7 +210,7 @@ def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
 
 
 def size_of(by_seed: Sequence[Sequence[Tested]]) -> Size:
-    """Return how much was tested, from the tested images of each seed."""
+    """Return the number of tested units and images, from the test images of each seed."""
     units = [np.unique(np.concatenate([images.unit for images in of_seed])) for of_seed in by_seed]
     of_units = [*map(len, units)]
     grouped = any(images.group is not None for of_seed in by_seed for images in of_seed)

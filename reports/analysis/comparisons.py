@@ -1,6 +1,6 @@
-"""Two methods on the same images: difference, intervals, p-values, and the same over several data sets. No words.
+"""Paired comparisons of methods on the same images: differences, intervals, p-values, and pooling over data sets.
 
-Each method stands with what its rule picks. Everything is in fractions, not in points.
+Each method is evaluated at the configuration that its rule selects. All numbers are fractions, not points.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -17,23 +17,23 @@ from benchmark.method.evaluation.multiple_testing import Ranking, holm, rank_int
 from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.answers import MethodAnswers, Size, together
-from reports.analysis.chosen import Selections, once, whole
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, complete_answers, memoized
 from reports.analysis.settings import grouped
 
 ALPHA = 1 - inference.CONFIDENCE
-SAME = 1e-9  # accuracies that differ by less are equal
+EQUAL_WITHIN = 1e-9  # accuracies count as equal if they differ by less
 T = TypeVar("T", bound=Hashable)
 Compared = TypeVar("Compared", bound="Difference")
 
 
 @dataclass(frozen=True)
 class Adjusted:
-    """What is said of an interval beside others of its family.
+    """P-value of a comparison, adjusted for its family.
 
     Attributes:
-        p: of no difference, adjusted by Holm over the family; NaN where there is no interval.
-        family: number of comparisons in it.
+        p: Holm-adjusted p-value of no difference; NaN without an interval.
+        family: number of comparisons in the family.
     """
 
     p: float = np.nan
@@ -41,7 +41,7 @@ class Adjusted:
 
     @property
     def differs(self) -> bool:
-        """Whether a difference is shown."""
+        """Whether the difference is significant at `ALPHA`."""
         return self.p <= ALPHA
 
 
@@ -50,13 +50,13 @@ class Difference:
     """A method minus a baseline.
 
     Attributes:
-        method: whose accuracy counts.
-        baseline: whose accuracy is subtracted.
-        rule: what chooses for both.
-        interval: for these environments.
-        others: what is said of other environments.
-        grouped: whether images come in groups, which stand in several environments.
-        adjusted: as one of a family, see `in_family`; of none by default.
+        method: minuend.
+        baseline: subtrahend.
+        rule: selection rule of both.
+        interval: interval for the tested environments.
+        others: inference for new environments.
+        grouped: whether images come in groups that span several environments.
+        adjusted: family-adjusted p-value, see `in_family`; by default no family.
     """
 
     method: Method
@@ -70,17 +70,17 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Difference):
-    """A method minus a baseline on what both were tested on.
+    """A method minus a baseline on their common test images.
 
     Attributes:
-        held_outs: what is held out, sorted.
+        held_outs: held-out environments, sorted.
         seeds: seeds, ascending.
-        size: how much was tested.
-        accuracies: of the method and of the baseline, averaged; the data set's metric where that was compared.
-        single: the interval for each of `held_outs` alone.
-        shared: whether held-out environments share images; there is then no interval for new environments.
-        changed: for each of `held_outs` how many images the method alone answers correctly, and the baseline alone;
-            empty with several seeds, with groups, and for harmonic means.
+        size: number of tested units and images.
+        accuracies: mean metric of the method and of the baseline (accuracy unless another metric was compared).
+        single: interval for each of `held_outs`.
+        shared: whether held-out environments share images, which rules out an interval for new environments.
+        changed: for each of `held_outs` the number of images that only the method, and only the baseline, classifies
+            correctly; empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]
@@ -92,14 +92,14 @@ class Comparison(Difference):
     changed: tuple[tuple[int, int], ...]
 
 
-@once
+@memoized
 def compare(
     selections: Selections, method: Method, rule: str, baseline: Method, metric: Metric = ACCURACY
 ) -> Comparison | None:
-    """Compare two methods on the same tested images.
+    """Return the comparison of two methods on the same test images.
 
-    Of a metric that is no mean of images the interval is a jackknife's; of metrics of scores, which rows do not keep,
-    there is none. None where no seed has answers of both on all that both were tested on.
+    Metrics that are not means over images get a jackknife interval; metrics of scores, which rows do not store, get
+    none. Return None if the methods share no seed with the same test images.
     """
     is_mean = metric in (ACCURACY, BALANCED)
     weighed = metric if is_mean else ACCURACY
@@ -108,12 +108,12 @@ def compare(
     if answers is None or estimate is None:
         return None
     if is_mean:
-        means, interval = answers.means, estimate.interval  # of harmonic means the exact ones
+        means, interval = answers.means, estimate.interval  # exact for harmonic means too
         difference = replace(answers.scores, values=answers.scores.values[0] - answers.scores.values[1])
         exact = zip(inference.by_environment(difference), (means[0] - means[1]).tolist(), strict=True)
         single = [replace(one, estimate=e) for one, e in exact]
     else:
-        means, interval, *single = _of_no_mean(selections, answers, (method, baseline), rule, metric)
+        means, interval, *single = _with_jackknife(selections, answers, (method, baseline), rule, metric)
     others = other_environments.environment_interval(means[0] - means[1], [one.standard_error**2 for one in single])
     countable = is_mean and len(answers.seeds) == 1 and not selections.grouped and selections.n_base is None
     changed = []
@@ -137,10 +137,10 @@ def compare(
     )
 
 
-def _of_no_mean(
+def _with_jackknife(
     selections: Selections, answers: MethodAnswers, pair: Sequence[Method], rule: str, metric: Metric
 ) -> tuple[Any, ...]:
-    """Return a metric of two methods in each environment, shape (2, E), and the intervals: of all, then of each."""
+    """Return a metric of two methods by environment, shape (2, E), and jackknife intervals: overall, then of each."""
     scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
     values = np.array([[selections.measure(one, rule, metric).get(key, np.nan) for key in keys] for one in pair])
     means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
@@ -175,14 +175,13 @@ def _of_no_mean(
 
 @dataclass(frozen=True, kw_only=True)
 class Overall(Difference):
-    """A method minus a baseline over several data sets, each counting alike.
+    """A method minus a baseline, averaged over data sets with equal weights.
 
-    What all held-out environments of all data sets say is of a new environment of a new data set; images come in groups
-    where they do in one of the data sets.
+    `others` is inference for a new environment of a new data set; `grouped` is whether any data set has groups.
 
     Attributes:
         datasets: names of the data sets.
-        left_out: names of those with a comparison and without an interval in some environment.
+        left_out: names of data sets that lack an interval in some environment.
     """
 
     datasets: tuple[str, ...]
@@ -190,7 +189,7 @@ class Overall(Difference):
 
 
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
-    """Return what the comparisons of one pair of methods say together, or None with fewer than two data sets."""
+    """Return the pooled comparison of one pair of methods over data sets; None with fewer than two data sets."""
     usable = [(name, one) for name, one in named if not np.isnan([i.standard_error for i in one.single]).any()]
     if len(usable) < 2:
         return None
@@ -214,7 +213,7 @@ def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
 
 
 def in_family(members: Iterable[Compared]) -> list[Compared]:
-    """Return comparisons with p-values that are adjusted for being made together (Holm)."""
+    """Return the comparisons with p-values adjusted by Holm over all of them."""
     members = list(members)
     p = holm([one.interval.p for one in members]).tolist()
     return [replace(one, adjusted=Adjusted(of_one, len(members))) for one, of_one in zip(members, p, strict=True)]
@@ -222,12 +221,12 @@ def in_family(members: Iterable[Compared]) -> list[Compared]:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Methods of one predictor, and what their differences say of their order.
+    """Ranking of the methods of one predictor.
 
     Attributes:
-        methods: those that are ranked; or that cannot be, where none is tied with the best.
-        tied: those that are not separated from the best.
-        ranking: what their differences say on one data set; None where no seed has all that is held out for all.
+        methods: ranked methods; if `tied` is empty, they cannot be ranked.
+        tied: methods that are not separated from the best.
+        ranking: intervals of ranks on one data set; None if no seed has all held-out environments for all methods.
     """
 
     methods: tuple[Method, ...]
@@ -235,17 +234,17 @@ class Ranked:
     ranking: Ranking | None = None
 
 
-@once
+@memoized
 def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = None) -> list[Ranked]:
-    """Rank the methods of each predictor that has two or more, by default of all, in the order of the tables.
+    """Return the ranking of each predictor with two or more methods, by default of all, in table order.
 
-    Methods take part that were tested on all that is held out, by the seeds under which all of them were; those that
-    look at the tested images do not, since the others have no such images.
+    Only methods tested on all held-out environments are ranked, on the seeds that they share. Methods that look at
+    test images are excluded, since the others do not see these images.
     """
     taken = [m for m in selections.parts if (among is None or m in among) and not m.looks_at_target_images]
-    blocks, found = grouped((m for m in taken if selections.is_whole(m, rule)), lambda m: m.predictor), []
+    blocks, found = grouped((m for m in taken if selections.is_complete(m, rule)), lambda m: m.predictor), []
     for methods in (block for block in blocks.values() if len(block) > 1):
-        answers = whole(selections, [(method, rule) for method in methods])
+        answers = complete_answers(selections, [(method, rule) for method in methods])
         if answers is None:
             found.append(Ranked(tuple(methods)))
             continue
@@ -259,12 +258,12 @@ def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = 
 
 @dataclass(frozen=True)
 class Ties(Generic[T]):
-    """What all paired differences of some items say.
+    """Items that are not separated from the best, from all paired differences.
 
     Attributes:
-        best: the one with the highest mean, of equals the first.
-        tied: those that are not separated from it, itself included, in their order; none where nothing can be compared.
-        equal: whether all means are equal, so that none is better than another.
+        best: item with the highest mean, the first of equals.
+        tied: items not separated from the best, itself included, in their order; empty if no pair has an interval.
+        equal: whether all means are equal.
         adjusted: (one, other) -> p-value of no difference, adjusted by Holm over all pairs; NaN without an interval.
     """
 
@@ -275,7 +274,7 @@ class Ties(Generic[T]):
 
 
 def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
-    """Return which of some items are not separated from the one with the highest mean."""
+    """Return the items that are not separated from the one with the highest mean."""
     adjusted = holm([interval.p for interval in differences.values()]).tolist()
     ahead = dict.fromkeys(items, 0.0)
     for (one, other), interval in differences.items():
@@ -284,24 +283,21 @@ def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Tie
     best = max(items, key=lambda item: ahead[item])
     equal = bool(np.ptp(list(ahead.values())) <= 1e-12)
     separated = {pair for pair, p in zip(differences, adjusted, strict=True) if p <= ALPHA}  # false for NaN
-    level = tuple(item for item in items if not {(best, item), (item, best)} & separated)
-    tied = () if np.isnan(adjusted).all() else level
+    not_separated = tuple(item for item in items if not {(best, item), (item, best)} & separated)
+    tied = () if np.isnan(adjusted).all() else not_separated
     return Ties(best, tied, equal, dict(zip(differences, adjusted, strict=True)))
 
 
 def p_value(real: float, draws: Sequence[float]) -> float:
-    """Return (1 + number of draws at least as good) / (1 + draws): where the real C_d stands among its placebos.
+    """Return the permutation p-value of the real C_d among its placebos: (1 + draws at least as good) / (1 + draws).
 
-    It stands beside intervals and never decides alone.
+    It is reported with intervals and never decides alone.
     """
-    return (1 + sum(draw >= real - SAME for draw in draws)) / (1 + len(draws))
+    return (1 + sum(draw >= real - EQUAL_WITHIN for draw in draws)) / (1 + len(draws))
 
 
-def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
-    """Return a comparison as lines of numbers, in points: over all that is held out, then each alone.
-
-    P-values are not adjusted.
-    """
+def to_records(one: Comparison, margin: float) -> list[dict[str, object]]:
+    """Return a comparison as records in points: average, then each held-out environment; p-values are unadjusted."""
     shared: dict[str, object] = {
         "rule": one.rule,
         "baseline_rule": one.rule,
@@ -324,8 +320,8 @@ def in_columns(one: Comparison, margin: float) -> list[dict[str, object]]:
     return lines
 
 
-def overall_in_columns(one: Overall) -> dict[str, object]:
-    """Return what several data sets say together as a line of numbers, in points."""
+def overall_record(one: Overall) -> dict[str, object]:
+    """Return a comparison over data sets as a record, in points."""
     return {
         "datasets": " ".join(one.datasets),
         "rule": one.rule,
@@ -356,5 +352,5 @@ def _others(others: OtherEnvironments) -> dict[str, object]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number of a tidy file, with six decimals; None where it is not known."""
+    """Return a number for tidy files, rounded to six decimals; None if unknown."""
     return None if value is None or np.isnan(value) else round(float(value), 6)

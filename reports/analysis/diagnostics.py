@@ -1,4 +1,4 @@
-"""What a projection keeps, how stable it is, and accuracies without labels: numbers alone."""
+"""Results of `diagnose` (properties of a projection) and `unlabelled` (estimated accuracies), as numbers."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from benchmark.method.evaluation.spans import Spans
 
 @dataclass(frozen=True)
 class Angles:
-    """How far some subspaces lie apart, pair by pair.
+    """Pairwise angles between subspaces.
 
     Attributes:
-        labels: of the subspaces.
-        degrees: angle between each two, in degrees.
-        overlap: share of the one that lies in the other, 0 to 1; None where it was not measured.
+        labels: names of the subspaces.
+        degrees: angle between each pair, in degrees.
+        overlap: share of one subspace that lies in the other, 0 to 1; None if not measured.
     """
 
     labels: list[str]
@@ -24,13 +24,13 @@ class Angles:
 
 @dataclass(frozen=True)
 class Readability:
-    """How well a linear classifier reads the environment in a space.
+    """Decodability of the environment by a linear classifier in one space.
 
     Attributes:
         space: `plain` or `projected`.
-        rank: number of directions of that space.
-        balanced_accuracy: mean over environments of the share that is recognised, cross-validated, 0 to 1.
-        chance: what guessing gives, 0 to 1.
+        rank: dimension of the space.
+        balanced_accuracy: cross-validated, 0 to 1.
+        chance: balanced accuracy of guessing, 0 to 1.
         n: number of images.
     """
 
@@ -43,14 +43,14 @@ class Readability:
 
 @dataclass(frozen=True)
 class Displacement:
-    """What interventions move; every list runs over the D directions, in the order in which they are kept.
+    """Displacement by interventions; every list runs over the D directions, in the order in which they are kept.
 
     Attributes:
         energy: second moment of the embeddings along each direction.
-        invariance_ratio: displacement relative to energy; None where there is no energy.
+        invariance_ratio: displacement relative to energy; None without energy.
         moved_by: kind of intervention -> second moment of its differences along each direction.
-        reconstruction: that term of the objective when so many directions are kept; None without lambda.
-        consistency: the other term, likewise.
+        reconstruction: reconstruction term of the objective at each rank; None without lambda.
+        consistency: consistency term of the objective at each rank; None without lambda.
     """
 
     energy: list[float]
@@ -62,15 +62,15 @@ class Displacement:
 
 @dataclass(frozen=True)
 class Mapped:
-    """What a map without ranks, which keeps every direction in part, leaves of images.
+    """Effect of a full-rank map, which shrinks directions instead of dropping them, on image embeddings.
 
     Attributes:
-        images_stay: whether images are left as they are, and texts alone are mapped.
-        energy_left: share of the energy of the embeddings that is left, 0 to 1.
-        displacement_left: kind of intervention -> share of its displacement that is left; None where it moves nothing.
-        invariance_ratio: displacement relative to energy, before the map and after it; None without interventions.
-        reconstruction: that term of the objective; None without lambda.
-        nuisance_left: the other term, lambda times what is left of the nuisance; likewise.
+        images_stay: whether only texts are mapped.
+        energy_left: remaining share of the embeddings' energy, 0 to 1.
+        displacement_left: kind of intervention -> remaining share of its displacement; None if it moves nothing.
+        invariance_ratio: displacement relative to energy, before and after the map; None without interventions.
+        reconstruction: reconstruction term of the objective; None without lambda.
+        nuisance_left: nuisance term of the objective, lambda times the remaining nuisance; None without lambda.
     """
 
     images_stay: bool
@@ -83,12 +83,12 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Shift:
-    """What is removed of the shift of class means, beside what with placebos of C_d would be.
+    """Removed shares of the shift of class means, for the real C_d and for placebos.
 
     Attributes:
-        target: environments that are left out, as if held out; their labels enter the shift to them.
-        real: the shares of the projection at its rank.
-        placebos: name of a placebo -> the shares of the same projection with each of its draws.
+        target: environments left out of the fit; their labels enter the shift to them.
+        real: shares of the projection at its rank.
+        placebos: name of a placebo -> shares of the same projection for each draw.
     """
 
     target: list[str]
@@ -98,28 +98,28 @@ class Shift:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a projection keeps and how stable it is.
+    """Properties and stability of a projection.
 
     Attributes:
         choice: the projection, its lambda and intervention set, in words.
-        dataset: its name.
-        backbone: its label.
-        random_weights: whether the weights are random, and so worthless for accuracy.
+        dataset: name of the data set.
+        backbone: label of the backbone.
+        random_weights: whether the weights are random; accuracies are then meaningless.
         normalize: where embeddings were scaled to unit length.
-        seed: of the split.
-        split: the images that are fitted on, of each environment, in words.
-        rank: of the subspaces that are compared; None where there are no ranks.
+        seed: seed of the split.
+        split: fitted images of each environment, in words.
+        rank: rank of the compared subspaces; None for full-rank maps.
         dim: embedding width D.
-        images: number of images that the projection is fitted on.
-        environments: their environments.
-        spectrum: eigenvalues in the order in which directions are kept; None where there are none.
-        displacement: what interventions move; None where the projection looks at none, or has no ranks.
-        mapped: what is left of images; None where there are ranks.
-        nuisance: name of what is weighed against the energy, or shrunk; None where the projection names nothing.
-        shift: what is removed of the shift of class means.
-        angles: what is compared -> how far the subspaces lie apart.
-        decodability: how well the environment can be read, space by space.
-        backbones: how far the same images lie apart under several backbones; None where there is one.
+        images: number of images in the fit.
+        environments: environments in the fit.
+        spectrum: eigenvalues in the order in which directions are kept; None if there are none.
+        displacement: displacement by interventions; None without interventions or without ranks.
+        mapped: effect of a full-rank map; None for projections with ranks.
+        nuisance: name of the nuisance in the objective; None if the projection names none.
+        shift: removed shares of the shift of class means.
+        angles: varied factor -> angles between the subspaces.
+        decodability: decodability of the environment in each space.
+        backbones: angles between backbones for the same images; None with one backbone.
     """
 
     choice: str
@@ -143,25 +143,25 @@ class Diagnosis:
     backbones: Angles | None
 
     def content(self) -> dict[str, Any]:
-        """Return the diagnosis as plain data, flat, without what is not there."""
+        """Return the diagnosis as flat plain data, without absent fields."""
         flat = {**asdict(self), **(asdict(self.displacement) if self.displacement else {})}
         return {k: v for k, v in flat.items() if k != "displacement" and (v is not None or k == "spectrum")}
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """What is estimated of one method on one environment that is no source, mean over seeds; shares from 0 to 1.
+    """Estimated accuracies of one method on one target environment, means over seeds, fractions.
 
     Attributes:
         dataset: name of the data set.
         backbone: label of the backbone.
-        method: what predicts.
-        environment: where.
-        sources: number of environments that are fitted on.
-        source: accuracy on images of the sources that no fit has seen.
-        atc: by average thresholded confidence.
-        agreement: by agreement on the line; NaN with fewer than three methods.
-        accuracy: the truth; NaN where the environment has no labels.
+        method: label of the method.
+        environment: target environment.
+        sources: number of source environments in the fit.
+        source: accuracy on unseen images of the sources.
+        atc: estimate by average thresholded confidence.
+        agreement: estimate by agreement on the line; NaN with fewer than three methods.
+        accuracy: true accuracy; NaN without labels.
     """
 
     dataset: str
@@ -176,13 +176,13 @@ class Estimated:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the truth is known."""
+        """Whether the true accuracy is known."""
         return not math.isnan(self.accuracy)
 
     def error(self, way: str) -> float:
-        """Return how far an estimate is from the truth, as a share."""
+        """Return the absolute error of an estimate, a fraction."""
         return abs(float(getattr(self, way)) - self.accuracy)
 
     def content(self) -> dict[str, Any]:
-        """Return it as plain data, with None for what is not known."""
+        """Return the fields as plain data, with None in place of NaN."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}

@@ -1,12 +1,14 @@
-"""Which methods of a setting are compared with which, what explains a gain, and what several data sets say together.
+"""Plan of comparisons: which methods are compared, which component explains a gain, and pooling over data sets.
 
-What explains a gain are three questions, with what a method must be ahead of for a yes (METHOD, section 11).
+Three questions attribute a gain to a component (METHOD, section 11). Each is an intersection-union test (see
+`multiple_testing`): a component is credited if the method is significantly ahead of every baseline that lacks it.
 
-Each is an intersection-union test (see `multiple_testing`). The environment means are credited if a method is ahead of
-itself with interventions alone, as the rule chooses for that and with all but N as it was chosen for the method (two
-choices end apart by chance, which no interval covers); interventions where it is ahead of environments alone, of
-isotropic shrinkage with environments and of the interventions of another data set; shrinking where it is ahead of
-equal-N truncation. The rule that keeps nothing back chooses on both sides: else they would tie at plain prediction.
+- environment means: ahead of interventions alone, both as the rule selects them and with all settings but N as selected
+  for the method (independent selections differ by chance, which no interval covers);
+- interventions: ahead of environments alone, isotropic shrinkage with environments, and borrowed interventions;
+- shrinking: ahead of equal-N truncation.
+
+Both sides are selected without a preference for plain prediction; otherwise they would tie at plain prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,20 +16,20 @@ from dataclasses import dataclass, replace
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.evaluation.multiple_testing import ALPHA, answered, holm
-from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
 from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method
-from reports.analysis.settings import OF_DATA, Options, Setting, grouped
+from reports.analysis.selections import Selections
+from reports.analysis.settings import DATA_FIELDS, Options, Setting, grouped
 
-INTERVENTIONS, ENVIRONMENTS = ALONE  # which may be credited; so may SHRINKING
+INTERVENTIONS, ENVIRONMENTS = ALONE  # components that can be credited, with SHRINKING
 SHRINKING = "shrinking"
 BORROWED = "borrowed"
-FIXED = "fixed"  # shrinkage with nothing chosen: a control that is judged, since it can hurt
+FIXED = "fixed"  # shrinkage without selection: a control with a verdict, since it can hurt
 Kind = tuple[str, str]  # projection and variant
 OURS: Kind = (SHRINKAGE, "")
 EQUAL_N_TRUNCATION: Kind = (ICM, EQUAL_N)
-_OWN = ""  # in the place of a projection: the method's own
-# Question -> what a method must be ahead of, by name.
+_OWN = ""  # placeholder for the method's own projection
+# Question -> name -> baseline that the method must be ahead of.
 QUESTIONS: Mapping[str, Mapping[str, Kind]] = {
     ENVIRONMENTS: {
         "interventions alone": (_OWN, INTERVENTIONS),
@@ -40,18 +42,18 @@ QUESTIONS: Mapping[str, Mapping[str, Kind]] = {
     },
     SHRINKING: {"truncation with the same N": EQUAL_N_TRUNCATION},
 }
-_PARTS = (*ALONE, "both", EQUAL_N, REPLACED)  # variants that are no method of their own beside the whole
-_CONTROLS = ("pca", "random")  # which use no intervention
+_PARTS = (*ALONE, "both", EQUAL_N, REPLACED)  # variants that get no verdict if the full method has rows
+_CONTROLS = ("pca", "random")  # projections without interventions
 
 
 @dataclass(frozen=True)
 class Question:
-    """One of `QUESTIONS`, asked of one method in one setting.
+    """One of `QUESTIONS` for one method in one setting.
 
     Attributes:
-        name: of the question.
-        parts: name -> what the method is ahead of, or is not; None for want of rows.
-        p: of the whole question, adjusted by Holm over the three.
+        name: key in `QUESTIONS`.
+        parts: name of a baseline -> comparison with it; None without rows.
+        p: p-value of the intersection-union test, Holm-adjusted over the three questions.
     """
 
     name: str
@@ -60,32 +62,32 @@ class Question:
 
     @property
     def yes(self) -> bool:
-        """Whether the method is shown to be ahead of all parts."""
+        """Whether the method is significantly ahead of all baselines."""
         return self.p <= ALPHA
 
     @property
     def answer(self) -> str:
-        """Yes, not shown, or for want of which rows it was not asked."""
+        """Answer in words: "yes", "not shown", or the missing rows."""
         if self.yes:
             return "yes"
         return f"not asked, for want of {', '.join(self.missing)}" if self.missing else "not shown"
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The parts for want of which it was not asked."""
+        """Names of the baselines without rows; the question is then not tested."""
         return tuple(name for name, one in self.parts.items() if one is None)
 
 
 def judged(methods: Iterable[Method]) -> list[Method]:
-    """Return the methods that are judged, in their order.
+    """Return the methods that get a verdict, in their order.
 
-    They are those of the role `method`, what the user brings (imported, or a class of the user's own), and `fixed`;
-    never placebos, parts of the pairs, parts of another method, or the order of eigenvectors of the released code.
+    These are methods with the role `method`, methods of the user (imported, or a class of the user's own), and
+    `fixed`; never placebos, shares of the pairs, parts of another method, or the released order of eigenvectors.
     """
     every = [
         m
         for m in methods
-        if (m.brought or m.projection == FIXED or m.of_projection.role == "method")
+        if (m.is_custom or m.projection == FIXED or m.of_projection.role == "method")
         and not (m.placebo or m.pairs_share is not None or m.order == "released")
     ]
     whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
@@ -93,21 +95,21 @@ def judged(methods: Iterable[Method]) -> list[Method]:
 
 
 def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
-    """Return plain prediction with a method's predictor, of an imported one with the first; None without rows."""
+    """Return plain prediction with a method's predictor (imported: with the first predictor); None without rows."""
     same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
     return next(same, None)
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
-    """Return what explains a judged method's gain by comparison; nothing of a method without parts of its own."""
+    """Return the baselines of `QUESTIONS` with rows, and `fixed`; none for a method without parts of its own."""
     same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
     kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
     own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
     return [same[of] for kind in (*kinds, (FIXED, "")) if (of := _kind(method, kind)) in same] if own else []
 
 
-def asked(compared: Iterable[Comparison], method: Method) -> tuple[Question, ...]:
-    """Return the three questions, asked of a method."""
+def questions_for(compared: Iterable[Comparison], method: Method) -> tuple[Question, ...]:
+    """Return the three questions about a method's gain."""
     made = {(one.baseline.projection, one.baseline.variant): one for one in compared if one.method == method}
     parts = {
         question: {name: made.get(_kind(method, kind)) for name, kind in kinds.items()}
@@ -123,28 +125,29 @@ def _kind(method: Method, kind: Kind) -> Kind:
 
 @dataclass(frozen=True)
 class Findings:
-    """The comparisons of a setting: of each judged method its gain, then what else it is compared with.
+    """The comparisons of one setting.
 
     Attributes:
-        compared: gains by the rule, the same by the rule that keeps nothing back, and all others by that.
-        missing: method, baseline and why they could not be compared: the whole of the sentence's end.
-        asked: methods that the reader names, in that order.
-        direct: those of `compared` that the reader asks for, without those that are a gain.
+        compared: gains over plain prediction under the setting's rule and its base rule; all other comparisons under
+            the base rule.
+        missing: (method, baseline, reason) of comparisons that could not be made.
+        requested: methods named by the reader, in that order.
+        direct: requested comparisons in `compared`, except gains over plain prediction.
     """
 
     compared: tuple[Comparison, ...] = ()
     missing: tuple[tuple[Method, Method, str], ...] = ()
-    asked: tuple[Method, ...] = ()
+    requested: tuple[Method, ...] = ()
     direct: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)
 class Family:
-    """What several data sets say together.
+    """Comparisons pooled over data sets.
 
     Attributes:
-        settings: which differ in the data set alone.
-        members: a comparison over data sets for each pair of methods that two of them or more compare.
+        settings: settings that differ only in the data set.
+        members: pooled comparison of each pair of methods that two or more of the data sets compare.
     """
 
     settings: tuple[Setting, ...]
@@ -152,7 +155,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Compare what is judged with plain prediction, and with what could explain its gain away."""
+    """Return the comparisons of all judged methods with plain prediction and with baselines that may explain a gain."""
     if setting.protocol_class.looks_at_target:
         return Findings()
     known = {method.label: method for method in selections.compared}
@@ -181,23 +184,23 @@ def comparisons(setting: Setting, selections: Selections, options: Options) -> F
     return Findings(tuple(compared), tuple(dict.fromkeys(missing)), tuple(asked), tuple(of_both))
 
 
-def check_asked(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -> None:
-    """Refuse methods that are to be compared and that no setting has.
+def check_requested(every: Sequence[Selections], asked: Sequence[tuple[str, str]]) -> None:
+    """Check that all methods requested for comparison have rows.
 
     Raises:
-        IcmBenchError: a label is unknown; names it and the nearest one.
+        IcmBenchError: a label has no rows; names it and the nearest known label.
     """
     known = sorted({method.label for selections in every for method in selections.compared})
     for label in dict.fromkeys(label for pair in asked for label in pair):
         if label not in known:
-            raise IcmBenchError(f"--compare '{label}': there are no rows of it; {nearest(label, known)}")
+            raise IcmBenchError(f"--compare '{label}': no result rows have this method; {nearest(label, known)}")
 
 
 def _explaining(selections: Selections, method: Method) -> list[Method]:
-    """Return what else could explain a gain away: PCA, random, the best rival, and placebos.
+    """Return further baselines that may explain a gain: PCA, random, the best rival, and placebos.
 
-    The rival is the one that looks at no label and whose source score under the rule is highest. Of placebos with
-    several draws the rank says more, see `comparisons.p_value`; `borrowed` is compared with already.
+    The best rival has the highest source score among rivals that use no labels. Placebos with several draws are ranked
+    instead, see `comparisons.p_value`; `borrowed` is already among `baselines`.
     """
     same = [m for m in selections.parts if m.predictor == method.predictor]
     found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
@@ -209,43 +212,43 @@ def _explaining(selections: Selections, method: Method) -> list[Method]:
 
 
 def why_not(selections: Selections, method: Method, baseline: Method) -> str:
-    """Return why two methods are not compared."""
+    """Return the reason why two methods could not be compared."""
     if baseline not in selections.compared:
         return "there are no such rows" + ("; add identity to sweep.projections" if baseline.is_plain else "")
     for one in (method, baseline):
-        if there := selections.folds_there(one):
+        if there := selections.folds_present(one):
             return f"{one.label} has {there[0]} of {there[1]} folds"
     return "no seed has both on the same test images"
 
 
 def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
-    """Return what settings that differ in the data set alone say together: a family for each of their kinds.
+    """Return the pooled comparisons of settings that differ only in the data set, one family for each such group.
 
-    Of a data set that comes with several prompts, only settings with the same prompts are taken together.
+    If a data set has settings with several prompts, only settings with equal prompts are pooled.
     """
     families, groups = [], list[list[tuple[Setting, Findings]]]()
-    for of_kind in grouped(parts, lambda part: part[0].without(*OF_DATA)).values():
+    for of_kind in grouped(parts, lambda part: part[0].without(*DATA_FIELDS)).values():
         if len({setting.dataset for setting, _ in of_kind}) == len(of_kind):
             groups.append(of_kind)
             continue
         by_prompts = grouped(of_kind, lambda part: part[0].prompts).values()
-        groups += [alike for alike in by_prompts if len({setting.dataset for setting, _ in alike}) == len(alike)]
-    for alike in groups:
-        every = [(setting.dataset, one) for setting, findings in alike for one in findings.compared]
+        groups += [group for group in by_prompts if len({setting.dataset for setting, _ in group}) == len(group)]
+    for group in groups:
+        every = [(setting.dataset, one) for setting, findings in group for one in findings.compared]
         pairs = grouped(every, lambda named: (named[1].method, named[1].baseline, named[1].rule))
         if members := [whole for named in pairs.values() if (whole := over_data_sets(named))]:
-            families.append(Family(tuple(setting for setting, _ in alike), tuple(members)))
+            families.append(Family(tuple(setting for setting, _ in group), tuple(members)))
     return families
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be found in a data set, and nothing beside it.
+    """Components that must be credited in a control data set with a known answer, and no others.
 
     Attributes:
-        parts: of a gain of shrinkage: `interventions`, `environments`, both or none.
-        predictor: by which, as recipes name it.
-        held_out: with which environment held out; None for the average of all.
+        parts: components of shrinkage's gain: `interventions`, `environments`, both or none.
+        predictor: name of the predictor in recipes.
+        held_out: the held-out environment; None for the average of all.
     """
 
     parts: tuple[str, ...] = ()
@@ -255,14 +258,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class ControlResult:
-    """What was found in a data set of which it is known what must be.
+    """Result of a control data set with a known answer.
 
     Attributes:
-        expected: what must be found.
-        gain: of shrinkage over plain prediction.
-        p: of the gain, adjusted by Holm over all gains in the data set.
-        questions: what explains it; empty where no gain is shown.
-        compared: the comparisons by which it was looked for.
+        expected: the known answer.
+        gain: shrinkage minus plain prediction.
+        p: p-value of the gain, Holm-adjusted over all gains in the data set.
+        questions: questions about the gain; empty if it is not significant.
+        compared: comparisons behind the result.
     """
 
     expected: Expected
@@ -273,16 +276,16 @@ class ControlResult:
 
     @property
     def found(self) -> tuple[str, ...]:
-        """The parts that are credited with a gain."""
+        """Components credited with a gain."""
         return tuple(name for name in ALONE if any(one.name == name and one.yes for one in self.questions))
 
     @property
     def right(self) -> bool:
-        """Whether all that must be found was found, and nothing else."""
+        """Whether exactly the expected components were credited."""
         return set(self.found) == set(self.expected.parts)
 
-    def in_columns(self) -> dict[str, object]:
-        """Return it as a line of a table."""
+    def record(self) -> dict[str, object]:
+        """Return the result as a record."""
         return {
             "predictor": self.expected.predictor,
             "held_out": self.expected.held_out or "average",
@@ -293,9 +296,9 @@ class ControlResult:
 
 
 def control_result(compared: Iterable[Comparison], expected: Expected) -> ControlResult | None:
-    """Return what was found in a data set; None where it was not looked for.
+    """Return the result of a control data set; None without a gain of shrinkage.
 
-    Gains are judged and explained as everywhere; with one environment held out, by the intervals of that one.
+    Gains are tested and attributed as in reports; with `expected.held_out`, by the intervals of that environment.
     """
     looked = [one for one in compared if one.method.predictor == expected.predictor]
     if expected.held_out is not None:
@@ -309,4 +312,4 @@ def control_result(compared: Iterable[Comparison], expected: Expected) -> Contro
     gains = [one for one in with_plain if one.rule == gain.rule]
     p = float(holm([one.interval.p for one in gains])[gains.index(gain)])
     shown = p <= ALPHA and gain.interval.estimate > 0
-    return ControlResult(expected, gain, p, asked(looked, gain.method) if shown else (), tuple(looked))
+    return ControlResult(expected, gain, p, questions_for(looked, gain.method) if shown else (), tuple(looked))

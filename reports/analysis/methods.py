@@ -1,4 +1,4 @@
-"""What one line of a table is: a method, its label and its place."""
+"""Methods, the lines of tables: identity, label and order."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sourc
 PLAIN = "identity"
 ICM = "icm"
 SHRINKAGE = "shrinkage"
-EQUAL_N = "equal N"  # truncation that chooses among the nuisances that shrinkage chooses among
-SEES_TARGET = "‡"  # behind the name of a method that looks at the tested images
-# Of rows of shrinkage that choose among nuisances: those of one nuisance are a method of their own beside it.
+EQUAL_N = "equal N"  # truncation with the same candidate nuisances as shrinkage
+SEES_TARGET = "‡"  # suffix of methods that look at test images
+# Nuisances of shrinkage whose rows also form a method of their own.
 ALONE = ("interventions", "environments")
-# What shrinkage chose, with interventions alone in the place of the chosen N: nothing is chosen for it.
+# The selected configuration of shrinkage with the selected N replaced by interventions alone.
 REPLACED = "interventions alone, all else as chosen"
-ENVIRONMENTS = "environments"  # the nuisance to which C_d is a scale: a placebo's rule chooses among its rows too
-_RENAMED = {"Shrinkage, nothing chosen": "Fixed shrinkage"}  # label in rows of before -> today's
-_ORDERS = ("released", "largest")  # of eigenvectors, as they follow one another in tables
-# The columns that tell methods apart, as the fields of `Method` follow one another.
-_TELLING = (
+ENVIRONMENTS = "environments"  # nuisance that C_d only scales: its rows are candidates of placebos too
+_RENAMED = {"Shrinkage, nothing chosen": "Fixed shrinkage"}  # label in older rows -> current label
+_ORDERS = ("released", "largest")  # orders of eigenvectors, in table order
+# Columns that identify a method, in the order of the fields of `Method`.
+_KEY_COLUMNS = (
     "projection", "order", "predictor", "projection_variant", "predictor_variant", "placebo", "placebo_draw",
     "pairs_share", "pairs_seed",
 )  # fmt: skip
@@ -32,22 +32,22 @@ _TELLING = (
 
 @dataclass(frozen=True)
 class Method:
-    """A projection, the order of its eigenvectors and a predictor; a selection rule chooses all the rest.
+    """A projection, the order of its eigenvectors and a predictor; a selection rule picks everything else.
 
     Attributes:
-        projection: as recipes name it.
-        order: of the eigenvectors; None where there is none.
-        predictor_name: the predictor as recipes name it: "few_shot".
-        projection_variant: what tells lines of one projection apart, beside its order: on what shrinkage is put, which
-            nuisances it chooses among. Default: nothing.
-        predictor_variant: the same of a predictor: "4 shots". Default: nothing.
-        placebo: what replaces C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) where nothing does.
-        draw: its number among several draws of a placebo; None (default) elsewhere.
-        pairs_share: share of the images whose views enter C_d; None (default) where all do.
-        pairs_seed: of their choice; None (default) where all do.
-        draws: of what stands for several draws their number, default 0.
-        of_projection: what the projection says of itself. Nothing by default, and equal methods may differ in it.
-        of_predictor: the same of the predictor.
+        projection: name in recipes.
+        order: order of the eigenvectors; None without eigenvectors.
+        predictor_name: name of the predictor in recipes: "few_shot".
+        projection_variant: variant of the projection with its own table line: side of shrinkage, candidate nuisances.
+            Default: none.
+        predictor_variant: variant of the predictor: "4 shots". Default: none.
+        placebo: replacement of C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) for the real C_d.
+        draw: number of a draw of a placebo; None (default) without draws.
+        pairs_share: share of the images whose views enter C_d; None (default) for all.
+        pairs_seed: seed of the choice of these images; None (default) for all.
+        draws: number of draws that an averaged placebo combines; 0 by default.
+        of_projection: presentation of the projection (role, label, traits); empty by default, ignored in comparisons.
+        of_predictor: presentation of the predictor; likewise.
     """
 
     projection: str
@@ -66,9 +66,9 @@ class Method:
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "Method":
         """Return the method of a row of `benchmark.store.rows.schema`."""
-        told: list[Any] = [None if row[name] is None or row[name] != row[name] else row[name] for name in _TELLING]
-        told += [0, *(Presentation.of_row(row, kind) for kind in ("projection", "predictor"))]
-        return cls(*told)
+        key: list[Any] = [None if row[name] is None or row[name] != row[name] else row[name] for name in _KEY_COLUMNS]
+        key += [0, *(Presentation.of_row(row, kind) for kind in ("projection", "predictor"))]
+        return cls(*key)
 
     @property
     def predictor(self) -> str:
@@ -77,7 +77,7 @@ class Method:
 
     @property
     def variant(self) -> str:
-        """In words what tells lines of one projection apart, beside its order: placebo, share of pairs, own variant."""
+        """Variant of the projection in words: placebo, share of pairs, `projection_variant`."""
         draw = f" {self.draw:g}" if self.draw is not None else f", mean of {self.draws} draws" if self.draws else ""
         placebo = f"{self.placebo}{draw}" if self.placebo else ""
         seed = f", seed {self.pairs_seed:g}" if self.pairs_seed else ""
@@ -86,12 +86,12 @@ class Method:
 
     @property
     def with_all_pairs(self) -> "Method":
-        """The method whose C_d is of all pairs: itself where it is."""
+        """The same method with C_d from all pairs."""
         return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
     def real(self) -> "Method":
-        """The method with the real C_d: itself where nothing replaces it."""
+        """The same method with the real C_d."""
         return replace(self, placebo=None, draw=None, draws=0)
 
     @property
@@ -102,82 +102,82 @@ class Method:
 
     @property
     def projection_label(self) -> str:
-        """The projection alone, for a line under its predictor's heading: "CLIP-ICM (largest)"."""
-        truncates = self.projection == ICM and self.projection_variant  # the paper's knows C_d alone
+        """Label of the projection, for lines below a heading with the predictor: "CLIP-ICM (largest)"."""
+        truncates = self.projection == ICM and self.projection_variant  # the paper's CLIP-ICM has no other nuisance
         label = _RENAMED.get(self.of_projection.label, self.of_projection.label)
         name = "Truncation" if truncates else label or self.projection
         order = "released order" if self.order == "released" else self.order
-        order = None if truncates and order == "largest" else order  # the name says this order already
+        order = None if truncates and order == "largest" else order  # "Truncation" implies the order
         alone = f"{self.variant} alone" if self.variant in (*ALONE, "both") else self.variant
         brackets = ", ".join(filter(None, [alone, order]))
         return (f"{name} ({brackets})" if brackets else name) + _mark(self.of_projection)
 
     @property
     def looks_at_target_images(self) -> bool:
-        """Whether projection or predictor look at tested images or views of them, without labels."""
+        """Whether projection or predictor look at test images or their views, without labels."""
         return bool(_mark(self.of_projection) + _mark(self.of_predictor))
 
     @property
     def is_plain(self) -> bool:
-        """Whether it predicts in the plain space, and nothing stands in the place of a predictor's C_d."""
+        """Whether it is plain prediction: no projection, and no placebo in the predictor."""
         return self.of_projection.role == "plain" and not self.variant
 
     @property
     def is_paper(self) -> bool:
-        """Whether it is CLIP-ICM as the paper has it: largest first, C_d alone."""
+        """Whether it is the paper's CLIP-ICM: largest eigenvalues first, nuisance C_d."""
         return (self.projection, self.order, self.variant) == (ICM, "largest", "")
 
     @property
     def is_shrinkage(self) -> bool:
-        """Whether it is shrinkage with all that it chooses among."""
+        """Whether it is shrinkage with all its candidate nuisances."""
         return (self.projection, self.variant) == (SHRINKAGE, "")
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a part of shrinkage, shrinks something else, or is a rival of it; none of these has ranks."""
+        """Whether it is a part of shrinkage, a full-rank control, or a full-rank rival."""
         is_part, about = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant), self.of_projection
         return is_part or (about.role in ("control", "rival") and "full_rank_only" in about.traits)
 
     @property
     def is_rival(self) -> bool:
-        """Whether it is a method of others that looks neither at a label nor at the tested images."""
+        """Whether it is a published rival that uses neither labels nor test images."""
         of_others = self.of_projection.role == "rival" and not self.variant
         return of_others and not (self.looks_at_target_images or "uses_labels" in self.of_projection.traits)
 
     @property
     def imported(self) -> bool:
-        """Whether it was trained elsewhere: its name stands in the predictor's place."""
+        """Whether its predictions were imported; the predictor field then has the method's name."""
         return self.projection == IMPORTED
 
     @property
-    def brought(self) -> bool:
-        """Whether the user brought it: imported, or a class of the user's own."""
+    def is_custom(self) -> bool:
+        """Whether it is the user's own method: imported, or a class given as `module:Class`."""
         return self.imported or ":" in self.projection
 
     @property
     def learns_nothing(self) -> bool:
-        """Whether the predictor has no training images, as zero-shot."""
+        """Whether the predictor has no training images, like zero-shot."""
         return "uses_training_images" not in self.of_predictor.traits
 
     @property
     def predictor_uses_c_d(self) -> bool:
-        """Whether a placebo of C_d reaches every row of the predictor, whatever N is."""
+        """Whether the predictor itself uses C_d, so that a placebo changes all its rows."""
         return "uses_c_d" in self.of_predictor.traits
 
     @property
     def learns_classes(self) -> bool:
-        """Whether the predictor never predicts a class that it had no training image of."""
+        """Whether the predictor can only predict classes with training images."""
         return "learns_classes" in self.of_predictor.traits
 
     @property
     def predictor_label(self) -> str:
-        """The predictor alone: "zero-shot", "few-shot probe (4 shots)"."""
+        """Label of the predictor: "zero-shot", "few-shot probe (4 shots)"."""
         label = self.of_predictor.label or self.predictor_name
         return _with(label, self.predictor_variant) + _mark(self.of_predictor)
 
     @property
     def label(self) -> str:
-        """The whole method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
+        """Label of the method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
         if self.imported:
             return f"{self.predictor} (imported)"
         if self.of_projection.role == "plain":
@@ -188,16 +188,16 @@ class Method:
 
     @property
     def place(self) -> tuple[bool, int, str, int, str, str, int, str]:
-        """Sort key: block of the predictor (imported last), then the projection's place, name, variant and order."""
+        """Sort key: predictor (imported last), then place, name, variant and order of the projection."""
         block = (self.imported, self.of_predictor.place, _natural(self.predictor))
         order = 1 + _ORDERS.index(self.order) if self.order in _ORDERS else 0
         return (*block, self.of_projection.place, self.projection, _natural(self.variant), order, self.order or "")
 
     def is_plain_at(self, rank: int, lambda_: float, dim: int) -> bool:
-        """Say whether it predicts as plain prediction does where a rule picks a rank and a lambda.
+        """Return whether the method equals plain prediction at a rank and lambda.
 
-        That is where it is the plain space itself, and where its projection says that it leaves the space as it is: at
-        the full rank, or at lambda 0. Where something else stands in the place of a predictor's C_d, it is not.
+        True for plain prediction itself, and for projections that are the identity at full rank or at lambda 0
+        (traits). False if a placebo or a share of the pairs changes the predictor's C_d.
         """
         traits = self.of_projection.traits
         at_rank, at_lambda = "plain_at_full_rank" in traits, "plain_at_lambda_0" in traits
@@ -206,7 +206,7 @@ class Method:
 
 
 def _mark(presentation: Presentation) -> str:
-    """Return what stands behind the name of what looks at the tested images; nothing for any other."""
+    """Return the suffix of components that look at test images; empty for others."""
     return f" {SEES_TARGET}" if "looks_at_target_images" in presentation.traits else ""
 
 
@@ -215,40 +215,39 @@ def _with(name: str, variant: str | None) -> str:
 
 
 def _natural(words: str) -> str:
-    """Return words so that "2 shots" comes before "16 shots"."""
+    """Return a sort key that puts "2 shots" before "16 shots"."""
     return re.sub(r"\d+", lambda digits: digits.group().zfill(9), words)
 
 
 def as_rows_of(method: Method, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of a part of a method, or with a share of its pairs, as its own."""
+    """Return rows of a variant of a method, or of a share of its pairs, relabelled as rows of the method."""
     return rows.assign(projection_variant=method.projection_variant, pairs_share=np.nan, pairs_seed=np.nan)
 
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
-    """Split the rows of `benchmark.store.rows.schema` by method, in the order of the tables."""
-    apart = rows.groupby(list(_TELLING), dropna=False, sort=False)
+    """Return method -> its rows of `benchmark.store.rows.schema`, in table order."""
+    apart = rows.groupby(list(_KEY_COLUMNS), dropna=False, sort=False)
     parts = {Method.of_row(part.iloc[0].to_dict()): part for _, part in apart}
     candidates: dict[tuple[object, ...], pd.DataFrame] = {}
     parts |= {
-        m: _beside_real(m, part, parts[m.real], candidates)
+        m: _with_real_candidates(m, part, parts[m.real], candidates)
         for m, part in parts.items()
         if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
-    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance: no other fit is needed for them
+    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance need no other fit
         of_each = {name: parts[method][parts[method]["nuisance"] == name] for name in ALONE}
         parts |= {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
 
 
-def _beside_real(
+def _with_real_candidates(
     method: Method, rows: pd.DataFrame, real: pd.DataFrame, known: dict[tuple[object, ...], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows of a placebo with those of the real method among which its rules choose too.
+    """Return the rows of a placebo together with the real method's rows that are also its candidates.
 
-    Where N is environments alone, C_d is its scale and no more: a placebo's rule chooses among these rows as the real
-    one's does, and they are not made again. They stand where they would if they had been made with it, since of equals
-    a rule takes the first. Of a single draw of several, only rows that rules of the sources pick are there. `known`
-    keeps the rows of real methods, which are looked for once for all draws.
+    With environments as nuisance, C_d only sets the scale, so these rows are not refitted for placebos. They are
+    inserted in grid order, since a rule takes the first of equal scores. For single draws only rows picked by source
+    rules are stored. `known` caches the rows of real methods over draws.
     """
     names, sets = real["nuisance"], rows["interventions"]
     key = (method.real, method.draw is not None, *sorted(map(str, sets.unique())))
@@ -275,5 +274,5 @@ def _beside_real(
 
 
 def _in_order_of(values: "pd.Series[str]", first: "pd.Series[str]") -> "pd.Series[float]":
-    """Return for each value its place among those of `first`, by where they come first; NaN for any other."""
+    """Return the position of each value among the distinct values of `first`, in order of appearance; NaN if absent."""
     return values.map({value: place for place, value in enumerate(first.unique())})

@@ -1,4 +1,4 @@
-"""What lies behind a mean accuracy: worst environment and class, calibration, robustness, what selection costs."""
+"""Metrics beyond mean accuracy: worst environment and class, calibration, robustness, and cost of selection."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,19 +14,27 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_C
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Pooled
-from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, Lines, WithEnds
-from reports.analysis.chosen import Selections, SettingResults, has_choice, mean_beside, once, whole, whole_estimate
+from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, Lines, ValueInterval
 from reports.analysis.methods import Method
+from reports.analysis.selections import (
+    Selections,
+    SettingResults,
+    complete_answers,
+    complete_estimate,
+    has_choice,
+    mean_over_tests,
+    memoized,
+)
 from reports.analysis.settings import Setting, named
-from reports.render.forms import csv_lines
+from reports.render.formats import csv_lines
 
-MIN_CLASS_IMAGES = 10  # with fewer, which class is worst says little
-ORACLE = "oracle"  # the cross-fitted one
+MIN_CLASS_IMAGES = 10  # classes with fewer test images are not candidates for the worst class
+ORACLE = "oracle"  # cross-fitted oracle rule
 
 
 @dataclass(frozen=True)
 class WorstClass:
-    """The class and held-out environment with the lowest accuracy (percent), folds and seeds together, of n images."""
+    """Class and held-out environment with the lowest accuracy (percent) over folds and seeds, with n images."""
 
     name: str
     held_out: str
@@ -36,21 +44,22 @@ class WorstClass:
 
 @dataclass(frozen=True)
 class Metrics:
-    """One method under one rule: means over held-out environments, then seeds; None where unknown.
+    """Metrics of one method under one rule; None if unknown.
 
-    All folds of a seed are taken together, and only seeds with every held-out environment count.
+    Folds of a seed are pooled; only seeds with all held-out environments count.
 
     Attributes:
-        means: key of each metric but the worst class -> what stands for all held-out environments, mostly the mean; in
-            percent if it is a share. Of metrics of scores, folds weigh as much as they have images.
-        intervals: the same key of accuracy and of class-balanced accuracy -> its interval over images, fractions.
-        source_accuracy: accuracy on the sources' validation images, in percent, at what the rule picks.
-        worst_environment: the one in which the mean accuracy over seeds is lowest.
-        worst_class: lowest of the classes with `MIN_CLASS_IMAGES` or more images in an environment, or None.
+        method: the method.
+        means: metric key -> aggregate over held-out environments (mostly the mean), in percent for shares; without the
+            worst class. For metrics of scores, folds are weighted by their number of images.
+        intervals: key of accuracy and of class-balanced accuracy -> interval over images, fractions.
+        source_accuracy: accuracy on the sources' validation images at the rule's picks, in percent.
+        worst_environment: environment with the lowest accuracy, averaged over seeds.
+        worst_class: worst class among those with `MIN_CLASS_IMAGES` images or more in an environment; None without any.
         ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.
-        temperature: geometric mean of those temperatures.
-        labels_fit: labelled images that projection or predictor learn from, mean over fits; NaN where unknown.
-        labels_choice: labelled images of the sources by which rules may choose, mean over fits; NaN where unknown.
+        temperature: geometric mean of these temperatures.
+        labels_fit: number of labelled images used by projection or predictor, mean over fits; NaN if unknown.
+        labels_choice: number of labelled source images available to rules, mean over fits; NaN if unknown.
     """
 
     method: Method
@@ -65,27 +74,27 @@ class Metrics:
     labels_choice: float
 
     def of(self, metric: Metric) -> float | None:
-        """Return a metric as tables show it; None where it is unknown."""
+        """Return a metric in the unit of tables; None if unknown."""
         if metric == WORST_CLASS:
             return None if self.worst_class is None else self.worst_class.accuracy
         return self.means.get(metric.key)
 
 
 def further(metrics: Iterable[Metric]) -> list[Metric]:
-    """Return metrics without those of which tables say more than a number, or have it in a column of its own."""
+    """Return the metrics that have no dedicated column in the table of metrics."""
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
 _LABELS = ("labels_fit", "labels_choice")
 
 
-@once
+@memoized
 def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
-    """Return one line for each method that has answers for every held-out environment under a rule."""
+    """Return the metrics of each method that has results for all held-out environments under a rule."""
     found = []
     for method in selections.parts:
         pooled = selections.pooled(method, rule)
-        of_two = {m.key: whole_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
+        of_two = {m.key: complete_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
         estimate = of_two[ACCURACY.key]
         if estimate is None:
             continue
@@ -109,10 +118,10 @@ def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
             method=method,
             means=means,
             intervals={key: one.interval for key, one in of_two.items() if one is not None},
-            source_accuracy=_known(100 * mean_beside(picks, "training_domain")),
+            source_accuracy=_known(100 * mean_over_tests(picks, "training_domain")),
             worst_environment=names[int(estimate.means[0].argmin())],
             worst_class=min(worst, key=lambda one: (one.accuracy, -one.n), default=None),
-            ece_scaled=_known(100 * mean_beside(picks, "ece_scaled", "n_test")),
+            ece_scaled=_known(100 * mean_over_tests(picks, "ece_scaled", "n_test")),
             temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
             **{name: float(fits.frame()[name].mean()) for name in _LABELS},
         )
@@ -121,27 +130,27 @@ def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
 
 
 def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return accuracy and number of different images of every class, over all answers together.
+    """Return accuracy and number of distinct images by class, over all results together.
 
-    Both are of shape (classes,); accuracies are NaN where there is no image.
+    Both have shape (classes,); the accuracy of a class without images is NaN.
     """
     correct = np.concatenate([one.correct for one in pooled])
     label = np.concatenate([one.tested.label for one in pooled])
     return Answers(correct, label, classes).by_class, _images_of_classes(tuple(one.tested for one in pooled), classes)
 
 
-@lru_cache(maxsize=64)  # all methods are tested on the same images
+@lru_cache(maxsize=64)  # methods share their test images
 def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.int64]:
-    """Return the number of different images of every class, shape (classes,)."""
+    """Return the number of distinct images by class, shape (classes,)."""
     label, position = (np.concatenate([getattr(one, name) for one in tested]) for name in ("label", "position"))
     _, first = np.unique(position, return_index=True)
     return np.bincount(label[first], minlength=classes)
 
 
 def chance_and_majority(selections: Selections) -> tuple[float, float]:
-    """Return the accuracy of guessing, and of the best answer that is always the same, in percent.
+    """Return the accuracy of uniform guessing and of the best constant prediction, in percent.
 
-    The latter is averaged over held-out environments, as accuracies are, over all seeds together.
+    The latter is averaged over held-out environments, with all seeds pooled.
     """
     count, shares = selections.n_classes, []
     for _, tested in selections.rows[selections.rows["n_test"] > 0].groupby("held_out")["tested"]:
@@ -151,19 +160,18 @@ def chance_and_majority(selections: Selections) -> tuple[float, float]:
 
 
 def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None  # infinite: a class that occurs was ruled out
+    return float(value) if np.isfinite(value) else None  # infinite NLL: a class that occurs got probability 0
 
 
 @dataclass(frozen=True)
 class SelectionCost:
-    """What a method's accuracy is under each rule, with the same seeds under all of them.
+    """Accuracy of one method under each rule, on common seeds.
 
     Attributes:
-        accuracies: rule -> mean over held-out environments, then seeds, in percent; rules without answers for all of
-            them are absent.
-        gaps: rule that looks at sources alone -> the cross-fitted oracle's accuracy minus its own, in points, and the
-            cluster standard error of the difference (None where unknown, or where nothing differs). Never of the
-            ceiling, which is biased upwards.
+        method: the method.
+        accuracies: rule -> mean accuracy in percent; without rules that lack a held-out environment.
+        gaps: source rule -> accuracy of the cross-fitted oracle minus the rule's, in points, and its cluster-robust
+            standard error (None if unknown or 0). The ceiling is not used, since it is biased upwards.
     """
 
     method: Method
@@ -172,12 +180,12 @@ class SelectionCost:
 
 
 def selection_costs(selections: Selections) -> list[SelectionCost]:
-    """Return what each method with something to choose gets under each rule."""
+    """Return the accuracy under each rule of each method with more than one configuration."""
     costs = []
     for method, part in selections.parts.items():
-        asked = selections.rules if has_choice(part) else ()
-        rules = [one.name for one in asked if selections.is_whole(method, one.name)]
-        answers = whole(selections, [(method, rule) for rule in rules]) if rules else None
+        candidates = selections.rules if has_choice(part) else ()
+        rules = [one.name for one in candidates if selections.is_complete(method, one.name)]
+        answers = complete_answers(selections, [(method, rule) for rule in rules]) if rules else None
         if answers is None:
             continue
         accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
@@ -190,10 +198,10 @@ def selection_costs(selections: Selections) -> list[SelectionCost]:
     return costs
 
 
-def robustness(one: Metrics, lines: Lines) -> tuple[WithEnds | None, WithEnds | None]:
-    """Return the effective robustness: points above lines through other backbones' zero-shot and linear probes.
+def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueInterval | None]:
+    """Return the effective robustness in points above the zero-shot line and above the linear-probe line.
 
-    The second of methods whose predictor learns from images alone; None likewise where there is no line.
+    The second is None for zero-shot methods; both are None without a line.
     """
     shares = one.source_accuracy, one.means[ACCURACY.key]
     source, target = (math.nan if share is None else share / 100 for share in shares)
@@ -202,7 +210,7 @@ def robustness(one: Metrics, lines: Lines) -> tuple[WithEnds | None, WithEnds | 
 
 
 def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
-    """Return the metrics of all methods of settings under all rules, shares in percent, with four decimals."""
+    """Return metrics.csv: metrics of all methods under all rules, shares in percent, four decimals."""
     setting, selections, _ = parts[0]
     among = further(selections.metrics)
     columns = [
@@ -223,7 +231,7 @@ def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
 
 
 def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object]:
-    """Yield what a line of the file says of a method after its name."""
+    """Yield the fields of a line of metrics.csv after the method's name."""
     yield from (four(m.of(ACCURACY)), four(m.source_accuracy), m.worst_environment, four(m.of(WORST_ENVIRONMENT)))
     worst = m.worst_class
     yield from (worst.name, worst.held_out, four(worst.accuracy), worst.n) if worst else ("", "", "", "")
@@ -236,17 +244,17 @@ def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object
         yield from (*map(four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
 
 
-def per_class_csv(described: Iterable[SettingResults]) -> str:
-    """Return the accuracy of every class: a line for each setting, method, rule, environment, class.
+def per_class_csv(results: Iterable[SettingResults]) -> str:
+    """Return per_class.csv: the accuracy of each class by setting, method, rule and environment.
 
-    Folds and seeds together: n is the number of different images.
+    Folds and seeds are pooled; n is the number of distinct images.
     """
     columns = (
         "dataset", "backbone", "protocol", "test_split", "class_group",
         "method", "rule", "selected_on_target", "held_out", "class", "accuracy", "n", "n_seeds",
     )  # fmt: skip
     body: list[list[object]] = []
-    for setting, selections in described:
+    for setting, selections in results:
         classes = selections.rows["classes"].iloc[0]
         fixed = [setting.dataset, setting.backbone_label, setting.protocol, setting.test_split, setting.class_half]
         for method, rule in product(selections.parts, selections.rules):
@@ -260,5 +268,5 @@ def per_class_csv(described: Iterable[SettingResults]) -> str:
 
 
 def four(value: float | None) -> str | None:
-    """Return a number of a tidy file with four decimals; None, an empty field, where it is not known."""
+    """Return a number for tidy files with four decimals; None (an empty field) if unknown."""
     return None if value is None or math.isnan(value) else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""What all rows of one table share: data, backbone and protocol. Rows that differ in it never mix."""
+"""Settings: data set, backbone and protocol shared by all rows of one table, and the options of a report."""
 
 import json
 import re
@@ -17,13 +17,13 @@ from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
-SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")  # the released code's first
-IMPORTED_TEXTS = "imported texts"  # in the place of templates, with a digest: nobody knows them
+SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")  # split of the released code first
+IMPORTED_TEXTS = "imported texts"  # with a digest, in place of unknown templates
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The columns of `benchmark.store.rows.schema` that are equal in all rows of one table."""
+    """Columns of `benchmark.store.rows.schema` that are equal in all rows of one table."""
 
     dataset: str
     dataset_fingerprint: str
@@ -41,22 +41,22 @@ class Setting:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates of the prompts, without what names a file of imported texts: class names are the data set's."""
+        """Templates of the prompts; imported texts without their digest, which depends on the class names."""
         return tuple(IMPORTED_TEXTS if prompt.startswith(f"{IMPORTED_TEXTS} ") else prompt for prompt in self.prompts)
 
     @property
     def backbone_label(self) -> str:
-        """The backbone, marked where its weights are random."""
+        """Name of the backbone, marked if its weights are random."""
         return f"{self.backbone} (random weights)" if self.random_weights else self.backbone
 
     @property
     def banner(self) -> str:
-        """What every title and caption begins with: nothing, or the warning of random weights."""
+        """Prefix of titles and captions: the warning of random weights, or empty."""
         return f"{BANNER}: " if self.random_weights else ""
 
     @property
     def protocol_class(self) -> type[Protocol]:
-        """The class of the protocol, which has its words; the base class's where it is no longer to be found."""
+        """Class of the protocol; the base class if the protocol is no longer registered."""
         try:
             return PROTOCOLS.component_class(self.protocol)
         except PluginError:
@@ -66,7 +66,7 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """A heading for everything about this setting."""
+        """Heading of the setting."""
         return (
             f"{self.banner}{self.dataset}, {self.backbone_label} ({self.precision}), "
             f"protocol {self.protocol}, test split {self.test_split}{self.half_words}"
@@ -74,22 +74,22 @@ class Setting:
 
     @property
     def half_words(self) -> str:
-        """Which classes the tested images are of; nothing where it is all of them."""
+        """Class half of the test images in words; empty for all classes."""
         halves = {"base": "base classes", "new": "new classes", "harmonic": "harmonic mean of base and new classes"}
         return f", {halves[self.class_half]}" if self.class_half in halves else ""
 
     def without(self, *names: str) -> tuple[object, ...]:
-        """Return what settings that differ in some fields alone have in common."""
+        """Return all fields but the named ones: a grouping key of settings that differ only in these."""
         return tuple(getattr(self, key) for key in _KEYS if key not in names)
 
 
 _KEYS = [one.name for one in fields(Setting)]
-OF_DATA = ("dataset", "dataset_fingerprint", "grouped", "prompts")  # fields that come with a data set
+DATA_FIELDS = ("dataset", "dataset_fingerprint", "grouped", "prompts")  # fields that depend on the data set
 _NAMING = ("dataset", "backbone", "protocol", "test_split", "class_half")
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return key -> the items that have it, all in order of appearance."""
+    """Return key -> items with that key, both in order of appearance."""
     found: dict[K, list[T]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
@@ -97,12 +97,12 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def split_place(split: str) -> int:
-    """Return the place of a test split among all of them: the released code's first, one that is unknown last."""
+    """Return the sort position of a test split; unknown splits last."""
     return SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)
 
 
 def named(setting: Setting) -> dict[str, object]:
-    """Return the columns by which tidy files tell settings apart; "class_group" is the half of the classes there."""
+    """Return the columns that identify a setting in tidy files; "class_group" is the class half."""
     return {
         "dataset": setting.dataset,
         "backbone": setting.backbone_label,
@@ -114,7 +114,7 @@ def named(setting: Setting) -> dict[str, object]:
 
 
 def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-    """Split rows of `benchmark.store.rows.schema` into those that may stand in one table, in a fixed order."""
+    """Split rows of `benchmark.store.rows.schema` by setting, in a fixed order."""
     parts = []
     for _, part in rows.groupby(_KEYS, dropna=False, sort=False):
         first = part.iloc[0].to_dict()
@@ -127,7 +127,7 @@ def by_setting(rows: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
 
 
 def suffixes(settings: list[Setting]) -> list[str]:
-    """Return what is added to each setting's file names: nothing if there is one, else distinct words."""
+    """Return the suffix of each setting's file names: empty for a single setting, else distinct."""
     if len(settings) == 1:
         return [""]
     always = ("dataset", "backbone", "test_split")
@@ -136,7 +136,7 @@ def suffixes(settings: list[Setting]) -> list[str]:
 
 
 def distinct(words: Iterable[str]) -> list[str]:
-    """Return words as names of files; one that comes again has a number behind it."""
+    """Return words as distinct file names; repeated names get a number."""
     names: list[str] = []
     for base in (re.sub(r"[^A-Za-z0-9_.]+", "-", one).strip("-.") for one in words):
         numbered = (base if number == 1 else f"{base}-{number}" for number in count(1))
@@ -146,22 +146,21 @@ def distinct(words: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """What a reader of a report may ask for.
+    """Options of a report.
 
     Attributes:
-        plus_minus: what stands behind ± in tables: `images`, the cluster-robust standard error, or `seeds`, DomainBed's
-            standard error over seeds.
-        margin: within which two accuracies count as level, as a fraction; default one point.
-        compare: labels of methods, method and baseline, that come first in the answer, each with its gain, and are
-            compared with each other; by default none.
-        published: whether numbers are held against published ones; default False.
-        price: of an hour of a GPU, in any currency, which adds the table of costs; None (default) for no such table.
-        paper: whether all of it is also written as one paper; numbers are then held against published ones. Default
-            False.
-        color: whether the terminal's headline may be bold; default False.
-        metrics: that tables show; by default the built-in ones.
-        metric_of: data set, as rows call it -> its metric, where that is not accuracy.
-        tables: of the user's own, each as "module:TABLE", see `reports.tables.spec`; by default none.
+        plus_minus: error after ± in tables: `images` (cluster-robust standard error, default) or `seeds` (DomainBed's
+            standard error over seeds).
+        margin: equivalence margin of two accuracies (TOST), a fraction; default one point.
+        compare: (method, baseline) label pairs to compare directly; these methods come first in the answer, with their
+            gains. Default: none.
+        published: whether to check numbers against published ones; default False.
+        price: price of a GPU hour in any currency, for the table of costs; None (default) omits the table.
+        paper: whether to also write the report as one paper, with checks against published numbers; default False.
+        color: whether the headline in the terminal may be bold; default False.
+        metrics: metrics shown in tables; by default the built-in ones.
+        metric_of: data set name in rows -> its metric, for data sets whose metric is not accuracy.
+        tables: the user's own tables as "module:TABLE", see `reports.tables.spec`; by default none.
     """
 
     plus_minus: PlusMinus = "images"

@@ -1,8 +1,8 @@
-"""All settings of a method: accuracy and source score at every rank, and whether what is removed goes with the gain.
+"""Rank curves over all settings of a method, and the correlation of the removed shift with accuracy.
 
-Do the interventions span the shift? The shares of what methods remove of it are columns of the rows
-(`benchmark.method.evaluation.spans`). Those of the shift between sources look at no label of what is held out; those of
-the shift to it do (†).
+Do the interventions span the shift? Rows store the shares of the shift that methods remove
+(`benchmark.method.evaluation.spans`). Shares of the shift between sources use no target labels; shares of the shift to
+the held-out environment do (†).
 """
 
 import math
@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import ranks
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import KEY, RULES, SETTING, Picks
-from reports.analysis.chosen import Selections, mean_beside, once
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, mean_over_tests, memoized
 
 Labels = NDArray[np.int64]
 
 
-MIN_SETTINGS = 8  # of a method in an environment, for a rank correlation
+MIN_SETTINGS = 8  # smallest number of settings in an environment for a rank correlation
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
 MOVED = ("shift_moved_sources", "shift_moved_target")
-CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative: to the energy
+CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative to removed energy
 
 
-@once
+@memoized
 def spread_of(selections: Selections, method: Method) -> "Spread":
-    """Return the spread of one of the methods of `Selections.parts`."""
+    """Return the rank curves of one method of `Selections.parts`."""
     return Spread(selections.parts[method], selections.held_outs)
 
 
@@ -40,18 +40,18 @@ class Spread:
 
     Attributes:
         rows: rows of `benchmark.store.rows.schema` of one method.
-        held_outs: all that is held out, in the order in which results are wanted.
+        held_outs: held-out environments, in the order of results.
         ranks: all ranks, ascending.
     """
 
     def __init__(self, rows: pd.DataFrame, held_outs: Sequence[str]) -> None:
         self.rows, self.held_outs = rows, held_outs
         self._curves: dict[str, Array] = {}
-        self._alike: dict[tuple[int, ...], list[int]] = {}  # ranks -> the positions of the rows that have these
+        self._by_ranks: dict[tuple[int, ...], list[int]] = {}  # ranks -> positions of the rows with these ranks
         for i, grid in enumerate(rows["ranks"].tolist()):
-            self._alike.setdefault(tuple(grid), []).append(i)
-        self.ranks = sorted({int(rank) for grid in self._alike for rank in grid})
-        # Numbers of each row's test (held-out, seed and fold), held-out and seed; and of each held-out's tests.
+            self._by_ranks.setdefault(tuple(grid), []).append(i)
+        self.ranks = sorted({int(rank) for grid in self._by_ranks for rank in grid})
+        # Index of each row's test (held-out, seed and fold), held-out and seed; number of tests of each held-out.
         self._test: Labels = np.asarray(rows.groupby(list(KEY), sort=True).ngroup().to_numpy(), dtype=np.int64)
         place = {name: k for k, name in enumerate(held_outs)}
         self._held_out: Labels = np.array([place[str(name)] for name in rows["held_out"].tolist()], dtype=np.int64)
@@ -60,10 +60,10 @@ class Spread:
         self._tests = np.bincount(self._held_out[first], minlength=len(held_outs))
 
     def _curve(self, column: str) -> Array:
-        """Return a column of rank curves, shape (rows, ranks); NaN where a row has none."""
+        """Return a column of rank curves, shape (rows, ranks); NaN for missing ranks."""
         if column not in self._curves:
             out, curves = np.full((len(self.rows), len(self.ranks)), np.nan), self.rows[column].tolist()
-            for ranks, rows in self._alike.items():
+            for ranks, rows in self._by_ranks.items():
                 there = np.array([i for i in rows if isinstance(curves[i], list)], dtype=np.int64)
                 if len(there):
                     values = np.array([curves[i] for i in there.tolist()], dtype=np.float64)
@@ -72,18 +72,18 @@ class Spread:
         return self._curves[column]
 
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
-        """Return source score and accuracy where all but the rank and the kind of row is chosen by a rule.
+        """Return source score and accuracy for each kind of row and rank, with all else selected by a rule.
 
-        For each test, kind and rank the row with the highest score, the first of equals. Folds weigh as many images as
-        they test, seeds alike; without the rows of every test of an environment there is no number.
+        For each test, kind and rank the rule takes the row with the highest score, the first of equals. Folds are
+        weighted by their number of images, seeds equally. Values are NaN if a test of the environment has no row.
 
         Args:
-            rule: name of a rule of the sources.
-            kind: number of each row's kind, from 0, shape (rows,); below 0 it is of none.
-            kinds: how many there are.
+            rule: name of a source rule.
+            kind: index of each row's kind, from 0, shape (rows,); negative for no kind.
+            kinds: number of kinds.
 
         Returns:
-            Both of shape (held_outs, kinds, ranks), fractions.
+            Source score and accuracy, each of shape (held_outs, kinds, ranks), fractions.
         """
         score, target = self._curve(RULES[rule].score), self._curve(ACCURACY.key)
         seeds, n = int(self._seed.max()) + 1, len(self.held_outs)
@@ -103,7 +103,7 @@ class Spread:
         return out[0], out[1]
 
     def _best(self, score: Array, target: Array, kind: Labels, kinds: int) -> Iterator[Labels]:
-        """Yield for each rank the positions of the rows with the highest score of each test and kind."""
+        """Yield for each rank the position of the highest-scoring row of each test and kind."""
         rows = np.flatnonzero(kind >= 0)
         group = self._test[rows] * kinds + kind[rows]
         order = np.argsort(group, kind="stable")
@@ -125,9 +125,9 @@ class GoesWith:
     """Rank correlation (Spearman) of a share with accuracy over settings, ranks taken within each environment.
 
     Attributes:
-        rho: over all environments together; NaN where one of the two does not vary.
-        single: in each environment.
-        n: number of settings, those of each environment counted.
+        rho: correlation over all environments; NaN if one of the two is constant.
+        single: correlation in each environment.
+        n: number of settings, summed over environments.
     """
 
     rho: float
@@ -135,9 +135,9 @@ class GoesWith:
     n: int
 
 
-@once
+@memoized
 def picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
-    """Return the shares of a method at what a rule picks, fractions, averaged; None where a pick has none."""
+    """Return the mean shares of a method at a rule's picks, fractions; None if a pick has none."""
     rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
     ranks = selections.picks(method, rule)["rank"].tolist()
     at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
@@ -146,16 +146,17 @@ def picked(selections: Selections, method: Method, rule: str) -> dict[str, float
         for name in SHARES
     }
     rows = Picks(shares | {name: rows[name] for name in (*KEY[:2], *MOVED)})
-    means = {name: mean_beside(rows, name) for name in (*SHARES, *MOVED)}
+    means = {name: mean_over_tests(rows, name) for name in (*SHARES, *MOVED)}
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 
 def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
-    """Return how what is removed goes with accuracy over settings (lambda, rank, set, nuisance), by name of the share.
+    """Return name in `CORRELATED` -> rank correlation of the removed share with accuracy over settings.
 
-    Of each of `CORRELATED` that has settings enough; nothing where the shift between sources has too few.
+    A setting is a combination of lambda, rank, intervention set and nuisance. Shares with too few settings are left
+    out; the result is empty if the shift between sources has too few.
     """
-    # Accuracy and shares of each held-out environment and setting, rank included: means of folds and seeds.
+    # Accuracy and shares by held-out environment and setting (rank included), averaged over folds and seeds.
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}
     usable = rows[known["shift_removed_sources"]]
     shares = [name for name in SHARES if known[name][usable.index].all()]
@@ -172,10 +173,10 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
 
 
 def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
-    """Return how a share goes with accuracy; None with too few settings in an environment, or without the share.
+    """Return the rank correlation of a share with accuracy; None with too few settings, or without the share.
 
-    What is subtracted from the accuracies of an environment, as the plain one, changes no rank. Settings without the
-    share (such as 0 of 0 removed) are left out.
+    Subtracting plain accuracy within an environment changes no rank, so accuracy stands for the gain. Settings without
+    the share (such as 0 of 0 removed) are left out.
     """
     known = by_setting.dropna(subset=[name])
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:
@@ -189,7 +190,7 @@ def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
 
 
 def rank_correlation(x: Array, y: Array) -> float:
-    """Return Spearman's rank correlation of two arrays of one length; NaN where one is constant."""
+    """Return Spearman's rank correlation of two arrays of equal length; NaN if one is constant."""
     return _cosine(_centred(x), _centred(y))
 
 

@@ -1,9 +1,8 @@
-"""The answer of a report: does a method help, by which accuracy, how sure, and what explains it: records.
+"""Verdicts: whether a method helps, by which metric, with which certainty, and which component explains the gain.
 
-The plan of tests is METHOD's, section 11: every judged method has one gain over plain prediction in each setting, by
-the metric of the data set and by class-balanced accuracy, adjusted for all gains of the report (see
-`multiple_testing`). For each gain that is significant by the metric, three questions ask what explains it (see
-`findings`). Everything else in a report is descriptive.
+The test plan is in METHOD, section 11: each judged method has one gain over plain prediction in each setting, by the
+metric of the data set and by class-balanced accuracy, adjusted over all gains of the report (see `multiple_testing`).
+Three questions attribute each gain that is significant by the metric (see `findings`). Other numbers are descriptive.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,39 +16,40 @@ from benchmark.method.evaluation.inference import ImageInterval, Interval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.multiple_testing import KINDS, AdjustedGain, adjusted_interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Adjusted, Comparison, compare, rounded
-from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, asked, judged, plain_for, why_not
+from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, judged, plain_for, questions_for, why_not
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, SettingResults
 from reports.analysis.settings import Setting, grouped, named
 
-IS_PLAIN, UNSAID = "is plain", "cannot be said"
-DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # that a difference is shown
-MIN_IMAGES = 4  # of a fit, for each dimension: with fewer, choices were found to harm (METHOD, section 10)
+IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"
+DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # verdicts with a shown difference
+MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm (METHOD, section 10)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one method does for one predictor in one setting.
+    """Verdict on one method with one predictor in one setting.
 
     Attributes:
-        setting: what its rows share.
+        setting: setting of its rows.
         method: the judged method.
-        rule: by which everything was chosen.
-        kind: one of `multiple_testing.KINDS`, `IS_PLAIN` or `UNSAID`.
-        metric: of the data set.
-        accuracy: the method's own, whatever can be said of its gain; NaN where the rule picks nothing.
-        gain: method minus plain prediction by the metric, with its adjusted p-value; None without one.
-        balanced: the same by class-balanced accuracy.
-        judged: both as three families; None without a gain.
-        ungated: the gain by the metric with what the rule picks that keeps nothing back.
-        questions: what explains a gain; empty where none is shown by the metric.
-        others: the other comparisons of the method, in the order in which they are shown.
-        plain_picks: (k, n): of n picks k are plain prediction.
-        shares: how far the shares of answers lie from those of the classes, see `shares_apart`: plain, method.
-        images: of a fit, for each dimension, the fewest; NaN where it is unknown.
-        why: why nothing can be said, else empty.
-        asked: whether the reader brought the method or names it, so that it stands first.
+        rule: selection rule.
+        kind: one of `KINDS`, `IS_PLAIN` or `NO_VERDICT`.
+        metric: metric of the data set.
+        accuracy: accuracy of the method; NaN if the rule picks nothing.
+        gain: method minus plain prediction by the metric, with adjusted p-value; None if not comparable.
+        balanced: method minus plain prediction by class-balanced accuracy.
+        judged: tests of both gains over all gains of the report; None without a gain.
+        ungated: gain by the metric under the base rule, which has no preference for plain prediction.
+        questions: attribution of the gain; empty if it is not significant by the metric.
+        others: other comparisons of the method, in display order.
+        plain_picks: (k, n): k of n picks equal plain prediction.
+        shares: distance between predicted and true class shares for plain prediction and the method, see
+            `class_share_distance`.
+        images: smallest number of fit images per dimension; NaN if unknown.
+        why: reason for `NO_VERDICT`, else empty.
+        requested: whether the method is the user's own or named by the reader; it is then shown first.
     """
 
     setting: Setting
@@ -68,33 +68,33 @@ class Verdict:
     shares: tuple[float | None, float | None] = (None, None)
     images: float = np.nan
     why: str = ""
-    asked: bool = False
+    requested: bool = False
 
     @property
     def where(self) -> str:
-        """Data set, backbone and what else tells its setting from others, in words."""
+        """Data set, backbone, predictor and class half, in words."""
         setting = self.setting
         return f"{setting.dataset}, {setting.backbone_label}, {self.method.predictor_label}{setting.half_words}"
 
     @property
     def name(self) -> str:
-        """The method in words: "CLIP-ICM", and an imported one by its own name."""
+        """Name of the method: "CLIP-ICM", or the label of an imported method."""
         own = self.method.label if self.method.imported else self.method.projection_label
         return "CLIP-ICM" if self.method.is_paper else own
 
     @property
-    def said(self) -> str:
-        """The kind in words, with the metric where that is what it is about: "helps in accuracy only"."""
+    def kind_label(self) -> str:
+        """The kind in words, with the name of the metric: "helps in accuracy only"."""
         return self.kind.replace("the metric", self.metric.title)
 
     @property
     def family(self) -> int:
-        """Number of gains that are judged together."""
+        """Number of gains tested together."""
         return self.judged.family if self.judged else 0
 
     @property
     def bound(self) -> float:
-        """The largest difference that the adjusted interval of the gain leaves, in points; NaN without one."""
+        """Largest absolute difference inside the adjusted interval of the gain, in points; NaN without a gain."""
         if self.gain is None:
             return np.nan
         interval = adjusted_interval(self.gain.interval, self.family)
@@ -103,18 +103,18 @@ class Verdict:
 
     @property
     def in_new(self) -> Interval | None:
-        """The interval of the gain in new environments, adjusted as gains are; None where it cannot be answered."""
+        """Adjusted interval of the gain in new environments; None if it cannot be computed."""
         return self.gain.others.interval if self.gain else None
 
     @property
     def holds_in_new(self) -> bool:
-        """Whether that interval has no 0 in it and what is shown on its side."""
+        """Whether the interval for new environments excludes 0 on the side of a significant gain."""
         new = self.in_new
         sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
         return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
 
     def record(self) -> dict[str, Any]:
-        """Return it as a line of numbers: shares in percent and differences in points."""
+        """Return the verdict as a record: shares in percent, differences in points."""
         gain, judged, others = self.gain, self.judged, self.gain.others if self.gain else None
         questions = {one.name: one for one in self.questions}
         new = self.in_new
@@ -123,7 +123,7 @@ class Verdict:
             "predictor": self.method.predictor,
             "method": self.method.label,
             "rule": self.rule,
-            "verdict": self.said,
+            "verdict": self.kind_label,
             "why": self.why,
             "accuracy": _shown(ACCURACY, self.accuracy),
             "metric": self.metric.title,
@@ -154,12 +154,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Entry:
-    """One method in a setting, whether it is judged or not.
+    """Accuracy and gain of one method in a setting, with or without a verdict.
 
     Attributes:
         method: the method.
-        accuracy: of what the rule picks.
-        gain: the method minus plain prediction; None for that itself, and where they were not compared.
+        accuracy: accuracy at the rule's picks.
+        gain: the method minus plain prediction; None for plain prediction itself, and if not comparable.
     """
 
     method: Method
@@ -169,17 +169,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Standing:
-    """How good plain prediction with one predictor is in one setting, and what methods make of it.
+    """Results of one predictor in one setting: plain prediction, verdicts and accuracies of all methods.
 
     Attributes:
-        setting: what its rows share.
-        predictor: in words: "zero-shot".
-        rule: by which everything was chosen.
-        metric: of the data set.
-        plain: of plain prediction by the metric; NaN without rows.
-        verdicts: on the predictor's methods: what the reader names, what the reader brings, then the order of tables.
-        entries: all methods with an accuracy, the highest first; of those that look at tested images the judged ones.
-        direct: comparisons of the predictor's methods that the reader asks for.
+        setting: setting of its rows.
+        predictor: label of the predictor: "zero-shot".
+        rule: selection rule.
+        metric: metric of the data set.
+        plain: value of plain prediction by the metric; NaN without rows.
+        verdicts: verdicts on the predictor's methods: named by the reader, the user's own, then table order.
+        entries: all methods with an accuracy, highest first; methods that look at test images only if judged.
+        direct: direct comparisons requested by the reader.
     """
 
     setting: Setting
@@ -192,11 +192,11 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, the methods in question, the largest gain, then the most accurate, controls last."""
-        asked = [one.method for one in self.verdicts if one.asked or one.method.is_paper]
-        asked += [one.method for one in [best_of(self.verdicts)] if one and one.method not in asked]
+        """Return plain prediction, requested methods, the largest gain, the `best` most accurate, controls last."""
+        leading = [one.method for one in self.verdicts if one.requested or one.method.is_paper]
+        leading += [one.method for one in [best_of(self.verdicts)] if one and one.method not in leading]
         others = [one for one in self.entries if not one.method.is_plain]
-        first = sorted((one for one in others if one.method in asked), key=lambda one: asked.index(one.method))
+        first = sorted((one for one in others if one.method in leading), key=lambda one: leading.index(one.method))
         plain = [one for one in self.entries if one.method.is_plain]
         highest = sorted(others[:best], key=lambda one: one.method.is_control)
         judged = [entry for entry in others if entry.method in {one.method for one in self.verdicts}]
@@ -205,12 +205,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a report says first.
+    """The answer of a report.
 
     Attributes:
-        standings: of each setting and predictor, in the order of the tables.
-        left_out: what has no verdict: a setting with a method that cannot predict its classes, or with None where it
-            has no judged method.
+        standings: results of each setting and predictor, in table order.
+        left_out: (setting, method) without verdict: the method cannot predict the classes; or (setting, None) for a
+            setting without judged methods.
     """
 
     standings: tuple[Standing, ...]
@@ -218,19 +218,19 @@ class Answer:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One for each judged method, predictor and setting."""
+        """Verdicts on all judged methods, predictors and settings."""
         return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
     @property
     def places(self) -> list[str]:
-        """What tells each standing from the others, such as "PACS, ViT-B-32"; empty where there is one."""
+        """Distinguishing name of each standing, such as "PACS, ViT-B-32"; empty if there is only one."""
         every = [(one, one.setting) for one in self.standings]
-        told = [
+        fields = [
             (s.dataset, s.backbone_label, s.protocol, s.test_split, s.half_words[2:] or "all classes", one.predictor)
             for one, s in every
         ]
-        places: list[tuple[str, ...]] = [() for _ in told]
-        for column in zip(*told, strict=True):
+        places: list[tuple[str, ...]] = [() for _ in fields]
+        for column in zip(*fields, strict=True):
             longer = [(*place, words) for place, words in zip(places, column, strict=True)]
             places = longer if len(set(longer)) > len(set(places)) else places
         titles = [f"{s.title}, {one.predictor}" for one, s in every]
@@ -238,25 +238,25 @@ class Answer:
 
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return the verdict of the largest gain that is shown, the control's only where nothing else helps; or None."""
+    """Return the verdict with the largest significant gain, a control only if nothing else helps; None without any."""
     helping = [one for one in verdicts if one.kind in (multiple_testing.HELPS, multiple_testing.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
 
 
-def answer(described: Sequence[SettingResults], findings: Sequence[Findings]) -> Answer:
+def answer(results: Sequence[SettingResults], findings: Sequence[Findings]) -> Answer:
     """Return the answer of a report."""
     waiting: list[tuple[Setting, Selections, Findings, list[Method]]] = []
     gains: dict[tuple[Setting, Method], multiple_testing.Gain] = {}
     left_out: list[tuple[Setting, Method | None]] = []
-    together = {_whole(setting) for setting, _ in described if setting.class_half == "harmonic"}
-    for (setting, selections), made in zip(described, findings, strict=True):
+    together = {_whole(setting) for setting, _ in results if setting.class_half == "harmonic"}
+    for (setting, selections), made in zip(results, findings, strict=True):
         if setting.protocol_class.looks_at_target:
-            continue  # bounds: the tables show them
+            continue  # bounds stand only in tables
         if setting.class_half in ("base", "new") and _whole(setting) in together:
-            continue  # their harmonic mean is judged
-        named_ = [m for m in made.asked if not m.is_plain]
-        methods = dict.fromkeys([*named_, *sorted(judged(selections.parts), key=lambda m: not m.brought)])
+            continue  # the verdict is on their harmonic mean
+        requested = [m for m in made.requested if not m.is_plain]
+        methods = dict.fromkeys([*requested, *sorted(judged(selections.parts), key=lambda m: not m.is_custom)])
         never = [m for m in methods if setting.class_half in ("new", "harmonic") and m.learns_classes]
         left_out += [(setting, method) for method in never] if methods else [(setting, None)]
         waiting.append((setting, selections, made, [m for m in methods if m not in never]))
@@ -274,7 +274,7 @@ def answer(described: Sequence[SettingResults], findings: Sequence[Findings]) ->
 def _standings(
     setting: Setting, selections: Selections, direct: Sequence[Comparison], verdicts: Sequence[Verdict]
 ) -> Iterator[Standing]:
-    """Yield how each predictor stands; what was imported is held against the first one's plain prediction."""
+    """Yield the results by predictor; imported methods are compared with the first predictor's plain prediction."""
     rule, metric, of_verdicts = selections.rule, selections.metric, [one.method for one in verdicts]
     either = dict.fromkeys([*selections.parts, *of_verdicts])
     every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
@@ -287,16 +287,16 @@ def _standings(
         gains = {m: compare(selections, m, rule, plain) if plain not in (None, m) else None for m in accuracies}
         entries = [Entry(m, of.accuracies[0] if (of := gains[m]) else v, of) for m, v in accuracies.items()]
         entries.sort(key=lambda one: -one.accuracy)
-        asked_for = tuple(one for one in direct if one.method in methods)
-        words = (plain or methods[0]).predictor_label
-        yield Standing(setting, words, rule, metric, known, own, tuple(entries), asked_for)
+        of_predictor = tuple(one for one in direct if one.method in methods)
+        label = (plain or methods[0]).predictor_label
+        yield Standing(setting, label, rule, metric, known, own, tuple(entries), of_predictor)
 
 
-def shares_apart(selections: Selections, method: Method, rule: str) -> float | None:
-    """Return how far the shares of a method's answers lie from the shares of the classes, from 0 to 1.
+def class_share_distance(selections: Selections, method: Method, rule: str) -> float | None:
+    """Return the total variation distance between predicted and true class shares, from 0 to 1.
 
-    The total variation distance, half the sum over classes of |share of answers - share of images|, averaged over
-    held-out environments and seeds; None where rows do not keep all predictions.
+    Half the sum over classes of |share of predictions - share of images|, averaged over held-out environments and
+    seeds; None if rows lack predictions.
     """
     pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
     if not pooled or len(predicted) < len(pooled):
@@ -313,9 +313,9 @@ def _whole(setting: Setting) -> Setting:
 
 
 def _accuracy(selections: Selections, method: Method) -> float:
-    """Return the accuracy of what the rule picks, of the folds and environments that there are; NaN without any.
+    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without any.
 
-    Where there is no plain prediction to keep, that is the rule that keeps nothing back.
+    Without plain prediction, which the rule needs, the base rule picks.
     """
     picks = selections.picks(method, selections.rule)
     picks = picks if len(picks) else selections.picks(method, selections.base_rule)
@@ -327,7 +327,7 @@ def _accuracy(selections: Selections, method: Method) -> float:
 
 
 def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparison] | None:
-    """Return a method minus plain prediction by the metric and by class-balanced accuracy; None where it has none."""
+    """Return a method minus plain prediction by the metric and by class-balanced accuracy; None if not comparable."""
     if plain := plain_for(method, selections.parts):
         gain = compare(selections, method, selections.rule, plain, metric=selections.metric)
         balanced = compare(selections, method, selections.rule, plain, metric=BALANCED)
@@ -338,7 +338,7 @@ def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparis
 def _verdict(
     setting: Setting, selections: Selections, method: Method, made: Findings, judged: AdjustedGain | None
 ) -> Verdict:
-    """Return the verdict on a method, whose gain was judged with all others."""
+    """Return the verdict on a method, given the test of its gain."""
     rule, base, metric = selections.rule, selections.base_rule, selections.metric
     plain, of_both = plain_for(method, selections.parts), _gains(selections, method)
     fits = selections.chosen_rows(method, base, ("n_train", "dim"))
@@ -347,29 +347,29 @@ def _verdict(
         setting,
         method,
         rule,
-        UNSAID,
+        NO_VERDICT,
         metric,
         _accuracy(selections, method),
         others=tuple(one for one in made.compared if one.method == method and one.baseline != plain),
         plain_picks=(k, n),
         images=np.nan if method.imported or not len(fits) else float((fits["n_train"] / fits["dim"]).min()),
-        asked=method.brought or method in made.asked,
+        requested=method.is_custom or method in made.requested,
     )
     if plain is None or of_both is None or judged is None:
         return replace(found, why=why_not(selections, method, plain or method.plain))
     adjusted = []
     for one, p in zip(of_both, (judged.p_metric, judged.p_balanced), strict=True):
-        new = one.others.interval  # what is said of new environments is adjusted likewise
+        new = one.others.interval  # the interval for new environments is adjusted likewise
         others = replace(one.others, interval=None if new is None else adjusted_interval(new, judged.family))
         adjusted.append(replace(one, adjusted=Adjusted(p, judged.family), others=others))
     gain, balanced = adjusted
-    fewest, why = gain.interval.min_clusters, ""
-    if fewest < MIN_UNITS:
-        why = f"an environment has {fewest} images, or groups of them, and {MIN_UNITS} are needed"
+    n_units, why = gain.interval.min_clusters, ""
+    if n_units < MIN_UNITS:
+        why = f"an environment has {n_units} images, or groups of them, and {MIN_UNITS} are needed"
     elif np.isnan(gain.interval.p):
         of_scores = f"rows do not keep what an interval of {metric.title} needs"
         why = "there is no standard error" if metric.needs == "correct" else of_scores
-    kind = IS_PLAIN if n and k == n else UNSAID if why else judged.kind
+    kind = IS_PLAIN if n and k == n else NO_VERDICT if why else judged.kind
     return replace(
         found,
         kind=kind,
@@ -378,8 +378,8 @@ def _verdict(
         balanced=balanced,
         judged=judged,
         ungated=compare(selections, method, base, plain, metric=metric),
-        questions=asked(found.others, method) if judged.shown and kind != IS_PLAIN else (),
-        shares=(shares_apart(selections, plain, rule), shares_apart(selections, method, rule)),
+        questions=questions_for(found.others, method) if judged.shown and kind != IS_PLAIN else (),
+        shares=(class_share_distance(selections, plain, rule), class_share_distance(selections, method, rule)),
         why=why,
     )
 

@@ -1,1 +1,1 @@
-"""A report as one document as long as a paper, in the order of the paper, with what is published beside each table."""
+"""The report as a single paper, in the order of the original paper, with published numbers for each table."""

@@ -1,7 +1,7 @@
-r"""The paper as one document, in the order of the paper: LaTeX with its PDF where pdflatex is at hand, else Markdown.
+r"""The report as one paper, in the order of the original paper: LaTeX and PDF if pdflatex is installed, else Markdown.
 
-Tables have room for less than in the report: one of all data sets, or of all backbones, in the place of many. Pdflatex
-runs in a temporary folder, with a time limit, without a shell.
+Tables are shorter than in the report: one table over all data sets, or over all backbones, replaces many. Pdflatex runs
+in a temporary folder, with a time limit, without a shell.
 """
 
 import os
@@ -20,27 +20,27 @@ from typing import Literal, TypeAlias
 
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.protocols import OpenClass, Protocol
-from reports.analysis.against import Check
-from reports.analysis.chosen import SettingResults
+from reports.analysis.published_checks import Check
+from reports.analysis.selections import SettingResults
 from reports.analysis.settings import BANNER, grouped, split_place
 from reports.analysis.verdicts import DECIDED, Answer
 from reports.figures import Figure, groups_of
 from reports.figures.every import latex_figure
 from reports.render.cells import shared_notes
-from reports.render.forms import markdown, markdown_escape
+from reports.render.formats import markdown, markdown_escape
 from reports.render.latex import COMMANDS, PACKAGES, floats, latex_escape, shared_notes_tex
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables.ablations import PICKED
-from reports.tables.published import beside, table_of
+from reports.tables.published import published_notes, table_of
 from reports.text import verdicts
 from reports.text.verdicts import capital
 
 Family: TypeAlias = Literal["shift", "open", "both", "variants"]
 _PUBLISHED = "published"
-# Kind of a table or figure -> what rows must have for it.
-_TAKES = {
+# Kind of a table or figure -> rows that it needs.
+_NEEDS = {
     **dict.fromkeys(("table main", "table environments", "table open_class", "table imagenet"), "two methods or more"),
-    f"table {_PUBLISHED}": "a data set of which something is published",
+    f"table {_PUBLISHED}": "a data set with published accuracies",
     "table ablation_lambda": "a method with two lambdas or more",
     "table ablation_rank": "a method with two ranks or more",
     "table ablation_interventions": "two sets of interventions on images",
@@ -57,7 +57,7 @@ _TAKES = {
     "figure interventions": "a method that looks at interventions",
     "figure robustness": "eight backbones or more",
 }
-# Tables that are one in the paper where the report has one for each data set -> what it shows.
+# Tables that the paper merges over data sets -> subject of the caption.
 _OVER_DATA_SETS = {
     "ablation_lambda": "accuracy by lambda",
     "ablation_rank": "accuracy by rank",
@@ -65,11 +65,11 @@ _OVER_DATA_SETS = {
     "ablation_text": "accuracy by interventions on images, texts or both",
     "ablation_order": "accuracy by order of the eigenvectors",
 }
-_ONE_PREDICTOR = ("environments", "backbones", "over_data_sets", *_OVER_DATA_SETS)  # in the paper; others have all
+_ONE_PREDICTOR = ("environments", "backbones", "over_data_sets", *_OVER_DATA_SETS)  # tables cut to one predictor
 
 
-MAX_VALUES = 9  # lines of a block over data sets, with that of what the rule picks
-HELD_OUT = "accuracy on what is held out"  # the column of which a table over data sets has one for each
+MAX_VALUES = 9  # lines of a block over data sets, including the rule's picks
+HELD_OUT = "accuracy on what is held out"  # column that a table over data sets repeats for each data set
 _FEWER = (
     f"Of more than {MAX_VALUES} values of a method those that stand in most data sets are shown, with the lowest and "
     "the highest."
@@ -77,16 +77,16 @@ _FEWER = (
 FOLDER = "paper"
 MAX_VERDICTS = 8
 _ABSENT = "What is not here"
-LIMIT_S = 120.0  # of one run
+LIMIT_S = 120.0  # time limit of one run of pdflatex
 _escaped = partial(latex_escape, breaks=True)
-RUNS = 2  # the second one knows the numbers of tables
-# Dates of the PDF from the clock would make equal rows unequal bytes; files outside its folder stay closed.
+RUNS = 2  # the second run resolves references to tables
+# Fixed dates make PDFs of equal rows equal; pdflatex may not open files outside its folder.
 _ENVIRONMENT = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any": "p", "openout_any": "p"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a chapter has where rows let it: kinds of tables and figures, of one family of protocols or of all."""
+    """Plan of a chapter: kinds of tables and figures, for one family of protocols or for all."""
 
     title: str
     tables: tuple[str, ...]
@@ -97,7 +97,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter as it is printed; what is published of each table stands first among its notes."""
+    """A chapter with its tables and figures; the first notes of each table are on published numbers."""
 
     title: str
     tables: tuple[Table, ...]
@@ -106,36 +106,36 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Scope:
-    """The settings of a report, and those of them that its paper shows where it cannot show all.
+    """The settings of a report, and the selection of them that its paper shows.
 
     Attributes:
-        described: every setting with its rows.
-        names: long name -> short name, as tables have them.
+        results: all settings, each with its rows.
+        names: long name -> short name, as in tables.
     """
 
-    described: Sequence[SettingResults]
+    results: Sequence[SettingResults]
     names: Mapping[str, str]
 
     @cached_property
     def families(self) -> dict[str, Family]:
-        """Protocol -> the experiment of the paper to which its rows belong."""
-        return {setting.protocol: _family(setting.protocol_class) for setting, _ in self.described}
+        """Protocol -> experiment of the original paper."""
+        return {setting.protocol: _family(setting.protocol_class) for setting, _ in self.results}
 
     @cached_property
     def predictors(self) -> list[str]:
-        """The predictors as titles of tables call them, in the order of tables."""
-        methods = sorted({m for _, x in self.described for m in x.parts}, key=lambda method: method.place)
+        """Names of the predictors in titles of tables, in table order."""
+        methods = sorted({m for _, x in self.results for m in x.parts}, key=lambda method: method.place)
         return list(dict.fromkeys(self.names.get(m.predictor_label, m.predictor_label) for m in methods))
 
     @cached_property
     def drawn(self) -> Sequence[SettingResults]:
-        """The settings that figures show: of one backbone, protocol and split, one of each data set."""
-        return next(iter(groups_of(self.described)), [])
+        """Settings of the figures: one backbone, protocol and split, one setting per data set."""
+        return next(iter(groups_of(self.results)), [])
 
     @property
     def sentence(self) -> str:
-        """What figures are of, and what stays in the report; nothing where figures are of all rows."""
-        if not self.drawn or len(self.drawn) == len(self.described):
+        """A sentence on the settings that figures show; empty if they show all."""
+        if not self.drawn or len(self.drawn) == len(self.results):
             return ""
         setting = self.drawn[0][0]
         return (
@@ -167,9 +167,9 @@ _PLANS = (
 def chapters(
     scope: Scope, tables: Sequence[Table], figures: Sequence[Figure], checks: Sequence[Check]
 ) -> tuple[list[Chapter], list[str]]:
-    """Return the chapters that have anything, and a sentence for each on what is not there and what it takes.
+    """Return the non-empty chapters, and sentences on missing tables and figures with the rows that they need.
 
-    The last sentence names the tables that the report alone has. Of each kind of figure the first is the paper's.
+    The last sentence names the tables that are only in the report. The paper has the first figure of each kind.
     """
     of_report = [one for one in tables if kind_of(one) != _PUBLISHED]
     drawn_of = {scope.families[setting.protocol] for setting, _ in scope.drawn}
@@ -184,15 +184,15 @@ def chapters(
         more = [replace(published, name=f"{_PUBLISHED}-{plan.family}")] if published else []
         is_drawn = not plan.family or plan.family in drawn_of
         drawn = tuple(first[kind] for kind in plan.figures if is_drawn and kind in first)
-        noted = [replace(one, notes=(*beside(one, of_family), *one.notes)) for one in printed]
+        noted = [replace(one, notes=(*published_notes(one, of_family), *one.notes)) for one in printed]
         made += [Chapter(plan.title, (*noted, *more), drawn)] if noted or more or drawn else []
         shown += printed
         there = [*(f"table {kind_of(one)}" for one in (*printed, *more)), *(f"figure {kind_of(one)}" for one in drawn)]
-        wanted = [*(f"table {kind}" for kind in plan.tables), *(f"figure {kind}" for kind in plan.figures)]
-        lacking = [f"no {kind} (it takes {_TAKES[kind]})" for kind in wanted if kind not in there]
+        planned = [*(f"table {kind}" for kind in plan.tables), *(f"figure {kind}" for kind in plan.figures)]
+        missing = [f"no {kind} (it needs {_NEEDS[kind]})" for kind in planned if kind not in there]
         if plan.family not in (None, *scope.families.values()):
-            lacking = [f"there are no rows of protocol {plan.protocol}"]
-        absent += [f"{plan.title}: {', '.join(lacking)}."] if lacking else []
+            missing = [f"there are no rows of protocol {plan.protocol}"]
+        absent += [f"{plan.title}: {', '.join(missing)}."] if missing else []
     kinds = Counter(kind_of(one) for one in of_report if one not in shown)
     if kinds:
         named = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
@@ -201,7 +201,7 @@ def chapters(
 
 
 def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
-    """Return what the paper has of a kind of table: of one split, in one table where there are many."""
+    """Return the paper's tables of a kind: one split, merged over data sets or backbones."""
     shown = of_one_split(one for one in tables if kind_of(one) == kind)
     if kind in _ONE_PREDICTOR:
         shown = of_one_predictor(shown, scope.predictors)
@@ -211,14 +211,14 @@ def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
 
 
 def of_one_split(tables: Iterable[Table]) -> list[Table]:
-    """Return the tables of one split for each protocol: the first of the released code's that is there."""
+    """Return the tables of one split for each protocol, the first in the order of `split_place`."""
     ranked = [(_of(one, "protocol"), split_place(_of(one, "test_split")), one) for one in tables]
     best = {protocol: min(place for name, place, _ in ranked if name == protocol) for protocol, _, _ in ranked}
     return [one for protocol, place, one in ranked if place == best[protocol]]
 
 
 def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list[Table]:
-    """Return tables with the blocks of the first predictor that each has any of; all where titles name none."""
+    """Return tables cut to the blocks of the first predictor with any; unchanged if titles name no predictor."""
     made = []
     for one in tables:
         found = ([b for b in one.blocks if b.title == name or b.title.endswith(f", {name}")] for name in predictors)
@@ -227,24 +227,24 @@ def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list
 
 
 def over_backbones(tables: Iterable[Table], what: str) -> list[Table]:
-    """Return a table for each data set, with a block for each backbone; a table that stands alone as it is."""
+    """Return one table for each data set, with the blocks of all backbones; single tables are unchanged."""
     made, of_each = [], grouped(tables, lambda one: (_of(one, "protocol"), _of(one, "dataset")))
-    for (_, dataset), alike in of_each.items():
-        columns = list({column.name: column for one in alike for column in one.columns}.values())
+    for (_, dataset), group in of_each.items():
+        columns = list({column.name: column for one in group for column in one.columns}.values())
         blocks = []
-        for one in alike:
+        for one in group:
             for block in one.blocks:
                 lines = [replace(line, cells=tuple(_cell(one, line, c.name) for c in columns)) for line in block.lines]
                 blocks.append(Block(", ".join(filter(None, _key(block))), tuple(lines), block.part))
-        name, caption = f"{kind_of(alike[0])}-{dataset}", f"{dataset}: {what} (%)."
-        whole, labels = Table(name, caption, tuple(columns), tuple(blocks)), [_of(one, "backbone") for one in alike]
-        made.append(_together(whole, labels, alike) if len(alike) > 1 else alike[0])
+        name, caption = f"{kind_of(group[0])}-{dataset}", f"{dataset}: {what} (%)."
+        whole, labels = Table(name, caption, tuple(columns), tuple(blocks)), [_of(one, "backbone") for one in group]
+        made.append(_with_merged_notes(whole, labels, group) if len(group) > 1 else group[0])
     names = _numbered([one.name for one in made], "{}-{}")
     return [replace(one, name=name) for one, name in zip(made, names, strict=True)]
 
 
 def over_data_sets(tables: Sequence[Table], what: str) -> list[Table]:
-    """Return one table, with a column for each data set; of one data set its table as it is."""
+    """Return one table with a column for each data set; a single table is unchanged."""
     if len(tables) < 2:
         return [*tables]
     labels = [_of(one, "dataset") for one in tables]
@@ -257,9 +257,9 @@ def over_data_sets(tables: Sequence[Table], what: str) -> list[Table]:
     for key in sorted(keys, key=lambda key: backbones.index(key[0])):
         of_sets = [of_set.get(key, {}) for of_set in every]
         times = Counter(name for of_set in of_sets for name in of_set)
-        # Numbers ascending, what the rule picks last: those that most data sets have, with the ends.
+        # Numbers ascending, the rule's picks last; of many values the ends and those that most data sets have.
         values = [name for name in times if name != PICKED]
-        with suppress(ValueError):  # words stay in their order
+        with suppress(ValueError):  # non-numeric values keep their order
             values = sorted(values, key=float)
         if len(values) > MAX_VALUES - 1:
             inner = sorted(values[1:-1], key=lambda name: -times[name])[: MAX_VALUES - 3]
@@ -275,62 +275,63 @@ def over_data_sets(tables: Sequence[Table], what: str) -> list[Table]:
         blocks.append(Block(title, tuple(lines), key[0]))
     caption = f"{capital(what)} (%), everything else chosen by the rule."
     columns = tuple(Column(label) for label in labels)
-    made = _together(Table(kind_of(tables[0]), caption, columns, tuple(blocks)), labels, tables)
+    made = _with_merged_notes(Table(kind_of(tables[0]), caption, columns, tuple(blocks)), labels, tables)
     return [replace(made, notes=(*([_FEWER] if fewer else []), *made.notes))]
 
 
 def kind_of(one: Table | Figure) -> str:
-    """Return the name of a table or figure without what tells several of a kind apart."""
+    """Return the kind of a table or figure: its name without the distinguishing suffix."""
     return one.name.partition("-")[0]
 
 
-def _together(made: Table, labels: Sequence[str], tables: Sequence[Table]) -> Table:
-    """Return one table in the place of several, with each note once: those of all, then, behind labels, of some."""
+def _with_merged_notes(made: Table, labels: Sequence[str], tables: Sequence[Table]) -> Table:
+    """Return a merged table with context and notes of its parts; notes of some parts are prefixed with their labels."""
     context = {field: ", ".join(dict.fromkeys(_of(one, field) for one in tables)) for field in tables[0].context}
     headings = {column.heading for one in tables for column in one.columns} - {one.heading for one in made.columns}
     spans = any(cell.signed and cell.low is not None for _, line in made.lines() for cell in line.cells)
-    # Of columns that are gone, and of intervals where none is printed, notes say nothing.
+    # Notes on dropped columns, and on intervals if none is printed, are dropped.
     gone = (*(f"{heading}: " for heading in headings), *(() if spans else ("In brackets: 95 %",)))
     notes = {label: one.notes for label, one in zip(labels, tables, strict=True)}
     owners = grouped(((note, label) for label, own in notes.items() for note in own), lambda one: one[0])
-    said: dict[str, list[str]] = {"": []}
+    by_prefix: dict[str, list[str]] = {"": []}
     for note, of in owners.items():
         if not note.startswith(gone):
             labels_of = ", ".join(label for _, label in of)
-            said.setdefault("" if len(of) == len(notes) else f"{labels_of}: ", []).append(note)
-    every = (*said.pop(""), *(f"{words}{' '.join(own)}" for words, own in said.items()))
+            by_prefix.setdefault("" if len(of) == len(notes) else f"{labels_of}: ", []).append(note)
+    every = (*by_prefix.pop(""), *(f"{prefix}{' '.join(own)}" for prefix, own in by_prefix.items()))
     banner = f"{BANNER}: " if "true" in context.get("random_weights", "") else ""
     return replace(made, caption=banner + made.caption, notes=every, corner=tables[0].corner, context=context)
 
 
 def _cell(table: Table, line: Line | None, name: str) -> Cell:
-    """Return the cell of a line below a column of its table; a gap where either is not there."""
+    """Return the cell of a line in a column of its table; a gap if either is missing."""
     place = {column.name: i for i, column in enumerate(table.columns)}.get(name)
     return Cell(note="nothing of it") if line is None or place is None else line.cells[place]
 
 
 def _key(block: Block) -> tuple[str, str]:
-    """Return the backbone of a block, and what else its title says."""
+    """Return the backbone of a block, and the rest of its title."""
     return block.part, block.title.removeprefix(block.part).removeprefix(", ")
 
 
 def _numbered(names: Sequence[str], form: str) -> list[str]:
-    """Return names of which those that come again have a number."""
+    """Return distinct names: repeated names get a number."""
     return [n if names.count(n) == 1 else form.format(n, names[: i + 1].count(n)) for i, n in enumerate(names)]
 
 
 def _of(table: Table, field: str) -> str:
-    """Return what all numbers of a table share of a field."""
+    """Return a field of a table's context; empty if absent."""
     return table.context.get(field, "")
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The files of a paper: with the folder `paper` in their names.
+    """The files of a paper.
 
     Attributes:
-        main: the file to be read first: the PDF, else the Markdown.
-        note: a sentence on why there is no PDF; empty where there is one.
+        contents: file name, including the folder `paper` -> bytes.
+        main: main file: the PDF, else the Markdown.
+        note: sentence on the reason why there is no PDF; empty if there is one.
     """
 
     contents: dict[str, bytes]
@@ -339,7 +340,7 @@ class Paper:
 
 
 def answer_paragraphs(answer: Answer) -> list[str]:
-    """Return the first paragraphs: the headline, then the verdict on each method, those that decide something first."""
+    """Return the first paragraphs: the headline, then the verdicts, those with a shown difference first."""
     decided = sorted(answer.verdicts, key=lambda one: one.kind not in DECIDED)
     more = len(decided) - MAX_VERDICTS
     rest = [f"{more:,} more verdicts stand in tables/verdicts.csv of the report."] if more > 0 else []
@@ -347,9 +348,9 @@ def answer_paragraphs(answer: Answer) -> list[str]:
 
 
 def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str]) -> Paper:
-    """Return the paper in all forms that can be made here.
+    """Return the paper as LaTeX, and as PDF or Markdown.
 
-    Figures lie in the folder `figures` beside that of the paper; sentences on what is `absent` end it.
+    Figures are in the folder `figures` next to the paper's; sentences on `absent` tables and figures end the paper.
     """
     source = _tex(title, opening, chapters, absent)
     figures = {f"{one.name}.pdf": one.contents["pdf"] for chapter in chapters for one in chapter.figures}
@@ -361,7 +362,7 @@ def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter],
 
 
 def compiled(source: str, figures: Mapping[str, bytes]) -> tuple[bytes | None, str]:
-    """Return a document as PDF, or None and a sentence on what went wrong."""
+    """Return a document as PDF and "", or None and a sentence on the reason."""
     if shutil.which("pdflatex") is None:
         return None, "pdflatex is not on the PATH: paper.md has in Markdown what paper.tex has."
     with tempfile.TemporaryDirectory(prefix="icm-bench-paper-") as place:
@@ -379,13 +380,13 @@ def compiled(source: str, figures: Mapping[str, bytes]) -> tuple[bytes | None, s
                     timeout=LIMIT_S, check=False,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
-                return None, f"pdflatex was ended after {LIMIT_S:.0f} s; paper.tex is there to be compiled by hand."
+                return None, f"pdflatex exceeded its limit of {LIMIT_S:.0f} s; compile paper.tex by hand."
             except OSError as error:
-                return None, f"pdflatex could not be started ({error.strerror}); paper.tex is there to be compiled."
+                return None, f"pdflatex could not be started ({error.strerror}); compile paper.tex by hand."
             if done.returncode:
                 found = re.search(r"^! *(.+)$", done.stdout.decode(errors="replace"), re.MULTILINE)
                 reason = found[1].strip().rstrip(".") if found else "no message"
-                return None, f"pdflatex failed with '{reason}'; paper.tex is there to be mended."
+                return None, f"pdflatex failed with '{reason}'; fix paper.tex and compile it by hand."
             progress.update()
         return (folder / "paper.pdf").read_bytes(), ""
 

@@ -1,7 +1,6 @@
-"""Figures of result rows as PDF, SVG and PNG, with captions beside them. Pure functions; Matplotlib is imported here.
+"""Figures of result rows as PDF, SVG and PNG, with captions. Only this package imports Matplotlib at module level.
 
-Each figure is a module: numbers of rows, `draw`, which takes them, and its caption. A figure exists only where its data
-do.
+Each figure is a module with functions for its numbers, `draw` and its caption. Figures without data are omitted.
 """
 
 from reports.figures.every import Drawing, Figure, all_drawings, captions, drawn, groups_of, left_out

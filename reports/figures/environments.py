@@ -1,31 +1,31 @@
-"""Environments: what methods gain over plain prediction in each held-out environment, side by side, with intervals."""
+"""Environments figure: gains of methods over plain prediction in each held-out environment, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.method.evaluation.inference import Interval
-from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import compare
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.figures import style
 from reports.figures.style import draw_interval, of_predictors, shown_methods
 
 MAX_ENVIRONMENTS = 24
 AVERAGE = "average"
-_TITLE = 18  # letters of a panel, before the word on its right
-_LINE, _ROOM = 0.075, 0.1  # inches of a method in an environment, and between environments
+_TITLE = 18  # largest number of letters of a panel's title, left of the word "plain"
+_LINE, _ROOM = 0.075, 0.1  # height of a method in an environment and gap between environments, in inches
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What methods of one predictor gain.
+    """Gains of the methods of one predictor.
 
     Attributes:
-        rows: `AVERAGE`, then what is held out, sorted.
-        plain: accuracy of plain prediction in each row, percent.
-        gains: of each method in each row, as fractions.
-        left_out: number of environments that are not drawn, for want of room.
+        rows: `AVERAGE`, then held-out environments, sorted.
+        plain: accuracy of plain prediction in each row, in percent.
+        gains: method -> gain in each row, fractions.
+        left_out: number of environments that are not drawn for lack of space.
     """
 
     rows: tuple[str, ...]
@@ -35,7 +35,7 @@ class Panel:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Panel]:
-    """Return predictor (in words) -> gains over plain prediction, where there are two environments or more."""
+    """Return predictor label -> gains over plain prediction, with two or more environments."""
     names = selections.held_outs
 
     def panel(plain: Method) -> Panel | None:
@@ -56,7 +56,7 @@ def draw(panels: style.Panels[Panel]) -> style.Sheet:
     looks = style.looks_of(method for _, panel in panels for method in panel.gains)
     each = _LINE * max(len(panel.gains) for _, panel in panels) + _ROOM
     heights = [each * max(len(panel.rows) for _, panel in row) for row in style.rows_of(panels)]
-    sheet = style.sheet_for(panels, min(sum(heights) + 0.4 * len(heights) + 0.4, style.TALLEST))
+    sheet = style.sheet_for(panels, min(sum(heights) + 0.4 * len(heights) + 0.4, style.MAX_HEIGHT))
     titled = [(style.words(title, _TITLE), panel) for title, panel in panels]
     before: tuple[str, ...] = ()
     for i, ([axes], panel) in enumerate(style.on_grid(sheet, titled, ("Accuracy − plain (points)", "", ""))):
@@ -68,7 +68,7 @@ def draw(panels: style.Panels[Panel]) -> style.Sheet:
             for row, interval in enumerate(intervals):
                 at = row + 0.72 * ((k + 0.5) / len(panel.gains) - 0.5)
                 draw_interval(axes, interval, at, looks[method], 1.1, (2, 3), markersize=3.2)
-        # Names stand once where neighbours have the same.
+        # Neighbouring panels with the same rows share their labels.
         named = () if i % style.MAX_COLUMNS and panel.rows == before else panel.rows
         labels, before = [(row, style.words(name, 24), 0.0) for row, name in enumerate(named)], panel.rows
         style.as_rows(axes, len(panel.rows) - 0.5, -0.5, labels)
@@ -81,7 +81,7 @@ def draw(panels: style.Panels[Panel]) -> style.Sheet:
 
 
 def caption(panels: Sequence[Panel], setting: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     left = max(panel.left_out for panel in panels)
     some = f" The first {MAX_ENVIRONMENTS} are drawn, {left} more are in the tables." if left else ""
     return (

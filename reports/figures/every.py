@@ -1,6 +1,6 @@
-"""All figures of a report, and each as PDF, SVG and PNG: equal sheets give equal bytes, without dates and random names.
+"""All figures of a report as PDF, SVG and PNG. Equal data give equal bytes: files have no dates or random names.
 
-Settings that differ in the data set alone stand in one figure, with panels of each.
+Settings that differ only in the data set share a figure, with panels for each.
 """
 
 import io
@@ -12,34 +12,36 @@ from types import ModuleType
 from typing import Any
 
 from reports.analysis.backbones import MIN_BACKBONES, same_but_backbone
-from reports.analysis.chosen import SettingResults
 from reports.analysis.comparisons import Comparison
-from reports.analysis.settings import BANNER, OF_DATA, Options, Setting, grouped, split_place, suffixes
+from reports.analysis.selections import SettingResults
+from reports.analysis.settings import BANNER, DATA_FIELDS, Options, Setting, grouped, split_place, suffixes
 from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, spectrum
 from reports.figures.style import PAGE, Sheet, in_style
-from reports.render.forms import markdown_escape
+from reports.render.formats import markdown_escape
 from reports.render.latex import latex_escape
-from reports.text.captions import number, rule_meaning, sample_words, split_words, unit_words, whole_size
+from reports.text.captions import number, rule_meaning, sample_words, split_words, total_size, unit_words
 
 DPI = 200
-# What Matplotlib would write into each form: dates, and versions of programs.
+# Metadata of each format that Matplotlib would write: dates and program versions.
 _LEFT_OUT = {"pdf": ("CreationDate", "Creator", "Producer"), "svg": ("Date", "Creator"), "png": ("Software",)}
 
 
-MAX_SETTINGS = 5  # in the groups that have figures of their own, the first one aside: each takes some seconds
-MAX_PANELS = 9  # that fit on a page
-# Modules with one figure each, which is named as its file: `panels(selections, rule)` returns title -> numbers, `draw`
-# takes (title, numbers) of one setting or of several, `caption(numbers, setting)` says what it shows.
+MAX_SETTINGS = 5  # settings in groups with figures (the first group always has them): each takes some seconds
+MAX_PANELS = 9  # panels that fit on a page
+# Figure modules, each named like its figure: `panels(selections, rule)` returns title -> numbers, `draw` takes (title,
+# numbers) pairs of one or several settings, `caption(numbers, setting)` returns the caption.
 _KINDS: tuple[ModuleType, ...] = (environments, rank, lambda_rank, selection, interventions, spectrum)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A finished figure: names of files have neither folder nor suffix, nothing of the caption is drawn.
+    """A finished figure.
 
     Attributes:
+        name: name of its files, without folder and suffix.
         contents: suffix ("pdf", "svg", "png") -> bytes.
-        width: in inches.
+        caption: caption, not part of the drawing.
+        width: width in inches.
     """
 
     name: str
@@ -50,14 +52,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is still to be drawn, here or by another process.
+    """A figure that is not drawn yet; picklable, so that a worker process can draw it.
 
     Attributes:
-        name: of its files, without folder and suffix.
-        caption: what stands below.
-        draw: at the top of a module: numbers -> sheet.
-        numbers: what is drawn.
-        random_weights: whether it is of random weights, even in part: then it gets the banner.
+        name: name of its files, without folder and suffix.
+        caption: caption.
+        draw: module-level function, numbers -> sheet.
+        numbers: data of the figure.
+        random_weights: whether any weights are random; the figure then gets the banner.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Drawing:
 
 
 def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
-    """Draw figures in the style of all, one after the other."""
+    """Yield the drawn figures, all in the same style."""
     for drawing in drawings:
         with in_style(), warnings.catch_warnings():  # a letter that the font lacks is a box in PDF and PNG
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -83,7 +85,7 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
 
 
 def banner(sheet: Sheet) -> None:
-    """Write across a sheet that its weights are random."""
+    """Write the warning of random weights across a sheet."""
     wide, tall = map(float, sheet.get_size_inches())
     size = min(3.2 * wide, 16.0 * tall)  # nine tenths of the width, where that is not too high
     sheet.text(
@@ -103,7 +105,7 @@ def captions(figures: Sequence[Figure], left_out: Sequence[str] = ()) -> tuple[s
 
 
 def latex_figure(one: Figure) -> str:
-    """Return a figure as LaTeX, in a file that knows by `graphicx` where figures lie."""
+    """Return a figure as LaTeX, for a document whose `graphicspath` has the folder of figures."""
     star, caption = "*" if one.width >= PAGE else "", latex_escape(one.caption).replace("λ", r"$\lambda$")
     return (
         f"\\begin{{figure{star}}}[t]\n  \\centering\n  \\includegraphics{{{one.name}.pdf}}\n"
@@ -111,17 +113,17 @@ def latex_figure(one: Figure) -> str:
     )
 
 
-def groups_of(described: Sequence[SettingResults]) -> list[list[SettingResults]]:
-    """Return the settings that figures show, those that differ in the data set alone together.
+def groups_of(results: Sequence[SettingResults]) -> list[list[SettingResults]]:
+    """Return groups of settings that differ only in the data set, for figures.
 
-    Those with a label of what is tested in their fits are left out. Environments that are held out come first, then new
-    classes, then variants of a data set; of splits the released code's. So the first group is what a paper shows.
+    Settings whose fits use target labels are left out. Held-out environments come first, then new classes, then
+    variants of a data set; the split of the released code first. The first group is shown in a paper.
     """
     groups: list[list[SettingResults]] = []
-    for one in sorted(described, key=lambda one: _place(one[0])):
+    for one in sorted(results, key=lambda one: _place(one[0])):
         setting = one[0]
-        alike = [group for group in groups if group[0][0].without(*OF_DATA) == setting.without(*OF_DATA)]
-        group = next((g for g in alike if setting.dataset not in {s.dataset for s, _ in g}), None)
+        same = [group for group in groups if group[0][0].without(*DATA_FIELDS) == setting.without(*DATA_FIELDS)]
+        group = next((g for g in same if setting.dataset not in {s.dataset for s, _ in g}), None)
         if group is not None:
             group.append(one)
         elif not setting.protocol_class.looks_at_target:
@@ -130,7 +132,7 @@ def groups_of(described: Sequence[SettingResults]) -> list[list[SettingResults]]
 
 
 def _shown(groups: list[list[SettingResults]]) -> list[list[SettingResults]]:
-    """Return the groups with figures of their own: the first, and others while all are of few settings."""
+    """Return the groups that get figures: the first, and further ones up to `MAX_SETTINGS` settings in total."""
     return groups[: max(1, sum(size <= MAX_SETTINGS for size in accumulate(map(len, groups))))]
 
 
@@ -140,11 +142,11 @@ def _place(setting: Setting) -> tuple[bool, bool, int, str]:
 
 
 def all_drawings(
-    described: Sequence[SettingResults], compared: Sequence[tuple[Setting, Comparison]], options: Options
+    results: Sequence[SettingResults], compared: Sequence[tuple[Setting, Comparison]], options: Options
 ) -> list[Drawing]:
-    """Return all figures for which there are data: forests, those of each group of settings, those over backbones.
+    """Return all figures with data: forests, figures of each group of settings, and figures over backbones.
 
-    Of many groups the first have figures of their own, see `left_out`.
+    With many groups only the first ones get figures, see `left_out`.
     """
     drawings, ordered = list[Drawing](), sorted(compared, key=lambda one: _place(one[0]))
     parts = grouped(ordered, lambda one: (one[0].protocol, one[0].test_split, one[0].class_half))
@@ -152,11 +154,11 @@ def all_drawings(
     for part, suffix in [*zip(parts.values(), suffixes(named), strict=True)][:MAX_SETTINGS]:
         numbers, random = forest.numbers(part, options.margin), any(setting.random_weights for setting, _ in part)
         drawings.append(Drawing(f"forest{suffix}", forest.caption(numbers, part), forest.draw, numbers, random))
-    groups = groups_of(described)
+    groups = groups_of(results)
     named = [replace(g[0][0], dataset=f"{len(g)}-sets" if len(g) > 1 else g[0][0].dataset) for g in groups]
     for group, suffix in zip(_shown(groups), suffixes(named), strict=False):
         drawings += [made for kind in _KINDS if (made := _drawing(kind, group, suffix))]
-    over = [(group, found) for group in same_but_backbone(described) if (found := robustness.numbers(group))]
+    over = [(group, found) for group in same_but_backbone(results) if (found := robustness.numbers(group))]
     named = [replace(group[0][0], backbone=f"{len(group)}-backbones") for group, _ in over]
     for (group, found), suffix in zip(over, suffixes(named), strict=True):
         drawings.append(Drawing(f"robustness{suffix}", robustness.caption(found, group), robustness.draw, found))
@@ -164,13 +166,13 @@ def all_drawings(
 
 
 def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> Drawing | None:
-    """Return a figure of a group: as many predictors of each data set as have room; None where there are no data."""
-    # The base rule, since they show what a choice is among.
+    """Return a figure of a group, with as many predictors per data set as fit; None without data."""
+    # Figures use the base rule, since they show the candidates of a selection.
     found = [(one, own) for one in group[:MAX_PANELS] if (own := kind.panels(one[1], one[1].base_rule))]
     if not found:
         return None
-    most = MAX_PANELS // len(found)
-    shown = [(s.dataset, title, panel) for (s, _), own in found for title, panel in [*own.items()][:most]]
+    max_titles = MAX_PANELS // len(found)
+    shown = [(s.dataset, title, panel) for (s, _), own in found for title, panel in [*own.items()][:max_titles]]
     titles = dict.fromkeys(title for _, title, _ in shown)
     panels = [(", ".join([name] * (len(found) > 1) + [of] * (len(titles) > 1)), panel) for name, of, panel in shown]
     parts = [one for one, _ in found]
@@ -181,17 +183,17 @@ def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> 
     return Drawing(name, _caption(parts, words), kind.draw, panels, parts[0][0].random_weights)
 
 
-def _caption(described: Sequence[SettingResults], words: str) -> str:
-    """Return what a figure shows, in words, with what must be known of settings that differ in the data set alone."""
-    setting, selections = described[0]
-    rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in described}
+def _caption(results: Sequence[SettingResults], words: str) -> str:
+    """Return a caption with the facts of settings that differ only in the data set: protocol, split, seeds, n, rule."""
+    setting, selections = results[0]
+    rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in results}
     units, seeds = unit_words(setting), selections.seeds
     sizes = [
-        f"n = {number(whole_size(x).units_per_seed)} in {len(x.held_outs)} ({s.dataset}"
+        f"n = {number(total_size(x).units_per_seed)} in {len(x.held_outs)} ({s.dataset}"
         f"{'' if unit_words(s) == units else f', {unit_words(s)}'})"
-        for s, x in described
+        for s, x in results
     ]
-    samples = dict.fromkeys(filter(None, [sample_words(x) for _, x in described]))
+    samples = dict.fromkeys(filter(None, [sample_words(x) for _, x in results]))
     return " ".join([
         f"{setting.banner}{words} {setting.backbone_label}, {setting.precision}; protocol {setting.protocol}; test "
         f"split {split_words(setting)}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
@@ -201,12 +203,12 @@ def _caption(described: Sequence[SettingResults], words: str) -> str:
     ])  # fmt: skip
 
 
-def left_out(described: Sequence[SettingResults]) -> list[str]:
-    """Return which figures there are none of, and why, in sentences."""
-    groups, sentences = groups_of(described), []
-    bounds = sorted({s.protocol for s, _ in described if s.protocol_class.looks_at_target})
+def left_out(results: Sequence[SettingResults]) -> list[str]:
+    """Return sentences on omitted figures with the reasons."""
+    groups, sentences = groups_of(results), []
+    bounds = sorted({s.protocol for s, _ in results if s.protocol_class.looks_at_target})
     if bounds:
-        sentences.append(f"No figures of protocol {', '.join(bounds)}: labels of what is tested enter its fits.")
+        sentences.append(f"No figures of protocol {', '.join(bounds)}: its fits use target labels.")
     if (shown := len(_shown(groups))) < len(groups):
         sentences.append(
             f"{shown} of {len(groups)} backbones, protocols and splits have figures of their own; a report of "
@@ -216,5 +218,5 @@ def left_out(described: Sequence[SettingResults]) -> list[str]:
         sentences.append(f"A figure shows {MAX_PANELS} data sets at most (`--where dataset=NAME` for others).")
     backbones = {s.backbone_fingerprint for group in groups for s, _ in group if not s.random_weights}
     if 1 < len(backbones) < MIN_BACKBONES:
-        sentences.append(f"No effective robustness: {len(backbones)} backbones, where {MIN_BACKBONES} are needed.")
+        sentences.append(f"No effective robustness: {len(backbones)} backbones, but {MIN_BACKBONES} are needed.")
     return sentences

@@ -1,4 +1,4 @@
-"""Forest: what methods gain over what could explain the gain away, in every setting, with intervals."""
+"""Forest plot: differences of methods to plain prediction and to other baselines in each setting, with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -16,17 +16,18 @@ from reports.figures.style import draw_interval, in_points
 from reports.text.captions import number
 
 MAX_LINES = 40
-_STROKE: dict[str, Any] = {"marker": "|", "markersize": 6.0}  # of what was not tested
-_LINE, _HEAD = 0.15, 0.2  # inches of a comparison, and of a group's name
+_STROKE: dict[str, Any] = {"marker": "|", "markersize": 6.0}  # mark of comparisons that were not tested
+_LINE, _HEAD = 0.15, 0.2  # heights of a comparison and of a group's name, in inches
 
 
 @dataclass(frozen=True)
 class ForestNumbers:
-    """The comparisons of a forest by data set, backbone and predictor, in the order in which they came.
+    """Comparisons of a forest plot.
 
     Attributes:
-        margin: points within which two methods count as level.
-        left_out: number of comparisons that are not drawn, for want of room.
+        groups: (data set, backbone, predictor) -> comparisons, in input order.
+        margin: equivalence margin, in points.
+        left_out: number of comparisons that are not drawn for lack of space.
     """
 
     groups: dict[tuple[str, str, str], list[Comparison]]
@@ -35,15 +36,12 @@ class ForestNumbers:
 
     @property
     def lines(self) -> list[Comparison]:
-        """All comparisons, from the top down."""
+        """All comparisons, from top to bottom."""
         return [one for lines in self.groups.values() for one in lines]
 
 
 def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers:
-    """Return the comparisons of a forest.
-
-    Of more than `MAX_LINES` those with plain prediction are drawn, and of these the first.
-    """
+    """Return the comparisons of a forest plot: if more than `MAX_LINES`, the first ones with plain prediction."""
     drawn = list(compared)
     if len(drawn) > MAX_LINES:
         drawn = ([pair for pair in drawn if pair[1].baseline.is_plain] or drawn)[:MAX_LINES]
@@ -53,7 +51,7 @@ def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> Fo
 
 
 def _new(one: Comparison) -> list[float]:
-    """Return the ends of the interval for new environments, in points; none where nothing is said of them."""
+    """Return the ends of the interval for new environments, in points; empty without one."""
     interval = one.others.interval
     return in_points(interval)[1:] if interval and interval.standard_error > 0 else []
 
@@ -63,7 +61,7 @@ def draw(numbers: ForestNumbers) -> style.Sheet:
     lines = numbers.lines
     looks = style.looks_of(one.method for one in lines)
     height = len(lines) * _LINE + len(numbers.groups) * _HEAD + 0.68
-    sheet = style.sheet_of(style.PAGE, min(height, style.TALLEST))
+    sheet = style.sheet_of(style.PAGE, min(height, style.MAX_HEIGHT))
     axes = sheet.add_subplot()
     axes.axvspan(-numbers.margin, numbers.margin, color=style.LIGHT, linewidth=0, zorder=0)
     axes.axvline(0, color=style.GREY, linewidth=0.6, zorder=1)
@@ -73,7 +71,7 @@ def draw(numbers: ForestNumbers) -> style.Sheet:
         labels.append((at, style.words(" · ".join(key), 62), 0.0))
         for one in of_group:
             at += _LINE
-            # Of two of one name, what tells the second apart: "Shrinkage − environments alone".
+            # A baseline that is a variant of the method is shown by its variant: "Shrinkage − environments alone".
             ours, theirs = one.method.projection_label, one.baseline.projection_label
             if theirs.startswith(f"{ours} (") and theirs.endswith(")"):
                 theirs = theirs[len(ours) + 2 : -1]
@@ -105,7 +103,7 @@ def _limits(lines: Sequence[Comparison]) -> tuple[float, float]:
     ends = [end for one in lines for end in in_points(one.interval)]
     low, high = min([*ends, -1.0]), max([*ends, 1.0])
     span = high - low
-    # An interval for new environments may be far wider than all else: then it leaves the panel.
+    # Intervals for new environments may be much wider than all others; they are cut at the panel's edge.
     new = [end for one in lines for end in _new(one)]
     low, high = max(min([low, *new]), low - span / 2), min(max([high, *new]), high + span / 2)
     return low - 0.03 * span, high + 0.03 * span

@@ -1,4 +1,4 @@
-"""Interventions: how much they move what shifts between environments, what is kept of it, and what each set gains."""
+"""Interventions figure: displacement along the shift between environments, kept shares, and gain of each set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import pandas as pd
 
 from benchmark.method.evaluation.inference import Interval
 from reports.analysis import comparisons, spans
-from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.figures import style
 from reports.figures.style import draw_interval, of_predictors
@@ -20,20 +20,20 @@ _KEPT: Mapping[str, tuple[str, style.Look]] = {
     "shift_removed_sources": ("shift between sources", style.Look(style.BLUE, "s", "-")),
     "shift_removed_target": ("shift to held-out †", style.Look(style.VERMILLION, "o", "-", hollow=True)),
 }
-_LINE, _DENSE = 0.16, 0.115  # inches of a line, and of one where several data sets stand below one another
-_AROUND, _MOST = 0.85, 6.5  # inches of legend and axis, and of all where several data sets stand together
+_LINE, _DENSE = 0.16, 0.115  # height of a line for one data set and for several, in inches
+_MARGINS, _MAX_HEIGHT = 0.85, 6.5  # height of legend and axis, and largest height with several data sets, in inches
 
 
 @dataclass(frozen=True)
 class Line:
-    """One intervention set of a method, or one method where there is a single set.
+    """One intervention set of a method, or one method if there is a single set.
 
     Attributes:
-        of: the method whose set it is; nothing where it is a method.
-        label: what it is.
-        moved: how much C_d moves what shifts between sources, 1 as the average direction; None where unknown.
-        kept: column of shares -> percent that is kept at what the rule picks, where it is known.
-        gain: accuracy minus plain prediction's, of each set by itself; None where there is no such comparison.
+        of: label of the method with the set; empty if the line is a method.
+        label: name of the set or method.
+        moved: displacement by C_d along the shift between sources, 1 for an average direction; None if unknown.
+        kept: column of shares -> kept share at the rule's picks, in percent, if known.
+        gain: accuracy minus plain prediction's for this set; None without such a comparison.
     """
 
     of: str
@@ -44,9 +44,9 @@ class Line:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
-    """Return a line for each intervention set of CLIP-ICM (largest), else of shrinkage; with one set, for each method.
+    """Return the lines of the first predictor that has any, with an empty title; empty without any.
 
-    Of the first predictor that has any, under no name; nothing where none has.
+    One line for each intervention set of CLIP-ICM (largest), else of shrinkage; with a single set, for each method.
     """
     first = next(of_predictors(selections, lambda plain: _lines(selections, plain, rule)), None)
     return {"": first[1]} if first else {}
@@ -74,14 +74,14 @@ def _lines(selections: Selections, plain: Method, rule: str) -> list[Line] | Non
 
 
 def lines_of_each(groups: int) -> int:
-    """Return how many lines of each of so many data sets fit on a page."""
-    return MAX_SETS if groups == 1 else min(MAX_SETS, max(1, int((_MOST - _AROUND) / _DENSE / groups) - 1))
+    """Return the number of lines per data set that fit on a page with `groups` data sets."""
+    return MAX_SETS if groups == 1 else min(MAX_SETS, max(1, int((_MAX_HEIGHT - _MARGINS) / _DENSE / groups) - 1))
 
 
 def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
-    """Draw lines of (data set, lines) below one another, as wide as a page: two panels, or three with gains of sets.
+    """Draw lines of (data set, lines) at page width in two panels, or three with gains.
 
-    Of several data sets each stands under its name, of too many lines the first of each.
+    Several data sets are stacked, each under its name, with the first lines that fit.
     """
     labels: list[tuple[float, str, float]] = []
     placed: dict[int, Line] = {}  # row -> its line
@@ -95,8 +95,8 @@ def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
     kept = [(row, share, name) for row, line in placed.items() for name, share in line.kept.items()]
     gains = {row: line.gain for row, line in placed.items() if line.gain is not None}
     shown = [name for name, numbers in (("moved", moved), ("kept", kept), ("gained", gains)) if numbers]
-    height = len(labels) * (_LINE if len(groups) == 1 else _DENSE) + _AROUND
-    sheet = style.sheet_of(style.PAGE, min(height, style.TALLEST))
+    height = len(labels) * (_LINE if len(groups) == 1 else _DENSE) + _MARGINS
+    sheet = style.sheet_of(style.PAGE, min(height, style.MAX_HEIGHT))
     cells = sheet.subplots(1, len(shown), squeeze=False)[0]
     for axes, panel in zip(cells, shown, strict=True):
         for row in placed:
@@ -125,15 +125,15 @@ def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
 
 
 def caption(panels: Sequence[Sequence[Line]], setting: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     titles = dict.fromkeys(line.of for lines in panels for line in lines if line.of)
     sets = f"Intervention sets of {' and '.join(titles)}, each as a method of its own. " if titles else ""
     gains = " Right: accuracy minus plain prediction's, 95 % intervals, not adjusted." if titles else ""
     left_out = sum(max(0, len(lines) - lines_of_each(len(panels))) for lines in panels)
     some = f" {left_out} more are not drawn." if left_out else ""
     return (
-        f"{sets}C_d along the shift: how much interventions (or their placebo) move what shifts between source "
-        "environments, 1 as the average direction. Kept: share of the embeddings' energy, and of the shift of class "
-        f"means, that is left at what the rule picks. † by labels of the {setting.protocol_class.tested}, at which no "
-        f"rule looks.{gains}{some}"
+        f"{sets}C_d along the shift: displacement by interventions (or their placebo) along the shift between source "
+        "environments, 1 for an average direction. Kept: share of the embeddings' energy, and of the shift of class "
+        f"means, that is kept at the rule's picks. † uses labels of the {setting.protocol_class.tested}, which no rule "
+        f"uses.{gains}{some}"
     )

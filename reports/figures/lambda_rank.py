@@ -1,4 +1,4 @@
-"""Lambda against rank as twin maps: what the rule saw on the sources, and the accuracy on what is held out."""
+"""Lambda-by-rank heat maps: source score of the rule, and held-out accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from benchmark.method.evaluation.metrics import Array
-from reports.analysis.chosen import Selections
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.analysis.spans import spread_of
 from reports.figures import style
 from reports.figures.style import of_predictors
 
-_MOST = (9, 10)  # lambdas and ranks: of more, numbers do not fit into the cells
+_MAX_NUMBERED = (9, 10)  # largest numbers of lambdas and ranks with numbers printed in the cells
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Two maps of one method.
+    """Two heat maps of one method.
 
     Attributes:
         method: CLIP-ICM (largest).
-        lambdas: ascending.
-        ranks: ascending.
-        source: percent, what the rule looks at, shape (lambdas, ranks), NaN where not all that is held out has it.
-        held_out: percent, accuracy on what is held out, same shape.
-        picks: how often the rule picks each, same shape.
+        lambdas: lambdas, ascending.
+        ranks: ranks, ascending.
+        source: score of the rule in percent, shape (lambdas, ranks); NaN if a held-out environment lacks it.
+        held_out: held-out accuracy in percent, same shape.
+        picks: number of the rule's picks, same shape.
     """
 
     method: Method
@@ -41,13 +41,13 @@ class Maps:
     @property
     def numbered(self) -> bool:
         """Whether numbers fit into the cells."""
-        return len(self.lambdas) <= _MOST[0] and len(self.ranks) <= _MOST[1]
+        return len(self.lambdas) <= _MAX_NUMBERED[0] and len(self.ranks) <= _MAX_NUMBERED[1]
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Maps]:
-    """Return predictor (in words) -> the maps of CLIP-ICM (largest), where it has two lambdas and two ranks.
+    """Return predictor label -> heat maps of CLIP-ICM (largest), if it has two or more lambdas and ranks.
 
-    Everything else is chosen at each lambda and rank by the rule. Means are over folds by their images, then seeds,
+    The rule selects all other settings at each lambda and rank. Means are over folds (weighted by images), then seeds,
     then held-out environments.
     """
     return dict(of_predictors(selections, lambda plain: _maps(selections, plain.predictor, rule)))
@@ -71,7 +71,7 @@ def _maps(selections: Selections, predictor: str, rule: str) -> Maps | None:
 
 
 def draw(panels: style.Panels[Maps]) -> style.Sheet:
-    """Draw panels (title, maps) below one another, both maps side by side, as wide as a page."""
+    """Draw panels (title, maps) stacked at page width, with both maps side by side."""
     cells = [0.27 if maps.numbered else max(0.1, min(0.2, 2.5 / len(maps.lambdas))) for _, maps in panels]
     heights = [cell * len(maps.lambdas) for cell, (_, maps) in zip(cells, panels, strict=True)]
     each = [
@@ -79,12 +79,12 @@ def draw(panels: style.Panels[Maps]) -> style.Sheet:
         for title, maps in panels
         for of, values in (("source score", maps.source), ("held out", maps.held_out))
     ]
-    sheet = style.sheet_of(style.PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), style.TALLEST))
+    sheet = style.sheet_of(style.PAGE, min(sum(heights) + 0.75 + 0.25 * (len(heights) - 1), style.MAX_HEIGHT))
     for [axes], (maps, values) in style.on_grid(sheet, each, ("Rank kept", "", "λ"), columns=2):
         known = values[~np.isnan(values)]
         low, span = float(known.min()), max(float(np.ptp(known)), 1e-9)
         x, y = np.arange(len(maps.ranks) + 1) - 0.5, np.arange(len(maps.lambdas) + 1) - 0.5
-        palette = matplotlib.colormaps["cividis"]  # even steps of lightness: it reads in grey, and by the colour-blind
+        palette = matplotlib.colormaps["cividis"]  # perceptually uniform, readable in grey and with colour blindness
         axes.pcolormesh(x, y, values, cmap=palette, vmin=low, vmax=low + span, edgecolors="white", linewidth=0.4)
         for (i, j), value in np.ndenumerate(values):
             count, shade = int(maps.picks[i, j]), (value - low) / span
@@ -98,8 +98,8 @@ def draw(panels: style.Panels[Maps]) -> style.Sheet:
             elif count:
                 size = 1.5 + 4 * (count / maps.picks.max()) ** 0.5
                 axes.plot([j], [i], **style.Look(ink, "o", "-").marks(markersize=size, markerfacecolor="none"))
-        for axis, named, most in ((axes.xaxis, maps.ranks, 10), (axes.yaxis, maps.lambdas, 12)):
-            every = -(-len(named) // most)
+        for axis, named, max_ticks in ((axes.xaxis, maps.ranks, 10), (axes.yaxis, maps.lambdas, 12)):
+            every = -(-len(named) // max_ticks)
             axis.set_ticks(range(0, len(named), every), [f"{x:g}" for x in named[::every]])
         axes.tick_params(length=0, labelleft=values is maps.source)
         axes.spines[:].set_visible(False)
@@ -107,11 +107,11 @@ def draw(panels: style.Panels[Maps]) -> style.Sheet:
 
 
 def caption(panels: Sequence[Maps], setting: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     picks = sorted({int(maps.picks.sum()) for maps in panels})
     every = f"{picks[0]}" if len(picks) == 1 else f"{picks[0]} to {picks[-1]}"
     return (
-        f"{panels[0].method.projection_label}: score of the rule on the sources (left) and accuracy on the "
-        f"{setting.protocol_class.tested} (right), in %, by λ and rank; everything else is chosen at each of them. "
-        f"Framed: what the rule picks, with how many of its {every} picks."
+        f"{panels[0].method.projection_label}: source score of the rule (left) and accuracy on the "
+        f"{setting.protocol_class.tested} (right), in %, by λ and rank; the rule selects all other settings. "
+        f"Framed: the rule's picks, with their number out of {every}."
     )

@@ -1,4 +1,4 @@
-"""Rank: accuracy minus plain prediction's against the rank kept, paired intervals as bands, picks below."""
+"""Rank figure: gain over plain prediction against the kept rank, with paired intervals as bands and picks below."""
 
 import math
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from benchmark.method.evaluation import inference, seed_variance
-from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.methods import ICM, SHRINKAGE, Method
+from reports.analysis.selections import Selections, complete_estimate
 from reports.analysis.settings import Setting
 from reports.figures import style
 from reports.figures.style import in_points, of_predictors, shown_methods
 
-LOWEST = 4.0  # times the highest gain (or `_LEAST` points): lines that fall farther leave the panel
-_LEAST = 3.0
-_HEAD, _LETTERS = 0.15, 0.4  # inches of a legend, and of the letters around a row of panels
-_HIGH, _LOWER, _STRIP = 2.0, 1.25, 0.1  # inches of a panel, of one where there are several rows, of a method's picks
+MAX_DROP = 4.0  # lowest value of the panel: minus this times the highest gain (at least `_MIN_SPAN` points)
+_MIN_SPAN = 3.0
+_HEAD, _LETTERS = 0.15, 0.4  # heights of the legend and of the letters around a row of panels, in inches
+_HIGH, _LOWER, _STRIP = 2.0, 1.25, 0.1  # heights of a panel in one row, in several rows, and of a method's picks
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A method against rank; one without ranks has one point, at the full width.
+    """Gain of a method by rank; a method without ranks has one point at full rank.
 
     Attributes:
         method: the method.
-        ranks: ascending.
-        points: gains over plain prediction at each of them, as fractions; all but the rank as the rule picks there.
-        picks: how often the rule picks each of them.
+        ranks: ranks, ascending.
+        points: gain over plain prediction at each rank, fractions; all other settings are selected by the rule.
+        picks: number of the rule's picks at each rank.
     """
 
     method: Method
@@ -37,14 +37,14 @@ class Curve:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Curve]]:
-    """Return the curves of each predictor (in words) that has plain rows and a method with ranks."""
+    """Return predictor label -> curves, for predictors with plain rows and a method with ranks."""
 
     def curves_of(plain: Method) -> list[Curve] | None:
         baseline, curves = selections.pooled(plain, rule), []
         for method in shown_methods(selections, plain.predictor, released=True):
             points = {}
             for rank in sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks}):
-                if one := whole_estimate(selections, selections.pooled(method, rule, rank), baseline):
+                if one := complete_estimate(selections, selections.pooled(method, rule, rank), baseline):
                     points[rank] = one.interval
             picked = selections.picks(method, rule)["rank"].tolist()
             if points:
@@ -59,7 +59,7 @@ def _ranked(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def draw(panels: style.Panels[Sequence[Curve]]) -> style.Sheet:
-    """Draw panels (title, curves), a strip for each curve below: areas of its markers are shares of the picks."""
+    """Draw panels (title, curves) with a strip for each curve below, whose marker areas are shares of the picks."""
     every = {curve.method: curve for _, curves in panels for curve in curves}
     looks, rows = style.looks_of(every), len(style.rows_of(panels))
     heights = [_HIGH if rows == 1 else _LOWER, _STRIP * max(len(_ranked(curves)) for _, curves in panels)]
@@ -99,7 +99,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, style.
         axes.plot(curve.ranks, values, **look.marks(linestyle=look.line))
     ends = [end for curve in curves for point in curve.points for end in in_points(point)]
     highest = max([*ends, 0.0])
-    lowest = max(min([*ends, 0.0]), -LOWEST * max(highest, _LEAST))
+    lowest = max(min([*ends, 0.0]), -MAX_DROP * max(highest, _MIN_SPAN))
     room = 0.05 * max(highest - lowest, 0.5)
     axes.set_ylim(lowest - room, highest + room)
     style.round_ticks(axes.yaxis, 6)
@@ -107,12 +107,12 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: dict[Method, style.
 
 
 def caption(panels: Sequence[Sequence[Curve]], setting: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     band = f"No band: one takes {seed_variance.MIN_UNITS} units in every environment, and answers that vary."
     if any(len(in_points(point)) > 1 for curves in panels for curve in curves for point in curve.points):
         band = "Bands: 95 % intervals of the paired difference for these environments."
     return (
-        "Accuracy minus plain prediction's on the same images against the rank kept; everything but the rank is chosen "
-        f"at each rank. {band} Below: how often the rule picks each rank, by area. Lines that fall far below leave the "
-        f"panel. Reading the best rank off this figure would be choosing on the {setting.protocol_class.tested}."
+        "Accuracy minus plain prediction's on the same images against the rank kept; the rule selects other settings "
+        f"at each rank. {band} Below: how often the rule picks each rank, by area. Lines far below zero leave the "
+        f"panel. Choosing the best rank from this figure would be selection on the {setting.protocol_class.tested}."
     )

@@ -1,4 +1,4 @@
-"""Effective robustness: held-out against source accuracy over backbones on logit axes, and what methods do to each."""
+"""Effective-robustness figure: held-out against source accuracy over backbones on logit axes, with methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from matplotlib.ticker import NullLocator
 from scipy.special import expit, logit
 
 from benchmark.method.evaluation.inference import CONFIDENCE, clopper_pearson
-from reports.analysis.backbones import NEAREST, ZERO_SHOT, AccuracyLine, point_of
-from reports.analysis.chosen import SettingResults
+from reports.analysis.backbones import LOGIT_CLIP, ZERO_SHOT, AccuracyLine, point_of
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
+from reports.analysis.selections import SettingResults
 from reports.analysis.settings import grouped
 from reports.figures import style
 from reports.figures.style import shown_methods
-from reports.text.captions import number, split_words, unit_words, whole_size
+from reports.text.captions import number, split_words, total_size, unit_words
 
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
@@ -28,10 +28,10 @@ class Dot:
 
     Attributes:
         method: the method.
-        source: accuracy on sources, a fraction.
-        target: accuracy on what is held out.
-        source_bar: Clopper and Pearson's interval for as many images as rules choose by; None where that is unknown.
-        target_bar: the same for as many images (or groups) as are tested.
+        source: source accuracy, a fraction.
+        target: held-out accuracy, a fraction.
+        source_bar: Clopper-Pearson interval for the number of validation images; None if unknown.
+        target_bar: Clopper-Pearson interval for the number of test images (or groups).
     """
 
     method: Method
@@ -43,12 +43,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class RobustnessNumbers:
-    """Backbones of settings that differ in nothing else.
+    """Backbones of settings that differ only in the backbone.
 
     Attributes:
         dots: plain zero-shot of every backbone, then the other methods.
-        line: through plain zero-shot of all backbones.
-        above: mean over backbones of points above that line, for each method but plain.
+        line: line through plain zero-shot of all backbones.
+        above: method other than plain -> mean distance above the line over backbones, in points.
     """
 
     dots: tuple[Dot, ...]
@@ -57,17 +57,15 @@ class RobustnessNumbers:
 
 
 def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
-    """Return the dots of settings that differ in the backbone alone.
+    """Return the dots of settings that differ only in the backbone.
 
-    None with fewer than `MIN_BACKBONES` that have plain zero-shot.
-
-    Each method stands with what the rule picks that every row has a score of: `training_domain`; the accuracy on the
-    sources is that rule's score there.
+    None with fewer than `MIN_BACKBONES` backbones with plain zero-shot. The rule `training_domain` selects the
+    configuration of each method; its score is the source accuracy.
     """
     dots = []
     for _, selections in group:
-        validated, units = selections.rows["labels_choice"].dropna(), whole_size(selections).units_per_seed
-        n = float(validated.median()) if len(validated) else 0.0
+        n_labels, units = selections.rows["labels_choice"].dropna(), total_size(selections).units_per_seed
+        n = float(n_labels.median()) if len(n_labels) else 0.0
         methods = [m for m in shown_methods(selections, "zero_shot") if m.projection in (ICM, SHRINKAGE)]
         for method in (*(m for m in selections.parts if m == ZERO_SHOT), *methods):
             if point := point_of(selections, method):
@@ -115,8 +113,8 @@ def draw(numbers: RobustnessNumbers) -> style.Sheet:
 
 
 def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
-    """Set ticks in percent that are not too close on a logit axis, and return its limits around some shares."""
-    low, high = np.clip([min(shares), max(shares)], NEAREST, 1 - NEAREST)
+    """Set percent ticks that do not overlap on a logit axis, and return the axis limits around some shares."""
+    low, high = np.clip([min(shares), max(shares)], LOGIT_CLIP, 1 - LOGIT_CLIP)
     start, end = logit(low) - 0.1, logit(high) + 0.1
     ticks: list[float] = []
     for tick in _TICKS:
@@ -137,5 +135,5 @@ def caption(numbers: RobustnessNumbers, group: Sequence[SettingResults]) -> str:
         f"{numbers.line.backbones} backbones. Line: least squares through plain zero-shot, with its 95 % prediction "
         "interval; dashes: equal accuracy. Bars: Clopper and Pearson's 95 % intervals for the number of images."
         f"{mean} {setting.dataset}; protocol {setting.protocol}; test split {split_words(setting)}; n = "
-        f"{number(whole_size(selections).units_per_seed)} {unit_words(setting)} per seed. Rule training_domain."
+        f"{number(total_size(selections).units_per_seed)} {unit_words(setting)} per seed. Rule training_domain."
     )

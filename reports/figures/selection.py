@@ -1,4 +1,4 @@
-"""Selection: what the rule saw on the sources against accuracy on what is held out, of every setting of a method."""
+"""Selection figure: source score against held-out accuracy of every setting of a method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ import numpy as np
 from benchmark.method.evaluation.metrics import ACCURACY, Array
 from benchmark.method.evaluation.selection import KEY, SETTING
 from reports.analysis import spans
-from reports.analysis.chosen import Selections, mean_beside
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, mean_over_tests
 from reports.analysis.settings import Setting
 from reports.figures import style
 from reports.figures.style import of_predictors, shown_methods
 
-MAX_POINTS = 400  # of a method; of more, every so many is drawn
+MAX_POINTS = 400  # points per method; larger numbers are subsampled evenly
 _RING = style.Look(style.INK, "o", "-")
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Every setting of one method that was tested everywhere.
+    """All settings of one method that have results for every test.
 
     Attributes:
         method: the method.
-        source: percent, the score by which the rule chooses, shape (n,).
-        held_out: percent, accuracy on what is held out, shape (n,).
-        picked: the same two at what the rule picks; it may pick another setting for each test.
+        source: score of the rule on the sources, in percent, shape (n,).
+        held_out: held-out accuracy in percent, shape (n,).
+        picked: (source score, held-out accuracy) at the rule's picks, which may differ between tests.
     """
 
     method: Method
@@ -36,9 +36,9 @@ class Cloud:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Cloud]]:
-    """Return predictor (in words) -> the settings of its methods, plain prediction first, where there is a choice.
+    """Return predictor label -> settings of its methods, plain prediction first, if there is more than one.
 
-    Scores and accuracies are means over folds by their images, then seeds, then held-out environments.
+    Scores and accuracies are means over folds (weighted by images), then seeds, then held-out environments.
     """
     return dict(of_predictors(selections, lambda plain: _clouds(selections, plain, rule)))
 
@@ -52,13 +52,13 @@ def _clouds(selections: Selections, plain: Method, rule: str) -> list[Cloud] | N
         source, held_out = (100 * of_each.mean(axis=0).ravel() for of_each in means)
         known = ~np.isnan(source + held_out)
         if known.any() and len(picks) == len(rows[list(KEY)].drop_duplicates()):
-            x, y = (100 * mean_beside(picks, name, "n_test") for name in ("score", ACCURACY.key))
+            x, y = (100 * mean_over_tests(picks, name, "n_test") for name in ("score", ACCURACY.key))
             found.append(Cloud(method, source[known], held_out[known], (x, y)))
     return found if sum(len(cloud.source) for cloud in found) > 2 else None
 
 
 def correlation(clouds: Sequence[Cloud]) -> float:
-    """Return the rank correlation over all settings; NaN with fewer than eight, or where nothing varies."""
+    """Return the rank correlation over all settings; NaN with fewer than eight, or if a variable is constant."""
     x = np.round(np.concatenate([cloud.source for cloud in clouds]), 9)
     y = np.round(np.concatenate([cloud.held_out for cloud in clouds]), 9)
     return spans.rank_correlation(x, y) if len(x) >= spans.MIN_SETTINGS else np.nan
@@ -88,17 +88,17 @@ def draw(panels: style.Panels[Sequence[Cloud]]) -> style.Sheet:
             place = {"ha": "right", "va": "baseline"}
             style.note(axes, f"rank correlation {rho:.2f}", (1, 0), (-3, 4), "axes fraction", **place)
     legend = {method.projection_label: look.handle() for method, look in looks.items()}
-    legend["what the rule picks"] = _RING.handle(markersize=7.5, markerfacecolor="none")
+    legend["picks of the rule"] = _RING.handle(markersize=7.5, markerfacecolor="none")
     return style.arrange(sheet, legend, gap=0.16)
 
 
 def caption(panels: Sequence[Sequence[Cloud]], setting: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     thinned = any(len(cloud.source) > MAX_POINTS for clouds in panels for cloud in clouds)
     return (
-        "Score by which the rule chooses, on the sources, against accuracy on the "
+        "Source score of the rule against accuracy on the "
         f"{setting.protocol_class.tested}: every setting (λ, rank, intervention set, nuisance) that was tested "
-        "everywhere, means over all tests. Rings: what the rule picks, test by test. Dashes: equal accuracy."
+        "everywhere, means over all tests. Rings: the rule's picks, test by test. Dashes: equal accuracy."
         f"{' Not every setting is drawn.' if thinned else ''} "
         "Settings share images, so the rank correlation has no p-value."
     )

@@ -1,4 +1,4 @@
-"""Spectrum: eigenvalues of M = C_z - lambda C_d in the order in which directions are kept, and those of PCA."""
+"""Spectrum figure: eigenvalues of M = C_z - lambda C_d in the order in which directions are kept, and of PCA."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from benchmark.method.evaluation.metrics import Array
-from reports.analysis.chosen import Selections
 from reports.analysis.methods import ICM
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.figures import style
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MAX_LAMBDAS = 6
-_SKIPPED = 2  # powers of ten next to zero that are not named in a small panel
+_SKIPPED = 2  # powers of ten next to zero without a tick label in small panels
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """The spectra of one setting, and the intervention set and normalisation that they belong to.
+    """The spectra of one setting for one intervention set and normalisation.
 
     Attributes:
         lines: lambda of CLIP-ICM, or None for PCA -> eigenvalues in basis order, largest first, averaged over held-out
             environments, seeds and folds.
-        intervention_set: that of CLIP-ICM.
-        normalize: its normalisation.
+        intervention_set: intervention set of CLIP-ICM.
+        normalize: normalisation of CLIP-ICM.
         thinned: whether some lambdas are left out.
     """
 
@@ -41,10 +41,10 @@ class Spectra:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
-    """Return the spectra of CLIP-ICM, one per lambda, and of PCA, under no name; nothing where the rows hold none.
+    """Return the spectra of CLIP-ICM (one per lambda) and of PCA, with an empty title; empty without spectra.
 
-    The released order has the same eigenvalues in reverse: the largest order stands for both if it is there.
-    Of several intervention sets or normalisations the pair that `rule` picks most often is shown.
+    The released order has the same eigenvalues reversed, so only the largest order is shown if both exist. With several
+    intervention sets or normalisations, the pair that `rule` picks most often is shown.
     """
     known = {
         method: part[part["spectrum"].map(lambda values: isinstance(values, list | np.ndarray) and len(values) > 0)]
@@ -52,7 +52,7 @@ def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
     }
     parts = {method: part for method, part in known.items() if len(part)}
     icms = [m for m in reversed(parts) if m.projection == ICM and not m.variant]
-    # The grid of a trained predictor may be smaller.
+    # Trained predictors may have fewer lambdas.
     icm = max(icms, key=lambda m: int(parts[m]["lambda_"].nunique()), default=None)
     lines: dict[float | None, Array] = {}
     intervention_set = normalize = None
@@ -83,7 +83,7 @@ def _mean_spectrum(rows: pd.DataFrame) -> Array:
 
 
 def draw(panels: style.Panels[Spectra]) -> style.Sheet:
-    """Draw panels (data set, spectra): darker for larger lambda, PCA in a broad grey line."""
+    """Draw panels (data set, spectra): darker lines for larger lambda, PCA as a broad grey line."""
     shown = dict.fromkeys(x for _, of_set in panels for x in of_set.lines)
     lambdas = sorted(x for x in shown if x is not None)
     shades = matplotlib.colormaps["cividis"](np.linspace(0.85, 0.0, max(len(lambdas), 2)))
@@ -96,7 +96,7 @@ def draw(panels: style.Panels[Spectra]) -> style.Sheet:
         every_line = [*of_set.lines.values()]
         for x, line in of_set.lines.items():
             axes.plot(np.arange(1, len(line) + 1), line, **looks[x])
-        # Linear below a ten-thousandth of the last line's (PCA's) largest eigenvalue: what is smaller is noise.
+        # Linear below 1e-4 times the largest eigenvalue of the last line (PCA): smaller values are noise.
         reference = float(np.abs(every_line[-1]).max()) or 1.0
         lowest = math.floor(math.log10(reference)) - 4
         axes.set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
@@ -121,7 +121,7 @@ def _power(value: float, _: int) -> str:
 
 
 def caption(panels: Sequence[Spectra], _: Setting) -> str:
-    """Return what the figure shows."""
+    """Return the caption of the figure."""
     shown = {(one.intervention_set, one.normalize) for one in panels}
     which = " Intervention set and normalize of each data set: those picked most often."
     if len(shown) == 1:

@@ -1,7 +1,7 @@
-"""How every figure looks: sizes in inches, letters of at least 6.5 pt, methods told apart without colour too.
+"""Common style of all figures: sizes in inches, letters of at least 6.5 pt, methods distinct without colour.
 
-Reads no rows: `of_predictors` and `shown_methods` ask `Selections` which methods there are, and nothing else looks at
-results. Figures are made with Matplotlib's objects, without pyplot, and hold neither title nor caption.
+Only `of_predictors` and `shown_methods` read `Selections`, for the list of methods. Figures use Matplotlib's objects
+without pyplot, and contain neither title nor caption.
 """
 
 import math
@@ -23,20 +23,20 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.method.evaluation.inference import Interval
-from reports.analysis.chosen import Selections
 from reports.analysis.methods import EQUAL_N, ICM, PLAIN, SHRINKAGE, Method
+from reports.analysis.selections import Selections
 
 T = TypeVar("T")
 Sheet = Figure  # Matplotlib's figure; a finished one, with its files, is `every.Figure`
-Panels = Sequence[tuple[str, T]]  # what each is of, and its numbers, row by row
+Panels = Sequence[tuple[str, T]]  # (title, numbers), row by row
 COLUMN, PAGE = 3.25, 6.75  # widths of a column and of a page of a two-column paper, in inches
-TALLEST = 8.5  # inches: what is higher does not fit on a page with its caption
+MAX_HEIGHT = 8.5  # inches: largest height that fits on a page with the caption
 SMALL, NORMAL = 6.5, 7.0  # pt, at final size: nothing is scaled
 INK, GREY, LIGHT = "#1A1A1A", "#6B6B6B", "#E3E3E3"
-MAX_LETTERS = 44  # of a name inside a figure
-MAX_COLUMNS = 3  # of panels
+MAX_LETTERS = 44  # longest name inside a figure
+MAX_COLUMNS = 3  # columns of panels
 
-# Okabe and Ito's colours. Marker and line differ too, so that lines are told apart in grey.
+# Okabe and Ito's colours. Markers and dashes differ too, so that lines are distinct in grey.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
@@ -52,31 +52,31 @@ _STYLE: dict[Any, Any] = _DEFAULTS | {
     "xtick.major.pad": 2.0, "ytick.major.pad": 2.0, "lines.linewidth": 1.1, "lines.markersize": 3.6,
     "lines.markeredgewidth": 0.8, "legend.frameon": False, "legend.handlelength": 2.2, "legend.columnspacing": 1.3,
     "legend.handletextpad": 0.5, "legend.borderaxespad": 0.0, "legend.borderpad": 0.0, "legend.labelspacing": 0.35,
-    # Names are never formulas; letters stay letters in SVG and TrueType in PDF; equal input gives equal bytes.
-    # Without hints a word is as wide in every form: places are measured once, for all of them.
+    # Names are never formulas; letters stay text in SVG and TrueType in PDF; equal input gives equal bytes.
+    # Without hinting a word has the same width in every format, so that positions are measured once.
     "text.hinting": "none", "text.parse_math": False, "svg.fonttype": "none", "pdf.fonttype": 42,
     "svg.hashsalt": "icm-bench",
 }  # fmt: skip
 
 
 _DOTTED, _DASHED, _LONG, _DASHDOT = (0, (1, 1.4)), (0, (4, 1.6)), (0, (7, 2)), (0, (5, 1.4, 1, 1.4))
-MAX_PREDICTORS = 4  # with a panel each
+MAX_PREDICTORS = 4  # predictors with a panel
 
 
 def in_style() -> AbstractContextManager[None]:
-    """Draw and write in the style of all figures, whatever a user's own settings of Matplotlib are."""
+    """Return a context with the style of all figures, independent of the user's Matplotlib settings."""
     return matplotlib.rc_context(_STYLE)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn.
+    """Line and marker style of a method.
 
     Attributes:
-        colour: of line and marker.
-        marker: its form.
-        line: its dashes, as Matplotlib takes them.
-        hollow: whether the marker is empty: placebos.
+        colour: colour of line and marker.
+        marker: marker in Matplotlib's notation.
+        line: dashes in Matplotlib's notation.
+        hollow: whether the marker is empty, as for placebos.
     """
 
     colour: str
@@ -85,13 +85,13 @@ class Look:
     hollow: bool = False
 
     def marks(self, **more: Any) -> dict[str, Any]:
-        """Return what Matplotlib takes for markers without a line, and what else is asked for."""
+        """Return Matplotlib's keyword arguments for markers without a line, updated with `more`."""
         face = "white" if self.hollow else self.colour
         own = {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.colour, "color": self.colour}
         return {"linestyle": "none", **own, **more}
 
     def handle(self, **more: Any) -> Line2D:
-        """Return what a legend shows of such markers."""
+        """Return the legend handle of such markers."""
         return Line2D([], [], **self.marks(**more))
 
 
@@ -113,7 +113,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
-    """Return the look of each method: its own, the same for all predictors and in all figures; placebos are hollow."""
+    """Return the style of each method, equal for all predictors and in all figures; placebos are hollow."""
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:
@@ -127,14 +127,14 @@ def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
 
 
 def sheet_of(width: float, height: float) -> Sheet:
-    """Return an empty sheet of a width and height in inches."""
+    """Return an empty figure of a width and height in inches."""
     sheet = Sheet(figsize=(width, height))
     FigureCanvasAgg(sheet)
     return sheet
 
 
 def sheet_for(panels: Panels[T], height: float) -> Sheet:
-    """Return an empty sheet of a height in inches, for one panel as wide as a column, for several as wide as a page."""
+    """Return an empty figure of a height in inches, at column width for one panel, at page width for several."""
     return sheet_of(COLUMN if len(panels) == 1 else PAGE, height)
 
 
@@ -146,10 +146,10 @@ def rows_of(panels: Panels[T], columns: int = MAX_COLUMNS) -> list[Panels[T]]:
 def on_grid(
     sheet: Sheet, panels: Panels[T], labels: tuple[str, str, str], columns: int = MAX_COLUMNS, high: int = 1
 ) -> Iterator[tuple[list[Axes], T]]:
-    """Yield the axes of each panel with its numbers, to be drawn; then what it is of is written around it.
+    """Yield (axes, numbers) of each panel for drawing, then add its title and axis labels.
 
-    `labels` are of the horizontal axes (of the lowest panels), and of the upper (written upright) and lower (level)
-    vertical axes of the panels on the left; `high` axes stand below one another in each panel.
+    `labels` are the labels of the horizontal axes (lowest panels), and of the upper (vertical text) and lower
+    (horizontal text) vertical axes (left panels); each panel has `high` axes below one another.
     """
     rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
@@ -169,7 +169,7 @@ def on_grid(
 
 
 def words(text: str, letters: int = MAX_LETTERS) -> str:
-    """Return a name as it can be drawn: one line, no control characters, not longer than so many letters."""
+    """Return a name for drawing: one line, no control characters, at most `letters` letters."""
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
@@ -177,20 +177,17 @@ def words(text: str, letters: int = MAX_LETTERS) -> str:
 def note(
     axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], up: str = "data", **more: Any
 ) -> Annotation:
-    """Write small words beside a place of an axes.
+    """Write small text near a position of an axes.
 
-    `at` is a fraction of the width and a height, in the data or, with `up`, a fraction of the axes; `shift` is in
-    points.
+    `at` is (fraction of the width, height); the height is in data units, or a fraction if `up` is "axes fraction";
+    `shift` is in points.
     """
     how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
     return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)
 
 
 def as_rows(axes: Axes, lowest: float, highest: float, labels: Sequence[tuple[float, str, float]] = ()) -> None:
-    """Make the vertical axis of an axes one of rows, with words on its left that all begin at one place.
-
-    Labels are (height, words, indentation in pt).
-    """
+    """Replace the vertical axis by left-aligned row labels (height, text, indentation in pt)."""
     axes.set(ylim=(lowest, highest), yticks=[])
     axes.spines["left"].set_visible(False)
     sheet: Any = axes.get_figure(root=True)
@@ -201,15 +198,15 @@ def as_rows(axes: Axes, lowest: float, highest: float, labels: Sequence[tuple[fl
         text.xyann = (indent - longest - 5, 0)
 
 
-def round_ticks(axis: Axis, most: int) -> None:
-    """Set ticks at round numbers, in about so many steps at most."""
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+def round_ticks(axis: Axis, max_ticks: int) -> None:
+    """Set ticks at round numbers, with about `max_ticks` steps at most."""
+    axis.set_major_locator(MaxNLocator(max_ticks, steps=[1, 2, 5, 10]))
 
 
-def log2_ticks(axes: Axes, low: int, high: float, most: int) -> None:
-    """Make the horizontal axis one of powers of two, with ticks from 2^low to 2^high in so many steps at most."""
+def log2_ticks(axes: Axes, low: int, high: float, max_ticks: int) -> None:
+    """Scale the horizontal axis by powers of two, with ticks from 2^low to 2^high in at most `max_ticks` steps."""
     axes.set_xscale("log", base=2)
-    places = [2**i for i in range(low, math.floor(high) + 1, max(1, math.ceil((high - low) / most)))]
+    places = [2**i for i in range(low, math.floor(high) + 1, max(1, math.ceil((high - low) / max_ticks)))]
     axes.set_xticks(places, [str(place) for place in places])
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -217,16 +214,16 @@ def log2_ticks(axes: Axes, low: int, high: float, most: int) -> None:
 def arrange(
     sheet: Sheet, legend: Mapping[str, Artist] | None = None, heights: Sequence[float] = (), gap: float = 0.12
 ) -> Sheet:
-    """Place the axes of a sheet so that all letters fit below its legend, in one pass: as wide and high as it allows.
+    """Place the axes of a figure below its legend, as large as its text allows, in one pass.
 
-    `heights` of the rows of axes are relative; `gap`, between letters of neighbours, is in inches.
+    `heights` of the rows of axes are relative; `gap`, between the text of neighbours, is in inches.
     """
     wide, tall = sheet.get_size_inches()
     canvas: Any = sheet.canvas
     renderer = canvas.get_renderer()
     at = [(place.rowspan.start, place.colspan.start) for axes in sheet.axes if (place := axes.get_subplotspec())]
     rows, columns = np.max(at, axis=0) + 1
-    room = np.zeros((4, rows, columns))  # that letters take on the left and right of axes, above and below
+    room = np.zeros((4, rows, columns))  # space for text left, right, above and below each axes
     for (row, column), axes in zip(at, sheet.axes, strict=True):
         inner, outer = axes.get_window_extent(renderer), axes.get_tightbbox(renderer)
         assert outer is not None
@@ -236,7 +233,7 @@ def arrange(
     above, below = room[2:].max(axis=2)
     top = 0.03 + (_legend(sheet, legend).get_window_extent(renderer).height / sheet.dpi + 0.1 if legend else 0.0)
     x = _places(wide, left, right, [1.0] * columns, 0.03, gap)
-    # From the top down: what is above a row takes the part that is on the left of a column.
+    # Vertical positions are computed from the top, so `above` and `below` play the roles of `left` and `right`.
     y = _places(tall, above, below, heights or [1.0] * rows, top, gap)
     for (row, column), axes in zip(at, sheet.axes, strict=True):
         (x0, width), (y0, height) = x[column], y[row]
@@ -245,10 +242,10 @@ def arrange(
 
 
 def _legend(sheet: Sheet, entries: Mapping[str, Artist]) -> Legend:
-    """Place a legend at the upper edge, in as many columns as fit."""
+    """Add a legend at the upper edge, in as many columns as fit."""
     wide, tall = sheet.get_size_inches()
     shown = [(words(label), handle) for label, handle in entries.items()]
-    # A letter is about 0.6 of its size wide; columns are as wide as their longest entry.
+    # A letter is about 0.6 times its size wide; a column is as wide as its longest entry.
     for columns in range(len(shown), 0, -1):
         longest = [max(len(label) for label, _ in shown[i::columns]) for i in range(columns)]
         if sum(0.6 * SMALL * n + 27 for n in longest) / 72 < wide or columns == 1:
@@ -277,13 +274,13 @@ def points_word(points: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Return a number with its sign, "+1.2" or "−0.3"; what rounds to zero has none."""
+    """Return a number with its sign, "+1.2" or "−0.3"; numbers that round to zero have none."""
     text = f"{value:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def in_points(interval: Interval) -> list[float]:
-    """Return a difference of accuracies in points, and the ends of its interval where there is one."""
+    """Return a difference of accuracies and the ends of its interval, if any, in points."""
     ends = () if np.isnan(interval.low) else (interval.low, interval.high)
     return [100 * share for share in (interval.estimate, *ends)]
 
@@ -291,10 +288,7 @@ def in_points(interval: Interval) -> list[float]:
 def draw_interval(
     axes: Axes, interval: Interval, at: float, look: Look, width: float, over: tuple[float, float], **marks: Any
 ) -> None:
-    """Draw a difference as a mark on its interval.
-
-    `width` is in pt; `over` has how far interval and mark lie above what else is drawn.
-    """
+    """Draw a difference as a marker on its interval; `width` is in pt, `over` are z-orders of interval and marker."""
     value, *ends = in_points(interval)
     if ends:
         axes.plot(ends, [at, at], color=look.colour, linewidth=width, zorder=over[0])
@@ -302,7 +296,7 @@ def draw_interval(
 
 
 def of_predictors(selections: Selections, made: Callable[[Method], T | None]) -> Iterator[tuple[str, T]]:
-    """Yield (predictor in words, what a figure shows of it) of those with plain rows, at most `MAX_PREDICTORS`."""
+    """Yield (predictor label, numbers) of the first `MAX_PREDICTORS` predictors with plain rows and numbers."""
     plain = [m for m in selections.parts if m.is_plain and m == selections.plain_of(m.predictor)]
     for method in plain[:MAX_PREDICTORS]:
         if (one := made(method)) is not None:
@@ -310,7 +304,7 @@ def of_predictors(selections: Selections, made: Callable[[Method], T | None]) ->
 
 
 def shown_methods(selections: Selections, predictor: str, released: bool = False) -> list[Method]:
-    """Return the methods of a predictor that figures show: PCA, random, CLIP-ICM, truncation at equal N, shrinkage."""
+    """Return the methods of a predictor for figures: PCA, random, CLIP-ICM, truncation at equal N, shrinkage."""
     shown = {("pca", ""), ("random", ""), (ICM, ""), (ICM, EQUAL_N), (SHRINKAGE, "")}
     of_predictor = [m for m in selections.parts if m.predictor == predictor]
     return [m for m in of_predictor if (m.projection, m.variant) in shown and (released or m.order != "released")]

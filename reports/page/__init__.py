@@ -1,1 +1,1 @@
-"""The report as one page that opens from disk: `index.html`."""
+"""The report as one HTML page that opens from disk: `index.html`."""

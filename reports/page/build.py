@@ -1,7 +1,7 @@
-"""Write the page: everything in one file, at most `MAX_BYTES`, that asks for nothing from anywhere.
+"""Build the page: one self-contained HTML file of at most `MAX_BYTES`, without external requests.
 
-On its first screen stand one forest and one table beside the headline. A forest has a line for each difference, placed
-in percent of the width, so that text keeps its size.
+The first screen has the headline, a forest plot and a table. Forest plots have a line for each difference; positions
+are in percent of the width, so that text keeps its size.
 """
 
 import base64
@@ -20,24 +20,24 @@ from markupsafe import Markup
 from benchmark.common.terminal.escaping import visible_in
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from reports.analysis import findings, metrics
-from reports.analysis.chosen import Predictions, Selections, SettingResults, whole_estimate
 from reports.analysis.comparisons import Comparison, compare
 from reports.analysis.methods import Method
+from reports.analysis.selections import Predictions, Selections, SettingResults, complete_estimate
 from reports.analysis.settings import BANNER, Options, Setting
 from reports.analysis.verdicts import Answer, Standing, Verdict, best_of
 from reports.analysis.verdicts import answer as answer_of
 from reports.page import data
 from reports.page.data import Plain, Thumbnails
 from reports.render.cells import interval_text, number_text, value_text
-from reports.render.forms import template
+from reports.render.formats import template
 from reports.render.table import GAP, Cell, Table
 from reports.text import captions, sentences, verdicts
 from reports.text.sentences import Origin
 from reports.text.verdicts import capital, compared, headline, in_question, intervals, left_out, sentence, short_name
 
 MAX_BYTES = 2_000_000
-PLANNED = "lodo_1se"  # by which verdicts were planned to be, see docs/preregistration.md
-# Data by the beginning of their names, in the order in which they are left out where the page would be too large.
+PLANNED = "lodo_1se"  # preregistered selection rule of verdicts, see docs/preregistration.md
+# Prefix of data -> description, in the order in which data are dropped if the page is too large.
 _DROPPED = {
     "thumbs": "thumbnails of images",
     "copies-csv": "CSV of tables to be copied; the files in tables/ have it",
@@ -50,10 +50,10 @@ _DROPPED = {
 }
 
 
-MAX_MARKS = 5  # lines of the forest
-MAX_METHODS = 3  # beside plain prediction in the table
-MAX_ASKED = 2  # of these with a column each where lines are settings
-MAX_ROWS = 8  # of a table with a line for each setting
+MAX_MARKS = 5  # lines of the forest plot
+MAX_METHODS = 3  # methods in the table by environment, besides plain prediction
+MAX_REQUESTED = 2  # methods with a column in the table by setting
+MAX_ROWS = 8  # lines of the table by setting
 MAX_NAMED = 6
 _MINUS = "−"
 _LAST = ("Most accurate", "The same, mean over classes", "Plain, worst environment")
@@ -63,17 +63,23 @@ Known = Mapping[Setting, tuple[Selections, Plain]]  # each setting with its rows
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a page is made of.
+    """Content of a page.
 
     Attributes:
-        forms: name of a table -> its `html`, and `tex`, `csv` and `md` of it, which the page copies as they are.
-        predictions: setting -> what its methods take single images for, where that is known.
-        ledger: (what, value) of devices, versions and the like, for the end of the page.
+        origin: provenance of the rows.
+        answer: answer of the report.
+        results: settings, each with its rows.
+        tables: tables of the report.
+        options: options of the report.
+        forms: name of a table -> format -> text: `html` for display, `tex`, `csv` and `md` for copying.
+        predictions: setting -> predictions of single images, if stored.
+        ledger: (name, value) pairs of devices, versions and the like, for the end of the page.
+        thumbnails: thumbnails of images; None (default) for none.
     """
 
     origin: Origin
     answer: Answer
-    described: Sequence[SettingResults]
+    results: Sequence[SettingResults]
     tables: Sequence[Table]
     options: Options
     forms: Mapping[str, Mapping[str, str]]
@@ -84,8 +90,8 @@ class PageContent:
 
 def page(of: PageContent) -> bytes:
     """Return `index.html`. Equal input gives equal bytes."""
-    described = of.described
-    cores = {setting: data.core(setting, selections, of.options) for setting, selections in described}
+    results = of.results
+    cores = {setting: data.core(setting, selections, of.options) for setting, selections in results}
     rule, screens = _by_rule(of, cores)
     every: dict[str, Any] = {f"rule-{one}": screen for one, screen in screens.items()}
     every["tables"] = [
@@ -93,7 +99,7 @@ def page(of: PageContent) -> bytes:
             "name": table.name,
             "ablation": table.name.startswith(("ablation", "selection")),
             "html": of.forms[table.name]["html"],
-            # By which its numbers are found in the settings.
+            # Keys that locate its numbers in the settings.
             "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
             "columns": [dict(column.key) for column in table.columns],
             "lines": [dict(line.key) for _, line in table.lines()],
@@ -105,14 +111,14 @@ def page(of: PageContent) -> bytes:
     if (small := of.thumbnails) is not None:
         webp = [base64.b64encode(sprite).decode() for sprite in small.sprites]
         every["thumbs"] = {"size": small.size, "rows": small.rows, "webp": webp}
-    for k, (setting, selections) in enumerate(described):
+    for k, (setting, selections) in enumerate(results):
         every[f"core-{k}"], every[f"classes-{k}"] = cores[setting], data.classes(selections)
         every[f"grids-{k}"], own = data.grids(selections), of.predictions.get(setting, {})
         every[f"images-{k}"] = data.predictions_of(selections, own, small.places if small else None)
     blobs = {key: pack(value) for key, value in every.items() if value or key == "tables"}
-    random = sorted({setting.backbone for setting, _ in described if setting.random_weights})
-    # What tells settings from others; fields that tables have in their context are called as there.
-    told = [
+    random = sorted({setting.backbone for setting, _ in results if setting.random_weights})
+    # Identifying fields of settings, named as in the context of tables.
+    settings = [
         {
             **{name: str(getattr(s, name)) for name in data.IN_CONTEXT if name != "backbone"},
             "backbone": s.backbone_label,
@@ -120,9 +126,9 @@ def page(of: PageContent) -> bytes:
             "banner": s.banner,
             "half": s.half_words.removeprefix(", "),
         }
-        for s, _ in described
+        for s, _ in results
     ]
-    head = {"settings": told, "rule": rule}
+    head = {"settings": settings, "rule": rule}
     ablations, left_out = sum(one["ablation"] for one in every["tables"]), list[str]()
     shown = {
         "name": of.origin.name,
@@ -141,11 +147,11 @@ def page(of: PageContent) -> bytes:
         **_squeezed("js"),
         "left_out": left_out,
     }
-    return _fitting(shown, blobs, f"rule-{rule}", [setting.title for setting, _ in described])
+    return _fitting(shown, blobs, f"rule-{rule}", [setting.title for setting, _ in results])
 
 
 def _fitting(shown: Mapping[str, Any], blobs: dict[str, str], kept: str, titles: Sequence[str]) -> bytes:
-    """Return the page, without the data that has no room in it, in the order in which it is left out."""
+    """Return the page, after dropping data in the order of `_DROPPED` until it fits into `MAX_BYTES`."""
     waiting = _droppable({key: blob for key, blob in blobs.items() if key != kept}, titles)
     while True:
         rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
@@ -155,14 +161,14 @@ def _fitting(shown: Mapping[str, Any], blobs: dict[str, str], kept: str, titles:
         excess = len(content) - MAX_BYTES
         if excess <= 0 or not waiting:
             return content
-        while excess > 0 and waiting:  # a page of very many settings is not made anew for each part
+        while excess > 0 and waiting:  # drop several parts before rendering again
             key, words = waiting.pop(0)
             excess -= len(blobs.pop(key))
             shown["left_out"].append(words)
 
 
 def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[str, str]]:
-    """Return keys of data that can be left out, in the order in which they are, and what each is in words."""
+    """Return (key, description) of data that can be dropped, in the order of dropping."""
     found: dict[str, str] = {}
     for start, words in _DROPPED.items():
         for key in sorted((key for key in blobs if key.startswith(start)), key=lambda key: -len(blobs[key])):
@@ -172,31 +178,31 @@ def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[st
 
 
 def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict[str, Plain]]:
-    """Return the rule of the report, then rule -> what depends on it and stands on the page in words: HTML by part."""
-    described, answer = of.described, of.answer
-    fair = [cores[setting] for setting, _ in described if not setting.protocol_class.looks_at_target]
+    """Return the rule of the report, and rule -> name of a part of the page -> its HTML under that rule."""
+    results, answer = of.results, of.answer
+    fair = [cores[setting] for setting, _ in results if not setting.protocol_class.looks_at_target]
     rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
     default = answer.standings[0].rule if answer.standings else next(iter(rules), PLANNED)
     made, screens = template("reports.page", "answer.html", visible_in).module, {}
     for rule in dict.fromkeys([default, *rules]):
-        known, other = described, ""
+        known, other = results, ""
         if rule != default:
             having = {s for s, core in cores.items() if any(one["name"] == rule for one in core["rules"])}
-            known = [(s, x.judged_by(rule) if s in having else x) for s, x in described]
+            known = [(s, x.judged_by(rule) if s in having else x) for s, x in results]
             answer = answer_of(known, [findings.comparisons(s, x, of.options) for s, x in known])
-            other = captions.rule_meaning(rule, described[0][0])
+            other = captions.rule_meaning(rule, results[0][0])
         screen = first_screen(answer, {setting: (selections, cores[setting]) for setting, selections in known})
-        asked = [one for standing in answer.standings for one in standing.direct]
-        said = [*map(sentence, answer.verdicts), *map(compared, asked), *intervals(answer)]
-        said = [with_minus(words) for words in (*said, *left_out(answer), *sentences.decodability(known))]
+        direct = [one for standing in answer.standings for one in standing.direct]
+        every = [*map(sentence, answer.verdicts), *map(compared, direct), *intervals(answer)]
+        every = [with_minus(words) for words in (*every, *left_out(answer), *sentences.decodability(known))]
         first = with_minus(headline(answer)), with_minus(how_sure(answer))
-        # In a few words the verdicts on the first methods: "CLIP-ICM: no difference found; ...".
+        # Short verdicts on the first methods: "CLIP-ICM: no difference found; ...".
         lead = next((one for one in answer.standings if one.verdicts), None)
-        verdict_of = {one.method: one.said for one in lead.verdicts} if lead else {}
+        verdict_of = {one.method: one.kind_label for one in lead.verdicts} if lead else {}
         names = named(leading(lead)) if lead else {}
         screens[rule] = {
             "answer": made.answer(*first, other, rule, default, PLANNED, **screen),
-            "sentences": made.sentences(said, rule, PLANNED),
+            "sentences": made.sentences(every, rule, PLANNED),
             "every": made.forest_table(every_comparison(answer.verdicts), "All differences"),
             "short": "; ".join([f"{names[m]}: {verdict_of[m]}" for m in names if m in verdict_of][:3]),
         }
@@ -204,13 +210,13 @@ def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict
 
 
 def pack(value: object) -> str:
-    """Return plain data as gzip in base64, with equal bytes for equal data."""
+    """Return plain data as base64 of gzipped JSON; equal data give equal bytes."""
     text = json.dumps(visible_in(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _squeezed(form: str) -> dict[str, str]:
-    """Return CSS or JavaScript without indentation, empty lines and lines of comment, and its hash."""
+    """Return CSS or JavaScript without indentation, empty lines and comment lines, and its hash."""
     lines = files("reports.page").joinpath(f"page.{form}").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in map(str.strip, lines) if line and not line.startswith("//"))
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -219,7 +225,7 @@ def _squeezed(form: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Place:
-    """How a predictor stands in a setting, with its name, the rows and `data.core` of them behind it."""
+    """A standing with its name, the rows of its setting, and their `data.core`."""
 
     standing: Standing
     name: str
@@ -232,18 +238,18 @@ class _Place:
         return next((one.method for one in self.standing.entries if one.method.is_plain), None)
 
     def minus_plain(self, method: Method, metric: Metric) -> Comparison | None:
-        """Return what a method gains over plain prediction; None for that itself and without it."""
+        """Return a method minus plain prediction by a metric; None for plain prediction itself or without it."""
         plain, rule = self.plain, self.standing.rule
         return None if plain in (None, method) else compare(self.selections, method, rule, plain, metric=metric)
 
     def cells(self, method: Method | None) -> list[Plain]:
-        """Return the cells of a method as the page's data has them: each environment, then the average."""
+        """Return the cells of a method in the page's data: each environment, then the average."""
         results, methods = self.core["results"].get(self.standing.rule), list(self.selections.parts)
         found = results[methods.index(method)] if results and method in methods else None
         return found["cells"] if found else [{} for _ in (*self.core["environments"], "average")]
 
     def measured(self, method: Method, metric: Metric) -> Plain:
-        """Return a metric of a method, averaged over held-out environments, and its difference to plain prediction."""
+        """Return the average of a metric over held-out environments, and its difference to plain prediction."""
         made = self.minus_plain(method, metric)
         if made is not None:
             cell = _difference(made, metric)
@@ -252,15 +258,15 @@ class _Place:
         value = self.standing.plain
         if metric in (ACCURACY, BALANCED):
             pooled = self.selections.pooled(method, self.standing.rule)
-            alone = whole_estimate(self.selections, pooled, metric=metric)
+            alone = complete_estimate(self.selections, pooled, metric=metric)
             value = alone.interval.estimate if alone else math.nan
         return _GAP if math.isnan(value) else _shown({"v": metric.shown(value)})
 
 
 def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
-    """Return forest and table of an answer, and in a line what was tested.
+    """Return forest plot and table of an answer, and a line on the tested data.
 
-    `known` has the rows judged by the rule of the answer.
+    `known` has the rows with the answer's rule as `Selections.rule`.
     """
     every = zip(answer.standings, answer.places, strict=True)
     places = [_Place(one, name, *known[one.setting]) for one, name in every if one.entries]
@@ -277,7 +283,7 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
 
 
 def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
-    """Return a forest of all that judged methods are compared with, a group for each; None without any."""
+    """Return a forest plot of all comparisons of judged methods, grouped by method; None without any."""
     found = []
     for one in judged:
         for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
@@ -289,21 +295,21 @@ def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
 
 
 def leading(standing: Standing) -> list[Method]:
-    """Return the methods of a predictor in the order in which they are shown.
+    """Return the methods of a predictor in display order.
 
-    First the methods in question (the user's and the paper's), then the largest gain, the method with the
-    highest accuracy, the parts that explain a gain, and all others by accuracy.
+    First requested methods and the paper's, then the largest gain, the most accurate method, the baselines of the
+    questions about the gain, and all others by accuracy.
     """
     helping = best_of(standing.verdicts)
     parts = [made.baseline for q in (helping.questions if helping else ()) for made in q.parts.values() if made]
     best = [one.method for one in standing.entries if not one.method.is_plain]
-    asked = [one.method for one in standing.shown(0)]
-    order = dict.fromkeys([*asked, *best[:1], *parts, *best])
+    first = [one.method for one in standing.shown(0)]
+    order = dict.fromkeys([*first, *best[:1], *parts, *best])
     return [method for method in order if method in best]
 
 
 def how_sure(answer: Answer) -> str:
-    """Return how sure the largest gain is that is shown, else that of the first method; empty without any."""
+    """Return sentences on the certainty of the largest significant gain, else of the first method; or empty."""
     one = best_of(answer.verdicts) or next(iter(answer.verdicts), None)
     if one is None:
         return ""
@@ -315,7 +321,7 @@ def how_sure(answer: Answer) -> str:
 
 
 def named(methods: Iterable[Method]) -> dict[Method, str]:
-    """Return methods with their short names; of two with the same one the second has its whole name."""
+    """Return method -> short name; a repeated short name is replaced by the full name."""
     names: dict[Method, str] = {}
     for method in methods:
         short = short_name(method) if method.imported else capital(short_name(method))
@@ -324,10 +330,10 @@ def named(methods: Iterable[Method]) -> dict[Method, str]:
 
 
 def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
-    """Return what all of them are of, and at most `MAX_MARKS` gains over plain prediction.
+    """Return the common subject of the gains (or ""), and at most `MAX_MARKS` gains over plain prediction.
 
-    Of one setting they are its methods', by the adjusted p-value of those that are judged, else those of the headline.
-    Of more than there are lines those at even steps from the highest gain to the lowest.
+    For one setting these are the gains of its methods, judged ones with adjusted p-values; for several settings the
+    gains of the headline. More than `MAX_MARKS` are subsampled evenly from the highest to the lowest.
     """
     if alone:
         judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric
@@ -351,7 +357,7 @@ def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None)
 
 
 def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
-    """Return methods as columns and held-out environments as lines, then means, other predictors' too."""
+    """Return a table of held-out environments by methods, followed by means, also of other predictors."""
     where = lead.standing.setting.protocol_class.holdouts_in_words
     plain, methods = lead.plain, leading(lead.standing)[:MAX_METHODS]
     names, columns = named(methods), [*([plain] if plain else []), *methods]
@@ -380,14 +386,14 @@ def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
 
 
 def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
-    """Return a line for each setting and predictor: plain prediction, the headline's methods, the best, the worst."""
+    """Return a table with a line for each standing: plain prediction, the headline's methods, best method, worst."""
     heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
-    asked = list(heads)[:MAX_ASKED]
+    requested = list(heads)[:MAX_REQUESTED]
     rows = []
     for one in places[:MAX_ROWS]:
         of_plain, own = one.cells(one.plain), {verdict.name: verdict.method for verdict in one.standing.verdicts}
         cells = [_shown(of_plain[-1])]
-        cells += [_shown(one.cells(own[name])[-1]) if name in own else _GAP for name in asked]
+        cells += [_shown(one.cells(own[name])[-1]) if name in own else _GAP for name in requested]
         best = next((entry.method for entry in one.standing.entries if not entry.method.is_plain), None)
         cells += [_shown(one.cells(best)[-1]) | {"small": named([best])[best]} if best else _GAP]
         cells += [one.measured(best, BALANCED) if best else _GAP]
@@ -399,19 +405,19 @@ def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
     return {
         "title": f"Accuracy on {places[0].standing.setting.protocol_class.holdouts_in_words}, %" if places else "",
         "corner": "",
-        "columns": ["Plain", *(heads[name] for name in asked), *_LAST],
+        "columns": ["Plain", *(heads[name] for name in requested), *_LAST],
         "rows": rows,
         "more": f"{left} more stand in the tables below. " if left > 0 else "",
     }
 
 
 def with_minus(words: str) -> str:
-    """Return a sentence with a minus sign in the place of the hyphen before each negative number."""
+    """Return text with hyphens before negative numbers replaced by minus signs."""
     return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, words)
 
 
 def _shown(cell: Plain) -> Plain:
-    """Return a cell of the page's data as it is printed; its colour says on which side of 0 its interval is."""
+    """Return a cell of the page's data formatted for printing; `tone` is the side of 0 on which its interval lies."""
     if "v" not in cell:
         return _GAP
     value, difference, low, high = with_minus(f"{cell['v']:.1f}"), *(cell.get(key) for key in ("d", "dl", "dh"))
@@ -422,7 +428,7 @@ def _shown(cell: Plain) -> Plain:
 
 
 def _about(places: Sequence[_Place], known: Known, alone: bool) -> str:
-    """Return in a line what was tested."""
+    """Return a line on the tested data: data sets, backbones, environments, images, chance."""
     settings = list(dict.fromkeys(one.standing.setting for one in places)) or list(known)
     named = [[s.dataset for s in settings], [s.backbone_label for s in settings]]
     named.append([one.standing.predictor for one in places] if alone else [s.protocol for s in settings])
@@ -436,14 +442,14 @@ def _about(places: Sequence[_Place], known: Known, alone: bool) -> str:
     chance, majority = metrics.chance_and_majority(selections)
     words += [
         f"{len(core['environments'])} {settings[0].protocol_class.holdouts_in_words}, each in its turn",
-        f"{captions.number(captions.whole_size(selections).images_per_seed)} images in {len(core['classes'])} classes",
+        f"{captions.number(captions.total_size(selections).images_per_seed)} images in {len(core['classes'])} classes",
         f"guessing is right in {chance:.1f} %, naming the largest class every time in {majority:.1f} %",
     ]
     return " · ".join(words)
 
 
 def _difference(made: Comparison, metric: Metric) -> Cell:
-    """Return a difference as a number of a table, in the unit in which it is shown; without ends where it has none."""
+    """Return a difference as a cell in the display unit of the metric; without ends if it has no interval."""
     one, shown = made.interval, metric.shown
     has_ends = one.standard_error > 0 and not math.isnan(one.low)
     low, high = (shown(one.low), shown(one.high)) if has_ends else (None, None)
@@ -451,7 +457,7 @@ def _difference(made: Comparison, metric: Metric) -> Cell:
 
 
 def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str = "") -> Plain:
-    """Return a line of a forest that is still to be placed on a scale; judged: whether its adjusted p-value counts."""
+    """Return a line of a forest plot before scaling; `judged`: whether its adjusted p-value determines its kind."""
     cell, adjusted, estimate = _difference(made, metric), made.adjusted, made.interval.estimate
     sign = "better" if estimate > 0 else "worse"
     return {
@@ -466,7 +472,7 @@ def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str 
 
 
 def _forest(marks: Sequence[Plain]) -> Plain | None:
-    """Return marks by group on one scale, with even ticks on either side of 0; None without any."""
+    """Return marks by group on a common scale with symmetric ticks; None without marks."""
     if not marks:
         return None
     farthest = 1.02 * max(abs(v) for one in marks for v in one["points"])

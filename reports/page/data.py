@@ -1,8 +1,7 @@
-"""What the page shows of one setting, as plain data: sorted, with few digits, without NaN.
+"""Data of one setting for the page's script (`page.js`): plain data, sorted, with few digits, without NaN.
 
-It is read by the scripts beside it (`page.js`). Keys of a cell, in percent: `v` accuracy, `e` what stands behind ±, `l`
-and `h` the ends of its interval, `d` difference to plain prediction, `dl` and `dh` its ends; `n` images, `why` it is
-empty.
+Keys of a cell, in percent: `v` accuracy, `e` standard error, `l` and `h` ends of its interval, `d` difference to plain
+prediction, `dl` and `dh` its ends; `n` number of images, `why` reason of a gap.
 """
 
 import json
@@ -19,30 +18,30 @@ from numpy.typing import NDArray
 from benchmark.method.evaluation.inference import Interval
 from reports.analysis import comparisons, findings
 from reports.analysis.answers import Estimate, Pooled
-from reports.analysis.chosen import ImagesOf, Predictions, Selections, whole_estimate
 from reports.analysis.methods import ICM, PLAIN, Method
 from reports.analysis.metrics import ORACLE
+from reports.analysis.selections import ImagesOf, Predictions, Selections, complete_estimate
 from reports.analysis.settings import Options, Setting
 from reports.analysis.spans import spread_of
 from reports.text.captions import protocol_words, rule_words
 
-SHORTEST = 8  # letters of an image's id
-IN_CONTEXT = ("dataset", "backbone", "protocol", "test_split", "class_half", "folds", "precision")  # of a table
-MAX_SETS = 12  # of a method's explorer: those picked most often come first
-_ASKED = ["held_out", "image_id", "seed"]  # what one answer is to
-_IMAGE = _ASKED[:2]
+MIN_ID_LETTERS = 8  # shortest abbreviation of an image's id
+IN_CONTEXT = ("dataset", "backbone", "protocol", "test_split", "class_half", "folds", "precision")  # context of tables
+MAX_SETS = 12  # intervention sets in a method's explorer, the most picked first
+_TEST = ["held_out", "image_id", "seed"]  # key of one prediction
+_IMAGE = _TEST[:2]
 Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Images in sprites: WebP files in each of which several stand below each other.
+    """Thumbnails in sprites: WebP files with several images below one another.
 
     Attributes:
-        size: height and width of an image in pixels; the style sheet of the page has it too.
-        rows: number of images in a sprite, the last of which may have fewer.
-        places: id of an image -> its number, counted through all sprites.
-        sprites: the files.
+        size: height and width of an image in pixels, as in the page's style sheet.
+        rows: number of images per sprite; the last may have fewer.
+        places: image id -> index over all sprites.
+        sprites: WebP files.
     """
 
     size: int
@@ -56,12 +55,11 @@ ThumbnailsOf = Callable[[Sequence[str]], Thumbnails]
 
 @dataclass(frozen=True)
 class Images:
-    """Where a report finds images.
+    """Sources of image lists and thumbnails.
 
     Attributes:
-        images_of: returns the list of images that rows name by a hash, or None; by default there is none.
-        thumbnails_of: returns thumbnails of images, given by their ids, those first that matter most; by default the
-            page has none.
+        images_of: hash in rows -> image list, or None if absent; by default always None.
+        thumbnails_of: image ids, most important first -> thumbnails; None (default) for a page without thumbnails.
     """
 
     images_of: ImagesOf = lambda _: None
@@ -69,7 +67,7 @@ class Images:
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """Return a number with so many decimals, with all it has where fewer would print another tenth; None for NaN."""
+    """Return a rounded number, unrounded if rounding would change its first decimal in print; None for NaN."""
     if isinstance(value, list):
         return [rounded(one, digits) for one in value]
     if value is None or not math.isfinite(value):
@@ -80,20 +78,17 @@ def rounded(value: Any, digits: int = 4) -> Any:
 
 
 def with_average(values: NDArray[np.float64]) -> Any:
-    """Return fractions by held-out environment, shape (environments, ...), in percent and with their mean as the last.
-
-    Nested lists; None where a number is unknown.
-    """
+    """Return fractions, shape (environments, ...), as nested lists in percent with the mean appended; None for NaN."""
     return rounded((100 * np.concatenate([values, values.mean(axis=0, keepdims=True)])).tolist())
 
 
 def rules_of(selections: Selections) -> list[str]:
-    """Return the rules that the page can show: those of the sources that have scores, else the oracle alone."""
+    """Return the rules that the page offers: source rules with scores, else only the oracle."""
     return [rule.name for rule in selections.rules if not rule.looks_at_target] or [ORACLE]
 
 
 def core(setting: Setting, selections: Selections, options: Options) -> Plain:
-    """Return results, picks and rank curves of one setting, and what they rest on."""
+    """Return results, picks and rank curves of one setting, with protocol, prompts and versions."""
     methods, rules, rows = list(selections.parts), rules_of(selections), selections.rows
     bound = setting.protocol_class.looks_at_target
     return {
@@ -116,7 +111,7 @@ def core(setting: Setting, selections: Selections, options: Options) -> Plain:
 
 
 def _method(method: Method, methods: Sequence[Method]) -> Plain:
-    """Return names of a method, by what it is coloured, and the place of plain prediction with its predictor."""
+    """Return names of a method, its colour family, and the index of plain prediction with its predictor."""
     plain = findings.plain_for(method, methods)
     family = method.projection if method.projection in ("pca", "random") else "plain" if method.is_plain else "other"
     if method.projection == ICM:
@@ -144,15 +139,15 @@ def _result(selections: Selections, method: Method, rule: str) -> Plain | None:
     cells = [_cell(pooled.estimate(held_out=name), differences.get(name), seeds, gap) for name in environments]
     of_all = minus.interval if minus and list(minus.held_outs) == environments else None
     gap = "no average: no seed has every held-out environment"
-    cells.append(_cell(whole_estimate(selections, pooled), of_all, seeds, gap))
-    if rule == ORACLE:  # labels of what is tested choose: no result, so no interval
+    cells.append(_cell(complete_estimate(selections, pooled), of_all, seeds, gap))
+    if rule == ORACLE:  # selected by target labels: not a result, so no interval
         cells = [{key: cell[key] for key in ("v", "d", "why") if key in cell} for cell in cells]
     picks = _picks(selections, method, rule)
     return {"cells": cells, "plain": list(selections.plain_picks(method, rule)), "picks": picks}
 
 
 def _cell(estimate: Estimate | None, difference: Interval | None, seeds: int, gap: str) -> Plain:
-    """Return an accuracy and its difference to plain, with the ends of both intervals; a gap says why it is one."""
+    """Return an accuracy and its difference to plain prediction, with both intervals; `gap` is the reason of a gap."""
     cell: Plain = {"why": gap}
     if estimate is not None:
         interval = estimate.interval
@@ -168,34 +163,34 @@ def _cell(estimate: Estimate | None, difference: Interval | None, seeds: int, ga
 
 
 def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[Any]]]:
-    """Return for each environment [rank, lambda, set, more, times] of each distinct pick, the commonest first."""
+    """Return for each environment [rank, lambda, set, other settings, count] of each distinct pick, by count."""
     more, picks = _more(selections.parts[method]), selections.picks(method, rule)
     counted: dict[str, Counter[tuple[Any, ...]]] = {name: Counter() for name in selections.held_outs}
     columns = ["held_out", "rank", "lambda_", "intervention_set", *more]
     for held_out, rank, lambda_, of_set, *others in zip(*(picks[name].tolist() for name in columns), strict=True):
-        said = [more[name].get(value, "") for name, value in zip(more, others, strict=True)]
+        words = [more[name].get(value, "") for name, value in zip(more, others, strict=True)]
         shown_set = of_set if isinstance(of_set, str) else None
-        counted[str(held_out)][int(rank), rounded(lambda_, 6), shown_set, ", ".join(filter(None, said))] += 1
+        counted[str(held_out)][int(rank), rounded(lambda_, 6), shown_set, ", ".join(filter(None, words))] += 1
     in_order = [sorted(one.items(), key=lambda item: (-item[1], str(item[0]))) for one in counted.values()]
     return [[[*key, n] for key, n in one] for one in in_order]
 
 
 def _more(rows: pd.DataFrame) -> dict[str, dict[object, str]]:
-    """Return for each further column that a rule chooses in: value -> it in words, of what varies alone."""
+    """Return further selected column -> value -> its varying parameters in words."""
     words: dict[str, dict[object, str]] = {}
     for column in ("normalize", "predictor_params", "projection_params"):
         values = [value for value in rows[column].unique() if isinstance(value, str)]
         if len(values) > 1:
             known = {v: {column: v} if column == "normalize" else json.loads(v) for v in values}
             keys = sorted({key for params in known.values() for key in params})
-            said = {key: {json.dumps(params.get(key), sort_keys=True) for params in known.values()} for key in keys}
-            varying = [key for key in keys if len(said[key]) > 1]
+            found = {key: {json.dumps(params.get(key), sort_keys=True) for params in known.values()} for key in keys}
+            varying = [key for key in keys if len(found[key]) > 1]
             words[column] = {v: ", ".join(f"{key} {params.get(key)}" for key in varying) for v, params in known.items()}
     return words
 
 
 def _curve(selections: Selections, method: Method, rule: str) -> Plain | None:
-    """Return accuracy at each rank in each environment, all else chosen; None without a choice of ranks."""
+    """Return accuracy by environment and rank, other settings selected by the rule; None with a single rank."""
     spread = spread_of(selections, method)
     if len(spread.ranks) < 2 or method.projection == PLAIN:
         return None
@@ -204,12 +199,12 @@ def _curve(selections: Selections, method: Method, rule: str) -> Plain | None:
 
 
 def classes(selections: Selections) -> Plain:
-    """Return for each rule, method and environment how many answers of each class are right, and of how many.
+    """Return the numbers of correct and of all predictions by class, for each rule, method and environment.
 
-    Answers of all folds and seeds count; `images` has the different images among them.
+    All folds and seeds count; `images` has the number of distinct images.
     """
     n = len(selections.rows["classes"].iloc[0])
-    # Answers of each class -> their number among such lists, and the different images of each class.
+    # Predictions by class -> index of this list, and distinct images by class.
     totals: dict[tuple[int, ...], tuple[int, list[int]]] = {}
 
     def right_of(here: Sequence[Pooled]) -> list[Any] | None:
@@ -232,9 +227,9 @@ def classes(selections: Selections) -> Plain:
 
 
 def grids(selections: Selections) -> Plain:
-    """Return source score and accuracy at every lambda and rank, of each method with a choice of one of them.
+    """Return source score and accuracy by lambda and rank, for each method with several lambdas or ranks.
 
-    One setting is fixed (set, lambda and rank); what else is left open the rule chooses.
+    Intervention set, lambda and rank are fixed; the rule selects all other settings.
     """
     methods = {k: m for k, m in enumerate(selections.parts) if not (m.placebo or m.imported or m.is_plain)}
     found = {}
@@ -252,13 +247,13 @@ def _grid(selections: Selections, method: Method, rule: str) -> Plain | None:
     known = [name for name in rows["intervention_set"].unique() if isinstance(name, str)]
     times = Counter(name for name in picks["intervention_set"] if isinstance(name, str))
     names = sorted(known, key=lambda name: (-times[name], known.index(name)))
-    sets = [None, *(names[:MAX_SETS] if len(names) > 1 else [])]  # first all of them
-    unknown = -1 if lambdas else 0  # a row without a lambda is of no kind where others have one
+    sets = [None, *(names[:MAX_SETS] if len(names) > 1 else [])]  # None: all sets
+    unknown = -1 if lambdas else 0  # rows without lambda are ignored if others have one
     of_lambda = np.array([lambdas.index(v) if v in lambdas else unknown for v in rows["lambda_"]], dtype=np.int64)
     inside = [np.full(len(rows), True) if name is None else rows["intervention_set"] == name for name in sets]
     both = [spread.chosen(rule, np.where(of_set, of_lambda, -1), max(1, len(lambdas))) for of_set in inside]
     counted: Counter[tuple[int, int, int, int]] = Counter()
-    picks = picks.where(~picks["kept_plain"].astype(bool))  # plain prediction is no point of the grid
+    picks = picks.where(~picks["kept_plain"].astype(bool))  # plain prediction is not on the grid
     columns = ("held_out", "lambda_", "rank", "intervention_set")
     picked_at = zip(*(picks[name].tolist() for name in columns), strict=True)
     for held_out, lambda_, rank, of_set in picked_at:
@@ -279,9 +274,9 @@ def _grid(selections: Selections, method: Method, rule: str) -> Plain | None:
 def predictions_of(
     selections: Selections, predictions: Predictions, places: Mapping[str, int] | None = None
 ) -> Plain | None:
-    """Return images, what was asked of them under which seed, and for each rule and method what was answered.
+    """Return images, their tests (image and seed), and the predicted class of each test by rule and method.
 
-    `places` has the number of the thumbnail of an image; None where the page has no thumbnails.
+    `places` maps image ids to thumbnail indices; None if the page has no thumbnails.
     """
     if not predictions:
         return None
@@ -289,19 +284,19 @@ def predictions_of(
     environments = selections.held_outs
     names = map(str, selections.rows["classes"].iloc[0])
     place, class_of = ({name: k for k, name in enumerate(some)} for some in (environments, names))
-    columns = [*_ASKED, "path", "class", "rule", "predicted"]
+    columns = [*_TEST, "path", "class", "rule", "predicted"]
     frames = {number[method]: table[columns] for method, table in predictions.items()}
     every = pd.concat(frames, names=["method", None])
     every = every[every["held_out"].isin(environments)].astype({"held_out": str, "image_id": str, "class": str})
-    asked = every[_ASKED].drop_duplicates().sort_values(_ASKED)
+    tests = every[_TEST].drop_duplicates().sort_values(_TEST)
     images = every.drop_duplicates(_IMAGE).sort_values(_IMAGE)
-    at, at_image = pd.MultiIndex.from_frame(asked), pd.MultiIndex.from_frame(images[_IMAGE])
+    at, at_image = pd.MultiIndex.from_frame(tests), pd.MultiIndex.from_frame(images[_IMAGE])
     answers: dict[str, dict[str, list[int]]] = {}
     for (rule, method), part in every.groupby(["rule", "method"], sort=True, observed=True):
-        values = np.full(len(asked), -1, dtype=np.int64)
-        values[at.get_indexer(pd.MultiIndex.from_frame(part[_ASKED]))] = part["predicted"].map(class_of)
+        values = np.full(len(tests), -1, dtype=np.int64)
+        values[at.get_indexer(pd.MultiIndex.from_frame(part[_TEST]))] = part["predicted"].map(class_of)
         answers.setdefault(str(rule), {})[str(method)] = values.tolist()
-    letters, ids = SHORTEST, set(images["image_id"])
+    letters, ids = MIN_ID_LETTERS, set(images["image_id"])
     while len({name[:letters] for name in ids}) < len(ids):
         letters += 1
     return {
@@ -309,27 +304,27 @@ def predictions_of(
         **({} if places is None else {"thumbs": [places.get(name, -1) for name in images["image_id"]]}),
         "environment": images["held_out"].map(place).tolist(),
         "class": images["class"].map(class_of).tolist(),
-        "asked": at_image.get_indexer(pd.MultiIndex.from_frame(asked[_IMAGE])).tolist(),
+        "asked": at_image.get_indexer(pd.MultiIndex.from_frame(tests[_IMAGE])).tolist(),
         "answers": answers,
     }
 
 
 def wanted(predictions: Iterable[Predictions]) -> list[str]:
-    """Return the ids of the images that the lists of the page show: those that a method or plain takes for another.
+    """Return the ids of the images in the page's lists: those misclassified by a method or by plain prediction.
 
-    First come those that stand first in any list, which is in the order of ids.
+    They are sorted by their best position in any list; lists are in the order of ids.
     """
-    asked, found = ["rule", *_ASKED], []
+    key, found = ["rule", *_TEST], []
     for of_setting in predictions:
         wrong = {
-            method: table[asked].assign(wrong=table["class"] != table["predicted"]).drop_duplicates(asked)
+            method: table[key].assign(wrong=table["class"] != table["predicted"]).drop_duplicates(key)
             for method, table in of_setting.items()
         }
         plain = {method.predictor: of_method for method, of_method in wrong.items() if method.is_plain}
         for method, of_method in wrong.items():
-            if method.predictor in plain:  # the lists are of what differs from plain
-                both = of_method.merge(plain[method.predictor], on=asked, suffixes=("", "_plain"))
-                both = both[both["wrong"] | both["wrong_plain"]].sort_values(asked)
+            if method.predictor in plain:  # lists compare a method with plain prediction
+                both = of_method.merge(plain[method.predictor], on=key, suffixes=("", "_plain"))
+                both = both[both["wrong"] | both["wrong_plain"]].sort_values(key)
                 lists = both.groupby(["rule", "held_out", "wrong", "wrong_plain"], sort=False)
                 found.append(both[["image_id"]].assign(position=lists.cumcount()))
     if not found:

@@ -31,7 +31,7 @@ const dot = family => h("span", {class: "key f-" + family, "aria-hidden": "true"
 const MID = {"text-anchor": "middle", class: "m"}, END = {"text-anchor": "end", class: "m"};
 const LEFT = "Left out, so that this page stays below 2 MB.";
 const known = v => v !== null && v !== undefined;
-// Halves go to the even digit, as in the printed tables.
+// Round half to even, as in the printed tables.
 function fixed(v, d) {
   const x = Math.abs(v), m = 10 ** d, half = x * m % 1 === .5 && Number.isInteger(x * 2 ** (d + 1));
   return half ? 2 * Math.round(x * m / 2) / m : +x.toFixed(d);
@@ -106,9 +106,9 @@ function choice(label, options, value, pick) {
 function say(text) {
   $("status").textContent = text;
   document.querySelector(".saved")?.remove();
-  const said = h("div", {class: "saved", "aria-hidden": "true"}, text);
-  document.body.append(said);
-  setTimeout(() => said.remove(), 1600);
+  const toast = h("div", {class: "saved", "aria-hidden": "true"}, text);
+  document.body.append(toast);
+  setTimeout(() => toast.remove(), 1600);
 }
 async function copy(text, what) {
   try { await navigator.clipboard.writeText(text); }
@@ -159,7 +159,7 @@ function grid({label, corner, columns, blocks, sort, onsort, cls}) {
   roving(table, buttons);
   return table;
 }
-// Of the buttons of a table one is in the order of tabs; arrows move between them.
+// Roving tabindex: one button of a table is in the tab order; arrow keys move between buttons.
 function roving(within, buttons) {
   if (!buttons.length) return;
   (buttons.flat().find(b => b.getAttribute("aria-pressed") === "true") || buttons[0][0]).tabIndex = 0;
@@ -218,7 +218,7 @@ function ticks(low, high, most = 5) {
   return out;
 }
 
-// ---- what is shown of a setting: `core` is the one that is chosen
+// ---- data of the selected setting (`core`)
 let core = null;
 const rule = () => core.rules.find(r => r.name === state.rule) || core.rules.find(r => r.name === core.rule);
 const results = () => core.results[rule().name];
@@ -257,10 +257,10 @@ function tables(every, ablation) {
   return [
     bar(mine.length > 1 && choice("table", mine.map(o => [o.name, title(o.name)]), t.name, pick), ...copies(t.name)),
     scroller("Table: " + title(t.name), ...place.childNodes),
-    state.rule ? note(`Tables are printed by the rule that their notes name, not by ${state.rule}.`) : null,
+    state.rule ? note(`Tables use the selection rule in their notes, not ${state.rule}.`) : null,
   ];
 }
-// The number of the one setting that has the values of a key, -1 where there is none or several.
+// Index of the only setting with the values of a key; -1 if there is none or several.
 function found(at, column) {
   const same = one => Object.keys(one).every(name => !(name in at) || at[name] === one[name]);
   const fits = [...head.settings.keys()].filter(k => same(head.settings[k]));
@@ -278,7 +278,7 @@ async function show(k, at) {
   $("drill-title")?.focus({preventScroll: true});
 }
 
-// ---- every method in every environment, and what is behind a number
+// ---- every method in every environment, and details of a number
 function classes(classesOf, images, sprites) {
   const table = div(), drill = h("div", {class: "drill"});
   if (sprites && !document.adoptedStyleSheets.length) dress(sprites);
@@ -339,7 +339,7 @@ function behind(classesOf, images, sprites, m, e, one, draw) {
   const picks = e === n ? merged(one.picks) : one.picks[e];
   const close = () => { put({cell: ""}); draw("td button[tabindex='0']"); };
   const more = picks.length > 6 ? ` and ${picks.length - 6} others` : "";
-  const said = [
+  const details = [
     known(cell.e) ? ` ± ${fmt(cell.e)}` : "", plain ? `, plain ${fmt(plain.v)} %` : "",
     known(cell.d) ? `: ${signed(cell.d)} points` : "",
     known(cell.dl) ? ` [${signed(cell.dl)}, ${signed(cell.dh)}]` : "",
@@ -349,7 +349,7 @@ function behind(classesOf, images, sprites, m, e, one, draw) {
   return [
     h("div", {class: "drill-head"}, h("h3", {id: "drill-title", tabindex: "-1"}, `${method.label} on ${where}`),
       h("button", {class: "btn", type: "button", onclick: close}, "Close")),
-    h("p", {}, h("b", {}, fmt(cell.v) + " %" + (rule().bound ? " †" : "")), said, h("span", {class: "mute"},
+    h("p", {}, h("b", {}, fmt(cell.v) + " %" + (rule().bound ? " †" : "")), details, h("span", {class: "mute"},
       `${rule().name} picked: ${picks.slice(0, 6).map(pickWords).join(" · ")}${more}.`)),
     h("div", {class: "grid2"}, [rankCurve(m, e, picks), classDots(classesOf, m, e)].map(part => part && div(part))),
     ...confusion(images, sprites, m, e),
@@ -360,7 +360,7 @@ function merged(lists) {
   for (const p of lists.flat()) { const k = JSON.stringify(p.slice(0, 4)); all.set(k, (all.get(k) || 0) + p[4]); }
   return [...all].map(([k, n]) => [...JSON.parse(k), n]).sort((a, b) => b[4] - a[4]);
 }
-// Accuracy by rank of a method that has ranks, beside those of its predictor; nothing for one that has none.
+// Accuracy by rank of a method and of others with its predictor; empty for methods without ranks.
 function rankCurve(m, e, picks) {
   const method = core.methods[m], curves = core.curves[rule().name] || [];
   if (!curves[m]) return null;
@@ -401,7 +401,7 @@ function rankCurve(m, e, picks) {
     h3("Accuracy by rank, everything else chosen"),
     chart(`Accuracy by rank of ${method.predictor}`, draw, numbers),
     h("ul", {class: "legend"}, drawn.map(d => h("li", {}, dot(d.family), d.name)), h("li", {}, "dashed: plain")),
-    note(`Triangles: ranks that ${rule().name} picked. The best rank read off this figure would be an oracle’s.`),
+    note(`Triangles: ranks that ${rule().name} picked. Choosing the best rank from this figure would be an oracle.`),
   ];
 }
 function classDots(given, m, e) {
@@ -414,7 +414,7 @@ function classDots(given, m, e) {
     })) : null;
   };
   const a = own?.[m] ? totals(m) : null, p = core.methods[m].plain;
-  if (!a) return [title, note(given ? "No answers here." : LEFT)];
+  if (!a) return [title, note(given ? "No predictions here." : LEFT)];
   const b = p >= 0 && p !== m ? totals(p) : null, share = o => o?.of ? 100 * o.right / o.of : null;
   const whole = core.classes.map((name, k) => ({name, v: share(a[k]), w: b ? share(b[k]) : null, n: a[k].images}))
     .filter(o => known(o.v)).sort((x, y) => x.v - y.v || (x.name < y.name ? -1 : 1));
@@ -439,10 +439,10 @@ function classDots(given, m, e) {
     rows: whole.map(o => [o.name, fmt(o.v), fmt(o.w), String(o.n)]),
   });
   return [title, chart("Accuracy of each class", draw, numbers),
-    note("Filled: this method; hollow: plain. n: different test images.",
+    note("Filled: this method; hollow: plain. n: distinct test images.",
       few ? ` The ${list.length} of ${whole.length} classes that differ most.` : "")];
 }
-// A rule for each sprite, so that one is decoded once, and only when it is seen.
+// One CSS rule per sprite: each is decoded once, when it is first visible.
 function dress(sprites) {
   const sheet = new CSSStyleSheet();
   const of = (data, k) => `.sprite-${k} { background-image: url(data:image/webp;base64,${data}) }`;
@@ -457,28 +457,28 @@ function thumb({size, rows}, place) {
 function confusion(images, sprites, m, e) {
   const answers = images?.answers[rule().name], own = answers?.[m], base = answers?.[core.methods[m].plain];
   if (!own) return [note("This page has no predictions of single images of this method.")];
-  const here = o => o.said >= 0 && (e === count() || images.environment[o.image] === e);
-  const asked = (image, k) => ({image, truth: images.class[image], said: own[k], plain: base ? base[k] : null});
+  const here = o => o.predicted >= 0 && (e === count() || images.environment[o.image] === e);
+  const asked = (image, k) => ({image, truth: images.class[image], predicted: own[k], plain: base ? base[k] : null});
   const rows = images.asked.map(asked).filter(here);
   const C = core.classes.length, kept = C <= 30 ? [...Array(C).keys()] : worst(rows, C, 20);
-  const key = o => o.truth + "." + o.said, cell = new Map(), total = new Map(), list = div(), buttons = [];
+  const key = o => o.truth + "." + o.predicted, cell = new Map(), total = new Map(), list = div(), buttons = [];
   for (const o of rows) {
     cell.set(key(o), (cell.get(key(o)) || 0) + 1);
     total.set(o.truth, (total.get(o.truth) || 0) + 1);
   }
   let filter = null;
   const item = o => {
-    const name = images.names[o.image], wrong = o.said !== o.truth ? ", not " + core.classes[o.said] : "";
+    const name = images.names[o.image], wrong = o.predicted !== o.truth ? ", not " + core.classes[o.predicted] : "";
     return h("li", {title: name}, sprites && images.thumbs[o.image] >= 0 && thumb(sprites, images.thumbs[o.image]),
       h("span", {class: "name"}, name), h("span", {class: "mute"}, core.classes[o.truth] + wrong));
   };
   const show_ = () => {
-    const some = filter ? rows.filter(o => key(o) === filter) : rows, right = o => o.said === o.truth;
+    const some = filter ? rows.filter(o => key(o) === filter) : rows, right = o => o.predicted === o.truth;
     const groups = [
-      ["Right only with it", o => right(o) && o.plain !== null && o.plain !== o.truth],
-      ["Wrong only with it", o => !right(o) && o.plain === o.truth],
-      ["Wrong either way", o => !right(o) && o.plain !== null && o.plain !== o.truth],
-      ...(filter && some.every(right) ? [["Right", o => o.plain === o.truth]] : []),
+      ["Correct only with this method", o => right(o) && o.plain !== null && o.plain !== o.truth],
+      ["Wrong only with this method", o => !right(o) && o.plain === o.truth],
+      ["Wrong with both", o => !right(o) && o.plain !== null && o.plain !== o.truth],
+      ...(filter && some.every(right) ? [["Correct with both", o => o.plain === o.truth]] : []),
     ];
     list.replaceChildren(...groups.map(([words, test]) => {
       const found_ = some.filter(test), first = found_.slice(0, 120), more = found_.length - first.length;
@@ -497,7 +497,7 @@ function confusion(images, sprites, m, e) {
       if (!v) return h("td", {});
       of.push(h("button", {
         type: "button", tabindex: "-1", "aria-pressed": "false", "data-key": k,
-        "aria-label": `${core.classes[t]} taken for ${core.classes[p]}: ${v}`, onclick: () => press(k),
+        "aria-label": `${core.classes[t]} predicted as ${core.classes[p]}: ${v}`, onclick: () => press(k),
       }, fmt(100 * v / total.get(t), 0)));
       return h("td", {class: t === p ? "right" : "wrong"}, of.at(-1));
     });
@@ -505,24 +505,24 @@ function confusion(images, sprites, m, e) {
     return h("tr", {}, rowHead(core.classes[t]), cells);
   });
   const heads = kept.map(c => colHead(h("span", {}, core.classes[c])));
-  const caption = hidden("Rows: the true class; columns: what was predicted; percent of the row");
+  const caption = hidden("Rows: true class; columns: predicted class; percent of the row");
   const table = h("table", {class: "cm"}, caption,
     h("thead", {}, h("tr", {}, h("td", {}), heads)), h("tbody", {}, body));
   roving(table, buttons);
   show_();
   const few = C > kept.length ? ` The ${kept.length} classes most often confused of ${C}.` : "";
   return [h("div", {class: "grid2"},
-    div(h3("What is taken for what"), scroller("Confusions", table),
-      note(`Percent of the true class (rows), ${plural(rows.length, "answer")}. A cell filters the images.${few}`)),
-    div(h3("Images, beside plain"), list))];
+    div(h3("Confusion matrix"), scroller("Confusion matrix", table),
+      note(`Percent of the true class (rows), ${plural(rows.length, "prediction")}. A cell filters the images.${few}`)),
+    div(h3("Images, compared with plain prediction"), list))];
 }
 function worst(rows, C, n) {
   const errors = Array(C).fill(0);
-  for (const o of rows) if (o.truth !== o.said) errors[o.truth]++;
+  for (const o of rows) if (o.truth !== o.predicted) errors[o.truth]++;
   return [...errors.keys()].sort((a, b) => errors[b] - errors[a]).slice(0, n).sort((a, b) => a - b);
 }
 
-// ---- what lambda and the rank do
+// ---- effect of lambda and rank
 function explorer(given) {
   const r = rule(), list = given?.[r.name] || [];
   if (!list.length) return [bar(settingChoice()), note("No method here has several λ or ranks.")];
@@ -565,8 +565,8 @@ function explorer(given) {
     columns: ["held out", "accuracy", "plain"],
     rows: places().map((name, e) => [name, fmt(value(e)), fmt(plainOf?.[e]?.v)]),
   }));
-  const maps = [["What the rule sees: score on the sources", score, "score"],
-    ["What then happens: accuracy held out", accuracy, "accuracy"]].map(one => heat(...one));
+  const maps = [["Source score of the rule", score, "score"],
+    ["Held-out accuracy", accuracy, "accuracy"]].map(one => heat(...one));
   function heat(title, at, what) {
     const vs = all.map(p => at(...p)).filter(known), hi = Math.max(...vs), lo = Math.max(Math.min(...vs), hi - 8);
     const share = v => Math.max(0, Math.min(4, Math.floor(5 * (v - lo) / (hi - lo || 1))));
@@ -609,7 +609,7 @@ function explorer(given) {
     lead.replaceChildren(h("b", {}, point), ": " + fmt(v) + " % on " +
       (env === n ? "the average of the held-out environments" : core.environments[env]),
       ...(both ? [", ", h("b", {}, signed(v - p)), ` against plain (${fmt(p)} %)`] : []),
-      known(b) ? `. Of ${all.length} points the sources rank it number ${place}; ${r.name} picked it ${of_all}.` : ".");
+      known(b) ? `. Of ${all.length} points its source score ranks ${place}; ${r.name} picked it ${of_all}.` : ".");
     for (const map of maps) map.buttons.forEach((row, l) => row.forEach((b_, c) => {
       const on = l === L && c === R;
       b_.classList.toggle("on", on);
@@ -632,14 +632,14 @@ function explorer(given) {
   return [top, h("div", {class: "grid2"}, div(lead, sl.node || "", sr.node || ""), bars),
     h("div", {class: "grid2", id: "maps"}, maps.map(o => o.node)),
     note(`Rows: λ; columns: rank. n×: how often ${r.name} picked the point. Colour: the highest in full, down to 8 `,
-      "points below. What is left open is chosen by the rule. Black line: plain.",
+      "points below. The rule selects all other settings. Black line: plain.",
       g.more_sets ? ` ${g.more_sets} further intervention sets are not shown.` : "")];
 }
 
 // ---- how it was measured
 function protocol() {
   const more = n => n > 0 ? ` and ${n} more` : "";
-  const few = (list, most, joint) => list.slice(0, most).join(joint) + more(list.length - most);
+  const few = (list, max, joint) => list.slice(0, max).join(joint) + more(list.length - max);
   const hash = value => h("span", {class: "hash"}, value);
   const item = (what, value) => div(h("dt", {}, what), h("dd", {}, value));
   return [bar(settingChoice()), note(core.protocol_words), h("dl", {class: "ledger"},
@@ -653,7 +653,7 @@ function protocol() {
     item("Code", core.versions.join(", ")), item("Trials", String(core.trials)))];
 }
 
-// ---- folds: each is built when it is opened, and again when it is open and something changes
+// ---- folds: built when opened, and rebuilt on changes while open
 const every = screen => {
   const box = div();
   box.innerHTML = screen.every;
@@ -690,7 +690,7 @@ async function refresh() {
     $("sentences").innerHTML = screen.sentences;
     document.querySelector("#trust summary span")?.replaceChildren(screen.short);
     shown = now;
-    say("Chosen by " + now);
+    say("Selection rule " + now);
   }
   if ($("rule")) $("rule").value = now;
   for (const el of folds) el.open = isOpen(el.id);

@@ -1,12 +1,12 @@
-"""The forms of a table: Markdown, LaTeX, CSV, JSON, HTML and plain text. Every number is a `Cell`'s."""
+"""Renderers of tables: Markdown, LaTeX, CSV, JSON, HTML and plain text. Every number comes from a `Cell`."""
 
 from collections.abc import Callable, Mapping
 
-from reports.render.forms import csv_text, json_text, markdown
+from reports.render.formats import csv_text, json_text, markdown
 from reports.render.latex import all_tex, latex
 from reports.render.table import Table
 
-# Suffix of a file -> what writes a table into it.
-FORMS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": csv_text, "json": json_text}
+# File suffix -> renderer.
+FORMATS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": csv_text, "json": json_text}
 
-__all__ = ["FORMS", "all_tex", "latex", "markdown"]
+__all__ = ["FORMATS", "all_tex", "latex", "markdown"]

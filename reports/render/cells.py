@@ -1,4 +1,4 @@
-"""What all forms of a table print alike: numbers, marks, footnotes, names without line breaks, and pieces."""
+"""Functions shared by all renderers: numbers, signs, footnotes, names without line breaks, and splitting."""
 
 import math
 from collections import Counter
@@ -9,20 +9,20 @@ from itertools import groupby
 from benchmark.common.terminal.escaping import one_line
 from reports.render.table import GAP, Cell, Column, Table
 
-DECIMALS = 6  # of numbers that are data
-_STEPS = 40  # by which pieces are made more equal
-BOUND = "†"
-SAME = "="  # behind what is plain prediction's number
-_UNNAMED_UNITS = ("", "%")  # accuracies are in percent, as the caption says; the others stand in the heading
+DECIMALS = 6  # decimals of numbers in data files
+_STEPS = 40  # limits that are tried to equalise pieces
+BOUND_SIGN = "†"
+PLAIN_SIGN = "="  # suffix of numbers equal to plain prediction's
+_UNNAMED_UNITS = ("", "%")  # units that headings omit: captions say that accuracies are in percent
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number that can be printed: None for NaN and infinity."""
+    """Return a number, or None for NaN and infinity."""
     return None if value is None or not math.isfinite(value) else value
 
 
 def exact_text(value: float | None) -> str:
-    """Return a number as data, with at most six decimals; nothing where there is none."""
+    """Return a number for data files, with at most six decimals; empty if there is none."""
     value = finite(value)
     if value is None:
         return ""
@@ -39,17 +39,17 @@ def number_text(value: float, cell: Cell, minus: str = "-") -> str:
 
 
 def is_number(cell: Cell) -> bool:
-    """Say whether a cell prints its number: it has one, and no word in its place."""
+    """Return whether a cell prints a number: it has a finite value and no text."""
     return cell.text is None and finite(cell.value) is not None
 
 
 def is_gap(cell: Cell) -> bool:
-    """Say whether a cell has neither a number nor a word."""
+    """Return whether a cell has neither a number nor a text."""
     return cell.text is None and finite(cell.value) is None
 
 
 def value_text(cell: Cell, minus: str = "-") -> str:
-    """Return the word of a cell, its number without what stands behind it, or a gap."""
+    """Return the text of a cell, its number without error or interval, or a gap."""
     if cell.text is not None:
         return one_line(cell.text)
     value = finite(cell.value)
@@ -57,9 +57,9 @@ def value_text(cell: Cell, minus: str = "-") -> str:
 
 
 def error_text(cell: Cell) -> str:
-    """Return one standard error, "0.5", or "<0.1" where it would be printed as zero.
+    """Return one standard error, "0.5", or "<0.1" if it would be printed as zero.
 
-    There is none for a gap, a word, and a difference that has an interval, which stands in its place.
+    Empty for gaps and texts, and for differences with an interval, which is printed instead.
     """
     error = finite(cell.error)
     if error is None or not is_number(cell) or (cell.signed and interval_text(cell)):
@@ -69,7 +69,7 @@ def error_text(cell: Cell) -> str:
 
 
 def interval_text(cell: Cell, minus: str = "-") -> str:
-    """Return the interval of a cell, "[-0.3, 2.7]"; nothing where there is none."""
+    """Return the interval of a cell, "[-0.3, 2.7]"; empty if there is none."""
     low, high = finite(cell.low), finite(cell.high)
     if low is None or high is None or not is_number(cell):
         return ""
@@ -78,17 +78,17 @@ def interval_text(cell: Cell, minus: str = "-") -> str:
 
 @dataclass(frozen=True)
 class Signs:
-    """How a form writes what cells print; each text has `{}` where what it is about stands.
+    """Notation of a renderer; each template has `{}` for its content.
 
     Attributes:
-        escape: what makes a text one of the form.
-        best: a number that is bold, and what stands behind it.
-        error: one standard error behind a number.
-        interval: an interval behind a number.
-        bound: the mark of a bound.
-        same: the mark of plain prediction's number.
-        note: the number of a footnote.
-        minus: the sign of negative numbers.
+        escape: function that escapes text.
+        best: template of a bold number and its error or interval.
+        error: template of one standard error after a number.
+        interval: template of an interval after a number.
+        bound: sign of a bound.
+        same: sign of a number equal to plain prediction's.
+        note: template of a footnote number.
+        minus: minus sign.
     """
 
     escape: Callable[[str], str]
@@ -101,7 +101,7 @@ class Signs:
     minus: str = "-"
 
     def written(self, cell: Cell, notes: Mapping[str, int]) -> str:
-        """Return a cell: its number or word, what stands behind it, its marks."""
+        """Return a rendered cell: number or text, error or interval, signs."""
         behind = ""
         if error := error_text(cell):
             behind = self.error.format(self.escape(error))
@@ -114,58 +114,58 @@ class Signs:
 
 
 def unit_of(column: Column, table: Table) -> str:
-    """Return the unit that a heading has to say: none for percent, nor where all columns share it."""
+    """Return the unit for a heading: empty for percent, and if all columns share it."""
     shared = len({c.unit for c in table.columns}) == 1
     return "" if shared or column.unit in _UNNAMED_UNITS else one_line(column.unit)
 
 
 def heading_text(column: Column, table: Table) -> str:
-    """Return what stands above a column, with its unit where it has to say one."""
+    """Return the heading of a column, with its unit if needed."""
     unit = unit_of(column, table)
     return one_line(f"{column.heading} ({unit})" if unit else column.heading)
 
 
 def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
-    """Return the sentences below a table, with those for its marks and its unit where none of its own says them.
+    """Return the notes of a table, adding explanations of its signs and unit that its own notes lack.
 
-    Of notes `shared` by a document, which stand at its end, the table has their numbers, the first one's is 1.
+    Notes `shared` by a document stand at its end; the table refers to them by number, counted from 1.
     """
     notes = [one_line(note) for note in table.notes]
-    said = " ".join([one_line(table.caption), *notes])
+    known = " ".join([one_line(table.caption), *notes])
     units = {c.unit for c in table.columns}
-    if len(units) == 1 and not units & set(_UNNAMED_UNITS) and (unit := one_line(units.pop())) not in said:
+    if len(units) == 1 and not units & set(_UNNAMED_UNITS) and (unit := one_line(units.pop())) not in known:
         notes.append(f"Numbers are in {unit}.")
-    if any(c.bound for c in _cells(table)) and BOUND not in said:
-        notes.append(f"{BOUND} is a bound, no result: labels of what is tested enter it.")
+    if any(c.bound for c in _cells(table)) and BOUND_SIGN not in known:
+        notes.append(f"{BOUND_SIGN} is a bound, no result: labels of what is tested enter it.")
     same = any(line.equals_plain for _, line in table.lines()) or any(c.equals_plain for c in _cells(table))
-    if same and f'"{SAME}"' not in said and not any(note.startswith(SAME) for note in notes):
-        notes.append(f'"{SAME}" stands where all that was picked is the full space: the number is plain prediction\'s.')
+    if same and f'"{PLAIN_SIGN}"' not in known and not any(note.startswith(PLAIN_SIGN) for note in notes):
+        notes.append(f'"{PLAIN_SIGN}" marks plain prediction\'s number: every pick is the full space.')
     own = [note for note in notes if note not in shared]
     numbers = [i for i, note in enumerate(shared, 1) if note in notes]
     runs = [[i for _, i in run] for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0])]
-    said = ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
-    return [*own, f"Notes at the end: {said}."] if said else own
+    listed = ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return [*own, f"Notes at the end: {listed}."] if listed else own
 
 
 def shared_notes(tables: Iterable[Table]) -> list[str]:
-    """Return the notes that two tables or more have, in order of appearance."""
+    """Return the notes that two or more tables have, in order of appearance."""
     counts = Counter(note for table in tables for note in dict.fromkeys(notes_of(table)))
     return [note for note, n in counts.items() if n > 1]
 
 
 def footnotes(table: Table) -> dict[str, int]:
-    """Return the notes of cells as sentences, each with its number: equal ones share one, in order of appearance."""
+    """Return note of a cell as a sentence -> footnote number; equal notes share one, in order of appearance."""
     return {note: i for i, note in enumerate(dict.fromkeys(sentence(c.note) for c in _cells(table) if c.note), 1)}
 
 
 def sentence(note: str) -> str:
-    """Return a note of a cell as it stands below the table, with the sign that ends it."""
+    """Return a cell's note as a sentence with final punctuation."""
     note = one_line(note)
     return note if note.endswith((".", "!", "?")) else f"{note}."
 
 
 def size_words(cell: Cell) -> str:
-    """Return a number's interval and on what it rests: "95 % interval [84.0, 85.4]; n = 1,200 images; seed 0"."""
+    """Return interval and sample size of a number: "95 % interval [84.0, 85.4]; n = 1,200 images; seed 0"."""
     spread, images, clusters = map(finite, (cell.spread, cell.n_images, cell.n_clusters))
     seeds, interval = ", ".join(map(str, cell.seeds)), interval_text(cell)
     parts = [
@@ -188,7 +188,7 @@ def _cells(table: Table) -> Iterable[Cell]:
 
 
 def filled(sizes: Sequence[float], limit: float) -> list[list[int]]:
-    """Return the places of the sizes in pieces that are filled in order; one that is larger than the limit is alone."""
+    """Return the indices of the sizes in pieces filled in order up to a limit; a larger size gets its own piece."""
     pieces: list[list[int]] = []
     total = 0.0
     for i, size in enumerate(sizes):
@@ -201,7 +201,7 @@ def filled(sizes: Sequence[float], limit: float) -> list[list[int]]:
 
 
 def balanced(sizes: Sequence[float], limit: float) -> list[list[int]]:
-    """Return as few pieces as `filled` does, of sizes as equal as can be: nine columns are 5 and 4, not 8 and 1."""
+    """Return as few pieces as `filled`, with sizes as equal as possible: nine columns as 5 and 4, not 8 and 1."""
     best = filled(sizes, limit)
     for step in range(_STEPS):
         pieces = filled(sizes, limit * (1 - step / _STEPS))

@@ -1,7 +1,7 @@
-r"""A table in LaTeX by booktabs, tabularx and graphicx: LaTeX lays it out, and scales what is wider than its line.
+r"""LaTeX renderer of tables with booktabs, tabularx and graphicx; LaTeX scales tables that are wider than the line.
 
-Letters alone are counted here: they decide whether a table stands in a column or across the page, and where it is
-divided, so that nothing has to be scaled below 6 points.
+Widths are estimated by counting letters: they decide between column and page width, and where a table is split, so
+that no font is scaled below 6 points.
 """
 
 import math
@@ -17,15 +17,15 @@ from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
 from reports.render.table import Table
 
-MAX_WORDS = 40  # of a caption
-_SMALLEST = 6 / 7  # to which a table is scaled: its smallest font, \scriptsize, has 7 points
-_LETTERS = {"table": 54, "table*": 113}  # of \footnotesize on a line of 3.25 and of 6.75 in
-_LINES = 48  # of \footnotesize on a page of a plain article
+MAX_WORDS = 40  # longest caption, in words
+_MIN_SCALE = 6 / 7  # smallest scale of a table: \scriptsize, its smallest font, has 7 points
+_LETTERS = {"table": 54, "table*": 113}  # letters of \footnotesize on a line of 3.25 and of 6.75 in
+_LINES = 48  # lines of \footnotesize on a page of a plain article
 _GAP = 1.5  # letters between columns
-_LONG = 24  # letters: where the page is too narrow, longer names and words are broken into lines
-_WORD = 14  # letters of a word of a heading that stay on one line
-_BETWEEN = 8  # tables between two breaks of the page: LaTeX holds no more than some dozens back
-# How LaTeX aligns a number, one with something behind it, words, and words that are broken into lines.
+_LONG = 24  # letters: longer names and texts are wrapped if the page is too narrow
+_WORD = 14  # letters of a heading's word that are kept on one line
+_BETWEEN = 8  # tables between page breaks: LaTeX holds only a few dozen floats back
+# Column types of a number, a number with error or interval, a text, and a wrapped text.
 _NUMBER, _PAIR, _WORDS = "r", r"r@{}>{\scriptsize}l", "l"
 _BROKEN = r">{\raggedright\arraybackslash\hangindent=1em}X"
 PACKAGES = r"""\usepackage{booktabs,graphicx,tabularx}
@@ -35,9 +35,9 @@ COMMANDS = r"""\providecommand{\icmfit}[1]{\sbox0{#1}%
 \providecommand{\icmmark}[1]{\raisebox{.7ex}{\scriptsize#1}}"""
 
 
-_UNBROKEN = 14  # letters: a longer word may be broken there, and behind the signs that part its own words
+_UNBROKEN = 14  # letters: longer words may be broken there, and after `_BREAKABLE` characters
 _BREAKABLE = "_/,.:+"
-_LIGATURES = "-'`,"  # two of them print as another sign
+_LIGATURES = "-'`,"  # characters that LaTeX joins if doubled
 _GREEK = (
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
     "omicron", "pi", "rho", "varsigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
@@ -66,13 +66,13 @@ _ACCENTS = {
 
 @dataclass(frozen=True)
 class _Column:
-    """A column for LaTeX.
+    """A column in LaTeX.
 
     Attributes:
-        kind: how LaTeX aligns it; what stands behind a number has a column of its own.
-        heading: what stands above it, in lines.
-        cells: one for each line of the table, as LaTeX has it.
-        lengths: letters of each cell.
+        kind: LaTeX column type; errors and intervals have a column of their own.
+        heading: lines of the heading.
+        cells: LaTeX of each cell.
+        lengths: number of letters of each cell.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class _Column:
 
     @property
     def span(self) -> int:
-        """How many columns of LaTeX it takes."""
+        """Number of LaTeX columns."""
         return 2 if self.kind == _PAIR else 1
 
     @property
@@ -91,22 +91,22 @@ class _Column:
         return max([*map(len, self.heading), *self.lengths])
 
     @property
-    def least(self) -> int:
-        """Letters that it takes where words may be broken."""
+    def min_letters(self) -> int:
+        """Smallest number of letters, with wrapped texts."""
         return min(self.letters, _LONG) if self.kind == _WORDS else self.letters
 
 
 def latex(table: Table) -> str:
-    """Return a table as a file of LaTeX: the commands that it takes, and its floats with all notes; see `floats`."""
+    """Return a table as a LaTeX file: required commands, and floats with all notes; see `floats`."""
     return "\n".join([r"% needs \usepackage{booktabs,graphicx,tabularx}", COMMANDS, *floats(table), ""])
 
 
 def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
     r"""Return the lines of a table as LaTeX floats, for a document with `PACKAGES` and `COMMANDS`.
 
-    What does not fit a column (3.25 in) is set across the page (6.75 in, `table*`). There long words are broken into
-    lines, and LaTeX scales the table down to a font of 6 points. What would still be too wide is divided by columns,
-    groups of columns first, and what is too tall by blocks. The first piece has the label `tab:NAME`, the others
+    A table that does not fit a column (3.25 in) is set at page width (6.75 in, `table*`), where long texts are wrapped
+    and LaTeX scales fonts down to 6 points. A table that is still too wide is split by columns, keeping groups
+    together; one that is too tall is split by blocks. The first piece has the label `tab:NAME`, the others
     `tab:NAME-b`, `tab:NAME-c`, ...
 
     Raises:
@@ -128,7 +128,7 @@ def floats(table: Table, shared: Sequence[str] = ()) -> list[str]:
 
 
 def all_tex(tables: Sequence[Table]) -> str:
-    r"""Return a document in two columns with all tables, which `pdflatex` compiles alone.
+    r"""Return a two-column LaTeX document with all tables, which compiles on its own.
 
     Raises:
         IcmBenchError: a caption has more than 40 words.
@@ -138,14 +138,14 @@ def all_tex(tables: Sequence[Table]) -> str:
     for i, table in enumerate(tables):
         lines += [r"\clearpage"] if i and i % _BETWEEN == 0 else []
         lines += floats(table, shared)
-        # Without a line of text LaTeX would hold all tables back until the end.
+        # Without a line of text LaTeX would hold all floats back until the end.
         file = latex_escape(f"{table.name}.tex", breaks=True)
         lines.append(rf"\noindent Table~\ref{{{_label(table)}}}: \texttt{{{file}}}.\par")
     return "\n".join([*lines, *shared_notes_tex(shared), r"\end{document}", ""])
 
 
 def shared_notes_tex(shared: Sequence[str]) -> list[str]:
-    """Return the notes that tables of a document share, as the numbered list at its end."""
+    """Return the notes shared by tables of a document as a numbered list for its end."""
     if not shared:
         return []
     notes = [rf"\item {latex_escape(note, breaks=True)}" for note in shared]
@@ -159,20 +159,20 @@ def letter(number: int) -> str:
 
 
 def _row(letters: Iterable[int]) -> float:
-    """Return how many letters a line takes whose columns have so many."""
+    """Return the width of a line in letters, from the widths of its columns."""
     return sum(n + _GAP for n in letters) - _GAP
 
 
 def _rest(table: Table, environment: str, notes: Sequence[str]) -> int:
-    """Return how many lines are left for a table below its caption and above its notes."""
+    """Return the number of lines on a page that caption and notes leave for a table."""
     around = [1.5 * len(spelled(table.caption)), sum(map(len, notes)), sum(map(len, cells.footnotes(table)))]
     return _LINES - sum(math.ceil(n / _LETTERS[environment]) for n in around)
 
 
 def _narrow_enough(table: Table) -> list[Table]:
-    """Return a table in pieces that fit the page side by side; columns of a group stay together."""
-    names, *others = [column.least + _GAP for column in _columns(table)]
-    room = _LETTERS["table*"] / _SMALLEST - names
+    """Return a table split by columns into pieces that fit the page; columns of a group stay together."""
+    names, *others = [column.min_letters + _GAP for column in _columns(table)]
+    room = _LETTERS["table*"] / _MIN_SCALE - names
     groups = groupby(range(len(others)), key=lambda i: table.columns[i].group or str(i))
     units = [list(run) for _, run in groups]
     pieces = cells.balanced([sum(others[i] for i in unit) for unit in units], room)
@@ -180,7 +180,7 @@ def _narrow_enough(table: Table) -> list[Table]:
 
 
 def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
-    """Return a table in pieces that are no taller than the page: whole blocks, else the lines of one."""
+    """Return a table split into pieces that fit the page's height: by blocks, and by lines of a large block."""
     rest, columns = max(_rest(table, "table*", notes), _LINES // 4), _columns(table)
     broken = _broken(columns, "table*")
     rows = [[math.ceil(1.2 * length / n) for length in columns[i].lengths] for i, n in broken.items()]
@@ -196,20 +196,20 @@ def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
 
 
 def _broken(columns: Sequence[_Column], environment: str) -> dict[int, float]:
-    """Return the columns whose words are broken into lines, each with the letters that it has on a line."""
-    long = [i for i, column in enumerate(columns) if column.least < column.letters]
-    spare = _LETTERS[environment] - _row(column.least for column in columns)
+    """Return index of each column with wrapped text -> its width in letters."""
+    long = [i for i, column in enumerate(columns) if column.min_letters < column.letters]
+    spare = _LETTERS[environment] - _row(column.min_letters for column in columns)
     fits = _row(column.letters for column in columns) <= _LETTERS[environment]
     return {} if fits else {i: _LONG + max(0, spare) / len(long) for i in long}
 
 
 def _columns(table: Table) -> list[_Column]:
-    """Return the names of the lines, then the columns of a table."""
+    """Return the column of line names, then the columns of a table."""
     notes, names, lengths = cells.footnotes(table), [], []
     for block, line in table.lines():
         name = latex_escape(line.heading, breaks=True)
         indent = r"\enspace " if block.title else "{}" if name.startswith(("[", "*")) else ""
-        names.append(indent + name + _marked([cells.SAME] if line.equals_plain else []))
+        names.append(indent + name + _marked([cells.PLAIN_SIGN] if line.equals_plain else []))
         lengths.append(len(spelled(line.heading)) + bool(block.title) + line.equals_plain)
     columns = [_Column(_WORDS, [spelled(table.corner)], names, lengths)]
     return [*columns, *(_column(table, i, notes) for i in range(len(table.columns)))]
@@ -218,13 +218,13 @@ def _columns(table: Table) -> list[_Column]:
 def _column(table: Table, place: int, notes: Mapping[str, int]) -> _Column:
     column, own = table.columns[place], [(line, line.cells[place]) for _, line in table.lines()]
     words = any(cell.text for _, cell in own) and not any(cells.is_number(cell) for _, cell in own)
-    # Behind a number stands ± and one standard error, or an interval.
+    # A number is followed by ± and one standard error, or by an interval.
     behind = [f"±{error}" if (error := cells.error_text(c)) else cells.interval_text(c, "−") for _, c in own]
     kind = _WORDS if words else _PAIR if any(behind) else _NUMBER
     made, lengths = [], []
     for (line, cell), more in zip(own, behind, strict=True):
         value, marks = spelled(cells.value_text(cell, "−")), [r"$\dagger$"] if cell.bound else []
-        marks += [cells.SAME] if cell.equals_plain and not (cells.is_gap(cell) or line.equals_plain) else []
+        marks += [cells.PLAIN_SIGN] if cell.equals_plain and not (cells.is_gap(cell) or line.equals_plain) else []
         marks += [letter(notes[cells.sentence(cell.note)])] if cell.note else []
         lengths.append(len(value) + len(more) + len(marks))
         text, marked = latex_escape(value, breaks=cell.text is not None), _marked(marks, apart=kind == _NUMBER)
@@ -241,7 +241,7 @@ def _column(table: Table, place: int, notes: Mapping[str, int]) -> _Column:
 
 
 def _wrapped(heading: str, letters: int) -> list[str]:
-    """Return a heading in lines of so many letters, or as many as its longest word has; it is broken behind `_` too."""
+    """Return a heading wrapped to `letters` or to its longest word, also after `_`."""
     parts = spelled(heading).replace("_", "_ ")
     longest = max([1, letters, *(min(len(word), _WORD) for word in parts.split())])
     lines = textwrap.wrap(parts, longest + ("_" in parts))
@@ -249,7 +249,7 @@ def _wrapped(heading: str, letters: int) -> list[str]:
 
 
 def _marked(marks: Sequence[str], apart: bool = False) -> str:
-    """Return marks as LaTeX has them; apart from the number they take no room, so that digits stand below digits."""
+    """Return signs in LaTeX; with `apart` they have no width, so that digits stay aligned."""
     marked = rf"\icmmark{{{','.join(marks)}}}" if marks else ""
     return rf"\rlap{{{marked}}}" if marked and apart else marked
 
@@ -258,21 +258,21 @@ def _tabular(table: Table, environment: str) -> list[str]:
     columns = _columns(table)
     broken = _broken(columns, environment)
     kinds = "".join(_BROKEN if i in broken else column.kind for i, column in enumerate(columns))
-    least = _row(column.least for column in columns)
-    scale = max(1.0, least / _LETTERS[environment])  # a table that is scaled down is laid out on a longer line
+    min_width = _row(column.min_letters for column in columns)
+    scale = max(1.0, min_width / _LETTERS[environment])  # a scaled table is laid out on a longer line
     name, line = ("tabularx", rf"{{{scale:.2f}\linewidth}}") if broken else ("tabular", "")
     lines = [rf"\icmfit{{\begin{{{name}}}{line}{{@{{}}{kinds}}}", r"\toprule", *_head(table, columns)]
     span, rows = sum(column.span for column in columns), zip(*(column.cells for column in columns), strict=True)
     for block in table.blocks:
         lines.append(r"\midrule")
-        for title in textwrap.wrap(spelled(block.title), max(round(least), _LONG)):
+        for title in textwrap.wrap(spelled(block.title), max(round(min_width), _LONG)):
             lines.append(rf"\multicolumn{{{span}}}{{@{{}}l}}{{\textit{{{latex_escape(title)}}}}} \\")
         lines += [" & ".join(row) + r" \\" for row in islice(rows, len(block.lines))]
     return [*lines, r"\bottomrule", rf"\end{{{name}}}}}"]
 
 
 def _head(table: Table, columns: Sequence[_Column]) -> list[str]:
-    """Return the headings, below the names of their groups."""
+    """Return the lines of headings, with group names above."""
     lines, place = [], 1 + columns[0].span
     if any(column.group for column in table.columns):
         groups, rules = [(columns[0].span, [""])], []
@@ -288,7 +288,7 @@ def _head(table: Table, columns: Sequence[_Column]) -> list[str]:
 
 
 def _stacked(headings: Sequence[tuple[int, list[str]]]) -> list[str]:
-    """Return headings of several lines, each over so many columns, as lines of a table; their last lines are level."""
+    """Return (span, lines) headings as table lines, aligned at the bottom."""
     height = max(len(lines) for _, lines in headings)
     rows = zip(*([""] * (height - len(lines)) + lines for _, lines in headings), strict=True)
     spans = [rf"\multicolumn{{{n}}}{{c}}{{%s}}" if n > 1 else "%s" for n, _ in headings]
@@ -296,20 +296,20 @@ def _stacked(headings: Sequence[tuple[int, list[str]]]) -> list[str]:
 
 
 def _label(table: Table) -> str:
-    """Return the label of a table: no sign in it means anything to LaTeX."""
+    """Return the label of a table, without characters that are special in LaTeX."""
     return "tab:" + "".join(sign if sign.isascii() and (sign.isalnum() or sign in ".-") else "-" for sign in table.name)
 
 
 def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequence[str]) -> list[str]:
-    """Return the lines of one float: a piece of a table, with the notes below the first."""
+    """Return the lines of one float: a piece of a table; the notes are below the first piece."""
     table, n = pieces[place], len(pieces)
     caption = table.caption + (f" Part {letter(place + 1)} of {n}." if n > 1 else "")
     label, part = _label(table), f"-{letter(place + 1)}" if place else ""
     see = rf"Notes: see Table~\ref{{{label}}}."
-    said = [see] if place and notes else [latex_escape(note, breaks=True) for note in notes]
+    sentences = [see] if place and notes else [latex_escape(note, breaks=True) for note in notes]
     footnotes = cells.footnotes(table)
     numbered = [rf"\icmmark{{{letter(i)}}}{latex_escape(note, breaks=True)}" for note, i in footnotes.items()]
-    below = "\\par\n".join(" ".join(sentences) for sentences in (said, numbered) if sentences)
+    below = "\\par\n".join(" ".join(part) for part in (sentences, numbered) if part)
     return [
         rf"\begin{{{environment}}}[tp]",
         r"\centering\emergencystretch=3em",
@@ -325,7 +325,7 @@ def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequenc
 
 @lru_cache(maxsize=8192)
 def spelled(text: str) -> str:
-    """Return a text in signs that LaTeX has: what Computer Modern lacks is transliterated or written as U+4E2D."""
+    """Return text in characters that LaTeX can print; others are transliterated or written as U+4E2D."""
     written: list[str] = []
     for sign in unicodedata.normalize("NFC", one_line(text)):
         own = _transliterated(sign)
@@ -336,9 +336,9 @@ def spelled(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def latex_escape(text: str, breaks: bool = False) -> str:
-    r"""Return text that LaTeX prints as it is, `spelled` where it has to be.
+    r"""Return text escaped for LaTeX, after `spelled`.
 
-    With `breaks` a long word may be broken, behind `_`, `/`, `.` and the like or else after 14 signs.
+    With `breaks` long words may be broken after `_`, `/`, `.` and similar characters, or else after 14 characters.
     """
     written: list[str] = []
     quoted = False
@@ -348,7 +348,7 @@ def latex_escape(text: str, breaks: bool = False) -> str:
         before, since = "", 0
         for sign in signs:
             tex = _LATEX.get(sign, sign)
-            if not _is_known(sign):  # an accent; of two the first
+            if not _is_known(sign):  # an accented letter: only its first accent is kept
                 base, *marks = list(unicodedata.normalize("NFD", sign))
                 tex = f"{next(_ACCENTS[mark] for mark in marks if mark in _ACCENTS)}{{{base}}}"
             if tex == '"':
@@ -369,7 +369,7 @@ def _is_known(sign: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _transliterated(sign: str) -> str:
-    """Return a sign that LaTeX has, or its accent, as it is; else without one, signs that look alike, or its number."""
+    """Return a printable character unchanged; else without accent, as compatible characters, or as its code point."""
     base, *marks = list(unicodedata.normalize("NFD", sign))
     is_letter = bool(marks) and base.isascii() and base.isalpha()
     if _is_known(sign) or (is_letter and not _ACCENTS.keys().isdisjoint(marks)):

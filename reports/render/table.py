@@ -1,4 +1,4 @@
-"""The one table that every form is written from: what it says, and nothing of how it is printed. No arithmetic."""
+"""Content of tables, independent of the format: cells, columns, lines, blocks. No arithmetic."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,26 +8,26 @@ GAP = "—"
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, or a word where `text` is given.
+    """One number of a table, or a text.
 
     Attributes:
-        value: accuracy in percent, a difference in points, or any number in the unit of its column; None for a gap.
-        low: lower end of its 95 % interval for these environments, in the same unit; None where there is none.
-        high: upper end.
-        error: what stands behind ±, one standard error, in the same unit; None where there is none.
-        spread: standard deviation over splits (seeds), in the same unit; None with one.
-        n_images: different test images per seed, averaged over the seeds.
-        n_clusters: groups of test images (images where there are no groups) per seed, averaged over the seeds.
-        seeds: the seeds behind the number.
-        folds: number of folds of each seed, 0 where there are none.
-        note: why it is a gap, or rests on less than the others of its table; None where there is nothing to say.
-        equals_plain: whether all that was picked is the full space, so that the number is plain prediction's.
-        best: whether it is not separated from the best of its block: bold.
-        bound: whether labels of what is tested enter it: a bound (†), no result.
+        value: accuracy in percent, difference in points, or number in the unit of its column; None for a gap.
+        low: lower end of the 95 % interval for the tested environments, in the same unit; None without interval.
+        high: upper end of the interval.
+        error: one standard error, printed after ±, in the same unit; None if unknown.
+        spread: standard deviation over splits (seeds), in the same unit; None with one seed.
+        n_images: distinct test images per seed, mean over seeds.
+        n_clusters: groups of test images (or images, without groups) per seed, mean over seeds.
+        seeds: seeds of the number.
+        folds: number of folds per seed, 0 without folds.
+        note: reason of a gap, or of a smaller sample than in other cells; None without a note.
+        equals_plain: whether all picks are the full space, so that the number is plain prediction's.
+        best: whether it is not separated from the best of its block (printed bold).
+        bound: whether target labels enter it: a bound (†), not a result.
         signed: whether it is a difference, printed with its sign.
-        decimals: how many are printed.
-        text: a word in the place of a number.
-        trials: ids of the trials behind it.
+        decimals: number of printed decimals.
+        text: text printed instead of a number.
+        trials: ids of the trials of the number.
     """
 
     value: float | None = None
@@ -50,28 +50,28 @@ class Cell:
 
 
 class _Headed:
-    """What has a name, and a short one or none."""
+    """Base of columns and lines: a name and an optional short name."""
 
     name: str
     short: str
 
     @property
     def heading(self) -> str:
-        """The name as a printed table has it."""
+        """The name in printed tables."""
         return self.short or self.name
 
 
 @dataclass(frozen=True)
 class Column(_Headed):
-    """What stands above the cells.
+    """A column of a table.
 
     Attributes:
-        name: in full.
-        short: as a printed table has it.
-        group: what stands above several columns side by side; empty where nothing does.
-        unit: "%", "points", or what the numbers are; empty for words and plain counts.
-        key: what tells the setting of its numbers from the table's others: `dataset`, `class_half`; and `held_out`,
-            empty for the average. Empty where its numbers are of no single setting.
+        name: full name.
+        short: name in printed tables; empty (default) for the full name.
+        group: heading shared with neighbouring columns; empty for none.
+        unit: "%", "points", or another unit; empty for texts and counts.
+        key: fields that identify the setting of its numbers: `dataset`, `class_half`; and `held_out`, empty for the
+            average. Empty if its numbers belong to no single setting.
     """
 
     name: str
@@ -83,14 +83,14 @@ class Column(_Headed):
 
 @dataclass(frozen=True)
 class Line(_Headed):
-    """One line: what it is of, in full and as a printed table has it, and a cell for each column.
+    """A line of a table.
 
     Attributes:
-        name: in full.
-        cells: one for each column.
-        short: the name as a printed table has it.
-        equals_plain: whether all that was picked is the full space.
-        key: `backbone` and `method` of its numbers, by their labels; empty where it is of no single method.
+        name: full name.
+        cells: one cell for each column.
+        short: name in printed tables; empty (default) for the full name.
+        equals_plain: whether all picks are the full space.
+        key: labels of `backbone` and `method`; empty if the line belongs to no single method.
     """
 
     name: str
@@ -102,12 +102,12 @@ class Line(_Headed):
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that belong together and are ranked together, such as those of one backbone and predictor.
+    """Lines that are ranked together, such as those of one backbone and predictor.
 
     Attributes:
-        title: what they share; empty where the table has one block alone.
-        lines: in order.
-        part: by what a table that is too wide or too long is split: the backbone.
+        title: common part of the lines; empty if the table has a single block.
+        lines: lines, in order.
+        part: short name of the backbone, by which a table that is too wide or too long is split.
     """
 
     title: str
@@ -120,14 +120,14 @@ class Table:
     """A table of a paper.
 
     Attributes:
-        name: of its files: "main".
-        caption: at most 40 words, random weights named first.
-        columns: without the one that names the lines.
-        blocks: in order.
-        notes: short sentences below it: protocol, what ± and bold are, what a reader must know.
-        details: further sentences on how it was tested, which stand beside it but are not printed.
-        corner: what stands above the names of the lines.
-        context: what all its numbers share (protocol, split, rule, precision, prompts ...), field -> value.
+        name: name of its files: "main".
+        caption: at most 40 words, starting with the warning of random weights.
+        columns: columns, without the names of the lines.
+        blocks: blocks, in order.
+        notes: short sentences below the table: protocol, meaning of ± and bold.
+        details: further sentences on how the numbers were measured; not in printed tables.
+        corner: heading of the names of the lines.
+        context: field -> value shared by all numbers (protocol, split, rule, precision, prompts, ...).
     """
 
     name: str
@@ -144,7 +144,7 @@ class Table:
         yield from ((block, line) for block in self.blocks for line in block.lines)
 
     def with_columns(self, places: Sequence[int]) -> "Table":
-        """Return the table with some of its columns, by their numbers."""
+        """Return the table with the columns at the given indices."""
         blocks = []
         for block in self.blocks:
             lines = (replace(line, cells=tuple(line.cells[i] for i in places)) for line in block.lines)

@@ -1,4 +1,4 @@
-"""Tables of a paper, one spec in each module. What is exported here is what a table of the user's own takes."""
+"""Tables of a paper as specs; this package exports everything that a user's own table needs."""
 
 from reports.render.table import Cell, Column
 from reports.tables.all import paper_tables

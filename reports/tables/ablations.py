@@ -1,7 +1,7 @@
-"""One setting of a method fixed, the rest by the rule: lambda, rank, intervention set, order, predictor.
+"""Ablation tables: one setting fixed (lambda, rank, intervention set, order, predictor), the others by the rule.
 
-Each table has a line for every value, and one for what the rule picks among all: its score on the sources, how
-well it does on what is held out, what it gains over plain prediction, how often the rule picks it by itself.
+Each table has a line for each value and one for the rule's own picks, with source score, held-out accuracy, gain over
+plain prediction, and how often the rule picks the value.
 """
 
 import json
@@ -16,27 +16,27 @@ import pandas as pd
 
 from benchmark.method.evaluation.selection import Picks
 from reports.analysis.answers import Answered
-from reports.analysis.chosen import Selections, whole_estimate
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of
+from reports.analysis.selections import Selections, complete_estimate
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import PICKS, Entry, accuracy, methods_of, picks
-from reports.tables.spec import Draft, Request, TableSpec, Values, results
+from reports.tables.spec import Draft, Request, TableSpec, Values, source_fits
 from reports.text.captions import OTHERS, kinds_of, pairs_of, place_of, set_words
 
-MAX_VALUES = 16  # with a line each; of more, some in even distances, with the ends and what is picked most
-MANY_ROWS, FEW_VALUES = 20_000, 6  # of a method with so many rows, each of which is looked at for every value
+MAX_VALUES = 16  # lines of a block; more values are thinned, see `thinned`
+MANY_ROWS, FEW_VALUES = 20_000, 6  # a method with more rows gets fewer lines, since each value scans all rows
 PICKED = "by the rule"
 _SOURCE_SCORE = Column("source score", "Source score")
 _HELD_OUT = Column("accuracy on what is held out", "Held out")
 _GAIN = Column("minus plain", "− plain", unit="points")
 _FIXED = (
-    "Source score: what the rule looks at, mean over environments, seeds and folds. − plain: mean difference to plain "
+    "Source score: score of the rule, mean over environments, seeds and folds. − plain: mean difference to plain "
     "prediction with the same predictor and images."
 )
 _SHOWN = (
     f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
-    "those that are picked most, and some between.",
+    "the most picked, and some between.",
 )
 
 
@@ -45,15 +45,15 @@ T = TypeVar("T", int, float)
 
 @dataclass(frozen=True)
 class Value:
-    """A fixed value of a setting.
+    """Results of a method with one setting fixed to a value.
 
     Attributes:
         entry: the method, in the settings of one backbone.
-        picks: what the rule picks where it is fixed, as of `Selections.picks`.
-        pooled: the answers there.
-        trials: that hold them.
-        times: (k, n): of the n picks of the rule among all values, k have it; None where it is not among these.
-        equals_plain: whether all these picks are the full space.
+        picks: picks with the fixed value, see `Selections.picks`.
+        pooled: correctness at these picks.
+        trials: ids of their trials.
+        times: (k, n): k of the rule's n unrestricted picks have the value; None if the rule never considers it.
+        equals_plain: whether all picks are the full space.
     """
 
     entry: Entry
@@ -65,7 +65,7 @@ class Value:
 
 
 def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, rank: int | None = None) -> Value:
-    """Return what the rule picks for a method among some rows, at one rank or among all."""
+    """Return the results of a method at the rule's picks among some rows, at one rank or over all."""
     method, rule = entry.method, entry.request.rule
     picks, pooled = selections.picks(method, rule, rank), selections.pooled(method, rule, rank)
     is_full = rank == int(selections.parts[method]["dim"].iloc[0])
@@ -74,11 +74,11 @@ def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, 
 
 
 def _of_rows(entry: Entry, rows: pd.DataFrame, times: tuple[int, int] | None) -> Value:
-    """Return what the rule picks among some rows of a method alone."""
+    """Return the results at the rule's picks among some rows of a method."""
     return _value(entry, Selections(as_rows_of(entry.method, rows), entry.selections.tested), times)
 
 
-# Name of a line -> its values: one, or several whose means it has, in words with the lowest and the highest.
+# (name, values) of each line: one value, or several that are averaged and shown with their range.
 _Lines = Sequence[tuple[str, Sequence[Value]]]
 
 
@@ -94,14 +94,14 @@ def _ablation(
     takes_part: Callable[[Method], bool],
     own: Callable[[Request], Iterable[str]] = lambda _: _SHOWN,
 ) -> TableSpec[Sequence[Value]]:
-    """Return a spec with a block for each backbone and method that takes part and has two values or more.
+    """Return a spec with a block for each backbone and method that `takes_part` and has two values or more.
 
-    `what` is the setting that is fixed, in words; `corner` stands above its values; `own` are further notes.
+    `what` names the fixed setting; `corner` is the heading of its values; `own` returns further notes.
     """
 
     def blocks(request: Request) -> Iterator[Draft[Sequence[Value]]]:
         for backbone, parts in request.backbones.items():
-            for method in (m for m in methods_of(request.described) if takes_part(m) and m in parts[0][1].parts):
+            for method in (m for m in methods_of(request.results) if takes_part(m) and m in parts[0][1].parts):
                 entry = Entry(request, parts, method)
                 found, lines, n = values(entry), [], len(entry.selections.picks(method, request.rule))
                 picked = (PICKED, [_value(entry, entry.selections, (n, n))])
@@ -126,12 +126,12 @@ def _ablation(
         yield Values(_GAIN, partial(_mean, _gain))
         yield Values(Column("times picked", "Picked", unit=""), _times, marked=False)
 
-    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", results, "base", corner)
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, "base", corner)
 
 
 def _accuracy(value: Value) -> Cell:
     request, selections = value.entry.request, value.entry.selections
-    if (estimate := whole_estimate(selections, value.pooled)) is None:
+    if (estimate := complete_estimate(selections, value.pooled)) is None:
         return Cell(note="not all that is held out has answers", bound=request.bound)
     more = {"folds": selections.folds, "trials": value.trials, "bound": request.bound}
     return cells.cell_of([estimate], request.options, **more)
@@ -140,7 +140,7 @@ def _accuracy(value: Value) -> Cell:
 def _gain(value: Value) -> Cell:
     request, selections = value.entry.request, value.entry.selections
     plain = selections.plain_of(value.entry.method.predictor)
-    if whole_estimate(selections, value.pooled) is None:
+    if complete_estimate(selections, value.pooled) is None:
         return Cell(note="not all that is held out has answers", bound=request.bound)
     if plain is None:
         return Cell(note="no result rows of plain prediction", bound=request.bound)
@@ -149,13 +149,13 @@ def _gain(value: Value) -> Cell:
 
 
 def _times(values: Sequence[Value]) -> Cell:
-    """Return how often the rule picks a value by itself, or any of several."""
+    """Return how often the unrestricted rule picks a value, or any of several."""
     times = [one.times for one in values if one.times]
     return cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
 
 
 def _mean(cell: Callable[[Value], Cell], values: Sequence[Value]) -> Cell:
-    """Return the cell of a value, or the mean of those of several, without those that are gaps."""
+    """Return the cell of a value, or the mean over several values without gaps."""
     own = [cell(value) for value in values]
     known = [one.value for one in own if one.value is not None]
     if len(own) == 1 or not known:
@@ -175,7 +175,7 @@ def _lambdas(entry: Entry) -> _Lines:
     rows = entry.selections.parts[entry.method]
     picks = entry.selections.picks(entry.method, entry.request.rule)
     found = sorted(float(value) for value in rows["lambda_"].dropna().unique())
-    kept = thinned(found, picks["lambda_"].tolist(), _most(rows))
+    kept = thinned(found, picks["lambda_"].tolist(), _max_values(rows))
     return [(f"{x:g}", [_of_rows(entry, rows[rows["lambda_"] == x], _picked(picks, "lambda_", x))]) for x in kept]
 
 
@@ -183,31 +183,31 @@ def _ranks(entry: Entry) -> _Lines:
     selections = entry.selections
     rows, picks = selections.parts[entry.method], selections.picks(entry.method, entry.request.rule)
     found = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
-    kept = thinned(found, picks["rank"].tolist(), _most(rows))
+    kept = thinned(found, picks["rank"].tolist(), _max_values(rows))
     return [(str(rank), [_value(entry, selections, _picked(picks, "rank", rank), rank)]) for rank in kept]
 
 
-def thinned(values: Sequence[T], picked: Iterable[T], most: int = MAX_VALUES) -> list[T]:
-    """Return some of many values, ascending: the ends, what is picked most, some in even distances.
+def thinned(values: Sequence[T], picked: Iterable[T], max_values: int = MAX_VALUES) -> list[T]:
+    """Return at most `max_values` of some ascending values: the ends, the most picked, and evenly spaced ones.
 
-    `values` are ascending; at least three are kept.
+    At least three are kept.
     """
-    if len(values) <= most:
+    if len(values) <= max_values:
         return list(values)
     counts: Counter[T] = Counter(value for value in picked if value in set(values))
-    kept = {values[0], values[-1], *(value for value, _ in counts.most_common(most // 2))}
-    even = [values[round(i)] for i in np.linspace(0, len(values) - 1, most).tolist()]
+    kept = {values[0], values[-1], *(value for value, _ in counts.most_common(max_values // 2))}
+    even = [values[round(i)] for i in np.linspace(0, len(values) - 1, max_values).tolist()]
     for value in even:
-        kept |= {value} if len(kept) < most else set()
+        kept |= {value} if len(kept) < max_values else set()
     return [value for value in values if value in kept]
 
 
-def _most(rows: pd.DataFrame) -> int:
+def _max_values(rows: pd.DataFrame) -> int:
     return MAX_VALUES if len(rows) <= MANY_ROWS else FEW_VALUES
 
 
 def _picked(picks: Picks, column: str, value: object) -> tuple[int, int]:
-    """Return (k, n): of n picks, k have a value."""
+    """Return (k, n): k of n picks have a value."""
     return int((picks[column] == value).sum()), len(picks)
 
 
@@ -222,7 +222,7 @@ RANK = _ablation(
 
 
 def _by_predictor(request: Request) -> list[Method]:
-    shown = [m for m in methods_of(request.described) if m.projection in (PLAIN, ICM, SHRINKAGE) and not m.variant]
+    shown = [m for m in methods_of(request.results) if m.projection in (PLAIN, ICM, SHRINKAGE) and not m.variant]
     return [m for m in shown if m.order != "released"]
 
 
@@ -234,7 +234,7 @@ def _alternative(
     title_of: Callable[[Request, Method], str],
     name_of: Callable[[Method], str],
 ) -> TableSpec[Entry]:
-    """Return a spec with a block for each backbone and title that has two methods or more, each called by its name."""
+    """Return a spec with a block for each backbone and title with two or more methods, lines named by `name_of`."""
 
     def blocks(request: Request) -> Iterator[Draft[Entry]]:
         methods = shown(request)
@@ -244,9 +244,9 @@ def _alternative(
                 own = [m for m in methods if title_of(request, m) == title and m in parts[0][1].parts]
                 named = [(name_of(method), Entry(request, parts, method)) for method in own]
                 lines = [(Line(name, (), request.short(name), one.is_plain), one) for name, one in named]
-                said = [request.short(backbone)] if len(request.backbones) > 1 else []
-                said += [request.short(title)] if len(titles) > 1 else []
-                yield Draft(", ".join(said), lines if len(lines) > 1 else [], request.short(backbone))
+                parts_of_title = [request.short(backbone)] if len(request.backbones) > 1 else []
+                parts_of_title += [request.short(title)] if len(titles) > 1 else []
+                yield Draft(", ".join(parts_of_title), lines if len(lines) > 1 else [], request.short(backbone))
 
     def notes(_: Request, table: Table) -> Iterator[str]:
         yield from (words.INTERVAL, _FIXED, words.PLAIN_PICKS if PICKS in table.columns else "")
@@ -257,14 +257,14 @@ def _alternative(
         yield Values(_GAIN, lambda entry: entry.gain().cell)
         yield from picks(request, shown(request))
 
-    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", results, "base", corner)
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, "base", corner)
 
 
 ORDER = _alternative(
     "ablation_order",
     "order of the eigenvectors",
     "Order",
-    lambda request: [m for m in methods_of(request.described) if m.projection == ICM and not m.variant],
+    lambda request: [m for m in methods_of(request.results) if m.projection == ICM and not m.variant],
     lambda _, method: method.predictor_label,
     lambda method: str(method.order),
 )
@@ -278,7 +278,7 @@ PREDICTOR = _alternative(
 )
 
 
-TEXT = json.dumps({"name": "text"})  # of the kinds of a set: pairs of texts
+TEXT = json.dumps({"name": "text"})  # kind of intervention: pairs of texts
 _ON_SETS = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
     "beside the others.",
@@ -298,7 +298,7 @@ def _of_images(sets: _Sets) -> _Sets:
 
 
 def _of_texts(sets: _Sets) -> _Sets:
-    """Return the sets with pairs of texts, and the largest of the others; nothing where there are no texts."""
+    """Return the sets with pairs of texts, and the largest of the others; empty without texts."""
     images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
     texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
     largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
@@ -307,30 +307,30 @@ def _of_texts(sets: _Sets) -> _Sets:
 
 
 def _has_sets(method: Method) -> bool:
-    """Say whether a method has a block: CLIP-ICM, truncation and shrinkage, without placebos and parts of methods."""
+    """Return whether a method has a block: CLIP-ICM, truncation or shrinkage; no placebos or parts of methods."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
     return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
 
 
 def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
-    """Return a value for each set; of many for those that say most, then for each number of kinds."""
+    """Return a line for each set; for many sets the informative ones, then one line for each number of kinds."""
     sets = of(entry.selections.by_set(entry.method))
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
     picks = entry.selections.picks(entry.method, entry.request.rule)
-    values: dict[str, tuple[str, list[Value]]] = {}  # name of a set -> that in words, and its value
-    alike: dict[tuple[bool, float, int], list[str]] = {}
+    values: dict[str, tuple[str, list[Value]]] = {}  # name of a set -> name in words, and its value
+    by_size: dict[tuple[bool, float, int], list[str]] = {}
     for name in sorted(sets, key=lambda name: places[name]):
         part, share, kinds = sets[name], pairs_of(sets[name]), kinds_of(sets[name])
         times = _picked(picks, "intervention_set", name) if share == 1 else None
         values[name] = set_words(name, kinds, every, share), [_of_rows(entry, part, times)]
-        alike.setdefault((share < 1, share, len(kinds)), []).append(name)
+        by_size.setdefault((share < 1, share, len(kinds)), []).append(name)
     if len(values) <= MAX_VALUES:
         return [*values.values()]
-    telling = [name for name in values if places[name][0] < OTHERS]
-    shown = telling if len(telling) <= MAX_VALUES else []
+    informative = [name for name in values if places[name][0] < OTHERS]
+    shown = informative if len(informative) <= MAX_VALUES else []
     lines = [values[name] for name in shown]
-    for (is_part, share, n), names in sorted(alike.items()):
+    for (is_part, share, n), names in sorted(by_size.items()):
         own = [value for name in names for value in values[name][1]]
         pairs = f", {100 * share:g} % of the pairs" if is_part else ""
         if len(names) > 1:
@@ -341,11 +341,11 @@ def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
 
 
 def _by_set(name: str, what: str, of: Callable[[_Sets], _Sets]) -> TableSpec[Sequence[Value]]:
-    """Return the spec of a table of CLIP-ICM and shrinkage by some of the intervention sets, each chosen for alone."""
+    """Return the spec of a table of CLIP-ICM and shrinkage by intervention sets, each selected on its own."""
 
     def own(request: Request) -> Iterator[str]:
         yield from _ON_SETS
-        every = (x.by_set(m) for _, x in request.described for m in x.parts if _has_sets(m))
+        every = (x.by_set(m) for _, x in request.results for m in x.parts if _has_sets(m))
         yield _MANY if any(len(of(sets)) > MAX_VALUES for sets in every) else ""
 
     values = partial(_by_kinds, of=of)
@@ -353,5 +353,5 @@ def _by_set(name: str, what: str, of: Callable[[_Sets], _Sets]) -> TableSpec[Seq
 
 
 IMAGES = _by_set("ablation_interventions", "intervention set", _of_images)
-# Sets with pairs of texts stand beside the largest set of images alone.
+# Sets with pairs of texts, compared with the largest set of image interventions.
 TEXTS = _by_set("ablation_text", "interventions on images, on texts or on both", _of_texts)

@@ -1,4 +1,4 @@
-"""All tables of a report that exist, in a fixed order, and those of the user's own."""
+"""All built-in tables of a report in a fixed order, and the user's own tables."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, get_args
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, where
 from benchmark.common.registry import load
-from reports.analysis.chosen import SettingResults
+from reports.analysis.selections import SettingResults
 from reports.analysis.settings import Options
 from reports.render.table import Table
 from reports.tables import ablations, backbones, behind, cost, environments, main, words
@@ -19,51 +19,51 @@ TABLES: tuple[TableSpec[Any], ...] = (
     behind.SELECTION, behind.SHIFT, behind.TABLE, main.OVER_SETS, main.COMPARISONS, cost.TABLE,
 )  # fmt: skip
 
-# Other files of the folder of tables.
+# Names of other files in the folder of tables.
 _TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "findings", "metrics", "per_class",
           "picks", "published", "verdicts"}  # fmt: skip
 
 
 def paper_tables(
-    described: Sequence[SettingResults],
+    results: Sequence[SettingResults],
     options: Options,
     costs: Sequence[Mapping[str, Any]] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Table]:
-    """Return the tables of a paper that the rows make: none of fewer than two lines, or without numbers.
+    """Return all tables that the rows support; tables with fewer than two lines or without numbers are left out.
 
-    Settings that may not share a table have one each; what they differ in, or a number, stands behind its name.
+    Settings that cannot share a table get one each, whose name ends with the fields that differ, or with a number.
 
     Args:
-        described: settings, each with its rows, as `settings.by_setting` sorts them.
-        options: what the reader asks for; `tables` names those of the user's own.
-        costs: what was measured, see `reports.tables.cost`; no table of it by default.
+        results: settings, each with its rows, in the order of `settings.by_setting`.
+        options: options of the report; `tables` names the user's own tables.
+        costs: measured costs, see `reports.tables.cost`; by default none.
         names: long name -> short name of methods, projections, predictors, backbones, data sets and environments.
 
     Raises:
-        IcmBenchError: a cost is incomplete, or a table of the user's own cannot be loaded, is none, has the name of
-            another, or fails.
+        IcmBenchError: a cost is incomplete, or a user's own table cannot be loaded, is not a `TableSpec`, has a name
+            that is taken, or fails.
     """
-    scopes, own, tables = _scopes(described), own_tables(options.tables), list[Table]()
+    scopes, own, tables = _scopes(results), own_tables(options.tables), list[Table]()
     for spec in (*TABLES, *own):
         parts = scopes[spec.scope]
         try:
-            made = [spec.build(Request(part, options, None, names or {}, described, costs)) for part in parts]
+            made = [spec.build(Request(part, options, None, names or {}, results, costs)) for part in parts]
         except Exception as error:
             if spec not in own or isinstance(error, IcmBenchError):
                 raise
             at = f"{in_words(error)} at {where(error)}"
-            raise IcmBenchError(f"The table '{spec.name}' cannot be made: {at}; mend it and run again.") from error
+            raise IcmBenchError(f"The table '{spec.name}' cannot be made: {at}; fix it and run again.") from error
         tables += words.named([one for one in made if one is not None])
     return tables
 
 
 def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
-    """Return tables of the user's own.
+    """Return the user's own tables, each named as "module:TABLE".
 
     Raises:
-        PluginError: code that is not of this package is not to be imported.
-        IcmBenchError: one cannot be loaded, is no `TableSpec`, or has no name or scope of its own; says which.
+        PluginError: plug-in code is not allowed.
+        IcmBenchError: a table cannot be loaded, is not a `TableSpec`, or has an invalid or taken name or scope.
     """
     specs: list[TableSpec[Any]] = []
     for name in names:
@@ -71,27 +71,27 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
         if not isinstance(spec, TableSpec):
             raise IcmBenchError(f"The table '{name}' must be a reports.tables.TableSpec, not {type(spec).__name__}.")
         if spec.scope not in get_args(Scope):
-            raise IcmBenchError(f"The table '{name}' has the scope '{spec.scope}'; take one of {get_args(Scope)}.")
+            raise IcmBenchError(f"The table '{name}' has the scope '{spec.scope}'; use one of {get_args(Scope)}.")
         if not re.fullmatch(r"[A-Za-z]\w*", spec.name, re.ASCII):
-            raise IcmBenchError(f"The table '{name}' is called '{spec.name}'; take a letter, then letters and digits.")
+            raise IcmBenchError(f"The table '{name}' is called '{spec.name}'; use a letter, then letters and digits.")
         if spec.name in {*_TAKEN, *(one.name for one in (*TABLES, *specs))}:
-            raise IcmBenchError(f"The table '{name}' is called '{spec.name}', as another file is; rename it.")
+            raise IcmBenchError(f"The table '{name}' is called '{spec.name}', the name of another file; rename it.")
         specs.append(spec)
     return specs
 
 
-def _scopes(described: Sequence[SettingResults]) -> Mapping[Scope, Sequence[Sequence[SettingResults]]]:
-    """Return for each scope which settings share a table; see `spec.Scope`."""
-    every = [(group[0][0].protocol_class, group) for group in groups(described)]
-    # Of variants, environments are whole data sets.
+def _scopes(results: Sequence[SettingResults]) -> Mapping[Scope, Sequence[Sequence[SettingResults]]]:
+    """Return scope -> groups of settings that share a table; see `spec.Scope`."""
+    every = [(group[0][0].protocol_class, group) for group in groups(results)]
+    # The environments of variants are whole data sets.
     variants = [part for of, group in every if of.across_sets for part in by_data_set(group).values()]
     whole = [(of, group) for of, group in every if group[0][0].class_half == "all" and not of.across_sets]
-    results = [group for of, group in whole if not of.looks_at_target]
+    fair_groups = [group for of, group in whole if not of.looks_at_target]
     return {
-        "data sets": results,
+        "data sets": fair_groups,
         "setting": [[one] for _, group in whole for one in group],
-        "open class": [*groups(described, halves=True)],
+        "open class": [*groups(results, halves=True)],
         "variants": variants,
-        "data set": [*(part for group in results for part in by_data_set(group).values()), *variants],
-        "report": [described],
+        "data set": [*(part for group in fair_groups for part in by_data_set(group).values()), *variants],
+        "report": [results],
     }

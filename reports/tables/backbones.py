@@ -1,4 +1,4 @@
-"""Backbones: what is gained under each, with effective robustness, and whether gains survive a better encoder."""
+"""Tables over backbones: accuracy, gain and effective robustness of each, and the trend of the gain."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 
 from reports.analysis import backbones
-from reports.analysis.chosen import mean_beside, whole_estimate
 from reports.analysis.findings import EQUAL_N_TRUNCATION, OURS
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE
+from reports.analysis.selections import complete_estimate, mean_over_tests
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import Entry, methods_of, predictor_words, predictors_of
@@ -24,13 +24,13 @@ _TOO_FEW = f"Effective robustness needs {backbones.MIN_BACKBONES} backbones with
 _NO_ROWS = Cell(note="no result rows of this method")
 
 
-_Backbone = Mapping[str, Entry]  # projection -> its method, of a backbone on one data set, or on all
+_Backbone = Mapping[str, Entry]  # projection -> entry, for one backbone on one data set or on all
 
 
 def _blocks(request: Request) -> Iterator[Draft[_Backbone]]:
     """Yield a block for each predictor and data set, and one for the average over data sets."""
-    sets, predictors = by_data_set(request.described), predictors_of(request.described)
-    wholes = {"average over data sets": request.described} if len(sets) > 1 else {}
+    sets, predictors = by_data_set(request.results), predictors_of(request.results)
+    wholes = {"average over data sets": request.results} if len(sets) > 1 else {}
     for predictor in predictors:
         for name, parts in {**sets, **wholes}.items():
             made = []
@@ -44,7 +44,7 @@ def _blocks(request: Request) -> Iterator[Draft[_Backbone]]:
 
 
 def _columns(request: Request) -> Iterator[Values[_Backbone]]:
-    every = zip(request.described, backbones.lines_of(request.described), strict=True)
+    every = zip(request.results, backbones.lines_of(request.results), strict=True)
     lines = {id(selections): of_setting for (_, selections), of_setting in every}
     for name, title in SHOWN.items():
         yield Values(Column(title), partial(_over_sets, name, Entry.accuracy))
@@ -57,25 +57,25 @@ def _columns(request: Request) -> Iterator[Values[_Backbone]]:
 
 
 def _over_sets(name: str, number: Callable[..., cells.Number], of: _Backbone) -> Cell:
-    """Return the number of the one data set, or the mean over those that the backbone has."""
+    """Return the number of a single data set, or the mean over the backbone's data sets."""
     if (entry := of.get(name)) is None:
         return _NO_ROWS
-    sets = [setting.dataset for setting, _ in entry.described]
+    sets = [setting.dataset for setting, _ in entry.results]
     return number(entry).cell if len(sets) == 1 else entry.over_sets(number, sets)
 
 
 def _robustness(name: str, lines: Mapping[int, backbones.Lines], of: _Backbone) -> Cell:
-    """Return the effective robustness: accuracy above the line through plain prediction of the other backbones."""
+    """Return the effective robustness: accuracy above the line fitted through the other backbones' plain prediction."""
     entry = of.get(name)
-    if entry is None or len(entry.described) > 1:
+    if entry is None or len(entry.results) > 1:
         return Cell(note="of one data set alone") if entry else _NO_ROWS
     selections, method, rule = entry.selections, entry.method, entry.request.rule
     is_zero_shot = method.predictor == backbones.ZERO_SHOT.predictor
     line = lines[id(selections)][backbones.ZERO_SHOT if is_zero_shot else backbones.LINEAR_PROBE]
-    estimate = whole_estimate(selections, selections.pooled(method, rule)) if method in selections.parts else None
+    estimate = complete_estimate(selections, selections.pooled(method, rule)) if method in selections.parts else None
     if estimate is None:
         return Cell(note="not all that is held out was tested")
-    source = mean_beside(selections.picks(method, rule), "training_domain")
+    source = mean_over_tests(selections.picks(method, rule), "training_domain")
     above = line.above(source, float(estimate.means.mean()))
     if above is None:
         return Cell(note=f"fewer than {backbones.MIN_BACKBONES} backbones, or none with an accuracy on the sources")
@@ -83,7 +83,7 @@ def _robustness(name: str, lines: Mapping[int, backbones.Lines], of: _Backbone) 
 
 
 def _notes(request: Request, _: Table) -> Sequence[str]:
-    known = any(line.known for lines in backbones.lines_of(request.described) for line in lines.values())
+    known = any(line.known for lines in backbones.lines_of(request.results) for line in lines.values())
     return words.INTERVAL, _ROBUST if known else _TOO_FEW
 
 
@@ -96,7 +96,7 @@ TABLE = TableSpec(
     _blocks,
     _columns,
     _notes,
-    settings=lambda request: request.described if len(request.backbones) > 1 else (),
+    settings=lambda request: request.results if len(request.backbones) > 1 else (),
     corner="Backbone",
 )
 
@@ -110,12 +110,12 @@ _TREND_NOTES = (
     "Plain: the lowest and the highest plain accuracy of a backbone. Ahead: of how many backbones the gain has a 95 % "
     "interval above 0.",
 )
-_Slope = tuple[backbones.Trend, backbones.WithEnds | None]
+_Slope = tuple[backbones.Trend, backbones.ValueInterval | None]
 
 
 def _trends(request: Request) -> Iterator[Draft[_Slope]]:
-    """Yield a block for each data set and method that has a trend, with its two slopes."""
-    groups = backbones.same_but_backbone(request.described)
+    """Yield a block for each data set and method with a trend: its two slopes."""
+    groups = backbones.same_but_backbone(request.results)
     for group in groups:
         dataset = request.short(group[0][0].dataset)
         for method in methods_of(group):
@@ -148,7 +148,7 @@ def _slope_columns(_: Request) -> Iterator[Values[_Slope]]:
 
 
 def _trend_caption(request: Request) -> str:
-    start = f"{request.what}: d" if len(backbones.same_but_backbone(request.described)) == 1 else "D"
+    start = f"{request.what}: d" if len(backbones.same_but_backbone(request.results)) == 1 else "D"
     return f"{start}oes the gain survive a better encoder? Slope of the gain on accuracy, over backbones."
 
 
@@ -158,6 +158,6 @@ TREND = TableSpec(
     _trends,
     _slope_columns,
     lambda *_: _TREND_NOTES,
-    settings=lambda request: [one for group in backbones.same_but_backbone(request.described) for one in group],
+    settings=lambda request: [one for group in backbones.same_but_backbone(request.results) for one in group],
     corner="Slope on",
 )

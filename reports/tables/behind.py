@@ -1,4 +1,4 @@
-"""What lies behind mean accuracies: balanced accuracy, the worst class, calibration, selection, and the shift."""
+"""Tables behind mean accuracies: further metrics and calibration, cost of selection, and the removed shift."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from reports.analysis.spans import MIN_SETTINGS, SHARES, GoesWith, correlations,
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells
 from reports.tables.by_method import Entry, block_of, by_method, line_of
-from reports.tables.spec import Request, TableSpec, Values, results
+from reports.tables.spec import Request, TableSpec, Values, source_fits
 from reports.text.captions import oracle_words
 
 _READING = (
@@ -45,27 +45,27 @@ _RHOS = {
 _REMOVED = (
     "Removed: percent of the second moment of the embeddings (energy), and of the shift, that is dropped or shrunk: "
     "z - G'z.",
-    "G has the maps of images and texts together.",
-    "Shift: of class means between environments, less what few images make.",
-    "(sources) is the shift between source environments; to target † that from them to the held-out one. The latter "
-    "needs its labels, at which no rule looks: a bound (†), no result.",
-    "Shares are means over held-out environments, seeds and folds, at what the rule picks.",
-    "C_d along the shift: how much interventions, or their placebo, move what shifts; 1 as the average direction.",
+    "G combines the maps of images and texts.",
+    "Shift: differences of class means between environments, less their sampling noise.",
+    "(sources): shift between source environments; to target †: shift from them to the held-out one. The latter uses "
+    "its labels, which no rule uses: a bound (†), not a result.",
+    "Shares are means over held-out environments, seeds and folds, at the rule's picks.",
+    "C_d along the shift: displacement by interventions, or by their placebo; 1 for an average direction.",
 )
-_DRAWS = "Of several draws of a placebo: the mean, in brackets the lowest and the highest draw."
+_DRAWS = "Several draws of a placebo: their mean, in brackets the lowest and the highest draw."
 _CORRELATED = (
-    "rho: rank correlation (Spearman) over settings (lambda, rank, set, nuisance) of the share that is removed with "
-    "accuracy minus plain.",
-    "Ranks are within each held-out environment, all together; in brackets the lowest and the highest environment.",
+    "rho: rank correlation (Spearman) of the removed share with accuracy minus plain, over settings (lambda, rank, "
+    "set, nuisance).",
+    "Ranks are taken within each held-out environment; in brackets the lowest and the highest environment.",
     "n counts each environment's settings. Settings share images and fits, so there is no p-value.",
 )
-_NOT_OURS = "only of CLIP-ICM and shrinkage, without placebos and the released order"
-_NOT_MOVED = "no interventions, or rows that say nothing of them"
-_NO_RHO = f"fewer than {MIN_SETTINGS} settings in an environment, or rows that say nothing of it"
+_NOT_OURS = "only for CLIP-ICM and shrinkage, without placebos and the released order"
+_NOT_MOVED = "no interventions, or rows without this share"
+_NO_RHO = f"fewer than {MIN_SETTINGS} settings in an environment, or rows without this share"
 
 
 def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Metrics]]:
-    """Yield the methods that have answers for all that is held out."""
+    """Yield the methods with results on all held-out environments."""
     for entry in entries:
         every = metrics.metrics_of(entry.selections, entry.request.rule)
         yield from ((line_of(entry), found) for found in every if found.method == entry.method)
@@ -110,9 +110,9 @@ def _columns(request: Request) -> Iterator[Values[Metrics]]:
 
 def _notes(request: Request, _: Table) -> Iterator[str]:
     classes, majority = chance_and_majority(request.selections)
-    yield f"Chance is {classes:.1f} %; always the one answer that is right most often (majority) has {majority:.1f} %."
+    yield f"Chance is {classes:.1f} %; always predicting the most frequent class (majority) gives {majority:.1f} %."
     yield _READING
-    every = [m for _, x in request.described for m in metrics.metrics_of(x, request.rule)]
+    every = [m for _, x in request.results for m in metrics.metrics_of(x, request.rule)]
     if any(m.of(metric) is not None for m in every for metric in SCORED):
         yield "NLL (in nats) and AUROC (each class against the rest, mean): of the softmax of scores."
 
@@ -126,7 +126,7 @@ TABLE = TableSpec("behind", _caption, by_method(_lines), _columns, _notes, "data
 
 
 def _with_choice(entries: list[Entry]) -> Iterator[tuple[Line, SelectionCost]]:
-    """Yield the methods that have something to choose."""
+    """Yield the methods with more than one configuration."""
     costs = {one.method: one for one in metrics.selection_costs(entries[0].selections)}
     return ((line_of(entry, False), costs[entry.method]) for entry in entries if entry.method in costs)
 
@@ -148,12 +148,12 @@ def _by_rule(_: Request) -> Iterator[Values[SelectionCost]]:
 
 def _notes_on_rules(request: Request, _: Table) -> Iterator[str]:
     yield (
-        f"† looks at labels of what is tested: no result. oracle: {oracle_words(request.setting)}. ceiling: highest of "
-        "the accuracies that are reported, a bound, biased upwards. The gap to the oracle, which may be negative, is "
-        "what these labels would be worth, with its standard error."
+        f"† uses target labels: not a result. oracle: {oracle_words(request.setting)}. ceiling: highest reported "
+        "accuracy, a bound that is biased upwards. The gap to the oracle, which may be negative, estimates the value "
+        "of target labels, with its standard error."
     )
     if (metric := request.selections.metric).needs != "correct":
-        yield f"oracle and ceiling are by accuracy: for {metric.title} rows keep no {metric.needs} there."
+        yield f"oracle and ceiling use accuracy: rows keep no {metric.needs} for {metric.title} at their picks."
 
 
 SELECTION = TableSpec(
@@ -163,14 +163,14 @@ SELECTION = TableSpec(
     _by_rule,
     _notes_on_rules,
     "data set",
-    settings=results,
+    settings=source_fits,
     rule="every",
 )
 
 
 @dataclass(frozen=True)
 class _Removed:
-    """What a method removes: shares of each draw (one draw of what is no placebo), and how they go with the gain."""
+    """Removed shares of a method, one mapping per draw (a single one for real methods), and their correlations."""
 
     shares: list[dict[str, float | None]]
     trials: tuple[str, ...]
@@ -179,7 +179,7 @@ class _Removed:
 
 
 def _removing(entries: list[Entry]) -> Iterator[tuple[Line, _Removed]]:
-    """Yield the methods whose rows say what they remove, all draws of a placebo as one."""
+    """Yield the methods whose rows have removed shares, all draws of a placebo as one line."""
     request, selections = entries[0].request, entries[0].selections
     own = [m for m in selections.draws if block_of(m) == block_of(entries[0].method)]
     for entry in sorted([*entries, *(replace(entries[0], method=m) for m in own)], key=lambda one: one.method.place):
@@ -197,18 +197,18 @@ def _removing(entries: list[Entry]) -> Iterator[tuple[Line, _Removed]]:
 
 def _removed_columns(request: Request) -> Iterator[Values[_Removed]]:
     def share(name: str, of: _Removed) -> Cell:
-        """Return a share in percent, or how much is moved as it is; of several draws the mean, with its range."""
+        """Return a removed share in percent, or a relative displacement; for several draws the mean with its range."""
         bound = request.bound or name.endswith("target")
         factor, decimals = (100.0, 1) if name in SHARES else (1.0, 2)
         known = [factor * value for values in of.shares if (value := values[name]) is not None]
         if not known:
-            gap = "the rows say nothing of it" if name in SHARES else _NOT_MOVED
+            gap = "the rows lack this share" if name in SHARES else _NOT_MOVED
             return Cell(note=gap, bound=bound)
         text = None if len(of.shares) == 1 else cells.range_text(known, decimals)
         return Cell(value=float(np.mean(known)), bound=bound, decimals=decimals, text=text, trials=of.trials)
 
     def rho(name: str, of: _Removed) -> Cell:
-        """Return the rank correlation of a share with accuracy, of a method with much to choose."""
+        """Return the rank correlation of a share with accuracy over settings."""
         one, bound = of.rhos.get(name), name.endswith("target")
         if one is None or np.isnan(one.rho):
             return Cell(note=of.gap if one is None else "share or accuracy do not vary", bound=bound)
@@ -227,18 +227,18 @@ def _removed_columns(request: Request) -> Iterator[Values[_Removed]]:
 
 def _removed_notes(request: Request, table: Table) -> Iterator[str]:
     yield from _REMOVED
-    yield _DRAWS if any(selections.draws for _, selections in request.described) else ""
+    yield _DRAWS if any(selections.draws for _, selections in request.results) else ""
     if any(cell.value is not None for _, line in table.lines() for cell in line.cells[len(_SHARES) :]):
         yield from _CORRELATED
 
 
 SHIFT = TableSpec(
     "shift",
-    lambda request: f"{request.what}: do the interventions span the shift? What methods remove of it (%).",
+    lambda request: f"{request.what}: do the interventions span the shift? Shares that methods remove (%).",
     by_method(_removing, every=True),
     _removed_columns,
     _removed_notes,
     "data set",
-    results,
+    source_fits,
     rule="base",
 )

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from benchmark.method.evaluation.inference import pooled_interval
 from benchmark.method.evaluation.selection import IMPORTED
-from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Ranked, ranked, ties
 from reports.analysis.methods import PLAIN, SHRINKAGE, Method
+from reports.analysis.selections import Selections, SettingResults
 from reports.render.table import Cell, Column, Line
 from reports.tables import cells, words
 from reports.tables.spec import Draft, Request, Values
@@ -19,13 +19,13 @@ T = TypeVar("T")
 PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 
 
-def methods_of(described: Sequence[SettingResults], predictor: str | None = None, every: bool = False) -> list[Method]:
-    """Return the methods that any setting has, in the order of tables.
+def methods_of(results: Sequence[SettingResults], predictor: str | None = None, every: bool = False) -> list[Method]:
+    """Return the methods of all settings, in table order.
 
-    Unless `every` is asked for, without placebos, parts of other methods and shares of the pairs: these stand in tables
-    of one data set and backbone, and in the comparisons.
+    Placebos, parts of other methods and shares of the pairs are included only with `every`: they appear in tables of
+    one data set and backbone, and in comparisons.
     """
-    found = {method for _, selections in described for method in selections.parts}
+    found = {method for _, selections in results for method in selections.parts}
     found = {m for m in found if predictor in (None, block_of(m))}
     if not every:
         found = {m for m in found if not (m.projection in (PLAIN, SHRINKAGE) and m.variant)}
@@ -33,60 +33,60 @@ def methods_of(described: Sequence[SettingResults], predictor: str | None = None
     return sorted(found, key=lambda method: method.place)
 
 
-def predictors_of(described: Sequence[SettingResults], every: bool = False) -> list[str]:
-    """Return the predictors of these methods, in the order of tables; imported methods are one block."""
-    return list(dict.fromkeys(block_of(method) for method in methods_of(described, every=every)))
+def predictors_of(results: Sequence[SettingResults], every: bool = False) -> list[str]:
+    """Return the predictors of `methods_of`, in table order; imported methods are one block."""
+    return list(dict.fromkeys(block_of(method) for method in methods_of(results, every=every)))
 
 
 def block_of(method: Method) -> str:
-    """Return the predictor by which methods stand together; imported methods, named in its place, are one block."""
+    """Return the block of a method: its predictor, or one common block for imported methods."""
     return IMPORTED if method.imported else method.predictor
 
 
-def predictor_words(described: Sequence[SettingResults], predictor: str) -> str:
-    """Return a predictor in words; "imported" for the block of imported methods."""
-    methods = (m for _, selections in described for m in selections.parts if m.predictor == predictor)
+def predictor_words(results: Sequence[SettingResults], predictor: str) -> str:
+    """Return the label of a predictor; "imported" for the block of imported methods."""
+    methods = (m for _, selections in results for m in selections.parts if m.predictor == predictor)
     return next((method.predictor_label for method in methods), predictor)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A method in the settings of one backbone, from which the cells of its line are made.
+    """A method in the settings of one backbone: the subject of a table line.
 
     Attributes:
-        request: of the table.
-        described: the settings of the backbone.
+        request: request of the table.
+        results: settings of the backbone, each with its rows.
         method: the method.
     """
 
     request: Request
-    described: Sequence[SettingResults]
+    results: Sequence[SettingResults]
     method: Method
 
     @property
     def selections(self) -> Selections:
-        """The rows of the first setting, of tables that have one for each backbone."""
-        return self.described[0][1]
+        """Rows of the first setting, for tables with one setting per backbone."""
+        return self.results[0][1]
 
     @property
     def is_plain(self) -> bool:
-        """Whether all that was picked for the method is the full space."""
-        return cells.is_plain((x for _, x in self.described), self.method, self.request.rule)
+        """Whether all picks of the method are the full space."""
+        return cells.is_plain((x for _, x in self.results), self.method, self.request.rule)
 
     def accuracy(self, held_out: str | None = None, **of: str) -> cells.Number:
-        """Return the accuracy on one environment, or averaged over all, in the setting of some fields: `dataset`."""
+        """Return the accuracy on one environment, or averaged, in the setting with given fields such as `dataset`."""
         return self._number(of, partial(cells.accuracy, held_out=held_out))
 
     def gain(self, **of: str) -> cells.Number:
-        """Return the accuracy minus plain prediction's on the same images, in the setting of some fields."""
+        """Return the accuracy minus plain prediction's on the same images, in the setting with given fields."""
         return self._number(of, cells.gain)
 
     def plain_picks(self) -> Cell:
-        """Return of how many picks the full space is."""
-        return cells.count(*cells.plain_picks((x for _, x in self.described), self.method, self.request.rule))
+        """Return the number of picks that are the full space."""
+        return cells.count(*cells.plain_picks((x for _, x in self.results), self.method, self.request.rule))
 
     def _number(self, of: dict[str, str], measured: Callable[..., cells.Number]) -> cells.Number:
-        found = setting_of(self.described, **of)
+        found = setting_of(self.results, **of)
         if found is None:
             return cells.Number(Cell(note="no result rows of this data set under this backbone"))
         setting, selections = found
@@ -96,25 +96,25 @@ class Entry:
         return measured(selections, self.method, rule, self.request.options).of(bound, plain)
 
     def over_sets(self, number: Callable[..., cells.Number], sets: Iterable[str] | None = None) -> Cell:
-        """Return the mean of `accuracy` or `gain` over data sets, by default all of the table."""
+        """Return the mean of `accuracy` or `gain` over data sets; by default over all of the table."""
         every = [(name, number(self, dataset=name)) for name in (self.request.sets if sets is None else sets)]
         return cells.over_sets(every, self.request.options)
 
 
 def accuracy(entry: Entry, held_out: str | None = None, **of: str) -> Cell:
-    """Return the cell of `Entry.accuracy`, for columns."""
+    """Return the cell of `Entry.accuracy`, for use in columns."""
     return entry.accuracy(held_out, **of).cell
 
 
-def setting_of(described: Sequence[SettingResults], **of: str) -> SettingResults | None:
-    """Return the first setting whose fields have some values, with its rows; None without any."""
-    return next((one for one in described if all(getattr(one[0], key) == value for key, value in of.items())), None)
+def setting_of(results: Sequence[SettingResults], **of: str) -> SettingResults | None:
+    """Return the first setting with the given field values, with its rows; None without any."""
+    return next((one for one in results if all(getattr(one[0], key) == value for key, value in of.items())), None)
 
 
 def line_of(entry: Entry, equals_plain: bool | None = None) -> Line:
-    """Return the line of a method without cells; whether it is plain prediction is looked up by default."""
+    """Return the line of a method without cells; `equals_plain` is by default `Entry.is_plain`."""
     plain = entry.is_plain if equals_plain is None else equals_plain
-    key = {"backbone": entry.described[0][0].backbone_label, "method": entry.method.label}
+    key = {"backbone": entry.results[0][0].backbone_label, "method": entry.method.label}
     return Line(entry.method.label, (), words.short_name(entry.method, entry.request.names), plain, key)
 
 
@@ -126,15 +126,15 @@ def each(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
 def by_method(
     lines: Callable[[list[Entry]], Iterable[tuple[Line, T]]], every: bool = False
 ) -> Callable[[Request], Iterator[Draft[T]]]:
-    """Return what makes a block for each backbone and predictor; titles say what blocks differ in.
+    """Return a `TableSpec.blocks` function with a block for each backbone and predictor.
 
     Args:
-        lines: methods of a block -> its lines, each with what its cells are made from; see `each`.
-        every: whether placebos and parts of methods are among them.
+        lines: entries of a block -> (line, subject of its cells) pairs; see `each`.
+        every: whether placebos and parts of methods are included; default False.
     """
 
     def blocks(request: Request) -> Iterator[Draft[T]]:
-        predictors = predictors_of(request.described, every)
+        predictors = predictors_of(request.results, every)
         for backbone, parts in request.backbones.items():
             for predictor in predictors:
                 label = predictor_words(parts, predictor)
@@ -149,25 +149,25 @@ def by_method(
 
 
 def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
-    """Return the column of how many picks are plain; none where no method but plain prediction is in any."""
-    every, rule = [selections for _, selections in request.described], request.rule
+    """Return the column of plain picks; empty if no pick of a method equals plain prediction."""
+    every, rule = [selections for _, selections in request.results], request.rule
     if not any(cells.plain_picks(every, method, rule)[0] for method in methods if not method.is_plain):
         return []
     return [Values(PICKS, lambda entry: entry.plain_picks())]
 
 
 def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return what the differences of the methods of a block say, in the setting of some fields."""
+    """Return the ranking of a block's methods, in the setting with given fields."""
     _, entry = draft.lines[0]
-    found = setting_of(entry.described, **of)
+    found = setting_of(entry.results, **of)
     compared = ranked(found[1], entry.request.rule, frozenset(draft.methods)) if found else None
     return compared[0] if compared else None
 
 
 def mean_ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return which methods of a block are not separated from the best mean over data sets, each counting alike.
+    """Return the methods of a block that are not separated from the best mean over data sets (equal weights).
 
-    Every pair of the methods that all data sets rank is compared by its pooled interval, adjusted by Holm over all.
+    All pairs of methods that every data set ranks are compared by pooled intervals, Holm-adjusted over all pairs.
     """
     of_sets = [ranking(draft, dataset=name, **of) for name in draft.lines[0][1].request.sets]
     every = [(one.methods, one.ranking) for one in of_sets if one is not None and one.ranking is not None]

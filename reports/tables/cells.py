@@ -1,6 +1,6 @@
-"""The arithmetic of one cell: an accuracy or a difference, of one data set or over several, with what stands behind it.
+"""Arithmetic of cells: an accuracy or a difference, on one data set or averaged over K, with interval and sizes.
 
-Everything in percent and points. A mean over data sets counts each alike: its variance is the sum of theirs / K^2.
+All numbers are in percent and points. Data sets have equal weights: the variance of a mean is the sum of theirs / K^2.
 """
 
 import math
@@ -15,9 +15,9 @@ from benchmark.method.evaluation.inference import Interval, pooled_interval, see
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES, Picks
 from reports.analysis.answers import Answered, Estimate
-from reports.analysis.chosen import Selections, SettingResults, mean_beside, once, whole_estimate
 from reports.analysis.methods import Method
 from reports.analysis.metrics import four
+from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests, memoized
 from reports.analysis.settings import Options, named
 from reports.render.table import Cell
 
@@ -26,10 +26,10 @@ _LABELS = ("labels_fit", "labels_choice")
 
 
 def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell:
-    """Return the accuracy of a method, or of two methods the first minus the second."""
-    signed = len(parts[0].accuracies) > 1  # a difference of two
+    """Return the cell of an accuracy, or of a difference of two methods, averaged over data sets."""
+    signed = len(parts[0].accuracies) > 1  # a difference of two methods
     whole = pooled_interval([estimate.interval for estimate in parts])
-    of_seeds: list[float] = []  # averaged over data sets; none where these have unlike seeds
+    of_seeds: list[float] = []  # averaged over data sets; empty if their seeds differ
     if len({estimate.seeds for estimate in parts}) == 1:
         accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
         of_seeds = np.mean([one[0] - one[1] if signed else one[0] for one in accuracies], axis=0).tolist()
@@ -53,7 +53,7 @@ def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell
 
 
 def points(interval: Interval, **more: object) -> Cell:
-    """Return a difference of accuracies with its interval, from fractions."""
+    """Return the cell of a difference of accuracies (fractions) with its interval."""
     low, high = _ends(interval, -1.0)
     error = interval.plus_minus
     cell = Cell(100 * interval.estimate, low, high, None if error is None else 100 * error, signed=True)
@@ -62,34 +62,34 @@ def points(interval: Interval, **more: object) -> Cell:
 
 @dataclass(frozen=True)
 class Number:
-    """A cell and the estimate that it is made from; None for a gap."""
+    """A cell and its estimate; None for a gap."""
 
     cell: Cell
     estimate: Estimate | None = None
 
     def of(self, bound: bool = False, equals_plain: bool = False) -> "Number":
-        """Return the same, with what is said of it."""
+        """Return a copy whose cell is marked as a bound or as equal to plain prediction."""
         return replace(self, cell=replace(self.cell, bound=bound, equals_plain=equals_plain))
 
 
-@once
+@memoized
 def accuracy(
     selections: Selections, method: Method, rule: str, options: Options, held_out: str | None = None
 ) -> Number:
-    """Return the accuracy of a method on one environment, or averaged over all; a gap says why it is one.
+    """Return the accuracy of a method on one environment, or averaged over all; the note of a gap has the reason.
 
-    The average of a seed needs every held-out environment; a seed that lacks one does not count in it.
+    Only seeds with all held-out environments enter the average.
     """
     if method not in selections.parts:
         return Number(Cell(note="no result rows of this method"))
     pooled = selections.pooled(method, rule)
-    estimate = pooled.estimate(held_out=held_out) if held_out else whole_estimate(selections, pooled)
+    estimate = pooled.estimate(held_out=held_out) if held_out else complete_estimate(selections, pooled)
     if estimate is None:
         return Number(Cell(note=_gap(selections, method, rule, held_out)))
     seeds, expected = len(estimate.seeds), len(selections.seeds)
-    lacking = f"{seeds} of {expected} seeds" if seeds < expected else None
+    note = f"{seeds} of {expected} seeds" if seeds < expected else None
     trials = trials_of(selections, method, rule, held_out)
-    return Number(cell_of([estimate], options, folds=selections.folds, trials=trials, note=lacking), estimate)
+    return Number(cell_of([estimate], options, folds=selections.folds, trials=trials, note=note), estimate)
 
 
 def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
@@ -106,16 +106,16 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
 def minus(
     selections: Selections, ours: Answered, baseline: Method, rule: str, options: Options, trials: Sequence[str]
 ) -> Number:
-    """Return the accuracy of some answers minus that of a method on the same images."""
-    estimate = whole_estimate(selections, ours, selections.pooled(baseline, rule))
+    """Return an accuracy minus that of a baseline method on the same images."""
+    estimate = complete_estimate(selections, ours, selections.pooled(baseline, rule))
     if estimate is None:
         return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
-    behind_both = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
-    return Number(cell_of([estimate], options, folds=selections.folds, trials=behind_both), estimate)
+    all_trials = tuple(sorted({*trials, *trials_of(selections, baseline, rule)}))
+    return Number(cell_of([estimate], options, folds=selections.folds, trials=all_trials), estimate)
 
 
 def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
-    """Return the mean over data sets, each counting alike; a gap where one of them is one."""
+    """Return the mean over data sets with equal weights; a gap if one of them is a gap."""
     if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].estimate is None:
         return parts[0][1].cell
     missing = [name for name, number in parts if number.estimate is None]
@@ -136,73 +136,73 @@ def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
 def trials_of(
     selections: Selections, method: Method, rule: str, held_out: str | None = None, rank: int | None = None
 ) -> tuple[str, ...]:
-    """Return the trials that hold what a rule picks for a method, sorted."""
+    """Return the ids of the trials of a rule's picks for a method, sorted."""
     found = _trials(selections, method, rule, rank)
     return tuple(sorted({trial for name, trial in found if held_out in (None, name)}))
 
 
-@once
+@memoized
 def _trials(selections: Selections, method: Method, rule: str, rank: int | None) -> set[tuple[str, str]]:
     rows = selections.chosen_rows(method, rule, ("held_out", "trial_id"), rank)
     return {*zip(rows["held_out"].tolist(), rows["trial_id"].tolist(), strict=True)}
 
 
-def plain_picks(described: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
-    """Return (k, n): of the n picks of a rule for a method, over all settings that have it, k are the full space."""
-    counts = [one.plain_picks(method, rule) for one in described if method in one.parts]
+def plain_picks(results: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
+    """Return (k, n): k of n picks of a method, over all settings that have it, are the full space."""
+    counts = [one.plain_picks(method, rule) for one in results if method in one.parts]
     return sum(k for k, _ in counts), sum(n for _, n in counts)
 
 
-def is_plain(described: Iterable[Selections], method: Method, rule: str) -> bool:
-    """Say whether all that was picked for a method is the full space, so that its numbers are plain prediction's."""
-    k, n = plain_picks(described, method, rule)
+def is_plain(results: Iterable[Selections], method: Method, rule: str) -> bool:
+    """Return whether all picks of a method are the full space, so that its numbers equal plain prediction's."""
+    k, n = plain_picks(results, method, rule)
     return k == n > 0 and not method.is_plain
 
 
 def range_text(values: Sequence[float], decimals: int = 1, signed: bool = False) -> str:
-    """Return the mean of some numbers with the lowest and the highest: "55.0 [50.0, 60.0]"."""
+    """Return the mean of numbers with their range: "55.0 [50.0, 60.0]"."""
     form = f"{'+' if signed else ''}.{decimals}f"
     return f"{np.mean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
 
 
 def count(k: int, n: int) -> Cell:
-    """Return "k of n"."""
+    """Return the cell "k of n"."""
     return Cell(value=float(k), decimals=0, text=f"{k} of {n}") if n else Cell(note="nothing was picked")
 
 
 def source_score(picks: Picks) -> Cell:
-    """Return the mean of what a rule looked at for its picks, in percent: over folds, seeds, then environments."""
-    score = mean_beside(picks, "score")
+    """Return the mean score of a rule's picks in percent, over folds, seeds, then environments."""
+    score = mean_over_tests(picks, "score")
     return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)
 
 
 def known(value: float | None, gap: str, **more: object) -> Cell:
-    """Return a number, or a gap where it is unknown."""
+    """Return the cell of a number, or a gap with a note if it is unknown."""
     if value is None or math.isnan(value):
         return Cell(note=gap)
     return replace(Cell(value=value), **more)  # type: ignore[arg-type]
 
 
 def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
-    """Return a metric as `reports.analysis.metrics.Metrics.of` has it, or a gap that says what it needs."""
+    """Return the cell of a value of `reports.analysis.metrics.Metrics.of`, or a gap that says what the metric needs."""
     gap = f"rows keep {metric.needs} at what rules of the sources pick alone, and some have none"
     return known(value, gap, decimals=1 if metric.percent else 3, **more)
 
 
 def bound_by(rule: str, looks_at_target: bool) -> bool:
-    """Say whether labels of what is tested enter a number, by its rule or by its protocol: a bound."""
+    """Return whether a number is a bound: its rule or its protocol uses target labels."""
     return RULES[rule].looks_at_target or looks_at_target
 
 
 def _ends(interval: Interval, lowest: float) -> tuple[float | None, float | None]:
-    """Return the ends of an interval within what is possible, in percent; none where nothing is said."""
+    """Return the ends of an interval in percent, clipped to possible values; None without a standard error."""
     if not interval.standard_error > 0:
         return None, None
     return 100 * max(lowest, interval.low), 100 * min(1.0, interval.high)
 
 
 def _gap(selections: Selections, method: Method, rule: str, held_out: str | None) -> str:
-    """Return why there is no accuracy on an environment, or no average."""
+    """Return the reason why an accuracy or an average is missing."""
     if held_out is None:
         known = {name for name, _ in selections.pooled(method, rule)}
         missing = [name for name in selections.held_outs if name not in known]
@@ -212,20 +212,20 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str | None
     rows = rows[rows["held_out"] == held_out]
     if rows.empty:
         return "no result row for this method and held-out environment"
-    if there := selections.folds_there(method, held_out):
+    if there := selections.folds_present(method, held_out):
         return f"{there[0]} of {there[1]} folds"
     if RULES[rule].score == "lodo" and rows["lodo"].isna().all():
         return "lodo is undefined: leaving a source out leaves fewer than two"
     return f"the result rows have no {RULES[rule].score} accuracy"
 
 
-def accuracy_records(described: Iterable[SettingResults], options: Options) -> Iterator[dict[str, object]]:
-    """Yield a record for each accuracy, in percent; a gap has a note that says why. Progress is printed of many.
+def accuracy_records(results: Iterable[SettingResults], options: Options) -> Iterator[dict[str, object]]:
+    """Yield a record for each accuracy, in percent; gaps have a note with the reason. Progress is printed.
 
-    `source_accuracy` is that on the validation images of the sources at what the rule picks; `labels_fit` and
-    `labels_choice` are the most labelled images that a fit learns from, or by which a rule may choose.
+    `source_accuracy` is the accuracy on the sources' validation images at the rule's picks; `labels_fit` and
+    `labels_choice` are the largest numbers of labelled images used by a fit and available to a rule.
     """
-    every = [*described]
+    every = [*results]
     progress = Progress("selecting", sum(len(one.parts) * len(one.rules) for _, one in every), "methods")
     for setting, selections in every:
         shared = {**named(setting), "precision": setting.precision, "grouped": setting.grouped, "folds": setting.folds}
@@ -262,7 +262,7 @@ def accuracy_records(described: Iterable[SettingResults], options: Options) -> I
 
 
 def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
-    """Return held-out environment, or the average -> accuracy on its sources in percent, and labels that are used."""
+    """Return held-out environment or average -> accuracy on its sources in percent, and numbers of labels."""
     labels = _labels(selections, method)
     picks, scores = selections.picks(method, rule), dict[str, list[float]]()
     for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
@@ -276,9 +276,9 @@ def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, 
     }
 
 
-@once
+@memoized
 def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
-    """Return held-out environment, and last the average -> labels that are used."""
+    """Return held-out environment, and last the average -> largest numbers of labels."""
     rows = selections.parts[method]
     of, labels = rows["held_out"].to_numpy(dtype=object), rows[[*_LABELS]].to_numpy(dtype=np.float64)
     most = {str(name): np.fmax.reduce(labels[of == name]) for name in sorted(set(of.tolist()))}

@@ -1,4 +1,4 @@
-"""What the numbers cost: embeddings and trials, in images/s, hours and money."""
+"""Table of costs of embeddings and trials, in images/s, hours and money."""
 
 from collections.abc import Iterator
 from operator import itemgetter
@@ -8,9 +8,9 @@ from reports.render.table import Cell, Column, Line, Table
 from reports.tables.spec import Draft, Request, TableSpec, Values
 
 _WORDS = (
-    "Images/s: views through decoding, interventions and encoder, start-up excluded; share of ceiling: of what the "
-    "bare encoder does with full batches. Hours of trials: the mean of what trials of that kind took, times the number "
-    "of trials in these rows; a trial has one core."
+    "Images/s: views through decoding, interventions and encoder, start-up excluded; share of ceiling: relative to the "
+    "bare encoder with full batches. Hours of trials: mean duration of trials of that kind, times the number of trials "
+    "in these rows; a trial uses one core."
 )
 
 
@@ -31,13 +31,13 @@ def _blocks(request: Request) -> Iterator[Draft[_Cells]]:
     """Yield the embeddings of backbones, then the trials of each predictor and projection.
 
     Raises:
-        IcmBenchError: a cost lacks `kind`, `work` or `seconds`, or has no positive work.
+        IcmBenchError: a cost lacks `kind`, `work` or `seconds`, or its work is not positive.
     """
     for number, cost in enumerate(request.costs):
         missing = [name for name in ("kind", "work", "seconds") if name not in cost]
         if missing or not float(cost["work"]) > 0:
             reason = f"lacks '{missing[0]}'" if missing else "has no work above 0"
-            raise IcmBenchError(f"Cost {number} of the list {reason}: give kind, work and seconds of each.")
+            raise IcmBenchError(f"Entry {number} of the costs {reason}: each entry needs kind, work and seconds.")
     for title, costs in (("Embeddings", _embeddings(request)), ("Trials", _trials(request))):
         yield Draft(title, [(Line(name, (), request.short(name)), one) for name, one in costs])
 
@@ -61,9 +61,9 @@ def _embeddings(request: Request) -> Iterator[tuple[str, _Cells]]:
 def _trials(request: Request) -> Iterator[tuple[str, _Cells]]:
     """Yield each predictor and projection whose trials were measured."""
     counted: dict[tuple[str, ...], set[str]] = {}
-    for _, selections in request.described:
-        said = selections.rows[["trial_id", "predictor", "predictor_label", "projection"]]
-        for trial, *kind in said.drop_duplicates().itertuples(index=False):
+    for _, selections in request.results:
+        columns = selections.rows[["trial_id", "predictor", "predictor_label", "projection"]]
+        for trial, *kind in columns.drop_duplicates().itertuples(index=False):
             counted.setdefault(tuple(map(str, kind)), set()).add(str(trial))
     for (predictor, label, projection), trials in sorted(counted.items()):
         kind = ["trial", predictor, projection]
@@ -89,10 +89,9 @@ def _notes(request: Request, _: Table) -> Iterator[str]:
     yield f"Price: {request.options.price:g} for an hour." if request.options.price is not None else ""
 
 
-# Costs have `kind` (words, from the general to the particular), `work`, `seconds` and `machine`, as
-# `benchmark.store.costs.Cost` has them; of embeddings also `ceiling` (views/s of the bare encoder), `actors`, `cores`
-# (of each actor) and `device`, where they are known. The price is of a GPU hour where there is a GPU, else of a core
-# hour, in the reader's currency.
+# Costs have the fields `kind` (general to specific), `work`, `seconds` and `machine` of `benchmark.store.costs.Cost`;
+# those of embeddings also `ceiling` (views/s of the bare encoder), `actors`, `cores` (per actor) and `device`, if
+# known. The price is per GPU hour with a GPU, else per core hour, in the reader's currency.
 TABLE = TableSpec(
     "cost",
     lambda _: "What embeddings and trials cost.",
@@ -100,7 +99,7 @@ TABLE = TableSpec(
     _columns,
     _notes,
     "report",
-    settings=lambda request: request.described if request.costs else (),
+    settings=lambda request: request.results if request.costs else (),
     rule="every",
     corner="Work",
 )

@@ -1,4 +1,4 @@
-"""One data set under one backbone: methods by held-out environments, their average and the worst of them."""
+"""Table of methods by held-out environments, with average and worst, for one data set and backbone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import Selections, whole, whole_estimate
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, complete_answers, complete_estimate
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import PICKS, Entry, accuracy, block_of, by_method, line_of, methods_of, picks, ranking
@@ -20,13 +20,13 @@ _ALONE = Cell(note="of single draws alone")
 
 @dataclass(frozen=True)
 class _Draws(Entry):
-    """A placebo with several draws: means over them. Attribute `draws`: the method of each."""
+    """A placebo averaged over several draws. Attribute `draws`: the method of each draw."""
 
     draws: Sequence[Method] = ()
 
     def accuracy(self, held_out: str | None = None, **_: str) -> cells.Number:
         """Return the mean accuracy over the draws."""
-        every = [whole(self.selections, [(draw, self.request.rule)]) for draw in self.draws]
+        every = [complete_answers(self.selections, [(draw, self.request.rule)]) for draw in self.draws]
         found = [one.means[0] for one in every if one is not None]
         note = f"{len(found)} of {len(self.draws)} draws" if len(found) < len(self.draws) else None
         if not found:
@@ -36,13 +36,13 @@ class _Draws(Entry):
         return cells.Number(Cell(value=value, seeds=tuple(self.selections.seeds), note=note))
 
     def plain_picks(self) -> Cell:
-        """Return a gap: picks are counted of single draws."""
+        """Return a gap: picks are only counted for single draws."""
         return _ALONE
 
 
 def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
-    """Yield the methods of a predictor, and placebos with several draws among them."""
-    request, parts = entries[0].request, entries[0].described
+    """Yield the methods of a predictor, including averaged placebos."""
+    request, parts = entries[0].request, entries[0].results
     draws = {} if RULES[request.rule].looks_at_target else request.selections.draws
     own = [m for m in draws if block_of(m) == block_of(entries[0].method)]
     every = [*entries, *(_Draws(request, parts, method, draws[method]) for method in own)]
@@ -52,7 +52,7 @@ def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
 
 def _columns(request: Request) -> Iterator[Values[Entry]]:
     def worst(entry: Entry) -> Cell:
-        """Return the lowest of the environments' cells; a gap where one of them is one."""
+        """Return the lowest of the environments' cells; a gap if one of them is a gap."""
         single = {name: accuracy(entry, name) for name in entry.selections.held_outs}
         missing = [name for name, cell in single.items() if cell.value is None]
         if missing:
@@ -66,11 +66,11 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
     yield Values(Column("worst environment", "Worst"), worst)
     if in_domain := _in_domain(request):
         yield Values(Column("shift costs", "Shift costs †", unit="points"), partial(_shift, in_domain))
-    yield from picks(request, methods_of(request.described, every=True))
+    yield from picks(request, methods_of(request.results, every=True))
 
 
 def _in_domain(request: Request) -> Selections | None:
-    """Return the rows that fit on the tested environments themselves, on the same data and backbone, if there are."""
+    """Return the rows with fits on the tested environments, for the same data set and backbone; None without any."""
     own = ("protocol", "test_split", "rounding")
     for other, candidate in () if request.bound else request.report:
         same = other.without(*own) == request.setting.without(*own)
@@ -81,7 +81,7 @@ def _in_domain(request: Request) -> Selections | None:
 
 
 def _shift(in_domain: Selections, entry: Entry) -> Cell:
-    """Return what the shift costs a method, in points; with ± where both are tested on the same images."""
+    """Return in-domain accuracy minus average accuracy, in points; with ± if both have the same test images."""
     if isinstance(entry, _Draws):
         return _ALONE
     selections, method, rule, options = entry.selections, entry.method, entry.request.rule, entry.request.options
@@ -89,7 +89,7 @@ def _shift(in_domain: Selections, entry: Entry) -> Cell:
     within, average = cells.accuracy(in_domain, method, own_rule, options), entry.accuracy()
     if within.cell.value is None or average.cell.value is None or within.estimate is None or average.estimate is None:
         return Cell(note="no rows of protocol in_domain for all that is held out", bound=True)
-    estimate = whole_estimate(selections, in_domain.pooled(method, own_rule), selections.pooled(method, rule))
+    estimate = complete_estimate(selections, in_domain.pooled(method, own_rule), selections.pooled(method, rule))
     if estimate is not None and estimate.seeds == within.estimate.seeds == average.estimate.seeds:
         return replace(cells.cell_of([estimate], options), bound=True)
     difference = within.cell.value - average.cell.value
@@ -114,6 +114,6 @@ TABLE = TableSpec(
     _columns,
     _notes,
     "setting",
-    settings=lambda request: request.described if len(request.selections.held_outs) > 1 else (),
+    settings=lambda request: request.results if len(request.selections.held_outs) > 1 else (),
     whole=True,
 )

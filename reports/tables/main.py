@@ -1,4 +1,4 @@
-"""Methods by data sets: the main table, differences to baselines, base and new classes, the variants of ImageNet."""
+"""Tables of methods by data sets: main table, differences to baselines, base and new classes, ImageNet variants."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -8,14 +8,14 @@ import numpy as np
 
 from benchmark.method.evaluation.metrics import ACCURACY, Metric
 from benchmark.method.evaluation.multiple_testing import adjusted_interval
-from reports.analysis.chosen import mean_beside
 from reports.analysis.comparisons import Comparison, Overall, compare, in_family, over_data_sets
 from reports.analysis.methods import PLAIN, Method
 from reports.analysis.metrics import metrics_of
+from reports.analysis.selections import mean_over_tests
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import PICKS, Entry, accuracy, by_method, each, mean_ranking, methods_of, picks, ranking
-from reports.tables.spec import Request, TableSpec, Values, results
+from reports.tables.spec import Request, TableSpec, Values, source_fits
 
 HALVES = {"base": "Base", "new": "New", "harmonic": "H"}
 VARIANTS = {"ImageNetV2": "V2", "ImageNet-R": "R", "ImageNet-A": "A", "ImageNet-Sketch": "Sketch"}
@@ -31,9 +31,9 @@ _SOURCE = (
 
 
 BASELINES = {PLAIN: "plain", "pca": "PCA", "random": "random"}
-_LEAST = 0.001  # of p-values: smaller ones are said to be below it
+_MIN_P = 0.001  # smaller p-values are printed as "<0.001"
 _NOT_COMPARED = "a baseline itself, or no rows of both on the same images"
-Compared = Mapping[str, Comparison | Overall]  # projection of a baseline -> a method minus it
+Compared = Mapping[str, Comparison | Overall]  # projection of a baseline -> method minus baseline
 
 
 def _columns(request: Request) -> Iterator[Values[Entry]]:
@@ -48,16 +48,16 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
     for name, metric in _metrics(request).items():
         heading = f"{name}, {metric.title}", f"{request.short(name)}, {metric.title}"
         yield Values(Column(*heading, unit="%" if metric.percent else ""), partial(_metric, name, metric))
-    yield from picks(request, methods_of(request.described))
+    yield from picks(request, methods_of(request.results))
 
 
 def _metrics(request: Request) -> dict[str, Metric]:
-    """Return data set -> its metric, of those that have another than accuracy."""
-    return {s.dataset: selections.metric for s, selections in request.described if selections.metric != ACCURACY}
+    """Return data set -> metric, for data sets whose metric is not accuracy."""
+    return {s.dataset: selections.metric for s, selections in request.results if selections.metric != ACCURACY}
 
 
 def _metric(name: str, metric: Metric, entry: Entry) -> Cell:
-    own = [selections for setting, selections in entry.described if setting.dataset == name][:1]
+    own = [selections for setting, selections in entry.results if setting.dataset == name][:1]
     every = [one for selections in own for one in metrics_of(selections, entry.request.rule)]
     value = next((one.of(metric) for one in every if one.method == entry.method), None)
     return cells.of_metric(value, metric, bound=accuracy(entry, dataset=name).bound)
@@ -70,7 +70,7 @@ def _notes(request: Request, table: Table) -> Iterator[str]:
     yield words.PLAIN_PICKS if PICKS in table.columns else ""
     yield _AVERAGE if several else ""
     yield f"− plain: mean difference {over} to plain prediction with the same predictor and images, in points."
-    yield _LEFT_OUT if methods_of(request.described, every=True) != methods_of(request.described) else ""
+    yield _LEFT_OUT if methods_of(request.results, every=True) != methods_of(request.results) else ""
     for name, metric in _metrics(request).items():
         yield f"{metric.title} is the metric of {name}; all is chosen and tested by accuracy."
 
@@ -106,7 +106,7 @@ def _columns_by_half(request: Request) -> Iterator[Values[Entry]]:
 
 def _notes_on_halves(request: Request, _: Table) -> Iterator[str]:
     yield _HARMONIC
-    if learnt := dict.fromkeys(m.of_predictor.label for m in methods_of(request.described) if m.learns_classes):
+    if learnt := dict.fromkeys(m.of_predictor.label for m in methods_of(request.results) if m.learns_classes):
         yield f"Left out, since they never predict a class that they had no training image of: {', '.join(learnt)}."
 
 
@@ -117,13 +117,13 @@ OPEN_CLASS = TableSpec(
     _columns_by_half,
     _notes_on_halves,
     "open class",
-    lambda request: [one for one in request.described if one[0].class_half in HALVES],
+    lambda request: [one for one in request.results if one[0].class_half in HALVES],
     whole=True,
 )
 
 
 def _columns_by_variant(request: Request) -> Iterator[Values[Entry]]:
-    there = {name for _, selections in request.described for name in selections.held_outs}
+    there = {name for _, selections in request.results for name in selections.held_outs}
     names = VARIANTS | dict(request.names)
     yield Values(Column(request.setting.dataset, "IN"), _source)
     for name in [*(name for name in VARIANTS if name in there), *sorted(there - VARIANTS.keys())]:
@@ -134,7 +134,7 @@ def _columns_by_variant(request: Request) -> Iterator[Values[Entry]]:
 def _source(entry: Entry) -> Cell:
     if entry.method not in entry.selections.parts:
         return Cell(note="no result rows of this method")
-    on_sources = 100 * mean_beside(entry.selections.picks(entry.method, entry.request.rule), "training_domain")
+    on_sources = 100 * mean_over_tests(entry.selections.picks(entry.method, entry.request.rule), "training_domain")
     return cells.known(on_sources, "no accuracy on the source at what was picked")
 
 
@@ -150,19 +150,19 @@ IMAGENET = TableSpec(
     _columns_by_variant,
     lambda *_: [_SOURCE],
     "variants",
-    lambda request: [one for one in request.described if one[0].protocol_class.across_sets],
+    lambda request: [one for one in request.results if one[0].protocol_class.across_sets],
     whole=True,
 )
 
 
 def _compared_lines(entries: list[Entry]) -> Iterator[tuple[Line, Compared]]:
-    """Yield every method minus every baseline before it, of one data set or over several, adjusted together."""
-    described, methods, rule = entries[0].described, [one.method for one in entries], entries[0].request.rule
+    """Yield each method minus each preceding baseline, on one data set or pooled over several, adjusted together."""
+    results, methods, rule = entries[0].results, [one.method for one in entries], entries[0].request.rule
     own = {m.projection: m for m in methods if m.projection in BASELINES and not m.variant and m.order != "released"}
     baselines = [own[name] for name in BASELINES if name in own]
-    several, made = len(described) > 1, list[Comparison | Overall]()
+    several, made = len(results) > 1, list[Comparison | Overall]()
     for method, baseline in ((m, baseline) for m in methods for baseline in baselines if baseline.place < m.place):
-        there = [one for one in described if method in one[1].parts and baseline in one[1].parts]
+        there = [one for one in results if method in one[1].parts and baseline in one[1].parts]
         of_sets = [(setting.dataset, compare(selections, method, rule, baseline)) for setting, selections in there]
         known = [(name, one) for name, one in of_sets if one is not None]
         made += filter(None, [over_data_sets(known)]) if several else [one for _, one in known]
@@ -175,7 +175,7 @@ def _compared_lines(entries: list[Entry]) -> Iterator[tuple[Line, Compared]]:
 def _differences(request: Request) -> Iterator[Values[Compared]]:
     def p(one: Comparison | Overall) -> Cell:
         value = one.adjusted.p
-        text = f"<{_LEAST}" if value < _LEAST else None
+        text = f"<{_MIN_P}" if value < _MIN_P else None
         return Cell(note="no interval") if np.isnan(value) else Cell(value=value, decimals=3, text=text)
 
     def in_new(one: Comparison | Overall) -> Cell:
@@ -213,7 +213,7 @@ def _notes_on_differences(request: Request, _: Table) -> Iterator[str]:
         f"{' and data sets' if len(request.sets) > 1 else ''}, at 95 % for all of a block together (Bonferroni); it "
         "needs four environments or several data sets."
     )
-    if any(setting.grouped for setting, _ in request.described):
+    if any(setting.grouped for setting, _ in request.results):
         yield "Groups of images stand in several environments, which makes intervals for new ones too narrow."
 
 
@@ -227,11 +227,11 @@ COMPARISONS = TableSpec(
     _differences,
     _notes_on_differences,
     "data set",
-    results,
+    source_fits,
 )
 OVER_SETS = replace(
     COMPARISONS,
     name="over_data_sets",
     scope="data sets",
-    settings=lambda request: results(request) if len(request.sets) > 1 else (),
+    settings=lambda request: source_fits(request) if len(request.sets) > 1 else (),
 )

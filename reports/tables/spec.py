@@ -1,7 +1,7 @@
-"""A table is a spec: which settings share it, its lines and columns, what stands in a cell, and its notes.
+"""Specification of tables: the settings that share one, its blocks, columns, cells and notes.
 
-`TableSpec.build` makes a `reports.render.table.Table` of it. A new table is one `TableSpec` in one file; a user's own
-is named as `module:TABLE`.
+`TableSpec.build` returns a `reports.render.table.Table`. A new table is one `TableSpec` in one file; users name their
+own as `module:TABLE`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,107 +11,107 @@ from typing import Any, Generic, Literal, TypeVar
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.comparisons import Ranked
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, SettingResults
 from reports.analysis.settings import Options, Setting, grouped
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables import cells, words
 
 T = TypeVar("T")
-# Settings that share a table: all data sets and backbones, all of one data set, one setting, open-class protocols with
-# their halves of the classes, one data set whose environments are whole data sets, or the report.
+# Settings that share a table: all data sets and backbones; all of one data set; one setting; open-class protocols with
+# all class halves; one data set whose environments are whole data sets; all of the report.
 Scope = Literal["data sets", "data set", "setting", "open class", "variants", "report"]
-_NAMED = 6  # columns in which nothing is bold, of which the names are said
+_NAMED = 6  # largest number of columns without bold that are listed by name
 
 
 @dataclass(frozen=True)
 class Request:
-    """The settings of one table, and what the reader asks for.
+    """The settings of one table and the options of the report.
 
     Attributes:
-        described: settings that share the table, each with its rows.
-        options: what the reader asks for.
-        asked: the selection rule that is asked for; None (default) for what is fair, see `rule`.
+        results: settings that share the table, each with its rows.
+        options: options of the report.
+        requested_rule: selection rule requested by the reader; None (default) for the common source rule, see `rule`.
         names: long name -> short name of methods, projections, predictors, backbones, data sets and environments.
         report: all settings of the report; by default none.
-        costs: what was measured, see `reports.tables.cost`.
+        costs: measured costs, see `reports.tables.cost`.
     """
 
-    described: Sequence[SettingResults]
+    results: Sequence[SettingResults]
     options: Options
-    asked: str | None = None
+    requested_rule: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     report: Sequence[SettingResults] = ()
     costs: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def rule(self) -> str:
-        """What chooses for everything in the table.
+        """Selection rule of all numbers in the table.
 
         Raises:
-            IcmBenchError: there is no such rule.
+            IcmBenchError: the requested rule does not exist.
         """
-        if self.asked is None and self.setting.protocol_class.looks_at_target:  # sources may leave nothing to choose by
+        if self.requested_rule is None and self.setting.protocol_class.looks_at_target:  # no source scores
             return rule_in_domain(self.selections)
-        return common_rule(self.described, self.asked)
+        return common_rule(self.results, self.requested_rule)
 
     @property
     def setting(self) -> Setting:
         """The first setting."""
-        return self.described[0][0]
+        return self.results[0][0]
 
     @property
     def selections(self) -> Selections:
         """The rows of the first setting."""
-        return self.described[0][1]
+        return self.results[0][1]
 
     @property
     def sets(self) -> list[str]:
         """The data sets, in order."""
-        return list(by_data_set(self.described))
+        return list(by_data_set(self.results))
 
     @property
     def backbones(self) -> dict[str, list[SettingResults]]:
         """Label of a backbone -> its settings."""
-        return by_backbone(self.described)
+        return by_backbone(self.results)
 
     @property
     def bound(self) -> bool:
-        """Whether labels of what is tested enter the numbers: bounds, no results."""
+        """Whether the numbers are bounds, since target labels enter them."""
         return cells.bound_by(self.rule, self.setting.protocol_class.looks_at_target)
 
     @property
     def what(self) -> str:
-        """The one data set and the one backbone, for captions; nothing where there are several."""
-        shared = {s.dataset for s, _ in self.described}, {s.backbone_label for s, _ in self.described}
+        """The data set and the backbone for captions, each only if there is a single one."""
+        shared = {s.dataset for s, _ in self.results}, {s.backbone_label for s, _ in self.results}
         return ", ".join(next(iter(names)) for names in shared if len(names) == 1)
 
     def short(self, name: str) -> str:
-        """Return a name of a data set, backbone, predictor or environment as a printed table has it."""
+        """Return the short name of a data set, backbone, predictor or environment for printed tables."""
         return self.names.get(name, name)
 
 
 def rule_in_domain(selections: Selections) -> str:
-    """Return what chooses for fits on the tested environment: what is fair where that has scores, else `oracle`."""
+    """Return the selection rule for fits on the tested environment: the source rule if it has scores, else `oracle`."""
     return selections.rule if RULES[selections.rule] in selections.rules else "oracle"
 
 
-def results(request: Request) -> Sequence[SettingResults]:
-    """Return the settings that are results: no label of what is tested enters their fits."""
-    return [one for one in request.described if not one[0].protocol_class.looks_at_target]
+def source_fits(request: Request) -> Sequence[SettingResults]:
+    """Return the settings whose fits use no target labels: results, not bounds."""
+    return [one for one in request.results if not one[0].protocol_class.looks_at_target]
 
 
 @dataclass(frozen=True)
 class Draft(Generic[T]):
-    """A block before its cells are made.
+    """A block whose cells are not computed yet.
 
     Attributes:
-        title: what its lines share; empty where the table has one block alone.
-        lines: each without cells, with what its cells are made from.
-        part: by what a table that is too wide or too long is divided: the short name of the backbone.
-        methods: of each line, where these are ranked.
-        place: backbone and predictor in words, where methods are ranked.
+        title: common part of its lines; empty if the table has a single block.
+        lines: (line without cells, subject from which its cells are computed).
+        part: short name of the backbone, by which a table that is too wide or too long is split.
+        methods: method of each line, if methods are ranked.
+        place: backbone and predictor in words, if methods are ranked.
     """
 
     title: str
@@ -123,15 +123,14 @@ class Draft(Generic[T]):
 
 @dataclass(frozen=True)
 class Values(Generic[T]):
-    """A column with what stands in it.
+    """A column and the function that computes its cells.
 
     Attributes:
-        column: what stands above it.
-        cell: what the cells of a line are made from -> its cell.
-        ranked: block -> what the differences say of the order of its methods, so that the best ones are bold; by
-            default nothing is.
-        named: the column in the note on blocks where nothing is bold; by default its name.
-        marked: whether numbers of lines that are plain prediction have the mark "=".
+        column: heading.
+        cell: subject of a line -> cell.
+        ranked: block -> ranking of its methods, whose best are bold; None (default) for no bold.
+        named: name of the column in the note on blocks without bold; by default the column's name.
+        marked: whether numbers of lines equal to plain prediction get the sign "=".
     """
 
     column: Column
@@ -143,20 +142,20 @@ class Values(Generic[T]):
 
 @dataclass(frozen=True)
 class TableSpec(Generic[T]):
-    """A table of a report.
+    """Specification of a table.
 
     Attributes:
-        name: of its files: "main".
-        caption: request -> what it shows, at most 40 words.
-        blocks: request -> its blocks, in order.
-        columns: request -> its columns, in order; those in which nothing stands are left out.
-        notes: request, and the table without notes -> its own sentences, empty ones left out.
-        scope: which settings share one, see `Scope`.
-        settings: request -> those of its settings that the table is of, none for no table; by default all.
-        rule: what chooses: `fair`; `base`, the same without keeping anything back, so that values are told apart; or
-            `every`, for a table that has several rules.
-        corner: what stands above the names of the lines.
-        whole: whether details say everything of how it was tested.
+        name: name of its files: "main".
+        caption: request -> caption, at most 40 words.
+        blocks: request -> blocks, in order.
+        columns: request -> columns, in order; empty columns are left out.
+        notes: (request, table without notes) -> sentences of its own; empty ones are left out.
+        scope: settings that share one table, see `Scope`.
+        settings: request -> settings of the table, empty for no table; by default all of the request.
+        rule: selection rule: `fair`, the source rule; `base`, the same without a preference for plain prediction, so
+            that values differ; or `every`, for a table with several rules.
+        corner: heading of the names of the lines.
+        whole: whether `Table.details` describes how the numbers were measured in full.
     """
 
     name: str
@@ -165,49 +164,49 @@ class TableSpec(Generic[T]):
     columns: Callable[[Request], Iterable[Values[T]]]
     notes: Callable[[Request, Table], Iterable[str]] = lambda _, __: ()
     scope: Scope = "data sets"
-    settings: Callable[[Request], Sequence[SettingResults]] = lambda request: request.described
+    settings: Callable[[Request], Sequence[SettingResults]] = lambda request: request.results
     rule: Literal["fair", "base", "every"] = "fair"
     corner: str = "Method"
     whole: bool = False
 
     def build(self, request: Request) -> Table | None:
-        """Return the table; None where it would have fewer than two lines, or nothing in them.
+        """Return the table; None if it would have fewer than two lines or no numbers.
 
         Raises:
-            IcmBenchError: the settings may not share a table, or there is no such rule.
+            IcmBenchError: the settings cannot share a table, or the requested rule does not exist.
         """
-        request = replace(request, described=self.settings(request) if request.described else ())
-        if not request.described:
+        request = replace(request, results=self.settings(request) if request.results else ())
+        if not request.results:
             return None
         if self.scope != "report":
-            check_alike(request.described, self.name, halves=self.scope == "open class")
+            check_compatible(request.results, self.name, halves=self.scope == "open class")
         if self.rule == "base":
-            request = replace(request, asked=RULES[request.rule].base)
-        columns, level = list(self.columns(request)), list[str]()
-        blocks = [_filled(draft, columns, request, level) for draft in self.blocks(request) if draft.lines]
-        caption = words.caption(request.described, self.caption(request))
+            request = replace(request, requested_rule=RULES[request.rule].base)
+        columns, all_tied = list(self.columns(request)), list[str]()
+        blocks = [_filled(draft, columns, request, all_tied) for draft in self.blocks(request) if draft.lines]
+        caption = words.caption(request.results, self.caption(request))
         table = Table(self.name, caption, tuple(one.column for one in columns), tuple(blocks), corner=self.corner)
         bold = words.BOLD if any(cell.best for _, line in table.lines() for cell in line.cells) else ""
-        columns_level = "; ".join(level) if len(level) <= _NAMED else f"{len(level)} columns of blocks"
-        none = f"Nothing is bold where all of the block is level with the best: {columns_level}." if level else ""
+        tied_columns = "; ".join(all_tied) if len(all_tied) <= _NAMED else f"{len(all_tied)} columns of blocks"
+        none = f"Nothing is bold if all methods of a block are tied with the best: {tied_columns}." if all_tied else ""
         own = [note for note in (bold, none, *self.notes(request, table)) if note]
         lines, rule = [line for _, line in table.lines()], None if self.rule == "every" else request.rule
         there = [any(x.cells[i].value is not None or x.cells[i].text for x in lines) for i in range(len(columns))]
         table = table.with_columns([i for i, is_there in enumerate(there) if is_there])
         if len(lines) < 2 or not table.columns:
             return None
-        context = words.context(request.described, rule, request.options)
+        context = words.context(request.results, rule, request.options)
         if self.scope == "report":
             return replace(table, notes=tuple(own), context={"random_weights": context["random_weights"]})
-        notes = words.notes(request.described, rule, request.options, own)
-        details = words.details(request.described, request.options) if self.whole else ()
+        notes = words.notes(request.results, rule, request.options, own)
+        details = words.details(request.results, request.options) if self.whole else ()
         return replace(table, notes=tuple(notes), details=tuple(details), context=context)
 
 
-def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, level: list[str]) -> Block:
-    """Return a block with its cells; bold is what is not separated from the best of a column.
+def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, all_tied: list[str]) -> Block:
+    """Return a block with its cells; numbers not separated from the best of a column are bold.
 
-    Columns in which nothing is bold, since all methods are tied, are added to `level`.
+    Columns in which all methods are tied have no bold and are appended to `all_tied`.
     """
     made = []
     for line, subject in draft.lines:
@@ -218,7 +217,7 @@ def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, lev
         if not found or not found.tied:
             continue
         if len(found.tied) == len(found.methods):
-            level.append(f"{one.named or one.column.name} ({draft.place})")
+            all_tied.append(f"{one.named or one.column.name} ({draft.place})")
             continue
         for row, method in zip(made, draft.methods, strict=True):
             cell = row[place]
@@ -229,84 +228,83 @@ def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, lev
 
 
 _ALL_SHARE = ("protocol", "test_split", "folds", "rounding", "precision", "class_half")
-# Templates, groups and images are a data set's own: they may differ between data sets, and never within one.
+# Templates, groups and images may differ between data sets, but not within one.
 _OWNERS = {
     **dict.fromkeys(("templates", "grouped", "dataset_fingerprint"), "dataset"),
     "backbone_fingerprint": "backbone_label",
 }
 _CALLED = {"dataset": "data set", "backbone_label": "backbone"}
 _HALVES = "class_half"
-_SAME_TEMPLATES = "give backbones the same prompts.templates, or take those that have with --where backbone=NAME"
+_SAME_TEMPLATES = "use equal prompts.templates for all backbones, or report on one with --where backbone=NAME"
 
 
-def groups(described: Sequence[SettingResults], halves: bool = False) -> list[list[SettingResults]]:
-    """Return the settings that may share a table, in the order of the settings; see `check_alike`.
+def groups(results: Sequence[SettingResults], halves: bool = False) -> list[list[SettingResults]]:
+    """Return groups of settings that can share a table, in the order of the settings; see `check_compatible`.
 
-    A data set that comes with several prompts, or in several states, stands in a group for each. Settings with the same
-    prompts are taken together.
+    A data set with several prompts or fingerprints is in one group for each. Settings with equal prompts are grouped.
     """
     shared = [name for name in _ALL_SHARE if not (halves and name == _HALVES)]
-    parts = [*grouped(described, lambda one: tuple(getattr(one[0], name) for name in shared)).values()]
+    parts = [*grouped(results, lambda one: tuple(getattr(one[0], name) for name in shared)).values()]
     for name, owner in _OWNERS.items():
         parts = [part for whole in parts for part in _apart(whole, name, owner)]
     return parts
 
 
-def check_alike(described: Sequence[SettingResults], table: str, halves: bool = False) -> None:
-    """Refuse settings whose rows cannot stand in one table.
+def check_compatible(results: Sequence[SettingResults], table: str, halves: bool = False) -> None:
+    """Check that settings can share a table.
 
     Raises:
-        IcmBenchError: protocol, split, folds, precision or half of the classes differ; or prompts, groups or images of
-            one data set; or the weights of one backbone. Names the field.
+        IcmBenchError: protocol, split, folds, precision or class half differ; or prompts, groups or images of one data
+            set; or the weights of one backbone. Names the field.
     """
     owners = {**dict.fromkeys(_ALL_SHARE, ""), **_OWNERS}
     for name, owner in owners.items():
         values: dict[str, set[object]] = {}
-        for setting, _ in described if not (halves and name == _HALVES) else ():
+        for setting, _ in results if not (halves and name == _HALVES) else ():
             whose = f"of the {_CALLED[owner]} {getattr(setting, owner)} " if owner else ""
             values.setdefault(whose, set()).add(getattr(setting, name))
-        for whose, unlike in values.items():
-            if len(unlike) > 1:
-                first, second, *more = sorted(map(str, unlike))
-                said = f"{first[:60]}, {second[:60]}{', ...' if more else ''}"
+        for whose, found in values.items():
+            if len(found) > 1:
+                first, second, *more = sorted(map(str, found))
+                shown = f"{first[:60]}, {second[:60]}{', ...' if more else ''}"
                 remedy = _SAME_TEMPLATES if name == "templates" else f"report on one of them with --where {name}=VALUE"
                 raise IcmBenchError(
-                    f"Rows of unlike {name} {whose}({said}) cannot stand in the one table '{table}': {remedy}."
+                    f"Rows with different {name} {whose}({shown}) cannot share the table '{table}': {remedy}."
                 )
 
 
-def common_rule(described: Sequence[SettingResults], rule: str | None = None) -> str:
-    """Return what chooses for everything in a table: `lodo_1se` if all settings have it, else what they all have.
+def common_rule(results: Sequence[SettingResults], rule: str | None = None) -> str:
+    """Return the selection rule of a table: `rule` if given, else `lodo_1se` or the best rule that all settings have.
 
     Raises:
-        IcmBenchError: there is no such rule.
+        IcmBenchError: the rule does not exist.
     """
     if rule is not None and rule not in RULES:
         raise IcmBenchError(f"There is no selection rule '{rule}'; choose one of {', '.join(RULES)}.")
-    fair = [RULES[selections.rule] for _, selections in described]
+    fair = [RULES[selections.rule] for _, selections in results]
     score = "lodo" if all(one.score == "lodo" for one in fair) else "training_domain"
     return rule or (f"{score}_1se" if all(one.one_se for one in fair) else score)
 
 
-def by_data_set(described: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
+def by_data_set(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
     """Return data set -> its settings, in their order."""
-    return grouped(described, lambda one: one[0].dataset)
+    return grouped(results, lambda one: one[0].dataset)
 
 
-def by_backbone(described: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
+def by_backbone(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
     """Return label of a backbone -> its settings, in their order."""
-    return grouped(described, lambda one: one[0].backbone_label)
+    return grouped(results, lambda one: one[0].backbone_label)
 
 
-def _apart(described: Sequence[SettingResults], name: str, owner: str) -> list[list[SettingResults]]:
-    """Split settings where one owner has several values of a field: templates by value, fingerprints by their place."""
+def _apart(results: Sequence[SettingResults], name: str, owner: str) -> list[list[SettingResults]]:
+    """Split settings if an owner has several values of a field: templates by value, fingerprints by their position."""
     values: dict[str, list[object]] = {}
-    for setting, _ in described:
+    for setting, _ in results:
         own = values.setdefault(getattr(setting, owner), [])
         own += [] if getattr(setting, name) in own else [getattr(setting, name)]
     if all(len(own) == 1 for own in values.values()):
-        return [list(described)]
+        return [list(results)]
     if name == "templates":
-        return [*grouped(described, lambda one: one[0].templates).values()]
-    by_place = grouped(described, lambda one: values[getattr(one[0], owner)].index(getattr(one[0], name)))
+        return [*grouped(results, lambda one: one[0].templates).values()]
+    by_place = grouped(results, lambda one: values[getattr(one[0], owner)].index(getattr(one[0], name)))
     return [*by_place.values()]

@@ -1,1 +1,1 @@
-"""Sentences and captions about what `analysis` found."""
+"""Sentences and captions that describe the results of `analysis`."""

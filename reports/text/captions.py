@@ -1,4 +1,4 @@
-"""Sentences beside every accuracy (protocol, split, seeds, n, selection rule), and names of intervention sets."""
+"""Sentences that accompany accuracies (protocol, split, seeds, n, selection rule), and names of intervention sets."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis.answers import Size, size_of
-from reports.analysis.chosen import Selections, SettingResults, has_choice, once
 from reports.analysis.methods import SEES_TARGET
+from reports.analysis.selections import Selections, SettingResults, has_choice, memoized
 from reports.analysis.settings import Options, Setting, grouped
 
 _SPLIT_MEANING = {
@@ -23,23 +23,23 @@ _SPLIT_MEANING = {
     "out_fold": "each fold of the held-out environment in turn",
 }
 
-Sentences = Callable[[Setting, Selections, Options], list[str]]  # one on each matter, empty where nothing is to be said
-MAX_LISTED = 12  # values beyond which their number says more
-NO_IMAGE_DRAWN = ("text", "cross_environment")  # kinds of intervention without a view of any image
+Sentences = Callable[[Setting, Selections, Options], list[str]]  # one sentence per topic, empty if it does not apply
+MAX_LISTED = 12  # longer lists of values are summarised by their number
+NO_IMAGE_DRAWN = ("text", "cross_environment")  # kinds of intervention without random image views
 
 
-_TELLING = ("dataset", "backbone_label", "protocol", "test_split", "class_half", "title")
-OTHERS = 3  # place of sets that are neither all kinds, nor one, nor all but one
+_DISTINGUISHING = ("dataset", "backbone_label", "protocol", "test_split", "class_half", "title")
+OTHERS = 3  # sort position of sets that are neither all kinds, one kind, nor all but one
 
 
 def number(value: float) -> str:
-    """Write a count (or a mean of counts) with thousands separators."""
+    """Return a count (or a mean of counts) with thousands separators."""
     return f"{value:,.1f}".removesuffix(".0")
 
 
-@once
-def whole_size(selections: Selections, held_out: str | None = None) -> Size:
-    """Return how much is tested, folds together; pairs of environments share their images."""
+@memoized
+def total_size(selections: Selections, held_out: str | None = None) -> Size:
+    """Return the number of test units and images, with folds pooled and shared images counted once."""
     of, by_seed = selections.rows, dict[int, dict[Tested, None]]()
     for n, name, seed, tested in zip(*(of[c].tolist() for c in ("n_test", "held_out", "seed", "tested")), strict=True):
         if n > 0 and held_out in (None, name):
@@ -48,7 +48,7 @@ def whole_size(selections: Selections, held_out: str | None = None) -> Size:
 
 
 def unit_words(setting: Setting) -> str:
-    """Return what n counts."""
+    """Return the unit of n: test images or groups of them."""
     return "groups of test images" if setting.grouped else "test images"
 
 
@@ -67,7 +67,7 @@ def rule_words(rule: str, setting: Setting) -> str:
 
 
 def rule_meaning(rule: str, setting: Setting) -> str:
-    """Return the meaning of a selection rule where it is used, marked where it looks at the target."""
+    """Return the meaning of a selection rule in a setting, marked with † if it uses target labels."""
     meaning, tested = RULES[rule].meaning, setting.protocol_class.tested
     if RULES[rule].crossed:
         meaning = f"{oracle_words(setting)}: what labels of the {tested} would be worth, no result"
@@ -75,14 +75,14 @@ def rule_meaning(rule: str, setting: Setting) -> str:
 
 
 def oracle_words(setting: Setting) -> str:
-    """Return on what a crossed rule chooses: where the in-split is tested, the out-split is there to choose by."""
+    """Return the images by which a cross-fitted rule selects: the out-split if the in-split is tested, else halves."""
     if setting.test_split == "in_80":
         return f"chosen on the out-split of the {setting.protocol_class.tested}, which is not tested"
     return "chosen on one half of the tested images and reported on the other, both ways"
 
 
 def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
-    """Return what stands below every printed table: numbers, protocol, bound, test split, marks of methods."""
+    """Return the notes of every printed table: precision, protocol, bound, test split, signs of methods."""
     protocol, sees_target = setting.protocol_class, any(method.looks_at_target_images for method in selections.parts)
     marked = (
         f"{SEES_TARGET} fitted at test time, on tested images or views of them, without labels, which the others never "
@@ -98,7 +98,7 @@ def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
 
 
 def details(setting: Setting, selections: Selections, options: Options) -> list[str]:
-    """Return all else that must be known of a table, but for the selection rule."""
+    """Return the detailed notes of a table, without the selection rule."""
     n = int(selections.rows["n_shared"].fillna(0).max())
     return [
         *_images(setting, selections),
@@ -113,10 +113,10 @@ def details(setting: Setting, selections: Selections, options: Options) -> list[
 
 
 def _images(setting: Setting, selections: Selections) -> list[str]:
-    """Return what there is to say of folds, of images that are tested or trained on, and of prompts."""
+    """Return sentences on folds, test images, training images and prompts."""
     rows, each = selections.rows, []
     for name in sorted(set(rows["held_out"][rows["n_test"] > 0])):
-        size = whole_size(selections, name)
+        size = total_size(selections, name)
         images = f" ({number(size.images_per_seed)})" if setting.grouped else ""
         each.append(f"{name} {number(size.units_per_seed)}{images}")
     tested = "Groups of test images (and images)" if setting.grouped else "Test images"
@@ -125,26 +125,26 @@ def _images(setting: Setting, selections: Selections) -> list[str]:
         "choose by cross-fitting: every fold of the sources but the tested one validates fits without it and the "
         "tested one; the tested fit has all but the tested fold."
     )
-    trained = _span(rows["n_train"])  # nothing of imported methods
+    trained = _span(rows["n_train"])  # empty for imported methods
     shown, rest = ", ".join(f'"{p}"' for p in setting.prompts[:2]), len(setting.prompts) - 2
     return [
         folds if setting.folds else "",
         f"{tested} per seed: {', '.join(each)}.{' n counts groups.' if setting.grouped else ''}",
         f"Training images: {trained}." if trained else "",
         sample_words(selections),
-        # None come with embeddings that were imported without texts.
+        # Embeddings imported without texts have no prompts.
         f"Prompts: {shown}{f' and {rest} more' if rest > 0 else ''}." if shown else "No texts.",
     ]
 
 
 def _span(counts: "pd.Series[Any]") -> str:
-    """Return the lowest and the highest of some counts, "900 to 1,000"; empty where none is known."""
+    """Return the range of some counts, "900 to 1,000"; empty if none is known."""
     known = counts.dropna()
     return " to ".join(dict.fromkeys(number(int(end)) for end in (known.min(), known.max()))) if len(known) else ""
 
 
 def sample_words(selections: Selections) -> str:
-    """Return which fits of trained predictors were made on some of the images; nothing where none was."""
+    """Return a sentence on selection fits of trained predictors on a subsample; empty without such fits."""
     images = _span(selections.rows["n_selection"])
     words = (
         f"Trained predictors: choices rest on fits to {images} of the training images, drawn by the seed with classes "
@@ -154,7 +154,7 @@ def sample_words(selections: Selections) -> str:
 
 
 def _choosing(setting: Setting, selections: Selections) -> list[str]:
-    """Return on what lodo is measured or why there is none, how images are split, and what environments stand for."""
+    """Return sentences on lodo or its absence, on the split, and on pseudo-environments."""
     side = "in-split (80 %), as in DomainBed"
     if setting.grouped:
         side = "half of the out-groups that is kept for choosing"
@@ -187,7 +187,7 @@ def _choosing(setting: Setting, selections: Selections) -> list[str]:
 
 
 def _open_class(setting: Setting, selections: Selections) -> str:
-    """Return what must be known of tables with classes that no fit has seen."""
+    """Return a sentence on base and new classes; empty if all classes are fitted on."""
     if setting.class_half == "all":
         return ""
     first = selections.rows.iloc[0]
@@ -201,7 +201,7 @@ def _open_class(setting: Setting, selections: Selections) -> str:
 
 
 def _views(selections: Selections) -> str:
-    """Return what must be known of the interventions that projections saw; nothing where they saw none."""
+    """Return sentences on random views and text pairs of interventions; empty without interventions."""
     contents = [json.loads(text) for text in selections.rows["interventions"].dropna().unique()]
     kinds = {str(kind["name"]) for content in contents for kind in content.get("kinds", ())}
     draws, words = selections.rows["view_draw"].nunique(), []
@@ -217,7 +217,7 @@ def _views(selections: Selections) -> str:
 
 
 def _considered(selections: Selections) -> str:
-    """Return the ranks, lambdas, intervention sets and normalisations among which a rule chooses; none if imported."""
+    """Return a sentence on the candidate ranks, lambdas, intervention sets and normalisations; empty if imported."""
     rows = selections.rows[selections.rows["projection"] != IMPORTED]
     if rows.empty:
         return ""
@@ -241,7 +241,7 @@ def _named(names: "pd.Series[Any]") -> list[str]:
 
 
 def imported_words(selections: Selections) -> str:
-    """Return which methods were trained elsewhere, and what chose among their settings; nothing where none was."""
+    """Return a sentence on imported methods and the selection among their settings; empty without any."""
     words = []
     for method, rows in ((m, rows) for m, rows in selections.parts.items() if m.imported):
         settings = number(rows["predictor_params"].nunique())
@@ -256,7 +256,7 @@ def imported_words(selections: Selections) -> str:
 
 
 def _seeds(setting: Setting, seeds: Sequence[int], options: Options) -> str:
-    """Return which seeds there are and what ± means with them."""
+    """Return a sentence on the seeds and the meaning of ±."""
     alone = len(seeds) == 1
     named = f"Seed: {seeds[0]} only." if alone else f"Seeds: {', '.join(map(str, seeds))}."
     if options.plus_minus == "seeds":
@@ -274,33 +274,33 @@ def _seeds(setting: Setting, seeds: Sequence[int], options: Options) -> str:
 
 
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
-    """Return everything that a table needs beside it, except the banner and the selection rule."""
+    """Return all notes of a setting as one paragraph, without the banner and the selection rule."""
     on = f"{setting.protocol_class.accuracy_on}{setting.dataset}, {setting.backbone_label}"
-    said = [f"Accuracy in % on {on}, {setting.precision}{setting.half_words}."]
-    return " ".join(filter(None, [*said, *brief(setting, selections)[1:], *details(setting, selections, options)]))
+    first = f"Accuracy in % on {on}, {setting.precision}{setting.half_words}."
+    return " ".join(filter(None, [first, *brief(setting, selections)[1:], *details(setting, selections, options)]))
 
 
-def protocols(described: Sequence[SettingResults], options: Options) -> list[str]:
-    """Return what `protocol_words` says, of several settings: a paragraph for each topic."""
-    every = [*each_once(described, brief, options), *each_once(described, details, options)]
+def protocols(results: Sequence[SettingResults], options: Options) -> list[str]:
+    """Return the notes of several settings: a paragraph for each topic."""
+    every = [*each_once(results, brief, options), *each_once(results, details, options)]
     left = [f" And {len(lines) - MAX_LISTED} more." if len(lines) > MAX_LISTED else "" for lines in every]
     return [f"{' '.join(lines[:MAX_LISTED])}{more}" for lines, more in zip(every, left, strict=True) if lines]
 
 
-def each_once(described: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
-    """Return for each topic its distinct sentences, each behind what tells its settings from the others."""
-    matters = []
-    for sentences in zip(*(words(setting, selections, options) for setting, selections in described), strict=True):
-        said = grouped(zip(sentences, described, strict=True), lambda one: one[0])
-        values = {n: [{getattr(s, n) for _, (s, _) in of_one} for of_one in said.values()] for n in _TELLING}
-        told = next((v for v in values.values() if sum(map(len, v)) == len(set().union(*v))), values["title"])
-        named = [(", ".join(sorted(of_one)[:MAX_LISTED]), line) for of_one, line in zip(told, said, strict=True)]
-        matters.append([x if len(said) == 1 or name in x else f"{name}: {x}" for name, x in named if x])
-    return matters
+def each_once(results: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
+    """Return for each topic its distinct sentences, prefixed with the names of their settings if they differ."""
+    topics = []
+    for sentences in zip(*(words(setting, selections, options) for setting, selections in results), strict=True):
+        owners = grouped(zip(sentences, results, strict=True), lambda one: one[0])
+        values = {n: [{getattr(s, n) for _, (s, _) in own} for own in owners.values()] for n in _DISTINGUISHING}
+        names = next((v for v in values.values() if sum(map(len, v)) == len(set().union(*v))), values["title"])
+        named = [(", ".join(sorted(own)[:MAX_LISTED]), line) for own, line in zip(names, owners, strict=True)]
+        topics.append([x if len(owners) == 1 or name in x else f"{name}: {x}" for name, x in named if x])
+    return topics
 
 
 def kinds_of(rows: pd.DataFrame) -> frozenset[str]:
-    """Return the kinds of the one intervention set of some rows, with their parameters, as JSON; none where unknown."""
+    """Return the kinds (with parameters, as JSON) of the intervention set of some rows; empty if unknown."""
     content = rows["interventions"].iloc[0]
     kinds = json.loads(content)["kinds"] if isinstance(content, str) else []
     return frozenset(json.dumps(kind, sort_keys=True) for kind in kinds)
@@ -313,20 +313,20 @@ def pairs_of(rows: pd.DataFrame) -> float:
 
 
 def set_words(name: str, kinds: frozenset[str], every: frozenset[str], share: float = 1.0) -> str:
-    """Return what a set is, with its name where that says more: "all", "blur alone", "without blur (mild)".
+    """Return a description of an intervention set: "all", "blur alone", "without blur (mild)".
 
-    Kinds are as `kinds_of` returns them.
+    The set's name is added if it differs from the description. Kinds are as returned by `kinds_of`.
     """
     missing, pairs = every - kinds, f", {100 * share:g} % of the pairs" if share < 1 else ""
-    said = name
+    words = name
     if kinds == every:
-        said = "all"
+        words = "all"
     elif len(kinds) == 1:
-        said = f"{_names(kinds)} alone"
+        words = f"{_names(kinds)} alone"
     elif len(missing) == 1:
-        said = f"without {_names(missing)}"
-    known = name in said or name.replace("_", " ") in (said, "all", _names(kinds), f"no {_names(missing)}")
-    return f"{said if known else f'{said} ({name})'}{pairs}"
+        words = f"without {_names(missing)}"
+    known = name in words or name.replace("_", " ") in (words, "all", _names(kinds), f"no {_names(missing)}")
+    return f"{words if known else f'{words} ({name})'}{pairs}"
 
 
 def _names(kinds: frozenset[str]) -> str:
@@ -334,6 +334,6 @@ def _names(kinds: frozenset[str]) -> str:
 
 
 def place_of(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
-    """Return a sort key: all, alone, left out, others by number of kinds; shares of the pairs last."""
+    """Return a sort key: all kinds, one kind, all but one, others by number of kinds; shares of the pairs last."""
     place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else OTHERS
     return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

@@ -1,4 +1,4 @@
-"""What `diagnose` and `unlabelled` write: what a projection keeps, and estimated accuracies without labels."""
+"""Files written by `diagnose` (properties of a projection) and `unlabelled` (estimated accuracies)."""
 
 import io
 import json
@@ -14,8 +14,8 @@ from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.spans import Spans
 from reports.analysis.diagnostics import Diagnosis, Displacement, Estimated, Mapped, Shift
 from reports.analysis.settings import BANNER, grouped
-from reports.render import FORMS
-from reports.render.forms import markdown, markdown_escape, markdown_grid, text
+from reports.render import FORMATS
+from reports.render.formats import markdown, markdown_escape, markdown_grid, text
 from reports.render.table import Block, Cell, Column, Line, Table
 
 _OVERLAP = "largest principal angle, and the share of the one subspace that lies in the other"
@@ -26,24 +26,24 @@ _COMPARED = {
     "backbones": "another backbone (median canonical angle between projected embeddings of the same images)",
 }
 _SHARES = {
-    "energy_removed": "Energy of the embeddings that is removed",
-    "shift_removed_sources": "Shift between sources that is removed",
-    "shift_removed_target": "Shift to what is left out that is removed †",
+    "energy_removed": "Removed energy of the embeddings",
+    "shift_removed_sources": "Removed shift between sources",
+    "shift_removed_target": "Removed shift to the environments left out †",
     "shift_moved_sources": "C_d along the shift between sources",
-    "shift_moved_target": "C_d along the shift to what is left out †",
+    "shift_moved_target": "C_d along the shift to the environments left out †",
 }
-_SHOWN = 8  # directions in the table of the first ones
+_SHOWN = 8  # directions in the table
 
 
 NAME = "estimates"
-# Long and short name of each estimate.
+# Estimate -> long and short name.
 _WAYS = {"source": ("sources' accuracy", "sources"), "atc": ("ATC", ""), "agreement": ("agreement", "agree")}
 _ESTIMATE_NOTES = (
-    "Sources' accuracy: on images of the sources that no fit has seen; as an estimate it says that nothing shifts, and "
-    "an estimate that errs more than it is worth nothing.",
-    "ATC: share of images above the confidence that as many source images reach as are right (Garg et al., 2022). "
-    "Agreement: of all methods with each other, on a line fitted over their pairs (Baek et al., 2022).",
-    "Fitted on 80 % of each source; the sources' other images choose lambda and rank. Mean over seeds.",
+    "Sources' accuracy: accuracy on unseen images of the sources. As an estimate it assumes no shift; an estimate with "
+    "a larger error has no value.",
+    "ATC: share of images above a confidence threshold, set so that on the sources this share equals accuracy (Garg et "
+    "al., 2022). Agreement: from the agreement of all pairs of methods, by a fitted line (Baek et al., 2022).",
+    "Fitted on 80 % of each source; lambda and rank are selected on the other images. Mean over seeds.",
 )
 _Place = tuple[str, str, str]  # data set, backbone, environment or method
 
@@ -52,19 +52,19 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> tu
     """Write `diagnostics.md`, `.json`, `.png` and `.pdf`.
 
     Args:
-        diagnosis: what `icm-bench diagnose` found.
-        storage: where to.
+        diagnosis: result of `icm-bench diagnose`.
+        storage: storage to write to.
         folder: folder inside the storage, "" for the storage itself.
 
     Returns:
         Paths or URIs of the files, diagnostics.md first, and its Markdown.
     """
-    said = diagnosis_markdown(diagnosis)
+    page = diagnosis_markdown(diagnosis)
     data = json.dumps(diagnosis.content(), indent=2, ensure_ascii=False) + "\n"
-    contents = {"diagnostics.md": said.encode(), "diagnostics.json": data.encode()}
+    contents = {"diagnostics.md": page.encode(), "diagnostics.json": data.encode()}
     if diagnosis.displacement and diagnosis.rank:
         contents |= _figure(diagnosis, diagnosis.displacement, diagnosis.rank)
-    return list(storage.write_files(folder, contents).values()), said
+    return list(storage.write_files(folder, contents).values()), page
 
 
 def diagnosis_markdown(diagnosis: Diagnosis) -> str:
@@ -81,7 +81,7 @@ def diagnosis_markdown(diagnosis: Diagnosis) -> str:
         *(_directions(d, d.displacement, d.rank) if d.displacement and d.rank else []),
         *(_mapped(d.mapped, d.nuisance) if d.mapped else []),
         *_shift(d.shift),
-        "## How well the environment can be read",
+        "## Decodability of the environment",
         "Balanced accuracy (%) of a linear classifier for the environment, cross-validated in five folds by image.",
         markdown_grid(["Space", "rank", "accuracy", "chance", "images"], [[*map(str, line)] for line in read]),
         *_angles(d),
@@ -127,7 +127,7 @@ def _mapped(mapped: Mapped, nuisance: str | None) -> list[str]:
 
 
 def _shift(shift: Shift) -> list[str]:
-    """Return what is removed of the shift; nothing where the projection is no linear map or nothing shifts."""
+    """Return the section on the removed shift; empty if the projection is not linear or nothing shifts."""
     known, fits = [name for name in _SHARES if getattr(shift.real, name) is not None], shift.placebos.values()
     body = [[markdown_escape(_SHARES[name]), *(_share(of, name) for of in ([shift.real], *fits))] for name in known]
     if len(body) < 2:
@@ -137,17 +137,17 @@ def _shift(shift: Shift) -> list[str]:
     placebos = f" Placebos of C_d: mean, lowest and highest of {n} draws." if n else ""
     return [
         "## Do the interventions span the shift?",
-        "Shift: of the class means between environments, less what few images make. Removed: what is dropped or "
-        "shrunk. C_d along the shift: how much interventions move it, 1 as the average direction."
+        "Shift: differences of class means between environments, less their sampling noise. Removed: dropped or "
+        "shrunk. C_d along the shift: displacement by interventions, 1 for an average direction."
         f"{markdown_escape(placebos + target)}",
         markdown_grid(["Share", "this", *shift.placebos], body),
     ]
 
 
 def _share(fits: Sequence[Spans], name: str) -> str:
-    """Return a share of one fit, or the mean of several and the lowest and highest of them."""
+    """Return a share of one fit, or the mean and range over several fits."""
     found = [getattr(one, name) for one in fits]
-    values = [value[0] if isinstance(value, list) else value for value in found]  # by rank: of the one that is fitted
+    values = [value[0] if isinstance(value, list) else value for value in found]  # lists by rank have one entry
     of = (float(np.mean(values)), min(values), max(values))
     mean, low, high = (f"{v:.2f}" if name.startswith("shift_moved") else f"{100 * v:.1f} %" for v in of)
     return mean if len(values) == 1 else f"{mean} ({low} to {high})"
@@ -176,7 +176,7 @@ def _number(value: float | None) -> str:
 
 
 def _figure(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> dict[str, bytes]:
-    """Return the figure: displacement relative to energy of every direction, over all kinds and for each."""
+    """Return the figure: displacement relative to energy by direction, for the set and for each kind."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -201,34 +201,34 @@ def _figure(diagnosis: Diagnosis, displacement: Displacement, rank: int) -> dict
 
 
 def write_estimates(estimates: Sequence[Estimated], storage: Storage, folder: str, name: str) -> tuple[list[str], str]:
-    """Write estimates as tables in their forms. Equal estimates give equal bytes.
+    """Write tables of estimates in all formats. Equal estimates give equal bytes.
 
     Args:
-        estimates: of all methods and environments.
-        storage: where to write.
+        estimates: estimates of all methods and environments.
+        storage: storage to write to.
         folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
-        name: of the recipe.
+        name: name of the recipe.
 
     Returns:
-        Paths or URIs of the files, estimates.md first, and the tables for a terminal.
+        Paths or URIs of the files, estimates.md first, and the tables as terminal text.
 
     Raises:
-        IcmBenchError: there is none, or a file cannot be written.
+        IcmBenchError: there are no estimates, or a file cannot be written.
     """
     if not estimates:
-        raise IcmBenchError(f"There is no method of '{name}' that could be estimated.")
+        raise IcmBenchError(f"'{name}' has no method whose accuracy can be estimated.")
     made = [of_unlabelled(estimates)] if any(not one.is_labelled for one in estimates) else []
     made.append(of_labelled(estimates))
     parts = [f"# {markdown_escape(name)}: estimates without labels", *(markdown(table).rstrip() for table in made)]
     contents = {f"{NAME}.md": "\n\n".join(parts) + "\n"}
-    contents |= {f"tables/{table.name}.{suffix}": form(table) for table in made for suffix, form in FORMS.items()}
+    contents |= {f"tables/{table.name}.{suffix}": form(table) for table in made for suffix, form in FORMATS.items()}
     files = list(storage.write_files(folder, {file: content.encode() for file, content in contents.items()}).values())
     shown = [line for table in made for line in [*text(table), ""]]
     return files, "\n".join([*shown, f"Tables: {files[0]}"])
 
 
 def of_unlabelled(estimates: Sequence[Estimated]) -> Table:
-    """Return the table of environments without labels: estimates, and their errors where the truth is known."""
+    """Return the table of environments without labels: estimates, and their errors on labelled environments."""
     columns = [Column(*heading, group="estimate") for heading in _WAYS.values()]
     columns += [Column(*heading, group="error with labels", unit="points") for heading in _WAYS.values()]
     known = _grouped((one for one in estimates if one.is_labelled), "method")
@@ -246,19 +246,19 @@ def of_unlabelled(estimates: Sequence[Estimated]) -> Table:
 
 
 def of_labelled(estimates: Sequence[Estimated]) -> Table:
-    """Return the table of labelled environments: the truth beside what would be estimated without it."""
+    """Return the table of labelled environments: true accuracy and estimates."""
     columns = [Column("accuracy"), *(Column(*heading, group="estimate") for heading in _WAYS.values())]
     blocks = []
     for place, each in _grouped((one for one in estimates if one.is_labelled), "method").items():
         lines = [Line(one.environment, (_share_cell(one.accuracy), *_shares(one))) for one in each]
         lines.append(Line("mean error (points)", (Cell(text=""), *_errors(each))))
         blocks.append(Block("{}, {}: {}".format(*place), tuple(lines), place[1]))
-    caption = "Estimates beside the truth: accuracy (%) on labelled environments, each held out as if it had no labels."
+    caption = "Estimates and true accuracy (%) on labelled environments, each held out as if it had no labels."
     return Table(f"{NAME}_checked", caption, tuple(columns), tuple(blocks), _ESTIMATE_NOTES, corner="Environment")
 
 
 def _grouped(estimates: Iterable[Estimated], name: str) -> dict[_Place, list[Estimated]]:
-    """Return estimates by data set, backbone and what is named: backbone by backbone, else in their order."""
+    """Return estimates grouped by data set, backbone and a field, sorted by data set and backbone."""
     ordered = sorted(estimates, key=lambda one: (one.dataset, one.backbone))
     return grouped(ordered, lambda one: (one.dataset, one.backbone, str(getattr(one, name))))
 
@@ -268,7 +268,7 @@ def _shares(one: Estimated) -> list[Cell]:
 
 
 def _errors(estimates: Sequence[Estimated]) -> list[Cell]:
-    """Return of each way the mean distance to the truth; a gap where it is not known."""
+    """Return the mean absolute error of each estimate; a gap if unknown."""
     return [_share_cell(fmean(one.error(way) for one in estimates) if estimates else math.nan) for way in _WAYS]
 
 

@@ -1,4 +1,4 @@
-"""Sentences beside verdicts: several data sets together, reading of environments, controls, placebos, notes of fits."""
+"""Further sentences of a report: pooled data sets, decodability of environments, controls, placebos, notes of fits."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 
 from benchmark.method.evaluation.multiple_testing import adjusted_interval
-from reports.analysis.chosen import Selections, SettingResults, read_of, whole
-from reports.analysis.comparisons import SAME, p_value
+from reports.analysis.comparisons import EQUAL_WITHIN, p_value
 from reports.analysis.findings import ControlResult, Expected, Family, Findings
 from reports.analysis.methods import ALONE, Method
+from reports.analysis.selections import Selections, SettingResults, complete_answers, read_of
 from reports.analysis.settings import Setting
-from reports.text.verdicts import explained, p_words, with_ends
+from reports.text.verdicts import explained, p_words, with_interval
 
-MAX_PLACES = 6  # held-out environments with seeds that a note is listed with
+MAX_PLACES = 6  # largest number of tests that are listed for a note of fits
 _PARTS = dict(zip(ALONE, ("interventions", "environment means"), strict=True))
 
 
-MAX_FAILED = 8  # that are named one by one
+MAX_FAILED = 8  # failed trials that are listed by name
 
 
 def overall_sentences(families: Sequence[Family]) -> list[str]:
-    """Return what several data sets say together of gains over plain prediction; nothing without such a gain."""
+    """Return sentences on gains over plain prediction pooled over data sets; empty without such a gain."""
     sentences = []
     for family in families:
         setting, of_pairs = family.settings[0], [one for one in reversed(family.members) if one.baseline.is_plain]
@@ -30,17 +30,17 @@ def overall_sentences(families: Sequence[Family]) -> list[str]:
         where = f"{setting.banner}{setting.backbone_label}{setting.half_words}"
         for one in reversed(gains.values()):
             n, sets = one.others.ahead + one.others.tied + one.others.behind, ", ".join(one.datasets)
-            said = (
+            sentence = (
                 f"{where}: {one.method.label} minus plain prediction over {len(one.datasets)} data sets ({sets}): "
-                f"{with_ends(one)} points, ahead in {one.others.ahead} of {n} environments."
+                f"{with_interval(one)} points, ahead in {one.others.ahead} of {n} environments."
             )
             new = one.others.interval and adjusted_interval(one.others.interval, len(gains))
             if new is not None and new.standard_error > 0:
                 narrow = " (too narrow, for groups of images stand in several)" if one.grouped else ""
                 ends = f"{100 * new.low:+.1f} and {100 * new.high:+.1f}"
-                said += f" In new environments of new sets the mean gain lies between {ends} points{narrow}."
+                sentence += f" In new environments of new sets the mean gain lies between {ends} points{narrow}."
             left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""
-            sentences.append(said + left_out)
+            sentences.append(sentence + left_out)
     if sentences:
         sentences.append(
             "Each data set counts alike. Of new environments: random effects of data sets, of environments within them "
@@ -49,10 +49,10 @@ def overall_sentences(families: Sequence[Family]) -> list[str]:
     return sentences
 
 
-def decodability(described: Sequence[SettingResults]) -> list[str]:
-    """Return of each setting how well the environment is read from embeddings, and after each projection."""
+def decodability(results: Sequence[SettingResults]) -> list[str]:
+    """Return a sentence for each setting on the decodability of the environment before and after each projection."""
     sentences = []
-    for setting, selections in described:
+    for setting, selections in results:
         if read := read_of(selections):
             before, _, chance = next(iter(read.values()))
             after = ", ".join(f"{values[1]:.1f} % after {method.label}" for method, values in read.items())
@@ -64,21 +64,21 @@ def decodability(described: Sequence[SettingResults]) -> list[str]:
 
 
 def in_a_sentence(setting: Setting, one: ControlResult) -> str:
-    """Return what must be found in a setting, what was, whether that is right, and why."""
+    """Return a sentence on a control: expected and found components, and the gain behind them."""
     where, expected, found = _control(setting, one)
-    what = f"to be found is {expected}, found was {found}, which is {'right' if one.right else 'WRONG'}"
-    gain = f"Gain {with_ends(one.gain)}, {p_words(one.p)}."
+    what = f"expected {expected}, found {found}: {'right' if one.right else 'WRONG'}"
+    gain = f"Gain {with_interval(one.gain)}, {p_words(one.p)}."
     return " ".join(filter(None, [f"{setting.banner}{where}: {what}.", gain, explained(one.questions)]))
 
 
 def wrong_in_words(found: Iterable[tuple[Setting, ControlResult]]) -> list[str]:
-    """Return of each control that came out wrong what was found, and what must be: short, for a terminal."""
+    """Return a short line for the terminal on each control with a wrong result."""
     wrong = (_control(setting, one) for setting, one in found if not one.right)
     return [f"WRONG: {found} found, not {expected}: {where}." for where, expected, found in wrong]
 
 
 def _control(setting: Setting, one: ControlResult) -> tuple[str, ...]:
-    """Return where something must be found, what must be, and what was."""
+    """Return place, expected components and found components of a control, in words."""
     held_out = one.expected.held_out
     where = f"{held_out} held out" if held_out else "average of all that is held out"
     place = f"{setting.dataset}, {setting.backbone_label}, {one.gain.method.predictor_label}, {where}"
@@ -87,13 +87,13 @@ def _control(setting: Setting, one: ControlResult) -> tuple[str, ...]:
 
 
 def notes(setting: Setting, selections: Selections, findings: Findings) -> Iterator[str]:
-    """Yield sentences on what was not compared and why, where methods stand among placebos, and notes of fits."""
+    """Yield sentences on missing comparisons, ranks among placebos, and notes of fits."""
     for method, baseline, why in findings.missing:
         yield f"{setting.banner}{method.label} was not compared with {baseline.label}: {why}."
     for placebo, draws in selections.draws.items():
         if draws[0].real in selections.parts:
             yield f"{setting.banner}{draws[0].real.label} {_among_draws(selections, placebo, draws)}"
-    # What fits had to say, such as that one did not converge: a line for each method and note.
+    # Notes of fits, such as non-convergence: one line for each method and note.
     for method, rows in selections.parts.items():
         where: dict[str, list[str]] = {}
         for row in rows[["held_out", "seed", "fold", "notes"]].to_dict("records"):
@@ -108,15 +108,15 @@ def notes(setting: Setting, selections: Selections, findings: Findings) -> Itera
 
 
 def _among_draws(selections: Selections, placebo: Method, draws: Sequence[Method]) -> str:
-    """Return where the real method stands among draws of a placebo."""
+    """Return the predicate of a sentence on the rank of the real method among draws of a placebo."""
     real, rule = draws[0].real, selections.base_rule
-    of_real = whole(selections, [(real, rule)])
-    found = [answers for draw in draws if (answers := whole(selections, [(draw, rule)])) is not None]
+    of_real = complete_answers(selections, [(real, rule)])
+    found = [answers for draw in draws if (answers := complete_answers(selections, [(draw, rule)])) is not None]
     if of_real is None or len(found) < len(draws):
         return f"was not ranked among draws of {placebo.placebo}: not all have all that is held out."
     average, of_draws = float(of_real.means.mean()), [float(answers.means.mean()) for answers in found]
-    ahead = 1 + sum(draw > average + SAME for draw in of_draws)
-    tied = sum(abs(draw - average) <= SAME for draw in of_draws)
+    ahead = 1 + sum(draw > average + EQUAL_WITHIN for draw in of_draws)
+    tied = sum(abs(draw - average) <= EQUAL_WITHIN for draw in of_draws)
     low, high = np.quantile(of_draws, [0.025, 0.975])
     p = "no p-value, for the predictor is trained"
     if real.learns_nothing:
@@ -130,19 +130,19 @@ def _among_draws(selections: Selections, placebo: Method, draws: Sequence[Method
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows of a report come from.
+    """Provenance of the rows of a report.
 
     Attributes:
-        name: of the report: the recipe's.
-        stores: in which the rows lie.
-        planned: number of trials that there should be; None where that is not known.
-        finished: number of those with rows; None where that is not known.
-        failed: trial in words -> reason, of the trials that failed.
-        conflicts: sentences on rows that are the same by name and differ in numbers: both are left out.
-        expected: data set -> what must be found in it, of those of which that is known.
-        left_out: sentences on backbones that take no part in some of the recipe.
-        names: name of a method or data set -> a short one for printed tables.
-        costs: what work cost in these stores, each with `kind`, `work`, `seconds` and `machine`.
+        name: name of the report: the recipe's.
+        stores: stores with the rows.
+        planned: number of planned trials; None if unknown.
+        finished: number of planned trials with rows; None if unknown.
+        failed: failed trial in words -> reason.
+        conflicts: sentences on rows with equal keys but different numbers; both are left out.
+        expected: control data set -> components that must be credited in it.
+        left_out: sentences on backbones that are excluded from a part of the recipe.
+        names: name of a method or data set -> short name for printed tables.
+        costs: measured costs in these stores, each with `kind`, `work`, `seconds` and `machine`.
     """
 
     name: str
@@ -158,7 +158,7 @@ class Origin:
 
     @property
     def partial(self) -> list[str]:
-        """A sentence that says that trials are missing; none where all are finished, or where that is unknown."""
+        """A sentence on unfinished trials; empty if all are finished or if that is unknown."""
         if self.planned is None or self.finished is None or self.finished >= self.planned:
             return []
         return [
@@ -168,7 +168,7 @@ class Origin:
 
     @property
     def missing(self) -> list[str]:
-        """Sentences on all that is missing: unfinished trials, failed ones, conflicts, what is left out."""
+        """Sentences on unfinished and failed trials, conflicts, and excluded backbones."""
         failed = [f"Gap: {trial}: {reason}" for trial, reason in self.failed.items()]
         if len(failed) > MAX_FAILED:
             failed = [*failed[:MAX_FAILED], f"{len(failed) - MAX_FAILED:,} more trials failed."]

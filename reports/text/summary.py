@@ -1,6 +1,6 @@
-"""The answer in plain English: report.md, at most 150 lines, and on a terminal.
+"""The answer of a report as report.md (at most 150 lines) and as terminal text.
 
-There it has at most 16 lines of 80 columns for one setting, 30 for any number of them.
+Terminal text has 80 columns and at most 16 lines for one setting, 30 for several.
 """
 
 import textwrap
@@ -12,13 +12,13 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.selection import RULES
 from reports.analysis.comparisons import Comparison
 from reports.analysis.settings import BANNER, Setting
-from reports.analysis.verdicts import UNSAID, Answer, Standing, Verdict
-from reports.render.forms import WIDTH, markdown, markdown_escape, markdown_grid
+from reports.analysis.verdicts import NO_VERDICT, Answer, Standing, Verdict
+from reports.render.formats import WIDTH, markdown, markdown_escape, markdown_grid
 from reports.render.table import GAP, Table
 from reports.text import verdicts
 from reports.text.captions import rule_words
 from reports.text.sentences import Origin
-from reports.text.verdicts import ENDS, capital, headline, pair_name, short_name, with_ends
+from reports.text.verdicts import INTERVAL_TEXT, capital, headline, pair_name, short_name, with_interval
 
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
@@ -29,10 +29,10 @@ _HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "ve
 
 MAX_LINES_ALONE = 16
 MAX_TERMINAL_LINES = 30
-MAX_GAPS = 4  # lines
-MAX_BEST = 3  # methods of the highest accuracy that stand there
-_NAME = 44  # columns
-_FEWEST = 2  # lines of a setting and predictor: plain prediction and a method
+MAX_GAPS = 4  # terminal lines on missing results
+MAX_BEST = 3  # most accurate methods shown in the terminal
+_NAME = 44  # width of the column of names
+_MIN_BLOCK = 2  # smallest number of lines per standing: plain prediction and a method
 _BOLD, _PLAIN_TEXT = "\033[1m", "\033[0m"
 
 
@@ -46,16 +46,16 @@ def report_markdown(
 ) -> str:
     """Return report.md.
 
-    `more` has sentences under the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance"; of each the
+    `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences, of which the
     first are shown.
     """
     random = markdown_escape(", ".join(sorted({s.backbone for s in settings if s.random_weights})))
     placed = list(zip(answer.places, answer.standings, strict=True))
     judged = [(place, one) for place, standing in placed for one in standing.verdicts]
-    unsaid = [_at(place, verdicts.outcome(one)) for place, one in judged if one.kind == UNSAID]
+    no_verdict = [_at(place, verdicts.outcome(one)) for place, one in judged if one.kind == NO_VERDICT]
     causes = [f"{_name(one, place)}: {words}" for place, one in judged if (words := verdicts.cause(one))]
     trusted = [(_name(one, place), [*verdicts.trust(one), *verdicts.frequencies(one)]) for place, one in judged]
-    sure = [f"{name}: {' '.join(said)}" for name, said in trusted if said]
+    sure = [f"{name}: {' '.join(sentences)}" for name, sentences in trusted if sentences]
     missing = [words for words in origin.missing if words not in origin.partial]
     notes = _notes(answer)
     head = [
@@ -66,7 +66,7 @@ def report_markdown(
         *_methods(placed),
         *_listed("What explains it", [*causes[:MAX_SENTENCES], *more["What explains it"]]),
         *_listed("Can it be trusted?", [*verdicts.intervals(answer), *sure]),
-        *_listed("What is missing", [*missing, *unsaid, *verdicts.left_out(answer)]),
+        *_listed("What is missing", [*missing, *no_verdict, *verdicts.left_out(answer)]),
     ]
     rest = [
         *(part for heading in FINDINGS for part in _listed(heading, more[heading])),
@@ -88,16 +88,16 @@ def _name(one: Verdict, place: str = "") -> str:
     return f"{name} ({place})" if place else name
 
 
-def _listed(heading: str, sentences: Sequence[str], most: int = MAX_SENTENCES) -> list[str]:
+def _listed(heading: str, sentences: Sequence[str], max_sentences: int = MAX_SENTENCES) -> list[str]:
     if not sentences:
         return []
-    lines = [f"- {markdown_escape(sentence)}" for sentence in sentences[:most]]
-    lines += [f"- and {len(sentences) - most:,} more: `index.html`"] if len(sentences) > most else []
+    lines = [f"- {markdown_escape(sentence)}" for sentence in sentences[:max_sentences]]
+    lines += [f"- and {len(sentences) - max_sentences:,} more: `index.html`"] if len(sentences) > max_sentences else []
     return [*([f"## {heading}"] if heading else []), "\n".join(lines)]
 
 
 def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
-    """Return the table of plain prediction, of all that is judged and of what does best, then what is compared."""
+    """Return the table of plain prediction, judged methods and the best method, then the requested comparisons."""
     lines = [line for place, standing in placed for line in _of_standing(place, standing)]
     if not lines:
         return []
@@ -111,7 +111,7 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
 
 
 def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
-    """Yield lines of plain prediction with one predictor, of what is judged, and of the best if that is not."""
+    """Yield the lines of plain prediction, of judged methods, and of the most accurate method if it is not judged."""
     shown = standing.metric.shown
     if standing.plain == standing.plain:
         name = f"{place}: plain prediction" if place else "Plain prediction"
@@ -129,14 +129,14 @@ def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
 
 
 def _gain(metric: Metric, one: Comparison | None) -> str:
-    return with_ends(one, metric, ends=ENDS) if one else GAP
+    return with_interval(one, metric, ends=INTERVAL_TEXT) if one else GAP
 
 
-def _first_table(tables: Sequence[Table], said: set[str], room: int) -> list[str]:
-    """Return the first table without the notes that stand elsewhere; its place where there is no room for it."""
+def _first_table(tables: Sequence[Table], elsewhere: set[str], room: int) -> list[str]:
+    """Return the first table without notes that stand elsewhere, or only its path if it has too many lines."""
     if not tables:
         return []
-    table = replace(tables[0], notes=tuple(note for note in tables[0].notes if note not in said), details=())
+    table = replace(tables[0], notes=tuple(note for note in tables[0].notes if note not in elsewhere), details=())
     text = markdown(table).rstrip()
     if len(text.splitlines()) + 4 > room:
         text = f"It is long: `tables/{table.name}.md`."
@@ -155,7 +155,7 @@ def _files(tables: Sequence[Table], figures: Sequence[str]) -> list[str]:
 
 
 def _notes(answer: Answer) -> list[str]:
-    """Return what the words of the answer mean."""
+    """Return explanations of the terms in the answer."""
     rules = [rule_words(rule, s.setting) for s in answer.standings for rule in (RULES[s.rule].base, s.rule)]
     notes, family = list(dict.fromkeys(rules)), max((one.family for one in answer.verdicts), default=0)
     if not family:
@@ -171,7 +171,7 @@ def _notes(answer: Answer) -> list[str]:
 
 
 def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool = False) -> str:
-    """Return the answer: headline, a table of accuracies and gains, what is missing, and where the page is."""
+    """Return the answer for a terminal: headline, table of accuracies and gains, missing results, path of the page."""
     head, end = textwrap.wrap(one_line(headline(answer)), WIDTH), list[str]()
     for left, words in zip(range(len(missing), 0, -1), missing, strict=True):
         lines = textwrap.wrap(one_line(words), WIDTH)
@@ -182,12 +182,12 @@ def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool
     end.append(f"Page: {page}")
     alone = len({standing.setting for standing in answer.standings}) == 1
     body = _table(answer, (MAX_LINES_ALONE if alone else MAX_TERMINAL_LINES) - len(head) - len(end) - 2)
-    said = [f"{_BOLD}{line}{_PLAIN_TEXT}" if color else line for line in head]
-    return "\n".join([*said, "", *body, *([""] if body else []), *end])
+    head = [f"{_BOLD}{line}{_PLAIN_TEXT}" if color else line for line in head]
+    return "\n".join([*head, "", *body, *([""] if body else []), *end])
 
 
 def _table(answer: Answer, room: int) -> list[str]:
-    """Return a head, then plain prediction and methods of each setting and predictor; of many, a line each."""
+    """Return a heading, then plain prediction and methods of each standing, or one line each if there are many."""
     known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
     if not known:
         return []
@@ -195,8 +195,8 @@ def _table(answer: Answer, room: int) -> list[str]:
     rules = ", ".join(dict.fromkeys(one.rule for _, one in known))
     title = f"{_cut(f'Protocol {protocols}, chosen by {rules}', _NAME):<{_NAME}} accuracy  gain [95 %]"
     headings = len(known) if len(known) > 1 else 0
-    each = (room - 1 - headings) // len(known)  # lines of each
-    if each >= _FEWEST:
+    each = (room - 1 - headings) // len(known)  # lines per standing
+    if each >= _MIN_BLOCK:
         blocks = [[*([_cut(place, WIDTH)] if headings else []), *_block(one, each)] for place, one in known]
         lines = [line for block in blocks for line in block]
     else:
@@ -207,17 +207,17 @@ def _table(answer: Answer, room: int) -> list[str]:
     return [title, *lines]
 
 
-def _block(standing: Standing, most: int) -> list[str]:
-    """Return plain prediction, what is asked about, the best, and what the reader wants to be compared directly."""
-    entries = standing.shown(MAX_BEST)[:most]
+def _block(standing: Standing, max_lines: int) -> list[str]:
+    """Return the lines of plain prediction, requested and best methods, and requested comparisons."""
+    entries = standing.shown(MAX_BEST)[:max_lines]
     names = ["plain" if one.method.is_plain else short_name(one.method) for one in entries]
     lines = [_line(name, one.accuracy, one.gain, "  ") for name, one in zip(names, entries, strict=True)]
-    return [*lines, *(_line(pair_name(one), None, one, "  ") for one in standing.direct[: most - len(lines)])]
+    return [*lines, *(_line(pair_name(one), None, one, "  ") for one in standing.direct[: max_lines - len(lines)])]
 
 
 def _line(name: str, accuracy: float | None, gain: Comparison | None, indent: str = "") -> str:
     value = "" if accuracy is None else f"{100 * accuracy:.1f}"
-    points = "" if gain is None else f"  {with_ends(gain)}"
+    points = "" if gain is None else f"  {with_interval(gain)}"
     width = _NAME - len(indent)
     return f"{indent}{_cut(name, width):<{width}} {value:>8}{points}"
 

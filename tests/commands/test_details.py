@@ -23,8 +23,8 @@ from benchmark.store.embeddings import chunk_size, read, read_texts
 from benchmark.store.records import read_record, record_files
 from benchmark.store.rows import read_rows
 from benchmark.store.tested import read_tested
-from reports.analysis.chosen import Predicted, Selections
 from reports.analysis.metrics import metrics_of
+from reports.analysis.selections import Predicted, Selections
 from reports.analysis.settings import by_setting
 from tests.commands.conftest import Command
 from tests.conftest import make_toy

@@ -258,7 +258,7 @@ def test_diagnose_says_what_a_map_without_ranks_leaves(done, tmp_path: Path, cap
     assert not {"rank", "energy", "backbones"} & set(found)
     assert [(d["space"], d["rank"]) for d in found["decodability"]] == [("plain", 64), ("projected", 64)]
     text = (tmp_path / "out" / "diagnostics.md").read_text()
-    assert "Shift to what is left out" not in text
+    assert "shift to the environments left out" not in text
     assert "all 64 directions are kept in part, so there are no ranks" in text
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"diagnostics.json", "diagnostics.md"}
 
@@ -287,7 +287,7 @@ def test_diagnose_says_what_is_removed_of_the_shift(done, tmp_path: Path, capsys
     assert {kind: len(draws) for kind, draws in shift["placebos"].items()} == {"rotated": 20, "matched": 20}
     assert len({draw["shift_moved_sources"] for draws in shift["placebos"].values() for draw in draws}) == 40
     text = (tmp_path / "out" / "diagnostics.md").read_text()
-    assert "Shift to what is left out that is removed †" in text
+    assert "Removed shift to the environments left out †" in text
     assert f"† uses the labels of {name}." in text
 
 

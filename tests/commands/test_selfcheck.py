@@ -17,7 +17,7 @@ from PIL import Image
 from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.cli import main
-from reports.analysis.against import COLUMNS
+from reports.analysis.published_checks import COLUMNS
 from tests.commands.conftest import Command
 from tests.conftest import TINY_CLIP
 

@@ -28,8 +28,8 @@ from benchmark.store.rows import frame_of, schema
 from benchmark.sweep.evaluate import Inputs, evaluate
 from benchmark.sweep.subject import Subject, images_of
 from benchmark.sweep.trials import Trial, trials_of
-from reports.analysis.chosen import Selections
 from reports.analysis.findings import ControlResult, Expected, comparisons, control_result
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, by_setting
 
 

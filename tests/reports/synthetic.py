@@ -1,6 +1,6 @@
-"""SYNTHETIC result rows: invented answers that test the arithmetic of reports. No model was run.
+"""SYNTHETIC result rows: invented correctness that tests the arithmetic of reports. No model was run.
 
-Rows are as consistent as a sweep's: accuracies are those of the answers, and `TESTED` knows the images that they name.
+Rows are as consistent as a sweep's: accuracies follow from correctness, and `TESTED` has the test images.
 """
 
 import json
@@ -19,7 +19,7 @@ from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
 from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import frame_of, schema
-from reports.analysis.chosen import Selections
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting, by_setting
 
 RANKS = (1, 2, 4)
@@ -45,26 +45,25 @@ def row(
     labels: Sequence[int] | None = None,
     **other: Any,
 ) -> dict[str, Any]:
-    """Return one invented row, and keep its tested images in `TESTED`.
+    """Return one invented row, and store its test images in `TESTED`.
 
     Args:
-        held_out: what is held out, also the environment of the tested images unless `environments` says more.
-        seed: of the split. All seeds test the same images unless `first` differs.
-        projection: as in the row.
-        order: as in the row.
-        predictor: as in the row.
-        target: accuracy at every rank (the last of 1, 2, 4): that share of the images, from the first one on, is
-            answered correctly, as near as `n_test` has it.
+        held_out: held-out environment, also that of the test images unless `environments` is given.
+        seed: seed of the split. All seeds test the same images unless `first` differs.
+        projection: column of the row.
+        order: column of the row.
+        predictor: column of the row.
+        target: accuracy at each rank (the last of 1, 2, 4): the first images are correct, rounded to `n_test` images.
         training_domain: scores of that rule; default `target`.
-        lodo: scores of that rule; default `target`; None where one source is all there is.
-        correct: whether each image is answered correctly, at the only rank or rank by rank, in place of `target`.
-        n_test: number of tested images; default 100, or the length of `correct`.
-        environments: (name, number of images) of the tested environments, one after the other.
-        groups: number of each image's group; the row is then one of a grouped data set.
-        first: number of the first tested image in each environment; default 0, or fold * n_test with folds.
-        labels: class of each image; by default classes take turns; harmonic rows have base images, then as many new
+        lodo: scores of that rule; default `target`; None for a single source.
+        correct: correctness of each image, at the only rank or by rank, instead of `target`.
+        n_test: number of test images; default 100, or the length of `correct`.
+        environments: (name, number of images) of the tested environments, in order.
+        groups: group of each image, for a grouped data set.
+        first: index of the first test image in each environment; default 0, or fold * n_test with folds.
+        labels: class of each image; by default classes alternate; harmonic rows have base images, then as many new
             ones.
-        **other: any other columns. What projection and predictor say of themselves is what the classes say.
+        **other: any other columns. Presentations of projection and predictor come from their classes.
     """
     if correct is not None:
         answers = np.atleast_2d(np.asarray(correct, dtype=bool))
@@ -73,12 +72,12 @@ def row(
         answers = np.broadcast_to(answers, (len(target), n_test))
     else:
         answers = np.array([np.arange(n_test) < round(share * n_test) for share in target])
-    said = presentation_of(PROJECTIONS, projection).columns("projection")
-    said |= presentation_of(PREDICTORS, predictor).columns("predictor")
+    presented = presentation_of(PROJECTIONS, projection).columns("projection")
+    presented |= presentation_of(PREDICTORS, predictor).columns("predictor")
     params = json.loads(other.get("projection_params", "{}"))
-    said["nuisance"] = params.get("nuisance") if isinstance(params, dict) else None
-    said["dim"] = 8 if len(target) == 1 and projection != "identity" else 4  # one rank alone is not the full one
-    columns = {**_BASE, **said, "grouped": groups is not None, **other}
+    presented["nuisance"] = params.get("nuisance") if isinstance(params, dict) else None
+    presented["dim"] = 8 if len(target) == 1 and projection != "identity" else 4  # a single rank is not the full rank
+    columns = {**_BASE, **presented, "grouped": groups is not None, **other}
     first = max(0, columns["fold"]) * n_test if first is None else first
     images = _tested(environments or [(held_out, n_test)], first, groups, labels, columns)
     TESTED[images.hash] = images
@@ -103,18 +102,18 @@ def row(
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows as `benchmark.store.rows.read_rows` would, list columns and absent values included."""
+    """Return the rows in the format of `benchmark.store.rows.read_rows`, with list columns and missing values."""
     return frame_of(pa.Table.from_pylist(rows, schema=schema()))
 
 
-def described(rows: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
-    """Return the settings of rows, as reports have them."""
+def results_of(rows: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
+    """Return the settings of rows, each with its selections."""
     return [(setting, Selections(part, TESTED)) for setting, part in by_setting(frame(rows))]
 
 
 def only(rows: list[dict[str, Any]]) -> tuple[Setting, Selections]:
-    """Return the one setting of rows."""
-    [one] = described(rows)
+    """Return the only setting of rows."""
+    [one] = results_of(rows)
     return one
 
 

@@ -53,7 +53,7 @@ def records(place: Path, name: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn: it takes the longest, and has tests of its own."""
+    """Skip drawing, which is slow and has tests of its own."""
     monkeypatch.setattr("reports.build.all_drawings", lambda *_: [])
 
 

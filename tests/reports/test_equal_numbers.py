@@ -1,4 +1,4 @@
-"""A number that stands twice in a report is equal: terminal, report.md, first screen by each rule, tables, CSV files."""
+"""Numbers agree between all parts of a report: terminal, report.md, first screen under each rule, tables, CSV files."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ from tests.reports.page.test_build import blobs, table_lines
 from tests.reports.synthetic import TESTED, frame, row
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")
-N = 123  # images of each: thirds and sevenths of a percent, that rounding twice would change
+N = 123  # images per environment: accuracies that double rounding would change
 RIGHT = {"identity": (0.5,), "pca": (0.52, 0.5), "icm": (0.61, 0.5), "shrinkage": (0.57,)}  # by rank: 2, then 4
 SCORES = {"lodo": {"icm": (0.9, 0.5), "pca": (0.6, 0.5)}, "training_domain": {"icm": (0.4, 0.5), "pca": (0.7, 0.5)}}
 LABELS = {
@@ -91,7 +91,7 @@ def test_the_first_screen_has_the_numbers_of_the_tables_by_each_rule(
             compared += 1
     assert compared == 3 * (len(ENVIRONMENTS) + 1)
     forest = {label(name): numbers(said) for name, said in re.findall(
-        r'<th scope="row">([^<]*)</th>\s*<td class="plot">.*?<td class="said">([^<]*)', screen.partition("</table")[0], re.S
+        r'<th scope="row">([^<]*)</th>\s*<td class="plot">.*?<td class="value">([^<]*)', screen.partition("</table")[0], re.S
     )}  # fmt: skip
     assert len(forest) == 3
     for method, (gain, *_) in forest.items():

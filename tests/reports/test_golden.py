@@ -1,6 +1,6 @@
-"""Fixed rows in, the same bytes out: 2 data sets x 2 backbones x 3 protocols, invented answers.
+"""Golden files of a report: 2 data sets x 2 backbones x 3 protocols with invented correctness.
 
-`python -m tests.reports.test_golden` writes the expected files anew, to be read before they are kept.
+`python -m tests.reports.test_golden` regenerates them; read the diff before committing.
 """
 
 import base64
@@ -75,7 +75,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, draws_where_it_is_looked_at
 
 
 @pytest.mark.parametrize("name", [*FILES, PAGE])
-def test_fixed_rows_give_the_bytes_that_were_read_once(report: dict[str, str], name: str) -> None:
+def test_fixed_rows_give_the_golden_bytes(report: dict[str, str], name: str) -> None:
     assert report[name] == (GOLDEN / name).read_text(encoding="utf-8")
 
 

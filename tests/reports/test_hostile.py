@@ -1,4 +1,4 @@
-"""Names that are code, opened by the reader of each file: nothing runs, links, loads or breaks. All rows are synthetic."""
+"""Hostile names in all files of a report: nothing runs, links, loads or breaks in their readers. Synthetic rows."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ __all__ = ["axe"]  # a fixture of the page's tests
 
 
 def storable(name: str) -> str:
-    """Return a name as Arrow has it: what is no Unicode is written by its number before."""
+    """Return a name that Arrow can store: lone surrogates are replaced by their code point."""
     return one_line(name) if "\udcff" in name else name
 
 
@@ -70,7 +70,7 @@ def rows() -> list[dict[str, Any]]:
 def report(
     tmp_path_factory: pytest.TempPathFactory, draws_where_it_is_looked_at: list[bool]
 ) -> tuple[Path, ReportFiles]:
-    """The folder of a report of hostile names, with figures."""
+    """Return the folder of a report with hostile names and figures."""
     draws_where_it_is_looked_at[0] = True
     place = tmp_path_factory.mktemp("hostile")
     failed = {f"{DATASET}, pca": f"{RUNS} \x1b[2J at http://evil.test"}
@@ -97,7 +97,7 @@ def files(folder: Path, suffix: str) -> dict[str, str]:
     return found
 
 
-def test_files_have_plain_names_and_text_that_steers_nothing(report: tuple[Path, ReportFiles]) -> None:
+def test_files_have_plain_names_and_no_control_characters(report: tuple[Path, ReportFiles]) -> None:
     folder, _ = report
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]{1,120}", str(f.relative_to(folder))) for f in folder.rglob("*"))
     assert [f.name for f in folder.parent.iterdir()] == ["x"]
@@ -124,7 +124,7 @@ def test_a_spreadsheet_runs_no_cell(report: tuple[Path, ReportFiles]) -> None:
     starts = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
     assert {cell for cell in cells - numbers if cell.lstrip().startswith(starts)} == set()
     assert {'\'=HYPERLINK("http://evil.test","e")'} <= cells
-    # Told apart, although they look alike.
+    # Names that look alike stay distinct.
     assert {"cat", "c\u0430t", "caU+200Bt"} <= cells
 
 
@@ -158,7 +158,7 @@ def test_figures_are_drawings_alone(report: tuple[Path, ReportFiles]) -> None:
 def test_json_is_read_and_cannot_end_a_script(report: tuple[Path, ReportFiles]) -> None:
     for name, text in files(report[0], ".json").items():
         assert json.loads(text)
-        assert "<" not in text or name == MADE  # which stands in no page
+        assert "<" not in text or name == MADE  # not embedded in a page
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")

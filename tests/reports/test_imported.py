@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmark.common.storage.files import Storage
-from reports.analysis.chosen import Selections, rule_for
-from reports.analysis.comparisons import compare, in_columns
+from reports.analysis.comparisons import compare, to_records
 from reports.analysis.findings import comparisons, overall
 from reports.analysis.methods import Method
 from reports.analysis.metrics import metrics_of
+from reports.analysis.selections import Selections, rule_for
 from reports.analysis.settings import Options
 from reports.analysis.verdicts import answer
 from reports.build import write_report
@@ -32,7 +32,7 @@ def imported(right: np.ndarray, held_out: str, score: float = np.nan, setting: s
 
 
 def both(**more: Any) -> list[dict[str, Any]]:
-    """Plain zero-shot and an imported method with the same answers, and one line of CLIP-ICM."""
+    """Return plain zero-shot, an imported method with the same predictions, and CLIP-ICM."""
     made = []
     for i, held_out in enumerate("abcd"):
         right = np.random.default_rng(i).random(200) < 0.6
@@ -42,7 +42,7 @@ def both(**more: Any) -> list[dict[str, Any]]:
 
 
 def line_cells(selections: Selections, method: Method, rule: str) -> list[Cell]:
-    """Return a method's cells: every held-out environment, then the average."""
+    """Return the cells of a method: each held-out environment, then the average."""
     names = [*selections.held_outs, None]
     return [cells.accuracy(selections, method, rule, Options(), name).cell for name in names]
 
@@ -58,7 +58,7 @@ def test_equal_answers_are_equal_cells_and_a_difference_of_0_from_0_to_0(rule: s
     assert sources is None
     one = compare(selections, ERM, rule, PLAIN)
     assert one is not None
-    assert {(line["difference"], line["low"], line["high"]) for line in in_columns(one, 0.01)} == {(0.0, 0.0, 0.0)}
+    assert {(line["difference"], line["low"], line["high"]) for line in to_records(one, 0.01)} == {(0.0, 0.0, 0.0)}
 
 
 def test_other_answers_are_another_cell_and_another_difference() -> None:

@@ -1,4 +1,4 @@
-"""What did not change is not built again. All rows are synthetic."""
+"""Unchanged reports are not built again. All rows are synthetic."""
 
 import dataclasses
 from collections import Counter
@@ -24,13 +24,13 @@ KINDS = ("all_drawings", "drawn", "paper_tables", "accuracy_records", "page")
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often tables, figures and the page were built."""
+    """Return counters of builds of tables, figures and page."""
     return counted(monkeypatch, *KINDS)
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a report was built, with three files in the place of all."""
+    """Return a counter of builds of a report, which is replaced by three files."""
     files = {"report.md": b"# A report", "index.html": b"<p>", "tables/main.csv": b"value"}
     said = {"headline": "A", "verdicts": [], "texts": ["A\nPage: ", "B\nPage: "], "paper": "", "note": ""}
 
@@ -38,8 +38,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} == {1}
         return files, said
 
-    monkeypatch.setattr(reports.build, "_built", build)
-    return counted(monkeypatch, "_built")
+    monkeypatch.setattr(reports.build, "_build", build)
+    return counted(monkeypatch, "_build")
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, *names: str) -> Counter[str]:
@@ -75,7 +75,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {str(file.relative_to(place)): file.read_bytes() for file in place.rglob("*") if file.is_file()}
 
 
-def test_with_nothing_changed_nothing_is_built_and_the_answer_is_the_same(
+def test_unchanged_inputs_are_not_built_again(
     built: Counter[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = write(tmp_path)
@@ -108,26 +108,26 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_row_or_option_builds_all_again(change: str, made: Counter[str], tmp_path: Path) -> None:
+def test_a_changed_row_or_option_rebuilds_the_report(change: str, made: Counter[str], tmp_path: Path) -> None:
     write(tmp_path)
-    assert (write(tmp_path, **CHANGES[change]).built, made["_built"]) == (True, 2)
-    assert (write(tmp_path, **CHANGES[change]).built, made["_built"]) == (False, 2)
+    assert (write(tmp_path, **CHANGES[change]).built, made["_build"]) == (True, 2)
+    assert (write(tmp_path, **CHANGES[change]).built, made["_build"]) == (False, 2)
 
 
 @pytest.mark.parametrize("file", ["index.html", "tables/main.csv", MADE])
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_file_that_is_gone_or_changed_builds_all_again(
+def test_a_missing_or_changed_file_rebuilds_the_report(
     gone: bool, file: str, made: Counter[str], tmp_path: Path
 ) -> None:
     write(tmp_path)
     before, changed = contents(tmp_path), tmp_path / "x" / file
     changed.unlink() if gone else changed.write_bytes(changed.read_bytes()[:-2] + b"}")
-    assert (write(tmp_path).built, made["_built"]) == (True, 2)
+    assert (write(tmp_path).built, made["_build"]) == (True, 2)
     assert contents(tmp_path) == before
-    assert (write(tmp_path).built, made["_built"]) == (False, 2)
+    assert (write(tmp_path).built, made["_build"]) == (False, 2)
 
 
-def test_a_writer_that_is_killed_leaves_what_is_built_again(
+def test_a_killed_writer_leaves_a_report_that_is_rebuilt(
     made: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(_: Storage, name: str, __: bytes) -> None:
@@ -136,30 +136,30 @@ def test_a_writer_that_is_killed_leaves_what_is_built_again(
     write(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "write_bytes", killed)
-        with pytest.raises(KeyboardInterrupt, match=r"report\.md"):  # what it was made of is written after all files
+        with pytest.raises(KeyboardInterrupt, match=r"report\.md"):  # the manifest is written last
             write(tmp_path, margin=0.02)
-    assert (write(tmp_path, margin=0.02).built, made["_built"]) == (True, 3)
+    assert (write(tmp_path, margin=0.02).built, made["_build"]) == (True, 3)
 
 
-def test_other_code_builds_all_again(made: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_rebuilds_the_report(made: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     monkeypatch.setattr("reports.build.packages_as_they_are", lambda: "another")
-    assert (write(tmp_path).built, made["_built"]) == (True, 2)
+    assert (write(tmp_path).built, made["_build"]) == (True, 2)
 
 
 @pytest.mark.usefixtures("made")
-def test_what_the_store_says_of_costs_counts_only_where_they_are_shown(tmp_path: Path) -> None:
+def test_costs_enter_the_key_only_if_they_are_shown(tmp_path: Path) -> None:
     def built(*costs: tuple[str, float], **options: Any) -> bool:
         known = tuple({"kind": (kind,), "work": 1, "seconds": seconds} for kind, seconds in costs)
         return write(tmp_path, origin=Origin("Made", costs=known), **options).built
 
     assert [built(("trial", 2)), built(("trial", 3))] == [True, False]
     assert [built(("trial", 2), price=1.0), built(("trial", 3), price=1.0)] == [True, True]
-    assert not built(("trial", 3), ("report", 4), price=1.0)  # each report adds what it took
+    assert not built(("trial", 3), ("report", 4), price=1.0)  # each report adds its own cost
 
 
 @pytest.mark.usefixtures("made")
-def test_lists_of_images_that_turn_up_and_thumbnails_build_all_again(tmp_path: Path) -> None:
+def test_new_image_lists_and_thumbnails_rebuild_the_report(tmp_path: Path) -> None:
     def built(**given: Any) -> bool:
         named = frame([one | {"images": "list0"} for one in rows()])
         return write_report(named, TESTED, Storage(str(tmp_path)), "x", Origin("Made"), images=Images(**given)).built
@@ -177,7 +177,7 @@ def test_equal_rows_have_one_key_whether_or_not_their_values_are_one_object() ->
 
 
 @pytest.mark.usefixtures("made")
-def test_an_object_store_keeps_what_a_report_is_made_of(s3: S3) -> None:
+def test_the_manifest_works_in_an_object_store(s3: S3) -> None:
     storage = Storage("s3://bucket/reports")
 
     def built() -> ReportFiles:

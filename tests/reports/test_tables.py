@@ -1,4 +1,4 @@
-"""The numbers of tables, against hand-computed ones, and the words below them. All rows are synthetic."""
+"""Numbers of tables against hand-computed ones, and notes of tables. All rows are synthetic."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,19 @@ import pytest
 
 from benchmark.method.evaluation.metrics import harmonic_mean
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.chosen import SettingResults, pick_records, rule_for
 from reports.analysis.metrics import selection_costs
+from reports.analysis.selections import SettingResults, pick_records, rule_for
 from reports.analysis.settings import Options
 from reports.render.table import Cell, Line, Table
 from reports.tables import cells, environments, words
 from reports.tables.spec import groups
 from reports.text.captions import protocol_words, rule_words
-from tests.reports.synthetic import TESTED, described, frame, only, row
+from tests.reports.synthetic import TESTED, frame, only, results_of, row
 from tests.reports.tables.rows import built, table_of
 
 
 def cells_of(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> list[list[Cell]]:
-    """Return for each method its cells: every held-out environment, then the average."""
+    """Return the cells of each method: each held-out environment, then the average."""
     _, selections = only(rows)
     names = [*sorted({str(one["held_out"]) for one in rows}), None]
     return [
@@ -38,7 +38,7 @@ def average(found: Table, line: Line) -> Cell:
 
 
 def bold(found: Table) -> list[tuple[str, bool]]:
-    """Return the methods, and whether the average is bold; that of environments never is."""
+    """Return (method, whether the average is bold); environments are never bold."""
     assert sum(cell.best for _, line in found.lines() for cell in line.cells) == sum(
         average(found, line).best for _, line in found.lines()
     )
@@ -46,8 +46,8 @@ def bold(found: Table) -> list[tuple[str, bool]]:
 
 
 def said(rows: list[dict[str, Any]], rule: str = "lodo", options: Options | None = None) -> str:
-    """Return what stands below a table that is read alone."""
-    parts, options = described(rows), options or Options()
+    """Return notes and details of a table as one text."""
+    parts, options = results_of(rows), options or Options()
     return " ".join([*words.notes(parts, rule, options, ()), *words.details(parts, options)])
 
 
@@ -127,7 +127,7 @@ def test_domainbeds_standard_error_over_seeds_on_request() -> None:
     [[a, b, whole]] = cells_of(rows, options=options)
     # a: 50 and 70, deviation sqrt(200); average: 55 and 65, deviation sqrt(50); divided by sqrt(2)
     assert (a.error, whole.error) == pytest.approx((np.sqrt(100), np.sqrt(25)))
-    assert b.error is None  # nothing varies: ± 0.0 would be no uncertainty
+    assert b.error is None  # no variation: ± 0.0 would claim no uncertainty
     assert "over seeds (ddof 1; DomainBed itself divides by their number, ddof 0)" in said(rows, options=options)
 
 
@@ -178,7 +178,7 @@ def test_rules_agree_where_there_is_nothing_to_choose() -> None:
 def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> None:
     right = answers(200, "x")
     other = right.copy()
-    other[:3] = ~other[:3]  # three answers in 200 are nothing
+    other[:3] = ~other[:3]  # a difference of three images in 200 is not significant
     methods: list[dict[str, Any]] = [
         {"target": [0.3], "n_test": 200},
         {"projection": "pca", "correct": right},
@@ -204,9 +204,9 @@ def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> N
         assert not any(cell.best for _, line in bound.lines() for cell in line.cells)
         assert all(cell.bound for _, line in bound.lines() for cell in line.cells)
         assert not any("bold" in note.lower() for note in bound.notes)
-    level = [row(held_out=h, projection=p, target=[x]) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.51))]
-    assert any(note.startswith("Nothing is bold where all of the block") for note in table(level).notes)
-    assert not any("bold" in note.lower() for note in table(level, "oracle").notes)
+    tied = [row(held_out=h, projection=p, target=[x]) for h in "ab" for p, x in (("identity", 0.5), ("pca", 0.51))]
+    assert any(note.startswith("Nothing is bold if all methods of a block") for note in table(tied).notes)
+    assert not any("bold" in note.lower() for note in table(tied, "oracle").notes)
 
 
 def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() -> None:
@@ -216,7 +216,7 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     ]
     rows.append(row(projection="pca", held_out="a"))
     held_out, within = ([r for r in rows if r["protocol"] == name] for name in ("held_out", "in_domain"))
-    found = table(held_out, report=described(within))
+    found = table(held_out, report=results_of(within))
     assert [column.name for column in found.columns] == ["a", "b", "average", "worst environment", "shift costs"]
     assert found.columns[-1].heading == "Shift costs †"
     plain, pca = (line.cells[-1] for _, line in found.lines())
@@ -226,9 +226,9 @@ def test_what_the_shift_costs_is_a_column_where_the_same_data_are_fitted_on() ->
     assert (plain.bound, plain.signed, plain.best) == (True, True, False)
     assert pca.value is None
     assert any(note.startswith("Shift costs †") and "rule training_domain" in note for note in found.notes)
-    for bound in (table(held_out, "oracle", described(within)), table(within + [  # of bounds there is no shift
+    for bound in (table(held_out, "oracle", results_of(within)), table(within + [  # of bounds there is no shift
         row(protocol="in_domain", projection="pca", held_out=h, lodo=None) for h in "ab"], "training_domain",
-        described(within))):  # fmt: skip
+        results_of(within))):  # fmt: skip
         assert "shift costs" not in [column.name for column in bound.columns]
         assert not any("Shift costs" in note for note in bound.notes)
 
@@ -237,7 +237,7 @@ def test_what_the_shift_costs_has_no_error_where_the_seeds_differ() -> None:
     held_out = [row(held_out=h, seed=s, target=[0.5]) for h in "ab" for s in (0, 1)]
     held_out += [row(held_out=h, seed=s, projection="pca", target=[0.4]) for h in "ab" for s in (0, 1)]
     within = [row(protocol="in_domain", held_out=h, target=[0.8], lodo=None) for h in "ab"]
-    (_, plain), _ = table(held_out, report=described(within)).lines()
+    (_, plain), _ = table(held_out, report=results_of(within)).lines()
     cell = plain.cells[-1]
     assert cell.value == pytest.approx(30)
     assert (cell.error, cell.low, cell.bound, cell.signed) == (None, None, True, True)
@@ -380,7 +380,7 @@ def test_rows_that_differ_in_protocol_never_share_a_table() -> None:
         {"rounding": "floor"},
     ]  # fmt: skip
     keys = [(h, p) for h in "ab" for p in ("identity", "pca")]
-    parts = described([row(held_out=h, projection=p, **one) for one in every for h, p in keys])
+    parts = results_of([row(held_out=h, projection=p, **one) for one in every for h, p in keys])
     assert [len(selections.rows) for _, selections in parts] == [4] * 6
     tables = [table_of(environments.TABLE, [one]) for one in parts]
     names = [one.name for one in words.named([one for one in tables if one is not None])]
@@ -412,5 +412,5 @@ def test_findings_rule_is_lodo_only_if_there_is_one_wherever_something_was_teste
     assert rule_for(frame([row()])) == "lodo"
     assert rule_for(frame([row(lodo=None), row(projection="pca", lodo=None)])) == "training_domain"
     assert rule_for(frame([row(), row(seed=1, lodo=None)])) == "training_domain"
-    # One source less is too few for some of what it chooses among: those rows are not chosen.
+    # Rows that lack lodo scores, with too few sources, are not selected.
     assert rule_for(frame([row(), row(lambda_=2.0, lodo=None)])) == "lodo"

@@ -23,7 +23,7 @@ from benchmark.store import rows
 from benchmark.store.rows import curve_columns, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.sealed import DamagedError, sealed_parquet
 from benchmark.store.tested import read_tested, tested_file, write_tested
-from reports.analysis.chosen import Selections
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, by_setting
 from reports.build import write_report
 from reports.tables import behind

@@ -28,7 +28,7 @@ from benchmark.store.embeddings import ORIGINAL, read_texts, text_file
 from benchmark.sweep.subject import Subject
 
 if TYPE_CHECKING:
-    from reports.analysis.against import PublishedNumber
+    from reports.analysis.published_checks import PublishedNumber
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 NO_SUSPECT = "none of the usual"
@@ -117,7 +117,7 @@ def checked_recipe(
 
 def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
     """Return published accuracies: those of a CSV file, by default the package's."""
-    from reports.analysis.against import parse, read_published
+    from reports.analysis.published_checks import parse, read_published
 
     if file is None:
         return read_published()
@@ -142,7 +142,7 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]", notify: No
     Raises:
         IcmBenchError: data set or backbone cannot be loaded, or nothing is published of them.
     """
-    from reports.analysis.against import accuracies, tolerance
+    from reports.analysis.published_checks import accuracies, tolerance
 
     storage = open_store(recipe)
     with connected():

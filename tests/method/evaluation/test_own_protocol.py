@@ -11,8 +11,8 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.trials import trial_specs
-from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, by_setting
 from reports.analysis.verdicts import answer
 from reports.text.captions import protocol_words

@@ -1,4 +1,4 @@
-"""Two methods on the same images, against a few lines of NumPy and SciPy. All rows are synthetic."""
+"""Paired comparisons against NumPy and SciPy references. All rows are synthetic."""
 
 from itertools import combinations
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from benchmark.method.evaluation.metrics import BALANCED
-from reports.analysis.comparisons import Adjusted, Comparison, compare, in_columns, in_family, over_data_sets, ranked
+from reports.analysis.comparisons import Adjusted, Comparison, compare, in_family, over_data_sets, ranked, to_records
 from reports.analysis.methods import Method
 from tests.reports.synthetic import only, row
 
@@ -38,7 +38,7 @@ def test_one_environment_and_one_seed_is_a_paired_t_test_and_mcnemars() -> None:
     assert (one.interval.low, one.interval.high) == pytest.approx((low, high))
     [changed] = one.changed
     assert changed == (450, 400)
-    assert in_columns(one, 0.01)[1]["p_mcnemar"] == pytest.approx(stats.binomtest(450, 850).pvalue)
+    assert to_records(one, 0.01)[1]["p_mcnemar"] == pytest.approx(stats.binomtest(450, 850).pvalue)
 
 
 def test_seeds_that_test_the_same_images_do_not_make_it_narrower_nor_wider() -> None:
@@ -68,8 +68,8 @@ def test_a_group_with_images_in_several_environments_is_one_unit() -> None:
     assert grouped.changed == ()
 
 
-def test_an_image_tested_with_several_pairs_of_environments_is_one_image() -> None:
-    pairs = list(combinations("abcd", 2))  # six, where four environments would be enough to say something of others
+def test_an_image_in_several_pairs_of_environments_is_one_unit() -> None:
+    pairs = list(combinations("abcd", 2))  # six pairs; four held-outs would suffice for an interval
     right = [[*r, *r] for r in RIGHT]  # in each environment, with either other
     one = compared([
         r for first, second in pairs
@@ -111,14 +111,14 @@ def test_p_values_of_a_family_are_adjusted() -> None:
     assert {one.adjusted.family for one in family} == {3}
 
 
-def test_level_is_two_one_sided() -> None:
+def test_equivalence_is_two_one_sided_tests() -> None:
     right = np.arange(N) < 500
     other = right.copy()
     other[[0, 999]] = ~other[[0, 999]]  # one won, one lost
     one = compared(pair([right, other]))
     d = right.astype(float) - other
     reference = stats.ttest_1samp(d, -0.003, alternative="greater"), stats.ttest_1samp(d, 0.003, alternative="less")
-    assert in_columns(one, 0.003)[0]["p_level"] == pytest.approx(max(r.pvalue for r in reference), abs=1e-6)
+    assert to_records(one, 0.003)[0]["p_level"] == pytest.approx(max(r.pvalue for r in reference), abs=1e-6)
 
 
 def test_class_balanced_accuracy_is_compared_by_classes() -> None:
@@ -137,7 +137,7 @@ def test_class_balanced_accuracy_is_compared_by_classes() -> None:
     assert one.accuracies == pytest.approx([np.mean([r[c == k].mean() for k in (0, 1)]) for r in right])
 
 
-def test_several_data_sets_count_alike_and_tell_who_is_ahead() -> None:
+def test_data_sets_have_equal_weights() -> None:
     sets = {}
     for i, name in enumerate(("x", "y", "z")):
         right = [np.arange(200) < 100 + 10 * i, np.arange(200) < 90]
@@ -155,7 +155,7 @@ def test_several_data_sets_count_alike_and_tell_who_is_ahead() -> None:
     assert over_data_sets([("x", sets["x"]), ("few", few)]) is None
 
 
-def test_data_sets_that_agree_weigh_by_their_images_for_new_environments() -> None:
+def test_without_heterogeneity_data_sets_are_weighted_by_their_images() -> None:
     small = compared(pair([np.arange(100) < 56, np.arange(100) < 50], dataset="small"))
     large = compared(pair([np.arange(900) < 486, np.arange(900) < 450], dataset="large"))
     whole = over_data_sets([("small", small), ("large", large)])
@@ -193,7 +193,7 @@ def test_methods_of_a_predictor_are_ranked_by_all_their_differences() -> None:
     assert ranked(only(rows[:1])[1], "lodo") == []
 
 
-def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> None:
+def test_methods_are_ranked_on_seeds_with_all_environments() -> None:
     right = np.arange(200) < 100
     better = {("a", 0): right, ("a", 1): right, ("b", 0): right, ("b", 1): right}
     rows = [row(held_out=h, seed=s, correct=c) for (h, s), c in better.items()]
@@ -208,9 +208,9 @@ def test_methods_are_ranked_by_the_seeds_that_have_all_that_is_held_out() -> Non
     assert (block.ranking, block.tied) == (None, ())
 
 
-def test_columns_are_in_points() -> None:
+def test_records_are_in_points() -> None:
     one = compared(pair())
-    whole, alone = in_columns(one, 0.01)
+    whole, alone = to_records(one, 0.01)
     assert [whole["held_out"], alone["held_out"], alone["gained"], alone["lost"]] == ["average", "art", 450, 400]
     error = 100 * D.std(ddof=1) / np.sqrt(N)
     found = [whole[name] for name in ("difference", "standard_error", "margin", "p")]

@@ -1,4 +1,4 @@
-"""Whether what must be found was found, and where it stands in a report. All rows are synthetic."""
+"""Controls with a known answer: expected and found components, and their section of a report. All rows are synthetic."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ NEITHER, ENVIRONMENTS, INTERVENTIONS, ALL = (
 
 
 def world(**shares: tuple[float, ...]) -> list[dict[str, Any]]:
-    """Return rows of a data set for each held-out environment; plain prediction is right on half of the images."""
+    """Return rows for each held-out environment; the accuracy of plain prediction is 50 %."""
     made = []
     for held_out, (both, environments, interventions, isotropic, borrowed) in shares.items():
         methods: list[tuple[float, dict[str, Any]]] = [(0.5, {"projection": "identity"})]
@@ -50,7 +50,7 @@ def found(made: list[dict[str, Any]], expected: Expected) -> ControlResult | Non
     ("shares", "parts"),
     [(NEITHER, ()), (ENVIRONMENTS, ("environments",)), (INTERVENTIONS, ("interventions",)), (ALL, BOTH)],
 )
-def test_what_is_found_is_what_is_credited(shares: tuple[float, ...], parts: tuple[str, ...]) -> None:
+def test_credited_components_are_the_planted_ones(shares: tuple[float, ...], parts: tuple[str, ...]) -> None:
     for expected in ((), ("environments",), ("interventions",), BOTH):
         one = found(world(a=shares, b=shares), Expected(expected))
         assert one
@@ -58,7 +58,7 @@ def test_what_is_found_is_what_is_credited(shares: tuple[float, ...], parts: tup
         assert one.right == (expected == parts)
 
 
-def test_one_environment_alone_may_be_what_counts() -> None:
+def test_a_control_can_be_restricted_to_one_environment() -> None:
     made = world(a=NEITHER, b=ALL, c=ENVIRONMENTS)
     for held_out, parts in {"a": (), "b": BOTH, "c": ("environments",)}.items():
         one = found(made, Expected(parts, held_out=held_out))
@@ -78,14 +78,14 @@ def report(place: Path, expected: dict[str, Expected] | None) -> ReportFiles:
     return write_report(made, TESTED, Storage(str(place)), "", Origin("controls", expected=expected or {}))
 
 
-def test_the_report_says_what_was_to_be_found_and_whether_it_was(tmp_path: Path) -> None:
+def test_the_report_states_expected_and_found_components(tmp_path: Path) -> None:
     files = report(tmp_path, {"synthetic": Expected(("environments",)), "another": Expected()})
     text = (tmp_path / "report.md").read_text()
     [line] = [line for line in text.split("## Controls")[1].split("\n##")[0].splitlines() if line.startswith("- ")]
-    assert "to be found is environment means, found was interventions and environment means, which is WRONG." in line
+    assert "expected environment means, found interventions and environment means: WRONG." in line
     assert "WRONG: interventions and environment means found" in " ".join(files.text.split())
     right = report(tmp_path / "right", {"synthetic": Expected(BOTH)})
-    assert "which is right" in (tmp_path / "right" / "report.md").read_text()
+    assert ": right." in (tmp_path / "right" / "report.md").read_text()
     assert "WRONG" not in right.text
     table = pd.read_csv(tmp_path / "tables" / "controls.csv")
     assert table[["dataset", "expected", "found", "right"]].to_dict("records") == [
@@ -93,7 +93,7 @@ def test_the_report_says_what_was_to_be_found_and_whether_it_was(tmp_path: Path)
     ]
 
 
-def test_where_nothing_is_expected_the_report_has_no_controls(tmp_path: Path) -> None:
+def test_without_expectations_the_report_has_no_controls(tmp_path: Path) -> None:
     files = report(tmp_path, None)
     assert "Controls" not in (tmp_path / "report.md").read_text()
     assert not [file for file in files.files if "controls.csv" in file]

@@ -1,4 +1,4 @@
-"""What is credited with a gain of shrinkage, and what is not. All rows are synthetic."""
+"""Attribution of a gain of shrinkage to its components. All rows are synthetic."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ N = 2000
 
 
 def method(share: float, projection: str, variant: str | None = None, **other: Any) -> list[dict[str, Any]]:
-    """Return rows whose answers are right on the first images, so that differences are exact."""
+    """Return rows that classify the first images correctly, so that differences are exact."""
     params = json.dumps({"nuisance": other.pop("nuisance")}) if "nuisance" in other else "{}"
     other |= {"projection_variant": variant, "projection_params": params, "correct": np.arange(N) < round(share * N)}
     return [row(held_out=held_out, projection=projection, **other) for held_out in "ab"]
@@ -28,7 +28,7 @@ def shrinkage(both: float, environments: float, interventions: float) -> list[di
 
 
 def asked(made: list[dict[str, Any]]) -> dict[str, Question]:
-    """Return the questions that are asked of shrinkage, by name."""
+    """Return name -> question about shrinkage."""
     [verdict] = [one for one in test_verdicts.answered(made).verdicts if one.method.projection == "shrinkage"]
     return {one.name: one for one in verdict.questions}
 
@@ -62,9 +62,7 @@ ALL = dict.fromkeys(("environments", "interventions", "shrinking"), "yes")
         ({"icm": 0.75}, {"shrinking": "not shown"}),
     ],
 )
-def test_one_part_that_is_not_beaten_or_missing_is_enough_for_a_no(
-    shares: dict[str, float | None], no: dict[str, str]
-) -> None:
+def test_one_missing_or_unbeaten_baseline_prevents_credit(shares: dict[str, float | None], no: dict[str, str]) -> None:
     made = world(**shares)  # type: ignore[arg-type]
     assert answers(made) == ALL | no
     [record] = [
@@ -73,7 +71,7 @@ def test_one_part_that_is_not_beaten_or_missing_is_enough_for_a_no(
     assert {name: record[f"by_{name}"] for name in ALL} == ALL | no
 
 
-def test_the_p_of_a_question_is_the_largest_of_its_parts_adjusted_over_three() -> None:
+def test_p_of_a_question_is_the_largest_of_its_parts_adjusted_by_holm() -> None:
     found = asked(world(isotropic=0.69, icm=0.685, environments=0.68))
     raw = {name: max(one.interval.p for one in q.parts.values() if one) for name, q in found.items()}
     adjusted = multipletests(list(raw.values()), method="holm")[1]
@@ -81,14 +79,14 @@ def test_the_p_of_a_question_is_the_largest_of_its_parts_adjusted_over_three() -
     assert {one.rule for q in found.values() for one in q.parts.values() if one} == {"lodo"}
 
 
-def test_nothing_is_asked_without_a_gain_and_of_a_method_without_parts_all_is_missing() -> None:
+def test_no_questions_without_a_gain_and_all_missing_without_parts() -> None:
     assert asked([*method(0.5, "identity"), *shrinkage(0.4, 0.4, 0.4)]) == {}
     found = test_verdicts.answered([*method(0.5, "identity"), *method(0.7, "icm", order="largest")])
     assert all(one.missing for one in found.verdicts[0].questions)
 
 
 def strengths(**by_lambda: tuple[float, float, float, float]) -> list[dict[str, Any]]:
-    """Return rows of two strengths: of each N the share of right answers, with what sources say of it."""
+    """Return rows of two strengths: for each N accuracy and source score at lambda 1 and 10."""
     rows = []
     for name, (small, large, says_small, says_large) in by_lambda.items():
         for lambda_, share, says in ((1.0, small, says_small), (10.0, large, says_large)):
@@ -96,15 +94,15 @@ def strengths(**by_lambda: tuple[float, float, float, float]) -> list[dict[str, 
     return rows
 
 
-def test_means_are_not_credited_where_the_strength_that_was_chosen_explains_the_gain() -> None:
-    # Interventions alone choose lambda 1 by a hair, where they are 20 points behind what they have at lambda 10.
+def test_means_are_not_credited_if_the_selected_strength_explains_the_gain() -> None:
+    # Interventions alone select lambda 1 by a small margin, 20 points below their accuracy at lambda 10.
     explained = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.7, 0.61, 0.6))
     assert answers([*method(0.5, "identity"), *explained])["environments"] == "not shown"
     earned = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
     assert answers([*method(0.5, "identity"), *earned])["environments"] == "yes"
 
 
-def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_tables() -> None:
+def test_all_else_as_chosen_differs_only_in_n_and_has_no_table_line() -> None:
     rows = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
     selections = only(rows)[1]
     [replaced] = [m for m in selections.compared if m not in selections.parts]
@@ -114,14 +112,14 @@ def test_all_else_as_chosen_is_the_row_that_differs_in_n_alone_and_no_line_of_ta
     assert replaced.label == "Shrinkage (interventions alone, all else as chosen) + zero-shot"
 
 
-def test_without_a_row_at_the_chosen_strength_means_are_not_credited() -> None:
+def test_means_are_not_credited_without_a_row_at_the_selected_strength() -> None:
     rows = strengths(both=(0.5, 0.7, 0.5, 0.8), interventions=(0.5, 0.6, 0.61, 0.6))
     found = [one for one in rows if not ("interventions" in one["projection_params"] and one["lambda_"] == 10)]
     words = answers([*method(0.5, "identity"), *found])["environments"]
     assert words == "not asked, for want of interventions alone with all else as chosen"
 
 
-def test_rows_of_one_nuisance_are_methods_beside_the_choice_of_all() -> None:
+def test_rows_of_one_nuisance_are_also_methods_of_their_own() -> None:
     selections = only(shrinkage(0.7, 0.6, 0.5))[1]
     picked = {m.variant: float(selections.picks(m, "lodo")[ACCURACY.key].mean()) for m in selections.parts}
     assert picked == {"": 0.7, "environments": 0.6, "interventions": 0.5}

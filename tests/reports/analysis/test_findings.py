@@ -1,4 +1,4 @@
-"""Which methods are compared with which, what several data sets say together, and why some are not compared."""
+"""Plan of comparisons, pooling over data sets, and reasons of missing comparisons."""
 
 import re
 from typing import Any
@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 from benchmark.common.errors import IcmBenchError
-from reports.analysis.findings import Family, Findings, check_asked, comparisons, overall
+from reports.analysis.findings import Family, Findings, check_requested, comparisons, overall
 from reports.analysis.settings import Options
 from reports.text.sentences import notes, overall_sentences
-from tests.reports.synthetic import described, only, row
+from tests.reports.synthetic import only, results_of, row
 
 
 def rows(
@@ -23,7 +23,7 @@ def rows(
         for projection, order, share in (
             ("icm", "largest", icm + spread * i), ("identity", None, plain), ("pca", None, other), ("random", None, other),
         ):  # fmt: skip
-            # Different images are right for different methods, as in life.
+            # Methods differ in the images that they classify correctly.
             right = np.random.default_rng([ord(held_out), *projection.encode()]).permutation(n) < round(share * n)
             made += [
                 row(held_out=held_out, seed=s, projection=projection, order=order, correct=right, **more) for s in seeds
@@ -36,16 +36,16 @@ def found(made: list[Any], *compare: tuple[str, str]) -> Findings:
 
 
 def said(made: list[Any]) -> str:
-    """Return what must be known of rows, in sentences."""
+    """Return the notes of rows as one text."""
     setting, selections = only(made)
     return "\n".join(notes(setting, selections, comparisons(setting, selections, Options())))
 
 
 def families(made: list[Any]) -> list[Family]:
-    return overall([(s, comparisons(s, selections, Options())) for s, selections in described(made)])
+    return overall([(s, comparisons(s, selections, Options())) for s, selections in results_of(made)])
 
 
-def test_gains_stand_by_both_rules_and_methods_are_compared_by_what_keeps_nothing_back() -> None:
+def test_gains_use_both_rules_and_other_comparisons_the_base_rule() -> None:
     made = [r | {"lodo_se": [0.5] * len(r["ranks"])} for r in rows(0.9, 0.5, 0.5)]
     compared = found(made).compared
     assert [(one.baseline.projection, one.rule, round(one.interval.estimate, 6)) for one in compared] == [
@@ -78,16 +78,16 @@ def test_named_methods_are_compared_with_plain_prediction_and_with_each_other(
 ) -> None:
     made = rows(0.9, 0.5, 0.5)
     without, asked = found(made), found(made, pair)
-    assert [m.label for m in asked.asked] == list(pair)
+    assert [m.label for m in asked.requested] == list(pair)
     assert [(one.method.label, one.baseline.label) for one in asked.direct] == direct
     new = [one for one in asked.compared if one not in without.compared]
     assert sorted((one.method.label, one.baseline.label) for one in new) == sorted(more)
 
 
-def test_a_name_that_no_rows_have_is_refused_with_the_nearest_one() -> None:
-    every = [selections for _, selections in described(rows(0.9, 0.5, 0.5))]
+def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
+    every = [selections for _, selections in results_of(rows(0.9, 0.5, 0.5))]
     with pytest.raises(IcmBenchError, match=r"'PCA \+ zero-shoot'.*did you mean 'PCA \+ zero-shot'"):
-        check_asked(every, [("PCA + zero-shoot", PLAIN)])
+        check_requested(every, [("PCA + zero-shoot", PLAIN)])
 
 
 @pytest.mark.parametrize(("groups", "few"), [(1, True), (29, True), (30, False)])
@@ -113,7 +113,7 @@ def test_too_few_groups_give_no_interval(groups: int, few: bool) -> None:
         ([row(projection="icm", order="largest")], "there are no such rows; add identity to sweep.projections"),
     ],
 )  # fmt: skip
-def test_what_is_not_compared_has_its_reason(made: list[Any], why: str) -> None:
+def test_missing_comparisons_have_a_reason(made: list[Any], why: str) -> None:
     [(method, baseline, reason)] = found(made).missing
     assert (method.label, baseline.label, reason) == (ICM, PLAIN, why)
     assert f"{ICM} was not compared with {PLAIN}: {why}." in said(made)
@@ -129,11 +129,11 @@ def test_bounds_are_not_compared() -> None:
     assert found([{**r, "protocol": "in_domain"} for r in rows(0.9, 0.5, 0.5)]) == Findings()
 
 
-def test_several_data_sets_are_taken_together_for_new_environments() -> None:
+def test_data_sets_are_pooled_for_new_environments() -> None:
     made = [r for n, name in enumerate("xyz") for r in rows(0.75 + n / 20, 0.6, 0.7, dataset=name)]
     [family] = families(made)
     gain = family.members[0]
-    low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # sets differ, and weigh alike or nearly so
+    low, high = stats.t.interval(0.95, 2, 20, stats.sem([15, 20, 25]))  # data sets differ: nearly equal weights
     assert (gain.datasets, round(gain.interval.estimate, 6), gain.others.ahead) == (("x", "y", "z"), 0.2, 9)
     assert gain.others.interval is not None
     assert [100 * gain.others.interval.low, 100 * gain.others.interval.high] == pytest.approx([low, high], abs=0.11)
@@ -148,7 +148,7 @@ def test_several_data_sets_are_taken_together_for_new_environments() -> None:
     assert overall_sentences([]) == []
 
 
-def test_a_data_set_without_an_interval_is_left_out_of_all_and_named() -> None:
+def test_a_data_set_without_an_interval_is_excluded_and_named() -> None:
     def data_set(name: str, n: int, held_outs: str) -> list[Any]:
         return rows(0.8, 0.5, 0.5, n=n, held_outs=held_outs, spread=0.01, dataset=name)
 
@@ -159,7 +159,7 @@ def test_a_data_set_without_an_interval_is_left_out_of_all_and_named() -> None:
     assert "Left out, for lack of an interval: s." in overall_sentences([family])[0]
 
 
-def test_groups_of_one_data_set_are_said_to_make_the_interval_of_all_too_narrow() -> None:
+def test_groups_in_one_data_set_add_the_caveat_to_the_pooled_interval() -> None:
     grouped = rows(0.8, 0.5, 0.5, spread=0.01, dataset="g", groups=list(range(400)))
     [family] = families([*rows(0.8, 0.5, 0.5, spread=0.01, dataset="x"), *grouped])
     assert {one.grouped for one in family.members} == {True}
@@ -171,7 +171,7 @@ def test_a_data_set_with_several_prompts_counts_once() -> None:
     assert [one.datasets for family in families(every) for one in family.members] == [("x", "y")] * 6
 
 
-def test_notes_of_fits_are_said_with_their_places() -> None:
+def test_notes_of_fits_name_their_tests() -> None:
     made = [row(held_out="a", seed=s, folds=2, fold=f, notes=["no end"] if s else []) for s in (0, 1) for f in (0, 1)]
     assert said(made) == "Zero-shot: no end (2 of 4 rows: a seed 1 fold 0, a seed 1 fold 1)"
 

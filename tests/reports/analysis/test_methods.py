@@ -1,4 +1,4 @@
-"""Labels and places of methods, known and unknown: what rows say of them, and no class."""
+"""Labels and order of known and unknown methods, from rows alone."""
 
 import ast
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_every_registered_component_has_a_label_and_its_traits_in_rows() -> None
         assert one.predictor_uses_c_d == cls.uses_c_d
 
 
-def test_what_is_compared_goes_by_the_role_that_rows_give() -> None:
+def test_roles_in_rows_determine_the_comparisons() -> None:
     own: dict[str, Any] = {"projection_label": "Mine", "projection_traits": ["full_rank_only"]}
     every = {role: method("mine:Own", projection_role=role, **own) for role in ("method", "control", "rival", "plain")}
     assert [role for role, one in every.items() if one.is_control] == ["control", "rival"]
@@ -66,7 +66,7 @@ def test_what_is_compared_goes_by_the_role_that_rows_give() -> None:
     assert [name for name in PROJECTIONS.names() if method(name).is_rival] == fair
 
 
-def test_no_built_in_component_is_named_but_those_that_the_reports_are_about() -> None:
+def test_reports_name_only_the_components_that_they_analyse() -> None:
     words = {node.value for node in ast.walk(ast.parse(Path(reports.analysis.methods.__file__).read_text(encoding="utf-8")))
              if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
     assert words & {*PROJECTIONS.names(), *PREDICTORS.names()} == {"identity", "icm", "shrinkage"}
@@ -79,7 +79,7 @@ def test_variants_of_a_predictor_are_lines_of_their_own_in_natural_order() -> No
     assert [m.label for m in methods] == labels
 
 
-def test_methods_stand_in_a_fixed_order_whatever_the_order_of_rows() -> None:
+def test_the_order_of_methods_is_independent_of_the_order_of_rows() -> None:
     wanted = [
         ("identity", None, "zero_shot"), ("pca", None, "zero_shot"), ("random", None, "zero_shot"),
         ("drop_top", None, "zero_shot"), ("leace", None, "zero_shot"), ("icm", "released", "zero_shot"),

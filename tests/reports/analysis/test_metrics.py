@@ -1,4 +1,4 @@
-"""SYNTHETIC rows: what lies behind the means, against a few lines of arithmetic."""
+"""SYNTHETIC rows: metrics beyond mean accuracy, against hand-computed values."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, AccuracyLine
 from reports.analysis.metrics import Metrics, WorstClass, metrics_csv, metrics_of, per_class_csv, selection_costs
 from reports.render.table import Cell, Table
 from reports.tables import behind, environments
-from tests.reports.synthetic import TESTED, described, only, row
+from tests.reports.synthetic import TESTED, only, results_of, row
 from tests.reports.tables.rows import built
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all"}
@@ -34,7 +34,7 @@ def first_of(table: Table) -> dict[str, Cell]:
 
 
 def twice(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of two methods, as many as a table needs."""
+    """Return rows of two methods, the minimum of a table."""
     return [*rows, *({**one, "projection": "random"} for one in rows)]
 
 
@@ -43,9 +43,9 @@ def behind_means(rows: list[dict[str, Any]]) -> dict[str, Cell]:
 
 
 def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, Any]]:
-    """One row for each of two folds: the first answers every cat and no dog, the second two thirds of the dogs alone.
+    """Return two folds: the first classifies all cats and no dog correctly, the second two thirds of the dogs only.
 
-    Fold by fold the worst class has 0 %; together cats have 20 of 20 + 30 right, and dogs 0 + 20 of 20 + 30.
+    In each fold the worst class has 0 %; pooled, cats have 20 of 20 + 30 correct, and dogs 0 + 20 of 20 + 30.
     """
     folds = []
     for fold, n in enumerate(sizes):
@@ -56,22 +56,22 @@ def in_folds(sizes: tuple[int, ...] = (40, 60), **other: Any) -> list[dict[str, 
     return folds
 
 
-def test_the_folds_of_a_seed_are_taken_together() -> None:
+def test_folds_of_a_seed_are_pooled() -> None:
     (one,) = metrics(in_folds())
     assert [one.means["target"], one.means["balanced"]] == pytest.approx([40, 40])
-    lines = lines_of_csv(per_class_csv(described(in_folds())))
+    lines = lines_of_csv(per_class_csv(results_of(in_folds())))
     of_classes = [(line["class"], line["accuracy"], line["n"]) for line in lines if line["rule"] == "lodo"]
     assert of_classes == [("cat", "40.0000", "50"), ("dog", "40.0000", "50")]
     assert one.worst_class == WorstClass("cat", "art", 40.0, 50)
 
 
-def test_a_fold_without_rows_leaves_its_seed_out() -> None:
+def test_a_missing_fold_excludes_its_seed() -> None:
     rows = [*in_folds(), in_folds(seed=1)[0]]
     assert metrics(rows)[0].means["target"] == pytest.approx(40)
     assert metrics(in_folds(seed=1)[:1]) == []
 
 
-def test_calibration_weighs_folds_by_their_images_and_environments_alike() -> None:
+def test_calibration_weighs_folds_by_images_and_environments_equally() -> None:
     rows = []
     for held_out, sizes, errors in (("a", (40, 60), (0.2, 0.1)), ("b", (10, 30), (0.4, 0.0))):
         for fold, part in enumerate(in_folds(sizes, held_out=held_out, temperature_lodo=4.0)):
@@ -85,7 +85,7 @@ def test_calibration_weighs_folds_by_their_images_and_environments_alike() -> No
     assert metrics(rows)[0].of(ECE) is None
 
 
-def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_beside_the_target() -> None:
+def test_worst_environment_is_a_mean_over_seeds_with_its_source_accuracy() -> None:
     seeds = {0: (0.5, 0.4), 1: (0.5, 0.7)}  # b is worst with seed 0 alone
     rows = [
         row(**ICM, held_out=name, seed=seed, target=[0.1, accuracy], training_domain=[0.2, 0.6 + 0.1 * seed])
@@ -103,7 +103,7 @@ def test_worst_environment_is_a_mean_over_seeds_and_source_accuracy_stands_besid
 
 
 @pytest.mark.parametrize(("n", "named"), [(10, ("dog", "art", "20.0000", "10")), (9, ("cat", "art", "50.0000", "40"))])
-def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, named: tuple[str, ...]) -> None:
+def test_the_worst_class_has_n_and_at_least_ten_images(n: int, named: tuple[str, ...]) -> None:
     label = [0] * 40 + [1] * n
     correct = [*[True, False] * 20, True, True, *[False] * (n - 2)]
     rows = [row(correct=correct, labels=label, seed=seed) for seed in (0, 1)]  # of the same images
@@ -113,10 +113,10 @@ def test_the_worst_class_has_an_n_and_none_is_named_below_ten_images(n: int, nam
     columns = ("worst_class", "worst_class_environment", "worst_class_accuracy", "worst_class_n")
     assert tuple(line[column] for column in columns) == named
     assert metrics([row(n_test=18)])[0].worst_class is None
-    assert "worst class" not in behind_means([row(n_test=18)])  # nothing stands in it
+    assert "worst class" not in behind_means([row(n_test=18)])  # an empty column
 
 
-def test_of_equally_bad_classes_that_with_most_images_is_the_worst() -> None:
+def test_ties_for_the_worst_class_go_to_the_larger_class() -> None:
     classes: dict[str, Any] = {"classes": ["cat", "dog", "eel"], "n_classes": 3}
     (one,) = metrics([row(correct=[False] * 42, labels=[0] * 12 + [1] * 20 + [2] * 10, **classes)])
     assert one.worst_class == WorstClass("dog", "art", 0.0, 20)
@@ -137,13 +137,13 @@ def test_files_hold_every_rule_and_class_with_their_images() -> None:
     assert {(line["labels_fit"], line["labels_choice"]) for line in found} == {("350", "80")}
     assert found[0]["source_accuracy"] == f"{100 * np.mean([15 / 40, 15 / 30]):.4f}"
     assert found[0]["effective_robustness"] == found[0]["above_zero_shot_line"] == ""
-    lodo = [line for line in lines_of_csv(per_class_csv(described(rows))) if line["rule"] == "lodo"]
+    lodo = [line for line in lines_of_csv(per_class_csv(results_of(rows))) if line["rule"] == "lodo"]
     assert [(line["class"], line["accuracy"], line["n"], line["n_seeds"]) for line in lodo] == [
         ("cat", "50.0000", "30", "2"), ("dog", "0.0000", "10", "2")]  # fmt: skip
 
 
 def noise() -> list[dict[str, Any]]:
-    """Settings that differ by chance alone, in two environments under two seeds: nothing is there to be chosen."""
+    """Return settings that differ only by chance, in two environments and two seeds."""
     rng = np.random.default_rng(0)
     return [
         row(**ICM | {"lambda_": float(x)}, held_out=name, seed=seed, lodo=[0.5], correct=rng.random(400) < 0.5)
@@ -153,7 +153,7 @@ def noise() -> list[dict[str, Any]]:
     ]
 
 
-def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_ceiling() -> None:
+def test_cost_of_selection_uses_the_cross_fitted_oracle_not_the_ceiling() -> None:
     rows = noise()
     (cost,) = selection_costs(only(rows)[1])
     answers = {
@@ -168,7 +168,7 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
             half = tested.halves(seed)
             other = [own[own[:, h].mean(axis=1).argmax()] for h in (half, ~half)]
             crossed.append(np.where(half, other[1], other[0]))
-            first.append(own[0])  # lodo is level everywhere: the first row
+            first.append(own[0])  # lodo scores are equal: the first row
             highest.append(own.mean(axis=1).max())
     assert cost.accuracies["oracle"] == pytest.approx(100 * np.mean(crossed))
     assert cost.accuracies["ceiling"] == pytest.approx(100 * np.mean(highest))
@@ -177,7 +177,7 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
     assert points == pytest.approx(100 * (np.mean(crossed) - np.mean(first)))
     assert error is not None
     assert abs(points) < 2 * error
-    assert cost.accuracies["ceiling"] - cost.accuracies["lodo"] > 5  # out of nothing
+    assert cost.accuracies["ceiling"] - cost.accuracies["lodo"] > 5  # selected from noise
     # Its standard error with one seed: that of a mean of two independent means of 400 differences.
     ((gap, alone),) = [one.gaps["lodo"] for one in selection_costs(only([r for r in rows if r["seed"] == 0])[1])]
     apart = [np.subtract(crossed[i], first[i], dtype=float) for i in (0, 2)]
@@ -187,11 +187,11 @@ def test_what_selection_costs_comes_from_the_cross_fitted_oracle_never_from_the_
 
 
 def chosen(target: list[np.ndarray], lodo: list[float]) -> dict[str, Cell]:
-    """Return the cells of one of two methods that choose among ranks, by columns of the table of rules."""
+    """Return column of the table of rules -> cell of a method with several ranks."""
     return first_of(built(behind.SELECTION, twice([row(**ICM, correct=target, target=[0, 0, 0], lodo=lodo)])))
 
 
-def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule() -> None:
+def test_the_value_of_target_labels_is_the_cross_fitted_oracle_minus_the_rule() -> None:
     rng = np.random.default_rng(0)
     right = [rng.random(400) < x for x in (0.5, 0.9, 0.6)]
     cells = chosen(right, [0.1, 0.2, 0.3])
@@ -202,7 +202,7 @@ def test_what_labels_of_the_target_are_worth_is_the_honest_oracle_minus_the_rule
     assert (gap.value, gap.error) == pytest.approx((100 * gained.mean(), 100 * gained.std(ddof=1) / 20))
 
 
-def test_noise_is_worth_nothing_to_the_oracle_though_the_ceiling_is_higher() -> None:
+def test_the_oracle_gains_nothing_from_noise_but_the_ceiling_does() -> None:
     right = [np.random.default_rng(i).random(100) < 0.5 for i in range(3)]
     cells = chosen(right, [0.3, 0.2, 0.1])
     oracle, ceiling = cells["oracle †"].value, cells["ceiling †"].value

@@ -1,4 +1,4 @@
-"""Placebos in reports: one line for their draws, ranks and p-values, and the rows that they share with the real one."""
+"""Placebos in reports: averaged draws, ranks and p-values, and candidate rows shared with the real method."""
 
 import json
 from dataclasses import replace
@@ -63,7 +63,7 @@ def test_p_values_count_what_is_at_least_as_good() -> None:
     assert p_value(0.1, [0.5] * 19) == 1
 
 
-def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
+def test_draws_share_one_table_line() -> None:
     shares = [0.40, 0.50, 0.66, 0.44]
     draws = [r for i, share in enumerate(shares) for r in of(f"rotated {i + 1}", share)]
     rows = [*of(None, 0.62), *draws, *of("borrowed", 0.55), *(row(held_out=h) for h in "ab")]
@@ -81,7 +81,7 @@ def test_draws_are_one_line_of_the_table_and_none_of_their_own() -> None:
         assert not any("draws" in line.name for _, line in built(environments.TABLE, rows, rule=rule).lines())
 
 
-def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() -> None:
+def test_an_incomplete_draw_is_excluded_from_the_mean_with_a_note() -> None:
     draws = [*of("rotated 1", 0.40), of("rotated 2", 0.50)[0], of("rotated 2", 0.30)[1], of("rotated 3", 0.90)[0]]
     rows = [*of(None, 0.62), *draws, *(row(held_out=h) for h in "ab")]
     [mean] = [line.cells for _, line in built(environments.TABLE, rows).lines() if "draws" in line.name]
@@ -89,7 +89,7 @@ def test_a_draw_without_all_that_is_held_out_is_left_out_of_the_mean_and_said() 
     assert {cell.note for cell in mean} == {"2 of 3 draws"}
 
 
-def test_the_real_one_is_ranked_among_draws_with_a_p_value_where_nothing_is_learnt() -> None:
+def test_the_real_method_is_ranked_among_draws_with_a_p_value_if_untrained() -> None:
     def among(share: float, **more: Any) -> str:
         draws = [r for i in range(19) for r in of(f"matched {i + 1}", 0.3 + 0.01 * i, **more)]
         return said([*of(None, share, **more), *draws])
@@ -105,7 +105,7 @@ def test_the_real_one_is_ranked_among_draws_with_a_p_value_where_nothing_is_lear
     assert "p = 0.050" not in trained
 
 
-def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> None:
+def test_rows_of_environments_alone_are_candidates_of_placebos() -> None:
     other = json.dumps({"kinds": [{"name": "grayscale"}], "seed": 0})
     rows = [
         *of(None, 0.7, "interventions"), *of(None, 0.6, "environments", 3.0), *of(None, 0.8),
@@ -120,7 +120,7 @@ def test_a_placebos_rule_chooses_among_the_rows_of_environments_alone_too() -> N
     assert picks[""] == pytest.approx(0.9)
 
 
-def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_and_has_no_p_value() -> None:
+def test_a_placebo_in_the_penalty_of_a_probe_has_no_p_value() -> None:
     def soft(placebo: str | None, share: float, **more: Any) -> list[Any]:
         return of(
             placebo, share, predictor="soft_penalty", **{"projection": "identity", "projection_params": "{}", **more}
@@ -133,7 +133,7 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
     text = said(rows)
     assert "Soft-penalty probe with 60.0 % ranks 1 of 4 among itself and 3 draws of rotated" in text
     assert "no p-value, for the predictor is trained" in text
-    # Of shrinkage by environments a placebo reaches the penalty, so that it has rows of its own and takes none.
+    # The placebo changes the penalty, so that shrinkage by environments has rows of its own for it.
     shrunk = {"projection": "shrinkage", "projection_params": json.dumps({"nuisance": "environments"})}
     of_real = only([*soft(None, 0.9, **shrunk), *soft("borrowed", 0.5, **shrunk)])[1]
     borrowed = Method("shrinkage", None, "soft_penalty", placebo="borrowed")
@@ -141,19 +141,19 @@ def test_a_placebo_in_the_penalty_of_a_probe_is_a_method_beside_the_plain_one_an
 
 
 @pytest.mark.parametrize("placebo", ["borrowed", "rotated 1"])
-def test_rows_of_environments_alone_do_not_stand_in_for_a_fold_that_a_placebo_lacks(placebo: str) -> None:
+def test_rows_of_environments_alone_do_not_fill_missing_folds_of_a_placebo(placebo: str) -> None:
     real = [r for fold in (0, 1) for name in ("environments", "both") for r in of(None, 0.6, name, folds=2, fold=fold)]
     chosen = only([*real, *of(placebo, 0.5, folds=2, fold=0)])[1]
     name, _, draw = placebo.partition(" ")
     method = Method("shrinkage", None, "zero_shot", placebo=name, draw=int(draw) if draw else None)
-    assert chosen.folds_there(method) == (1, 2)
+    assert chosen.folds_present(method) == (1, 2)
     assert not chosen.pooled(method, "lodo")
     if placebo == "rotated 1":
         text = said([*real, *of(placebo, 0.5, folds=2, fold=0)])
         assert "was not ranked among draws of rotated: not all have all that is held out" in text
 
 
-def test_of_equals_a_placebos_rule_takes_the_first_as_if_all_had_been_made_together() -> None:
+def test_ties_of_a_placebo_go_to_the_first_row_in_grid_order() -> None:
     def made(names: list[str], placebo: str | None) -> list[Any]:
         return [r for lambda_ in (0.3, 1.0) for name in names for r in of(placebo, 0.5, name, lambda_)]
 
@@ -167,7 +167,7 @@ def test_of_equals_a_placebos_rule_takes_the_first_as_if_all_had_been_made_toget
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_kept_for_the_rules_of_the_sources_is_what_they_pick_among_all(seed: int) -> None:
+def test_stored_rows_of_draws_are_the_picks_of_source_rules(seed: int) -> None:
     rng = np.random.default_rng(seed)
     made = [
         row(held_out=h, fold=f, folds=2, projection="shrinkage", lambda_=float(i), projection_params=str(i),

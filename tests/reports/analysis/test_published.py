@@ -1,4 +1,4 @@
-"""Ours against the published: planted rows pass, fail with the cause named, or are not comparable; facts stay facts."""
+"""Checks against published accuracies: planted rows pass, fail with the cause named, or are not comparable."""
 
 import csv
 import json
@@ -14,12 +14,12 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
-from reports.analysis import against
-from reports.analysis.against import (
+from reports.analysis import published_checks
+from reports.analysis.published_checks import (
     CONTEXT,
+    DERIVED_AVERAGE,
     FAIL,
     NO_SUSPECT,
-    OF_ENVIRONMENTS,
     PASS,
     Check,
     PublishedNumber,
@@ -30,7 +30,7 @@ from reports.analysis.against import (
 )
 from reports.tables.published import gate_sentence, record_of, table_of
 from tests.conftest import REPOSITORY
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 
 RECIPES = REPOSITORY / "jobs" / "recipes"
 FILE = REPOSITORY / "reports" / "published.csv"
@@ -43,7 +43,7 @@ DPLCLIP = {"PACS": 96.1, "VLCS": 82.3, "OfficeHome": 82.3, "TerraIncognita": 34.
 
 
 def planted(dataset: str, accuracies: dict[str, float], **other: Any) -> list[dict[str, Any]]:
-    """Return rows with these accuracies in percent; as many images as the catalog's split has, unless `n` is given."""
+    """Return rows with these accuracies in percent; the number of images is `n` or the catalog's."""
     facts, rows = CATALOG[dataset], []
     columns = {"backbone": "ViT-B-32 openai", "precision": "float32", "test_split": "full", **other}
     columns |= {"prompts": json.dumps(columns.get("prompts", ["a photo of a {}"]))}
@@ -56,7 +56,7 @@ def planted(dataset: str, accuracies: dict[str, float], **other: Any) -> list[di
 
 
 def checks_of(rows: list[dict[str, Any]]) -> list[Check]:
-    return against_published(described(rows))
+    return against_published(results_of(rows))
 
 
 def not_context(checks: list[Check]) -> list[Check]:
@@ -72,7 +72,7 @@ def off(accuracies: dict[str, float], points: float) -> dict[str, float]:
     return {name: value + points for name, value in accuracies.items()}
 
 
-def test_the_file_is_read_whole_and_as_it_is() -> None:
+def test_the_file_is_read_completely_and_unchanged() -> None:
     with FILE.open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))[1:]
     numbers = read_published()
@@ -98,7 +98,7 @@ def test_marked_rows_and_rows_without_a_split_are_context() -> None:
         (lambda text: text.replace("accuracy_percent", "accuracy", 1), "no column 'accuracy_percent'"),
         (lambda text: text.replace(",1.5,", ",many,"), r"line 2: accuracy_percent is 'many'"),
         (lambda text: text.replace(",1.5,", ",150,"), r"line 2: accuracy_percent is '150'"),
-        (lambda text: text.replace(",full,t,s,n", ""), r"line 2, has no 'test_split'"),
+        (lambda text: text.replace(",full,t,s,n", ""), r"line 2, lacks the column 'test_split'"),
     ],
 )
 def test_a_damaged_file_is_named_with_line_and_field(change: Any, words: str) -> None:
@@ -110,10 +110,10 @@ def test_a_damaged_file_is_named_with_line_and_field(change: Any, words: str) ->
         parse(change(text), "p.csv")
 
 
-def test_an_average_is_made_where_a_source_has_every_environment_and_no_average() -> None:
+def test_an_average_is_computed_for_sources_with_all_environments_but_no_average() -> None:
     numbers = [n for n in read_published() if n.dataset == "pacs" and n.backbone == "RN50" and n.method == "zero_shot"]
     added = [n for n in with_averages(numbers) if n not in numbers]
-    assert [n.source for n in added] == ["transferlearning code/clip README" + OF_ENVIRONMENTS]
+    assert [n.source for n in added] == ["transferlearning code/clip README" + DERIVED_AVERAGE]
     assert added[0].accuracy == pytest.approx((92.29 + 95.18 + 99.46 + 80.45) / 4)
     assert with_averages(numbers[:1] + numbers[2:])[-1].source == numbers[-1].source  # an environment is missing
 
@@ -130,7 +130,7 @@ def test_rows_equal_to_a_published_row_pass() -> None:
 
 
 @pytest.mark.parametrize("of", [PACS_B16, PACS_B16_CLAP], ids=["first source", "second source"])
-def test_of_two_sources_each_passes_and_their_spread_is_the_tolerance(of: dict[str, float]) -> None:
+def test_the_range_of_two_sources_is_the_tolerance(of: dict[str, float]) -> None:
     checks = checks_of(planted("PACS", of, backbone="ViT-B-16 openai"))
     sketch = only(checks, "sketch", PASS)
     assert sketch.published == pytest.approx((88.8 + 88.09) / 2)
@@ -185,7 +185,7 @@ def test_a_source_in_fp16_is_a_suspect_of_numbers_in_float32() -> None:
         ("split, template", {"prompts": ["a {}"], "test_split": "in_80"}),
     ],
 )
-def test_what_differs_is_named_and_gates_nothing(differs: str, other: dict[str, Any]) -> None:
+def test_a_difference_in_setup_is_named_and_makes_it_not_comparable(differs: str, other: dict[str, Any]) -> None:
     checks = not_context(checks_of(planted("PACS", off(PACS_B32, -5), **other)))
     assert {c.words for c in checks} == {f"not comparable: {differs}"}
     assert all(c.published is not None and c.tolerance is None for c in checks)
@@ -221,34 +221,34 @@ def test_folds_of_zero_shot_are_the_whole_environment() -> None:
     assert {c.verdict for c in not_context(checks_of(rows))} == {PASS}
 
 
-def test_another_protocol_or_half_of_the_classes_takes_no_part() -> None:
+def test_other_protocols_and_class_halves_are_not_checked() -> None:
     assert checks_of(planted("PACS", PACS_B32, protocol="in_domain")) == []
     assert checks_of(planted("PACS", PACS_B32, class_half="base")) == []
 
 
 def test_data_without_published_numbers_has_no_table() -> None:
     rows = planted("emoji_styles", dict.fromkeys(CATALOG["emoji_styles"].environments, 50.0))
-    assert table_of(against_published(described(rows))) is None
+    assert table_of(against_published(results_of(rows))) is None
     assert gate_sentence([]) == "No accuracy here is comparable with a published one."
 
 
-def test_office_home_says_what_is_expected_in_the_place_of_71_5() -> None:
+def test_office_home_states_the_expected_value_instead_of_71_5() -> None:
     rows = planted("OfficeHome", _published("office_home", "ViT-B-16"), backbone="ViT-B-16 openai")
     checks = checks_of(rows)
     (suspect,) = (c for c in checks if c.reason == "suspect")
-    assert (suspect.published, suspect.verdict, suspect.detail) == (71.5, CONTEXT, against.EXPECTED)
+    assert (suspect.published, suspect.verdict, suspect.detail) == (71.5, CONTEXT, published_checks.EXPECTED)
     table = table_of(checks)
     assert table is not None
-    assert against.EXPECTED in table.notes
-    assert against.EXPECTED not in _table(planted("PACS", PACS_B16, backbone="ViT-B-16 openai")).notes
+    assert published_checks.EXPECTED in table.notes
+    assert published_checks.EXPECTED not in _table(planted("PACS", PACS_B16, backbone="ViT-B-16 openai")).notes
 
 
 def test_clip_icm_is_empty_with_the_reason() -> None:
     icm = {"projection": "icm", "order": "largest", "backbone": "ViT-B-16 openai"}
     rows = planted("PACS", PACS_B16, backbone="ViT-B-16 openai") + planted("PACS", PACS_B16, **icm)
-    (check,) = (c for c in checks_of(rows) if c.verdict == against.EMPTY)
-    assert (check.ours.environment, check.published, check.detail) == ("average", None, against.OWN_ROWS)
-    assert f"{against.OWN_ROWS}." in _table(rows).notes
+    (check,) = (c for c in checks_of(rows) if c.verdict == published_checks.EMPTY)
+    assert (check.ours.environment, check.published, check.detail) == ("average", None, published_checks.OWN_ROWS)
+    assert f"{published_checks.OWN_ROWS}." in _table(rows).notes
     assert checks_of(planted("PACS", PACS_B32, **{**icm, "backbone": "ViT-B-32 openai"})) == []
 
 
@@ -271,14 +271,14 @@ def test_tolerances() -> None:
         return tuple(PublishedNumber(dataset, "x", "zero_shot", "b", "p", value, "full", "t", f"source {i}", "")
                      for i, value in enumerate(values))  # fmt: skip
 
-    assert against.tolerance(of("vlcs", 50.0)) == 0.3
-    assert against.tolerance(of("pacs", 50.0)) == 1.0
-    assert against.tolerance(of("pacs", 50.0, 50.1)) == 0.3
-    assert against.tolerance(of("vlcs", 50.0, 53.2, 51.0)) == pytest.approx(3.2)
-    assert against.tolerance(of("imagenet-a", 50.0, 53.2)) == 0.3
+    assert published_checks.tolerance(of("vlcs", 50.0)) == 0.3
+    assert published_checks.tolerance(of("pacs", 50.0)) == 1.0
+    assert published_checks.tolerance(of("pacs", 50.0, 50.1)) == 0.3
+    assert published_checks.tolerance(of("vlcs", 50.0, 53.2, 51.0)) == pytest.approx(3.2)
+    assert published_checks.tolerance(of("imagenet-a", 50.0, 53.2)) == 0.3
 
 
-def test_the_table_and_the_records_say_the_same() -> None:
+def test_table_and_records_agree() -> None:
     rows = planted("PACS", off(PACS_B32, -5)) + planted("PACS", PACS_B16, backbone="ViT-B-16 openai")
     checks, table = checks_of(rows), _table(rows)
     records = [*map(record_of, checks)]
@@ -292,26 +292,26 @@ def test_the_table_and_the_records_say_the_same() -> None:
         assert difference.value == pytest.approx(own.value - published.value, abs=1e-9)
         assert verdict.text == f"{record['verdict']}: {record['reason']}" if record["reason"] else record["verdict"]
         named = {notes.get(f"Source {letter}", "").rstrip(".") for letter in (source.text or "").split(", ")}
-        assert named == {one.removesuffix(OF_ENVIRONMENTS) for one in str(record["source"]).split(" | ")}
+        assert named == {one.removesuffix(DERIVED_AVERAGE) for one in str(record["source"]).split(" | ")}
     assert all(cell.note for line in lines for cell in line.cells if cell.value is None and cell.text is None)
     assert repr(table) == repr(_table(rows[::-1]))  # equal rows, equal table
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    table = table_of(against_published(described(rows)))
+    table = table_of(against_published(results_of(rows)))
     assert table is not None
     return table
 
 
 def _published(dataset: str, backbone: str) -> dict[str, float]:
-    """Environment -> what the first source has, by the file's own lines."""
+    """Return environment -> accuracy of the first source, read from the file."""
     with FILE.open(encoding="utf-8", newline="") as file:
         lines = [line for line in csv.DictReader(file) if (line["dataset"], line["backbone"]) == (dataset, backbone)]
     return {n["environment"]: float(n["accuracy_percent"]) for n in lines if n["source"].startswith("transferlearning")}
 
 
 def compared(file: Path) -> str:
-    """Return what a recipe's head says that it compares with, on one line."""
+    """Return the statement on comparisons in a recipe's head, on one line."""
     found = re.search(
         r"^#   compare   (.*?)^(?:#   \w|[^#])", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
     )
@@ -326,8 +326,8 @@ PROMISING = {
 }
 ZERO_SHOT, PROBE = "Zero-shot", "Linear probe"
 FIVE = ["PACS", "VLCS", "OfficeHome", "TerraIncognita", "DomainNet"]
-# recipe -> (data set, environment, method, backbone) of what its head names, and which verdicts rows planted as
-# published must have there
+# recipe -> (data set, environment, method, backbone) named in its head, and expected verdicts of rows planted with the
+# published values
 PROMISED: dict[str, dict[tuple[str, str, str, str], set[str]]] = {
     "backbones": {
         ("PACS", environment, ZERO_SHOT, backbone): {PASS}
@@ -351,7 +351,7 @@ def test_every_recipe_that_compares_is_known_here() -> None:
 @pytest.mark.parametrize("name", sorted(PROMISED))
 def test_the_published_table_has_what_a_recipe_s_head_promises(name: str) -> None:
     recipe = load_recipe(RECIPES / f"{name}.yaml")
-    checks = against_published(described(_planted_recipe(recipe)))
+    checks = against_published(results_of(_planted_recipe(recipe)))
     there: dict[tuple[str, str, str, str], set[str]] = {}
     for check in checks:
         ours = check.ours
@@ -367,7 +367,7 @@ def test_the_published_table_has_what_a_recipe_s_head_promises(name: str) -> Non
 
 
 def _planted_recipe(recipe: Recipe) -> list[dict[str, Any]]:
-    """Return plain rows of a recipe's sets, backbones, splits and prompts, as accurate as a source of the split."""
+    """Return plain rows of a recipe's data sets, backbones, splits and prompts, with published accuracies."""
     rows: list[dict[str, Any]] = []
     for dataset in recipe.datasets:
         facts = CATALOG[dataset.name]

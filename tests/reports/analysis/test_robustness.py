@@ -1,4 +1,4 @@
-"""SYNTHETIC rows: distances from the lines through other backbones, against statsmodels."""
+"""SYNTHETIC rows: effective robustness against statsmodels."""
 
 import csv
 import io
@@ -9,14 +9,14 @@ import pytest
 import statsmodels.api as sm
 
 from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, AccuracyLine, Lines, lines_of
-from reports.analysis.chosen import Selections
 from reports.analysis.metrics import metrics_csv, metrics_of, robustness
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.tables import backbones
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 from tests.reports.tables.rows import table_of
 
-# backbone -> accuracy of plain zero-shot on sources and on what is held out, then the same of the plain linear probe
+# backbone -> source and held-out accuracy of plain zero-shot, then of the plain linear probe
 BACKBONES = {
     "RN50": (0.60, 0.40, 0.75, 0.36), "RN101": (0.63, 0.47, 0.78, 0.38), "RN50x4": (0.66, 0.50, 0.79, 0.45),
     "RN50x16": (0.70, 0.52, 0.81, 0.46), "ViT-B-32": (0.72, 0.58, 0.84, 0.50), "ViT-B-16": (0.78, 0.63, 0.86, 0.57),
@@ -41,7 +41,7 @@ def rows_of(backbone: str, **other: Any) -> list[dict[str, Any]]:
 
 
 def settings(names: list[str], **other: Any) -> list[tuple[Setting, Selections]]:
-    return described([r for name in names for r in rows_of(name, **other)])
+    return results_of([r for name in names for r in rows_of(name, **other)])
 
 
 def logit(p: Any) -> Any:
@@ -49,7 +49,7 @@ def logit(p: Any) -> Any:
 
 
 def above(points: list[tuple[float, float]], source: float, target: float) -> list[float]:
-    """Return points above the line and the ends by its prediction interval, from statsmodels."""
+    """Return distance above the line and its interval, in points, from statsmodels."""
     x, y = logit(np.array(points)).T
     frame_ = sm.OLS(y, sm.add_constant(x)).fit().get_prediction([[1.0, logit(source)]]).summary_frame(alpha=0.05)
     expected = 1 / (1 + np.exp(-frame_[["mean", "obs_ci_upper", "obs_ci_lower"]].to_numpy()[0]))
@@ -57,7 +57,7 @@ def above(points: list[tuple[float, float]], source: float, target: float) -> li
 
 
 def written_of(setting: Setting, selections: Selections, lines: Lines) -> list[dict[str, str]]:
-    """Return the lines of metrics.csv under the rule of the training domain."""
+    """Return the lines of metrics.csv for the rule `training_domain`."""
     every = csv.DictReader(io.StringIO(metrics_csv([(setting, selections, lines)])))
     return [one for one in every if one["rule"] == "training_domain"]
 
@@ -102,7 +102,7 @@ def test_distances_are_from_the_line_through_the_other_backbones_with_their_pred
 
 
 def test_each_line_has_its_own_number_of_backbones() -> None:
-    parts = described(
+    parts = results_of(
         [r for name in BACKBONES for r in rows_of(name) if (name, r["predictor"]) != ("RN50", "linear_probe")]
     )
     written = written_of(*parts[-1], lines_of(parts)[-1])
@@ -115,7 +115,7 @@ def test_eight_backbones_are_needed_and_neither_random_weights_nor_a_second_name
     assert all(line.known for lines in lines_of(eight) for line in lines.values())
     rows = [r for name in names[:7] for r in rows_of(name)]
     rows += [r | {"backbone": "another name"} for r in rows_of(names[6])]
-    second_name = described(rows)
+    second_name = results_of(rows)
     assert len(second_name) == 8
     for parts, count in ((settings(names[:7]), 7), (second_name, 7), (settings(names, random_weights=True), 0)):
         lines = lines_of(parts)
@@ -132,8 +132,8 @@ def test_backbones_with_other_held_out_environments_or_other_images_make_no_line
     rows = [r for name in names[:7] for r in rows_of(name)]
     rows += [r for r in rows_of(names[7]) if r["held_out"] == "art"]
     rows += rows_of(names[8], dataset_fingerprint="data1")
-    assert sorted(lines[ZERO_SHOT].backbones for lines in lines_of(described(rows))) == [1, 1, *[7] * 7]
+    assert sorted(lines[ZERO_SHOT].backbones for lines in lines_of(results_of(rows))) == [1, 1, *[7] * 7]
 
 
 def test_without_rows_of_a_plain_method_there_is_no_line() -> None:
-    assert lines_of(described([row(**ICM)])) == [dict.fromkeys((ZERO_SHOT, LINEAR_PROBE), AccuracyLine())]
+    assert lines_of(results_of([row(**ICM)])) == [dict.fromkeys((ZERO_SHOT, LINEAR_PROBE), AccuracyLine())]

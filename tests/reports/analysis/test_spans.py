@@ -1,4 +1,4 @@
-"""SYNTHETIC rows: what the report says of the shift that methods remove, against NumPy and scipy."""
+"""SYNTHETIC rows: removed shares of the shift, against NumPy and scipy."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def made(**more: Any) -> list[dict[str, Any]]:
     return [*(row(held_out=h, seed=s) for h in HELD_OUTS for s in (0, 1)), *(of_icm(*key, rng, **more) for key in keys)]
 
 
-def test_shares_are_those_of_the_row_and_rank_that_the_rule_picks() -> None:
+def test_shares_are_taken_at_the_rules_picks() -> None:
     rows = made()
     _, selections = only(rows)
     expected: dict[str, list[float]] = {}
@@ -56,7 +56,7 @@ def test_a_rank_correlation_is_scipys_within_an_environment_and_over_several_the
     table = pd.DataFrame(
         {"held_out": np.repeat(HELD_OUTS, 12), "target": rng.uniform(size=24).round(1), "share": rng.uniform(size=24)}
     )
-    table.loc[12:, "target"] += 0.3  # what environments differ by says nothing
+    table.loc[12:, "target"] += 0.3  # differences between environments do not count
     table.loc[[3, 15], "share"] = np.nan
     found = goes_with(table, "share")
     assert found is not None

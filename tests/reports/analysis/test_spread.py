@@ -1,4 +1,4 @@
-"""Rank curves, explorer and spectra, by hand. All rows are synthetic."""
+"""Rank curves, explorer and spectra against hand-computed values. All rows are synthetic."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "intervention_se
 FOLDS: dict[str, Any] = {"folds": 2, "test_split": "out_fold", "lambda_": 1.0}
 
 
-def test_all_but_rank_and_kind_is_chosen_by_the_source_score_alone() -> None:
+def test_rank_curves_select_other_settings_by_source_score() -> None:
     curves = [([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]), ([0.9, 0.8, 0.7], [0.4, 0.6, 0.9])]
     rows = frame([row(held_out="a", projection="icm", target=target, lodo=lodo) for target, lodo in curves])
     score, accuracy = Spread(rows, ["a"]).chosen("lodo", np.zeros(2, dtype=np.int64), 1)
@@ -21,7 +21,7 @@ def test_all_but_rank_and_kind_is_chosen_by_the_source_score_alone() -> None:
     np.testing.assert_allclose(accuracy[0, 0], [0.1, 0.2, 0.7])  # of equals the first
 
 
-def test_folds_weigh_by_their_images_and_seeds_alike() -> None:
+def test_folds_are_weighted_by_images_and_seeds_equally() -> None:
     keys = [("a", 0, 0, 100, 0.5), ("a", 0, 1, 300, 0.9), ("a", 1, 0, 100, 0.2), ("a", 1, 1, 100, 0.4),
             ("b", 0, 0, 100, 0.6)]  # fmt: skip
     rows = frame([row(held_out=h, seed=s, fold=f, n_test=n, target=[x], folds=2) for h, s, f, n, x in keys])
@@ -29,7 +29,7 @@ def test_folds_weigh_by_their_images_and_seeds_alike() -> None:
     np.testing.assert_allclose(accuracy[:, 0, 0], [((0.5 + 3 * 0.9) / 4 + 0.3) / 2, 0.6])  # b has one seed alone
 
 
-def test_a_point_without_the_rows_of_all_tests_has_no_number() -> None:
+def test_a_point_needs_rows_of_all_tests() -> None:
     settings = [(0, 1.0), (1, 1.0), (0, 3.0)]
     rows = frame([row(held_out="a", seed=s, projection="icm", target=[0.5], lambda_=x) for s, x in settings])
     _, accuracy = Spread(rows, ["a"]).chosen("lodo", np.array([0, 0, 1]), 2)

@@ -1,4 +1,4 @@
-"""Student's t in lines and slopes over backbones, against scipy.stats, which reports do without."""
+"""Student's t in lines and slopes over backbones, against scipy.stats, which reports do not import."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a report says first, for planted cases whose answer is known."""
+"""Verdicts on planted cases with a known answer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,16 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, MacroF1, WorstClass
-from benchmark.method.evaluation.multiple_testing import (
-    BALANCED_ONLY,
-    HELPS,
-    HURTS,
-    METRIC_ONLY,
-    NO_DIFFERENCE,
-    TRADES,
-)
-from reports.analysis.chosen import Selections
+from benchmark.method.evaluation.multiple_testing import BALANCED_ONLY, HELPS, HURTS, METRIC_ONLY, NO_DIFFERENCE, TRADES
 from reports.analysis.findings import comparisons
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, by_setting
-from reports.analysis.verdicts import IS_PLAIN, UNSAID, Answer, Verdict, answer
+from reports.analysis.verdicts import IS_PLAIN, NO_VERDICT, Answer, Verdict, answer
 from reports.text.verdicts import KIND_WORDS, NARROW, headline, sentence
 from tests.reports.synthetic import TESTED, frame, row
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")
-CLASSES = (900, 100)  # images of each class in an environment: unequal, so that two accuracies say two things
+CLASSES = (900, 100)  # images of each class in an environment: unbalanced, so that the two accuracies differ
 LABELS = np.repeat([0, 1], CLASSES)
 
 
@@ -39,16 +32,16 @@ def only(rows: list[dict[str, Any]], metric: Any = ACCURACY) -> Verdict:
 
 
 def right(shares: Sequence[float]) -> np.ndarray:
-    """Return answers of which a share in each class is right, from its first image on."""
+    """Return correctness with the given accuracy in each class, the first images correct."""
     return np.concatenate([np.arange(n) < round(share * n) for share, n in zip(shares, CLASSES, strict=True)])
 
 
 def of(
     shares: Sequence[float], projection: str = "identity", environments: Sequence[str] = ENVIRONMENTS, **other: Any
 ) -> list[dict[str, Any]]:
-    """Return rows that are right in these shares of each class at the rank that the rule picks, and plain at the last.
+    """Return rows with these accuracies by class at the picked rank, and plain prediction's at the last rank.
 
-    Scores on the sources are one standard error of 0.01 and more ahead of plain, unless `lodo` says otherwise.
+    Source scores are more than one standard error (0.01) ahead of plain, unless `lodo` is given.
     """
     every = [right(shares)] if projection == "identity" else [right(shares), right((0.5, 0.5))]
     scores = other.pop("lodo", [0.5] if len(every) == 1 else [0.9, 0.5])
@@ -80,7 +73,7 @@ def world(shares: Sequence[float], plain: Sequence[float] = (0.5, 0.5), **other:
         ((0.5, 0.5), NO_DIFFERENCE, 0, 0),
     ],
 )
-def test_the_kind_is_what_both_accuracies_show(
+def test_the_kind_follows_from_both_accuracies(
     shares: tuple[float, float], kind: str, points: float, balanced: float
 ) -> None:
     verdict = only(world(shares))
@@ -110,16 +103,16 @@ def test_intervals_are_those_of_a_few_lines_of_numpy() -> None:
         assert ends == pytest.approx([-half, half], rel=1e-3)
 
 
-def test_shares_of_answers_are_held_against_those_of_classes() -> None:
+def test_class_share_distance_is_the_total_variation() -> None:
     record = only(world((1.0, 0.0))).record()
-    # Plain answers 450 + 50 times class 0, where 900 images are of it; the method always answers class 0.
+    # Plain prediction predicts class 0 for 450 + 50 images, 900 images are of it; the method always predicts class 0.
     assert (record["shares_before"], record["shares_after"]) == pytest.approx((40, 10))
     kept = [{**one, "predicted": None} for one in world((1.0, 0.0))]
     assert only(kept).record()["shares_after"] is None
 
 
-def test_what_the_gate_keeps_is_plain_and_the_ungated_gain_stands_beside_it() -> None:
-    """The source score is ahead by less than its standard error: all picks are plain."""
+def test_picks_below_the_gate_are_plain_and_the_ungated_gain_is_reported() -> None:
+    """The source score is ahead by less than one standard error, so that all picks are plain."""
     verdict = only(world((0.6, 0.6), lodo=[0.505, 0.5]))
     assert (verdict.kind, verdict.plain_picks, verdict.questions) == (IS_PLAIN, (4, 4), ())
     record = verdict.record()
@@ -133,12 +126,12 @@ def test_what_the_gate_keeps_is_plain_and_the_ungated_gain_stands_beside_it() ->
     assert (older.rule, older.kind) == ("lodo", HELPS)
 
 
-def test_without_lodo_training_domain_chooses_with_its_own_gate() -> None:
+def test_without_lodo_training_domain_1se_selects() -> None:
     rows = [{**one, "lodo": None, "lodo_se": None} for one in world((0.6, 0.6))]
     assert (only(rows).rule, only(rows).kind) == ("training_domain_1se", HELPS)
 
 
-def test_a_new_environment_is_claimed_by_an_adjusted_interval_with_its_caveat() -> None:
+def test_claims_on_new_environments_use_an_adjusted_interval() -> None:
     names = [f"e{i}" for i in range(6)]
     shares = [0.58 + 0.01 * i for i in range(6)]
     spread = [r for n, s in zip(names, shares, strict=True) for r in world((s, s), environments=[n])]
@@ -163,7 +156,7 @@ def test_groups_in_several_environments_have_their_caveat() -> None:
     assert NARROW in sentence(verdict)
 
 
-def test_three_environments_say_nothing_of_new_ones() -> None:
+def test_three_environments_give_no_interval_for_new_ones() -> None:
     verdict = only(world((0.6, 0.6), environments=ENVIRONMENTS[:3]))
     assert (verdict.kind, verdict.in_new, verdict.record()["new_low"]) == (HELPS, None, None)
     assert "new environments" not in sentence(verdict)
@@ -175,7 +168,7 @@ def test_equal_gains_in_all_environments_leave_an_interval() -> None:
     assert new.low < 0.1 < new.high
 
 
-def test_seeds_that_disagree_are_in_the_interval_and_one_seed_says_nothing_of_them() -> None:
+def test_variation_between_seeds_widens_the_interval() -> None:
     one = only(world((0.6, 0.6)))
     two = only([*world((0.6, 0.6)), *world((0.55, 0.55), seed=1)])
     assert one.gain is not None
@@ -193,17 +186,17 @@ def test_gains_are_adjusted_for_all_that_are_judged() -> None:
     assert one.record()["p_holm"] == pytest.approx(raw, abs=1e-6)
     assert [v.record()["p_holm"] for v in several.verdicts] == pytest.approx([min(1, 30 * raw)] * 30, abs=1e-5)
     assert {v.family for v in several.verdicts} == {30}
-    assert several.verdicts[0].bound > one.bound  # "below so many points" is said of all together
+    assert several.verdicts[0].bound > one.bound  # the bound holds for all gains together
 
 
-def test_fixed_is_judged_and_named_where_it_hurts() -> None:
+def test_fixed_shrinkage_has_a_verdict_and_is_named_if_it_hurts() -> None:
     fixed = of((0.4, 0.4), "fixed", correct=[right((0.4, 0.4))], target=(0.4,), lodo=[0.2], predicted=None)
     found = answered([*world((0.6, 0.6)), *fixed])
     assert [(one.method.projection, one.kind) for one in found.verdicts] == [("icm", HELPS), ("fixed", HURTS)]
     assert "Fixed shrinkage hurts: 40.0 instead of 50.0 %" in sentence(found.verdicts[1])
 
 
-def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_bring_is() -> None:
+def test_only_methods_and_the_users_own_are_judged() -> None:
     rest = [r for name in ("pca", "random", "isotropic") for r in of((0.6, 0.6), name)]
     rest += of((0.6, 0.6), "leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
     rest += of((0.6, 0.6), "icm", placebo="shuffled") + of((0.6, 0.6), "icm", order="released")
@@ -214,8 +207,8 @@ def test_baselines_controls_rivals_and_placebos_are_not_judged_and_what_users_br
     assert picks == {"icm": (HELPS, (0, 4)), "mine:Leace": (HELPS, (0, 4))}
 
 
-def test_where_no_interventions_are_chosen_among_shrinkage_by_environments_is_judged() -> None:
-    """As of embeddings that were imported without views."""
+def test_shrinkage_by_environments_is_judged_without_interventions() -> None:
+    """Embeddings imported without views have no interventions."""
     alone = of((0.6, 0.6), "shrinkage", projection_variant="environments")
     assert only([*of((0.5, 0.5)), *alone]).method.variant == "environments"
     both = answered([*of((0.5, 0.5)), *alone, *of((0.6, 0.6), "shrinkage")])
@@ -237,7 +230,7 @@ def test_a_metric_of_the_data_set_is_judged_by_its_jackknife(metric: Any) -> Non
     assert (record["value"], record["plain"]) == pytest.approx((value((0.9, 0.6)), value((0.5, 0.5))))
     assert record["low"] < record["difference"] < record["high"]
     fell = only(world((0.9, 0.1)), metric)
-    assert fell.said == (f"helps in {metric.title} only" if metric == MacroF1() else HURTS)
+    assert fell.kind_label == (f"helps in {metric.title} only" if metric == MacroF1() else HURTS)
 
 
 @pytest.mark.parametrize(
@@ -249,22 +242,22 @@ def test_a_metric_of_the_data_set_is_judged_by_its_jackknife(metric: Any) -> Non
         ([row(n_test=20), row(n_test=20, projection="icm", order="largest", target=(0.6,))], ACCURACY, "has 20 images"),
     ],
 )
-def test_what_cannot_be_said_has_its_reason_and_the_method_its_accuracy(rows: list[Any], metric: Any, why: str) -> None:
+def test_no_verdict_has_a_reason_and_the_accuracy(rows: list[Any], metric: Any, why: str) -> None:
     found = answered(rows, metric)
     [verdict] = found.verdicts
-    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, pytest.approx(60))
+    assert (verdict.kind, verdict.record()["accuracy"]) == (NO_VERDICT, pytest.approx(60))
     assert why in verdict.record()["why"]
     assert "60.0 %" in headline(found)
 
 
-def test_rows_that_only_the_oracle_can_choose_among_have_no_accuracy() -> None:
+def test_rows_with_oracle_scores_only_have_no_accuracy() -> None:
     nothing: dict[str, Any] = dict.fromkeys(("lodo", "lodo_se", "training_domain_se")) | {"training_domain": [np.nan]}
     verdict = only([{**one, **nothing, "training_domain": [np.nan] * len(one["ranks"])} for one in world((0.6, 0.6))])
-    assert (verdict.kind, verdict.record()["accuracy"]) == (UNSAID, None)
+    assert (verdict.kind, verdict.record()["accuracy"]) == (NO_VERDICT, None)
     assert "nan" not in sentence(verdict).lower()
 
 
-def test_without_a_method_the_accuracies_stand_there() -> None:
+def test_without_a_judged_method_accuracies_are_shown() -> None:
     found = answered(of((0.5, 0.5)))
     assert (found.verdicts, headline(found).startswith("Plain prediction gets 50.0 %")) == ((), True)
     assert [(one.method.label, one.accuracy) for one in found.standings[0].entries] == [("Zero-shot", 0.5)]
@@ -282,7 +275,7 @@ def test_a_predictor_that_cannot_predict_new_classes_is_left_out() -> None:
     assert [method.predictor_label for _, method in said.left_out if method] == ["linear probe"]
 
 
-def test_of_base_and_new_classes_the_harmonic_mean_alone_is_judged() -> None:
+def test_only_the_harmonic_mean_of_base_and_new_classes_is_judged() -> None:
     halves = [world((0.6, 0.6), protocol="open_class", class_half=half) for half in ("base", "new", "harmonic")]
     [verdict] = answered([r for half in halves for r in half]).verdicts
     assert (verdict.setting.class_half, verdict.kind) == ("harmonic", HELPS)
@@ -302,7 +295,7 @@ def test_few_images_for_each_dimension_are_noted() -> None:
         assert ("images for each dimension" in sentence(verdict)) == noted
 
 
-def test_methods_that_a_reader_names_come_first_and_are_judged_with_all_others() -> None:
+def test_requested_methods_come_first_and_are_tested_with_all_others() -> None:
     rest = [r for name, share in (("pca", 0.45), ("random", 0.5)) for r in of((share, share), name)]
     mine = of((0.6, 0.6), "mine:Leace", correct=[right((0.6, 0.6))], target=(0.6,), lodo=[0.2], dim=2, ranks=[2])
     [(setting, part)] = by_setting(frame([*world((0.6, 0.6)), *rest, *mine]))
@@ -311,14 +304,14 @@ def test_methods_that_a_reader_names_come_first_and_are_judged_with_all_others()
     found, without = (
         answer(parts, [comparisons(*parts[0], Options(compare=asked))]) for asked in ((names,), ())
     )  # fmt: skip
-    kinds = [(one.method.projection, one.kind, one.asked, one.family) for one in found.verdicts]
+    kinds = [(one.method.projection, one.kind, one.requested, one.family) for one in found.verdicts]
     assert kinds == [
         ("random", NO_DIFFERENCE, True, 4),
         ("pca", HURTS, True, 4),
         ("mine:Leace", HELPS, True, 4),
         ("icm", HELPS, False, 4),
     ]
-    assert [one.family for one in without.verdicts] == [2, 2]  # nothing that was not asked for is judged
+    assert [one.family for one in without.verdicts] == [2, 2]  # only requested methods are added
     [standing] = found.standings
     [direct] = standing.direct
     assert (direct.method.label, direct.baseline.label) == names
@@ -327,7 +320,7 @@ def test_methods_that_a_reader_names_come_first_and_are_judged_with_all_others()
     assert [one.method.projection for one in standing.shown(0)] == ["identity", "random", "pca", "mine:Leace", "icm"]
 
 
-def test_standings_are_told_apart_by_what_differs_between_them() -> None:
+def test_standings_are_named_by_the_fields_that_differ() -> None:
     made = [r for p in ("zero_shot", "ridge") for r in world((0.6, 0.6), predictor=p)]
     assert answered(made[:8]).places == [""]
     assert answered(made).places == ["zero-shot", "ridge probe"]

@@ -1,4 +1,4 @@
-"""SYNTHETIC rows of several backbones on the same images, with answers that are known. No model was run."""
+"""SYNTHETIC rows of several backbones on the same images with known correctness. No model was run."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ import numpy.typing as npt
 
 from reports.analysis.settings import Options
 from reports.choose import Candidate, Choice, choose
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 from tests.reports.tables.rows import setting
 
 N, ENVIRONMENTS = 400, ("art", "photo", "sketch")
 
 
 def answers(share: float, flipped: float = 0.0, seed: int = 0) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return answers in each environment: the easiest images are right, a share of them; some are turned, at random.
+    """Return correctness by environment: the first `share` of images is correct, and `flipped` are swapped at random.
 
-    In `sketch` 10 points fewer are right. As many are turned from right to wrong as the other way.
+    In `sketch` accuracy is 10 points lower. Equally many images change in both directions.
     """
     every = {}
     for i, name in enumerate(ENVIRONMENTS):
@@ -38,7 +38,7 @@ def rows_of(
 
 
 def cost(speed: float, **more: Any) -> dict[str, Any]:
-    """Return what embedding 1,000 views cost."""
+    """Return the cost of embedding 1,000 views."""
     about = {"run": "a run", "machine": "EPYC", "device": "cpu", "actors": 1, "cores": 4, "memory": 2**30}
     return {"kind": ("embedding", "x"), "work": 1000.0, "seconds": 1000.0 / speed, **about, **more}
 
@@ -58,10 +58,10 @@ def chosen(
     costs: dict[str, list[dict[str, Any]]] | None = None,
     rows: dict[str, list[dict[str, Any]]] | None = None,
 ) -> Choice:
-    """Return the choice between backbones, by default of `TIED` and `COSTS`; `rows` are of some in the place of these."""
+    """Return the comparison of backbones, by default with `TIED` and `COSTS`; `rows` replace those of some backbones."""
     every = TIED | (rows or {})
     of_names = [one for name in names for one in every[name]]
-    return choose(described(of_names), COSTS if costs is None else costs, Options())
+    return choose(results_of(of_names), COSTS if costs is None else costs, Options())
 
 
 def of(choice: Choice, name: str) -> Candidate:

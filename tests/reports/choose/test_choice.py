@@ -1,4 +1,4 @@
-"""Which backbone: pairs, ties, what is dominated and what is said, against hand-made references. All rows are synthetic."""
+"""Choice of a backbone: pairs, ties, Pareto front and sentence, against hand-made references. All rows are synthetic."""
 
 import json
 from itertools import combinations
@@ -18,13 +18,13 @@ from tests.reports.tables.rows import cell
 
 
 def correct(name: str) -> np.ndarray[Any, Any]:
-    """Return the answers of a backbone, shape (environments, images)."""
+    """Return the correctness of a backbone, shape (environments, images)."""
     every = {"A": answers(0.85), "B": answers(0.85, 0.06, seed=1), "C": answers(0.70), "D": answers(0.60)}[name]
     return np.array([every[e] for e in ENVIRONMENTS], dtype=float)
 
 
 def difference(one: str, other: str) -> tuple[float, float, float]:
-    """Return a paired difference, its half width and p-value by the textbook: every image is a cluster, seeds are one."""
+    """Return a paired difference, its half-width and p-value by the textbook, with images as clusters and one seed."""
     d = correct(one) - correct(other)
     u = (d - d.mean(axis=1, keepdims=True)) / d.size
     error = np.sqrt(d.size / (d.size - 1) * np.square(u).sum())
@@ -47,7 +47,7 @@ def test_pairs_of_backbones_are_compared_image_by_image_and_adjusted_over_all_pa
     )
 
 
-def test_the_fastest_of_those_tied_is_chosen_and_the_sentence_says_why() -> None:
+def test_the_fastest_of_the_tied_backbones_is_chosen_with_a_reason() -> None:
     choice = chosen()
     assert choice.best.name == "A"  # B has the same number of right answers: of equals the first
     assert choice.chosen is not None
@@ -59,7 +59,7 @@ def test_the_fastest_of_those_tied_is_chosen_and_the_sentence_says_why() -> None
     )
 
 
-def test_what_others_are_above_in_both_is_not_on_the_front_and_what_has_no_speed_is_nowhere() -> None:
+def test_the_front_excludes_dominated_backbones_and_unknown_speeds() -> None:
     assert chosen().front == ["B"]  # as accurate as A in the worst environment, and faster
     slower = chosen(costs=COSTS | {"B": [cost(90.0)], "C": [cost(500.0)]})
     assert slower.front == ["A", "C"]
@@ -67,7 +67,7 @@ def test_what_others_are_above_in_both_is_not_on_the_front_and_what_has_no_speed
     assert sentence(slower).endswith("points), and none was measured to encode faster: choose A.")
 
 
-def test_a_best_that_is_separated_is_chosen_and_what_is_faster_stands_beside_it() -> None:
+def test_a_separated_best_is_chosen_and_a_faster_one_is_named() -> None:
     choice = chosen("ACD")
     assert sentence(choice) == (
         f"A is best with {100 * correct('A').mean():.1f} %, ahead of the 2 others in these environments: choose A."
@@ -82,8 +82,8 @@ def test_a_best_that_is_separated_is_chosen_and_what_is_faster_stands_beside_it(
     assert fast.chosen is fast.best
 
 
-def test_without_speeds_of_one_run_nothing_is_chosen_among_those_tied() -> None:
-    """Another machine, another run and a record of an earlier version are none to compare with."""
+def test_ties_without_speeds_of_one_run_have_no_choice() -> None:
+    """Speeds of another machine, another run or an earlier version are not comparable."""
     for other in ({"device": "cuda", "cores": 0}, {"run": "another day's"}, {"run": ""}):
         elsewhere = chosen(costs={**COSTS, "B": [cost(320.0, **other)]})
         assert of(elsewhere, "A").speed == pytest.approx(100.0)
@@ -94,13 +94,13 @@ def test_without_speeds_of_one_run_nothing_is_chosen_among_those_tied() -> None:
     assert {one.speed for one in old.candidates} == {None}
 
 
-def test_of_several_runs_that_with_most_backbones_counts_and_of_a_backbone_what_took_most_images() -> None:
+def test_speeds_come_from_the_run_with_most_backbones_and_images() -> None:
     alone = cost(500.0, work=9e6, seconds=9e6 / 500, run="of A alone")
     choice = chosen(costs={**COSTS, "A": [cost(999.0, work=8.0, seconds=8 / 999), alone, cost(100.0)]})
     assert of(choice, "A").speed == pytest.approx(100.0)
 
 
-def test_imported_encoders_with_texts_of_their_own_are_compared_and_unlike_templates_refused() -> None:
+def test_imported_texts_are_compared_and_different_templates_refused() -> None:
     def rows(*prompts: str) -> dict[str, Any]:
         given = zip("AB", prompts, strict=True)
         return {name: [{**one, "prompts": json.dumps([prompt])} for one in TIED[name]] for name, prompt in given}
@@ -108,13 +108,13 @@ def test_imported_encoders_with_texts_of_their_own_are_compared_and_unlike_templ
     choice = chosen("AB", rows=rows("imported texts 0123456789abcdef", "imported texts fedcba9876543210"))
     assert set(choice.ties.tied) == {"A", "B"}
     with pytest.raises(
-        IcmBenchError, match=r"^Rows of unlike templates of the data set set .* --where backbone=NAME\.$"
+        IcmBenchError, match=r"^Rows with different templates of the data set set .* --where backbone=NAME\.$"
     ):
         chosen("AB", rows=rows("a photo of a {}.", "{}"))
 
 
-def test_an_interval_that_leaves_out_0_without_being_separated_has_its_p_beside_it() -> None:
-    """Of three backbones C differs from A by a p-value that is below 5 % alone, and above it times the pairs."""
+def test_an_interval_without_0_that_is_not_separated_shows_its_p_value() -> None:
+    """The p-value of A against C is below 5 %, but above it after adjustment for three pairs."""
     turned = {name: own.copy() for name, own in answers(0.85).items()}
     for own in turned.values():
         own[np.flatnonzero(own)[:4]] = False
@@ -128,7 +128,7 @@ def test_an_interval_that_leaves_out_0_without_being_separated_has_its_p_beside_
     assert f"points; p = {p:.2f} among 3 pairs, Holm) encodes 9.0 times" in sentence(choice)
 
 
-def test_where_all_averages_are_equal_speed_alone_chooses() -> None:
+def test_equal_averages_are_decided_by_speed() -> None:
     choice = chosen("AB")
     assert sentence(choice) == (
         f"All averages are equal, {100 * correct('A').mean():.1f} %, and B encodes 3.2 times as many images a second as A: "
@@ -137,12 +137,12 @@ def test_where_all_averages_are_equal_speed_alone_chooses() -> None:
     assert not any(one.average.best for one in choice.candidates)
 
 
-def test_speeds_that_differ_by_less_than_a_run_tells_do_not_choose() -> None:
+def test_small_differences_of_speed_do_not_decide() -> None:
     choice = chosen(costs={**COSTS, "B": [cost(104.0)]})
     assert choice.chosen is choice.best
 
 
-def test_too_few_images_choose_nothing() -> None:
+def test_too_few_images_give_no_choice() -> None:
     few = {name: [row(held_out=e, n_test=6, target=(share,), backbone=name, backbone_fingerprint=name, dataset="set")
                   for e in "ab"] for name, share in (("A", 0.9), ("B", 0.5))}  # fmt: skip
     choice = chosen("AB", rows=few)
@@ -150,8 +150,8 @@ def test_too_few_images_choose_nothing() -> None:
     assert sentence(choice).endswith("for an environment has 6 images, and intervals need 30: nothing is chosen.")
 
 
-def test_what_the_rule_scores_highest_is_picked_for_each_environment_by_its_sources_alone() -> None:
-    """PCA is picked in `art` alone, although on the tested images it is ahead in `photo` and behind in `art`."""
+def test_the_highest_source_score_is_picked_for_each_environment() -> None:
+    """PCA is only picked in `art`, although on test images it is ahead in `photo` and behind in `art`."""
     plain, pca = answers(0.6), answers(0.9)
     worse = {name: own & (np.arange(N) % 2 == 0) for name, own in plain.items()}
     rows = rows_of("A", plain, 0.7, ece_lodo=0.02) + [
@@ -173,7 +173,7 @@ def test_what_the_rule_scores_highest_is_picked_for_each_environment_by_its_sour
     assert "D has no rows of PCA + zero-shot." in choice.left_out
 
 
-def test_data_sets_count_alike_and_one_that_lacks_a_set_is_not_compared() -> None:
+def test_data_sets_have_equal_weights_and_incomplete_backbones_are_excluded() -> None:
     other: dict[str, Any] = {"dataset": "two", "dataset_fingerprint": "data two"}
     both = {name: TIED[name] + rows_of(name, answers(share), **other) for name, share in (("A", 0.5), ("C", 0.8))}
     choice = chosen("ACD", rows=both)
@@ -194,21 +194,21 @@ def answers_mean(share: float) -> float:
     ("rows", "said"),
     [
         ({"B": rows_of("B", answers(0.8), protocol="open_class", class_half="all")},
-         r"^Rows of unlike protocol \(held_out, open_class\) cannot stand in the one table 'choose'"),
+         r"^Rows with different protocol \(held_out, open_class\) cannot share the table 'choose'"),
         ({"B": rows_of("B", answers(0.8), random_weights=True)},
          r"there are rows of 'A' alone \(B is not compared: its weights are random\): finish"),
-        ({"B": rows_of("B", {"art": answers(0.8)["art"]})}, "'A' and 'B' were never tested on the same images"),
-        ({"B": rows_of("B", answers(0.8), first=7)}, "'A' and 'B' were never tested on the same images"),
+        ({"B": rows_of("B", {"art": answers(0.8)["art"]})}, "'A' and 'B' share no seed with the same test images"),
+        ({"B": rows_of("B", answers(0.8), first=7)}, "'A' and 'B' share no seed with the same test images"),
         ({"B": []}, "there are rows of 'A' alone: finish"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_refused_in_a_sentence(rows: dict[str, Any], said: str) -> None:
+def test_backbones_that_cannot_be_compared_are_refused(rows: dict[str, Any], said: str) -> None:
     with pytest.raises(IcmBenchError, match=said) as refused:
         chosen("AB", rows=rows)
     assert str(refused.value).count(". ") == 0
 
 
-def test_bounds_and_halves_of_the_classes_do_not_count() -> None:
+def test_bounds_and_class_halves_do_not_count() -> None:
     bound = [one for name in "AB" for one in rows_of(name, answers(0.95), protocol="in_domain")]
     assert chosen("ABx", rows={"x": bound}).best.average.value == pytest.approx(100 * correct("A").mean())
 

@@ -1,4 +1,4 @@
-"""Files of a choice: forms of the table, the figure, a terminal of 80 columns. All rows are synthetic."""
+"""Files of a choice: table in all formats, figure, terminal text of 80 columns. All rows are synthetic."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def test_without_two_speeds_there_is_no_figure_and_without_rows_a_sentence(tmp_p
         written(tmp_path, rows=[])
 
 
-def test_the_front_is_drawn_through_what_no_other_is_above() -> None:
+def test_the_front_is_drawn_through_undominated_backbones() -> None:
     choice = chosen(costs=COSTS | {"B": [cost(60.0)], "C": [cost(500.0)]})
     [made] = drawings(choice, {})
     assert {dot.name: dot.on_front for dot in made.numbers} == {"A": True, "B": False, "C": True}

@@ -1,7 +1,7 @@
-"""SYNTHETIC rows of everything that the paper has: no model was run.
+"""SYNTHETIC rows for all parts of the paper: no model was run.
 
-Plain zero-shot of PACS under ViT-B-32 is planted beside what is published; a set named `a_b%` has what LaTeX takes for
-commands.
+Plain zero-shot of PACS under ViT-B-32 is planted near the published value; the set `a_b%` has LaTeX's special
+characters.
 """
 
 import json
@@ -34,7 +34,7 @@ def _icm(intervention_set: str, **more: Any) -> dict[str, Any]:
 
 
 def _methods(held_out: str, plain: float, whole: bool, **columns: Any) -> list[dict[str, Any]]:
-    """Return plain prediction, PCA and CLIP-ICM in one held-out environment; with lambdas and sets where `whole`."""
+    """Return plain prediction, PCA and CLIP-ICM in one held-out environment; with lambdas and sets if `whole`."""
     curve = [plain - 0.1, plain + 0.05, plain]
     made = [
         row(held_out=held_out, target=[plain], **columns),

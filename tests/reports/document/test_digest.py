@@ -1,4 +1,4 @@
-"""Tables of many data sets or backbones as one: each number where it belongs, each note once."""
+"""Merged tables of several data sets or backbones: numbers in the right cells, notes without repetition."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from reports.figures import Figure
 from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables.ablations import PICKED
 from tests.reports.figures.rows import plain_and_pca
-from tests.reports.synthetic import described
+from tests.reports.synthetic import results_of
 
 SCORE, HELD_OUT = Column("source score", "Source score"), Column("accuracy on what is held out", "Held out")
 
@@ -31,11 +31,11 @@ def ablation(dataset: str, values: dict[str, float], split: str = "full", notes:
         for predictor in ("zero-shot", "linear probe")
     ]
     context = {"dataset": dataset, "backbone": "B, L", "protocol": "held_out", "test_split": split}
-    own = ("Accuracy in %.", "Source score: what the rule looks at.", *notes)
+    own = ("Accuracy in %.", "Source score: score of the rule.", *notes)
     return Table(f"ablation_rank-{dataset}", f"{dataset}: ...", (SCORE, HELD_OUT), tuple(blocks), own, context=context)
 
 
-def test_each_data_set_is_a_column_of_what_is_held_out() -> None:
+def test_each_data_set_is_a_column_of_held_out_accuracy() -> None:
     tables = [
         ablation("a", {"16": 3.0, "4": 2.0, PICKED: 3.0}),
         ablation("b", {"4": 5.0, PICKED: 5.0}, notes=("One.", "Two.")),
@@ -55,7 +55,7 @@ def test_each_data_set_is_a_column_of_what_is_held_out() -> None:
     assert [block.title for block in alone.blocks] == ["B, CLIP-ICM, zero-shot", "L, CLIP-ICM, zero-shot"]
 
 
-def test_of_many_values_the_ends_and_those_that_most_sets_have_are_lines() -> None:
+def test_many_values_are_cut_to_the_ends_and_the_most_common() -> None:
     tables = [
         ablation(name, {str(i): float(i) for i in range(0, 60, step)}) for name, step in (("a", 2), ("b", 3), ("c", 5))
     ]
@@ -88,22 +88,22 @@ def test_backbones_are_blocks_of_one_table_of_a_data_set() -> None:
 
 
 @pytest.mark.parametrize(("splits", "shown"), [(("full", "in_80", "out_20"), "out_20"), (("full", "mine"), "full")])
-def test_the_split_of_the_released_code_is_shown_where_there_is_one(splits: tuple[str, ...], shown: str) -> None:
+def test_the_split_of_the_released_code_is_preferred(splits: tuple[str, ...], shown: str) -> None:
     tables = [ablation("a", {"4": 1.0}, split) for split in splits]
     other = replace(tables[0], context={**tables[0].context, "protocol": "imagenet_shift", "test_split": "full"})
     assert [one.context["test_split"] for one in of_one_split([*tables, other])] == [shown, "full"]
 
 
-def test_the_first_predictor_that_a_table_has_stands_for_all() -> None:
+def test_tables_are_cut_to_their_first_predictor() -> None:
     [made] = of_one_predictor([ablation("a", {"4": 1.0})], ["ridge", "linear probe", "zero-shot"])
     assert [block.title for block in made.blocks] == ["B, CLIP-ICM, linear probe", "L, CLIP-ICM, linear probe"]
     [whole] = of_one_predictor([ablation("a", {"4": 1.0})], ["ridge"])
     assert len(whole.blocks) == 4
 
 
-def test_a_paper_has_of_each_kind_of_figure_the_first() -> None:
+def test_a_paper_has_the_first_figure_of_each_kind() -> None:
     names = ("forest-a", "forest-b", "rank-2-sets", "rank-b", "lambda_rank", "robustness-x", "robustness-y")
     figures = [Figure(name, {}, "", 3.25) for name in names]
-    made, _ = chapters(Scope(described(plain_and_pca()), {}), [], figures, [])
+    made, _ = chapters(Scope(results_of(plain_and_pca()), {}), [], figures, [])
     found = [one.name for chapter in made for one in chapter.figures]
     assert found == ["forest-a", "lambda_rank", "rank-2-sets", "robustness-x"]

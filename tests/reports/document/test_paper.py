@@ -1,4 +1,4 @@
-"""The paper as one document: every table once and in order, what is published beside it, and what is not there. Synthetic."""
+"""The paper: tables once and in order, notes on published numbers, and missing parts. All rows are synthetic."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 import reports.build
 from benchmark.common.storage.files import Storage
-from reports.analysis.against import OWN_ROWS
+from reports.analysis.published_checks import OWN_ROWS
 from reports.analysis.settings import Options
 from reports.build import ReportFiles, write_report
 from reports.document import paper
@@ -96,7 +96,7 @@ def test_chapters_come_in_the_order_of_the_paper_and_every_table_stands_in_one_o
 
 
 def absent_of(text: str) -> list[str]:
-    """Return what is said at the end of what is not in the paper."""
+    """Return the sentences on missing parts at the end of the paper."""
     end = text.replace(r"\allowbreak{}", "").replace(r"\_", "_").partition(r"\section*{What is not here}")[2]
     return re.findall(r"\\item (.*)", end)
 
@@ -148,7 +148,7 @@ def test_it_compiles_without_a_box_that_is_too_wide(whole: tuple[Path, ReportFil
     )  # neither a date nor a name drawn at random
 
 
-def test_a_note_of_each_table_says_what_is_published_and_what_was_reproduced(whole: tuple[Path, ReportFiles]) -> None:
+def test_each_table_has_a_note_on_published_and_reproduced_numbers(whole: tuple[Path, ReportFiles]) -> None:
     place, _ = whole
     text, _, end = source(place).replace(r"\allowbreak{}", "").partition(r"\section*{Notes on the tables}")
     tables = re.split(r"\\begin\{table\*?\}", text)[1:]
@@ -159,7 +159,7 @@ def test_a_note_of_each_table_says_what_is_published_and_what_was_reproduced(who
     assert pacs in of_label["environments-PACS"]
     assert "Published: none of its numbers." in of_label["environments-a-b-"] + end
     assert re.search(r"Published: 2 of its numbers; 2 not comparable\.", of_label["imagenet"])
-    assert r"\item Published: nothing of this table." in end
+    assert r"\item Published: no number of this table." in end
     assert (text + end).count(OWN_ROWS) == 1
 
 
@@ -171,7 +171,7 @@ def test_names_are_escaped_and_the_opening_says_what_is_missing(whole: tuple[Pat
     assert "a_b%" not in text
 
 
-def test_what_is_not_there_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_missing_tables_and_figures_are_named_with_the_reason(tmp_path: Path) -> None:
     write(tmp_path, "open_class")
     text = source(tmp_path)
     chapters = chapters_of(text)
@@ -184,8 +184,8 @@ def test_what_is_not_there_is_named_with_the_reason(tmp_path: Path) -> None:
         "Domain shift and open class: there are no rows of protocol held_out_open_class.",
         "ImageNet variants: there are no rows of protocol imagenet_shift.",
     ]
-    assert "no table ablation_text (it takes a set of interventions on texts beside another set)" in absent[6]
-    assert absent[7].endswith(", no figure robustness (it takes eight backbones or more).")
+    assert "no table ablation_text (it needs a set of interventions on texts beside another set)" in absent[6]
+    assert absent[7].endswith(", no figure robustness (it needs eight backbones or more).")
     assert re.findall(r"\\section\{.*\}\n\\section", text) == []
 
 
@@ -206,7 +206,7 @@ def test_the_answer_comes_first_and_a_note_of_several_tables_once(whole: tuple[P
     assert "Notes at the end: 1" in main
 
 
-def test_without_pdflatex_the_same_stands_in_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pdflatex_the_paper_is_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     written = write(tmp_path, "open_class", "imagenet_shift")
     text = (tmp_path / "paper" / "paper.md").read_text()
@@ -225,8 +225,8 @@ def test_without_pdflatex_the_same_stands_in_markdown(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("script", "note"),
     [
-        ("echo '! Undefined control sequence.'; exit 1", "failed with 'Undefined control sequence'; paper.tex"),
-        ("exec sleep 30", "pdflatex was ended after 1 s; paper.tex is there"),
+        ("echo '! Undefined control sequence.'; exit 1", "failed with 'Undefined control sequence'; fix paper.tex"),
+        ("exec sleep 30", "pdflatex exceeded its limit of 1 s; compile paper.tex"),
     ],
 )
 def test_a_pdflatex_that_fails_is_one_sentence(

@@ -1,4 +1,4 @@
-"""SYNTHETIC rows that have something for every figure."""
+"""SYNTHETIC rows with data for every figure."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ LAMBDAS = (0.3, 3.0)
 
 
 def answers(seed: int, share: float, ranks: int = 3, n: int = 120) -> np.ndarray[Any, Any]:
-    """Return invented answers, shape (ranks, n), better with every rank."""
+    """Return invented correctness, shape (ranks, n), increasing with rank."""
     rng = np.random.default_rng(seed)
     ease = rng.random(n)
     return np.array([ease < share - 0.1 * (ranks - 1 - i) for i in range(ranks)])
@@ -53,7 +53,7 @@ def rows_of(name: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
 
 
 def plain_and_pca(**of: Any) -> list[dict[str, Any]]:
-    """Return the fewest rows of which a rank curve can be drawn, in one environment."""
+    """Return a minimal set of rows with a rank curve, in one environment."""
     return [row(**of), row(projection="pca", target=[0.3, 0.4, 0.5], **of)]
 
 

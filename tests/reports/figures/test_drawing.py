@@ -1,4 +1,4 @@
-"""How figures look and what their files are, whatever is drawn. All rows are synthetic."""
+"""Layout and files of all figures. All rows are synthetic."""
 
 import io
 import re
@@ -21,7 +21,7 @@ from reports.figures.style import COLUMN, PAGE
 from tests.reports.analysis.test_robustness import BACKBONES
 from tests.reports.analysis.test_robustness import rows_of as rows_of_backbone
 from tests.reports.figures.rows import plain_and_pca, rows_of
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 
 HOSTILE = ("$x_{", "<script>alert(1)</script>", "a_b%", "=cmd|' /C'!A0", "line\nbreak\x00", "é & ü", "x" * 200)
 
@@ -38,7 +38,7 @@ def drawn(rows: list[dict[str, Any]]) -> dict[str, Sheet]:
 
 
 def drawings_of(rows: list[dict[str, Any]]) -> list[figures.Drawing]:
-    parts = described(rows)
+    parts = results_of(rows)
     compared = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
     return figures.all_drawings(parts, compared, Options())
 
@@ -48,7 +48,7 @@ def all_of(rows: list[dict[str, Any]]) -> list[figures.Figure]:
 
 
 def letters(sheet: Sheet) -> Iterator[Text]:
-    """Yield the words that are drawn: none of ticks outside an axis, which Matplotlib keeps and does not draw."""
+    """Yield the drawn texts, without tick labels outside an axis, which Matplotlib keeps but does not draw."""
     sheet.draw_without_rendering()
     hidden = set()
     for axes in sheet.axes:
@@ -64,7 +64,7 @@ def letters(sheet: Sheet) -> Iterator[Text]:
 
 
 def hostile_rows() -> list[dict[str, Any]]:
-    """Return rows whose data set, backbone, environments and sets have names that no form may take for markup."""
+    """Return rows whose data set, backbone, environments and sets have names with markup."""
     names = dict(zip(("art", "photo", "sketch"), HOSTILE, strict=False))
     rows = rows_of(HOSTILE[1], backbone=HOSTILE[2])
     for one in rows:
@@ -98,7 +98,7 @@ def test_there_is_every_figure(sheets: dict[str, Sheet]) -> None:
 def check(sheet: Sheet, name: str) -> None:
     wide, tall = sheet.get_size_inches()
     assert wide in (COLUMN, PAGE), name
-    assert tall <= style.TALLEST, name
+    assert tall <= style.MAX_HEIGHT, name
     assert sheet.get_suptitle() == ""
     assert all(axes.get_title() == "" for axes in sheet.axes), name
     canvas = sheet.canvas
@@ -126,7 +126,7 @@ def test_sizes_letters_and_edges(sheets: dict[str, Sheet]) -> None:
 
 
 def check_apart(sheet: Sheet, name: str) -> None:
-    """Check that no words lie on others, those aside that are turned."""
+    """Check that texts do not overlap, except rotated ones."""
     with style.in_style():
         canvas = sheet.canvas
         assert isinstance(canvas, FigureCanvasAgg)
@@ -138,7 +138,7 @@ def check_apart(sheet: Sheet, name: str) -> None:
         assert min(width, height) < 1.5, (name, a, b)
 
 
-def test_letters_do_not_lie_on_one_another(sheets: dict[str, Sheet]) -> None:
+def test_texts_do_not_overlap(sheets: dict[str, Sheet]) -> None:
     for name, sheet in sheets.items():
         check_apart(sheet, name)
 
@@ -160,7 +160,7 @@ def test_hostile_names_are_drawn_as_text(hostile: list[figures.Figure]) -> None:
     assert "a_b%" in found["environments"].contents["svg"].decode()
 
 
-def test_letters_that_the_font_lacks_are_drawn_without_a_word() -> None:
+def test_characters_missing_in_the_font_give_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert all_of([{**one, "held_out": f"{one['held_out']} 中"} for one in hostile_rows()])
@@ -234,17 +234,17 @@ def test_files_have_the_names_of_settings_where_several_do_not_share_a_figure() 
     assert len(names) == len(set(names))
 
 
-def test_what_is_left_out_is_said() -> None:
+def test_omitted_figures_are_named() -> None:
     names = [f"b{i}" for i in range(every.MAX_SETTINGS + 1)]
     rows = [one for name in names for one in plain_and_pca(backbone=name, backbone_fingerprint=name)]
-    parts = described([*rows, row(protocol="in_domain")])
+    parts = results_of([*rows, row(protocol="in_domain")])
     made = figures.all_drawings(parts, [], Options())
     assert len([one for one in made if one.name.startswith("rank")]) == every.MAX_SETTINGS
     assert not any("in_domain" in one.name for one in made)
     said = figures.left_out(parts)
     assert any("5 of 6 backbones, protocols and splits" in sentence for sentence in said)
     assert any("in_domain" in sentence for sentence in said)
-    assert figures.left_out(described([row()])) == []
+    assert figures.left_out(results_of([row()])) == []
 
 
 def test_captions_are_beside_the_figures_in_both_forms(hostile: list[figures.Figure]) -> None:

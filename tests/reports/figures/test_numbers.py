@@ -1,4 +1,4 @@
-"""What figures draw, against NumPy and other references. All rows are synthetic."""
+"""Numbers of figures against NumPy and other references. All rows are synthetic."""
 
 from dataclasses import replace
 from itertools import cycle
@@ -14,14 +14,14 @@ from statsmodels.stats.proportion import proportion_confint
 from benchmark.method.evaluation.inference import Interval
 from benchmark.method.evaluation.selection import unpacked
 from reports.analysis.backbones import same_but_backbone
-from reports.analysis.chosen import Selections
 from reports.analysis.comparisons import Adjusted
 from reports.analysis.findings import comparisons
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options
 from reports.figures import environments, forest, interventions, lambda_rank, rank, robustness, selection, style
 from tests.reports.analysis.test_robustness import BACKBONES, settings
 from tests.reports.figures.rows import HELD_OUTS, KINDS, LAMBDAS, RANKS, rows_of
-from tests.reports.synthetic import described, frame, only, row
+from tests.reports.synthetic import frame, only, results_of, row
 
 ROWS = rows_of()
 SETTING, SELECTIONS = only(ROWS)
@@ -29,7 +29,7 @@ FRAME = frame(ROWS)
 
 
 def panel_of(figure: Any, selections: Selections = SELECTIONS) -> Any:
-    """Return what the only panel of a figure shows under the rule lodo."""
+    """Return the numbers of the only panel of a figure under the rule lodo."""
     [panel] = figure.panels(selections, "lodo").values()
     return panel
 
@@ -48,7 +48,7 @@ def best_at(held_out: str, fold: int, rank_: int, **where: Any) -> "pd.Series[An
 
 
 def paired(found: dict[str, np.ndarray[Any, Any]]) -> tuple[float, float]:
-    """Return mean difference over environments in points and its standard error, images apart: by hand."""
+    """Return mean difference over environments in points and its standard error with images as units."""
     means = [differences.mean() for differences in found.values()]
     variance = sum(
         ((differences - differences.mean()) ** 2).sum() / len(differences) ** 2 for differences in found.values()
@@ -58,7 +58,7 @@ def paired(found: dict[str, np.ndarray[Any, Any]]) -> tuple[float, float]:
 
 
 def answers_in(rows: pd.DataFrame, at: int) -> np.ndarray[Any, Any]:
-    """Return the answers of rows, one after the other, at a position among their ranks."""
+    """Return the concatenated correctness of rows at a position among their ranks."""
     named = [{str(name): value for name, value in r.items()} for r in rows.to_dict("records")]
     return np.concatenate([unpacked(r)[at] for r in named]).astype(float)
 
@@ -77,7 +77,7 @@ def check(point: Interval, found: dict[str, np.ndarray[Any, Any]]) -> None:
     )
 
 
-def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> None:
+def test_rank_curves_are_paired_differences_at_the_picks_of_each_rank() -> None:
     [(predictor, curves)] = rank.panels(SELECTIONS, "lodo").items()
     assert predictor == "zero-shot"
     icm = next(curve for curve in curves if curve.method.projection == "icm")
@@ -94,7 +94,7 @@ def test_rank_curves_are_paired_differences_of_what_is_chosen_at_each_rank() -> 
     assert len(shrinkage.ranks) == 1
 
 
-def test_heat_maps_are_means_of_what_is_chosen_at_each_lambda_and_rank() -> None:
+def test_heat_maps_are_means_at_the_picks_of_each_lambda_and_rank() -> None:
     found = panel_of(lambda_rank)
     assert (found.lambdas, found.ranks) == (LAMBDAS, RANKS)
     for i, lambda_ in enumerate(LAMBDAS):
@@ -167,7 +167,7 @@ def test_interventions_are_alone_left_out_and_all() -> None:
         check(line.gain, found)
 
 
-def test_of_one_set_the_lines_are_methods() -> None:
+def test_with_one_set_the_lines_are_methods() -> None:
     rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
     numbers = panel_of(interventions, only(rows)[1])
     assert not numbers[0].of
@@ -198,7 +198,7 @@ def test_effective_robustness_has_a_line_through_all_plain_backbones() -> None:
 
 
 def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> None:
-    parts = described([*rows_of("a"), *rows_of("b")])
+    parts = results_of([*rows_of("a"), *rows_of("b")])
     every = [(s, c) for s, x in parts for c in comparisons(s, x, Options()).compared]
     tested = {0.01: True, 0.2: False, np.nan: None}
     compared = [(s, replace(c, adjusted=Adjusted(p, 3))) for (s, c), p in zip(every, cycle(tested), strict=False)]
@@ -207,7 +207,7 @@ def test_the_forest_has_a_group_for_each_data_set_backbone_and_predictor() -> No
     assert len(numbers.lines) == len(compared)
     with style.in_style():
         drawn = forest.draw(numbers).axes[0].lines
-    assert not any(line.get_zorder() == 2 for line in drawn)  # three environments say nothing of new ones
+    assert not any(line.get_zorder() == 2 for line in drawn)  # three environments give no interval for new ones
     marks = [line for line in drawn if line.get_linestyle() == "None"]
     for mark, (_, made), separated in zip(marks, compared, cycle(tested.values()), strict=False):
         assert mark.get_xdata() == pytest.approx([100 * made.interval.estimate])

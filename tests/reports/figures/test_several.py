@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from reports.analysis.chosen import Selections
 from reports.analysis.findings import comparisons
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, Setting
 from reports.figures import Drawing, all_drawings, groups_of, interventions, rank, style
 from tests.reports.figures.rows import plain_and_pca, rows_of
 from tests.reports.figures.test_drawing import check, check_apart
-from tests.reports.synthetic import described
+from tests.reports.synthetic import results_of
 
 SETS = ("a set with a name that is rather long", "first", "second", "third")
 Parts = list[tuple[Setting, Selections]]
@@ -23,7 +23,7 @@ def drawings_of(parts: Parts) -> dict[str, Drawing]:
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    return described([one for name in SETS for one in rows_of(name)])
+    return results_of([one for name in SETS for one in rows_of(name)])
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def test_data_sets_share_a_figure_of_each_kind_with_a_panel_for_each(
         assert name == "forest" or all(f"n = 720 in 3 ({dataset})" in one.caption for dataset in SETS), name
 
 
-def test_of_several_predictors_as_many_have_panels_as_fit() -> None:
+def test_as_many_predictors_have_panels_as_fit() -> None:
     predictors = ("zero_shot", "linear_probe")
     rows = [one for name in "abcde" for of in predictors for one in plain_and_pca(dataset=name, predictor=of)]
-    parts = described(rows)
+    parts = results_of(rows)
     two = drawings_of(parts[:2])["rank"]
     assert [title for title, _ in two.numbers] == [
         f"{name}, {of}" for name in "ab" for of in ("zero-shot", "linear probe")
@@ -57,7 +57,7 @@ def test_of_several_predictors_as_many_have_panels_as_fit() -> None:
     assert "Predictors that are drawn: zero-shot." in five.caption
 
 
-def test_letters_lie_inside_and_not_on_one_another(drawings: dict[str, Drawing]) -> None:
+def test_texts_are_inside_and_do_not_overlap(drawings: dict[str, Drawing]) -> None:
     with style.in_style():
         sheets = {name: one.draw(one.numbers) for name, one in drawings.items()}
     for name, sheet in sheets.items():
@@ -67,7 +67,7 @@ def test_letters_lie_inside_and_not_on_one_another(drawings: dict[str, Drawing])
 
 def test_a_legend_names_only_the_shares_that_were_measured() -> None:
     def legends(**shares: Any) -> list[list[str]]:
-        [(_, selections)] = described([{**one, **shares} for one in rows_of()])
+        [(_, selections)] = results_of([{**one, **shares} for one in rows_of()])
         with style.in_style():
             sheet = interventions.draw([*interventions.panels(selections, selections.rule).items()])
         return [[text.get_text() for text in legend.get_texts()] for legend in sheet.legends]
@@ -77,7 +77,7 @@ def test_a_legend_names_only_the_shares_that_were_measured() -> None:
 
 
 def test_protocols_have_figures_of_their_own_held_out_environments_first(parts: Parts) -> None:
-    other = described(rows_of("first", protocol="held_out_open_class", class_half="new"))
+    other = results_of(rows_of("first", protocol="held_out_open_class", class_half="new"))
     assert [[s.dataset for s, _ in group] for group in groups_of([*other, *parts])] == [[*SETS], ["first"]]
     names = [*drawings_of([*other, *parts])]
     assert [name for name in names if name.startswith("forest")] == [

@@ -1,17 +1,17 @@
-"""A page of SYNTHETIC rows with hostile names, of two settings, with predictions of one."""
+"""A page of SYNTHETIC rows with hostile names: two settings, one with predictions."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.analysis.chosen import Predictions, Selections
+from reports.analysis.selections import Predictions, Selections
 from reports.analysis.settings import Options, Setting
 from reports.page.build import PageContent, page
-from reports.render.forms import html
+from reports.render.formats import html
 from reports.text.sentences import Origin
 from tests.reports import synthetic
-from tests.reports.page.standin import FORMS, answer, table
+from tests.reports.page.standin import FORMATS, answer, table
 from tests.reports.synthetic import row
 
 HOSTILE = "<script>alert(1)</script>"
@@ -45,12 +45,12 @@ def rows(dataset: str = "synthetic", **other: Any) -> list[dict[str, Any]]:
     return made
 
 
-def described(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
-    return synthetic.described([line for part in parts or (rows(), rows("other")) for line in part])
+def results_of(*parts: list[dict[str, Any]]) -> list[tuple[Setting, Selections]]:
+    return synthetic.results_of([line for part in parts or (rows(), rows("other")) for line in part])
 
 
 def predictions(setting: Setting, selections: Selections) -> dict[Setting, Predictions]:
-    """Predictions of plain and CLIP-ICM with zero-shot: invented, the same three images over and over."""
+    """Return invented predictions of plain zero-shot and CLIP-ICM, repeating three images."""
     n = len(HELD_OUTS) * 6
     columns = {
         "image_id": [f"{HOSTILE}{k % 6}" for k in range(n)],
@@ -70,6 +70,6 @@ def made(parts: list[tuple[Setting, Selections]], **other: Any) -> bytes:
     """Return the page of settings, with a table of the first as Table 1, and one of each setting."""
     tables = [table(*parts[0]), *(table(*one, name=f"environments-{k}") for k, one in enumerate(parts))]
     origin = Origin("A <report>", left_out=("One trial failed & so.",))
-    forms = {one.name: {"html": html(one), **FORMS.get(one.name, {})} for one in tables}
+    forms = {one.name: {"html": html(one), **FORMATS.get(one.name, {})} for one in tables}
     given = {"forms": forms, "predictions": predictions(*parts[0]), "ledger": [("Device", "two cores <b>")]}
     return page(PageContent(origin, answer(parts), parts, tables, Options(), **{**given, **other}))

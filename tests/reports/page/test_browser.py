@@ -1,4 +1,4 @@
-"""The page in a browser. All rows are synthetic. Skipped where there is no Chromium."""
+"""The page in a browser. All rows are synthetic. Skipped without Chromium."""
 
 import io
 import shutil
@@ -11,13 +11,13 @@ from PIL import Image, ImageColor
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.demo.packages import npm_package, read_member
-from reports.analysis.chosen import Selections
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting
 from reports.page.build import with_minus
 from reports.page.data import Thumbnails
 from reports.text.verdicts import headline
-from tests.reports.page.example import HOSTILE, described, made, rows
-from tests.reports.page.standin import FORMS, answer
+from tests.reports.page.example import HOSTILE, made, results_of, rows
+from tests.reports.page.standin import FORMATS, answer
 from tests.reports.synthetic import row
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
@@ -36,7 +36,7 @@ FOCUSABLE = "a[href], button:not([tabindex='-1']), select, summary, input, [tabi
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written = tmp_path_factory.mktemp("page") / "index.html"
-    written.write_bytes(made(described()))
+    written.write_bytes(made(results_of()))
     return written
 
 
@@ -49,7 +49,7 @@ def browser() -> Iterator[Any]:
 
 
 class Opened:
-    """A page that was opened, and what it said and asked for."""
+    """An opened page with its console messages and requests."""
 
     def __init__(self, browser: Any, file: Path, fragment: str = "", size: str = "desk", **context: Any) -> None:
         width, height = SIZES[size]
@@ -68,7 +68,7 @@ class Opened:
         self.page.wait_for_selector("html[data-ready]")
 
     def violations(self) -> list[Any]:
-        """Return what axe, which the page has been given, finds against the rules; all that it passes is not told."""
+        """Return the violations found by axe, which was injected into the page."""
         of_page = "tags => axe.run({runOnly: tags, resultTypes: ['violations']}).then(found => found.violations)"
         found = self.page.evaluate(of_page, ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"])
         return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found]
@@ -81,7 +81,7 @@ class Opened:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_it_says_nothing_asks_for_nothing_and_fits(browser: Any, file: Path, size: str) -> None:
+def test_it_has_no_messages_or_requests_and_fits(browser: Any, file: Path, size: str) -> None:
     for fragment in VIEWS:
         with Opened(browser, file, fragment, size) as opened:
             assert opened.messages == []
@@ -126,7 +126,7 @@ def test_folded_it_is_short_and_nothing_is_built(browser: Any, file: Path, size:
 def test_the_first_screen_has_headline_forest_and_table(
     browser: Any, tmp_path: Path, parts: list[dict[str, Any]]
 ) -> None:
-    (tmp_path / "index.html").write_bytes(made(described(parts), predictions={}))
+    (tmp_path / "index.html").write_bytes(made(results_of(parts), predictions={}))
     with Opened(browser, tmp_path / "index.html") as opened:
         for what in ("h1", ".trust", ".forest", ".numbers.first"):
             box = opened.page.locator(what).first.bounding_box()
@@ -150,10 +150,10 @@ def test_the_rule_changes_all_that_depends_on_it(browser: Any, file: Path) -> No
         opened.page.wait_for_selector("#answer .warning")
         opened.page.wait_for_selector("html[data-ready='2']")
         after = [opened.page.locator(one).first.inner_text() for one in what]
-        unlike = [one for one, a, b in zip(what, before, after, strict=True) if a != b]
-        assert set(what) - set(unlike) <= {"h1", "#drill-title + button"}
+        changed = [one for one, a, b in zip(what, before, after, strict=True) if a != b]
+        assert set(what) - set(changed) <= {"h1", "#drill-title + button"}
         assert opened.page.locator("h1").inner_text() == with_minus(headline(answer(judged("training_domain"))))
-        assert "The rule that was planned before any result is lodo_1se" in opened.page.locator("#answer").inner_text()
+        assert "The preregistered rule is lodo_1se" in opened.page.locator("#answer").inner_text()
         assert "training_domain picked" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "rule=training_domain")
         opened.page.locator("#rule").select_option("lodo")
@@ -162,7 +162,7 @@ def test_the_rule_changes_all_that_depends_on_it(browser: Any, file: Path) -> No
 
 
 def judged(rule: str) -> list[tuple[Setting, Selections]]:
-    return [(setting, selections.judged_by(rule)) for setting, selections in described()]
+    return [(setting, selections.judged_by(rule)) for setting, selections in results_of()]
 
 
 @pytest.mark.parametrize("given", ["#protocol", "#open=protocol"])
@@ -186,9 +186,9 @@ def test_a_heading_sorts_within_its_block(browser: Any, file: Path) -> None:
         assert numbers() == sorted(before)
 
 
-def test_what_is_copied_is_the_file(browser: Any, file: Path) -> None:
+def test_copied_text_equals_the_file(browser: Any, file: Path) -> None:
     with Opened(browser, file, "#open=tables", permissions=["clipboard-read", "clipboard-write"]) as opened:
-        for kind, text in FORMS["main"].items():
+        for kind, text in FORMATS["main"].items():
             opened.page.locator(f"#tables [data-copy={kind}]").click()
             opened.page.wait_for_selector(".saved")
             assert opened.page.evaluate("navigator.clipboard.readText()") == text
@@ -211,7 +211,7 @@ def test_numbers_are_rounded_as_the_printed_tables_are(browser: Any, tmp_path: P
     right = (5, 15, 25, 35, 41, 59)  # of 80: four of them end in 25 or 75
     environments = [f"e{k}" for k in range(len(right))]
     lines = [row(held_out=e, target=[n / 80], n_test=80) for e, n in zip(environments, right, strict=True)]
-    (tmp_path / "index.html").write_bytes(made(described(lines), predictions={}))
+    (tmp_path / "index.html").write_bytes(made(results_of(lines), predictions={}))
     with Opened(browser, tmp_path / "index.html", "#open=classes") as opened:
         shown = [words.split()[0] for words in opened.page.locator("#classes td").all_inner_texts()]
     assert shown[:-1] == [f"{100 * n / 80:.1f}" for n in right]
@@ -269,7 +269,7 @@ def test_a_cell_of_the_confusions_filters_the_images(browser: Any, file: Path) -
 def test_thumbnails_stand_beside_the_names_of_images(browser: Any, tmp_path: Path) -> None:
     places = {f"{HOSTILE}{k}": k for k in range(5)}  # the sixth has none
     thumbnails = Thumbnails(40, 3, places, (sprite("red", "lime", "blue"), sprite("white", "black")))
-    (tmp_path / "index.html").write_bytes(made(described(), thumbnails=thumbnails))
+    (tmp_path / "index.html").write_bytes(made(results_of(), thumbnails=thumbnails))
     with Opened(browser, tmp_path / "index.html", DRILL) as opened:
         opened.page.eval_on_selector_all("#classes .drill details", "all => all.forEach(one => { one.open = true; })")
         lines, colors = opened.page.locator("#classes .drill .images li"), set()
@@ -297,7 +297,7 @@ def sprite(*colors: str) -> bytes:
 
 def test_without_javascript_it_can_be_read(browser: Any, file: Path) -> None:
     with Opened(browser, file, size="phone", java_script_enabled=False) as opened:
-        assert opened.page.locator("h1").inner_text() == with_minus(headline(answer(described())))
+        assert opened.page.locator("h1").inner_text() == with_minus(headline(answer(results_of())))
         assert opened.page.locator(".forest circle").first.is_visible()
         assert opened.page.locator(".numbers.first td").nth(1).is_visible()
         opened.page.locator("#trust > summary").click()
@@ -314,6 +314,6 @@ def test_it_prints(browser: Any, file: Path) -> None:
 
 
 def _address(opened: Opened, *held: str) -> str:
-    """Return the end of the address, once it holds what the last clicks put there."""
+    """Return the fragment of the address, after it contains the given parts."""
     opened.page.wait_for_function("held => held.every(one => location.hash.includes(one))", arg=list(held))
     return str(opened.page.evaluate("location.hash"))

@@ -1,4 +1,4 @@
-"""The file of the page: what stands in it as it is, its size, its bytes. All rows are synthetic."""
+"""The file of the page: static content, size, bytes. All rows are synthetic."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.analysis.chosen import Selections
+from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, Setting
 from reports.analysis.verdicts import Answer
 from reports.page import build
@@ -22,7 +22,7 @@ from reports.tables import environments
 from reports.text.sentences import Origin
 from reports.text.verdicts import headline, sentence
 from tests.reports.analysis.test_verdicts import world
-from tests.reports.page.example import HELD_OUTS, HOSTILE, described, made, rows
+from tests.reports.page.example import HELD_OUTS, HOSTILE, made, results_of, rows
 from tests.reports.page.standin import answer
 from tests.reports.tables.rows import table_of
 
@@ -31,7 +31,7 @@ THUMBNAILS = Thumbnails(40, 2, {f"{HOSTILE}0": 2, f"{HOSTILE}3": 0}, (b"one", b"
 
 
 class Text(HTMLParser):
-    """The elements of a page, and the text of those that are read."""
+    """Elements of a page, and their visible text."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Text(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    return described()
+    return results_of()
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def blobs(content: bytes) -> dict[str, Any]:
 
 
 def test_equal_input_gives_equal_bytes(content: bytes) -> None:
-    assert made(described()) == content
+    assert made(results_of()) == content
 
 
 def test_headline_forest_table_and_sentences_stand_in_the_file_itself() -> None:
-    for parts, lines in ((described(rows()), HELD_OUTS), (described(), ("other, zero-shot", "synthetic, zero-shot"))):
+    for parts, lines in ((results_of(rows()), HELD_OUTS), (results_of(), ("other, zero-shot", "synthetic, zero-shot"))):
         text, made_of = Text(made(parts)), answer(parts)
         assert "".join(text.of["h1"]) == with_minus(headline(made_of))
         assert 1 < sum(tag == "line" and a["class"] == "span" for tag, a in text.tags) <= 5
@@ -83,14 +83,14 @@ def test_headline_forest_table_and_sentences_stand_in_the_file_itself() -> None:
 
 
 def test_a_negative_number_has_a_minus_sign_and_a_name_its_hyphen() -> None:
-    text = Text(made(described(world((0.4, 0.4))), predictions={}))
+    text = Text(made(results_of(world((0.4, 0.4))), predictions={}))
     assert "(\u221210.0 points, \u221210.9 to \u22129.1)" in "".join(text.of["h1"])
     shown = " ".join(words for tag in ("h1", "p", "td", "li", "span") for words in text.of.get(tag, []))
     assert "ViT-B-32" in shown
     assert not re.search(r"(?<![\w-])-\d", shown)
 
 
-def test_each_rule_has_the_answer_that_its_own_selections_give(parts: Parts, content: bytes) -> None:
+def test_each_rule_has_the_answer_of_its_own_selections(parts: Parts, content: bytes) -> None:
     found = {key.removeprefix("rule-"): blob for key, blob in blobs(content).items() if key.startswith("rule-")}
     assert list(found) == ["lodo", "training_domain"]  # SYNTHETIC rows have no standard errors
     for rule, blob in found.items():
@@ -105,9 +105,9 @@ def test_each_rule_has_the_answer_that_its_own_selections_give(parts: Parts, con
         )
 
 
-def test_numbers_of_the_first_screen_are_those_behind_it(parts: Parts) -> None:
-    """The table by environment has the numbers of the drill-down, by each rule, and of the printed table."""
-    parts = described(rows())
+def test_numbers_of_the_first_screen_equal_the_data(parts: Parts) -> None:
+    """The table by environment equals the drill-down under each rule, and the printed table."""
+    parts = results_of(rows())
     written = blobs(made(parts))
     core = written["core-0"]
     for rule, results in core["results"].items():
@@ -128,7 +128,7 @@ def test_numbers_of_the_first_screen_are_those_behind_it(parts: Parts) -> None:
 
 
 def table_lines(page_of: str) -> dict[str, list[str]]:
-    """Return heading of a line -> its cells, of the table of the first screen."""
+    """Return heading of a line -> its cells, in the table of the first screen."""
     found = {}
     for line in re.findall(r"<tr[^>]*>(.*?)</tr>", page_of.rpartition("<table")[2], re.S):
         name, *cells = (
@@ -183,7 +183,7 @@ def test_cells_of_tables_have_the_key_of_their_setting(parts: Parts, content: by
         assert one["html"].count("<tr") == 1 + 2 + len(one["lines"]) + one["html"].count("<tfoot>")
 
 
-def test_what_is_too_large_is_left_out_in_order_and_named(
+def test_data_that_do_not_fit_are_dropped_in_order_and_named(
     parts: Parts, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = [key for key, _ in build._droppable({**dict.fromkeys(blobs(content), ""), "thumbs": ""}, ["a", "b"])]
@@ -212,12 +212,12 @@ def test_thumbnails_stand_in_it_only_where_they_are_given(parts: Parts, content:
 
 
 def test_many_settings_stay_small() -> None:
-    parts = described(*(rows(f"set {k}") for k in range(4)))
+    parts = results_of(*(rows(f"set {k}") for k in range(4)))
     assert len(made(parts, predictions={})) < 4 * 40_000 + 80_000
 
 
 def test_random_weights_are_named_first() -> None:
-    text = Text(made(described(rows(random_weights=True))))
+    text = Text(made(results_of(rows(random_weights=True))))
     assert "".join(text.of["title"]).startswith("RANDOM WEIGHTS, NOT A RESULT: ")
     assert "RANDOM WEIGHTS, NOT A RESULT." in "".join(text.of["p"])
 
@@ -233,14 +233,14 @@ def test_random_weights_are_named_first() -> None:
     ],
 )
 def test_few_rows_give_a_page_without_nan(kept: Any) -> None:
-    parts = described([r for r in rows() if kept(r)])
+    parts = results_of([r for r in rows() if kept(r)])
     written = made(parts, predictions={})
     assert not re.search(r"\bnan\b", re.sub(r'">[A-Za-z0-9+/=]+</script>', "", written.decode()))
     assert "NaN" not in json.dumps(blobs(written))
 
 
 def test_nothing_to_compare_is_a_page_too() -> None:
-    parts = described([r for r in rows() if r["projection"] == "identity"])
+    parts = results_of([r for r in rows() if r["projection"] == "identity"])
     left = Answer((), ((parts[0][0], None),))
     text = Text(page(PageContent(Origin("x"), left, parts, [], Options(), {})))
     assert "there is no method to be judged" in "".join(text.of["li"])

@@ -1,4 +1,4 @@
-"""The page's data, checked by hand. All rows are synthetic."""
+"""The page's data against hand-computed values. All rows are synthetic."""
 
 import json
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.analysis.chosen import Predictions, Selections
 from reports.analysis.methods import Method
+from reports.analysis.selections import Predictions, Selections
 from reports.analysis.settings import Options
 from reports.page import data
 from tests.reports.synthetic import only, row
 
 
 def rows() -> list[dict[str, Any]]:
-    """Two environments; plain answers half, CLIP-ICM at lambda 1 and rank 2, which its sources pick, 60 of 100.
+    """Return two environments: plain accuracy is 50 %, CLIP-ICM's 60 % at lambda 1 and rank 2, the picks of lodo.
 
     Another rule picks lambda 10 at each rank.
     """
@@ -31,12 +31,12 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def described() -> tuple[Any, Selections]:
+def result() -> tuple[Any, Selections]:
     return only(rows())
 
 
-def test_results_have_accuracy_difference_and_picks(described: tuple[Any, Selections]) -> None:
-    core = data.core(*described, Options())
+def test_results_have_accuracy_difference_and_picks(result: tuple[Any, Selections]) -> None:
+    core = data.core(*result, Options())
     assert core["environments"] == ["art", "b_c"]
     assert [m["family"] for m in core["methods"]] == ["plain", "icm"]
     plain, icm = core["results"]["lodo"]
@@ -57,26 +57,26 @@ def test_a_bound_stands_alone_and_has_no_interval() -> None:
     core = data.core(setting, selections, Options())
     assert [(one["name"], one["bound"]) for one in core["rules"]] == [("oracle", True)]
     _, icm = core["results"]["oracle"]
-    # Either half of the images has its highest accuracy at lambda 10 and rank 1: 90 of 100 over both
+    # Both halves of the images have their highest accuracy at lambda 10 and rank 1: 90 of 100 in total
     assert icm["cells"] == [{"v": 90, "d": 40}] * 3
 
 
-def test_the_explorer_has_scores_accuracies_and_counted_picks(described: tuple[Any, Selections]) -> None:
-    (grid,) = data.grids(described[1])["lodo"]
+def test_the_explorer_has_scores_accuracies_and_counted_picks(result: tuple[Any, Selections]) -> None:
+    (grid,) = data.grids(result[1])["lodo"]
     assert (grid["lambdas"], grid["ranks"], grid["sets"]) == ([1, 10], [1, 2, 4], [])
     assert grid["score"][0][1] == [[20, 90, 50], [10, 20, 50]]
     assert grid["accuracy"][0][0] == grid["accuracy"][0][-1] == [[40, 60, 50], [90, 30, 50]]
     assert grid["picks"] == [[0, 0, 0, 1, 1], [1, 0, 0, 1, 1]]
 
 
-def test_classes_count_right_answers_of_all(described: tuple[Any, Selections]) -> None:
-    found = data.classes(described[1])
+def test_classes_count_right_answers_of_all(result: tuple[Any, Selections]) -> None:
+    found = data.classes(result[1])
     number, right = found["right"]["lodo"][1][0]  # 60 of 100 images, the first ones; classes take turns
     assert right == [30, 30]
     assert (found["totals"][number], found["images"][number]) == ([50, 50], [50, 50])
 
 
-def test_what_is_missing_is_a_gap_with_a_reason() -> None:
+def test_missing_results_are_gaps_with_a_reason() -> None:
     made = [*rows(), row(held_out="zzz", target=[0.5], classes=["cat", "<b>"])]
     core = data.core(*only(made), Options())
     cells = core["results"]["lodo"][1]["cells"]
@@ -86,17 +86,17 @@ def test_what_is_missing_is_a_gap_with_a_reason() -> None:
     json.dumps(core, allow_nan=False)
 
 
-def test_predictions_stand_by_image_method_and_rule(described: tuple[Any, Selections]) -> None:
-    plain, icm = described[1].parts
+def test_predictions_stand_by_image_method_and_rule(result: tuple[Any, Selections]) -> None:
+    plain, icm = result[1].parts
     known = {**predictions(plain, [0, 1, 1]), **predictions(icm, [1, 1, 0])}
-    found = data.predictions_of(described[1], known, {"3": 0, "1": 7})
+    found = data.predictions_of(result[1], known, {"3": 0, "1": 7})
     assert found is not None
     assert found["names"] == ["photo/one.jpg", "2", "photo/three.jpg"]
     assert found["thumbs"] == [7, -1, 0]
     assert found["class"] == [0, 1, 0]
     assert found["environment"] == [0, 0, 1]
     assert found["answers"] == {"lodo": {"0": [0, 1, 1], "1": [1, 1, 0]}}
-    assert data.predictions_of(described[1], {}) is None
+    assert data.predictions_of(result[1], {}) is None
 
 
 def test_numbers_are_short_never_nan_and_print_the_same_tenth() -> None:
@@ -106,7 +106,7 @@ def test_numbers_are_short_never_nan_and_print_the_same_tenth() -> None:
     assert [f"{data.rounded(v):.1f}" for v in near] == [f"{v:.1f}" for v in near]
 
 
-def test_the_mean_over_environments_is_of_what_is_not_rounded() -> None:
+def test_the_mean_over_environments_uses_unrounded_values() -> None:
     found = data.with_average(np.array([[0.47951, np.nan], [0.47948, 1.0]]))
     assert found == [[47.951, None], [47.948, 100], [47.9495, None]]
 

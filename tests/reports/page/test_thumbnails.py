@@ -1,9 +1,9 @@
-"""Which images have thumbnails: those that lists name, the first of every list first. All answers are invented."""
+"""Selection of images with thumbnails: those in lists, in the order of list positions. All predictions are invented."""
 
 import pandas as pd
 
-from reports.analysis.chosen import Predictions
 from reports.analysis.methods import Method
+from reports.analysis.selections import Predictions
 from reports.page.data import wanted
 from tests.reports.synthetic import row
 
@@ -11,7 +11,7 @@ CLASSES = ("cat", "dog")
 
 
 def part(projection: str, answers: dict[str, int]) -> Predictions:
-    """A method's answers, image -> class, to images that all are cats."""
+    """Return predictions (image -> class) of a method on images of cats."""
     n = len(answers)
     table = pd.DataFrame({
         "image_id": [*answers], "held_out": ["art"] * n, "seed": [0] * n, "rule": ["lodo"] * n, "class": ["cat"] * n,
@@ -20,10 +20,10 @@ def part(projection: str, answers: dict[str, int]) -> Predictions:
     return {Method.of_row(row(projection=projection)): table}
 
 
-def test_the_first_of_every_list_come_first_and_what_is_always_right_not_at_all() -> None:
+def test_first_list_entries_come_first_and_correct_images_are_excluded() -> None:
     plain = part("identity", {"a": 0, "b": 1, "c": 1, "d": 1, "e": 0})
     icm = part("icm", {"a": 0, "b": 1, "c": 1, "d": 0, "e": 1})
-    # Wrong either way: b, c; right only with it: d; wrong only with it: e.
+    # Wrong with both: b, c; correct only with icm: d; wrong only with icm: e.
     assert wanted([{**plain, **icm}]) == ["b", "d", "e", "c"]
 
 

@@ -26,7 +26,7 @@ NOTES = (
 
 
 def small() -> Table:
-    """Return a table with one of everything."""
+    """Return a table with every kind of cell, column and line."""
     columns = (
         Column("art painting", "art", "PACS"),
         Column("sketch", "", "PACS"),
@@ -63,7 +63,7 @@ def small() -> Table:
 
 
 def hostile() -> Table:
-    """Return a table whose names are all hostile, in every place that has a name."""
+    """Return a table with hostile names everywhere."""
     columns = tuple(Column(name, "", name, name) for name in HOSTILE)
     lines = tuple(Line(name, tuple(Cell(text=other, note=other) for other in HOSTILE)) for name in HOSTILE)
     blocks = tuple(Block(name, lines, name) for name in HOSTILE)
@@ -87,10 +87,10 @@ def main(
         sets: names of columns.
         methods: names of lines.
         backbones: each has two blocks.
-        name: of the table.
-        spreads: whether numbers have what stands behind ±, and intervals.
-        grouped: how many columns each set has, under its name; 0 for one without a group.
-        marks: whether there are gaps, bounds and numbers of plain prediction.
+        name: name of the table.
+        spreads: whether numbers have errors and intervals.
+        grouped: number of columns of each set, under its name; 0 for a single column without a group.
+        marks: whether there are gaps, bounds and numbers equal to plain prediction's.
     """
     draw = random.Random(7)
     columns = [

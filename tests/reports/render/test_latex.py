@@ -1,4 +1,4 @@
-"""Tables that LaTeX prints: nothing is wider than its line or smaller than 6 points, and no number is another."""
+"""LaTeX tables: no overfull lines, no font below 6 points, and the same numbers as in CSV."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from reports.render.cells import balanced, filled, shared_notes
-from reports.render.forms import csv_text
+from reports.render.formats import csv_text
 from reports.render.latex import MAX_WORDS, all_tex, latex, latex_escape, letter
 from reports.render.table import Block, Cell, Column, Line, Table
 from tests.reports.render.made import BACKBONES, METHODS, NOTES, SETS, hostile, main, small
@@ -44,7 +44,7 @@ def compiled(source: str, folder: Path, runs: int = 2) -> str:
 
 
 def complaints(log: str) -> list[str]:
-    """Return what a reader of the log would mind: boxes that are more than a point too wide, floats that are too tall."""
+    """Return the warnings in a log: boxes that are more than a point too wide, and floats that are too tall."""
     too_wide = [line for line in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log) if float(line) > 1]
     others = re.findall(
         r"LaTeX Warning: (?!Label\(s\) may|Reference|There were undef).*|Missing character.*|Overfull \\vbox.*", log
@@ -67,7 +67,7 @@ def words_table() -> Table:
 
 
 def bare() -> Iterator[Table]:
-    """Yield tables that lack something, or have what LaTeX would run."""
+    """Yield tables with missing parts, or with LaTeX commands in names."""
     column, one = Column("a"), Cell(1.0)
     yield Table("no-lines", "c", (column,), ())
     yield Table("no-columns", "c", (), (Block("", (Line("x", ()),)),))
@@ -104,7 +104,7 @@ def test_all_tables_compile_alone(tmp_path: Path) -> None:
 
 @needs_pdflatex
 def test_tables_fit_where_they_are_pasted(tmp_path: Path) -> None:
-    """References are right after a second run, which the document alone has."""
+    """References are only resolved in the second run, which is made for the document."""
     text = "\\noindent Words between tables, as a paper has them. " * 60
     body = "\n\n".join(f"{latex(table)}\n{text}\\clearpage" for table in tables())
     log = compiled(f"{PAPER}{body}\n\\end{{document}}\n", tmp_path, runs=1)
@@ -138,13 +138,13 @@ def numbers_of(source: str) -> list[list[list[float]]]:
 
 
 def numbers_in(cell: str) -> list[float]:
-    """Return the numbers of a cell: its own, then what stands behind it, none of an error that rounds to nothing."""
+    """Return the numbers of a cell: value, then error or interval; without errors that round to zero."""
     text = re.sub(r"\\icmmark\{[^}]*\}|\\multicolumn\{2\}|\$\\pm\$\\textless.*|,(?=\d)", "", cell)
     return [float(number) for number in re.findall(r"[-+]?\d+(?:\.\d+)?", text.replace("$-$", "-"))]
 
 
 def check_numbers(source: str, data: str, lines: int) -> None:
-    """See that each cell of a LaTeX source has the numbers of the same cell of the CSV."""
+    """Check that each cell of a LaTeX source has the numbers of the same cell in the CSV."""
     found = numbers_of(source)
     joined = [[cell for row in found[i::lines] for cell in row] for i in range(lines)]  # pieces are divided by columns
     cells = [cell for row in joined for cell in row]
@@ -197,7 +197,7 @@ def test_notes_of_several_tables_stand_once_at_the_end() -> None:
     assert all(latex_escape(note, breaks=True) in latex(own) for note in own.notes)  # a file alone has all of them
 
 
-def test_a_table_keeps_its_column_where_it_fits_and_takes_the_page_where_not() -> None:
+def test_a_table_has_column_width_if_it_fits_else_page_width() -> None:
     few = main(SETS[:1], METHODS[:2], BACKBONES[:1], spreads=False, marks=False)
     assert latex(few).count(r"\begin{table}") == 1
     assert r"\begin{table*}" not in latex(few)
@@ -205,7 +205,7 @@ def test_a_table_keeps_its_column_where_it_fits_and_takes_the_page_where_not() -
     assert r"\begin{table}" not in latex(main())
 
 
-def test_what_does_not_fit_the_page_is_divided_and_no_number_is_lost() -> None:
+def test_wide_tables_are_split_without_losing_numbers() -> None:
     table = main(SETS)
     written = latex(table)
     assert written.count(r"\begin{table*}") == 2
@@ -221,7 +221,7 @@ def test_groups_of_columns_stay_together() -> None:
     assert [written.count(rf"\multicolumn{{8}}{{c}}{{{latex_escape(name)}}}") for name in SETS[:5]] == [1] * 5
 
 
-def test_what_is_too_tall_is_divided_by_blocks() -> None:
+def test_tall_tables_are_split_by_blocks() -> None:
     names = [f"backbone {i}" for i in range(6)]
     written = latex(main(SETS[:1], METHODS, names, spreads=False))
     assert written.count(r"\begin{table*}") > 1
@@ -242,7 +242,7 @@ def test_a_block_that_is_too_tall_goes_on_in_the_next_piece() -> None:
      ("½ ™ ﬁ", "1/2 TM fi"), ("a--b", "a-{}-b"), ("?`", "?{}`"), ('say "a {}"', r"say ``a \{\}''"), ("−1 ± 2 — †", r"$-$1 $\pm$ 2 --- $\dagger$"),
      ("two\nlines", "two lines"), ("", ""), ("\x00", "U+0000")],
 )  # fmt: skip
-def test_signs_are_those_that_latex_prints(text: str, written: str) -> None:
+def test_characters_are_escaped_or_transliterated(text: str, written: str) -> None:
     assert latex_escape(text) == written
     assert latex_escape(text).isascii()
 

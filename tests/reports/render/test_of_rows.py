@@ -1,4 +1,4 @@
-"""From rows to what is printed of them: bounds, errors, gaps, units and random weights in every form. All synthetic."""
+"""Bounds, errors, gaps, units and random weights in all formats, from rows. All rows are synthetic."""
 
 import csv
 import io
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from reports.analysis.settings import Options
-from reports.render import FORMS, latex, markdown
+from reports.render import FORMATS, latex, markdown
 from reports.render.cells import error_text
-from reports.render.forms import csv_text, text
+from reports.render.formats import csv_text, text
 from reports.render.table import Cell, Table
 from reports.tables import cells, environments, main
-from tests.reports.synthetic import described, only, row
+from tests.reports.synthetic import only, results_of, row
 from tests.reports.tables.rows import built
 
 
@@ -56,13 +56,13 @@ def test_an_error_that_rounds_to_nothing_is_no_zero() -> None:
     assert [error_text(Cell(value=50.0, error=x)) for x in (0.04, 0.05, 2.34)] == ["<0.1", "0.1", "2.3"]
     plain, other = row(n_test=4000, correct=[True] * 3999 + [False]), row(projection="pca", target=[1.0])
     assert r"± \<0.1 |" in markdown(table([plain, other]))
-    assert "| 100.0 |" in markdown(table([plain, other]))  # nothing varies, nothing is said
+    assert "| 100.0 |" in markdown(table([plain, other]))  # no variation, so no error
 
 
 def test_the_shift_column_is_marked_in_every_form() -> None:
     rows = [row(target=[0.5], projection=p, held_out=h) for p in ("identity", "pca") for h in "ab"]
     within = [row(target=[0.8], protocol="in_domain", lodo=None, held_out=h) for h in "ab"]
-    made = built(environments.TABLE, rows, report=described(within))
+    made = built(environments.TABLE, rows, report=results_of(within))
     assert "| Shift costs † (points) |" in markdown(made)
     shift = made.blocks[0].lines[0].cells[-1]
     assert rf"| +30.0 \[+{shift.low:.1f}, +{shift.high:.1f}]† |" in markdown(made)
@@ -89,7 +89,7 @@ def test_gaps_are_dashes_with_a_footnote_in_every_form() -> None:
     assert "(1) no result row for this method and held-out environment." in markdown(made)
     assert "(2) no average: nothing for b." in markdown(made)
     assert "no result row for this method" in " ".join(text(made))
-    for suffix, form in FORMS.items():
+    for suffix, form in FORMATS.items():
         assert "no result row for this method" in form(made), suffix
         assert "nan" not in form(made).lower(), suffix
 

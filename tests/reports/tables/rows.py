@@ -1,15 +1,15 @@
-"""SYNTHETIC rows for tables of papers: two data sets under two backbones, with answers that are known. No model was run."""
+"""SYNTHETIC rows for tables: two data sets, two backbones, known correctness. No model was run."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from reports.analysis.chosen import SettingResults
+from reports.analysis.selections import SettingResults
 from reports.analysis.settings import Options
 from reports.render.table import Block, Cell, Line, Table
 from reports.tables.spec import Request, TableSpec
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 
 ICM: dict[str, Any] = {"projection": "icm", "order": "largest", "lambda_": 1.0, "intervention_set": "all",
                        "interventions": '{"kinds": [{"name": "blur"}]}'}  # fmt: skip
@@ -20,7 +20,7 @@ N = 100
 
 
 def share(value: float, n: int = N) -> np.ndarray:
-    """The first answers are right, as many as a share of them is."""
+    """Return correctness of n images of which the first share is correct."""
     return np.arange(n) < round(value * n)
 
 
@@ -32,13 +32,13 @@ def setting(dataset: str = "one", backbone: str = "A", **more: Any) -> dict[str,
 def method_rows(
     what: dict[str, Any], shares: Sequence[float], held_outs: str = "ab", **more: Any
 ) -> list[dict[str, Any]]:
-    """One row for each held-out environment, with its share of right answers."""
+    """Return one row for each held-out environment, with its accuracy."""
     return [row(held_out=h, correct=share(x), **{**what, **more}) for h, x in zip(held_outs, shares, strict=True)]
 
 
 def built(spec: TableSpec[Any], rows: list[dict[str, Any]], rule: str | None = None, **other: Any) -> Table:
-    """Return the table of rows, which there is."""
-    table = table_of(spec, described(rows), rule=rule, **other)
+    """Return the table of rows; it must exist."""
+    table = table_of(spec, results_of(rows), rule=rule, **other)
     assert table is not None
     return table
 
@@ -50,7 +50,7 @@ def table_of(
     rule: str | None = None,
     **other: Any,
 ) -> Table | None:
-    """Return the table of settings, by default of what is fair and with the options of a report."""
+    """Return the table of settings, by default under the source rule and with default options."""
     return spec.build(Request(parts, options or Options(), rule, **other))
 
 

@@ -1,4 +1,4 @@
-"""Ablations and comparisons against hand-made numbers. All rows are synthetic."""
+"""Ablations and comparisons against hand-computed numbers. All rows are synthetic."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from statsmodels.stats.multitest import multipletests
 from reports.analysis.comparisons import compare, over_data_sets
 from reports.analysis.methods import Method
 from reports.tables import ablations, main
-from tests.reports.synthetic import described, only, row
+from tests.reports.synthetic import only, results_of, row
 from tests.reports.tables.rows import ICM, PCA, PLAIN, RANDOM, built, cell, column, line, method_rows, setting, share
 
 
-def test_each_lambda_is_chosen_for_alone_beside_what_the_rule_picks() -> None:
+def test_each_lambda_is_fixed_and_compared_with_the_rules_picks() -> None:
     # source scores by lambda and environment: the rule picks 1 in a, 10 in b
     scores = {("a", 1.0): (0.9, 0.6), ("a", 10.0): (0.5, 0.4), ("b", 1.0): (0.3, 0.5), ("b", 10.0): (0.7, 0.8)}
     rows = method_rows(PLAIN, (0.5, 0.5))
@@ -40,14 +40,14 @@ def test_each_rank_is_fixed_and_the_full_one_is_plain() -> None:
     assert [one.equals_plain for one in lines] == [False, False, True, False]
 
 
-def test_of_many_values_the_ends_and_the_most_picked_are_kept() -> None:
+def test_many_values_are_thinned_to_the_ends_and_the_most_picked() -> None:
     values = list(range(100))
     kept = ablations.thinned(values, [41, 41, 7, 500])
     assert len(kept) <= ablations.MAX_VALUES
     assert kept == sorted(kept)
     assert {0, 99, 41, 7} <= set(kept)
     assert ablations.thinned(values[:16], []) == values[:16]
-    assert ablations.thinned(values, [50], most=4) == [0, 33, 50, 99]
+    assert ablations.thinned(values, [50], max_values=4) == [0, 33, 50, 99]
 
 
 def test_orders_and_predictors_are_lines() -> None:
@@ -94,7 +94,7 @@ def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
 
 def test_comparisons_over_data_sets_are_pooled() -> None:
     rows = several("one", "two")
-    table, parts = built(main.COMPARISONS, rows), described(rows)
+    table, parts = built(main.COMPARISONS, rows), results_of(rows)
     icm, plain = METHODS["CLIP-ICM"], METHODS["plain"]
     whole = over_data_sets([(s.dataset, one) for s, part in parts if (one := compare(part, icm, "lodo", plain))])
     assert whole is not None

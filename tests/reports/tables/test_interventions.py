@@ -10,7 +10,7 @@ import pytest
 from reports.analysis.methods import Method, by_method
 from reports.render.table import Line
 from reports.tables import ablations
-from tests.reports.synthetic import described, frame, row
+from tests.reports.synthetic import frame, results_of, row
 from tests.reports.tables.rows import built, table_of
 
 HELD_OUTS = ("art", "sketch")
@@ -31,7 +31,7 @@ def lines_of(rows: list[dict[str, Any]]) -> tuple[Line, ...]:
     return block.lines
 
 
-def test_every_set_is_a_line_with_its_own_choice_and_its_gain() -> None:
+def test_every_set_is_a_line_with_its_own_picks_and_gain() -> None:
     rows = [
         *of_set("all", 0.6, 7), *of_set("weak", 0.53), *of_set("strong", 0.57), *of_set("weak", 0.4, lambda_=3.0),
         *of_set("tenth", 0.55, 7, 0.1), *of_set("hundredth", 0.52, 7, 0.01),
@@ -61,7 +61,7 @@ def test_shares_of_the_pairs_are_methods_of_their_own_that_are_called_as_the_pap
     assert equal.with_all_pairs.variant == "equal N"
 
 
-def test_of_many_sets_those_with_as_many_kinds_are_one_line() -> None:
+def test_many_sets_are_averaged_by_number_of_kinds() -> None:
     rng = np.random.default_rng(0)
     shares = {name: (kinds, round(rng.uniform(0.4, 0.7), 2)) for kinds in (1, 2) for name in
               (f"set {kinds} {i}" for i in range(9))}  # fmt: skip
@@ -81,7 +81,7 @@ def test_of_many_sets_those_with_as_many_kinds_are_one_line() -> None:
     assert times == ([2, 0] if best == 1 else [0, 2])  # one pick of each held-out environment
 
 
-def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_the_pairs_behind() -> None:
+def test_informative_sets_come_before_means_and_shares_of_pairs() -> None:
     every, shares = "abcde", iter(np.linspace(0.40, 0.70, 32).round(2).tolist())
     rows, accuracies = [], {}
     for n in range(1, 6):
@@ -103,7 +103,7 @@ def test_of_many_sets_those_that_say_most_stand_before_the_means_and_shares_of_t
 
 
 def test_one_set_is_no_comparison() -> None:
-    assert table_of(ablations.IMAGES, described([*of_set("all", 0.6), *PLAIN])) is None
+    assert table_of(ablations.IMAGES, results_of([*of_set("all", 0.6), *PLAIN])) is None
 
 
 def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_images() -> None:
@@ -122,4 +122,4 @@ def test_sets_with_texts_stand_in_a_table_of_their_own_beside_the_largest_of_ima
         "all (both)", "text alone (words)", "without text (images)", "by the rule"
     ]  # fmt: skip
     assert [one.cells[1].value for one in texts.blocks[0].lines] == pytest.approx([70, 55, 60, 70])
-    assert table_of(ablations.TEXTS, described(rows[:4])) is None
+    assert table_of(ablations.TEXTS, results_of(rows[:4])) is None

@@ -11,7 +11,7 @@ from reports.analysis.methods import Method
 from reports.analysis.settings import Options
 from reports.tables import environments, main, paper_tables
 from reports.tables.words import short_name
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 from tests.reports.tables.rows import ICM, PCA, PLAIN, N, block, built, cell, line, method_rows, setting
 
 SHARES = {  # (data set, backbone) -> method -> shares in the environments a and b
@@ -66,7 +66,7 @@ def test_the_gain_is_paired_and_pooled_over_data_sets() -> None:
     assert (gain.low, gain.high) == pytest.approx((gain.value - half, gain.value + half))
 
 
-def test_bold_is_what_is_not_separated_and_nothing_where_all_are_level() -> None:
+def test_bold_is_not_separated_from_the_best_and_absent_if_all_are_tied() -> None:
     table = built(main.TABLE, four())
     bold = [[[one.best for one in of_line.cells] for of_line in part.lines] for part in table.blocks]
     assert bold[0] == [[False] * 4, [False] * 4, [True, True, True, False]]
@@ -76,7 +76,7 @@ def test_bold_is_what_is_not_separated_and_nothing_where_all_are_level() -> None
     assert "(A" not in said
 
 
-def test_a_method_that_is_the_plain_space_in_all_picks_is_marked_and_never_bold() -> None:
+def test_methods_equal_to_plain_prediction_are_marked_and_never_bold() -> None:
     rows = [
         *method_rows(PLAIN, (0.8, 0.8), ranks=[4]), *method_rows(ICM, (0.3, 0.3)),
         *(row(held_out=h, target=(0.1, 0.1, 0.8), **PCA) for h in "ab"),
@@ -102,7 +102,7 @@ def test_a_method_that_is_the_plain_space_in_all_picks_is_marked_and_never_bold(
         ({"projection": "identity", "predictor": "soft_penalty", "placebo": "borrowed"}, False),
     ],
 )  # fmt: skip
-def test_what_is_plain_prediction_is_for_the_projection_to_say(what: dict[str, Any], equal: bool) -> None:
+def test_traits_of_the_projection_determine_equality_with_plain_prediction(what: dict[str, Any], equal: bool) -> None:
     method, predictor = {"dim": 4, **what}, what.get("predictor", "zero_shot")
     rows = method_rows(PLAIN, (0.6, 0.4), predictor=predictor) + method_rows(method, (0.6, 0.4))
     *_, one = (line for _, line in built(environments.TABLE, rows).lines())
@@ -111,14 +111,14 @@ def test_what_is_plain_prediction_is_for_the_projection_to_say(what: dict[str, A
 
 
 @pytest.mark.parametrize(("target", "dim"), [((0.1, 0.9, 0.2), 4), ((0.1, 0.2, 0.9), 8)])
-def test_the_column_of_plain_picks_is_there_only_where_one_is(target: tuple[float, ...], dim: int) -> None:
-    """Of ranks to 4 the highest that was asked for is not the full space of 8 dimensions."""
+def test_the_column_of_plain_picks_exists_only_with_plain_picks(target: tuple[float, ...], dim: int) -> None:
+    """The highest of ranks up to 4 is not the full space of 8 dimensions."""
     rows = method_rows(PLAIN, (0.5, 0.5), dim=dim) + [row(held_out=h, target=target, dim=dim, **PCA) for h in "ab"]
     table = built(main.TABLE, rows)
     assert [one.name for one in table.columns] == ["synthetic", "minus plain"]
 
 
-def test_a_gain_is_over_what_the_same_rule_chooses_for_plain_prediction_with_the_same_predictor() -> None:
+def test_gains_use_the_same_rule_and_predictor_for_plain_prediction() -> None:
     choices = [('{"c": 1}', 0.5, 0.2), ('{"c": 10}', 0.6, 0.7)]
     rows = method_rows(PLAIN, (0.1, 0.1)) + method_rows(ICM, (0.8, 0.8), predictor="ridge")
     rows += [row(held_out=h, target=[x], training_domain=[score], lodo=[1 - score],
@@ -127,7 +127,7 @@ def test_a_gain_is_over_what_the_same_rule_chooses_for_plain_prediction_with_the
     assert cell(table, "CLIP-ICM", "minus plain", block=1).value == pytest.approx(20)
 
 
-def test_a_gap_says_why() -> None:
+def test_gaps_have_a_reason() -> None:
     rows = [one for one in four() if not (one["dataset"] == "two" and one["projection"] == "icm")]
     rows = [one for one in rows if not (one["projection"] == "pca" and one["held_out"] == "b")]
     table = built(main.TABLE, rows)
@@ -137,7 +137,7 @@ def test_a_gap_says_why() -> None:
     assert pca[0].note == "no average: nothing for b"
 
 
-def test_spread_is_over_seeds_and_a_missing_seed_is_said() -> None:
+def test_spread_is_over_seeds_and_a_missing_seed_is_noted() -> None:
     values = {0: 0.4, 1: 0.5, 2: 0.6}
     rows = [r for s, x in values.items() for r in method_rows(PLAIN, (x, x), seed=s)]
     rows += [r for s, x in values.items() if s for r in method_rows(PCA, (x, x), seed=s)]
@@ -169,10 +169,10 @@ def test_environments_have_their_average_and_the_worst() -> None:
     assert any(note.startswith("Placebos") for note in shown.notes)
 
 
-def test_what_the_shift_costs_is_a_difference_to_fits_on_the_tested_environment() -> None:
+def test_shift_costs_is_in_domain_minus_held_out_accuracy() -> None:
     rows = [*method_rows(PLAIN, (0.4, 0.6)), *method_rows(PCA, (0.4, 0.5))]
     rows += method_rows(PLAIN, (0.7, 0.7), protocol="in_domain", lodo=None)
-    table = next(t for t in paper_tables(described(rows), Options()) if t.context["protocol"] == "held_out"
+    table = next(t for t in paper_tables(results_of(rows), Options()) if t.context["protocol"] == "held_out"
                  and t.name.startswith("environments"))  # fmt: skip
     assert cell(table, "Plain", "shift costs").value == pytest.approx(20)
     assert cell(table, "PCA", "shift costs").note == "no rows of protocol in_domain for all that is held out"

@@ -1,4 +1,4 @@
-"""Tables of the user's own that cannot be made: one sentence that names the table, and what to do."""
+"""Invalid tables of the user: the error names the table and the remedy."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from benchmark.common.code import NO_PLUGINS, UNASKED
 from benchmark.common.errors import IcmBenchError
 from reports.analysis.settings import Options
 from reports.tables import paper_tables
-from tests.reports.synthetic import described
+from tests.reports.synthetic import results_of
 from tests.reports.tables.rows import PCA, PLAIN, method_rows
 
 CODE = """
@@ -35,7 +35,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(*names: str) -> list[str]:
     tables = tuple(f"tables_of_a_user:{name}" for name in names)
-    return [one.name for one in paper_tables(described(ROWS), Options(tables=tables))]
+    return [one.name for one in paper_tables(results_of(ROWS), Options(tables=tables))]
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def made(*names: str) -> list[str]:
     [
         (("NUMBER",), "'tables_of_a_user:NUMBER' must be a reports.tables.TableSpec, not int"),
         (("NONE",), "'tables_of_a_user:NONE' cannot be loaded: .* has no attribute 'NONE'"),
-        (("MAIN",), "is called 'main', as another file is; rename it"),
-        (("METRICS",), "is called 'metrics', as another file is; rename it"),
-        (("RIGHT", "AGAIN"), "is called 'mine', as another file is; rename it"),
-        (("OUTSIDE",), r"is called '../mine'; take a letter"),
-        (("SCOPE",), "has the scope 'all'; take one of .*'data set'"),
+        (("MAIN",), "is called 'main', the name of another file; rename it"),
+        (("METRICS",), "is called 'metrics', the name of another file; rename it"),
+        (("RIGHT", "AGAIN"), "is called 'mine', the name of another file; rename it"),
+        (("OUTSIDE",), r"is called '../mine'; use a letter"),
+        (("SCOPE",), "has the scope 'all'; use one of .*'data set'"),
         (("RAISING",), r"'mine' cannot be made: AttributeError \(.*nothing.*\) at .*tables_of_a_user.py:12"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_of_it(names: tuple[str, ...], said: str) -> None:
+def test_an_invalid_table_is_refused_by_name(names: tuple[str, ...], said: str) -> None:
     with pytest.raises(IcmBenchError, match=said):
         made(*names)
 

@@ -1,4 +1,4 @@
-"""SYNTHETIC rows: the table of what methods remove of the shift, and of whether that goes with what they gain."""
+"""SYNTHETIC rows: table of the removed shift and its correlation with the gain."""
 
 import json
 
@@ -10,7 +10,7 @@ from reports.analysis.settings import Options
 from reports.analysis.spans import picked
 from reports.tables import behind, paper_tables
 from tests.reports.analysis.test_spans import HELD_OUTS, ICM, made
-from tests.reports.synthetic import described, only, row
+from tests.reports.synthetic import only, results_of, row
 from tests.reports.tables.rows import built, cell, line, table_of
 
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
@@ -39,7 +39,7 @@ def test_shares_stand_in_percent_with_bounds_marked_and_gaps_with_a_reason() -> 
     pca = line(table, "PCA").cells
     assert [one.value for one in pca] == [25, 12.5, *[None] * 7]
     assert all(one.note for one in pca[2:])
-    assert [t.name for t in paper_tables(described(rows), Options())].count("shift") == 1
+    assert [t.name for t in paper_tables(results_of(rows), Options())].count("shift") == 1
 
 
 def test_rank_correlations_with_the_gain_have_their_range_over_environments_and_n() -> None:
@@ -84,5 +84,5 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
 
 def test_rows_of_earlier_versions_have_nothing_to_say() -> None:
     empty = dict.fromkeys((*SHARES, *MOVED))
-    assert table_of(behind.SHIFT, described([{**r, **empty} for r in [*made(), *PCA]])) is None
-    assert table_of(behind.SHIFT, described([row(held_out=h) for h in HELD_OUTS])) is None
+    assert table_of(behind.SHIFT, results_of([{**r, **empty} for r in [*made(), *PCA]])) is None
+    assert table_of(behind.SHIFT, results_of([row(held_out=h) for h in HELD_OUTS])) is None

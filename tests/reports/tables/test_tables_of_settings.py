@@ -1,4 +1,4 @@
-"""Open classes, ImageNet, backbones, selection, behind the means and cost, against hand-made numbers. All synthetic."""
+"""Tables of open classes, ImageNet, backbones, selection, metrics and cost, against hand-computed numbers. Synthetic."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from reports.analysis.backbones import lines_of
 from reports.analysis.metrics import metrics_of, robustness
 from reports.analysis.settings import Options
 from reports.tables import backbones, behind, cost, main, paper_tables
-from tests.reports.synthetic import described, only, row
+from tests.reports.synthetic import only, results_of, row
 from tests.reports.tables.rows import (
     ICM,
     PCA,
@@ -52,7 +52,7 @@ def test_open_classes_have_base_new_and_harmonic_mean_side_by_side() -> None:
     assert [c.value for c in icm.cells] == pytest.approx([*one, *two, *np.mean([one, two], axis=0)])
     assert len(table.blocks) == 1  # no linear probe
     assert all(c.best for c in icm.cells)
-    assert [t.name for t in paper_tables(described(rows), Options())] == ["open_class"]
+    assert [t.name for t in paper_tables(results_of(rows), Options())] == ["open_class"]
 
 
 def test_imagenet_has_its_variants_in_the_order_of_papers_and_their_average() -> None:
@@ -66,7 +66,7 @@ def test_imagenet_has_its_variants_in_the_order_of_papers_and_their_average() ->
     assert [c.heading for c in table.columns] == ["IN", "V2", "R", "A", "Sketch", "Average of shifts"]
     assert [c.value for c in line(table, "Plain").cells] == pytest.approx([75, 60, 20, 10, 30, 30])
     assert [c.best for c in line(table, "CLIP-ICM").cells] == [False] * 5 + [True]
-    names = {t.name for t in paper_tables(described(rows), Options())}
+    names = {t.name for t in paper_tables(results_of(rows), Options())}
     assert "imagenet" in names
     assert not any(name.startswith(("main", "environments")) for name in names)
 
@@ -91,7 +91,7 @@ def test_backbones_have_what_they_gain_and_robustness_from_eight_on() -> None:
     assert [one.name for one in table.blocks[0].lines] == [f"B{i}" for i in range(8)]
     assert cell(table, "B3", "Plain").value == pytest.approx(53)
     assert cell(table, "B3", "CLIP-ICM minus plain").value == pytest.approx(5)
-    eight = described(of_backbones(8))
+    eight = results_of(of_backbones(8))
     expected, _ = robustness(metrics_of(eight[3][1], "lodo")[1], lines_of(eight)[3])
     assert expected is not None
     found = cell(table, "B3", "CLIP-ICM, effective robustness")
@@ -104,7 +104,7 @@ def test_several_data_sets_of_backbones_are_averaged_and_one_backbone_is_no_tabl
     table = built(backbones.TABLE, rows)
     assert [b.title for b in table.blocks] == ["one", "two", "average over data sets"]
     assert [one.cells[0].value for one in block(table, "average over data sets").lines] == pytest.approx([30, 55])
-    assert table_of(backbones.TABLE, described([r for r in rows if r["backbone"] == "A"])) is None
+    assert table_of(backbones.TABLE, results_of([r for r in rows if r["backbone"] == "A"])) is None
 
 
 def test_rules_are_columns_and_the_gap_to_the_oracle_is_a_bound() -> None:
@@ -119,7 +119,7 @@ def test_rules_are_columns_and_the_gap_to_the_oracle_is_a_bound() -> None:
     assert [c.bound for c in cells] == [False, False, True, True, True, True]
     assert cells[4].error == pytest.approx(100 * np.sqrt(200 / 199 * 2 * 0.4 * 0.6 / 100 / 4))
     assert any("ceiling: highest of the accuracies that are reported, a bound" in note for note in table.notes)
-    assert table_of(behind.SELECTION, described([row(held_out=h) for h in "ab"])) is None
+    assert table_of(behind.SELECTION, results_of([row(held_out=h) for h in "ab"])) is None
 
 
 def test_behind_the_means_stand_worst_environment_and_class_chance_and_majority() -> None:
@@ -146,7 +146,7 @@ def test_cost_has_speed_hours_and_price() -> None:
         {"kind": ["trial", "zero_shot", "pca", "y"], "work": 1.0, "seconds": 40.0},
         {"kind": ["start"], "work": 1.0, "seconds": 40.0},
     ]  # fmt: skip
-    made = described([*method_rows(PLAIN, (0.5, 0.5)), *method_rows(PCA, (0.5, 0.5))])
+    made = results_of([*method_rows(PLAIN, (0.5, 0.5)), *method_rows(PCA, (0.5, 0.5))])
     table = table_of(cost.TABLE, made, Options(price=3.0), costs=costs)
     assert table is not None
     first, second = table.blocks[0].lines
@@ -156,5 +156,5 @@ def test_cost_has_speed_hours_and_price() -> None:
     assert trials.name == "zero-shot, pca: 2 trials"
     assert trials.cells[3].value == pytest.approx(2 * 30 / 3600)
     assert table_of(cost.TABLE, made, costs=costs[:1]) is None
-    with pytest.raises(IcmBenchError, match="Cost 0 of the list lacks 'seconds'"):
+    with pytest.raises(IcmBenchError, match="Entry 0 of the costs lacks 'seconds'"):
         table_of(cost.TABLE, made, costs=[{"kind": ["start"], "work": 1}])

@@ -10,7 +10,7 @@ from reports.analysis.backbones import trend_of
 from reports.analysis.methods import Method
 from reports.analysis.settings import Options
 from reports.tables import backbones, paper_tables
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 from tests.reports.tables.rows import built, cell, table_of
 
 PLAIN = {"a": 0.40, "b": 0.44, "c": 0.50, "d": 0.47, "e": 0.55, "f": 0.60, "g": 0.58, "h": 0.63, "i": 0.70}
@@ -48,21 +48,21 @@ def test_the_trend_is_statsmodels_least_squares_over_backbones() -> None:
     # of 200 images as many more are right: errors of the mean of 0 and 1
     ahead = sum(x > 1.98 * np.sqrt(x * (1 - x) / 200) for x in GAIN.values())
     assert cell(table, "plain accuracy", "backbones with a gain whose interval is above 0").text == f"{ahead} of 9"
-    assert "trend" in {one.name for one in paper_tables(described(rows_of(*PLAIN)), Options())}
+    assert "trend" in {one.name for one in paper_tables(results_of(rows_of(*PLAIN)), Options())}
 
 
 def test_eight_encoders_are_needed_and_neither_random_weights_nor_a_second_name_count() -> None:
     seven = rows_of(*"abcdefg")
     second_name = [r | {"backbone": "another name"} for r in rows_of("g")]
     for more in ([], second_name, rows_of("h", random_weights=True)):
-        assert table_of(backbones.TREND, described([*seven, *more])) is None
+        assert table_of(backbones.TREND, results_of([*seven, *more])) is None
     beside = built(backbones.TREND, [*seven, *rows_of("h"), *rows_of("i", random_weights=True)])
     assert "RANDOM" not in beside.caption
 
 
 def test_equal_accuracies_have_no_trend_and_no_table() -> None:
     rows = [r | {"backbone": n, "backbone_fingerprint": n} for n in PLAIN for r in rows_of("a")]
-    made = trend_of(described(rows), SHRINKAGE, "lodo")
+    made = trend_of(results_of(rows), SHRINKAGE, "lodo")
     assert made is not None
     assert (made.on_plain, made.on_mean) == (None, None)
-    assert table_of(backbones.TREND, described(rows)) is None
+    assert table_of(backbones.TREND, results_of(rows)) is None

@@ -1,4 +1,4 @@
-"""Fixed rows whose answer is known: eighteen cases of which headline, terminal and report.md are kept, and further ones."""
+"""Cases with a known answer: eighteen with golden headline, terminal text and report.md, and further ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from reports.analysis.findings import comparisons
 from reports.analysis.settings import Options
 from reports.analysis.verdicts import Answer, answer
 from tests.reports.analysis.test_verdicts import ENVIRONMENTS, of, right, world
-from tests.reports.synthetic import described
+from tests.reports.synthetic import results_of
 
 PLAIN = "Plain prediction gets 50.0 % of images of held-out environments right."
 OVER_TWO = "Over 2 data sets, plain prediction gets 50.0 % of images of held-out environments right."
@@ -16,7 +16,7 @@ OVER_TWO = "Over 2 data sets, plain prediction gets 50.0 % of images of held-out
 
 @dataclass(frozen=True)
 class Case:
-    """Rows, what is said of them first, and what the reader asks for."""
+    """Rows with the expected headline and the options of the report."""
 
     rows: list[dict[str, Any]]
     headline: str
@@ -24,7 +24,7 @@ class Case:
 
     @property
     def answer(self) -> Answer:
-        parts = described(self.rows)
+        parts = results_of(self.rows)
         return answer(parts, [comparisons(*one, self.options) for one in parts])
 
 
@@ -35,13 +35,13 @@ def sets(shares: Sequence[tuple[float, float]], column: str = "dataset") -> list
 
 
 def one_candidate(projection: str, **other: Any) -> list[dict[str, Any]]:
-    """Rows of a method without ranks, right in 60 %."""
+    """Return rows of a method without ranks, with 60 % accuracy."""
     alone: dict[str, Any] = {"correct": [right((0.6, 0.6))], "target": (0.6,), "predicted": None}
     return of((0.6, 0.6), projection, **(alone | other))
 
 
 def imported(shares: Sequence[float]) -> list[dict[str, Any]]:
-    """Rows of a method that was trained elsewhere, which come without scores on the sources."""
+    """Return rows of an imported method without source scores."""
     none = dict.fromkeys(("n_train", "labels_fit", "labels_choice", "normalize", "view_draw"))
     alone: dict[str, Any] = {"correct": [right(shares)], "target": (0.6,), "predicted": None, "lodo": [float("nan")]}
     return [r | none for r in of(shares, "imported", predictor="ERM", **alone)]

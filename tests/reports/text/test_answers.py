@@ -1,6 +1,6 @@
-"""Fixed rows in, the same answer out on a terminal and in report.md, byte for byte.
+"""Golden files of terminal text and report.md.
 
-`python -m tests.reports.text.test_answers` writes the expected files anew, to be read before they are kept.
+`python -m tests.reports.text.test_answers` regenerates them; read the diff before committing.
 """
 
 import re
@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "answers"
 
 
 def written(case: str, place: Path) -> dict[str, str]:
-    """Return the terminal's lines and report.md; neither figures nor the page are made."""
+    """Return terminal text and report.md, without building figures and page."""
     asked = EIGHTEEN[case]
     with patch("reports.build.all_drawings", lambda *_: []), patch("reports.build._page", lambda *_: b""):
         report = write_report(frame(asked.rows), TESTED, Storage(str(place)), "", Origin(case), asked.options)
@@ -30,7 +30,7 @@ def written(case: str, place: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", EIGHTEEN)
-def test_fixed_rows_give_the_answer_that_was_read_once(case: str, tmp_path: Path) -> None:
+def test_fixed_rows_give_the_golden_answers(case: str, tmp_path: Path) -> None:
     found = written(case, tmp_path)
     assert found == {name: (GOLDEN / name).read_text(encoding="utf-8") for name in found}
     terminal, report = found.values()

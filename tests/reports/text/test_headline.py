@@ -1,4 +1,4 @@
-"""Headlines of planted cases, word for word: accuracy first, at most 45 words, and none that takes a glossary."""
+"""Golden headlines of planted cases: accuracy first, at most 45 words, no technical terms."""
 
 import re
 

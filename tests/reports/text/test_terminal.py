@@ -1,4 +1,4 @@
-"""The answer on a terminal: short, 80 columns wide, and made of the numbers of the comparisons."""
+"""Terminal text of the answer: short, 80 columns wide, with the numbers of the comparisons."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from reports.analysis.settings import Options
 from reports.analysis.verdicts import answer
 from reports.text.summary import terminal_text as text
 from tests.reports.analysis.test_verdicts import of, world
-from tests.reports.synthetic import described, row
+from tests.reports.synthetic import results_of, row
 
 
 def everything(icm: float, **other: Any) -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def everything(icm: float, **other: Any) -> list[dict[str, Any]]:
 
 
 def shown(rows: list[dict[str, Any]], missing: list[str] | None = None, color: bool = False) -> str:
-    parts = described(rows)
+    parts = results_of(rows)
     made = answer(parts, [comparisons(*one, Options()) for one in parts])
     return text(made, missing or [], "out/index.html", color)
 
@@ -69,7 +69,7 @@ def test_gaps_stand_there_whole_or_are_counted() -> None:
 
 
 def test_methods_that_a_reader_compares_stand_there_with_their_difference() -> None:
-    parts = described(everything(0.6))
+    parts = results_of(everything(0.6))
     asked = Options(compare=(("PCA + zero-shot", "CLIP-ICM (largest) + zero-shot"),))
     lines = text(answer(parts, [comparisons(*one, asked) for one in parts]), [], "out/index.html").splitlines()
     table = [line.split() for line in lines if line.startswith("  ")]

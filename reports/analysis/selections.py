@@ -1,4 +1,4 @@
-"""What a selection rule chose: whole result rows for the figures, hyper-parameters for the report, and predictions."""
+"""Rows of one setting and the configurations that selection rules pick: test results, settings and predictions."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -26,29 +26,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _PICKED = (*KEY, "kept_plain", "rank", "score", "training_domain", *SETTING)
 
-# What names the rows of base and of new classes to which one of both together refers.
-OF_ROW = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params", "class_half")
+# Columns that identify the base-class and new-class rows of a harmonic row.
+ROW_KEY = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params", "class_half")
 _KEPT = ("tested", "images", "predicted_ranks", "predicted", "margins", "n_test")
 _HALVES = {"harmonic": ("base", "new")}
-_ALL_BUT_N = [*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]  # of what is chosen for shrinkage
+_ALL_BUT_N = [*KEY, "lambda_", "intervention_set", "normalize", "predictor_params"]  # settings of shrinkage except N
 
 
-_key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # one object for each, of very many uses
-ImagesOf = Callable[[str], pa.Table | None]  # hash of a list of images -> that list, see `benchmark.store.tested`
+_key = cache(lambda held_out, seed: (str(held_out), int(seed)))  # equal keys share one object
+ImagesOf = Callable[[str], pa.Table | None]  # hash of an image list -> the list, see `benchmark.store.tested`
 Columns = Mapping[str, NDArray[np.object_]]
 COLUMNS = (
     "image_id", "path", "environment", "class", "group", "held_out", "half", "seed", "fold", "method", "predictor",
     "rule", "predicted", "margin",
 )  # fmt: skip
-# Method -> columns of `COLUMNS`, a line for each tested image of each pick.
+# Method -> table with `COLUMNS`, one row for each test image of each pick.
 Predictions = Mapping[Method, pd.DataFrame]
 
 
 def rule_for(rows: pd.DataFrame) -> str:
-    """Return `lodo_1se` if there is a lodo accuracy wherever something was tested, else `training_domain_1se`.
+    """Return `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`; never the oracle.
 
-    Never the oracle. Where rows have no standard errors, as those of before, and where none are of plain prediction, it
-    is `lodo` or `training_domain`.
+    Without standard errors (rows of older versions) or without plain prediction: `lodo` or `training_domain`.
     """
     score = "lodo" if _everywhere(rows, "lodo") else "training_domain"
     compares = _everywhere(rows, f"{score}_se") and (rows["projection"] == PLAIN).any()
@@ -56,36 +55,36 @@ def rule_for(rows: pd.DataFrame) -> str:
 
 
 def _everywhere(rows: pd.DataFrame, name: str) -> bool:
-    """Say whether some row has a list in a column wherever something was tested."""
+    """Return whether every test (held-out, seed and fold) has a row with a list in a column."""
     known = rows[name].map(lambda curve: isinstance(curve, Sequence)) if name in rows else pd.Series([False])
     return bool(known.all() or (name in rows and known.groupby([rows[key] for key in KEY], dropna=False).any().all()))
 
 
-def once(made: Callable[Concatenate["Selections", P], T]) -> Callable[Concatenate["Selections", P], T]:
-    """Keep with the rows of a setting what a function makes of them and of its other arguments: it is made once."""
+def memoized(made: Callable[Concatenate["Selections", P], T]) -> Callable[Concatenate["Selections", P], T]:
+    """Cache a function's results on its first argument, a `Selections`, by the other arguments."""
     others = [*signature(made).parameters.values()][1:]
 
     @wraps(made)
-    def kept(selections: "Selections", /, *args: P.args, **named: P.kwargs) -> T:
+    def wrapper(selections: "Selections", /, *args: P.args, **named: P.kwargs) -> T:
         key = (made, *args, *(named.get(one.name, one.default) for one in others[len(args) :]))
-        if key not in selections.made:
-            selections.made[key] = made(selections, *args, **named)
-        found: T = selections.made[key]
+        if key not in selections.cache:
+            selections.cache[key] = made(selections, *args, **named)
+        found: T = selections.cache[key]
         return found
 
-    return kept
+    return wrapper
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The predictions of one row at one rank.
+    """Stored predictions of one row at one rank.
 
     Attributes:
-        half: which classes the images are of.
-        tested: hash of these images.
-        images: hash of the list in which they have their positions.
-        classes: number of the predicted class of each image, shape (m,).
-        margins: best score minus the second, shape (m,); NaN where there is none.
+        half: class half of the images: "all", "base" or "new".
+        tested: hash of the test images.
+        images: hash of the image list that their positions refer to.
+        classes: index of the predicted class of each image, shape (m,).
+        margins: best score minus second best, shape (m,); NaN if unknown.
     """
 
     half: str
@@ -96,7 +95,7 @@ class Kept:
 
 
 class Predicted:
-    """The predictions of result rows: those of base and of new classes beside those of both together."""
+    """Lookup of stored predictions by result row; harmonic rows find the rows of both halves."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
@@ -105,14 +104,11 @@ class Predicted:
     def _known(self) -> dict[tuple[object, ...], dict[str, Any]]:
         if "predicted" not in self._rows.columns:
             return {}
-        kept = self._rows.loc[self._rows["predicted"].notna(), [*OF_ROW, *_KEPT]].to_dict("records")
+        kept = self._rows.loc[self._rows["predicted"].notna(), [*ROW_KEY, *_KEPT]].to_dict("records")
         return {_name(row, row["class_half"]): {str(k): v for k, v in row.items()} for row in kept}
 
     def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
-        """Yield what the images of a row are taken for at a rank, of base and of new classes one after the other.
-
-        There is nothing where no rule of the sources picks the rank.
-        """
+        """Yield the predictions of a row at a rank, base then new classes; none if no source rule picks the rank."""
         for half in _HALVES.get(row["class_half"], (row["class_half"],)):
             own = self._known.get(_name(row, half))
             if own is not None and rank in own["predicted_ranks"]:
@@ -124,33 +120,33 @@ class Predicted:
 
 
 def _name(row: Mapping[Any, Any], half: str) -> tuple[object, ...]:
-    """Return what tells a row from all others, None for an absent number, which is not equal to itself."""
-    values = (row[name] for name in OF_ROW[:-1])
+    """Return the key that identifies a row, with None in place of NaN."""
+    values = (row[name] for name in ROW_KEY[:-1])
     return (*(None if value != value else value for value in values), half)
 
 
 class Selections:
-    """The rows of one setting by method, and what each rule picks among them, selected only once.
+    """The rows of one setting by method, with cached picks of each selection rule.
 
     Attributes:
-        parts: method -> its rows, of all that are lines of tables: single draws of a placebo are none, see `draws`.
-        held_outs: the held-out environments sorted as strings (as DomainBed sorts folders).
-        seeds: the seeds, ascending.
+        parts: method -> its rows, for all methods with a table line; single draws of a placebo are in `draws`.
+        held_outs: held-out environments sorted as strings (as DomainBed sorts folders).
+        seeds: seeds, ascending.
         grouped: whether images come in groups.
-        draws: what stands for several draws of a placebo -> these draws, in the order of tables.
-        rule: by which gains are judged: see `rule_for`.
-        rules: the rules that have what they look at in some row.
-        compared: the methods that may be compared: those of `parts`, and shrinkage with its chosen N replaced.
-        folds: number of folds that a test is cut into, 0 or 1 without any.
+        draws: placebo averaged over draws -> the methods of its draws, in table order.
+        rule: selection rule of verdicts, see `rule_for`.
+        rules: selection rules whose scores some row has.
+        compared: methods that can be compared: those of `parts`, and shrinkage with its chosen N replaced.
+        folds: number of folds per test, 0 or 1 without folds.
         n_classes: number of classes.
-        n_base: number of base classes where base and new ones are taken together; None elsewhere.
+        n_base: number of base classes for harmonic means of base and new classes; None otherwise.
 
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
-        tested: hash -> the tested images that rows name by it.
-        predicted: the predictions of all rows of the report; by default of `rows` alone.
-        metrics: that tables show; by default the built-in ones.
-        metric: that of the data set; by default accuracy.
+        tested: hash in rows -> test images.
+        predicted: predictions of all rows of the report; by default those of `rows`.
+        metrics: metrics shown in tables; by default the built-in ones.
+        metric: metric of the data set; by default accuracy.
     """
 
     def __init__(
@@ -163,7 +159,7 @@ class Selections:
     ) -> None:
         self.rows, self.tested, self.metrics, self.metric = rows, tested, metrics, metric
         self._predicted = predicted or Predicted(rows)
-        self.made: dict[Hashable, Any] = {}
+        self.cache: dict[Hashable, Any] = {}
         every = by_method(rows)
         self.parts = {method: part for method, part in every.items() if method.draw is None}
         replaced = {}
@@ -186,31 +182,31 @@ class Selections:
         return all(map(any, known))
 
     def judged_by(self, rule: str) -> "Selections":
-        """Return the same rows, whose gains are judged by another rule; what was chosen before is shared."""
+        """Return a copy with another rule for verdicts; the cache of picks is shared."""
         other = copy(self)
         other.rule = rule
         return other
 
     @property
     def base_rule(self) -> str:
-        """By which methods are compared with each other: the rule with the same score that keeps nothing back."""
+        """Rule for comparisons between methods: the score of `rule` without a preference for plain prediction."""
         return RULES[self.rule].base
 
     def plain_of(self, predictor: str) -> Method | None:
-        """Return plain prediction with a predictor; None where it has no rows."""
+        """Return plain prediction with a predictor; None without rows."""
         return next((m for m in self.parts if m.is_plain and m.predictor == predictor), None)
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
-        """Return name of an intervention set -> the rows of a method with it, whatever their share of the pairs."""
+        """Return name of an intervention set -> the method's rows with that set, for all shares of the pairs."""
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
-    @once
+    @memoized
     def picks(self, method: Method, rule: str, rank: int | None = None) -> Picks:
-        """Return `selection.select` of a method's rows: a line for each held-out environment, seed and fold.
+        """Return `selection.select` of a method's rows: one pick for each held-out environment, seed and fold.
 
-        Positions are among its own rows, of REPLACED among those that are left of them, and then among those of plain
-        prediction, which a one-standard-error rule may keep: `chosen_rows` looks them up.
+        Positions index the method's candidate rows followed by the rows of plain prediction, which a
+        one-standard-error rule may keep; `chosen_rows` looks them up.
         """
         return select(self._candidates(method, rule), rule, self.tested, rank)
 
@@ -218,20 +214,20 @@ class Selections:
         """Return the rows among which a rule chooses for a method."""
         if method.projection_variant != REPLACED:
             return self._rows(method)
-        # Those that differ in N alone from what the rule picks for shrinkage.
+        # Rows that differ only in N from the rule's picks for shrinkage.
         rows, chosen = self._every[method], self.picks(replace(method, projection_variant=None), rule)
         known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen.frame()))
         plain = self.plain_of(method.predictor)
         return Rows(rows[known.isin(wanted)], None if plain is None else self._every[plain])
 
-    @once
+    @memoized
     def _rows(self, method: Method) -> Rows:
         plain = self.plain_of(method.predictor)
         return Rows(self._every[method], None if plain is None else self._every[plain])
 
-    @once
+    @memoized
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
-        """Return the answers to what is held out under a seed, where every fold has some; arguments as of `picks`."""
+        """Return correctness by held-out environment and seed with all folds present; arguments as for `picks`."""
         picks, pooled = self.picks(method, rule, rank), {}
         for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
             if len(folds) == max(1, self.folds):
@@ -239,17 +235,17 @@ class Selections:
                 pooled[key] = Pooled(parts[0] if len(parts) == 1 else np.concatenate(parts), self._together(names))
         return Answered(pooled, self.n_classes, self.n_base)
 
-    @once
+    @memoized
     def _together(self, names: tuple[str, ...]) -> Tested:
-        """Return the images of several folds; kept, since what names the images is computed from them all."""
+        """Return the test images of several folds; cached, since the hash of the result is costly."""
         return reduce(add, (self.tested[name] for name in names))
 
-    @once
+    @memoized
     def measure(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
-        """Return a metric on what is held out under a seed, all folds together; NaN where rows lack what it needs.
+        """Return (held_out, seed) -> a metric over all folds; NaN if rows lack what the metric needs.
 
-        Rows keep predictions and metrics of scores at what rules of the sources pick. Of base and new classes it is
-        what stands for both.
+        Rows store predictions and metrics of scores only for the picks of source rules. For harmonic rows the values
+        of base and new classes are combined.
         """
         if metric.needs == "correct":
             return self.pooled(method, rule).measure(metric)
@@ -262,20 +258,20 @@ class Selections:
         picks = self.picks(method, rule)
         name = metric.key
         values = [one.get(name, math.nan) for one in picks["scored"].tolist()]
-        folds = by_test(picks, values, picks["n_test"].tolist())  # which weigh by their images
+        folds = by_test(picks, values, picks["n_test"].tolist())  # weighted by number of images
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return the predictions of each pick, none where rows keep none; of harmonic rows those of each half."""
+        """Return the stored predictions of each pick, for harmonic rows of both halves; empty if not stored."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
-        if RULES[rule].looks_at_target:  # it may choose one half of the images by the other
+        if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]
-        named = zip(*(rows.at(name, picks["position"].astype(np.int64)) for name in OF_ROW), strict=True)
+        named = zip(*(rows.at(name, picks["position"].astype(np.int64)) for name in ROW_KEY), strict=True)
         ranked = zip(picks["rank"].tolist(), named, strict=True)
-        return [list(self._predicted.of(dict(zip(OF_ROW, row, strict=True)), rank)) for rank, row in ranked]
+        return [list(self._predicted.of(dict(zip(ROW_KEY, row, strict=True)), rank)) for rank, row in ranked]
 
     def predicted(self, method: Method, rule: str) -> dict[Key, NDArray[np.int64]]:
-        """Return the predicted class of each image of `pooled`, in its order; without what rows keep none of."""
+        """Return (held_out, seed) -> predicted class of each image of `pooled`, for keys with stored predictions."""
         picks, halves = self.picks(method, rule), 1 if self.n_base is None else 2
         folds = by_test(picks, self.kept(method, rule))
         return {
@@ -287,44 +283,44 @@ class Selections:
     def computed(
         self, metric: Metric, label: NDArray[np.int64], correct: NDArray[np.bool_], predicted: NDArray[np.int64]
     ) -> float:
-        """Return a metric of correctness or predictions on some images, of base and new ones what stands for both."""
+        """Return a metric on some images; for harmonic rows the combination of base and new classes."""
         if self.n_base is None:
             return float(metric.compute(Answers(correct, label, self.n_classes, predicted)))
         halves = [label < self.n_base, label >= self.n_base]
         each = [metric.compute(Answers(correct[w], label[w], self.n_classes, predicted[w])) for w in halves]
         return float(metric.combine(*each))
 
-    def folds_there(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
-        """Return (folds with rows, all folds) of the seed with most of them; None where some seed has them all."""
+    def folds_present(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
+        """Return (number of folds with rows, all folds) of the most complete seed; None if a seed has all folds."""
         rows = self._every[method]
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
         return (int(most), self.folds) if most < self.folds else None
 
-    @once
+    @memoized
     def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
-        """Return (k, n): of the n picks of a rule for a method, k are plain prediction, see `Method.is_plain_at`."""
+        """Return (k, n): k of n picks of a method equal plain prediction, see `Method.is_plain_at`."""
         picks, dim = self.picks(method, rule), int(self._every[method]["dim"].iloc[0])
         points = zip(*(picks[name].tolist() for name in ("kept_plain", "rank", "lambda_")), strict=True)
         return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
 
-    def is_whole(self, method: Method, rule: str) -> bool:
-        """Say whether a method has answers on all that is held out under some seed."""
+    def is_complete(self, method: Method, rule: str) -> bool:
+        """Return whether some seed has results of the method on all held-out environments."""
         keys = self.pooled(method, rule).keys()
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
 
     def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> Picks:
-        """Return columns of the rows that `picks` names, one for each held-out environment, seed and fold."""
+        """Return columns of the picked rows, one entry for each held-out environment, seed and fold."""
         positions = self.picks(method, rule, rank)["position"].astype(np.int64)
         candidates = self._candidates(method, rule)
         return Picks({name: candidates.values(name)[positions] for name in columns})
 
 
-SettingResults: TypeAlias = tuple[Setting, Selections]  # what rows share, and these rows
+SettingResults: TypeAlias = tuple[Setting, Selections]  # a setting and its rows
 
 
 def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
-    """Return what is held out and the seed -> of each of its folds the values, which stand in the order of picks."""
+    """Return (held_out, seed) -> the values of each fold; `values` are in the order of `picks`."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
     keys = map(_key, picks["held_out"].tolist(), picks["seed"].tolist())
     for key, *of_fold in zip(keys, *values, strict=True):
@@ -332,10 +328,10 @@ def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, .
     return found
 
 
-def mean_beside(picks: Picks, column: str, weight: str | None = None) -> float:
-    """Return the mean of a column of `selection.select` over folds, seeds, then held-out environments; NaN if one is.
+def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> float:
+    """Return the mean of a column of picks over folds, then seeds, then held-out environments; NaN if a value is NaN.
 
-    Folds weigh by the column `weight`, by default all alike.
+    Folds are weighted by the column `weight`; by default equally.
     """
     values = picks[column].astype(np.float64)
     if not len(values):
@@ -350,32 +346,29 @@ def mean_beside(picks: Picks, column: str, weight: str | None = None) -> float:
     return float(np.mean(np.bincount(of, means) / np.bincount(of)))
 
 
-def whole_estimate(
+def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the accuracy of some answers by the seeds that have all that is held out; None where none has."""
+    """Return the estimate over seeds with all held-out environments; None without such a seed."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 
 
-def whole(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
-    """Return the answers of methods, each under its rule, of the seeds that have all held-out environments.
-
-    None where no seed has all that is held out.
-    """
+def complete_answers(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
+    """Return the predictions of (method, rule) pairs on seeds with all held-out environments; None if there is none."""
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
 
 
 def has_choice(rows: pd.DataFrame) -> bool:
-    """Say whether a rule has anything to choose among the rows of one method."""
+    """Return whether the rows of one method leave a rule more than one configuration to choose from."""
     return any(len(ranks) > 1 for ranks in rows["ranks"]) or bool(rows.duplicated(list(KEY)).any())
 
 
 def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
-    """Yield what each rule chose for each method with a choice, for each held-out environment, seed and fold."""
+    """Yield a record of each rule's pick for each method with a choice, held-out environment, seed and fold."""
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue
@@ -388,10 +381,10 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
 
 
 def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
-    """Return what each method of a setting takes the tested images for, under the rules that look at sources alone.
+    """Return the predictions of each method of a setting under the source rules.
 
-    `class` and `predicted` are names, `margin` is the best score minus the second, NaN where there is none. Methods are
-    in the order of tables, without those that have no predictions.
+    `class` and `predicted` are class names; `margin` is the best score minus the second best, NaN if unknown. Methods
+    are in table order, without those that have no stored predictions.
     """
 
     @cache
@@ -402,7 +395,7 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
 
     classes, predictions = np.array(selections.rows["classes"].iloc[0], dtype=object), {}
     for method in selections.parts:
-        parts: list[dict[str, Any]] = []  # columns of a pick: an array with a value for each image, or a value for all
+        parts: list[dict[str, Any]] = []  # columns of each pick: an array by image, or one value for all images
         for rule in SOURCE_RULES:
             picks = selections.picks(method, rule)
             keys = (picks[name].tolist() for name in KEY)
@@ -433,16 +426,16 @@ def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
 
 
 def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
-    """Return arrays end to end; of a part that is no array, its value as often as the part is long."""
+    """Return the concatenation of parts; scalar values are repeated to the size of their part."""
     if any(isinstance(value, np.ndarray) for value in values):
         return np.concatenate([np.broadcast_to(value, n) for value, n in zip(values, sizes, strict=True)])
     return np.repeat(np.array(values), sizes)
 
 
 def read_of(selections: Selections) -> dict[Method, list[float]]:
-    """Return how well the environment is read before and after each method that projects, and what chance gives.
+    """Return method -> environment decodability before and after its projection, and chance level.
 
-    Balanced accuracies in percent, means over the picks that were looked at, by the rule by which reports compare.
+    Balanced accuracies in percent, means over the picks of the setting's rule that have them.
     """
     found, columns = {}, ("read_ranks", "read_before", "read_after", "read_chance")
     for method in selections.parts:

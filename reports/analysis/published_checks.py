@@ -1,7 +1,7 @@
-"""Published accuracies, and ours against them: pass, fail or not comparable, and what to suspect first.
+"""Comparison of our accuracies with published ones: pass, fail or not comparable, and the first suspect of a fail.
 
-The numbers lie in `published.csv` of the package: facts with the source of each, as they were found. An empty cell
-says that nothing is known, and stays empty. Some are never gates.
+`published.csv` of the package has the published numbers with their sources, as printed there. An empty cell means
+unknown. Some numbers are context only and never decide a check.
 """
 
 import csv
@@ -21,53 +21,53 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.inference import seeds_standard_error
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION
-from reports.analysis.chosen import Selections, SettingResults
 from reports.analysis.methods import Method
+from reports.analysis.selections import Selections, SettingResults
 from reports.analysis.settings import Options, Setting, grouped, split_place
 from reports.render.table import Cell
 
-AVERAGE = "average"  # environment of a number that is the mean over all environments of a set
+AVERAGE = "average"  # environment name of a mean over all environments of a data set
 EIGHTY = "80 ImageNet templates"
-FAIR = ("zero_shot", "linear_probe")  # what a published method must be for ours of that name to be the same thing
-OF_ENVIRONMENTS = ", mean of its environments"  # behind the source of an average that the source itself does not have
-# What a source calls its test split -> what rows call it. Zero-shot fits nothing, so that "source-free" says nothing.
+FAIR = ("zero_shot", "linear_probe")  # published methods that are identical to our predictor of the same name
+DERIVED_AVERAGE = ", mean of its environments"  # suffix of a source whose average was computed here
+# Test split as named by a source -> as named in rows. Zero-shot fits nothing: its "source-free" split is "full".
 _SPLITS = {"full (source-free protocol)": "full", "domainbed in_80": "in_80", "held_out out_20": "out_20"}
-_EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # what sources call the 80 of CLIP's authors begins so
+_EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # prefixes of the sources' names of CLIP's 80 templates
 
 
-# What the catalog says of a set, by its name in `published.csv`.
+# Data set name in `published.csv` -> catalog entry.
 _FACTS = {facts.folder.lower(): facts for facts in CATALOG.values()}
 PASS, FAIL, NOT_COMPARABLE, CONTEXT, EMPTY = "pass", "fail", "not comparable", "context", "empty"
-LEAST, PACS_ALONE = 0.3, 1.0  # tolerances in points
+MIN_TOLERANCE, PACS_TOLERANCE = 0.3, 1.0  # tolerances in points
 NO_SUSPECT = "none of the usual"
 OWN_ROWS = "CLIP-ICM's own numbers could not be obtained, so there is nothing to compare with"
 EXPECTED = (
     "Office-Home's published zero-shot average of 71.5 equals another paper's average with noised prompts; 80.4 to "
     "82.5 is expected."
 )
-_PROTOCOLS = ("held_out", "imagenet_shift")  # that fit on other environments
+_PROTOCOLS = ("held_out", "imagenet_shift")  # protocols that fit on other environments
 _PAPER_SETS = ("pacs", "vlcs", "office_home", "terra_incognita", "domain_net")
 _PAPER_WEIGHTS = "ViT-B-16 openai"
-_SAME_FILES = 0.05  # by which share the number of images may differ from the catalog's, as variants of a set do
-_EIGHTY_SHA256 = "e30aa9d7fb289e072e361fb1b2d16a295f7cb396978685fa57a0882c96c06b0d"  # of the 80 as a JSON list
+_SAME_FILES = 0.05  # largest relative difference in the number of images between variants of a data set
+_EIGHTY_SHA256 = "e30aa9d7fb289e072e361fb1b2d16a295f7cb396978685fa57a0882c96c06b0d"  # hash of CLIP's 80 templates, JSON
 _HALF = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """One published accuracy, as `published.csv` has it.
+    """One published accuracy: a row of `published.csv`.
 
     Attributes:
-        dataset: the catalog's folder in lower case: "office_home", "imagenet-r".
-        environment: the tested one, `average` over all of a set, or `test` and `val` of ImageNet and its variants.
-        method: what was evaluated: "zero_shot", "linear_probe", or any other.
-        backbone: model of open_clip, or whatever the source calls it.
-        pretrained: open_clip's tag; empty where there is none.
-        accuracy: in percent; None where the cell is empty.
-        test_split: in the words of `published.csv`.
-        template: with {} for the class name, or what an ensemble is called; empty where it is not stated.
-        source: where it stands.
-        note: what else is known of it; SECONDARY and SUSPECT are marks.
+        dataset: the catalog's folder name in lower case: "office_home", "imagenet-r".
+        environment: tested environment, `average` over all of a data set, or `test` and `val` of ImageNet variants.
+        method: evaluated method: "zero_shot", "linear_probe", or any other.
+        backbone: open_clip model name, or the source's own name.
+        pretrained: open_clip tag; empty if there is none.
+        accuracy: in percent; None if the cell is empty.
+        test_split: as named in `published.csv`.
+        template: with {} for the class name, or the name of an ensemble; empty if not stated.
+        source: paper or page, with table or section.
+        note: further facts; SECONDARY and SUSPECT are marks.
     """
 
     dataset: str
@@ -83,22 +83,22 @@ class PublishedNumber:
 
     @property
     def weights(self) -> str:
-        """Backbone and weights, as labels of ours begin: "ViT-B-16 openai"."""
+        """Backbone and weights, the prefix of our backbone labels: "ViT-B-16 openai"."""
         return f"{self.backbone} {self.pretrained}".rstrip()
 
     @property
     def split(self) -> str:
-        """The test split as rows call it; the source's words where rows have none like it."""
+        """The test split as named in rows; the source's own name if rows have no such split."""
         return _SPLITS.get(self.test_split, self.test_split)
 
     @property
     def prompt(self) -> str:
-        """What templates are compared by: see `prompt_key`; empty where it is not stated."""
+        """Comparison key of the template, see `prompt_key`; empty if the template is not stated."""
         return EIGHTY if self.template.startswith(_EIGHTY_SPELT) else prompt_key(self.template)
 
     @property
     def context(self) -> str | None:
-        """Why it is context and never a gate; None where it may be one."""
+        """Reason why the number is context only; None if it can decide a check."""
         marks = {
             "suspect": "suspect" in self.note.lower(),
             "second-hand": "secondary" in self.note.lower(),
@@ -112,13 +112,13 @@ COLUMNS = tuple({"accuracy": "accuracy_percent"}.get(field.name, field.name) for
 
 
 def prompt_key(template: str) -> str:
-    """Return a template without the full stop at its end, in which sources and recipes differ as they please."""
+    """Return a template without its final full stop, which sources and recipes use inconsistently."""
     return template.strip().removesuffix(".")
 
 
 @cache
 def read_published() -> tuple[PublishedNumber, ...]:
-    """Return all lines of the package's `published.csv`, in its order."""
+    """Return all rows of the package's `published.csv`, in file order."""
     return parse(resources.files("reports").joinpath("published.csv").read_text(encoding="utf-8"), "published.csv")
 
 
@@ -126,7 +126,7 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
     """Return the published numbers of a CSV file.
 
     Raises:
-        IcmBenchError: a column is missing or a number is none; names file, line and field.
+        IcmBenchError: a column is missing or an accuracy is not a number from 0 to 100; names file, line and field.
     """
     lines = csv.DictReader(io.StringIO(text))
     if missing := [column for column in COLUMNS if column not in (lines.fieldnames or ())]:
@@ -135,7 +135,7 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
     for line in lines:
         place, words = f"{name}, line {lines.line_num}", {column: line[column] for column in COLUMNS}
         if short := [column for column, word in words.items() if word is None]:
-            raise IcmBenchError(f"{place}, has no '{short[0]}'; give every column, empty where nothing is known.")
+            raise IcmBenchError(f"{place}, lacks the column '{short[0]}'; leave a field empty if its value is unknown.")
         accuracy = words.pop("accuracy_percent")
         try:
             value = float(accuracy) if accuracy else None
@@ -149,15 +149,15 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
 
 @cache
 def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
-    """Return the package's numbers and averages of a method on a data set, without empty ones."""
+    """Return the non-empty published accuracies of a method on a data set, averages included."""
     every = with_averages(read_published())
     return tuple(one for one in every if (one.dataset, one.method) == (dataset, method) and one.accuracy is not None)
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
-    """Return the numbers, and the average of every source that has all environments of a set and no average.
+    """Return the numbers, and an average for each source with all environments of a data set but no average.
 
-    Such an average says so behind its source. It is not rounded.
+    The source of a computed average ends with `DERIVED_AVERAGE`; the average is not rounded.
     """
     every = list(numbers)
     groups: dict[PublishedNumber, dict[str, float]] = {}
@@ -167,25 +167,25 @@ def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
     for whole, of_environments in groups.items():
         facts = _FACTS.get(whole.dataset)
         if facts is not None and not facts.single and set(of_environments) == set(facts.environments):
-            source = whole.source + OF_ENVIRONMENTS
+            source = whole.source + DERIVED_AVERAGE
             every.append(replace(whole, accuracy=fmean(of_environments.values()), source=source))
     return every
 
 
 @dataclass(frozen=True)
 class Ours:
-    """One accuracy of ours, and all that says whether it may be held against a published one.
+    """One of our accuracies, with the facts that decide whether it is comparable with a published one.
 
     Attributes:
-        setting: what its rows share.
-        dataset: as published files call it; of a shift of ImageNet the variant.
-        environment: as rows call it; `average`, or `test` of a variant.
-        method: plain prediction, or CLIP-ICM.
-        rule: the selection rule.
+        setting: setting of its rows.
+        dataset: name in `published.csv`; the variant for shifts of ImageNet.
+        environment: name in rows, `average`, or `test` for a variant.
+        method: plain prediction or CLIP-ICM.
+        rule: selection rule.
         accuracy: in percent, mean over seeds.
-        n_images: different test images per seed, averaged over the seeds.
-        cell: the accuracy as a table has it, with what stands behind it.
-        classes: names of the classes as folders write them.
+        n_images: distinct test images per seed, mean over seeds.
+        cell: table cell of the accuracy, with interval and sizes.
+        classes: class names as spelled in folders.
     """
 
     setting: Setting
@@ -200,13 +200,13 @@ class Ours:
 
     @property
     def split(self) -> str:
-        """The test split: all folds together are the whole environment for what learns from no image."""
+        """The test split; "full" for all folds together if the predictor has no training images."""
         split = self.setting.test_split
         return "full" if split == "out_fold" and self.method.learns_nothing else split
 
     @property
     def prompt(self) -> str:
-        """What templates are compared by."""
+        """Comparison key of the templates."""
         texts = self.setting.prompts
         if hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest() == _EIGHTY_SHA256:
             return EIGHTY
@@ -214,7 +214,7 @@ class Ours:
 
     @property
     def expected_images(self) -> int | None:
-        """How many images the catalog lets expect; None where it does not know."""
+        """Number of test images according to the catalog; None if unknown."""
         facts = _FACTS.get(self.dataset)
         if facts is None:
             return None
@@ -225,21 +225,21 @@ class Ours:
 
     @property
     def dataset_name(self) -> str:
-        """The data set as recipes call it."""
+        """Name of the data set in recipes."""
         facts = _FACTS.get(self.dataset)
         return facts.name if facts else self.dataset
 
 
 @dataclass(frozen=True)
 class Check:
-    """One accuracy of ours beside what is published of the same.
+    """One of our accuracies with the published numbers that it is checked against.
 
     Attributes:
-        ours: the accuracy.
-        sources: the published numbers beside it, none of them empty.
-        verdict: `pass`, `fail`, `not comparable`, `context` (it never gates), or `empty` (its source has no number).
-        reason: in a word or two: what differs, the first suspect, or why it is context.
-        detail: the same in a sentence; empty where there is nothing to add.
+        ours: our accuracy.
+        sources: published numbers, none of them empty.
+        verdict: `pass`, `fail`, `not comparable`, `context` (never decides), or `empty` (no published number).
+        reason: one or two words: the difference, the first suspect, or the reason for `context`.
+        detail: the reason as a sentence; empty if there is nothing to add.
     """
 
     ours: Ours
@@ -250,7 +250,7 @@ class Check:
 
     @property
     def published(self) -> float | None:
-        """Mean of the published accuracies in percent; None where there is none."""
+        """Mean of the published accuracies in percent; None without sources."""
         return fmean(accuracies(self.sources)) if self.sources else None
 
     @property
@@ -260,7 +260,7 @@ class Check:
 
     @property
     def tolerance(self) -> float | None:
-        """In points; None where nothing is gated."""
+        """Tolerance in points; None if the check neither passed nor failed."""
         return tolerance(self.sources) if self.gated else None
 
     @property
@@ -275,43 +275,42 @@ class Check:
 
 
 def accuracies(numbers: Iterable[PublishedNumber]) -> tuple[float, ...]:
-    """Return the accuracies of the numbers that have one, in percent."""
+    """Return the known accuracies, in percent."""
     return tuple(one.accuracy for one in numbers if one.accuracy is not None)
 
 
 def tolerance(sources: Sequence[PublishedNumber]) -> float:
-    """Return within how many points ours must be of the mean of its sources.
+    """Return the largest accepted distance, in points, between our accuracy and the mean of its sources.
 
-    That is their spread, never below 0.3; 0.3 for ImageNet and its variants, and 1 for PACS where one source stands
-    alone.
+    The range of the sources, at least 0.3; 0.3 for ImageNet and its variants; 1 for PACS with a single source.
     """
     dataset, values = sources[0].dataset, accuracies(sources)
     if dataset == "pacs" and len({one.source for one in sources}) == 1:
-        return PACS_ALONE
+        return PACS_TOLERANCE
     facts = _FACTS.get(dataset)
-    return LEAST if facts and facts.single else max(max(values) - min(values), LEAST)
+    return MIN_TOLERANCE if facts and facts.single else max(max(values) - min(values), MIN_TOLERANCE)
 
 
-def against_published(described: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
-    """Hold every plain accuracy of ours against what is published of it.
+def against_published(results: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
+    """Check each of our plain accuracies against published ones.
 
-    Only protocols that fit on other environments take part, over all classes. For data, environment, method and
-    backbone there are the comparable numbers of each of our settings, else the nearest that is not comparable, and then
-    what is context. Of one backbone that nothing is published of there is one line for each set and method.
+    Only protocols that fit on other environments are checked, over all classes. For each data set, environment, method
+    and backbone the checks are: the comparable numbers of each setting, else the nearest that is not comparable, then
+    the context. A backbone without published numbers has one check for each data set and method.
     """
-    fair = [one for one in described if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
+    fair = [one for one in results if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
     every = (one for part in fair for one in _ours(*part, options or Options()))
     groups = grouped(every, lambda one: (one.setting.backbone_label, one.dataset, one.environment, one.method))
     return [check for group in groups.values() for check in _checks(group)]
 
 
 def _ours(setting: Setting, selections: Selections, options: Options) -> Iterator[Ours]:
-    """Yield our accuracies of plain prediction and CLIP-ICM on sets of which anything is published."""
+    """Yield our accuracies of plain prediction and CLIP-ICM on data sets with published numbers."""
     names, rule = selections.held_outs, selections.rule
     if setting.protocol == "held_out":
         tested = [*((setting.dataset, name, [name]) for name in names), (setting.dataset, AVERAGE, names)]
     else:
-        tested = [(name, "test", [name]) for name in names]  # of variants of a data set
+        tested = [(name, "test", [name]) for name in names]  # variants of a data set
     for method, (name, environment, held_outs) in product(selections.parts, tested):
         dataset = (CATALOG[name].folder if name in CATALOG else name).lower()
         takes_part = bool(published_of(dataset, method.predictor_name))
@@ -319,7 +318,7 @@ def _ours(setting: Setting, selections: Selections, options: Options) -> Iterato
             own = method.is_paper and method.predictor in FAIR and of_weights(setting, _PAPER_WEIGHTS)
             takes_part = own and environment == AVERAGE and dataset in _PAPER_SETS
         estimate = selections.pooled(method, rule).of(held_outs).estimate() if takes_part else None
-        if estimate is None or list(estimate.held_outs) != held_outs:  # no seed has all of it
+        if estimate is None or list(estimate.held_outs) != held_outs:  # no seed tests all of them
             continue
         rows = selections.chosen_rows(method, rule, ("held_out", "seed", "trial_id"))
         of_lines = zip(*(rows[name].tolist() for name in ("held_out", "seed", "trial_id")), strict=True)
@@ -343,9 +342,9 @@ def _ours(setting: Setting, selections: Selections, options: Options) -> Iterato
 
 
 def of_weights(setting: Setting, weights: str) -> bool:
-    """Say whether a setting's backbone is the published one: its weights, at its own size, with its own preprocessing.
+    """Return whether a setting's backbone has the published weights, image size and preprocessing.
 
-    QuickGELU and precision may differ: they are suspects where numbers do.
+    QuickGELU and precision may differ: they are suspects if a check fails.
     """
     name, *rest = setting.backbone.split()
     published, *tag = weights.split()
@@ -357,9 +356,9 @@ def of_weights(setting: Setting, weights: str) -> bool:
 
 
 def differing(ours: Ours, number: PublishedNumber) -> list[str]:
-    """Return what keeps a published number of the same weights from being comparable: split, template, both or nothing.
+    """Return why a published number of the same weights is not comparable: "split", "template", both or neither.
 
-    Another number of images than 95 % to 105 % of the catalog's is another split. The linear probe has no template.
+    A number of images outside 95 % to 105 % of the catalog's counts as another split. Linear probes have no template.
     """
     n = ours.expected_images
     other_files = n is not None and abs(ours.n_images - n) > _SAME_FILES * n
@@ -368,7 +367,7 @@ def differing(ours: Ours, number: PublishedNumber) -> list[str]:
 
 
 def _checks(group: Sequence[Ours]) -> list[Check]:
-    """Return the checks of one accuracy in all of its splits and prompts."""
+    """Return the checks of one accuracy over all its splits and prompts."""
     first = min(group, key=lambda one: split_place(one.setting.test_split))
     if not first.method.is_plain:
         return [Check(first, (), EMPTY, "not available", OWN_ROWS)]
@@ -400,7 +399,7 @@ def _spelt(environment: str) -> str:
 
 
 def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check:
-    """Return the check against what differs in the least, of numbers of which none is comparable."""
+    """Return the check against the published numbers with the fewest differences, none of them comparable."""
     pairs = [(one, number) for number in numbers for one in group]
     one, number = min(pairs, key=lambda pair: (len(differing(*pair)), not pair[1].prompt))
     sources = tuple(n for n in numbers if (n.split, n.prompt) == (number.split, number.prompt))
@@ -416,16 +415,16 @@ def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check
 
 
 def first_suspect(ours: Ours, sources: Sequence[PublishedNumber]) -> tuple[str, str]:
-    """Return what to suspect first of a number that fails, and why, from what is known of the rows.
+    """Return the most likely cause of a failed check and its evidence, from facts of the rows.
 
-    What the sources do not say is suspected where it can matter.
+    A property that the sources do not state is a suspect if it can change the accuracy.
     """
     setting, n, terra = ours.setting, ours.expected_images, ours.dataset == "terra_incognita"
     has_texts, half = ours.method.predictor_name != "linear_probe", setting.precision in _HALF
     other_template = ours.prompt != EIGHTY and all(source.template not in setting.prompts for source in sources)
     templates = f"ours is {setting.prompts[0]!r}, published {sources[0].template!r}"
     facts = _FACTS.get(ours.dataset)
-    own_names = facts is None or not facts.single  # a variant of ImageNet has open_clip's everywhere
+    own_names = facts is None or not facts.single  # ImageNet variants always use open_clip's class names
     cased = next((name for name in ours.classes if name != name.lower()), None)
     lower = all("lower-cased" in source.note for source in sources)
     written = "sources write them in lower case" if lower else "a source does not say how it writes them"

@@ -1,4 +1,4 @@
-"""What all forms have in common: bytes that must not change, and names that mean something to the form."""
+"""Properties of all renderers: golden bytes, and names with markup."""
 
 import csv
 import html.parser
@@ -14,8 +14,8 @@ import pytest
 
 from benchmark.common.terminal.escaping import one_line
 from reports.render.cells import error_text, number_text
-from reports.render.forms import csv_lines, csv_text, json_text, markdown, text
-from reports.render.forms import html as html_form
+from reports.render.formats import csv_lines, csv_text, json_text, markdown, text
+from reports.render.formats import html as html_form
 from reports.render.latex import latex
 from reports.render.table import Block, Cell, Column, Line, Table
 from tests.reports.render.made import HOSTILE, NOTES, hostile, main, small
@@ -27,33 +27,33 @@ def lines_of(table: Table) -> str:
     return "\n".join(text(table)) + "\n"
 
 
-FORMS: dict[str, Callable[[Table], str]] = {
+FORMATS: dict[str, Callable[[Table], str]] = {
     "md": markdown, "tex": latex, "csv": csv_text, "json": json_text, "html": html_form, "txt": lines_of,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_small_table_is_written_byte_for_byte_as_it_was_checked_by_hand(form: str) -> None:
-    assert FORMS[form](small()).encode() == (GOLDEN / f"small.{form}").read_bytes()
+    assert FORMATS[form](small()).encode() == (GOLDEN / f"small.{form}").read_bytes()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_order_of_what_is_shared_makes_no_difference(form: str) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_order_of_context_fields_does_not_matter(form: str) -> None:
     table = small()
     turned = replace(table, context=dict(reversed(list(table.context.items()))))
     assert list(turned.context) != list(table.context)
-    assert FORMS[form](turned) == FORMS[form](table)
+    assert FORMATS[form](turned) == FORMATS[form](table)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_what_is_no_number_is_a_gap_in_every_form(form: str) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_nan_is_a_gap_in_every_format(form: str) -> None:
     cells = (
         Cell(float("nan"), error=1.0, best=True),
         Cell(float("inf")),
         Cell(5.0, float("nan"), float("inf"), float("nan")),
     )
     table = Table("t", "c", (Column("x"), Column("y"), Column("z")), (Block("", (Line("a", cells), Line("b", cells))),))
-    written = FORMS[form](table)
+    written = FORMATS[form](table)
     assert not re.search(r"\b(nan|inf|infinity)\b", written, re.IGNORECASE)
     if form in ("md", "html", "txt"):
         assert written.count("—") == 4
@@ -62,10 +62,10 @@ def test_what_is_no_number_is_a_gap_in_every_form(form: str) -> None:
         assert written.count("---") == 4
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_table_without_lines_or_columns_is_written(form: str) -> None:
     for columns, blocks in (((Column("a"),), ()), ((), (Block("", (Line("x", ()),)),))):
-        assert "a caption" in FORMS[form](Table("t", "a caption", columns, blocks)) or form == "csv"
+        assert "a caption" in FORMATS[form](Table("t", "a caption", columns, blocks)) or form == "csv"
 
 
 def test_hostile_names_add_no_cell_and_no_line_to_markdown() -> None:
@@ -115,7 +115,7 @@ def test_every_heading_of_html_says_what_it_is_of() -> None:
     assert len(re.findall("<th", second_row)) == 5 * 2
 
 
-def test_a_sheet_runs_no_text_of_the_csv_and_numbers_stay_numbers() -> None:
+def test_csv_text_is_no_formula_and_numbers_stay_numbers() -> None:
     dangerous = ("=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1")
     cells = tuple(Cell(-1.5, note=name, trials=(name,)) for name in dangerous)
     table = Table(
@@ -130,7 +130,7 @@ def test_a_sheet_runs_no_text_of_the_csv_and_numbers_stay_numbers() -> None:
     assert [row[rows[0].index("column")] for row in rows[1:]] == ["'=1+1", "+1", "-1", "'@x", "'=1", "'=1", "'=1"]
 
 
-def test_the_csv_has_one_line_for_each_cell_with_what_its_table_shares() -> None:
+def test_the_csv_has_one_line_per_cell_with_context() -> None:
     table = main()
     rows = list(csv.DictReader(io.StringIO(csv_text(table))))
     assert len(rows) == sum(len(line.cells) for _, line in table.lines())
@@ -166,13 +166,13 @@ def test_text_fits_its_terminal_and_loses_no_number(make: Callable[[], Table], w
         assert not [number for number in shown if number not in numbers]
 
 
-def test_text_leaves_out_what_stands_behind_numbers_before_it_shortens_names() -> None:
+def test_text_drops_errors_before_it_shortens_names() -> None:
     table = main(("PACS", "VLCS"), ("Plain", "CLIP-ICM, released order"), ("ViT",), marks=False)
     wide, narrow, narrower = ("\n".join(text(table, width)) for width in (100, 72, 44))
     assert "±" in wide.replace(NOTES[1], "").replace("± is", "")
     assert not re.search(r"\d±", narrow)
     assert "CLIP-ICM, released order" in narrow
-    assert "[" in narrow  # an interval says more than a standard error
+    assert "[" in narrow  # intervals are kept longer than errors
     assert "CLIP-ICM, released order" not in narrower
     assert "CLIP-ICM" in narrower
 
@@ -184,7 +184,7 @@ def test_numbers_are_written_as_their_cells_say() -> None:
     assert number_text(-12345.6, Cell(decimals=0), "−") == "−12,346"
     assert [error_text(Cell(1.0, error=e)) for e in (0.04, 0.05, 2.34)] == ["<0.1", "0.1", "2.3"]
     assert error_text(Cell(1.0, error=0.0004, decimals=3)) == "<0.001"
-    assert error_text(Cell(1.0, 0.0, 2.0, error=0.5, signed=True)) == ""  # its interval stands there
+    assert error_text(Cell(1.0, 0.0, 2.0, error=0.5, signed=True)) == ""  # its interval is printed instead
     assert error_text(Cell(None, error=0.5)) == ""
 
 
@@ -202,7 +202,7 @@ def test_marks_are_explained_once() -> None:
     assert "full space" not in markdown(main(marks=False))
 
 
-def test_a_unit_that_all_columns_share_is_said_below() -> None:
+def test_a_common_unit_is_in_the_notes() -> None:
     cells = (Cell(1.0), Cell(2.0))
     table = Table(
         "cost",

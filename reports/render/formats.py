@@ -1,4 +1,4 @@
-"""Tables as CSV and JSON, in GitHub's Markdown, as a fragment of HTML and for a terminal; records as CSV."""
+"""Renderers of tables to CSV, JSON, GitHub's Markdown, HTML fragments and terminal text; records to CSV."""
 
 import csv
 import io
@@ -34,16 +34,16 @@ _MARK = ' <span class="mark">{}</span>'
 
 
 WIDTH = 80
-_HEADING = 8  # letters to which headings are cut where columns are too many
-_TEXT = cells.Signs(one_line, "*{}{}", "±{}", " {}", cells.BOUND, cells.SAME, "({})")
+_HEADING = 8  # letters to which headings are cut if a table is too wide
+_TEXT = cells.Signs(one_line, "*{}{}", "±{}", " {}", cells.BOUND_SIGN, cells.PLAIN_SIGN, "({})")
 _NO_ERRORS, _NUMBERS = replace(_TEXT, error=""), replace(_TEXT, error="", interval="")
 
 
 def csv_text(table: Table) -> str:
-    """Return one line per cell: what its table shares, where it stands, and everything that is known of it.
+    """Return CSV with one line per cell: context of the table, position, and all fields of the cell.
 
-    Numbers have at most six decimals. Text that a spreadsheet would run as a formula has an apostrophe before it. A
-    field that all numbers share and that has the name of another column is called `context_NAME`.
+    Numbers have at most six decimals. Text that a spreadsheet would run as a formula gets an apostrophe. Context fields
+    with the name of another column are called `context_NAME`.
     """
     shared = dict(sorted(table.context.items()))
     own = ("table", *_PLACE, *_OF_CELL)
@@ -57,8 +57,8 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """Return the whole table as JSON with sorted keys; what is no number is null, and `<` cannot end a script."""
-    # Read back, all numbers have at most six decimals, without a negative zero.
+    """Return the table as JSON with sorted keys; NaN is null, and `<` is escaped so that it cannot end a script."""
+    # Numbers get at most six decimals, without a negative zero.
     text = json.dumps(table, default=vars)
     whole = json.loads(text, parse_float=lambda v: round(float(v), DECIMALS) + 0.0, parse_constant=lambda _: None)
     text = json.dumps(whole, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
@@ -66,21 +66,21 @@ def json_text(table: Table) -> str:
 
 
 def csv_lines(columns: Iterable[str], body: Iterable[Iterable[object]]) -> str:
-    """Return lines of cells as CSV with a head; text that a spreadsheet would take for a formula is kept from it."""
-    sink, safe = io.StringIO(), cache(_safe_text)  # most text stands in very many lines
+    """Return CSV with a header line; text that a spreadsheet would run as a formula gets an apostrophe."""
+    sink, safe = io.StringIO(), cache(_safe_text)  # most texts occur in many lines
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerows([safe(v) if isinstance(v, str) else v for v in line] for line in chain([columns], body))
     return sink.getvalue()
 
 
 def records_csv(records: Sequence[dict[str, object]]) -> str:
-    """Return records as CSV: a column for each key in order of appearance, empty where a record lacks it."""
+    """Return records as CSV with a column for each key in order of appearance; missing fields are empty."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     return csv_lines(columns, ([record.get(name, "") for name in columns] for record in records))
 
 
 def _csv_text(value: Any) -> str:
-    """Return what a cell has as CSV has it."""
+    """Return a field of a cell as CSV text."""
     if value is None or isinstance(value, float):
         return exact_text(value)
     if isinstance(value, tuple):
@@ -89,7 +89,7 @@ def _csv_text(value: Any) -> str:
 
 
 def _safe_text(text: str) -> str:
-    """Return text on one line that no spreadsheet runs; numbers stay as they are."""
+    """Return text on one line that no spreadsheet runs as a formula; numbers are unchanged."""
     try:
         float(text)
     except ValueError:
@@ -100,8 +100,8 @@ def _safe_text(text: str) -> str:
 def markdown(table: Table) -> str:
     """Return caption, grid, notes and footnotes in GitHub's Markdown.
 
-    Titles of blocks are bold lines of the grid; the name of a column's group stands before its own. Bold is the best of
-    a block, † a bound, = what is plain prediction's number.
+    Block titles are bold lines of the grid; headings start with the name of their group. Bold marks the best of a
+    block, † a bound, = a number equal to plain prediction's.
     """
     notes, body = cells.footnotes(table), []
     for block in table.blocks:
@@ -119,28 +119,25 @@ def markdown(table: Table) -> str:
 
 
 def markdown_grid(header: list[str], body: list[list[str]]) -> str:
-    """Return a Markdown table, first column left-aligned, the others right-aligned.
-
-    Cells are escaped.
-    """
+    """Return a Markdown table from escaped cells, first column left-aligned, the others right-aligned."""
     lines = [header, [":--", *["--:"] * (len(header) - 1)], *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def markdown_escape(text: str) -> str:
-    """Escape what Markdown would take for markup in names and prompts; line breaks become spaces."""
-    # An underscore inside a word is none, and an ampersand is one only before what could be an entity.
+    """Return text with Markdown markup escaped and line breaks replaced by spaces."""
+    # An underscore inside a word is not markup; an ampersand is only before a possible entity.
     escaped = re.sub(r"[\\|*<`\[~$]|(?<!\w)_|_(?!\w)|&(?=[#\w]+;)", r"\\\g<0>", one_line(text))
-    return re.sub(r"(?i)\b(https?|ftp|www)(?=://|\.)(.)", r"\1\\\2", escaped)  # a bare address is no link
+    return re.sub(r"(?i)\b(https?|ftp|www)(?=://|\.)(.)", r"\1\\\2", escaped)  # GitHub links bare addresses
 
 
 def _paragraph(text: str) -> str:
-    """Escape a paragraph: what would make it a heading, a list or a quotation, too."""
+    """Return an escaped paragraph, including starts of headings, lists and quotations."""
     escaped = markdown_escape(text)
     return re.sub(r"^(?:[#>+=-]|\d+(?=[.)]))", lambda m: m[0] + "\\" if m[0].isdigit() else "\\" + m[0], escaped)
 
 
-_MARKDOWN = cells.Signs(markdown_escape, "**{}{}**", " ± {}", " {}", cells.BOUND, f" {cells.SAME}", " ({})")
+_MARKDOWN = cells.Signs(markdown_escape, "**{}{}**", " ± {}", " {}", cells.BOUND_SIGN, f" {cells.PLAIN_SIGN}", " ({})")
 
 
 def html(table: Table) -> str:
@@ -158,7 +155,7 @@ def html(table: Table) -> str:
 
 @cache
 def template(package: str, name: str, written: Callable[[Any], Any], autoescape: bool = True) -> Any:
-    """Return a template that lies in a package."""
+    """Return a Jinja template of a package; `written` is its finalize function."""
     made = Environment(
         autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=written
     )
@@ -166,13 +163,13 @@ def template(package: str, name: str, written: Callable[[Any], Any], autoescape:
 
 
 def _escape(value: Any) -> str:
-    """Return a text on one line as HTML has it; markup stays as it is."""
+    """Return text on one line, escaped for HTML; `Markup` is unchanged."""
     return value if isinstance(value, Markup) else escape(one_line(str(value)), quote=True)
 
 
 _HTML = cells.Signs(
     _escape, "<b>{}</b>{}", ' <span class="error">± {}</span>', ' <span class="interval">{}</span>',
-    _MARK.format(cells.BOUND), _MARK.format(cells.SAME), "<sup>{}</sup>", minus="−",
+    _MARK.format(cells.BOUND_SIGN), _MARK.format(cells.PLAIN_SIGN), "<sup>{}</sup>", minus="−",
 )  # fmt: skip
 
 
@@ -191,8 +188,8 @@ def _attributes(cell: Cell) -> dict[str, str]:
 def text(table: Table, width: int = WIDTH) -> list[str]:
     """Return caption, grid, notes and footnotes as lines of at most `width` characters.
 
-    What is too wide loses what stands behind ± first, then its headings are cut and intervals left out; columns that
-    still find no place stand below the others, with the names of the lines again.
+    A table that is too wide loses its errors, then its headings are cut, then intervals are dropped; remaining columns
+    are printed below, with the names of the lines repeated.
     """
     below = ["* stands for bold."] if any(cell.best for _, line in table.lines() for cell in line.cells) else []
     below += [*cells.notes_of(table), *(f"({i}) {note}" for note, i in cells.footnotes(table).items())]
@@ -206,7 +203,7 @@ def text(table: Table, width: int = WIDTH) -> list[str]:
 def _grid(table: Table, width: int) -> Iterator[str]:
     names = [one_line(table.corner)]
     for block, line in table.lines():
-        same = f" {cells.SAME}" if line.equals_plain else ""
+        same = f" {cells.PLAIN_SIGN}" if line.equals_plain else ""
         names.append(("  " if block.title else "") + one_line(line.heading) + same)
     longest = max(map(_length, names))
     for signs, heading in ((_TEXT, width), (_NO_ERRORS, width), (_NO_ERRORS, _HEADING), (_NUMBERS, _HEADING)):
@@ -231,7 +228,7 @@ def _grid(table: Table, width: int) -> Iterator[str]:
 
 
 def _columns(table: Table, signs: cells.Signs, heading: int) -> Iterator[Sequence[str]]:
-    """Yield heading and cells of each column, all of one width; at most so many letters of the heading decide on it."""
+    """Yield heading and cells of each column, padded to one width; at most `heading` letters of the heading count."""
     notes = cells.footnotes(table)
     for place, column in enumerate(table.columns):
         name = cells.heading_text(column, table)
@@ -241,7 +238,7 @@ def _columns(table: Table, signs: cells.Signs, heading: int) -> Iterator[Sequenc
 
 
 def _length(text: str) -> int:
-    """Return how many characters of a terminal a text takes: two for each wide sign, none for a combining one."""
+    """Return the width of a text in terminal columns: two for wide characters, none for combining ones."""
     return sum(
         0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
     )
@@ -252,7 +249,7 @@ def _blank(text: str, width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Return a text that is no longer than a width, with an ellipsis where something was cut off."""
+    """Return a text cut to a width, with an ellipsis if it was longer."""
     if _length(text) <= width:
         return text
     while text and _length(text) > width - 1:
