@@ -99,7 +99,7 @@ def test_each_rule_has_the_answer_of_its_own_selections(parts: Parts, content: b
         assert "".join(text.of["h1"]) == with_minus(headline(own))
         listed = "".join(Text(blob["sentences"].encode()).of["li"])
         assert all(with_minus(sentence(one)) in listed for one in own.verdicts)
-        assert ("planned" in "".join(text.of["p"])) == (rule != "lodo")
+        assert ("preregistered" in "".join(text.of["p"])) == (rule != "lodo")
         assert sum(tag == "circle" for tag, _ in Text(blob["every"].encode()).tags) == sum(
             len([one.gain, *one.others]) for one in own.verdicts
         )
