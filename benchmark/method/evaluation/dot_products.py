@@ -99,7 +99,7 @@ class DotProducts:
         yield from (slice(start, min(start + size, n)) for start in range(0, n, size))
 
     def _margins(self, x: Single, labels: Labels) -> Iterator[Single]:
-        """Yield margins (true class minus best other) at the first rank of every group, then the second: (groups, n)."""
+        """Yield margins (true class minus best other) at the first rank of each group, then the second: (groups, n)."""
         _, classes, groups = self._factors.shape
         products, each = self._single @ x.T, np.arange(len(x))
         running = products[: classes * groups].reshape(classes, groups, len(x))

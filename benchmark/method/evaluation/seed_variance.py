@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmark.method.arrays import Array, Floats, Ints, Labels, Mask
 
-MIN_UNITS = 30  # clusters, minimum over environments for an interval or a variance
+MIN_UNITS = 30  # minimum number of clusters of an environment for an interval or a variance
 GROUP, MAX_GROUPS = 64, 4  # seeds per group, number of groups; with more than `GROUP` seeds, pairs are within groups
 _ROWS = 32  # rows of seed matrices that fit into the processor's cache
 _EXACT = 2**24  # up to which float32 has all whole numbers
