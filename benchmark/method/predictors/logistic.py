@@ -147,7 +147,7 @@ class SoftmaxRegression:
         """Return the classifier on the first `rank` coordinates.
 
         `c` is scikit-learn's C for any number of classes. The solver starts from the best of `starts`, solutions for
-        other ranks or penalties; by default from class frequencies. `matrix` is P, symmetric and positive definite, shape
+        other ranks or penalties; by default from class frequencies. `matrix` is P, symmetric positive definite, shape
         (D, D), of which the first `rank` rows and columns are used; by default the identity.
         """
         if self._subproblem is not None:
