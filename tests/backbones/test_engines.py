@@ -1,4 +1,4 @@
-"""Engines: the same numbers from both, which one runs, and what is said where one cannot."""
+"""Engines: equal results, the choice between them, and notes if one cannot run."""
 
 import json
 import os

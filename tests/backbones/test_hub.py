@@ -1,4 +1,4 @@
-"""What must come from the hub is known before anything heavy is loaded, and a hub that is silent is told in a sentence.
+"""Files needed from the hub are checked before heavy imports, and an unreachable hub gives an error message.
 
 What each family of open_clip needs of the hub beside its weights, by hand: with random weights the first line runs
 without a network, every other ends in a sentence that names what must be fetched.

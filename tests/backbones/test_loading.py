@@ -1,4 +1,4 @@
-"""Backbones: what is refused in which words, what is noticed, what the fingerprint follows."""
+"""Backbones: error messages, notes, and dependencies of the fingerprint."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Models beyond open_clip: transformers, timm, and a class of the user's own, through whole runs and alone."""
+"""Models beyond open_clip: transformers, timm and a user-defined class, in whole runs and alone."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Rules that choose from all the evidence: against NumPy and scikit-learn, against poison, and their fits counted."""
+"""Cross-fitted selection: against NumPy and scikit-learn, with poisoned held-out data, and the number of fits."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What curves say beside the tested fit's own: the images and notes of what is fitted for the choice alone."""
+"""Numbers of images and notes in curves that come from fits for selection."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Intervals over images against statsmodels, SciPy and the formulas of the method written as loops."""
+"""Intervals over images against statsmodels, SciPy and loops over the formulas of the method."""
 
 from collections import defaultdict
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Protocols against NumPy and scikit-learn written out, and against poison: what no fit and no rule may see."""
+"""Protocols against NumPy and scikit-learn, and with poisoned data that no fit and no rule may use."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Images by which choices are made: how many, of which classes, and always the same ones."""
+"""Subsamples for selection: their size, class proportions and reproducibility."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

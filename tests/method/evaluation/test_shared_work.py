@@ -1,4 +1,4 @@
-"""Work that fits share: what is decomposed once, what is kept of it, and that no answer changes by it."""
+"""Caching of decompositions between fits: one decomposition, cached objects, unchanged answers."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""DomainBed's splits against a statement of the rule from scratch, and against examples computed by hand."""
+"""DomainBed's splits against an independent implementation and examples computed by hand."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What an intervention of the user's own is given, and what it must return."""
+"""Inputs and required outputs of user-defined interventions."""
 
 from collections.abc import Sequence
 

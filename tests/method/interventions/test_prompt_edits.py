@@ -1,4 +1,4 @@
-"""CLAP's prompt edits: what each does to a prompt, written out, and that no pair comes twice."""
+"""CLAP's prompt edits: expected texts, and no duplicate pairs."""
 
 import re
 from collections import Counter

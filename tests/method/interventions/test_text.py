@@ -1,4 +1,4 @@
-"""Text-based interventions: what templates promise, and what tells pairs apart."""
+"""Text-based interventions: properties of templates, and the digest of pairs."""
 
 import subprocess
 import sys

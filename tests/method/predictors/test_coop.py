@@ -1,4 +1,4 @@
-"""CoOp against a loop of a dozen lines without hooks, and facts about learnt prompts."""
+"""CoOp against a short loop without hooks, and properties of learnt prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace

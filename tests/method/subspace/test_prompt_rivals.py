@@ -1,4 +1,4 @@
-"""Rivals that are made of prompts: each against its formula or its published algorithm, in NumPy."""
+"""Rivals built from prompts, each against its formula or published algorithm in NumPy."""
 
 from itertools import combinations
 from typing import Any

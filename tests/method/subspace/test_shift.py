@@ -1,4 +1,4 @@
-"""What a map removes of the shift of class means, against loops over classes, environments and images."""
+"""Share of the shift of class means that a map removes, against loops over classes, environments and images."""
 
 import numpy as np
 import pytest
