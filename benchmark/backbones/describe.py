@@ -106,8 +106,8 @@ def answer(spec: BackboneSpec) -> str:
     try:
         return json.dumps(asdict(with_engine(spec)))
     except Exception as error:  # models may raise anything
-        said = f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
-        return json.dumps({"error": str(meant_for_user(error) or said)})
+        message = f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
+        return json.dumps({"error": str(meant_for_user(error) or message)})
 
 
 def with_engine(spec: BackboneSpec) -> BackboneFacts:

@@ -183,8 +183,8 @@ def _tags(name: str) -> dict[str, tuple[str, bool]]:
         if isinstance(key, ast.Constant) and key.value == name and isinstance(tags, ast.Call):
             for tag in tags.keywords:  # TAG=_pcfg(..., hf_hub="OWNER/NAME/FILE", quick_gelu=True)
                 words = tag.value.keywords if isinstance(tag.value, ast.Call) else []
-                said = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
-                found[tag.arg or ""] = str(said.get("hf_hub", "")).rpartition("/")[0], bool(said.get("quick_gelu"))
+                given = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
+                found[tag.arg or ""] = str(given.get("hf_hub", "")).rpartition("/")[0], bool(given.get("quick_gelu"))
     return found
 
 
@@ -329,7 +329,7 @@ def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bo
     model_has_it = bool(open_clip.get_model_config(open_clip_name).get("quick_gelu", False))
     if open_clip_name.startswith(OPEN_CLIP_SCHEMAS) or spec.random_weights:
         if model_has_it and spec.quick_gelu is False:
-            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
+            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' has QuickGELU; change it there.")
         return model_has_it if spec.quick_gelu is None else spec.quick_gelu
     tag = open_clip.pretrained.get_pretrained_cfg(open_clip_name, spec.pretrained)
     _check_activation(spec, model_has_it)

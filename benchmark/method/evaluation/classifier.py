@@ -258,7 +258,7 @@ class Classifier:
         }
 
     def _correct(self, images: ImageSet) -> Correct:
-        """Return which images are classified correctly, shape (settings, ranks, m)."""
+        """Return correctness, shape (settings, ranks, m)."""
         settings, classes = self.predictor.settings, images.classes
         dots = self._dots if classes is None else self._dots_of(self._text[classes])
         correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)

@@ -31,9 +31,9 @@ class Embedded:
             environments. None if the split is by image.
         position: position of each image in the manifest, which also lists unreadable images, shape (n,).
         tower: the backbone's text encoder, if a predictor learns prompts.
-        views: for each kind of the intervention set the embeddings of the same images after it, shape (n, D), if a
-            predictor asks for them (`uses_views`); none (default) elsewhere. Of a shift, those of the images that are
-            fitted on, which come first.
+        views: for each kind of the intervention set, embeddings of the same images after it, shape (n, D), if a
+            predictor uses them (`uses_views`); empty (default) otherwise. For a shift, only of the training images,
+            which come first.
     """
 
     z: Single

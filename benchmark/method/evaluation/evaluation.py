@@ -93,7 +93,7 @@ class Method:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How an evaluation splits, scales and fits.
+    """Settings of splits, scaling and fits of an evaluation.
 
     Attributes:
         split: how images are cut into sides.

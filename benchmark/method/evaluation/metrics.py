@@ -99,7 +99,7 @@ Needs = Literal["correct", "predictions", "scores"]
 class Metric(Component):
     """One number for each set of test images.
 
-    To add one, derive from this class in a file of its own, write `compute`, and name it `module:Class` in
+    To add one, derive from this class in a separate file, write `compute`, and name it `module:Class` in
     `sweep.metrics` of a recipe, or as the `metric` of a data set.
 
     Attributes:

@@ -28,7 +28,7 @@ def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
 class Intervention(Component):
     """Base class of interventions on the variant factors of images: strengths, a random draw and a batched operation.
 
-    To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
+    To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and
     give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
 
     Example:

@@ -95,8 +95,8 @@ def template_pairs(
     Args:
         classes: names of the classes; underscores are read as spaces.
         styles: nouns without an article, which fill "a ... of a CLASS". Default: `STYLES`.
-        backgrounds: where the object is, with the preposition; may hold "" for nothing said. Default: `BACKGROUNDS`.
-        lights: how it is lit, with the preposition; may hold "" for nothing said. Default: `LIGHTS`.
+        backgrounds: where the object is, with the preposition; may include "" for none. Default: `BACKGROUNDS`.
+        lights: how it is lit, with the preposition; may include "" for none. Default: `LIGHTS`.
         per_class: number of pairs of each class, >= 1, default 32.
         seed: seed of all draws, default 0.
 
@@ -219,7 +219,7 @@ def readable(classes: Sequence[str]) -> list[str]:
     """Return class names with spaces for underscores; ValueError for empty or duplicate names."""
     names = [" ".join(name.replace("_", " ").split()) for name in classes]
     if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
-        raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
+        raise ValueError(f"Class names must be unique and not empty; '{twice[0]}' is empty or a duplicate.")
     return names
 
 

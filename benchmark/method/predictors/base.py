@@ -231,7 +231,7 @@ class Problem:
 class Predictor(Component):
     """Base class of predictors, which predict classes inside a subspace.
 
-    To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
+    To add one, derive from this class in a separate file, write `scores`, and give the class a name in
     `PREDICTORS` (or name it `module:Class` in the recipe). Class keywords define how reports show it, see
     `benchmark.common.registry.Presentation`.
 

@@ -17,8 +17,8 @@ MAX_CALIBRATED = 5_000  # training images, evenly spaced, from which a temperatu
 class Interpolation(Probe, label="zero-shot/probe interpolation"):
     """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
 
-    Both act on projected image embeddings of unit length, whatever `problem.renormalize` says, and both are logits of
-    one scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
+    Both act on projected image embeddings of unit length, for any `problem.renormalize`, and both give logits of one
+    scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
     times logit scale / T as weights and no intercept, where T is the maximum-likelihood temperature on the training
     images (among classes with images; at every rank); the probe is fitted to the same images. With T = 1, a logit scale
     of 100, made to rank image-text pairs, would dominate the probe at any alpha below 1.

@@ -34,7 +34,7 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
 
     Fields:
         shots: number of training images of every class in the cache (the default is the paper's).
-        alpha: weight of the cache beside the zero-shot logits (the default is the paper's).
+        alpha: weight of the cache logits relative to the zero-shot logits (the default is the paper's).
         beta: rate at which the affinity falls with the distance of image and key (the default is the paper's).
         trained: whether the keys are fine-tuned.
         epochs: number of passes over the images of the cache; without `trained` there are none.

@@ -24,9 +24,9 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
     most likely class. Ties are broken by the other views, the most confident first: the first whose class is among the
     tied ones decides; if none is, the tied class most likely for the first of these views.
 
-    The authors draw 63 random crops and flips beside the image and keep 0.3 of them (0.1 in the first version of their
-    paper); here there are as many views as kinds, 8 in all by default, of which 2 are kept, so that ties are common. In
-    their code, where views have an order of their own, ties are broken in that order.
+    The authors draw 63 random crops and flips in addition to the image and keep 0.3 of them (0.1 in the first version
+    of the paper); here there are as many views as kinds, 8 with the image by default, of which 2 are kept, so ties are
+    common. In their code ties are broken in the order of the views.
 
     Uses views of each test image for its own prediction only. Votes are no logits.
 

@@ -94,7 +94,7 @@ class Basis:
 class Projection(Component):
     """Base class of projections, which estimate a basis from the moments of the source environments.
 
-    To add one, derive from this class in a file of its own, write `fit`, and give the class a name in
+    To add one, derive from this class in a separate file, write `fit`, and give the class a name in
     `PROJECTIONS` (or name it `module:Class` in the recipe). A projection with a consistency weight has the field
     `lambda_`, a random one the field `seed`; their values come from the sweep. Class keywords define how reports
     show it, see `benchmark.common.registry.Presentation`.

@@ -163,7 +163,7 @@ def decodability(
         c: inverse weight of the L2 penalty, scikit-learn's `C`, > 0, default 1.0.
 
     Raises:
-        ValueError: fewer than two environments, one with fewer images (or groups of its own) than folds, or as
+        ValueError: fewer than two environments, one with fewer images (or groups) than folds, or as in
             `finite`.
     """
     z = finite(z, "Z")
@@ -171,7 +171,7 @@ def decodability(
     if len(labels) != len(z):
         raise ValueError(f"There are {len(z)} embeddings and {len(labels)} environment labels: each image needs one.")
     if len(names) < 2:
-        raise ValueError("Environments can only be told apart if there are two of them.")
+        raise ValueError("Decodability needs at least two environments.")
     if group is None:
         fold = stratified_folds(labels, folds, seed)
     else:  # a group in several environments is assigned with those of its first

@@ -34,7 +34,7 @@ def complement(subspace: Array) -> Array:
 def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
     """Return the principal directions of a second moment within a subspace, shape (D, k), and their energies, (k,).
 
-    The subspace has orthonormal columns, shape (D, k); k may be 0. Directions come by decreasing energy.
+    The subspace has orthonormal columns, shape (D, k); k may be 0. Directions are in order of decreasing energy.
     """
     if not subspace.shape[1]:
         return subspace, np.zeros(0)
@@ -46,7 +46,7 @@ def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
 def span(columns: Array, squared_length: float) -> Array:
     """Return an orthonormal basis, shape (D, r), of the column space of a matrix of shape (D, m).
 
-    The numerical rank r counts the singular values whose square is not negligible beside `squared_length`.
+    The numerical rank r counts the singular values whose square is not negligible relative to `squared_length`.
     """
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     return np.asarray(u[:, s**2 > NEGLIGIBLE * squared_length])
