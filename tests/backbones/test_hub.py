@@ -104,7 +104,7 @@ def test_tags_by_the_source_are_those_of_open_clip() -> None:
 
 @pytest.fixture
 def with_backbone(silent: None, toy_root: Path, tmp_path: Path) -> Run:  # noqa: ARG001
-    """Return what runs a command with a recipe of one backbone, where the hub is silent."""
+    """Return a function that runs a command with a recipe of one backbone while the hub is unreachable."""
 
     def run(command: str, backbone: str) -> int:
         recipe = tmp_path / "recipe.yaml"

@@ -1,7 +1,7 @@
 """Text-based interventions (CLIP-ICM, arXiv 2405.15289): pairs of a caption and a rewrite with the same object.
 
 A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in place of the
-image encoder. Pairs come from a file (e.g. captions rewritten by a language model), from templates or from prompt edits;
+image encoder. Pairs come from a file (captions rewritten by a language model, say), templates or prompt edits;
 the last two need neither a language model nor an image.
 
 Prompt edits are those of CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): a prompt and its edited version.

@@ -34,7 +34,7 @@ class Careless(Intervention):
 
 
 def drawn(kind: Intervention, ids: list[str], seed: int) -> list[int]:
-    """Return what was drawn for each id, read off black images."""
+    """Return the draws for each id, read from black images."""
     black = torch.zeros(len(ids), 3, 2, 2, dtype=torch.uint8)
     return [int(view.unique()) for view in kind.views(black, ids, seed)]
 

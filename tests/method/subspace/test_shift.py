@@ -90,7 +90,7 @@ def test_without_a_second_environment_or_a_second_image_there_is_no_shift(enviro
 
 
 def kept(basis: Basis, k: int, z: Array) -> Array:
-    """What a map of rank k leaves of embeddings where inner products with texts look."""
+    """The part of embeddings that a map of rank k keeps in inner products with texts."""
     t = np.eye(D)
     return (z @ basis.vectors[:, :k]) @ (t @ basis.texts[:, :k]).T
 
