@@ -14,15 +14,7 @@ from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import (
-    TOGETHER,
-    Budget,
-    CacheKey,
-    Differences,
-    Moments,
-    SourceMoments,
-    cross_kind,
-)
+from benchmark.method.subspace.moments import TOGETHER, Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
 
 BIN = 4096  # images of a cell among which partners are drawn
 Half = Literal["base", "new"]
@@ -66,7 +58,7 @@ class Cells:
         default_factory=dict, repr=False, compare=False
     )
     _sources: dict[Hashable, SourceMoments] = field(default_factory=dict, repr=False, compare=False)
-    _known: Mapping[Hashable, Mapping[CacheKey, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _known: Mapping[Hashable, Mapping[CacheId, Any]] = field(default_factory=dict, repr=False, compare=False)
     _budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":

@@ -15,7 +15,7 @@ from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
-CacheKey = tuple[Hashable, Hashable]  # name of a cached object, its dependencies besides the images (or None)
+CacheId = tuple[Hashable, Hashable]  # name of a cached object, its dependencies besides the images (or None)
 
 MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker caches for later fits and trials
 LAST = 7  # matrices of shape (D, D) held for the next fit on the same sums: C_d, its roots and a filter
@@ -237,7 +237,7 @@ class SourceMoments:
         prompts: GroupsOfPrompts | None = None,
         budget: Budget | None = None,
         together: Mapping[str, float] | None = None,
-        known: Mapping[CacheKey, Any] | None = None,
+        known: Mapping[CacheId, Any] | None = None,
     ) -> None:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
@@ -354,11 +354,11 @@ class SourceMoments:
         made: T = self._last[what][1]
         return made
 
-    def image_cache(self) -> dict[CacheKey, Any]:
+    def image_cache(self) -> dict[CacheId, Any]:
         """Return the cached objects that depend only on the images, hence not on the intervention set."""
         return {key: made for key, made in self._cache.items() if key[1] is None}
 
-    def cached(self, key: CacheKey, make: Callable[[], T], lasting: bool = True) -> T:
+    def cached(self, key: CacheId, make: Callable[[], T], lasting: bool = True) -> T:
         """Return the result of `make`, cached for all trials of a worker within the budget.
 
         `key`: name of the object, and its dependencies besides the images (None: nothing). With `lasting` false, as for
