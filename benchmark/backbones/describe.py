@@ -1,8 +1,8 @@
-"""The facts of a backbone, which must be known before images are embedded, from a process that ends when it knows them.
+"""Facts of a backbone, needed before images are embedded, computed in a separate process.
 
-A process of its own, so that it can load (or build, in the cache) while data sets are drawn and Ray starts, and that no
-worker keeps the weights in memory afterwards.
-`python -m benchmark.backbones.describe` is that process: a backbone as JSON comes in, its facts or a sentence go out.
+The process loads the backbone (or builds it in the cache) while data sets are drawn and Ray starts, and frees the
+weights when it ends. It is `python -m benchmark.backbones.describe`, with a backbone as JSON on stdin and its facts or
+an error message on stdout.
 """
 
 import json
@@ -33,9 +33,9 @@ _processes: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 @contextmanager
 def preloading(spec: BackboneSpec) -> Iterator[None]:
-    """Start to load a backbone of which the facts are not remembered, so that `describe` waits for less.
+    """Load a backbone in the background unless its facts are cached, so that `describe` waits less.
 
-    A context for whoever imports what takes seconds, or waits for Ray, before it comes to `describe`.
+    A context for slow work before `describe`, such as imports or the start of Ray.
     """
     if not is_cached(spec):
         _processes[spec] = _start(spec)
@@ -50,15 +50,14 @@ def preloading(spec: BackboneSpec) -> Iterator[None]:
 def describe(spec: BackboneSpec) -> BackboneFacts:
     """Return the facts of a backbone.
 
-    They are remembered in the cache folder while the files of the weights do not change: a second run loads
-    no backbone for them.
+    They are cached on disk until the files of the weights change: a second run loads no backbone.
     """
     if known := _cached_facts(spec):
         return known
     process = _processes.pop(spec, None) or _start(spec)
     try:
         output, _ = process.communicate()
-    except KeyboardInterrupt:  # an interrupt may have reached this process alone: it ends its child
+    except KeyboardInterrupt:  # an interrupt may have reached only this process
         process.terminate()
         process.wait()
         raise
@@ -73,20 +72,20 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
         raise IcmBenchError(sentence)
     facts = _facts(content)
     if file := _cache_file(spec):
-        with suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+        with suppress(IcmBenchError):  # a read-only cache only costs time
             Storage(str(file.parent)).write_bytes(file.name, json.dumps(asdict(facts)).encode())
     return facts
 
 
 def is_cached(spec: BackboneSpec) -> bool:
-    """Say whether `describe` would answer at once, and load no backbone."""
+    """Return whether the facts are cached, so that `describe` loads no backbone."""
     return _cached_facts(spec) is not None
 
 
 def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
     """Start the process that loads a backbone and prints its facts."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__],  # without -P the working directory hides packages
+        [sys.executable, "-P", "-m", __name__],  # without -P the working directory shadows packages
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -95,27 +94,27 @@ def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
     assert process.stdin
     process.stdin.write(spec.model_dump_json())
     process.stdin.close()
-    process.stdin = None  # so that nobody closes it again
+    process.stdin = None  # prevents a second close
     return process
 
 
 def answer(spec: BackboneSpec) -> str:
-    """Return what the process says of a backbone: its facts, or the sentence why it cannot be loaded, as JSON.
+    """Return the output of the process as JSON: facts of a backbone, or an error message.
 
-    The engine among them is the one that runs it here: `auto` is decided.
+    The engine in the facts is the one used on this machine, also for `auto`.
     """
     try:
         return json.dumps(asdict(with_engine(spec)))
-    except Exception as error:  # of a model of anybody's
-        said = f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
-        return json.dumps({"error": str(meant_for_user(error) or said)})
+    except Exception as error:  # models may raise anything
+        message = f"The backbone '{spec.label}' cannot be loaded: {in_words(error)} at {where(error)}."
+        return json.dumps({"error": str(meant_for_user(error) or message)})
 
 
 def with_engine(spec: BackboneSpec) -> BackboneFacts:
-    """Return the facts of a backbone with the engine that runs it here.
+    """Return the facts of a backbone with the engine for this machine.
 
-    `torch` on a GPU, where OpenVINO is not installed, and where it cannot run the model, which a note says. `auto` is
-    decided by measuring both, and the answer is remembered in the cache folder.
+    It is `torch` on a GPU, without OpenVINO, and if OpenVINO cannot run the model (with a note). For `auto` both are
+    measured, and the result is cached.
     """
     from benchmark.backbones.loading import Backbone, best_device
     from benchmark.common.conversion import CONVERSION, openvino_missing
@@ -131,31 +130,31 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
         engine, note = json.loads(memory.read_bytes(name))
     except (IcmBenchError, ValueError):  # missing or damaged
         engine, note = _fastest(spec.engine, in_torch)
-        with suppress(IcmBenchError):  # where it cannot be kept it is measured again
+        with suppress(IcmBenchError):  # without a cache it is measured again
             memory.write_bytes(name, json.dumps([engine, note]).encode())
     label = spec.model_copy(update={"engine": engine}).label
     return replace(facts, engine=engine, label=label, notes=(*facts.notes, f"{spec.label}: {note}"))
 
 
 def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
-    """Embed a text, so that a tokenizer that is not there is missed now and not when all images are embedded."""
+    """Embed a text, so that a missing tokenizer is detected before images are embedded."""
     if backbone.facts.texts != "any":
         return
     try:
         backbone.encode_texts(["a photo of a dog."])
     except IcmBenchError:
         raise
-    except Exception as error:  # a tokenizer that is absent or damaged, a hub that does not answer: anything is raised
+    except Exception as error:  # a missing or damaged tokenizer, an unreachable hub: any error
         if meant := meant_for_user(error):
             raise meant from error
         raise IcmBenchError(
-            f"The backbone '{spec.label}' embeds images and no texts: {in_words(error)}; see to its tokenizer, which "
-            f"lies beside its weights or on the hub."
+            f"The backbone '{spec.label}' embeds images but no texts: {in_words(error)}; check its tokenizer, "
+            f"next to its weights or on the hub."
         ) from error
 
 
 def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
-    """Return the engine to use (the requested one, or the faster of the two) and a sentence that says why."""
+    """Return the engine to use (the requested one, or the faster of the two) and a note with the reason."""
     from benchmark.backbones.engines import throughputs
 
     height, width = in_torch.preprocess["size"]
@@ -173,8 +172,8 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
 
 
 def _cache_file(spec: BackboneSpec) -> Path | None:
-    """Return the file that remembers a backbone's facts; None for weights of which no file can be watched."""
-    from benchmark.backbones.models.open_clip_model import place_of_built  # imported embeddings need no model's module
+    """Return the cache file of a backbone's facts; None for weights without local files."""
+    from benchmark.backbones.models.open_clip_model import place_of_built  # not needed for imported embeddings
 
     folder = place_of_built(spec) if spec.is_built else spec.local_folder
     if folder:
@@ -183,7 +182,7 @@ def _cache_file(spec: BackboneSpec) -> Path | None:
         files = [Path(spec.pretrained)]
     elif spec.random_weights and spec.family:  # the code of a user-defined class may change
         files = []
-    else:  # a hub may give other weights under the same name
+    else:  # a hub may change weights under the same name
         return None
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     key = canonical_hash([spec.model_dump(mode="json"), stamps, machine(), gpus_in_sight()])
@@ -199,6 +198,6 @@ def _cached_facts(spec: BackboneSpec) -> BackboneFacts | None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # a folder that is being built is not left behind
+    for number in (signal.SIGINT, signal.SIGTERM):  # removes a partly built folder
         signal.signal(number, lambda *_: sys.exit(1))
     print(answer(BackboneSpec.model_validate_json(sys.stdin.read())))

@@ -1,7 +1,6 @@
-"""What runs an image tower: PyTorch, or OpenVINO, which is twice as fast on many CPUs. Pixels in, embeddings out.
+"""Engines of image towers: PyTorch, or OpenVINO, which is twice as fast on many CPUs. Pixels in, embeddings out.
 
-OpenVINO's numbers in float32 are PyTorch's within 1e-5 of their size; in bfloat16 they are numbers of their own, as
-PyTorch's are.
+OpenVINO's results in float32 are PyTorch's up to a relative error of 1e-5; in bfloat16 the two differ.
 """
 
 import shutil
@@ -20,12 +19,12 @@ from benchmark.common.machine import encoder_versions
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.places import cache_dir
 
-# Batch and rounds by which engines are compared: some two seconds of a small transformer.
+# Batch size and rounds to compare engines: about two seconds for a small transformer.
 _BATCH, _ROUNDS = 16, 3
 
 
 class Tower(torch.nn.Module):
-    """An image tower that takes images, uint8, shape (batch, 3, height, width), and normalises them itself."""
+    """An image tower with normalisation, for images in uint8, shape (batch, 3, height, width)."""
 
     def __init__(
         self, model: EncoderModel, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32
@@ -39,26 +38,26 @@ class Tower(torch.nn.Module):
         self.register_buffer("_shift", -of_mean / of_std)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return raw (not normalised) embeddings, shape (batch, D), in the type that the tower computes in."""
+        """Return raw (not normalised) embeddings, shape (batch, D), in the dtype of the tower."""
         scaled = pixels.float() * self._scale + self._shift
         return self._encode(scaled.to(self._dtype))
 
 
 def casts_weights(model: torch.nn.Module) -> bool:
-    """Say whether a lower precision is that of the weights, instead of autocast's choice operation by operation.
+    """Return whether weights are cast to a lower precision, instead of autocast by operation.
 
-    Transformers are up to twice as fast so (no weight is cast again at each pass) at the same distance from float32.
-    Convolutional towers are not, and lose more of their numbers.
+    Transformers are then up to twice as fast (no weight is cast in each pass), with the same error against float32.
+    Convolutional towers are not faster, and have larger errors.
     """
     visual = getattr(model, "visual", model)
-    return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # that of the patches
+    return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # the patch embedding
 
 
 def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) -> Engine:
-    """Return an image tower that OpenVINO runs, on as many threads as torch has.
+    """Return an image tower run by OpenVINO, with as many threads as torch.
 
-    The converted tower is kept in the cache folder, where other processes find it. If it is not there, `tower` gives
-    the one to be converted: in float32, on the CPU.
+    The converted tower is stored in the cache folder for other processes. If it is missing, `tower` returns the tower
+    to convert: in float32, on the CPU.
     """
     with for_user():
         if not is_converted(facts):
@@ -77,7 +76,7 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) 
 
 
 class ConvertedTower:
-    """The image side of a backbone, from what the cache has of it: no weights are loaded, and PyTorch runs nothing."""
+    """The image tower of a backbone from the cache, run by OpenVINO; no weights are loaded."""
 
     device = torch.device("cpu")
 
@@ -86,29 +85,29 @@ class ConvertedTower:
         self._run = on_openvino(facts)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what `Backbone.embed` does with this engine."""
+        """See `Backbone.embed`."""
         with torch.inference_mode():
             return self._run(images).float()
 
 
 def is_converted(facts: BackboneFacts) -> bool:
-    """Say whether the cache has a backbone's image tower for OpenVINO."""
+    """Return whether the cache has the converted image tower of a backbone."""
     return _file(facts).is_file()
 
 
 def _file(facts: BackboneFacts) -> Path:
-    """Return the file of a tower in OpenVINO's own format, named by all that it depends on."""
+    """Return the file of a tower in OpenVINO's format, named by a hash of all dependencies."""
     key = canonical_hash([facts.fingerprint, facts.architecture, facts.preprocess])
     return cache_dir() / "engines" / canonical_hash([key, encoder_versions(), CONVERSION])[:32] / "tower.xml"
 
 
 def throughputs(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
-    """Return images/s of engines, which take turns: medians of a few batches of random pixels."""
+    """Return images/s of engines, run alternately: medians over a few batches of random pixels."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for engine in engines.values():
-        engine(pixels)  # what is only done the first time
+        engine(pixels)  # warm-up
     for _ in range(_ROUNDS):
         for name, engine in engines.items():
             start = time.perf_counter()

@@ -1,13 +1,13 @@
-"""What is known of a backbone once it has been loaded, for rooms that do not load it."""
+"""Facts about a loaded backbone, for code that does not load it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-Texts = Literal["any", "classes", "none"]  # which texts have embeddings: any, those of the classes alone, or none
+Texts = Literal["any", "classes", "none"]  # texts with embeddings: any, only class names, or none
 
 
 class Embeds(NamedTuple):
-    """What is known of a backbone without its weights: the embedding width D, and which texts it embeds."""
+    """Facts available without weights: the embedding width D, and the texts that can be embedded."""
 
     dim: int
     texts: Texts = "any"
@@ -15,22 +15,22 @@ class Embeds(NamedTuple):
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What is known of a loaded backbone.
+    """Facts about a loaded backbone.
 
     Attributes:
-        label: how outputs name the backbone; it contains RANDOM WEIGHTS where the weights are random.
+        label: name of the backbone in outputs; it contains RANDOM WEIGHTS if the weights are random.
         fingerprint: SHA-256 (hex) over names, shapes and bytes of all weights, at full precision.
-        architecture: SHA-256 (hex) over what the weights do not say: open_clip's model configuration and QuickGELU.
+        architecture: SHA-256 (hex) over properties not in the weights: open_clip's model configuration and QuickGELU.
         dim: embedding width D.
         preprocess: open_clip's preprocessing (size, mean, std, interpolation, resize_mode, fill_color, mode).
         logit_scale: factor on cosine similarities.
         random_weights: whether the weights are random.
         precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
-        engine: what runs the image tower on a CPU: `torch` or `openvino`. Default `torch`.
-        notes: what a user should know of the backbone, one sentence each. Default: nothing.
-        flops: floating-point operations of the image tower for one image, a product and its sum counted as two. Default
-            0, where they were not counted.
-        texts: which texts it embeds: `any` (default), those of the classes alone (`classes`), or `none`.
+        engine: engine of the image tower on a CPU: `torch` or `openvino`. Default `torch`.
+        notes: notes for the user, one sentence each. Default: none.
+        flops: floating-point operations of the image tower for one image; a multiply-add counts as two. Default 0:
+            unknown.
+        texts: texts that it embeds: `any` (default), only class names (`classes`), or `none`.
     """
 
     label: str
@@ -47,7 +47,7 @@ class BackboneFacts:
     texts: Texts = "any"
 
     def identity(self) -> dict[str, Any]:
-        """Return what an embedding depends on: weights, architecture, preprocessing, precision, a low one's engine."""
+        """Return the dependencies of an embedding: weights, architecture, preprocessing, precision, engine if low."""
         names = ["fingerprint", "architecture", "preprocess", "precision"]
         names += ["engine"] if self.precision != "float32" else []
         return {name: asdict(self)[name] for name in names}

@@ -1,16 +1,16 @@
-"""A map of embeddings multiplied into both towers: an ordinary open_clip checkpoint that needs nothing of this package.
+"""Folding of a map of embeddings into both towers: an ordinary open_clip checkpoint, independent of this package.
 
-With z = W h + b, what a tower's last layer gives, and x^ = M z, the layer M W with the bias M b gives x^ at once. For
-shrinkage on both sides M is F^(1/2). Cosines of the checkpoint are those of mapped embeddings, whatever their lengths
-were before. Where open_clip keeps the last layer:
+With z = W h + b, the output of a tower's last layer, and x^ = M z, a layer M W with the bias M b gives x^ directly. For
+symmetric shrinkage M is F^(1/2). Cosines of the checkpoint are those of mapped embeddings, for any lengths before the
+map. Last layers in open_clip:
 
     images   `visual.proj` (a parameter), `visual.attnpool.c_proj`, the last linear layer of timm's `visual.head`, or,
-             where that is empty, the classifier of timm's trunk
+             if that is empty, the classifier of timm's trunk
     texts    `text_projection` (a parameter or a linear layer) of the model or its `text`, or the last linear layer of
              `text.proj` of a tower of transformers
 
-Whether it was the last one is seen from embeddings before and after, and the checkpoint is loaded again before it
-takes its place.
+Embeddings before and after are compared to verify that it is the last layer, and the checkpoint is loaded again before
+it is moved to its place.
 """
 
 import json
@@ -32,7 +32,7 @@ from benchmark.common.errors import IcmBenchError
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "open_clip_config.json", "open_clip_model.safetensors", "provenance.json"
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz"})
-_TOLERANCE = 1e-4  # of embeddings, relative: float32 leaves 1e-6, a layer that is not the last one all
+_TOLERANCE = 1e-4  # relative, of embeddings: 1e-6 by float32, about 1 if the layer is not the last
 _TEXTS = ("a photo of a dog.", "a drawing of two guitars", "nothing")
 
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -43,13 +43,13 @@ def write_folded(
 ) -> None:
     """Write a backbone with a map folded into it, in open_clip's local-dir layout.
 
-    The folder appears whole or not at all. It holds the configuration, the weights as safetensors, the tokenizer where
-    the model has one of its own, and `provenance.json`.
+    The folder is created atomically. It has the configuration, the weights as safetensors, the tokenizer if the model
+    has its own, and `provenance.json`.
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise IcmBenchError(f"--to: {folder} is there and not empty; name a folder that is to be made.")
-    in_torch = {"precision": "float32", "engine": "torch"}  # whose layers a map can be multiplied into
+    in_torch = {"precision": "float32", "engine": "torch"}  # with layers for folding
     backbone = Backbone(spec.model_copy(update=in_torch), device="cpu")
     if backbone.facts.fingerprint != provenance["fingerprint"]:
         raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
@@ -83,8 +83,8 @@ def fold(model: Any, vectors: NDArray[np.floating]) -> None:
     last = getattr(texts, "text_projection", None)
     of_texts = last if isinstance(last, nn.Parameter | nn.Linear) else _last_linear(getattr(texts, "proj", None))
     layers = {"image": _last_of_images(model), "text": of_texts}
-    mapped: list[tuple[Tensor, int]] = []  # weights, and along which axis row vectors of length D lie in them
-    for tower, layer in layers.items():  # both are looked at before one is changed
+    mapped: list[tuple[Tensor, int]] = []  # weights, and their axis of length D
+    for tower, layer in layers.items():  # both are checked before one is changed
         axis = 0 if isinstance(layer, nn.Linear) else 1
         parts: list[Any] = [layer.weight, layer.bias] if isinstance(layer, nn.Linear) else [layer]
         if layer is None or parts[0].shape[axis] != len(m):
@@ -121,7 +121,7 @@ def _no_layer(tower: str) -> str:
 
 
 def _some_embeddings(backbone: Backbone) -> Embedded:
-    """Return embeddings of noise and of some texts."""
+    """Return embeddings of noise images and some texts, for comparisons."""
     height, width = backbone.preprocess["size"]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, height, width), dtype=np.uint8)
     return backbone.encode_images(torch.from_numpy(pixels)), backbone.encode_texts(_TEXTS)
@@ -132,10 +132,10 @@ def _same(expected: NDArray[np.floating], found: NDArray[np.floating]) -> bool:
 
 
 def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, expected: Embedded) -> None:
-    """Write the checkpoint into `built`, load it from there, and let its configuration name `folder`."""
+    """Write the checkpoint into `built`, check that it loads, and set `folder` in its configuration."""
     from safetensors.torch import save_file
 
-    if model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):  # open_clip looks for it beside the weights
+    if model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):  # open_clip expects it next to the weights
         if model.folder is None:
             model.tokenizer.tokenizer.save_pretrained(built)
         for file in sorted(model.folder.iterdir()) if model.folder else ():
@@ -145,7 +145,7 @@ def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, 
     weights = model.module.state_dict()
     whole = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     save_file(whole, built / WEIGHTS_FILE)
-    (built / WEIGHTS_FILE).chmod((built / CONFIG_FILE).stat().st_mode)  # safetensors lets nobody else read it
+    (built / WEIGHTS_FILE).chmod((built / CONFIG_FILE).stat().st_mode)  # by default only the owner can read it
     label = backbone.spec.label
     try:
         again = _some_embeddings(Backbone(BackboneSpec(name=backbone.spec.name, folder=str(built)), device="cpu"))
@@ -158,7 +158,7 @@ def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, 
 
 
 def _write_config(model: OpenClipModel, built: Path, folder: Path) -> None:
-    """Write open_clip's configuration; a tower of transformers is named by a full path, for open_clip wants one."""
+    """Write open_clip's configuration; a tower of transformers needs an absolute path."""
     config = model.config()
     text = config["model_cfg"]["text_cfg"]
     for key in ("hf_model_name", "hf_tokenizer_name"):

@@ -1,7 +1,7 @@
-"""The Hugging Face hub: whether it answers, and what a model needs of it beside its weights.
+"""The Hugging Face hub: whether it is reachable, and files of a model besides its weights.
 
-If it does not answer, its client is told so (HF_HUB_OFFLINE): left to itself it tries for a minute, and with that it
-takes at once what was fetched before, or says what is missing.
+If it is unreachable, HF_HUB_OFFLINE is set: otherwise its client retries for a minute; with the variable it uses the
+local cache at once, or reports what is missing.
 """
 
 import os
@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 
-_TRUE = {"1", "ON", "YES", "TRUE"}  # as the hub's client reads variables
-TIMEOUT = 5.0  # in which an address has to answer
+_TRUE = {"1", "ON", "YES", "TRUE"}  # true values of variables in the hub's client
+TIMEOUT = 5.0  # seconds
 TOKENIZER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
 WITHOUT_NETWORK = (
@@ -28,9 +28,9 @@ WITHOUT_NETWORK = (
 
 
 def go_offline_unless_reachable() -> bool:
-    """Tell the hub's client to stay offline where no hub answers; return whether one does.
+    """Set the hub's client offline if the hub is unreachable; return whether it is reachable.
 
-    To be called before a model is loaded from it.
+    Call it before a model is loaded from the hub.
     """
     if any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         return False
@@ -38,18 +38,18 @@ def go_offline_unless_reachable() -> bool:
     if is_reachable(endpoint):
         return True
     os.environ["HF_HUB_OFFLINE"] = "1"
-    if constants := sys.modules.get("huggingface_hub.constants"):  # which read it when they were imported
+    if constants := sys.modules.get("huggingface_hub.constants"):  # which read the variable on import
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     return False
 
 
 @cache
 def is_reachable(url: str) -> bool:
-    """Return whether an address answers within seconds, through a proxy where one is set; asked once in a process."""
+    """Return whether an address answers within `TIMEOUT`, through a proxy if set; cached for the process."""
     found: list[bool] = []
     asking = threading.Thread(target=lambda: found.append(_reaches(url)), daemon=True)
     asking.start()
-    asking.join(TIMEOUT)  # a name may take longer to resolve than any timeout allows
+    asking.join(TIMEOUT)  # name resolution may take longer than the timeout
     return bool(found and found[0])
 
 
@@ -59,18 +59,18 @@ def _reaches(url: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:  # the hub's client may know certificates that Python does not
+    except urllib.error.URLError as error:  # the hub's client may have certificates that Python lacks
         return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError):
         return False
 
 
 def check_text_files(name: str, text: Mapping[str, Any]) -> None:
-    """Make sure that what a model needs of the hub, beside its weights, can be had."""
+    """Check that files of a model on the hub, besides its weights, are available."""
     model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
     parts = {"configuration of the text tower": model, TOKENIZER: tokenizer}
     needed = {what: place for what, place in parts.items() if place and not Path(place).is_absolute()}
-    if not needed:  # open_clip brings it along
+    if not needed:  # part of open_clip
         return
     if find_spec("transformers") is None:
         raise IcmBenchError(f"The texts of '{name}' need transformers: pip install 'icm-bench[transformers]'.")
@@ -87,7 +87,7 @@ def check_text_files(name: str, text: Mapping[str, Any]) -> None:
 
 
 def has_cached_weights(place: str) -> bool:
-    """Return whether the hub's client has kept weights of a model."""
+    """Return whether the hub's cache has weights of a model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     snapshots = Path(HF_HUB_CACHE) / f"models--{place.replace('/', '--')}" / "snapshots"
@@ -95,7 +95,7 @@ def has_cached_weights(place: str) -> bool:
 
 
 def has_cached_file(place: str, files: Sequence[str] = ("config.json",)) -> bool:
-    """Return whether the hub's client has kept one of some files."""
+    """Return whether the hub's cache has one of some files."""
     from huggingface_hub import try_to_load_from_cache
 
     return any(isinstance(try_to_load_from_cache(place, file), str) for file in files)

@@ -1,4 +1,4 @@
-"""Backbones: a model behind one small protocol: embed images, embed texts, say exactly what was loaded."""
+"""Backbones: a loaded model that embeds images and texts and reports its facts."""
 
 import copy
 import hashlib
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from benchmark.backbones.models import TextSide
     from benchmark.common.conversion import Engine
 
-CLIP_LOGIT_SCALE = 100.0  # where training bounds it, and where CLIP's ends
+CLIP_LOGIT_SCALE = 100.0  # upper bound in training, reached by CLIP
 
 
 class Backbone:
     """A loaded dual encoder.
 
     Args:
-        spec: which dual encoder, with which weights, and how it is run.
-        device: name of the torch device that it is run on. Default: `best_device()`.
-        compile_model: whether the image tower is compiled with torch.compile, which takes a minute and makes it faster
-            on GPUs. Default False.
-        known: what is known of it from where it was loaded before, so that less is found out. Default: nothing.
+        spec: the dual encoder, its weights, and how it is run.
+        device: name of the torch device. Default: `best_device()`.
+        compile_model: whether the image tower is compiled with torch.compile, which takes a minute and is faster on
+            GPUs. Default False.
+        known: facts from an earlier load, to save work and check the weights. Default: None.
 
     Raises:
         IcmBenchError: the weights are not those of `known`; unknown name or pretrained tag, missing folder, a
@@ -63,7 +63,7 @@ class Backbone:
                 f"The weights of '{known.label}' on {platform.node()} are not those the run was planned with; put the "
                 f"checkpoint on shared storage, and leave it as it is during a run."
             )
-        # Counting takes a second, most of it for modules of torch's that nothing else here needs.
+        # Counting takes a second, mostly for torch modules that are not needed otherwise.
         dim, flops = (known.dim, known.flops) if known else _width_and_flops(self.encoder, self.preprocess)
         texts, scale = texts_of(spec), self.encoder.logit_scale
         notes = [] if scale else [f"{spec.label}: it has no logit scale; CLIP's {CLIP_LOGIT_SCALE:g} is used."]
@@ -81,8 +81,8 @@ class Backbone:
             flops=flops,
             texts=texts,
         )
-        # Convolutions run faster with channels last, on CPU and GPU alike; other layers do not care.
-        module: Any = self.encoder.module  # torch's types do not know of memory formats
+        # Convolutions are faster with channels last, on CPU and GPU; other layers are not affected.
+        module: Any = self.encoder.module  # torch's types lack memory formats
         module.to(self.device, memory_format=torch.channels_last)
         self._dtype, self._compile = getattr(torch, spec.precision), compile_model
         low = self.engine == "torch" and self._dtype != torch.float32
@@ -92,13 +92,13 @@ class Backbone:
 
     @property
     def engine(self) -> str:
-        """What runs the image tower: `torch` on a GPU, and where `auto` was not decided by `describe`."""
+        """Engine of the image tower: `torch` on a GPU, and for `auto` before `describe` has decided."""
         return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
     def in_openvino(self) -> "Backbone":
-        """Return the same backbone on the CPU with its image tower run by OpenVINO; single precision shares weights."""
+        """Return the backbone on the CPU with OpenVINO as engine; weights are shared in single precision."""
         spec = self.spec.model_copy(update={"engine": "openvino"})
-        if spec.precision != "float32":  # a label and weights of its own: cast ones cannot be cast back
+        if spec.precision != "float32":  # own label and weights: cast weights cannot be restored
             return Backbone(spec, device="cpu")
         other = copy.copy(self)
         other.__dict__.pop("_tower", None)
@@ -115,7 +115,7 @@ class Backbone:
 
     @cached_property
     def _tower(self) -> "Engine":
-        """Return what runs the image tower; made at the first batch, since texts do without."""
+        """The image tower with its engine; built at the first batch, since texts do not need it."""
         import torch
 
         from benchmark.backbones.engines import Tower, on_openvino
@@ -132,7 +132,7 @@ class Backbone:
         return embed
 
     def encode_images(self, images: "torch.Tensor") -> NDArray[np.float32]:
-        """Return what `embed` returns as an array, shape (batch, D); `images` are as there."""
+        """Return the result of `embed` as an array, shape (batch, D)."""
         return np.asarray(self.embed(images).cpu().numpy(), dtype=np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -148,9 +148,9 @@ class Backbone:
         return embeddings
 
     def text_tower(self) -> "TextSide":
-        """Return how texts become tokens, the table that these are looked up in, and how tokens become embeddings.
+        """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings.
 
-        Gradients pass through the last two; weights take none.
+        The last two are differentiable; weights do not require gradients.
         """
         import torch
 
@@ -176,12 +176,12 @@ class Backbone:
 
 
 def width_of(spec: BackboneSpec) -> int:
-    """Return the embedding width D, where that is possible by the model's configuration alone."""
+    """Return the embedding width D, from the model's configuration if possible."""
     return model_class(spec).width(spec)
 
 
 def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[str]) -> None:
-    """Refuse embeddings that hold NaN or infinite values, which no fit could take."""
+    """Raise an error for NaN or infinite embeddings, which no fit can use."""
     sound = np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
     if not sound.all():
         raise IcmBenchError(
@@ -191,7 +191,7 @@ def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[s
 
 
 def texts_of(spec: BackboneSpec) -> Texts:
-    """Return which texts a backbone embeds, without its weights being loaded: see `BackboneFacts`."""
+    """Return the texts that a backbone embeds, without loading weights: see `BackboneFacts`."""
     return "any" if model_class(spec).embeds_texts(spec) else "none"
 
 
@@ -217,7 +217,7 @@ def weights_fingerprint(model: "torch.nn.Module") -> str:
 
 
 def _preprocess(spec: BackboneSpec, encoder: "EncoderModel") -> dict[str, Any]:
-    """Return the model's preprocessing with what the recipe says otherwise."""
+    """Return the model's preprocessing with changes of the recipe."""
     preprocess = encoder.preprocess()
     preprocess |= {key: list(value) for key, value in (("mean", spec.mean), ("std", spec.std)) if value}
     if spec.image_size and preprocess["size"] != [spec.image_size] * 2:
@@ -229,9 +229,9 @@ def _preprocess(spec: BackboneSpec, encoder: "EncoderModel") -> dict[str, Any]:
 
 
 def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tuple[int, float]:
-    """Return the embedding width D, and the floating-point operations for one image, by encoding a black one.
+    """Return the embedding width D and the floating-point operations for one image, by encoding a black image.
 
-    No attribute is common to all models.
+    Models have no common attribute for either.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -239,7 +239,7 @@ def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tup
 
     from benchmark.common.conversion import traceable_attention
 
-    # The counter knows the products of attention only if they are made one by one.
+    # The counter only counts attention products of the math backend.
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), traceable_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         z = encoder.encode_images(torch.zeros(1, 3, *preprocess["size"]))

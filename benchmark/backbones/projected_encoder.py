@@ -1,4 +1,4 @@
-"""A dual encoder whose image and text embeddings are projected: what an exported projection is used with."""
+"""A dual encoder with projected image and text embeddings, for exported projections."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from benchmark.backbones.projection_files import ExportedProjection
 class ProjectedEncoder(torch.nn.Module):
     """An open_clip model, followed by a projection.
 
-    It may stand where the model stood, in a zero-shot classifier for instance. Embeddings are A z, of width k and
-    float32, as the benchmark computes them: images at unit length before the projection where the provenance's
-    `normalize` is `before` or `both`, texts always, and by a map of their own where the projection has one. Unit length
-    after it is the caller's choice, as in open_clip: `normalize=True`, which `after` and `both` stand for. Everything
-    else, `logit_scale` for instance, is the model's.
+    It can replace the model, e.g. in a zero-shot classifier. Embeddings are A z, of width k in float32, as in the
+    benchmark: images are scaled to unit length before the projection if the provenance's `normalize` is `before` or
+    `both`, texts always; texts have their own map if the projection has one. Scaling after the projection is the
+    caller's choice, as in open_clip: `normalize=True` corresponds to `after` and `both`. All other attributes, such as
+    `logit_scale`, are the model's.
 
-    The projection is linear: averaged over templates, embeddings of texts are up to their length those that
-    the benchmark averages before it, as long as they are averaged with `normalize=False`.
+    The projection is linear: text embeddings averaged over templates equal those of the benchmark up to their length if
+    they are averaged with `normalize=False`.
 
     Args:
         model: an open_clip model, or any other with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
-        exported: a projection that was exported for that model's embeddings.
+        exported: a projection exported for the embeddings of this model.
 
     Example:
         >>> import numpy as np
@@ -120,7 +120,7 @@ class ProjectedEncoder(torch.nn.Module):
                 f"The model's embeddings have width {z.shape[-1]}, and the projection, made for "
                 f"'{self.provenance['backbone']}', takes {a.shape[1]}."
             )
-        with torch.autocast(z.device.type, enabled=False):  # a projection in bfloat16 would lose what it separates
+        with torch.autocast(z.device.type, enabled=False):  # bfloat16 is too coarse for a projection
             z = z.float()
             z = linear(normalize(z, dim=-1) if unit_before else z, a.float())
             return normalize(z, dim=-1) if unit_after else z
@@ -129,6 +129,6 @@ class ProjectedEncoder(torch.nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "model" or name.startswith("__"):  # before __init__, and what copying and pickling ask for
+            if name == "model" or name.startswith("__"):  # before __init__, and for copying and pickling
                 raise
             return getattr(super().__getattr__("model"), name)

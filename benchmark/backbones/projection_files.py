@@ -1,8 +1,8 @@
-"""A projection as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
+"""Exported projections as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
 
-If texts have another map than images, there is a second tensor, "A_text". Shrinkage of one side is such a pair.
+If texts have another map than images, as with shrinkage of one side, there is a second tensor, "A_text".
 
-They can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
+The files can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
 
     from torch.nn.functional import normalize
     from safetensors.torch import load_file
@@ -11,7 +11,7 @@ They can be used without this package. With an open_clip `model`, `images` and `
     t = normalize(model.encode_text(tokens) @ maps.get("A_text", maps["A"]).T, dim=-1)
     logits = model.logit_scale.exp() * z @ t.T
 
-With it, `ProjectedEncoder(model, read_projection(folder))` takes the place of the model.
+With this package, `ProjectedEncoder(model, read_projection(folder))` replaces the model.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 
 FORMAT_VERSION = 1
-WITH_TEXTS = 2  # with a map of texts, which readers of version 1 would overlook
+WITH_TEXTS = 2  # with a map of texts, which readers of version 1 would ignore
 TENSOR_FILE, FACTS_FILE = "projection.safetensors", "projection.json"
 NORMALIZE = ("none", "before", "after", "both")
 _REMEDY = "export the projection again"
@@ -36,15 +36,14 @@ _REMEDY = "export the projection again"
 
 @dataclass(frozen=True)
 class ExportedProjection:
-    """A projection as it was written.
+    """An exported projection.
 
     Attributes:
         matrix: the projection A, shape (k, D), float32; `embeddings @ matrix.T` projects.
-        provenance: where the projection comes from. At least `backbone` (its label) and `fingerprint` (of its weights),
-            without which nobody could know what it may be applied to, and `normalize` (`none`, `before`, `after` or
-            `both`: where image embeddings were scaled to unit length when it was estimated and evaluated).
-        text_matrix: the same for embeddings of texts, shape (k, D), if it is another map; None (default) if it
-            is `matrix`.
+        provenance: origin of the projection. At least `backbone` (its label) and `fingerprint` (of its weights), which
+            say what it applies to, and `normalize` (`none`, `before`, `after` or `both`: where image embeddings were
+            scaled to unit length when it was estimated and evaluated).
+        text_matrix: the map of text embeddings, shape (k, D); None (default) if it is `matrix`.
     """
 
     matrix: NDArray[np.float32]
@@ -68,21 +67,21 @@ def write_projection(
     provenance: Mapping[str, Any],
     text_vectors: NDArray[np.floating] | None = None,
 ) -> None:
-    """Write a projection into `folder`, which is made if need be; an older one in it is replaced.
+    """Write a projection into `folder`, which is created if needed; an older one in it is replaced.
 
-    Each file appears whole or not at all, `projection.json` last: a reader that comes in between, or after a kill,
-    finds that the two do not belong together, and says so.
+    Each file is written atomically, `projection.json` last: a reader in between, or after a kill, detects that the two
+    do not match.
 
     Args:
         folder: the folder to write into.
         basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
-        provenance: where the projection comes from: a mapping that JSON can hold, with the keys that
-            `ExportedProjection` names.
-        text_vectors: the same columns for texts, shape (D, k), if texts have another map. Default: they have not.
+        provenance: origin of the projection: a JSON-serialisable mapping with the keys of
+            `ExportedProjection.provenance`.
+        text_vectors: the same columns for texts, shape (D, k), if texts have another map. Default: None.
 
     Raises:
         ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
-        TypeError: the provenance holds something that JSON cannot.
+        TypeError: the provenance is not JSON-serialisable.
         IcmBenchError: the folder cannot be written to.
 
     Example:
@@ -141,13 +140,13 @@ def _matrix(basis_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def read_projection(folder: Path) -> ExportedProjection:
-    """Return the projection in `folder`, after checking that it is whole. Nothing is unpickled.
+    """Return the projection in `folder`, after checking its integrity. Nothing is unpickled.
 
     Args:
         folder: the folder that `write_projection` or `icm-bench export` wrote into.
 
     Raises:
-        IcmBenchError: a file is missing, damaged, of a later format, or does not belong to the other; names it.
+        IcmBenchError: a file is missing, damaged, of a later format, or does not match the other; names it.
 
     Example:
         >>> from pathlib import Path
@@ -173,7 +172,7 @@ def read_projection(folder: Path) -> ExportedProjection:
         raise IcmBenchError(f"{file} is damaged, or not the file that {FACTS_FILE} was written with; {_REMEDY}.")
     try:
         loaded = load(content)
-    except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy lacks
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that numpy lacks
         raise IcmBenchError(f"{file} holds no tensor 'A' that can be read; {_REMEDY}.") from error
     names = ("A", "A_text") if facts["format_version"] == WITH_TEXTS else ("A",)
     for name in names:
@@ -190,7 +189,7 @@ def read_projection(folder: Path) -> ExportedProjection:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    """Return what `projection.json` says, complete and of the right types."""
+    """Return the content of `projection.json`, after checking keys and types."""
     try:
         facts = json.loads(_read(file).decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What a recipe says of a backbone."""
+"""Specification of a backbone in a recipe."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,21 +12,21 @@ Engine = Literal["auto", "torch", "openvino"]
 _Mean = Annotated[float, Field(ge=-1000, le=1000)]
 _Deviation = Annotated[float, Field(ge=1e-6, le=1000)]
 
-# Backbones that are built in the cache at first use: name -> module with `place` and `Training`, and the heavier one
-# with `build`.
+# Backbones built in the cache at first use: name -> module with `place` and `Training`, and a heavier one with
+# `build`.
 BUILT = {"MiniLiT": ("benchmark.demo.minilit", "benchmark.demo.minilit_training")}
 OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 
 
 class TrainingSpec(Spec):
-    """How the head of an encoder that is built at first use is trained: each is another encoder, of one family.
+    """Training of the head of an encoder that is built at first use; each specification is a different encoder.
 
     Fields:
         image_size: side of the training images, 32 to 512 pixels. Default 160.
         trunk: the image tower, `lite0` or `lite1` (EfficientNet-Lite with its ImageNet weights). Default `lite0`.
         width: embedding width D, 8 to 1024. Default 256.
-        augmented: train on the views of the seven interventions too, each image at each step with one of them or as it
-            is: what interventions teach the encoder itself, a rival of projections. Default false.
+        augmented: train also on views of the seven interventions, one of them or none for each image at each step: a
+            rival of projections. Default false.
         seed: seed of initialisation, order of the images, choice of captions and views, and dropout. Default 0.
     """
 
@@ -38,7 +38,7 @@ class TrainingSpec(Spec):
 
     @property
     def words(self) -> str:
-        """What differs from the defaults: "trained at 96px, width 64"."""
+        """Differences from the defaults: "trained at 96px, width 64"."""
         default = TrainingSpec()
         parts = [f"trained at {self.image_size}px"] if self.image_size != default.image_size else []
         parts += [self.trunk] if self.trunk != default.trunk else []
@@ -49,7 +49,7 @@ class TrainingSpec(Spec):
 
 
 class BackboneSpec(Spec):
-    """Which dual encoder, with which weights, and how it is run.
+    """A dual encoder, its weights, and how it is run.
 
     Fields:
         name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label;
@@ -60,15 +60,15 @@ class BackboneSpec(Spec):
         folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
         precision: type of the numbers in the forward pass and in the store (bfloat16 is stored as float32). Default
             `float32`.
-        engine: what runs the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); a GPU has `torch`. In
-            float32 both give the same numbers within 1e-5, and share embeddings. Default `auto`: the faster of the two,
+        engine: engine of the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); `torch` on a GPU. In
+            float32 both give the same results within 1e-5, and share embeddings. Default `auto`: the faster of the two,
             measured once for each backbone and machine.
         image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
-        quick_gelu: whether the activation is QuickGELU. Default: what the pretrained tag was trained with; a checkpoint
-            file must say it if some tags of the model have it, as OpenAI's do.
-        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: what comes with the weights.
-        seed: seed of random weights; no other weights depend on it.
-        training: how the head of `MiniLiT` is trained; for no other backbone. Default: as for the demo.
+        quick_gelu: whether the activation is QuickGELU. Default: that of the pretrained tag; required for a checkpoint
+            file if some tags of the model have it, as OpenAI's do.
+        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: that of the weights.
+        seed: seed of random weights; other weights do not depend on it.
+        training: training of the head of `MiniLiT`; only for this backbone. Default: as for the demo.
     """
 
     name: Name
@@ -96,7 +96,7 @@ class BackboneSpec(Spec):
 
     @property
     def family(self) -> str:
-        """What its model is of: `open_clip`, `hf` (transformers), `timm`, or nothing for a user-defined class."""
+        """Library of its model: `open_clip`, `hf` (transformers), `timm`, or empty for a user-defined class."""
         prefix, colon, _ = self.name.partition(":")
         if not colon or self.folder or self.name.startswith(OPEN_CLIP_SCHEMAS):
             return "open_clip"
@@ -109,7 +109,7 @@ class BackboneSpec(Spec):
 
     @property
     def local_folder(self) -> str | None:
-        """The folder that it is loaded from; None if it comes from elsewhere."""
+        """The local folder that it is loaded from, or None."""
         if self.family == "hf" and Path(self.place).expanduser().is_dir():
             return self.place
         return self.folder
@@ -121,12 +121,12 @@ class BackboneSpec(Spec):
 
     @property
     def random_weights(self) -> bool:
-        """Whether the weights are random: good for measuring speed, worthless for accuracy."""
+        """Whether the weights are random: only for tests of speed."""
         return self.pretrained == "random"
 
     @property
     def label(self) -> str:
-        """How outputs name the backbone; random weights cannot be overlooked."""
+        """Name of the backbone in outputs; it shows random weights."""
         parts = [f"hf:{Path(self.local_folder).name}" if self.family == "hf" and self.local_folder else self.name]
         if self.pretrained and not self.random_weights:
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
@@ -137,13 +137,13 @@ class BackboneSpec(Spec):
         given = {key: getattr(self, key) for key in ("quick_gelu", "mean", "std")}
         parts += [f"{key}={value}" for key, value in given.items() if value is not None]
         if self.precision != "float32":
-            parts += [self.precision] + ["openvino"] * (self.engine == "openvino")  # which has numbers of its own there
+            parts += [self.precision] + ["openvino"] * (self.engine == "openvino")  # which has different results then
         if self.random_weights:
             parts.append(f"RANDOM WEIGHTS (seed {self.seed})")
         return " ".join(parts)
 
     def with_absolute_paths(self) -> "BackboneSpec":
-        """Return the backbone with its files named as every process can find them, whatever its working directory."""
+        """Return the backbone with absolute paths, for processes with another working directory."""
         changes = {
             key: str(Path(place).expanduser().absolute())
             for key in ("folder", "pretrained")

@@ -1,4 +1,4 @@
-"""Arrays as the method knows them: their types, and the scale at which embeddings are seen."""
+"""Array types, and scaling of embeddings."""
 
 from typing import Any, Literal
 
@@ -7,29 +7,29 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Labels = Ints  # numbers of classes or environments, counted from 0; also rows of an array
+Labels = Ints  # numbers of classes or environments from 0; also row indices
 Mask = NDArray[np.bool_]
 Single = NDArray[np.float32]  # as embeddings are stored
-Floats = NDArray[np.floating]  # of any precision, as embeddings come
+Floats = NDArray[np.floating]  # of any precision
 Values = NDArray[Any]  # of any type
 
-Normalize = Literal["none", "before", "after", "both"]  # where, seen from the projection, to scale to unit length
-Scale = Literal["raw", "unit"]  # as the encoder gives them, or at unit length
+Normalize = Literal["none", "before", "after", "both"]  # scaling to unit length relative to the projection
+Scale = Literal["raw", "unit"]  # encoder output, or unit length
 
 
 def scale_of(normalize: Normalize) -> Scale:
-    """Return the scale of the embeddings that a projection sees."""
+    """Return the scale of the input embeddings of a projection."""
     return "unit" if normalize in ("before", "both") else "raw"
 
 
 def scaled(z: Floats, normalize: Normalize) -> Array:
-    """Return embeddings as a projection is to see them, in float64: at unit length for `before` and `both`."""
+    """Return input embeddings of a projection in float64: at unit length for `before` and `both`."""
     double: Array = np.asarray(z, dtype=np.float64)
     return unit(double) if normalize in ("before", "both") else double
 
 
 def unit(z: Array) -> Array:
-    """Return the rows of `z` at unit length; rows of zeros stay."""
+    """Return the rows of `z` at unit length; zero rows stay."""
     norms = np.linalg.norm(z, axis=1, keepdims=True)
     return np.asarray(z / np.where(norms > 0, norms, 1.0))
 

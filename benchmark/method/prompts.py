@@ -1,8 +1,8 @@
-"""Prompts: templates, and what a projection asks for beside the texts of the classes.
+"""Prompts: templates, and additional prompts of projections.
 
-A projection says which prompts it needs, from the names of classes and environments. They go through the text tower
-alone, once, and no image is embedded for them. A fit sees those that name none but its own source environments and
-classes, so that not even the name of what is held out reaches it.
+A projection defines the prompts that it needs, from names of classes and environments. They are embedded once, by the
+text tower. A fit gets only prompts that name its own source environments and classes, so that not even the name of the
+held-out environment leaks.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ Templates = Annotated[OneOrMore, AfterValidator(_with_places)]
 
 
 def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
-    """Return templates: `openai` are the 80 for ImageNet that open_clip has of CLIP's authors, `simple` its 7."""
+    """Return templates: `openai` are the 80 for ImageNet by CLIP's authors, as in open_clip, `simple` its 7."""
     if isinstance(templates, tuple):
         return templates
     import open_clip
@@ -39,24 +39,24 @@ def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
 
 
 def fill(template: str, name: str) -> str:
-    """Return the prompt of a class, with spaces for underscores as in the released code."""
+    """Return a template with a class name, with spaces for underscores as in the released code."""
     return template.replace("{}", name.replace("_", " "))
 
 
 @dataclass(frozen=True)
 class Names:
-    """What prompts can be made of."""
+    """Names and templates for prompts."""
 
-    classes: tuple[str, ...]  # what prompts call the classes, in the order of the labels
+    classes: tuple[str, ...]  # class names in prompts, in the order of the labels
     environments: tuple[str, ...]  # names of the environments, in the order of their indices
-    templates: tuple[str, ...]  # those of the recipe
+    templates: tuple[str, ...]  # templates of the recipe
 
     def in_templates(self, name: str) -> tuple[str, ...]:
         """Return a name in each of the recipe's templates."""
         return tuple(fill(template, name) for template in self.templates)
 
     def words(self, given: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
-        """Return words for environments, each with the index of that which it names; given ones name none."""
+        """Return words for environments with the index of the named one; None for `given` words."""
         if given is None:
             return [(name, index) for index, name in enumerate(self.environments)]
         return [(word, None) for word in given]
@@ -64,31 +64,31 @@ class Names:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that a projection asks for."""
+    """A prompt of a projection."""
 
-    # its texts; of several the embedding is the mean of their unit-length embeddings, at unit length again
+    # its texts; the embedding of several is the mean of their unit-length embeddings, again at unit length
     texts: tuple[str, ...]
-    role: str  # what the projection wants it for
-    group: int = 0  # number of the group, within its role, of prompts that belong together. Default 0
-    environment: int | None = None  # index of the environment whose name is in it; None (default) if it is none's
-    label: int | None = None  # the class whose name is in it; None (default) if it is none's
+    role: str  # its role in the projection
+    group: int = 0  # number of its group of prompts within the role. Default 0
+    environment: int | None = None  # index of the environment named in it; None (default): none
+    label: int | None = None  # the class named in it; None (default): none
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
-    """Return prompts as a recipe gives them, group by group: every fit sees them."""
+    """Return the prompts of a recipe, group by group; every fit gets them."""
     return [Prompt((text,), role, number) for number, group in enumerate(groups) for text in group]
 
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """The prompts of a projection, embedded."""
+    """Embedded prompts of a projection."""
 
-    prompts: tuple[Prompt, ...]  # what was asked for
+    prompts: tuple[Prompt, ...]  # the prompts
     z: Array  # their embeddings at unit length, shape (len(prompts), D)
-    base: int  # number of base classes, the first ones
+    base: int  # number of base classes, which come first
 
     def visible(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
-        """Return what a fit may see: role -> for each group the embeddings of its prompts, shape (members, D)."""
+        """Return the prompts available to a fit: role -> for each group, embeddings of shape (members, D)."""
         groups: dict[tuple[str, int], list[int]] = {}
         for row, prompt in enumerate(self.prompts):
             half = None if prompt.label is None else "base" if prompt.label < self.base else "new"
@@ -100,9 +100,9 @@ class PromptEmbeddings:
         return seen
 
 
-GroupsOfPrompts = Mapping[str, list[Array]]  # role -> for each group embeddings of prompts, shape (members, D)
+GroupsOfPrompts = Mapping[str, list[Array]]  # role -> for each group, embeddings, shape (members, D)
 
 
 def within_groups(groups: Collection[Array]) -> Array:
-    """Return how prompts differ from the mean of their group, shape (prompts, D)."""
+    """Return differences of prompts from the mean of their group, shape (prompts, D)."""
     return np.concatenate([group - group.mean(axis=0) for group in groups])

@@ -1,4 +1,4 @@
-"""Facts of a backbone from a process of its own: right, remembered, forgotten when weights may have changed."""
+"""Facts of a backbone from a separate process: correct, cached, and invalidated when weights may have changed."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Engines: the same numbers from both, which one runs, and what is said where one cannot."""
+"""Engines: equal results, the choice between them, and notes if one cannot run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ VISION = {
 
 @pytest.fixture
 def spec_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpecOf:
-    """Return what makes a backbone of a family with random weights; the cache is empty."""
+    """Return a function that builds a backbone of a family with random weights; the cache is empty."""
     monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
 
     def make(family: str = "transformer", **fields: Any) -> BackboneSpec:

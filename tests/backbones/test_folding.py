@@ -1,4 +1,4 @@
-"""A map folded into a backbone: embeddings are mapped, open_clip alone loads the checkpoint, and the rest is one sentence."""
+"""A map folded into a backbone: mapped embeddings, checkpoints that open_clip loads, and error messages."""
 
 import json
 from pathlib import Path

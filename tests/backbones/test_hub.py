@@ -1,4 +1,4 @@
-"""What must come from the hub is known before anything heavy is loaded, and a hub that is silent is told in a sentence.
+"""Files needed from the hub are checked before heavy imports, and an unreachable hub gives an error message.
 
 What each family of open_clip needs of the hub beside its weights, by hand: with random weights the first line runs
 without a network, every other ends in a sentence that names what must be fetched.
@@ -104,7 +104,7 @@ def test_tags_by_the_source_are_those_of_open_clip() -> None:
 
 @pytest.fixture
 def with_backbone(silent: None, toy_root: Path, tmp_path: Path) -> Run:  # noqa: ARG001
-    """Return what runs a command with a recipe of one backbone, where the hub is silent."""
+    """Return a function that runs a command with a recipe of one backbone while the hub is unreachable."""
 
     def run(command: str, backbone: str) -> int:
         recipe = tmp_path / "recipe.yaml"

@@ -1,4 +1,4 @@
-"""Backbones: what is refused in which words, what is noticed, what the fingerprint follows."""
+"""Backbones: error messages, notes, and dependencies of the fingerprint."""
 
 import json
 import shutil
@@ -160,7 +160,7 @@ REAL = pytest.mark.long("the token vectors of the demo's own text tower do not g
 def test_prompts_with_the_placeholders_own_vectors_are_the_texts_themselves(
     config: dict[str, Any] | None, tmp_path: Path
 ) -> None:
-    """Of every kind of text tower: what is learnt stands where the tokens stood, and gradients reach it."""
+    """For every kind of text tower: learnt vectors replace the placeholder tokens and receive gradients."""
     spec = BackboneSpec(name="MiniLiT", image_size=64)
     if config is not None:
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))

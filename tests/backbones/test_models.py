@@ -1,4 +1,4 @@
-"""Models beyond open_clip: transformers, timm, and a class of the user's own, through whole runs and alone."""
+"""Models beyond open_clip: transformers, timm and a user-defined class, in whole runs and alone."""
 
 import json
 import re
@@ -250,4 +250,4 @@ def test_a_folder_without_safetensors_or_of_another_kind_is_one_sentence(tmp_pat
         assert "cannot be loaded by transformers" in refusal(name=f"hf:{tmp_path / name}")
     file = tmp_path / "vit" / "preprocessor_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "resample": 0}))
-    assert "resizes in no way that is known here" in refusal(name=f"hf:{tmp_path / 'vit'}")
+    assert "has an unknown resize; known are bilinear and bicubic" in refusal(name=f"hf:{tmp_path / 'vit'}")

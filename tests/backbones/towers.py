@@ -54,7 +54,7 @@ def align(folder: Path) -> Any:
 
 
 def altclip(folder: Path) -> Any:
-    """Return an AltCLIP in a folder: another text tower beside CLIP's image tower."""
+    """Return an AltCLIP in a folder: CLIP's image tower with another text tower."""
     text = {**_TOWER, "vocab_size": 20, "max_position_embeddings": 40, "project_dim": 16, "pad_token_id": 0}
     model = transformers.AltCLIPModel(
         transformers.AltCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=16)

@@ -25,7 +25,7 @@ def prompted(
     dim: int,
     hidden: Callable[[Prompt], bool] = lambda _: False,
 ) -> PromptEmbeddings | None:
-    """Return the embeddings of what a projection asks for, other ones of `hidden` prompts; None where it asks for none."""
+    """Return embeddings of a projection's prompts, with other values for `hidden` prompts; None without prompts."""
     prompts = projection.prompts(Names(tuple(classes), tuple(environments), ("a photo of a {}.", "{} in a scene")))
     if not prompts:
         return None

@@ -1,4 +1,4 @@
-"""Clusters: those that were planted are found, whatever the lengths of embeddings and the order of images."""
+"""Clusters: planted ones are found for any lengths of embeddings and order of images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every public name of the method shows in its docstring how it is used; pytest runs what is shown."""
+"""Docstring examples of all public names of the method, run by pytest."""
 
 from typing import Any
 

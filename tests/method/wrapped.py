@@ -1,4 +1,4 @@
-"""A projection that a test gives as a function."""
+"""A projection from a function, for tests."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,7 @@
-"""What a backbone is made of, behind one base class: open_clip, transformers, timm, or a user-defined class.
+"""Models of backbones, with one base class: open_clip, transformers, timm, or a user-defined class.
 
 A recipe names a model of open_clip by its plain name, others by `hf:NAME_OR_FOLDER`, `timm:NAME` or `module:Class`.
-Imports no PyTorch, so that recipes are read without it.
+PyTorch is not imported, so that recipes can be read without it.
 """
 
 from abc import ABC, abstractmethod
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class EncoderModel(ABC):
-    """A model that embeds images, and texts where it has a text encoder. Derive from it to bring your own.
+    """Base class of models that embed images and, with a text encoder, texts. Derive from it for your own model.
 
-    The constructor takes the recipe's `BackboneSpec` (`pretrained`, `image_size` and `seed` are there to be used) and
-    sets `module`. Everything else (devices, precision, engines, batches, keys of the store) is the suite's work.
+    The constructor takes the recipe's `BackboneSpec` (for example `pretrained`, `image_size` and `seed`) and sets
+    `module`. Devices, precision, engines, batches and keys of the store are handled outside of it.
 
     Attributes:
-        module: torch module that holds all weights: its state is the fingerprint, and it is moved and cast as a whole.
+        module: torch module with all weights; it is fingerprinted, moved and cast as a whole.
         size: height and width of the input. Default 224 x 224.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: 0.5 each.
         interpolation: of the resize, `bicubic` (default) or `bilinear`.
         resize_mode: `shortest` (default: cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
         resize_size: height and width that the resize aims at, before the crop to `size`. Default: `size`.
         logit_scale: factor on cosine similarities, None (default) if the model has none: CLIP's 100 is then used.
-        notes: what a user should know of the model, one sentence each. Default: nothing.
+        notes: notes for the user, one sentence each. Default: none.
     """
 
     module: "torch.nn.Module"
@@ -53,14 +53,14 @@ class EncoderModel(ABC):
         """Return raw embeddings, shape (batch, D).
 
         Args:
-            images: normalised RGB images, shape (batch, 3, height, width), on the device and in the type of `module`.
+            images: normalised RGB images, shape (batch, 3, height, width), on the device and in the dtype of `module`.
         """
 
     def encode_texts(self, texts: Sequence[str]) -> "torch.Tensor":
-        """Return raw embeddings of texts, shape (len(texts), D), on the device of `module`. Default: has no texts.
+        """Return raw embeddings of texts, shape (len(texts), D), on the device of `module`.
 
         Raises:
-            IcmBenchError: by default, for nobody asks a model for texts that does not define this.
+            IcmBenchError: by default: the model has no text encoder.
         """
         raise IcmBenchError(f"{type(self).__name__} embeds no texts, {len(texts)} were asked for; define encode_texts.")
 
@@ -71,18 +71,18 @@ class EncoderModel(ABC):
         return cls.encode_texts is not EncoderModel.encode_texts
 
     def text_side(self) -> "TextSide | None":
-        """Return how texts become tokens, the table these are looked up in, and how tokens become embeddings.
+        """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings.
 
-        For predictors that learn prompts. Default: None, it is not known.
+        For predictors that learn prompts. Default: None, not available.
         """
         return None
 
     def architecture(self) -> object:
-        """Return, in plain data, what the weights do not say of the model. Default: the class and its source code."""
+        """Return properties of the model not in its weights, as plain data. Default: the class and its source code."""
         return with_source(f"{type(self).__module__}:{type(self).__qualname__}", type(self))
 
     def preprocess(self) -> dict[str, Any]:
-        """Return the preprocessing in open_clip's words."""
+        """Return the preprocessing in open_clip's format."""
         preprocess = {
             "size": list(self.size),
             "mode": "RGB",
@@ -98,19 +98,19 @@ class EncoderModel(ABC):
 
     @classmethod
     def check_name(cls, spec: BackboneSpec) -> None:
-        """Refuse what can never be loaded, for a plan: weights that are still to be fetched may be. Default: nothing.
+        """Check, for a plan, that the backbone exists; its weights need not be available yet. Default: no check.
 
         Raises:
-            IcmBenchError: says what is wrong with the backbone.
+            IcmBenchError: the backbone cannot exist; says why.
         """
         del spec
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Refuse what would have to be fetched and cannot be, within seconds and without weights. Default: nothing.
+        """Check, within seconds and without loading weights, that all files are available. Default: no check.
 
         Raises:
-            IcmBenchError: names what must be fetched.
+            IcmBenchError: names the files that cannot be fetched.
         """
         del spec
 
@@ -137,5 +137,5 @@ MODELS: ClassRegistry[EncoderModel] = ClassRegistry(
 
 
 def model_class(spec: BackboneSpec) -> type[EncoderModel]:
-    """Return the class that a recipe's backbone is a model of."""
+    """Return the model class of a recipe's backbone."""
     return MODELS.component_class(spec.family or spec.name)

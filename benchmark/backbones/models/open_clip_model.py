@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class OpenClipModel(EncoderModel):
-    """A model of `open_clip.create_model`, which everything of open_clip goes through.
+    """A model created by `open_clip.create_model`.
 
     Args:
-        spec: which model, with which weights.
+        spec: the model and its weights.
 
     Raises:
-        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or would have
-            to be unpickled, or no network when weights must be downloaded.
+        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or needs
+            unpickling, or no network for a download.
     """
 
-    module: Any  # of no common type
+    module: Any  # without a common type
 
     def __init__(self, spec: BackboneSpec) -> None:
         self.check_available(spec)
@@ -54,7 +54,7 @@ class OpenClipModel(EncoderModel):
         return self.module.encode_text(self._tokens(self.tokenizer, texts))
 
     def text_side(self) -> "TextSide | None":
-        """Return how texts become tokens, the table these are looked up in, and how tokens become embeddings."""
+        """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings."""
         tokenizer, model = self.tokenizer, self.module
         text = getattr(model, "text", model)
         table = getattr(text, "token_embedding", None)
@@ -66,7 +66,7 @@ class OpenClipModel(EncoderModel):
         return tokenizer(list(texts)).to(next(self.module.parameters()).device)
 
     def architecture(self) -> object:
-        """Return the resolved model configuration, without the folders in which parts of it lie."""
+        """Return the resolved model configuration, without folders."""
         config = _model_cfg(self._spec, self._name)
         text = config.get("text_cfg", {})
         for key in ("hf_model_name", "hf_tokenizer_name"):
@@ -75,7 +75,7 @@ class OpenClipModel(EncoderModel):
         return config
 
     def preprocess(self) -> dict[str, Any]:
-        """Return open_clip's preprocessing, as JSON would, so that it compares equal after a round trip."""
+        """Return open_clip's preprocessing as plain data, equal after a JSON round trip."""
         import open_clip
 
         plain: dict[str, Any] = json.loads(json.dumps(open_clip.get_model_preprocess_cfg(self.module)))
@@ -89,17 +89,17 @@ class OpenClipModel(EncoderModel):
         import open_clip
 
         text = open_clip.get_model_config(self._name).get("text_cfg", {})
-        # A configuration may ask for code that lies beside it. Other tokenizers than those of transformers have none.
+        # A configuration may name remote code; only tokenizers of transformers have the option.
         options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
         return open_clip.get_tokenizer(self._name, **options)
 
     @property
     def folder(self) -> Path | None:
-        """The folder in open_clip's local-dir layout that the model comes from; None for all others."""
+        """The model's folder in open_clip's local-dir layout, or None."""
         return Path(self._name.removeprefix("local-dir:")) if self._name.startswith("local-dir:") else None
 
     def config(self) -> dict[str, Any]:
-        """Return what `open_clip_config.json` would have to say for open_clip to build this model, as it was loaded."""
+        """Return the content of `open_clip_config.json` for this model as it was loaded."""
         model_cfg = _model_cfg(self._spec, self._name)
         if self._spec.image_size:
             model_cfg["vision_cfg"]["image_size"] = self._spec.image_size
@@ -107,18 +107,18 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_name(cls, spec: BackboneSpec) -> None:
-        """Refuse weights that nobody knows, and of random ones texts that lack what cannot be fetched."""
+        """Raise an error for unknown weights; for random weights, for unavailable files of the text tower."""
         config = _listed(spec)
         if config and spec.random_weights:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
         elif config:
             if not Path(spec.pretrained or "").is_file() and spec.pretrained not in _tags(spec.name):
-                _open_clip_name(spec)  # which says what is wrong with the weights
+                _open_clip_name(spec)  # raises an error with the reason
             _check_activation(spec, bool(config.get("quick_gelu")))
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Refuse what the hub would have to give and does not, before anything heavy is imported."""
+        """Raise an error for files that are not cached if the hub is unreachable, before heavy imports."""
         config = _listed(spec)
         if config:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
@@ -126,13 +126,13 @@ class OpenClipModel(EncoderModel):
             place, _ = _tags(spec.name).get(spec.pretrained or "", (None, False))
         else:
             place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
-        # None: it is here, or its name is not known, which is said where it is loaded; "": it lies elsewhere.
+        # None: local, or an unknown name, reported on load; "": not on the hub.
         if place is not None and not hub.go_offline_unless_reachable() and place and not hub.has_cached_weights(place):
             raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
-        """Return the embedding width D by the model's configuration alone; no weights are loaded."""
+        """Return the embedding width D from the model's configuration, without weights."""
         if spec.is_built:
             return (spec.training or TrainingSpec()).width
         if config := _listed(spec):
@@ -142,7 +142,7 @@ class OpenClipModel(EncoderModel):
         open_clip_name = _open_clip_name(spec)
         try:
             return int(open_clip.get_model_config(open_clip_name)["embed_dim"])
-        except Exception as error:  # a hub that does not answer, or a damaged configuration, can raise anything
+        except Exception as error:  # an unreachable hub or a damaged configuration: any error
             raise IcmBenchError(
                 f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
                 f"check the name or the folder, and the network if it lies on a hub."
@@ -150,7 +150,7 @@ class OpenClipModel(EncoderModel):
 
 
 def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
-    """Return the folder in the cache of a backbone that is built there, by `BUILT`; built now, if that is asked for."""
+    """Return the cache folder of a backbone in `BUILT`; with `build`, build it if needed."""
     about, builder = BUILT[spec.name]
     module = importlib.import_module(about)
     training = module.Training(**spec.training.model_dump()) if spec.training else None
@@ -158,7 +158,7 @@ def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
 
 
 def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
-    """Return the configuration of a model that open_clip lists, without the seconds of its import; None of others."""
+    """Return the configuration of a model listed by open_clip, without its slow import; None for others."""
     if spec.folder or spec.is_built:
         return None
     with contextlib.suppress(ValueError):
@@ -168,10 +168,10 @@ def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
 
 
 def _tags(name: str) -> dict[str, tuple[str, bool]]:
-    """Return pretrained tags of a listed model -> place on the hub, empty for elsewhere, and if they have QuickGELU.
+    """Return pretrained tag of a listed model -> (hub repository or empty, whether it has QuickGELU).
 
-    By open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}` and `_TAGS = dict(TAG=_pcfg(...))`. Where
-    that is written in another way, nothing: who needs to know then asks open_clip itself.
+    Parsed from open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}`, `_TAGS = dict(TAG=_pcfg(...))`.
+    Empty if the source has another form: callers then use open_clip itself.
     """
     values: dict[str, ast.expr] = {}
     with contextlib.suppress(SyntaxError):
@@ -183,13 +183,13 @@ def _tags(name: str) -> dict[str, tuple[str, bool]]:
         if isinstance(key, ast.Constant) and key.value == name and isinstance(tags, ast.Call):
             for tag in tags.keywords:  # TAG=_pcfg(..., hf_hub="OWNER/NAME/FILE", quick_gelu=True)
                 words = tag.value.keywords if isinstance(tag.value, ast.Call) else []
-                said = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
-                found[tag.arg or ""] = str(said.get("hf_hub", "")).rpartition("/")[0], bool(said.get("quick_gelu"))
+                given = {word.arg: word.value.value for word in words if isinstance(word.value, ast.Constant)}
+                found[tag.arg or ""] = str(given.get("hf_hub", "")).rpartition("/")[0], bool(given.get("quick_gelu"))
     return found
 
 
 def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
-    """Refuse a checkpoint file that may have been trained with QuickGELU or without, where nobody says which."""
+    """Raise an error for a checkpoint file if it is unknown whether it was trained with QuickGELU."""
     tags = _tags(spec.name)
     having = [tag for tag, (_, quick_gelu) in tags.items() if quick_gelu]
     if having and not model_has_it and spec.quick_gelu is None and spec.pretrained not in tags:
@@ -202,7 +202,7 @@ def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
 
 
 def _package_file(*names: str) -> str:
-    """Return the text of a file of open_clip's package, which is not imported; nothing if there is no such file."""
+    """Return the text of a file of open_clip's package, without importing it; empty if missing."""
     package = importlib.util.find_spec("open_clip")
     for folder in (package.submodule_search_locations or ()) if package else ():
         with contextlib.suppress(OSError, ValueError):
@@ -211,7 +211,7 @@ def _package_file(*names: str) -> str:
 
 
 def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
-    """Return open_clip's model configuration with the activation that is used."""
+    """Return open_clip's model configuration with the actual activation."""
     import open_clip
 
     config: dict[str, Any] = open_clip.get_model_config(open_clip_name)
@@ -220,7 +220,7 @@ def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
 
 
 def _open_clip_name(spec: BackboneSpec) -> str:
-    """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if need be."""
+    """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if needed."""
     import open_clip
 
     if spec.folder:
@@ -254,18 +254,18 @@ def _open_clip_name(spec: BackboneSpec) -> str:
 
 
 def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
-    """Return open_clip's model (which has no common type) and what a user should know of it."""
+    """Return open_clip's model (without a common type) and notes for the user."""
     import open_clip
     import torch
 
     notes: list[str] = []
     pretrained = None if spec.random_weights or open_clip_name.startswith(OPEN_CLIP_SCHEMAS) else spec.pretrained
     if pretrained and Path(pretrained).is_file() and not (spec.mean and spec.std):
-        notes.append(f"{spec.label}: a checkpoint file says nothing of mean and std; OpenAI's are used.")
+        notes.append(f"{spec.label}: a checkpoint file has no mean and std; OpenAI's are used.")
     if spec.random_weights:
         notes.append(f"{spec.label}: the weights are random, so no accuracy of this run means anything.")
         torch.manual_seed(spec.seed)
-    logging.disable(logging.CRITICAL)  # open_clip and the hub log what is said better below
+    logging.disable(logging.CRITICAL)  # errors are reported below
     try:
         model = open_clip.create_model(
             open_clip_name,
@@ -281,17 +281,17 @@ def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
         return model, notes
     except IcmBenchError:
         raise
-    except Exception as error:  # a damaged checkpoint can make its reader raise anything
+    except Exception as error:  # a damaged checkpoint: any error
         raise IcmBenchError(_load_failure(spec, open_clip_name, pretrained, error)) from error
     finally:
         logging.disable(logging.NOTSET)
 
 
 def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | None, error: Exception) -> str:
-    """Return open_clip's failure as one sentence with a remedy."""
+    """Return an error message with a remedy for a failure of open_clip."""
     text = str(error)
     where = pretrained or open_clip_name.removeprefix("local-dir:")
-    # Positions of another width are found by an assertion, before the weights are compared by name and shape.
+    # Position embeddings of another width fail an assertion before weights are compared.
     if "Error(s) in loading state_dict" in text or "pos_embed" in text:
         detail = text.splitlines()[1].strip() if len(text.splitlines()) > 1 else text
         return (
@@ -320,16 +320,16 @@ def _not_downloaded(spec: BackboneSpec, what: str) -> str:
 
 
 def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bool:
-    """Decide on the activation: the recipe's word, else what the pretrained tag was trained with.
+    """Return whether QuickGELU is used: as the recipe says, else as the pretrained tag was trained.
 
-    open_clip only warns of a mismatch, which silently costs several points of accuracy.
+    open_clip only warns of a mismatch, which costs several points of accuracy.
     """
     import open_clip
 
     model_has_it = bool(open_clip.get_model_config(open_clip_name).get("quick_gelu", False))
     if open_clip_name.startswith(OPEN_CLIP_SCHEMAS) or spec.random_weights:
         if model_has_it and spec.quick_gelu is False:
-            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' asks for QuickGELU; change it there.")
+            raise IcmBenchError(f"backbones: the configuration of '{spec.name}' has QuickGELU; change it there.")
         return model_has_it if spec.quick_gelu is None else spec.quick_gelu
     tag = open_clip.pretrained.get_pretrained_cfg(open_clip_name, spec.pretrained)
     _check_activation(spec, model_has_it)

@@ -14,10 +14,10 @@ _MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
 class TimmModel(EncoderModel):
     """A vision tower of timm without its classifier: embeddings are its pooled features.
 
-    Preprocessing is that of the weights, in timm's evaluation: `crop_pct` says what the crop leaves.
+    Preprocessing is that of the weights in timm's evaluation, with `crop_pct`.
 
     Args:
-        spec: `pretrained` is a checkpoint file, `random`, or, by default, the tag in the name or timm's own choice.
+        spec: `pretrained` is a checkpoint file or `random`; by default the tag in the name, or timm's default.
 
     Raises:
         IcmBenchError: no such model, weights that cannot be fetched or do not fit, or an unknown preprocessing.
@@ -33,7 +33,7 @@ class TimmModel(EncoderModel):
         self._place = spec.place
         config = resolve_model_data_config(self.module)
         if config["crop_mode"] not in _MODES:
-            raise IcmBenchError(f"backbones: the crop '{config['crop_mode']}' of '{spec.name}' is not known here.")
+            raise IcmBenchError(f"backbones: the crop '{config['crop_mode']}' of '{spec.name}' is not supported.")
         self.size = tuple(config["input_size"][1:])
         self.mean, self.std = config["mean"], config["std"]
         self.interpolation, self.resize_mode = config["interpolation"], _MODES[config["crop_mode"]]
@@ -49,7 +49,7 @@ class TimmModel(EncoderModel):
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Refuse weights that were not fetched before, where no hub answers."""
+        """Raise an error for weights that are not cached if the hub is unreachable."""
         if spec.random_weights or spec.pretrained or go_offline_unless_reachable():
             return
         if (place := _hub_of(spec.place)) and not has_cached_weights(place):
@@ -60,12 +60,12 @@ class TimmModel(EncoderModel):
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
-        """Return the number of features, without weights being fetched."""
+        """Return the number of features, without fetching weights."""
         return int(_created(spec, pretrained=False).num_features)
 
 
 def _hub_of(place: str) -> str:
-    """Return where on the hub timm finds the weights of a model; nothing if it finds them elsewhere, or nowhere."""
+    """Return the hub repository of a model's weights in timm; empty if they are not on the hub."""
     if place.startswith("hf-hub:"):
         return place.removeprefix("hf-hub:").partition("@")[0]
     from timm.models import get_pretrained_cfg, is_model
@@ -74,7 +74,7 @@ def _hub_of(place: str) -> str:
         return ""
     try:
         known = get_pretrained_cfg(place, allow_unregistered=False)
-    except RuntimeError:  # an unknown tag, which timm tells with those that it knows
+    except RuntimeError:  # an unknown tag, reported by timm
         return ""
     return (known.hf_hub_id or "") if known else ""
 
@@ -89,7 +89,7 @@ def _created(spec: BackboneSpec, pretrained: bool) -> Any:
     sizes: dict[str, Any] = {"img_size": spec.image_size} if spec.image_size and "vit" in architecture else {}
     try:
         return timm.create_model(spec.place, pretrained=pretrained, num_classes=0, **sizes)
-    except Exception as error:  # a hub that does not answer, an unknown tag, a damaged file: anything is raised
+    except Exception as error:  # an unreachable hub, an unknown tag, a damaged file: any error
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise IcmBenchError(
             f"The backbone '{spec.name}' cannot be loaded by timm ({first:.200}); check the name and the network, or "
@@ -98,7 +98,7 @@ def _created(spec: BackboneSpec, pretrained: bool) -> Any:
 
 
 def _with_weights(spec: BackboneSpec) -> Any:
-    """Return the model with the weights that a recipe asks for."""
+    """Return the model with the weights of the recipe."""
     file = None if spec.random_weights else spec.pretrained
     model = _created(spec, pretrained=not (file or spec.random_weights))
     if file:
@@ -106,7 +106,7 @@ def _with_weights(spec: BackboneSpec) -> Any:
 
         try:
             missing = load_checkpoint(model, file, strict=False, weights_only=True).missing_keys
-        except Exception as error:  # damaged, or more than tensors, which is not unpickled
+        except Exception as error:  # damaged, or with objects other than tensors
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise IcmBenchError(
                 f"The checkpoint {file} cannot be loaded into '{spec.name}' ({first:.200}); give its weights as "

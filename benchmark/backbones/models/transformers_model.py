@@ -18,16 +18,16 @@ _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dt
 
 
 class TransformersModel(EncoderModel):
-    """A dual encoder of transformers, or a vision model of it, which has no texts.
+    """A dual encoder of transformers, or a vision model, which has no texts.
 
-    Image embeddings are those of `get_image_features`, of a vision model its pooled output; the preprocessing is that
-    of its image processor, on the resize and crop that all backbones have. Code that comes with weights is not run.
+    Image embeddings are those of `get_image_features`, or the pooled output of a vision model. Preprocessing is that of
+    its image processor, with the resize and crop of all backbones. Remote code is not run.
 
     Args:
-        spec: the name is `hf:` and a name on the hub or a folder; `pretrained: random` draws the weights.
+        spec: the name is `hf:` and a name on the hub or a folder; `pretrained: random` for random weights.
 
     Raises:
-        IcmBenchError: no such model, no safetensors, weights that do not fit, or a preprocessing that is not known.
+        IcmBenchError: no such model, no safetensors, weights that do not fit, or an unknown preprocessing.
     """
 
     def __init__(self, spec: BackboneSpec) -> None:
@@ -62,11 +62,11 @@ class TransformersModel(EncoderModel):
         return _pooled(embed(pixel_values=images))
 
     def encode_texts(self, texts: Sequence[str]) -> Any:
-        """Return raw embeddings of texts, which are padded and cut to the length that the model was trained with."""
+        """Return raw embeddings of texts, padded and truncated to the model's context length."""
         return _pooled(self.module.get_text_features(**self.tokens(texts).to(self.module.device)))
 
     def tokens(self, texts: Sequence[str]) -> Any:
-        """Return what the text encoder takes of texts, as `get_text_features` has it."""
+        """Return the input of `get_text_features` for some texts."""
         if self._canonical:
             from open_clip.tokenizer import get_clean_fn
 
@@ -76,12 +76,12 @@ class TransformersModel(EncoderModel):
 
     @property
     def _canonical(self) -> bool:
-        """Whether texts lose capitals and punctuation, as in training: tokenizers of SigLIP 2 do not see to it."""
+        """Whether texts are lowercased without punctuation, as in training, which tokenizers of SigLIP 2 do not do."""
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Refuse a model of the hub that was not fetched before, where no hub answers."""
+        """Raise an error for a model of the hub that is not cached if the hub is unreachable."""
         try:
             at_hand = spec.local_folder is not None or has_cached_file(spec.place)
         except ValueError:
@@ -97,25 +97,25 @@ class TransformersModel(EncoderModel):
 
     @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
-        """Say whether it is a dual encoder, by its configuration."""
+        """Return whether it is a dual encoder, from its configuration."""
         cls.check_available(spec)
         with _explained(spec):
             return hasattr(_config(spec), "text_config")
 
     def architecture(self) -> object:
-        """Return the class of the model and its configuration, without the place that it was loaded from."""
+        """Return the class of the model and its configuration, without its path."""
         known = [type(self.module).__name__, _without(self.module.config.to_dict(), _NOT_ARCHITECTURE)]
         return [*known, "canonical texts"] if self._canonical else known
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
-        """Return the embedding width D by the configuration; no weights are loaded."""
+        """Return the embedding width D from the configuration, without weights."""
         cls.check_available(spec)
         with _explained(spec):
             config = _config(spec)
         if width := getattr(config, "projection_dim", None) or _pooled_width(config):
             return int(width)
-        vision = config.vision_config  # SigLIP projects onto nothing: its width is that of its towers
+        vision = config.vision_config  # SigLIP has no projection: its width is that of its towers
         return int(getattr(vision, "projection_size", None) or vision.hidden_size)
 
     @cached_property
@@ -131,7 +131,7 @@ class TransformersModel(EncoderModel):
         resample = int(processor.get("resample") or 0)
         if not processor.get("do_resize", True) or resample not in _INTERPOLATIONS:
             raise IcmBenchError(
-                f"backbones: the image processor of '{name}' resizes in no way that is known here (bilinear, bicubic)."
+                f"backbones: the image processor of '{name}' has an unknown resize; known are bilinear and bicubic."
             )
         self.interpolation = _INTERPOLATIONS[resample]
         self.resize_mode, self.resize_size = _resize_of(processor["size"], name)
@@ -150,7 +150,7 @@ def _config(spec: BackboneSpec) -> Any:
 
 @contextlib.contextmanager
 def _explained(spec: BackboneSpec) -> Iterator[None]:
-    """Turn whatever transformers raises into one sentence, and keep its warnings from the person who watches."""
+    """Turn errors of transformers into one message, and suppress its warnings."""
     if find_spec("transformers") is None:
         raise IcmBenchError(f"The backbone '{spec.name}' needs transformers: pip install 'icm-bench[transformers]'.")
     from transformers.utils import logging as of_transformers
@@ -159,7 +159,7 @@ def _explained(spec: BackboneSpec) -> Iterator[None]:
     of_transformers.disable_progress_bar()
     try:
         yield
-    except Exception as error:  # a hub that does not answer, a damaged file, a configuration that lies
+    except Exception as error:  # an unreachable hub, a damaged file, a wrong configuration
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = f"in the folder {spec.place}" if Path(spec.place).is_dir() else f"named '{spec.place}'"
         raise IcmBenchError(
@@ -171,29 +171,29 @@ def _explained(spec: BackboneSpec) -> Iterator[None]:
 
 
 def _pooled(output: Any) -> Any:
-    """Return the embeddings in what a model gives, which is a tensor or an object with them, by version."""
+    """Return the embeddings in a model's output: a tensor or an object, by version of transformers."""
     return getattr(output, "pooler_output", output)
 
 
 def _pooled_width(config: Any) -> int | None:
-    """Return the width of a vision model without texts; None of others."""
+    """Return the width of a vision model without texts; None for others."""
     return None if hasattr(config, "text_config") else getattr(config, "hidden_size", None)
 
 
 def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]]:
-    """Return the way of a resize and the height and width that it aims at."""
+    """Return the resize mode, and the target height and width."""
     for key, mode in (("shortest_edge", "shortest"), ("longest_edge", "longest")):
         if size.get(key):
             return mode, (int(size[key]), int(size[key]))
     if size.get("height") and size.get("width"):
         return "squash", (int(size["height"]), int(size["width"]))
-    raise IcmBenchError(f"backbones: the image processor of '{name}' has a size that is not known here: {dict(size)}.")
+    raise IcmBenchError(f"backbones: the image processor of '{name}' has an unknown size: {dict(size)}.")
 
 
 def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and std for values on the scale 0 to 1 of what a processor does to values from 0 to 255.
+    """Return mean and std, for values on the scale 0 to 1, of a processor for values from 0 to 255.
 
-    ALIGN's multiplies, subtracts 1 and does not normalise: the same as a mean and std of 0.5.
+    ALIGN's multiplies, subtracts 1 and does not normalise, which equals a mean and std of 0.5.
     """
     factor = 255 * float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 255.0
     factor = 1.0 if abs(factor - 1) < 1e-9 else factor

@@ -1,7 +1,7 @@
-"""Moments by environment, side of the split and half of the classes: what every fit of a projection is made of.
+"""Moments by environment, side of the split and half of the classes: the parts of every fit of a projection.
 
-A cell is a set of images that no protocol ever splits further, so a fit is a choice of cells: a held-out environment,
-a left-out source and a tested fold are left out, and `open_class` leaves out the new classes.
+A cell is a set of images that no protocol splits further, so the training set of a fit is a union of cells: without the
+held-out environment, a left-out source, a tested fold or, in `open_class`, the new classes.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -14,15 +14,7 @@ from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import (
-    TOGETHER,
-    Budget,
-    CacheKey,
-    Differences,
-    Moments,
-    SourceMoments,
-    cross_kind,
-)
+from benchmark.method.subspace.moments import TOGETHER, Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
 
 BIN = 4096  # images of a cell among which partners are drawn
 Half = Literal["base", "new"]
@@ -32,16 +24,16 @@ Cell = tuple[int, int, Half]  # environment, side of the split, half of the clas
 
 @dataclass(frozen=True)
 class Layout:
-    """Which cell each image of a data set lies in."""
+    """The cell of each image of a data set."""
 
     environment: Ints  # index of each image's environment, shape (n,)
     label: Ints  # class index, shape (n,)
-    side: Ints  # side of the split that the image is on, shape (n,)
+    side: Ints  # side of the split, shape (n,)
     classes: int  # number of classes
-    base: int  # number of base classes, the first ones
+    base: int  # number of base classes, which come first
 
     def parts(self) -> list[tuple[Cell, Ints]]:
-        """Return the cells that hold images, in order, each with the positions of its images."""
+        """Return the non-empty cells in order, each with the positions of its images."""
         codes = np.stack([self.environment, self.side, self.label >= self.base])
         cells, number = np.unique(codes, axis=1, return_inverse=True)
         rows = (np.flatnonzero(number.reshape(-1) == i) for i in range(cells.shape[1]))
@@ -56,17 +48,17 @@ class Layout:
 class Cells:
     """The moments of a data set, cell by cell."""
 
-    moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the kinds of intervention that were asked for
-    # kind -> differences that belong to no environment (text pairs), by half of the classes
+    moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the requested kinds of intervention
+    # kind -> differences without an environment (text pairs), by half of the classes
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    prompts: PromptEmbeddings | None = None  # those that the projection asks for; None (default) if it asks for none
-    # kind -> weight by which it is part of the differences `TOGETHER`; none by default, see `weighted`
+    prompts: PromptEmbeddings | None = None  # prompts of the projection; None (default) without prompts
+    # kind -> its weight in the differences `TOGETHER`; empty by default, see `weighted`
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
     )
     _sources: dict[Hashable, SourceMoments] = field(default_factory=dict, repr=False, compare=False)
-    _known: Mapping[Hashable, Mapping[CacheKey, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _known: Mapping[Hashable, Mapping[CacheId, Any]] = field(default_factory=dict, repr=False, compare=False)
     _budget: Budget = field(default_factory=Budget, repr=False, compare=False)
 
     def __add__(self, other: "Cells") -> "Cells":
@@ -76,7 +68,7 @@ class Cells:
         return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
-        """Return the cells of some sides alone, the sides of each part added up: fits of a turn ask for whole parts."""
+        """Return the cells of some sides, summed over the sides of each part, which fits of a turn use as a whole."""
         home = {side: min(part) for part in parts for side in part}
         moments: dict[Cell, Moments] = {}
         for (environment, side, half), theirs in self.moments.items():
@@ -86,10 +78,10 @@ class Cells:
         return Cells(moments, self.shared, self.prompts)
 
     def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return the same moments for fits of one intervention set: one matrix for kinds of as many pairs in each cell.
+        """Return moments with kinds of one intervention set merged, if they have equal numbers of pairs in each cell.
 
-        C_d is linear in their sums, so that it stays what it is. Other kinds (of texts, across environments) are held
-        as they were. `weights`: kind of intervention -> weight in C_d, as the fits will ask for; None for no set.
+        C_d is linear in their sums, so it does not change. Other kinds (of texts, across environments) stay separate.
+        `weights`: kind of intervention -> weight in C_d of the fits; None for no intervention set.
         """
         every = [m.differences for m in self.moments.values()]
         by_counts: dict[tuple[int, ...], dict[str, float]] = {}
@@ -116,10 +108,10 @@ class Cells:
         sides: frozenset[int] = frozenset([IN]),
         halves: Iterable[Half] = HALVES,
     ) -> SourceMoments:
-        """Return the moments of some sides and halves of some environments (index -> name), made once for all that ask.
+        """Return the moments of some sides and halves of some environments (index -> name).
 
-        They are kept while memory allows (`MAX_KEPT_BYTES`); sums that are not kept are computed again for each fit.
-        ValueError: an environment has no image there.
+        They are cached within `MAX_KEPT_BYTES`; others are computed again for each fit. ValueError: an environment has
+        no image there.
         """
         halves = tuple(halves)
         key = (tuple(environments.items()), sides, halves)
@@ -203,7 +195,7 @@ def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[st
             here, m = z_[shared], their_means[label[shared]]
             cross = here.T @ m
             mine = Differences(int(shared.sum()), here.sum(axis=0) - m.sum(axis=0), here.T @ here - cross - cross.T)
-            # This image's own second moment is also the z_j part of the other environment's differences to here.
+            # The second moment of these images is also part of the other environment's differences to this one.
             weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
@@ -213,12 +205,12 @@ def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[st
 
 
 def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
-    """Return which images keep their views where a share of all pairs is wanted, shape (n,).
+    """Return a mask of images whose views are used, for a share of all pairs, shape (n,).
 
-    Within each class of an environment images stand in a random order. The i-th of n has the place (i + offset) / n,
-    0 <= offset < 1, and takes part where that is below the share. So a smaller share is a part of a larger one, and
-    each class of an environment has its share up to one pair. The offsets of all of these are multiples of the golden
-    ratio, spread evenly, so that the whole has its share too, however small.
+    Within each class of an environment images are in random order. The i-th of n has the position (i + offset) / n,
+    0 <= offset < 1, and is drawn if that is below the share. So smaller shares are subsets of larger ones, and each
+    class of an environment has its share up to one pair. Offsets are multiples of the golden ratio, evenly spread, so
+    that the total has its share too, however small.
     """
     rng, n = np.random.default_rng(seed), len(layout.label)
     of_class = layout.environment * layout.classes + layout.label
@@ -232,19 +224,19 @@ def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
 
 
 def one_of(views: Mapping[str, Floats], image_ids: Sequence[str], seed: int) -> Floats:
-    """Return the view of one kind for every image, drawn by `seed` and image id alone, shape (n, D)."""
+    """Return, for every image, the view of one kind, drawn from `seed` and image id, shape (n, D)."""
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
 
 
 def partners(layout: Layout, seed: int, draw: int) -> Ints:
-    """Return for each image another one of its cell, drawn at random; itself where it is alone, shape (n,).
+    """Return for each image a random other image of its cell, or itself if it is the only one, shape (n,).
 
     Within a cell every image is the partner of one other. A cell of more than `BIN` images is cut into bins of
-    consecutive ones, the bins are matched at random, and partners drawn in the bin's match (a bin of one image more has
-    one partner twice): who reads images block by block finds the partners of a block in a few others. The draw depends
-    on cells, seed and number alone.
+    consecutive images, bins are matched at random, and partners drawn from the matched bin (repeating one if it is
+    smaller). So a reader of blocks finds the partners of a block in few other blocks. The result depends only on cells,
+    `seed` and `draw`.
     """
     rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
     for _, members in layout.parts():
@@ -260,10 +252,10 @@ def partners(layout: Layout, seed: int, draw: int) -> Ints:
 
 
 def shuffled_cells(layout: Layout, z: Floats, views: Sequence[Floats], weights: Sequence[float], kind: str) -> Cells:
-    """Return the differences of images to views of their partners, all kinds together by their weights.
+    """Return differences of images and views of their partners, averaged over kinds by weight.
 
-    `views` has for each kind the embeddings of the partners of these images after it, scaled as z is; images may be a
-    part of the data set, since the parts add up. `kind` is what the moments call the differences.
+    `views`: for each kind, embeddings of the partners after it, scaled as z. Images may be a part of the data set,
+    since sums are additive. `kind`: name of the differences in the moments.
     """
     cells: dict[Cell, Moments] = {}
     for cell, rows in layout.parts():

@@ -1,7 +1,7 @@
-"""What a part answers, looked at before it becomes a number in a row: shapes, counts and finite values.
+"""Checks of results of projections and predictors: shapes, counts and finite values.
 
-Projections and predictors may come from anywhere. One whose answer does not fit is named in a sentence; its trial is a
-gap then, and no row.
+Projections and predictors may be user-defined. An invalid result raises an error that names the component; its trial
+then has no rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from benchmark.method.subspace import Basis
 
 
 def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
-    """Return a basis as a projection gave it.
+    """Return the basis that a projection returned, unchanged.
 
-    ValueError: it is no basis, a shape does not fit the width D, a value is NaN or infinite, or all directions are
+    ValueError: not a `Basis`, a shape does not fit the width D, a value is NaN or infinite, or all directions are
     zero.
     """
     if not isinstance(basis, Basis):
@@ -41,7 +41,7 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
 
 
 def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-    """Yield what `Predictor.scores_of_settings` does: rank by rank and setting by setting, the scores of every set."""
+    """Yield the scores of `Predictor.scores_of_settings`, for every rank and setting in turn."""
     expected, count = len(ranks) * len(predictor.settings), 0
     for of_point in predictor.scores_of_settings(problem, ranks):
         count += 1
@@ -53,7 +53,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
             given, shape = np.asarray(scores), (len(z), problem.n_classes)
             if given.shape != shape:
                 raise _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
-            if given.size and not np.isfinite(given.max(axis=1)).all():  # NaN goes through max; -infinity is no class
+            if given.size and not np.isfinite(given.max(axis=1)).all():  # max propagates NaN; -infinity: no class
                 raise _wrong(predictor, "scores with NaN or infinity")
         yield of_point
     if count != expected:
@@ -64,7 +64,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
     """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
 
-    If a predictor has a `predict` of its own it is that which is looked at, and its scores otherwise.
+    They come from the predictor's `predict` if it overrides it, otherwise from its scores.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None

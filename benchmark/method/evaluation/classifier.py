@@ -129,7 +129,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Classified:
+class Results:
     """Results of one fit."""
 
     # for each validation set, correctness or predicted classes, shape (settings, ranks, m)
@@ -170,7 +170,7 @@ class Classifier:
         choice: Choice | None = None,
         score: Scorer | None = None,
         lodo: Array | None = None,
-    ) -> Classified:
+    ) -> Results:
         """Return answers to all sets, and for `tests` predictions and metrics of scores at the selected points.
 
         If `choice` (the selected points) is None, it is found by `score` of the answers to the validation sets, and by
@@ -193,7 +193,7 @@ class Classifier:
         choice = choice or Choice(frozenset(), {})
         evaluated = [self._evaluated(images, choice.picks, choice.temperatures) for images in tests]
         scored, predictions = [one for one, _ in evaluated], [one for _, one in evaluated]
-        return Classified(validation_answers, [self._correct(images) for images in tests], scored, predictions)
+        return Results(validation_answers, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
         """Return scores at one point, from a fit at this point only, shape (m, classes)."""
@@ -248,7 +248,7 @@ class Classifier:
         """Return point -> temperature fitted on the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
-        some = thinned(validation)
+        some = spaced(validation)
         images = ImageSet(*(np.concatenate([getattr(s, name) for s in some]) for name in ("rows", "labels")))
         problem = self._truncated(max(self.ranks[index] for index, _ in points))._untrained(images)
         return {
@@ -258,7 +258,7 @@ class Classifier:
         }
 
     def _correct(self, images: ImageSet) -> Correct:
-        """Return which images are classified correctly, shape (settings, ranks, m)."""
+        """Return correctness, shape (settings, ranks, m)."""
         settings, classes = self.predictor.settings, images.classes
         dots = self._dots if classes is None else self._dots_of(self._text[classes])
         correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)
@@ -451,7 +451,7 @@ class _ScoreAccumulator:
             )
             self._choose(point, scores)
 
-    def result(self, notes: tuple[str, ...]) -> Classified:
+    def result(self, notes: tuple[str, ...]) -> Results:
         """Return the results after the last point."""
         if self._held:
             self._fit(*self._held)
@@ -459,7 +459,7 @@ class _ScoreAccumulator:
         tests = range(len(self.tests))
         scored = [{point: of_point[i] for point, of_point in self._scored.items()} for i in tests]
         predictions = [{point: of_point[i] for point, of_point in self._predictions.items()} for i in tests]
-        return Classified(self._validated, self._correct, scored, predictions, notes)
+        return Results(self._validated, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
         """Return predictions for each test set, from scores of the unions."""
@@ -482,7 +482,7 @@ class _ScoreAccumulator:
         if not (best or point == self._lodo_pick):
             return
         # Copies: a predictor may overwrite its arrays at the next point.
-        of_validation = thinned(self.together.of_sets(scores, slice(len(self.validation))))
+        of_validation = spaced(self.together.of_sets(scores, slice(len(self.validation))))
         of_tests = self.together.of_sets(scores, slice(len(self.validation), None))
         if point == self._lodo_pick:
             self._fit(point, of_validation, of_tests)
@@ -493,7 +493,7 @@ class _ScoreAccumulator:
         """Evaluate scores; likelihoods with the temperature that is most likely on the validation images."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
-            labels = np.concatenate([images.labels for images in thinned(self.validation)])
+            labels = np.concatenate([images.labels for images in spaced(self.validation)])
             temperature = fitted_temperature(np.concatenate(of_validation), labels)
         self._score(point, temperature, of_tests)
 
@@ -511,7 +511,7 @@ def _correct_by_scores(setting: Predictor, images: ImageSet, problem: Problem | 
     return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
-def thinned(sets: Sequence[Sliceable]) -> list[Sliceable]:
+def spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
     """Return evenly spaced images of each set, about `MAX_CALIBRATED` in all."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]

@@ -11,7 +11,7 @@ from benchmark.method.evaluation.cells import Layout
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.predictors.base import TextTower
 
-STARTS = 10  # of k-means, of which the best is taken
+STARTS = 10  # runs of k-means, of which the best is used
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,21 @@ class Embedded:
     """Arrays over the n readable images of a data set, in manifest order.
 
     Attributes:
-        z: embeddings of the originals, shape (n, D), as the backbone gives them; or a `Stacked`, which is read alike.
+        z: embeddings of the original images, shape (n, D), as the backbone returns them; or a `Stacked`.
         environment: environment index, shape (n,).
         label: class index, shape (n,).
         side: split -> the side of each image, see `splits.sides`, shape (n,).
         text: unit-length text embeddings of the classes, shape (classes, D).
         environments, classes: their names, sorted.
         logit_scale: the backbone's factor on cosine similarities.
-        candidates: environment index -> the classes that its images can have, where these are not all classes.
+        candidates: environment index -> possible classes of its images, if these are not all classes.
         group: number of each image's group, shape (n,), if the split is by group; a group may be in several
             environments. None if the split is by image.
-        position: position of each image in the manifest, which also lists those that cannot be read, shape (n,).
-        tower: the backbone's text side, where a predictor learns prompts through it.
-        views: for each kind of the intervention set the embeddings of the same images after it, shape (n, D), if a
-            predictor asks for them (`uses_views`); none (default) elsewhere. Of a shift, those of the images that are
-            fitted on, which come first.
+        position: position of each image in the manifest, which also lists unreadable images, shape (n,).
+        tower: the backbone's text encoder, if a predictor learns prompts.
+        views: for each kind of the intervention set, embeddings of the same images after it, shape (n, D), if a
+            predictor uses them (`uses_views`); empty (default) otherwise. For a shift, only of the training images,
+            which come first.
     """
 
     z: Single
@@ -51,14 +51,14 @@ class Embedded:
     views: tuple[Single, ...] = ()
 
     def layout(self, split: Split) -> Layout:
-        """Return which cell each image lies in."""
+        """Return the cell of each image."""
         base = base_classes(len(self.classes), split.rounding)
         return Layout(self.environment, self.label, self.side[split], len(self.classes), base)
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """Arrays of shape (n_i, D), read as one of shape (sum n_i, D) that is never made."""
+    """Arrays of shape (n_i, D), read like their concatenation without copying."""
 
     parts: tuple[Single, ...]  # the arrays
 
@@ -68,7 +68,7 @@ class Stacked:
         return sum(map(len, self.parts)), self.parts[0].shape[1]
 
     def __getitem__(self, rows: Ints | Mask) -> Single:
-        """Return some rows, by position (ascending) or by mask, shape (m, D)."""
+        """Return rows by position (ascending) or by mask, shape (m, D)."""
         positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         ends = np.cumsum([len(part) for part in self.parts])
         cut = np.split(positions, np.searchsorted(positions, ends[:-1]))
@@ -77,9 +77,9 @@ class Stacked:
 
 
 def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ...]) -> Embedded:
-    """Return one set in which the first environment is fitted on and each other one is a shifted variant of it.
+    """Return one data set with `train` as its first environment and each shifted variant as another one.
 
-    Classes, texts and splits are those of `train`, whose name comes first in `names`; a variant has some of its
+    Classes, texts and splits are those of `train`, whose name comes first in `names`; a variant has a subset of its
     classes. ValueError: a variant has a class that the training set lacks.
     """
     position = {name: i for i, name in enumerate(train.classes)}
@@ -112,9 +112,9 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
 def k_means(z: Floats, count: int, seed: int) -> Ints:
     """Return the cluster of each image by k-means on unit-length embeddings, shape (n,), the largest cluster first.
 
-    The plainest way to infer environments that nobody named (an old wish: EIIL, Creager et al. 2021). Clusters follow
-    whatever spreads embeddings most: where that is the object and not its surroundings, so are they.
-    ValueError: there are fewer different embeddings than clusters.
+    The simplest inference of unlabelled environments (compare EIIL, Creager et al. 2021). Clusters follow the largest
+    variation of embeddings, which may be the object and not its surroundings. ValueError: fewer different embeddings
+    than clusters.
     """
     from sklearn.cluster import KMeans
 

@@ -1,7 +1,7 @@
-"""Accuracy of images that nobody labelled, estimated from labelled images of the sources. Plain NumPy.
+"""Accuracy on unlabelled images, estimated from labelled images of the sources. Plain NumPy.
 
-An estimate rests on an assumption that these images cannot test. How far it is from the truth is measured where labels
-are known: with each labelled environment in place of the one without.
+An estimate rests on an assumption that unlabelled images cannot test. Its error is measured with labels: each labelled
+environment in turn is treated as the unlabelled one.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return how sure a predictor is of each image by scores, shape (m, classes), minus infinity if not possible.
+    """Return the confidence for each image from scores, shape (m, classes); impossible classes have minus infinity.
 
-    The largest probability of their softmax at a temperature; without one, the best score minus the second.
+    It is the maximum softmax probability at `temperature`; without one, the best score minus the second.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if temperature is None:
@@ -27,7 +27,7 @@ def confidence(scores: Array, temperature: float | None) -> Array:
 
 
 def threshold(sure: Array, accuracy: float) -> float:
-    """Return the confidence above which as many labelled images lie as are classified correctly (share `accuracy`).
+    """Return the confidence that is exceeded by a share `accuracy` of the labelled images.
 
     Average thresholded confidence, ATC (Garg et al., 2022, equation 1).
     """
@@ -36,22 +36,22 @@ def threshold(sure: Array, accuracy: float) -> float:
 
 
 def share_above(sure: Array, least: float) -> float:
-    """Return the share of images with that confidence at least: the estimate of ATC (Garg et al., 2022, equation 2)."""
+    """Return the share of images with at least this confidence: the ATC estimate (Garg et al., 2022, equation 2)."""
     return float(np.mean(np.asarray(sure) >= least))
 
 
 def agreements(answers: Sequence[Labels]) -> Array:
-    """Return on which share of the images each pair of predictors gives the same class, shape (pairs,)."""
+    """Return the agreement (share of equal predictions) of each pair of predictors, shape (pairs,)."""
     return np.array([np.mean(one == other) for one, other in combinations(answers, 2)])
 
 
 def aline_estimates(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
-    """Return what the line of agreements makes of accuracies on the sources; None with fewer than three predictors.
+    """Return accuracies on the target estimated by ALine-S; None with fewer than three predictors.
 
-    Over pairs of predictors, probit(agreement on the target) is fitted as a line of probit(agreement on the sources);
-    accuracies lie on the same line, if the assumption of agreement-on-the-line holds (Baek et al., 2022, section 5,
-    ALine-S). If all pairs agree alike on the sources, the line has slope 1. `images` are the numbers of images of
-    the sources and of the target: shares of 0 and 1 are moved half an image inwards.
+    Over pairs of predictors, probit(agreement on the target) is regressed on probit(agreement on the sources).
+    Accuracies lie on the same line if agreement-on-the-line holds (Baek et al., 2022, section 5). If all pairs have
+    equal agreement on the sources, the slope is 1. `images`: numbers of images of the sources and of the target;
+    shares of 0 and 1 are moved inwards by half an image.
     """
     if len(accuracies) < 3:
         return None

@@ -17,16 +17,7 @@ import numpy as np
 from benchmark.method.arrays import Array, Labels, Mask, Normalize, scaled
 from benchmark.method.evaluation.cells import HALVES, Cells
 from benchmark.method.evaluation.checked import checked_basis
-from benchmark.method.evaluation.classifier import (
-    Choice,
-    Classified,
-    Classifier,
-    FitCache,
-    Heads,
-    ImageSet,
-    Point,
-    thinned,
-)
+from benchmark.method.evaluation.classifier import Choice, Classifier, FitCache, Heads, ImageSet, Point, Results, spaced
 from benchmark.method.evaluation.curves import RankCurve, Scored, combined
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.fits import Case, Sources, blocks_by_fit, cases_of
@@ -93,7 +84,7 @@ class Method:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How an evaluation splits, scales and fits.
+    """Settings of splits, scaling and fits of an evaluation.
 
     Attributes:
         split: how images are cut into sides.
@@ -340,7 +331,7 @@ class Evaluation:
         if not method.predictor.has_likelihood:
             return Choice(picks, dict.fromkeys(points))
         blocks_of, few = blocks_by_fit(case.training_domain), self.samples(method.predictor)
-        some = thinned([self._concatenated(blocks) for blocks in blocks_of.values()])
+        some = spaced([self._concatenated(blocks) for blocks in blocks_of.values()])
         labels = np.concatenate([images.labels for images in some])
         temperatures: dict[Point, float | None] = {}
         for point in points:
@@ -392,7 +383,7 @@ class Evaluation:
         return sets
 
     def _curves_of(
-        self, case: Case, fitted: _Fitted, found: Classified, tests: Sequence[ImageSet], scores: _SourceScores
+        self, case: Case, fitted: _Fitted, found: Results, tests: Sequence[ImageSet], scores: _SourceScores
     ) -> Iterator[RankCurve]:
         """Yield the rank curves of one holdout in one fold."""
         data, holdout, spectrum = self._data, case.holdout, fitted.classifier.basis.spectrum

@@ -1,9 +1,9 @@
-"""What an interval over images may claim of these environments: would other images of them say the same?
+"""Confidence intervals over test images: would other images of the same environments give the same result?
 
-Values come as one array with what each belongs to: the environment whose mean counts, the seed, and the cluster, which
-is the group of the image where images come in groups, else the image. A cluster has ALL its answers over environments,
-seeds and held-out pairs, so answers on the same object never count as several. Folds are pooled before: under one seed
-every image is there once for each environment (or held-out pair).
+Every value belongs to an environment, a seed and a cluster. The cluster is the group of the image if images come in
+groups, else the image. It contains all answers on the same object, over environments, seeds and held-out pairs, so that
+these never count as independent. Folds are pooled first: under one seed every image occurs once for each environment
+(or held-out pair).
 
 With d the values, E environments, S seeds, G clusters, and mean_e and n_e those of environment e under seed s:
 
@@ -12,12 +12,12 @@ With d the values, E environments, S seeds, G clusters, and mean_e and n_e those
     V       = V_image + V_seed
 
 V_image is the cluster-robust variance of a least squares fit on environment dummies (Liang and Zeger, 1986) for the
-mean of their coefficients; V_seed is what seeds differ by beyond what their images explain (see `seed_variance`), and
-is unknown for one seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
+mean of their coefficients; V_seed is the variance between seeds that their images do not explain (see `seed_variance`);
+it is unknown for one seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
 V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 
-Class-balanced accuracy and harmonic means have the same intervals, of values that `balanced_contributions` and
-`harmonic_contributions` make of correctness; other metrics have those of `jackknife_interval`.
+For class-balanced accuracy and harmonic means, values are those of `balanced_contributions` and
+`harmonic_contributions`; for other metrics, intervals are those of `jackknife_interval`.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,30 +34,30 @@ from benchmark.method.evaluation.seed_variance import MIN_UNITS, Design, SeedPai
 
 
 def normal_quantile(p: float) -> float:
-    """Return what a standard normal value is below with probability `p`."""
+    """Return the quantile of the standard normal distribution at probability `p`."""
     return float(ndtri(p))
 
 
-# What stands behind the +/- of tables: the standard error over images with all their answers, or that over seeds.
+# The +/- of tables: the standard error over images, or over seeds.
 PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
-MARGIN = 0.01  # within which two accuracies count as equivalent: one point
-# What a design shows with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
+MARGIN = 0.01  # equivalence margin of two accuracies: one point
+# Detectable difference with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
 DETECTABLE = normal_quantile(0.975) + normal_quantile(0.8)
-# Of H = 2 a b / (a + b): its slopes 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2 are at most 2 together.
+# H = 2 a b / (a + b) has the slopes 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2, whose sum is at most 2.
 HARMONIC_SLOPE = 2.0
-SETS = 200  # of clusters, which a jackknife deletes in turn
-_DUST = 1e-12  # of floating point, where values are shares
+SETS = 200  # sets of clusters, which a jackknife deletes in turn
+_DUST = 1e-12  # rounding error of shares
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, and an interval of Student's t around it."""
+    """An estimate with a Student's t interval."""
 
-    estimate: float  # in the unit of the values that it was made from
+    estimate: float  # in the unit of the values
     standard_error: float  # of the estimate; NaN if it is unknown, 0 if no variation was seen
     degrees_of_freedom: float  # of Student's t
-    confidence: float = CONFIDENCE  # how often such an interval covers the truth
+    confidence: float = CONFIDENCE  # coverage probability
 
     @property
     def low(self) -> float:
@@ -71,20 +71,20 @@ class Interval:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0; NaN if it cannot be said."""
+        """Two-sided p-value of the hypothesis that the true value is 0; NaN if unknown."""
         if self.standard_error:
             return 2 * t_above(abs(self.estimate / self.standard_error), self.degrees_of_freedom)
         return np.nan if self.estimate else 1.0
 
     @property
     def plus_minus(self) -> float | None:
-        """The standard error as tables print it behind an estimate; None if unknown or where nothing varied."""
+        """The standard error as shown in tables; None if unknown or 0."""
         return self.standard_error if self.standard_error > 0 else None
 
     @property
     def _half_width(self) -> float:
-        # Values that are all 0 are equal answers, whose difference is 0 [0, 0]: that says nothing of other images (see
-        # `ImageInterval.may_differ`). Other values without variation say nothing about how much there is.
+        # If all values are 0 (equal answers): 0 [0, 0]; for other images see `ImageInterval.may_differ`.
+        # Other constant values give no estimate of the variance.
         if self.standard_error == 0:
             return np.nan if self.estimate else 0.0
         return t_quantile((1 + self.confidence) / 2, self.degrees_of_freedom) * self.standard_error
@@ -94,27 +94,27 @@ class Interval:
 class ImageInterval(Interval):
     """An interval over test images."""
 
-    clusters: int = 0  # number of different units, which are groups of images where images come in groups, else images
+    clusters: int = 0  # number of clusters (groups of images if images come in groups, else images)
     # smallest number of clusters of an environment under a seed; for harmonic means, of one half. Below
     # `MIN_UNITS` there is no interval
     min_clusters: int = 0
-    seeds: int = 1  # number of seeds. With one, variation between seeds is not in the interval
-    # how far the estimate may move, at most, for each share of units whose answer changes: see `Scores`
+    seeds: int = 1  # number of seeds. With one, the interval excludes variation between seeds
+    # largest change of the estimate per share of units whose answer changes: see `Scores`
     slope: float = 1.0
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0; the sign test's where all values are one, not 0."""
+        """As `Interval.p`; that of the sign test if all values are equal and not 0."""
         return 2.0 ** (1 - self.clusters) if self.standard_error == 0 and self.estimate else super().p
 
     @property
     def same(self) -> bool:
-        """Whether it is a difference of two methods with the same answers on all units: a fact about these alone."""
+        """Whether it is a difference of two methods with the same answers on all units."""
         return self.standard_error == 0 and self.estimate == 0
 
     @property
     def may_differ(self) -> float:
-        """The share of other units on which methods with the `same` answers may differ: Clopper and Pearson's end.
+        """Clopper and Pearson's upper bound of the share of other units on which the two methods differ.
 
         From `min_clusters`, since the mean over environments may come from that environment alone.
         """
@@ -123,22 +123,22 @@ class ImageInterval(Interval):
 
 @dataclass(frozen=True)
 class Scores:
-    """A value for each tested image of each method, and where it belongs.
+    """Values of test images for one or several methods, with environment, seed and cluster.
 
     Attributes:
         values: shape (n,), or (methods, n) for methods with answers on the same images: correctness (0 or 1), a
             difference of correctness (-1, 0, 1), or what `balanced_contributions` or `harmonic_contributions` returns.
-        environment: number of the environment, or of the held-out pair, whose mean counts, shape (n,).
+        environment: number of the environment or held-out pair, shape (n,).
         seed: number of the seed, shape (n,).
-        cluster: number of the image's group where images come in groups, else of the image, the same in all
-            environments and under all seeds, shape (n,).
-        half: number of the half of the classes of each image, where an environment's mean is one of two halves, shape
-            (n,); None elsewhere.
-        slope: how far an environment's mean may move, at most, for each share of its images whose answer changes: 1
-            for accuracy, more for harmonic means and for class-balanced accuracy.
+        cluster: number of the image's group if images come in groups, else of the image, the same in all environments
+            and under all seeds, shape (n,).
+        half: number of the half of the classes of each image, for harmonic means of both halves, shape (n,); None
+            otherwise.
+        slope: largest change of an environment's mean per share of its images whose answer changes: 1 for accuracy,
+            more for harmonic means and class-balanced accuracy.
 
     Raises:
-        ValueError: where shapes differ, there is no value, or a seed lacks an environment.
+        ValueError: shapes differ, there is no value, or a seed lacks an environment.
     """
 
     values: Array
@@ -158,7 +158,7 @@ class Scores:
                 )
         if not n:
             raise ValueError("Scores have no values: no image was tested.")
-        if self._places is None or not self._places.are(self):  # carried from scores of the same images
+        if self._places is None or not self._places.are(self):  # passed on from scores of the same images
             object.__setattr__(self, "_places", _Places(self.environment, self.seed, self.cluster, self.half))
         if not self._where.images.all():
             s, e = np.argwhere(self._where.images == 0)[0]
@@ -184,7 +184,7 @@ class Scores:
 
     @property
     def clusters(self) -> int:
-        """Number of different units over all environments and seeds."""
+        """Number of clusters over all environments and seeds."""
         return len(self._where.clusters[0])
 
     @property
@@ -206,7 +206,7 @@ class Scores:
 
     @cached_property
     def added(self) -> Array:
-        """What each cluster adds to the mean, mean_s u(s, g) of the module's head, shape (..., clusters)."""
+        """Contribution of each cluster, mean_s u(s, g) of the module docstring, shape (..., clusters)."""
         rows = self.values.reshape(-1, self.values.shape[-1])
         weights, cell, cluster = self._where.weight, self._where.cell, self._where.clusters[1]
         sums = [
@@ -216,7 +216,7 @@ class Scores:
         return np.asarray(sums, dtype=np.float64).reshape(*self.values.shape[:-1], self.clusters)
 
     def of(self, environment: int) -> "Scores":
-        """Return the scores of one environment alone."""
+        """Return the scores of one environment."""
         inside, places = self._where.of(environment)
         where = places.environment, places.seed, places.cluster, places.half
         return Scores(self.values[..., inside], *where, slope=self.slope, _places=places)
@@ -224,21 +224,21 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where values belong, whatever they are: the fields of `Scores`, and what is counted from them, only once."""
+    """Fields of `Scores` without values, and cached counts of them."""
 
     environment: Labels
     seed: Labels
     cluster: Labels
     half: Labels | None
     _alone: "dict[int, tuple[Mask, _Places]]" = field(default_factory=dict, repr=False)
-    _classes: list[Any] = field(default_factory=list, repr=False)  # labels, and what was last counted of them
+    _classes: list[Any] = field(default_factory=list, repr=False)  # labels, and cached counts of them
 
     def are(self, scores: Scores) -> bool:
-        """Say whether they are those of some scores: the very arrays."""
+        """Return whether scores have these very arrays."""
         return all(getattr(self, name) is getattr(scores, name) for name in ("environment", "seed", "cluster", "half"))
 
     def of(self, environment: int) -> "tuple[Mask, _Places]":
-        """Return which values are of one environment, and where these belong."""
+        """Return a mask of the values of one environment, and their places."""
         if environment not in self._alone:
             inside = self.environment == environment
             half = None if self.half is None else self.half[inside]
@@ -248,22 +248,22 @@ class _Places:
 
     @cached_property
     def environments(self) -> tuple[Labels, Labels]:
-        """Their numbers, ascending, and the place of each value's among these."""
+        """Environment numbers, ascending, and the position of each value's among them."""
         return np.unique(self.environment, return_inverse=True)
 
     @cached_property
     def seeds(self) -> tuple[Labels, Labels]:
-        """The same of seeds."""
+        """The same for seeds."""
         return np.unique(self.seed, return_inverse=True)
 
     @cached_property
     def clusters(self) -> tuple[Labels, Labels]:
-        """The same of clusters."""
+        """The same for clusters."""
         return np.unique(self.cluster, return_inverse=True)
 
     @cached_property
     def cell(self) -> Labels:
-        """Number of the pair of seed and environment that each value belongs to, shape (n,)."""
+        """Number of the (seed, environment) pair of each value, shape (n,)."""
         return self.seeds[1] * len(self.environments[0]) + self.environments[1]
 
     @cached_property
@@ -274,14 +274,14 @@ class _Places:
 
     @cached_property
     def weight(self) -> Array:
-        """What each value counts in the mean over seeds and environments, shape (n,)."""
+        """Weight of each value in the mean over seeds and environments, shape (n,)."""
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
     def classes(self, label: Labels, new: Mask | None) -> tuple[Labels, ...]:
-        """Return what is counted of the classes of values, whose labels are the same in all methods.
+        """Return counts of classes; labels are the same for all methods.
 
-        They are the part of each value: its cell, or the half of it; the place of its class among all classes of all
-        parts; and of each of these its part and number of values.
+        They are: the part of each value (its cell, or a half of it); the position of its class among all classes of all
+        parts; and for each of these, its part and its number of values.
         """
         if not (self._classes and self._classes[0] is label and self._classes[1] is new):
             part = np.unique(2 * self.cell + (0 if new is None else new), return_inverse=True)[1]
@@ -311,9 +311,9 @@ class _Places:
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the mean over environments, then seeds, with its interval over images.
 
-    Of correctness it is an accuracy, whose standard error is the +/- of tables; of a difference of correctness a
-    difference of accuracies. If all values are the same the standard error is 0: 0 [0, 0] if they are 0, else
-    there is no interval. If they differ and yet show no variance (between environments alone, say), it is NaN.
+    For correctness the mean is an accuracy, whose standard error is the +/- of tables; for a difference of correctness
+    a difference of accuracies. If all values are equal the standard error is 0: the interval is 0 [0, 0] if they are 0,
+    else there is none. If they differ only between environments, so that the variance is 0, it is NaN.
     """
     return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
@@ -329,35 +329,35 @@ def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[Imag
 
 
 def difference_interval(scores: Scores, method: int, baseline: int, confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the paired difference of two methods, row `method` minus row `baseline` of the values."""
+    """Return the paired difference of two methods: row `method` minus row `baseline` of the values."""
     difference = scores.values[method] - scores.values[baseline]
     return image_interval(replace(scores, values=difference), confidence)
 
 
 def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
-    """Return an interval for each environment alone, in the order of their numbers: values of shape (n,)."""
+    """Return an interval for each environment, in the order of their numbers; values of shape (n,)."""
     return [image_interval(scores.of(e), confidence) for e in scores._where.environments[0].tolist()]
 
 
 def jackknife_interval(
     difference: Callable[[Mask], Array | float], scores: Scores, confidence: float = CONFIDENCE
 ) -> ImageInterval:
-    """Return the interval over images of a difference in a metric that is no mean of images, such as macro-F1.
+    """Return the interval over images of a difference in a metric that is no mean over images, such as macro-F1.
 
-    The delete-a-group jackknife (Kott, 1998): clusters are dealt to K = min(`SETS`, G) sets, seeded, each with its part
-    of every environment. With theta_s the difference under seed s, and theta_s(k) that without the clusters of set k,
+    The delete-a-group jackknife (Kott, 1998): clusters are assigned at random, with a fixed seed, to K = min(`SETS`, G)
+    sets, stratified by environment. With theta_s the difference under seed s, and theta_s(k) the one without set k,
 
         c_st = (K - 1) / K sum_k (theta_s(k) - theta_s) (theta_t(k) - theta_t)      V_image = mean_st c_st
         V_seed = (S - 1) / S  max(0, var_s(theta_s) - (mean_s c_ss - mean_{s != t} c_st)) / S
 
-    with K - 1 and S degrees of freedom. Of a metric that is a mean it has the standard error of `image_interval` within
-    10 %. A difference that no set moves is 0 [0, 0] if it is 0; else it has no interval.
+    with K - 1 and S degrees of freedom. For a metric that is a mean, the standard error is that of `image_interval`
+    within 10 %. A difference that no set changes has the interval 0 [0, 0] if it is 0, else none.
 
     Args:
-        difference: which values are kept, shape (n,) -> difference in the metric of these under each seed, in ascending
-            order, shape (seeds,), or a number for one seed. It is called K + 1 times.
-        scores: where the values belong; the values themselves are not looked at.
-        confidence: of the interval.
+        difference: mask of kept values, shape (n,) -> difference in their metric under each seed, ascending, shape
+            (seeds,), or a number for one seed. It is called K + 1 times.
+        scores: environment, seed and cluster of the values; `values` are not used.
+        confidence: coverage probability.
     """
     environment, _, cluster = scores.pairs.where
     theta = np.atleast_1d(difference(np.ones(len(cluster), dtype=bool)))
@@ -382,7 +382,7 @@ def jackknife_interval(
 def _interval(
     scores: Scores, estimate: float, v_image: float, v_seed: float, flat: bool, freedom: int, confidence: float
 ) -> ImageInterval:
-    """Return the interval of an estimate; `flat`: all values are the same; `freedom`: degrees of freedom of v_image."""
+    """Return the interval of an estimate; `flat`: all values are equal; `freedom`: degrees of freedom of v_image."""
     design = scores.clusters, scores.min_clusters, scores.seeds, scores.slope
     if scores.min_clusters < MIN_UNITS:
         return ImageInterval(float(estimate), np.nan, np.nan, confidence, *design)
@@ -397,8 +397,8 @@ def _interval(
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the mean over K data sets, with equal weight: its variance is the sum of theirs / K^2.
 
-    Data sets have no image in common. Degrees of freedom by Satterthwaite from theirs. If none shows any variance
-    and they differ, the standard error is unknown.
+    Data sets have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the estimates
+    differ, the standard error is unknown.
     """
     k = len(intervals)
     estimates = [one.estimate for one in intervals]
@@ -418,23 +418,23 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
 
 
 def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = None) -> Scores:
-    """Return scores whose mean in an environment is the mean of its accuracies in the classes that have images there.
+    """Return scores whose mean in an environment is the mean accuracy over its classes with images.
 
     METHOD section 11. With n images of C classes in an environment under a seed, n_c of class c, and B the mean over
-    classes of mean_c, an image of class c counts
+    classes of mean_c, an image of class c has the value
 
         B + n / (n_c C) (d_i - mean_c)
 
     hence adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
-    of the environment's images, since at its own it would show no variation; deviations of the environment are then
-    moved together so that their sum stays 0. Differences of two methods are differences of these. If the smallest
+    of the environment's images, since its own mean would give no variation; deviations in the environment are then
+    shifted so that their sum is 0. The difference of two methods is the difference of these values. If the smallest
     class has few units, intervals are too narrow: with 6 groups at 95 % they cover 91 to 93 %.
 
     Args:
         scores: correctness or its difference, shape (..., n).
         label: class of each value's image, shape (n,).
-        new: where a harmonic mean of base and new classes is to be made of the result, which values are of images of
-            new classes, shape (n,): each half is then balanced alone, as `harmonic_contributions` needs it.
+        new: mask of values of images of new classes, shape (n,), if the result goes to `harmonic_contributions`: each
+            half is then balanced separately. Default: None.
     """
     part, place, of, n_class = scores._where.classes(label, new)
     images, classes = np.bincount(part), np.bincount(of)
@@ -451,24 +451,24 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 
 
 def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
-    """Return scores whose mean in an environment is the harmonic mean of its accuracies on base and on new classes.
+    """Return scores whose mean in an environment is the harmonic mean of accuracies on base and new classes.
 
     The delta method: with a and b the accuracies on the n_a base and the n_b new images of an environment under a seed,
-    H = 2 a b / (a + b) and n = n_a + n_b, an image of correctness c counts
+    H = 2 a b / (a + b) and n = n_a + n_b, an image of correctness c has the value
 
         base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
 
-    so that means are H and variances those of its first-order expansion, with base and new images together; differences
-    of two methods are differences of these. If both accuracies are 0, H is 0 and has no such expansion: the values
-    are NaN, and so is what is made of them.
+    so that means are H and variances those of its first-order expansion. The difference of two methods is the
+    difference of these values. If both accuracies are 0, H has no such expansion: all values are NaN, and so are their
+    intervals.
 
     Args:
-        scores: correctness on base and new images together, shape (..., n), or what `balanced_contributions` makes of
-            it: a and b are then class-balanced.
-        new: which values are of images of new classes, shape (n,).
+        scores: correctness on base and new images, shape (..., n), or the result of `balanced_contributions`: a and b
+            are then class-balanced.
+        new: mask of values of images of new classes, shape (n,).
 
     Raises:
-        ValueError: where an environment has no base or no new image under a seed.
+        ValueError: an environment has no base or no new image under a seed.
     """
     cell, size = scores._where.cell, scores._where.images.size
     counts = np.array([np.bincount(cell[half], minlength=size) for half in (~new, new)])
@@ -488,12 +488,12 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
 
 
 def smallest_gain(standard_error: float) -> float:
-    """Return the smallest true gain that a design shows with 80 % power: `DETECTABLE` (2.80) standard errors."""
+    """Return the minimum detectable gain with 80 % power: `DETECTABLE` (2.80) standard errors."""
     return DETECTABLE * standard_error
 
 
 def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
-    """Return the p-value of two one-sided t tests (Schuirmann, 1987): small where the truth is within +/- margin.
+    """Return the p-value of the TOST equivalence test (Schuirmann, 1987): small if the true value is within +/- margin.
 
     For two methods with the same answers on all units it is the exact probability that none of `min_clusters` units
     differs if a share of `margin` / `slope` does: at most 5 % if Clopper and Pearson's one-sided bound is below that
@@ -510,9 +510,9 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Return McNemar's exact two-sided p-value of images that one of two methods alone answered correctly, else 1.
+    """Return McNemar's exact two-sided p-value from the numbers of images that only one method classifies correctly.
 
-    For one environment and one seed, with images that do not come in groups.
+    For one environment and one seed, without groups; 1 if both numbers are 0.
     """
     n = gained + lost
     return float(min(1.0, 2 * bdtr(min(gained, lost), n, 0.5))) if n else 1.0
@@ -521,18 +521,18 @@ def mcnemar(gained: int, lost: int) -> float:
 def seeds_standard_error(values: Sequence[float]) -> float:
     """Return DomainBed's +/-: the standard error of the mean over seeds, with ddof 1; NaN for one seed.
 
-    DomainBed itself divides by S (ddof 0). Never the uncertainty of a result: seeds share their images.
+    DomainBed divides by S (ddof 0). It underestimates the uncertainty of a result, since seeds share images.
     """
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """Return what Student's t with so many degrees of freedom is below with probability `p`."""
+    """Return the quantile of Student's t with `freedom` degrees of freedom at probability `p`."""
     return float(stdtrit(freedom, p))
 
 
 def t_above(t: float, freedom: float) -> float:
-    """Return the probability that Student's t with so many degrees of freedom is above `t`."""
+    """Return the probability that Student's t with `freedom` degrees of freedom is above `t`."""
     return float(stdtr(freedom, -t))
 
 
@@ -545,7 +545,7 @@ def clopper_pearson(successes: float, n: float, confidence: float) -> tuple[floa
 
 
 def ranks(values: Array) -> Array:
-    """Return the rank of each value, from 1; equal values have the mean of theirs."""
+    """Return the rank of each value, from 1; ties get their mean rank."""
     _, number, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[number])

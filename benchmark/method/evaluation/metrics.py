@@ -1,7 +1,7 @@
-"""Metrics of one set of test images: from correctness, from predicted classes or from scores; and calibration.
+"""Metrics of one test set: from correctness, predicted classes or scores; and calibration.
 
 A metric is a class with one method. Built-in ones are entries of `BUILT_IN`, with names in `METRICS`; a recipe names
-further ones of the user's own as `module:Class`.
+user-defined ones as `module:Class`.
 """
 
 import math
@@ -24,12 +24,12 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Answers:
-    """What a method makes of test images.
+    """Answers of a method to test images.
 
     Attributes:
-        correct: whether each image is classified correctly, shape (..., m): one line for each rank.
+        correct: whether each image is classified correctly, shape (..., m), e.g. (ranks, m).
         labels: class index of each image, shape (m,).
-        classes: number of classes; of scores the number of those that the images can have.
+        classes: number of classes; for metrics of scores, of possible classes.
         predicted: predicted class of each image, shape (m,); empty for a metric of correctness.
         scores: score of each class for each image, shape (m, classes); empty for a metric that needs none.
     """
@@ -49,7 +49,7 @@ class Answers:
 
     @cached_property
     def accuracy(self) -> Array:
-        """The share of correct images, shape (...,); NaN if there is none."""
+        """The share of correct images, shape (...,); NaN without images."""
         return accuracy(self.correct)
 
     @cached_property
@@ -65,7 +65,7 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswersOfSets(Answers):
-    """Answers to several sets of images, which stand one after the other: in place of ranks there are sets.
+    """Answers to several concatenated sets of images: metrics have one value for each set.
 
     Attributes:
         of: number of each image's set, ascending, shape (m,); `correct` is of that shape too.
@@ -77,7 +77,7 @@ class AnswersOfSets(Answers):
 
     @cached_property
     def accuracy(self) -> Array:
-        """The share of correct images of each set, shape (sets,); NaN if there is none."""
+        """The share of correct images of each set, shape (sets,); NaN without images."""
         ends = np.searchsorted(self.of, np.arange(self.sets), side="right")
         sizes, right = (np.diff(one, prepend=0) for one in (ends, np.append(0, np.cumsum(self.correct))[ends]))
         with np.errstate(invalid="ignore"):
@@ -99,17 +99,17 @@ Needs = Literal["correct", "predictions", "scores"]
 class Metric(Component):
     """One number for each set of test images.
 
-    To add one, derive from this class in a file of its own, write `compute`, and name it `module:Class` in
+    To add one, derive from this class in a separate file, write `compute`, and name it `module:Class` in
     `sweep.metrics` of a recipe, or as the `metric` of a data set.
 
     Attributes:
-        needs: what `compute` looks at. `correct`: `Answers.correct`, for every rank or set at once. `predictions`
-            (default): the predicted classes, which rows keep for what rules of the sources pick. `scores`: the scores
-            there, which only the sweep has.
-        needs_likelihood: whether scores must be logits, whose softmax are probabilities. Default false.
+        needs: input of `compute`. `correct`: `Answers.correct`, for every rank or set at once. `predictions` (default):
+            the predicted classes, which rows have at points selected by source rules. `scores`: the scores at these
+            points, which only the sweep has.
+        needs_likelihood: whether scores must be logits, whose softmax gives probabilities. Default false.
         title: heading in tables; by default the name of the class.
         heading: column of `metrics.csv`; by default the title in lower case.
-        percent: whether it is a share, which tables show in percent. Default true.
+        percent: whether tables show it in percent. Default true.
         column: column of the result rows with its rank curve; empty (default) if it has none.
 
     Example:
@@ -138,28 +138,28 @@ class Metric(Component):
 
     @abstractmethod
     def compute(self, answers: Answers) -> Array | float:
-        """Return the metric; of correctness a curve of shape (...,), else one number. NaN if there is none."""
+        """Return the metric: for correctness shape (...,), else one number. NaN if undefined."""
 
     def combine(self, base: Any, new: Any) -> Array:
-        """Return what stands for values on base and on new classes together: by default the harmonic mean."""
+        """Return the combined value for base and new classes. Default: the harmonic mean."""
         return harmonic_mean(base, new)
 
     def over(self, environments: Array) -> float:
-        """Return what stands for the values in several held-out environments: by default the mean."""
+        """Return the combined value over held-out environments. Default: the mean."""
         return float(environments.mean())
 
     @property
     def key(self) -> str:
-        """By what rows and records know it: its column, or its name with parameters."""
+        """Its key in rows and records: the column, or the name with parameters."""
         return self.column or self.label
 
     def shown(self, value: float) -> float:
-        """Return a value as tables show it."""
+        """Return a value in the unit of tables."""
         return 100 * value if self.percent else value
 
 
 def accuracy(correct: Mask) -> Array:
-    """Return the share of correct images, over the last axis; NaN if there is none."""
+    """Return the share of correct images over the last axis; NaN without images."""
     return np.asarray(correct.mean(axis=-1)) if correct.shape[-1] else np.full(correct.shape[:-1], np.nan)
 
 
@@ -180,7 +180,7 @@ class Accuracy(Metric):
 
 
 class WorstClass(Metric):
-    """The lowest accuracy of a class that has images. Reports name the class and its number of images beside it."""
+    """The lowest accuracy of a class with images. Reports name the class and its number of images."""
 
     needs, column, title = "correct", "worst_class", "worst class"
     heading = "worst_class_accuracy"
@@ -197,7 +197,7 @@ class WorstClass(Metric):
 
 
 class Balanced(Metric):
-    """The mean accuracy over the classes that have images."""
+    """The mean accuracy over classes with images."""
 
     needs, column, title = "correct", "balanced", "balanced"
     heading = "balanced_accuracy"
@@ -211,7 +211,7 @@ class Balanced(Metric):
 
 
 class MacroF1(Metric):
-    """The mean over the classes that have images of F1 = 2 TP / (2 TP + FP + FN), as WILDS has it of iWildCam."""
+    """The mean over classes with images of F1 = 2 TP / (2 TP + FP + FN), as in WILDS for iWildCam."""
 
     title = "macro-F1"
 
@@ -224,7 +224,7 @@ class MacroF1(Metric):
 
 
 class Top5(Metric):
-    """The share of images whose class is among the five with the highest scores; of equals the first come first."""
+    """The share of images whose class is among the five highest scores; ties go to the first class."""
 
     needs, title = "scores", "top-5"
     heading = "top5_accuracy"
@@ -249,7 +249,7 @@ class LogLoss(Metric):
 
 
 class Auroc(Metric):
-    """The area under the ROC curve of each class that has images against all others, by its probability; their mean."""
+    """The mean one-vs-rest area under the ROC curve, over classes with images, by probability."""
 
     needs, needs_likelihood, title = "scores", True, "AUROC"
 
@@ -265,7 +265,7 @@ class Auroc(Metric):
 
 
 class WorstEnvironment(Accuracy):
-    """The accuracy in the held-out environment where it is lowest. Reports name it."""
+    """The lowest accuracy of a held-out environment. Reports name the environment."""
 
     column, title = "", "worst environment"
     heading = "worst_environment_accuracy"
@@ -276,7 +276,7 @@ class WorstEnvironment(Accuracy):
 
 
 class Calibration(Metric):
-    """The expected calibration error, see `calibration_error`. Rows have it beside the one of scaled scores."""
+    """The expected calibration error, see `calibration_error`; rows also have the one after temperature scaling."""
 
     needs, needs_likelihood, title = "scores", True, "ECE"
 
@@ -287,8 +287,8 @@ class Calibration(Metric):
 
 ACCURACY, WORST_CLASS, BALANCED = Accuracy(), WorstClass(), Balanced()
 WORST_ENVIRONMENT, ECE = WorstEnvironment(), Calibration()
-CURVES: tuple[Metric, ...] = (ACCURACY, WORST_CLASS, BALANCED)  # of which rows have a value at every rank
-SCORED: tuple[Metric, ...] = (Top5(), LogLoss(), Auroc())  # which the sweep computes of the scores of picks
+CURVES: tuple[Metric, ...] = (ACCURACY, WORST_CLASS, BALANCED)  # rows have a value at every rank
+SCORED: tuple[Metric, ...] = (Top5(), LogLoss(), Auroc())  # computed by the sweep from scores at selected points
 BUILT_IN: tuple[Metric, ...] = (*CURVES, MacroF1(), *SCORED, WORST_ENVIRONMENT, ECE)
 METRICS = Registry(
     "metric",
@@ -308,9 +308,9 @@ METRICS = Registry(
 
 
 def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool) -> dict[str, float]:
-    """Return metrics of scores, shape (m, classes), by their keys; none without images.
+    """Return key -> metric of scores of shape (m, classes); empty without images.
 
-    Those that need a likelihood are left out where the scores are no logits.
+    `likely`: whether scores are logits; otherwise metrics that need a likelihood are left out.
     """
     if not len(labels):
         return {}
@@ -322,8 +322,8 @@ def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool
 def confidence_gaps(logits: Array, labels: Ints, temperature: float) -> Array:
     """Return, for each bin of confidences, the sum of (correct - confidence) over its images, shape (BINS,).
 
-    The confidence is the softmax of the predicted class of logits / temperature; bins are `BINS` equal parts of 0..1.
-    Sums of parts of the images add up to those of the whole.
+    The confidence is the softmax of logits / temperature at the predicted class; bins are `BINS` equal parts of 0..1.
+    Sums over disjoint sets of images are additive.
     """
     from scipy.special import log_softmax  # a fifth of a second to import, and plans read no scores
 

@@ -1,6 +1,6 @@
-"""The plan of tests: which gains are shown, in which accuracy, and what explains them (METHOD section 11). No words.
+"""The plan of tests: significance of gains by two accuracies, and their causes (METHOD section 11). Numbers only.
 
-A gain is a method minus plain prediction with the same predictor, in one setting. It is judged by the data set's
+A gain is a method minus plain prediction with the same predictor, in one setting. It is tested by the data set's
 metric and by class-balanced accuracy, in three families over all pairs of a method and a setting, each adjusted by Holm
 (1979). If the gain in the metric is significant, three tests look for its cause: environment means, interventions and
 shrinking. Each is an intersection-union test (Berger, 1982) of several differences, all of which must be above 0; Holm
@@ -32,7 +32,7 @@ AnyInterval = TypeVar("AnyInterval", bound=Interval)
 
 @dataclass(frozen=True)
 class Gain:
-    """A method minus plain prediction; NaN p-values where it cannot be said."""
+    """A method minus plain prediction; p-values are NaN if unknown."""
 
     metric: Interval  # in the data set's metric
     balanced: Interval  # in class-balanced accuracy; equal to `metric` where that is the metric
@@ -40,13 +40,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class AdjustedGain:
-    """A gain as one of all that are judged together; p-values are two-sided, NaN if it cannot be said."""
+    """A gain adjusted for all gains of its families; p-values are two-sided, NaN if unknown."""
 
-    gain: Gain  # what is judged
+    gain: Gain  # the gain
     p_metric: float  # of no difference in the metric, adjusted
     p_balanced: float  # of no difference in class-balanced accuracy, adjusted
-    p_both: float  # of the larger p of the two if both are above 0, else of 1, adjusted
-    family: int  # number of gains that are judged together, without those of which nothing can be said
+    p_both: float  # of the larger p of the two if both gains are above 0, else of 1, adjusted
+    family: int  # number of gains with a p-value in the family
 
     @property
     def shown(self) -> bool:
@@ -55,11 +55,11 @@ class AdjustedGain:
 
     @property
     def kind(self) -> str:
-        """What is shown.
+        """Conclusion of the tests.
 
         `HELPS`: above 0 in both, by `p_both`. `TRADES`: one above, the other below 0. `HURTS`: below 0 in one or both,
-        above in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one; in the metric too where each is shown by its own
-        family and both together are not.
+        above in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one; `METRIC_ONLY` also if each is significant in its
+        own family but both together are not.
         """
         shown = ((self.p_metric, self.gain.metric), (self.p_balanced, self.gain.balanced))
         metric, balanced = (np.sign(one.estimate) if p <= ALPHA else 0 for p, one in shown)  # p may be NaN
@@ -73,7 +73,7 @@ class AdjustedGain:
 
 
 def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
-    """Return the gains of all judged methods in all settings, each as one of their families, in their order."""
+    """Return the gains of all methods in all settings, adjusted in three families, in the same order."""
     p = np.array([(one.metric.p, one.balanced.p) for one in gains]).reshape(-1, 2)
     up = np.array([one.metric.estimate > 0 and one.balanced.estimate > 0 for one in gains], dtype=bool)
     unknown = np.isnan(p)
@@ -84,35 +84,35 @@ def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
 
 
 def p_of_question(parts: Sequence[Interval | None]) -> float:
-    """Return the p-value of an intersection-union test: that not all of some differences are above 0.
+    """Return the p-value of an intersection-union test of the null that not all differences are above 0.
 
-    It is the largest of the two-sided p-values of its parts; a part that is not above 0, is missing (None) or has no
-    p-value has p = 1. Without parts it is 1.
+    It is the largest two-sided p-value of its parts; a part that is not above 0, is missing (None) or has no p-value
+    counts as p = 1. Without parts it is 1.
     """
     above = (1.0 if one is None or not one.estimate > 0 else one.p for one in parts)
     return max((1.0 if np.isnan(p) else p for p in above), default=1.0)
 
 
 def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, float]:
-    """Return question -> p-value of its parts, adjusted by Holm over all: also over one that cannot be asked."""
+    """Return question -> its p-value, adjusted by Holm over all questions, including those without parts."""
     p = holm([p_of_question(parts) for parts in questions.values()])
     return dict(zip(questions, p.tolist(), strict=True))
 
 
 def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
-    """Return an interval that holds together with all others of its family: what bounds say beside "Holm".
+    """Return a simultaneous interval of a family of gains, for bounds next to Holm p-values.
 
-    Bonferroni's: each at 1 - (1 - confidence) / family. It has 0 in it wherever Holm shows no difference; where Holm
-    shows one it may have it too, since Holm is stronger.
+    Bonferroni's: each at 1 - (1 - confidence) / family. It contains 0 if Holm shows no difference; it may also contain
+    0 if Holm shows one, since Holm is more powerful.
     """
     return replace(interval, confidence=1 - (1 - interval.confidence) / max(1, family))
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Return p-values adjusted by Holm (1979): of those up to alpha, one is a false claim in at most alpha of cases.
+    """Return p-values adjusted by Holm (1979), which controls the family-wise error rate.
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on; none is below one before it, nor above 1. NaN,
-    for a comparison that could not be made, stays and does not count.
+    The smallest of m is multiplied by m, the next by m - 1 and so on; then made monotone and at most 1. NaN (no
+    comparison) stays NaN and does not count in m.
     """
     p = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(p))
@@ -124,24 +124,23 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What all pairwise differences of some methods say of their order; methods by their number."""
+    """Rank intervals of methods from all pairwise differences; methods are numbered."""
 
-    # of every pair (i, j) with i < j: the interval of method i minus method j, not adjusted
+    # for every pair (i, j) with i < j: interval of method i minus method j, not adjusted
     differences: dict[tuple[int, int], ImageInterval]
     adjusted: dict[tuple[int, int], float]  # p-value of every pair, adjusted by Holm over all pairs
-    highest: Ints  # best rank of each method that is not excluded, 1 for the best, shape (methods,)
-    lowest: Ints  # worst rank of each method that is not excluded, shape (methods,)
-    # which methods are not separated from the one with the best mean (itself included), shape (methods,): bold in
-    # tables. All False where there are too few units to compare, and where all means are equal, since none is better
-    # than another
+    highest: Ints  # best rank in the interval of each method, 1 for the best, shape (methods,)
+    lowest: Ints  # worst rank in the interval of each method, shape (methods,)
+    # methods not separated from the one with the best mean (itself included), shape (methods,): bold in tables. All
+    # False with too few units to compare, or if all means are equal
     tied_with_best: Mask
 
 
 def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
     """Rank methods by all their pairwise differences, adjusted by Holm.
 
-    A method's rank is at best one more than the methods that are separated from it and better, and at worst the number
-    of methods less those that are separated and worse. With `confidence` all of these intervals hold at once (Mogstad,
+    A method's best rank is 1 plus the number of significantly better methods; its worst rank is the number of methods
+    minus that of significantly worse ones. All intervals hold simultaneously with `confidence` (Mogstad,
     Romano, Shaikh and Wilhelm, 2024). Scores are correctness on the same images: values of shape (methods, n).
     """
     methods = len(scores.values)

@@ -1,8 +1,8 @@
-"""What may be claimed of environments that were not tested: would a new one say the same?
+"""Confidence intervals for a new environment, over held-out environments and data sets.
 
-The interval over images (`inference`) does not answer this: environments differ by more than their images explain. Here
-what varies is the held-out environment, and over several data sets the data set. Groups of images that stand in several
-environments tie these together, and make such an interval too narrow.
+The interval over images (`inference`) is too narrow for this: environments differ by more than their images explain.
+Here the sampled units are held-out environments, and over several data sets the data sets. If groups of images occur in
+several environments, these are dependent, and the interval is too narrow.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from benchmark.method.arrays import Ints
 from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
 
-MIN_ENVIRONMENTS = 4  # with fewer, what a new environment would say cannot be answered
+MIN_ENVIRONMENTS = 4  # minimum number for an interval
 ZERO = 0.0005  # tables show differences below it as 0.0 points
 
 
 @dataclass(frozen=True)
 class OtherEnvironments:
-    """What held-out environments say of a new one."""
+    """Differences in held-out environments, and an interval for a new one."""
 
-    interval: Interval | None  # for the difference in a new environment's population; None if it cannot be answered
+    interval: Interval | None  # for the expected difference in a new environment; None with too few environments
     ahead: int  # number of held-out environments with a difference above 0
     tied: int  # number of those whose difference is below `ZERO`
     behind: int  # number of those with a difference below 0
@@ -31,16 +31,16 @@ class OtherEnvironments:
 def environment_interval(
     means: Sequence[float] | Array, variances: Sequence[float] | Array | None = None, confidence: float = CONFIDENCE
 ) -> OtherEnvironments:
-    """Return the t interval over held-out environments of one data set, from `MIN_ENVIRONMENTS` of them on.
+    """Return the t interval over at least `MIN_ENVIRONMENTS` held-out environments of one data set.
 
-    Its error is at least sqrt(sum of variances) / E, what images alone explain, as in `random_effects_interval`:
-    without this floor environments that happen to agree would leave no error at all.
+    The standard error is at least sqrt(sum of variances) / E, that over images, as in `random_effects_interval`:
+    otherwise it could be 0 if environments happen to agree.
 
     Args:
         means: difference in each held-out environment, averaged over seeds (`Scores.environment_means`), shape (E,).
-        variances: squared standard error of each over its images, shape (E,). One that is 0 or NaN counts as the
-            smallest of the others; where none is above 0, and by default, there is no floor.
-        confidence: of the interval.
+        variances: squared standard error of each over its images, shape (E,). One that is 0 or NaN is replaced by the
+            smallest of the others; if none is above 0, and by default, there is no minimum.
+        confidence: coverage probability.
     """
     means = np.asarray(means, dtype=np.float64)
     n = len(means)
@@ -57,25 +57,24 @@ def random_effects_interval(
     sets: Sequence[int] | Ints,
     confidence: float = CONFIDENCE,
 ) -> OtherEnvironments:
-    """Return a random-effects interval over the held-out environments of several data sets, nested in these.
+    """Return a random-effects interval over held-out environments, nested in several data sets.
 
     effect = mu + data set + environment + images. Both variances by Paule and Mandel (1982), who solve Cochran's Q =
     its degrees of freedom (DerSimonian and Laird's single step is biased where effects differ much): that of
     environments within data sets, then that of the data sets' weighted means. mu is their weighted mean, with the
-    interval of Hartung and Knapp (2001): Student's t with one degree of freedom fewer than there are data sets. Its
-    error is at least 1 / sqrt(sum of weights), that of the weighted mean: without this floor data sets that happen to
-    agree would leave no error at all.
-    Environments of one data set are no independent witnesses of others: taken as such, four environments in each of
-    three data sets, which differ by as much as their environments do, cover 74 % and not 95 %.
+    interval of Hartung and Knapp (2001): Student's t with K - 1 degrees of freedom for K data sets. The standard error
+    is at least 1 / sqrt(sum of weights), that of the weighted mean: otherwise it could be 0 if data sets agree.
+    Environments of one data set are not independent: treated as such, with four environments in each of three data
+    sets, and equal variances of data sets and environments, intervals cover 74 % and not 95 %.
 
-    An environment without observed variation counts as the most certain of the others; where none shows any, all count
-    alike and there is no floor.
+    An environment with variance 0 gets the smallest variance of the others; if all are 0, all have equal weight and
+    there is no minimum.
 
     Args:
         effects: difference in each held-out environment, shape (n,).
         variances: squared standard error of each over its images, shape (n,).
         sets: number of the data set of each, shape (n,).
-        confidence: of the interval.
+        confidence: coverage probability.
 
     Returns:
         The interval for a new environment of a new data set (None for a single data set), and the counts over all.
@@ -96,14 +95,14 @@ def random_effects_interval(
 
 
 def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Array:
-    """Return variances with the smallest one above 0 for those that are not above 0; `otherwise` where none is."""
+    """Return variances, replacing those not above 0 by the smallest one above 0, or by `otherwise`."""
     variances = np.asarray(variances, dtype=np.float64)
     seen = variances > 0
     return np.where(seen, variances, variances[seen].min() if seen.any() else otherwise)
 
 
 def _between(effects: Array, variances: Array, sets: Ints) -> float:
-    """Return Paule and Mandel's variance of effects within sets; 0 if their variances explain how they differ."""
+    """Return Paule and Mandel's variance of effects within sets; 0 if their variances explain all differences."""
     from scipy.optimize import brentq  # a third of a second to import, and most reports are of one data set
 
     freedom = len(effects) - sets.max() - 1

@@ -57,7 +57,7 @@ class Holdout:
 class Protocol(Component):
     """A list of holdouts, and how reports describe them.
 
-    To add one, derive from this class in a file of its own, write `holdouts`, and give the class a name in `PROTOCOLS`
+    To add one, derive from this class in a separate file, write `holdouts`, and give the class a name in `PROTOCOLS`
     (or name it `module:Class` in the recipe). A protocol has no parameters: derive a class for each variant.
 
     Attributes:
@@ -69,7 +69,7 @@ class Protocol(Component):
         open_class: whether fits use only the base classes, so that tests on new classes are possible.
         halves_apart: whether the two halves of the classes are split separately.
         rounding: how half the number of classes is rounded to the number of base classes; a recipe may override it.
-        fixed_split: the tested split whatever the recipe says, except folds; None: as the recipe says.
+        fixed_split: the tested split for any recipe without folds; None: as the recipe says.
         looks_at_target: whether labels of the target enter the fit: a bound (†), never a result.
         min_environments: minimum number of environments.
         fits_apart: whether every holdout has its own training images; otherwise all share one fit.
@@ -102,7 +102,7 @@ class Protocol(Component):
 
         Args:
             environments: names of the environments.
-            test_splits: the splits that the recipe asks for; see `test_splits`.
+            test_splits: the requested splits of the recipe; see `test_splits`.
         """
 
     def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:
@@ -113,7 +113,7 @@ class Protocol(Component):
         """Return the tests of some environments together, for each split; for open classes, on base and on new classes.
 
         Args:
-            asked: the splits that the recipe asks for; see `test_splits`.
+            asked: the requested splits of the recipe; see `test_splits`.
             environments: positions of the environments.
         """
         halves: tuple[TestHalf, ...] = HALVES if self.open_class else ("all",)

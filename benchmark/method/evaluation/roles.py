@@ -1,4 +1,4 @@
-"""What every image is for in one turn of a split: training, validation or test. Used by evaluations and `splits`.
+"""Roles of images in one turn of a split: training, validation or test. Used by evaluations and `splits`.
 
 So `icm-bench splits` gives methods trained elsewhere the same images as the methods of this package; but with folds,
 only the next fold is used for validation.

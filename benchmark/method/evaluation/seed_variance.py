@@ -1,28 +1,27 @@
-"""What the means of seeds differ by, beyond what their images explain.
+"""Variance between the means of seeds that is not explained by their test images.
 
-Two seeds test some images both, with the answers of two fits, and others apart. With D_shared the difference of their
-means on the images of shared clusters and D_apart that on the others, v_shared and v_apart their cluster-robust
-variances, the difference of two seeds and what images explain of it are, weighted as Aitken (1935) does,
+Two seeds share some test images, with answers of two fits, and not others. With D_shared the difference of their means
+on shared clusters and D_apart that on the others, v_shared and v_apart their cluster-robust variances, the difference
+of two seeds and its variance over images are, with the weights of Aitken (1935),
 
     delta = (D_shared / v_shared + D_apart / v_apart) e        e = 1 / (1 / v_shared + 1 / v_apart)
 
-so that fits which agree on the images that both test are not suspected because of the others. If one kind is
-missing, or an environment has fewer than `MIN_UNITS` clusters of it, delta and e are those of all images. Over all
-pairs of seeds
+so that agreement on shared images counts fully. If one of the two parts is missing, or has fewer than `MIN_UNITS`
+clusters in an environment, delta and e are those of all images. Over all pairs of seeds
 
     V_seed = (S - 1) / S  max(0, mean delta^2 - mean e) / 2 / S
 
-The mean of delta^2 / 2 over pairs is a variance with S - 1 degrees of freedom, which are few. As is done where many
-variances are estimated from little each (Smyth, 2004), it is averaged with what is expected where seeds do not differ,
-mean e / 2, that one counting as one more degree: hence the factor (S - 1) / S, and S degrees of freedom.
+The mean of delta^2 / 2 over pairs is a variance with only S - 1 degrees of freedom. As with shrinkage of many small-
+sample variances (Smyth, 2004), it is averaged with its expectation if seeds do not differ, mean e / 2, with the weight
+of one degree of freedom: hence the factor (S - 1) / S, and S degrees of freedom.
 
-Of more than `GROUP` seeds not all pairs are looked at but those within at most `MAX_GROUPS` groups of so many, which
-follow each other: with 256 seeds a variance is known to a tenth, and V_seed is its S-th part. The degrees of freedom
-are then those seeds less one for each further group.
+With more than `GROUP` seeds, only pairs within at most `MAX_GROUPS` groups of consecutive seeds are used: with 256
+seeds a variance is known to a tenth, and V_seed is its S-th part. The degrees of freedom are then the number of these
+seeds minus one for each further group.
 
-All pairs are taken at once. With c and d the number of images and the sum of values of each cluster in a cell, whatever
-pairs need are sums over clusters of products of c, d and whether the other seed has the cluster, hence products of
-matrices of seeds and clusters; sums of squares of deviations are these, multiplied out.
+All pairs are computed at once. With c and d the number of images and the sum of values of each cluster in a cell, the
+sums for pairs are products of c, d and the indicator that the other seed has the cluster, summed over clusters: matrix
+products of (seeds, clusters) matrices. Sums of squared deviations are expanded into these.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,31 +33,31 @@ import numpy as np
 
 from benchmark.method.arrays import Array, Floats, Ints, Labels, Mask
 
-MIN_UNITS = 30  # clusters; with fewer in an environment there is no interval, nor a variance that weighs anything
-GROUP, MAX_GROUPS = 64, 4  # seeds; of more than `GROUP` the pairs are those within groups
-_ROWS = 32  # of matrices of seeds, that stay in the processor's cache together
+MIN_UNITS = 30  # minimum number of clusters of an environment for an interval or a variance
+GROUP, MAX_GROUPS = 64, 4  # seeds per group, number of groups; with more than `GROUP` seeds, pairs are within groups
+_ROWS = 32  # rows of seed matrices that fit into the processor's cache
 _EXACT = 2**24  # up to which float32 has all whole numbers
 
 Matrix = Floats
 
 
 class Design(NamedTuple):
-    """Where answers belong: numbers from 0 of environment, seed and cluster, shape (n,) each."""
+    """Numbers from 0 of the environment, seed and cluster of each value, shape (n,) each."""
 
     environment: Labels
     seed: Labels
     cluster: Labels
 
     def of(self, rows: Mask) -> "Design":
-        """Return those of some answers alone."""
+        """Return the design of some values."""
         return Design(*(of_all[rows] for of_all in self))
 
 
 class Products(NamedTuple):
-    """Sums over clusters of products of what they have in one environment and in the same or another.
+    """Sums over clusters of products of two environments' values or counts.
 
-    Of values with values, counts with values, values with counts, and counts with counts; shape (seeds, seeds), or
-    (seeds, 1) where they depend on no other seed.
+    Value x value, count x value, value x count and count x count; shape (seeds, seeds), or (seeds, 1) if they do not
+    depend on another seed.
     """
 
     values: Array
@@ -71,7 +70,7 @@ Sums = dict[tuple[int, int], Products]  # (environment, environment) -> sums
 
 
 def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None) -> Array:
-    """Return V_seed, the part of the variance of the mean over seeds that images do not explain, shape (methods,).
+    """Return V_seed, the variance of the mean over seeds that images do not explain, shape (methods,).
 
     `values`: correctness or its difference, shape (methods, n); every seed has every environment.
     """
@@ -88,10 +87,10 @@ def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None
 
 @dataclass(frozen=True, eq=False)
 class SeedPairs:
-    """All pairs of seeds, and what of them depends on no values. Matrices have a row for each seed."""
+    """All pairs of seeds, with cached matrices that do not depend on values. Matrices have one row per seed."""
 
-    where: Design  # what values belong to
-    # gives the pairs of the answers of one environment alone, if these are at hand
+    where: Design  # environment, seed and cluster of each value
+    # environment -> pairs of the values of this environment; None if not available
     alone: "Callable[[int], SeedPairs] | None" = None
     _last: "dict[int, tuple[Matrix, tuple[Array, Array, Array]]]" = field(default_factory=dict, repr=False)
 
@@ -102,7 +101,7 @@ class SeedPairs:
 
     @cached_property
     def _groups(self) -> "list[tuple[Mask, SeedPairs]]":
-        """Groups of at most `GROUP` seeds, in even distances: which values are of theirs, and their pairs."""
+        """Evenly spaced groups of at most `GROUP` seeds: masks of their values, and their pairs."""
         found: list[tuple[Mask, SeedPairs]] = []
         groups = np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP))
         taken = np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).astype(int))
@@ -120,11 +119,11 @@ class SeedPairs:
 
     @property
     def freedom(self) -> int:
-        """Degrees of freedom of V_seed: the number of seeds that are looked at, less one for each further group."""
+        """Degrees of freedom of V_seed: the number of seeds used, minus one for each further group."""
         return self.seeds if self.seeds <= GROUP else sum(p.seeds - 1 for _, p in self._groups) + 1
 
     def in_groups(self, values: Array) -> list[tuple[Array, Array]]:
-        """Return delta and e of the pairs of seeds that are looked at, group by group; values as of `differences`."""
+        """Return delta and e of the pairs of seeds used, for each group; values as in `differences`."""
         if self.seeds <= GROUP:
             return [self.differences(values)]
         return [pairs.differences(values[inside]) for inside, pairs in self._groups]
@@ -137,7 +136,7 @@ class SeedPairs:
 
     @cached_property
     def _clusters(self) -> list[tuple[Labels, Labels]]:
-        """Of each environment its clusters, ascending, and the place of each value among seeds x these."""
+        """For each environment its clusters, ascending, and the flat position of each value in (seeds, clusters)."""
         found = []
         for rows in self._rows:
             names, number = np.unique(self.where.cluster[rows], return_inverse=True)
@@ -155,12 +154,12 @@ class SeedPairs:
 
     @cached_property
     def _counts(self) -> list[Matrix]:
-        """Images of each cluster of an environment under each seed."""
+        """Number of images of each cluster of an environment under each seed."""
         return [self._matrix(e, None) for e in range(len(self._rows))]
 
     @cached_property
     def _there(self) -> Matrix:
-        """Whether each seed has each cluster, in whatever environment, shape (seeds, all clusters)."""
+        """Whether each seed has each cluster in any environment, shape (seeds, all clusters)."""
         there = np.zeros((self.seeds, int(self.where.cluster.max()) + 1), dtype=np.float32)
         there[self.where.seed, self.where.cluster] = 1
         return there
@@ -188,40 +187,40 @@ class SeedPairs:
 
     @cached_property
     def _images(self) -> Array:
-        """Images of each environment under a seed, shape (environments, seeds, 1)."""
+        """Number of images of each environment under a seed, shape (environments, seeds, 1)."""
         return _totals(self._counts)
 
     @cached_property
     def _shared_images(self) -> Array:
-        """Of these the ones whose clusters another seed has too, shape (environments, seeds, seeds)."""
+        """Number of images in clusters that another seed also has, shape (environments, seeds, seeds)."""
         if self._single and self.alone:
             return np.concatenate([self.alone(e)._shared_images for e in range(len(self._rows))])
         return np.array([_times(c, there) for c, there in zip(self._counts, self._present, strict=True)])
 
     @cached_property
     def _clusters_of_two(self) -> tuple[Array, Array]:
-        """Number of clusters that two seeds have both, and that one of them has, shape (seeds, seeds) each."""
+        """Number of clusters that two seeds share, and that only one has, shape (seeds, seeds) each."""
         both = self._shared_images.sum(axis=0) if self._single else _times(self._there, self._there)
         own = self._there.sum(axis=1, dtype=np.float64)[:, None]
         return both, own + own.T - 2 * both
 
     @cached_property
     def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
-        """Where the pairs s < t stand in matrices; whether each is looked at in two parts; the least variances then."""
+        """Indices of the pairs s < t in matrices; whether each is split in two parts; minimum variances then."""
         some = [(c > 0).astype(np.float32) for c in self._counts]
         shared = self._shared_images
         if not self._single:
             shared = np.array([_times(c, there) for c, there in zip(some, self._present, strict=True)])
-        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # clusters, fewest of the environments'
+        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # clusters, minimum over environments
         upper = np.triu_indices(self.seeds, 1)
         fewest = [np.minimum(of_part, of_part.T)[upper] for of_part in of_seeds]
         in_parts = np.minimum(*fewest) >= MIN_UNITS
-        # No answer that changed is not none that ever does: one more image that does is what there may be.
+        # Without any changed answer the variance is not 0: assume one more image, whose answer changes.
         with np.errstate(divide="ignore"):
             return upper, in_parts, [1 / (len(self._rows) * of_part) ** 2 for of_part in fewest]
 
     def differences(self, values: Array) -> tuple[Array, Array]:
-        """Return delta and e of all pairs of seeds, shape (pairs,) each, of the values of one method, shape (n,)."""
+        """Return delta and e of all pairs of seeds, shape (pairs,) each, for values of one method, shape (n,)."""
         d = self._sums(values)
         both, apart = self._clusters_of_two
         upper, in_parts, floors = self._of_pairs
@@ -244,13 +243,13 @@ class SeedPairs:
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
-        """Return the sums of values of each cluster, in float32 where whatever is made of them is exact in it."""
+        """Return the sum of values of each cluster, in float32 if all products are exact in it."""
         sums = [self._matrix(e, values) for e in range(len(self._rows))]
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums
 
     def _with_others(self, d: Sequence[Matrix]) -> tuple[Array, Sums, Sums]:
-        """Return sums of values over what each other seed has too, of products there, and of products with its."""
+        """Return sums over clusters that another seed also has: of values, own products and cross products."""
         if not self._single:
             sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
             return sums, self._own(d, self._present), self._cross(d)
@@ -262,9 +261,9 @@ class SeedPairs:
         return np.array([of_values for of_values, _, _ in of_each]), own, cross
 
     def _of_single(self, environment: int, values: Matrix) -> tuple[Array, Array, Array]:
-        """Return sums of values, of their squares and of products with another seed's over images that both have.
+        """Return sums of values, squares and products with another seed's values, over shared images.
 
-        What was last asked for is kept: environments are looked at together, and each alone.
+        The last result is cached: environments are used together, then each alone.
         """
         if self.alone:
             return self.alone(environment)._of_single(0, values)
@@ -276,7 +275,7 @@ class SeedPairs:
         return self._last[environment][1]
 
     def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products under each seed, over all clusters or those that each other seed has."""
+        """Return sums of products within each seed, over all clusters or those that another seed also has."""
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
@@ -294,7 +293,7 @@ class SeedPairs:
         return found
 
     def _cross(self, d: Sequence[Matrix]) -> Sums:
-        """Return sums of products of what clusters have under each seed and under each other."""
+        """Return sums of products between seeds."""
         found: Sums = {}
         for e, (v, c) in enumerate(zip(d, self._counts, strict=True)):
             mixed = _times(v, c)
@@ -308,7 +307,7 @@ class SeedPairs:
 
 
 def _times(a: Matrix, b: Matrix) -> Array:
-    """Return sums over clusters of what is under each seed times what is under each other, shape (seeds, seeds)."""
+    """Return sums over clusters of products between seeds, shape (seeds, seeds)."""
     return np.asarray(a @ b.T, dtype=np.float64)
 
 
@@ -319,9 +318,9 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
     """Return mean under each seed minus that under each later one, and its variance over clusters: (2, seeds, seeds).
 
-    The upper triangle is meant. Made of a few rows of the matrices at a time, which stay in the processor's cache.
-    `images` and `sums` are of shape (environments, seeds, seeds or 1), `clusters` is how many count, shape (seeds,
-    seeds), and `own` and `cross` are products under each seed and under both.
+    Only the upper triangle is valid. Computed in blocks of rows that fit into the processor's cache. `images` and
+    `sums` have shape (environments, seeds, seeds or 1); `clusters`, shape (seeds, seeds), is the number of clusters;
+    `own` and `cross` are products within and between seeds.
     """
     seeds, shape = len(clusters), (len(images), len(clusters), len(clusters))
     means, weights = np.broadcast_to(sums / images, shape), np.broadcast_to(1 / (images * len(images)), shape)

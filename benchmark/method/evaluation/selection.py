@@ -1,9 +1,9 @@
-"""The selection rules as pure functions of result rows (Gulrajani and Lopez-Paz, 2021, section 3).
+"""Selection rules as pure functions of result rows (Gulrajani and Lopez-Paz, 2021, section 3).
 
-A rule decides, for one held-out environment, one seed and one fold, everything that a method leaves open: rank, lambda,
-intervention set, normalisation and the predictor's own parameters.
+A rule selects, for each held-out environment, seed and fold, all hyperparameters of a method: rank, lambda,
+intervention set, normalisation and the predictor's parameters.
 
-Ties go to the larger rank (the lesser intervention), then to the row that comes first.
+Ties go to the larger rank (the weaker intervention), then to the first row.
 
 The one-standard-error forms (Breiman et al. 1984, section 3.4.3) keep plain prediction unless the candidate with the
 highest score is ahead of it by more than one standard error of their paired difference on the source environments.
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """By what everything that a method leaves open is chosen."""
+    """A model selection rule."""
 
-    name: str  # what tables and columns of the rows call the rule
-    score: str  # column of the rows whose highest value it takes: a rank curve
-    meaning: str  # what that score is, for captions
-    looks_at_target: bool = False  # whether the score is of the held-out images: no result
-    # whether plain prediction is kept unless the highest score is more than one standard error above its
+    name: str  # name of the rule in tables and in columns of the rows
+    score: str  # column of the rows (a rank curve) whose maximum is selected
+    meaning: str  # description of that score, for captions
+    looks_at_target: bool = False  # whether the score uses held-out images: no result
+    # whether plain prediction is kept unless the highest score exceeds its score by more than one standard error
     one_se: bool = False
-    # whether one half of the tested images chooses for the other, both ways, so that no image scores the choice that it
-    # tests; where the rows know the accuracy on the target's out-split, that chooses
+    # whether each half of the test images selects for the other half, so that no image both selects and tests; if rows
+    # have the accuracy on the target's out-split, that is used for selection
     crossed: bool = False
 
     @property
     def base(self) -> str:
-        """The rule with the same score that keeps nothing back for plain prediction."""
+        """The rule with the same score and without the one-standard-error condition."""
         return self.score if self.one_se else self.name
 
 
-# Rules by the highest score on the sources -> what that score is; their one-standard-error forms look at the same.
+# Rule -> description of its score; the one-standard-error forms use the same scores.
 _OF_SOURCES = {
     "training_domain": "highest mean accuracy on images of the source environments that the fit has not seen",
     "lodo": "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
@@ -76,20 +76,20 @@ RULES: Mapping[str, Rule] = {
     )
 }
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
-SCORES = tuple(_OF_SOURCES)  # rules by the highest score
+SCORES = tuple(_OF_SOURCES)  # rules that take the highest score on the sources
 KEY = ("held_out", "seed", "fold")
-SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # but the rank
-IMPORTED = "imported"  # in place of a projection: the answers are of a method that was trained elsewhere
+SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # without the rank
+IMPORTED = "imported"  # projection of imported predictions of a method trained elsewhere
 PLAIN = "identity"  # the projection of plain prediction
 
 
 Bits = NDArray[np.uint8]
-_BLOCK = 64 * 2**20  # bytes of answers that are looked at together
+_BLOCK = 64 * 2**20  # bytes of answers processed at a time
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 
 
 def best_point(scores: Array | None) -> tuple[int, int] | None:
-    """Return positions of rank and setting of the highest score, shape (settings, ranks); ties as everywhere."""
+    """Return positions of rank and setting of the highest score, shape (settings, ranks); ties as above."""
     if scores is None or np.isnan(scores).all():
         return None
     best = np.argwhere(scores == np.nanmax(scores))
@@ -108,7 +108,7 @@ def best_points(scores: Array | None) -> set[tuple[int, int]]:
 def best_of(
     scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
 ) -> tuple[int, int] | None:
-    """Return which of several rank curves has the highest score, and at which position; ties as everywhere."""
+    """Return the index of the rank curve with the highest score, and its position there; ties as above."""
     curves = curves_of([ranks] * len(scores))
     for place in highest(curves.scores(scores), curves, np.zeros(len(scores), np.int64), rank).tolist():
         return (int(curves.curve[place]), int(curves.index[place])) if place >= 0 else None
@@ -116,17 +116,17 @@ def best_of(
 
 
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the positions of the rows that a rule picks which looks at sources alone, ascending.
+    """Return positions of the rows that any rule of `SCORES` selects, ascending.
 
-    Among rows of one method, also of several tests, it picks from these what it would pick from all of them.
+    The rows are of one method and may be of several tests. Rules select the same from these rows as from all.
     """
     return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
 
 def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object, ...], tuple[int, int]]:
-    """Return what a rule by the highest score on the sources picks of rows of one method, test by test.
+    """Return what a rule of `SCORES` selects among rows of one method, for each test.
 
-    Test -> position of the row, and of the rank in it; tests without a score are absent.
+    Test -> (position of the row, position of the rank); tests without a score are absent.
     """
     tests: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
@@ -140,40 +140,40 @@ def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object,
 
 
 def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested], rank: int | None = None) -> "Picks":
-    """Pick one row and one rank for every (held_out, seed, fold) among the rows of one method.
+    """Select one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
-    A rule that looks at sources alone chooses for each fold by itself: nothing of the fold's tested images has a say.
-    One that looks at the target chooses one setting for all folds together, if all settings stand in all of them;
-    otherwise (a search looks for points of its own in each fold) one for each fold.
+    A rule that uses only sources selects for each fold separately, without the fold's test images. A rule that uses the
+    target selects one setting for all folds together if all settings are present in all folds; otherwise (a search has
+    its own points in each fold) one for each fold.
 
-    A one-standard-error rule picks a row of plain prediction where the best candidate is not far enough ahead of it:
-    that with the best candidate's normalisation whose score is highest. It picks nothing if plain prediction has no
-    rows, or the candidate's row no standard errors (before version 9 of the rows). Plain prediction itself, imported
-    methods, those with one candidate, and a single `rank`, are not held back.
+    A one-standard-error rule selects plain prediction if the best candidate is not ahead by more than one standard
+    error: the row with the candidate's normalisation and the highest score. It selects nothing if plain prediction has
+    no rows, or the candidate's row no standard errors (before version 9 of the rows). The condition does not apply to
+    plain prediction itself, imported methods, methods with one candidate, and a single `rank`.
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; `Rows` for
             several rules or ranks, and for one-standard-error rules, which need the rows of plain prediction too.
         rule: name of one of `RULES`.
-        tested: hash -> the tested images that rows name by it.
-        rank: the only rank among which is chosen; by default all.
+        tested: hash (as in rows) -> test images.
+        rank: the only rank that may be selected. Default: all.
 
     Returns:
-        One line per (held_out, seed, fold), sorted; those without a score of the rule are absent, but for an imported
-        method with one setting, which stands under every rule that has scores there. Columns: held_out,
-        seed, fold, position (of the picked row in `rows`; those of plain prediction come after all of these),
-        kept_plain (whether a one-standard-error rule kept that), rank, score (what the rule looked at), training_domain
+        One line per (held_out, seed, fold), sorted. Lines without a score of the rule are absent, except an imported
+        method with one setting, which is present under every rule that has scores there. Columns: held_out,
+        seed, fold, position (of the selected row in `rows`; rows of plain prediction come after these),
+        kept_plain (whether a one-standard-error rule kept plain prediction), rank, score (of the rule), training_domain
         (accuracy on the sources' validation images), each of `CURVES` by its key (on the tested images), correct (bool
-        for each of them), ece, ece_scaled and temperature (NaN for rules that look at the target, and at a rank that is
-        not the row's own pick: rows are calibrated there alone), scored (key -> value of each metric of scores,
-        none likewise), and as in the row
+        for each of them), ece, ece_scaled and temperature (NaN for rules that use the target, and at ranks other than
+        the row's own selection, since rows are calibrated only there), scored (key -> value of each metric of scores,
+        empty in the same cases), and as in the row
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
-        position, rank and parameters are those that the first half chose.
+        position, rank and parameters are those selected by the first half.
     """
     chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
     choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
-    if chosen.looks_at_target:  # and the rows know no accuracy on the target's out-split
+    if chosen.looks_at_target:  # and rows without accuracy on the target's out-split
         firsts = choices.row[_first_positions(choices.choice)]
         known = np.array([not _absent(scores) for scores in columns.at("target_out", firsts)], dtype=bool)
         known = known[choices.choice]
@@ -190,11 +190,11 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
 
 
 class Picks:
-    """What a rule picks: named columns with a line for each pick. A data frame takes longer for the few lines it has.
+    """Selected rows: named columns with one line for each selection. Faster than a data frame for a few lines.
 
     Args:
-        columns: name -> a value for each line. Numbers become an array of numbers, None among them NaN; all else
-            becomes an array of objects.
+        columns: name -> a value for each line. Numbers become a numeric array, with NaN for None; all else becomes an
+            array of objects.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
@@ -207,7 +207,7 @@ class Picks:
         return len(next(iter(self._columns.values())))
 
     def where(self, lines: Labels | Mask) -> "Picks":
-        """Return some of the lines, by positions or by a mask."""
+        """Return some lines, by positions or by a mask."""
         return Picks({name: values[lines] for name, values in self._columns.items()})
 
     def frame(self) -> "pd.DataFrame":
@@ -229,9 +229,9 @@ def _array(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
 
 
 class Rows:
-    """The rows of one method as `select` looks at them; kept, they are looked at only once for all its rules and ranks.
+    """Rows of one method, prepared once for `select` with all rules and ranks.
 
-    `plain` are those of plain prediction with the same predictor, which one-standard-error rules need.
+    `plain`: rows of plain prediction with the same predictor, which one-standard-error rules need.
     """
 
     def __init__(self, rows: "pd.DataFrame", plain: "pd.DataFrame | None" = None) -> None:
@@ -246,7 +246,7 @@ class Rows:
         return name in self._rows.columns
 
     def values(self, name: str) -> NDArray[Any]:
-        """Return a column: of the rows, then of those of plain prediction."""
+        """Return a column of the rows, then of plain prediction."""
         if name not in self._values:
             values = self._rows[name].to_numpy()
             if self._plain is not None:
@@ -256,7 +256,7 @@ class Rows:
 
     @cached_property
     def plain(self) -> dict[tuple[object, ...], tuple[int, float]]:
-        """What plain prediction has: (held_out, seed, fold, normalize, score's name) -> row with the highest score."""
+        """(held_out, seed, fold, normalize, score's name) -> row and score of the best plain prediction."""
         best: dict[tuple[object, ...], tuple[int, float]] = {}
         rows = np.arange(len(self), len(self) + len(self._plain)) if self._plain is not None else np.zeros(0, np.int64)
         keys = zip(*(self.at(name, rows) for name in (*KEY, "normalize")), strict=True)
@@ -273,9 +273,9 @@ class Rows:
         return list(self.values(name)[positions].tolist())
 
     def choices(self, together: bool, rank: int | None) -> "_Choices":
-        """Return what is chosen among, see `_choices_of`."""
+        """Return the groups of candidate rows, see `_choices_of`."""
         if (together, rank) not in self._choices:
-            # Rows with an accuracy on tested images, and with the rank where one is asked for.
+            # Rows with an accuracy on test images, and with the requested rank.
             values = zip(self.values("n_test"), self.values(ACCURACY.key), self.values("ranks"), strict=True)
             own = itertools.islice(values, len(self))
             there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in own)
@@ -286,15 +286,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Choices:
-    """Rows by what is chosen among: choice by choice, of each setting by setting, of each fold by fold."""
+    """Candidate rows, sorted by choice (one selection), then by setting, then by fold."""
 
     row: Labels  # positions of the rows, shape (n,)
-    setting: Labels  # number of the setting of each: what is chosen together, one row or one for each fold, shape (n,)
-    choice: Labels  # number of the choice of each, shape (n,)
-    number: Labels  # what the choices are called in the order of what is reported, by number
+    setting: Labels  # number of the setting of each row: rows selected together, shape (n,)
+    choice: Labels  # number of the choice of each row, shape (n,)
+    number: Labels  # for each choice, its position in the reported order
 
     def of(self, which: Mask) -> "_Choices":
-        """Return some of the choices, said for each row, alone."""
+        """Return some of the choices; `which` is a mask over rows."""
         if which.all():
             return self
         numbers = self.number[self.choice[which][_first_positions(self.choice[which])]]
@@ -302,12 +302,12 @@ class _Choices:
 
 
 def _first_positions(numbers: Labels) -> Labels:
-    """Return where each of some ascending numbers comes first."""
+    """Return the first position of each of some ascending numbers."""
     return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
 def _run_numbers(*keys: NDArray[Any]) -> Labels:
-    """Return numbers from 0 that rise where one of the keys changes from one position to the next."""
+    """Return run numbers from 0, which increase at every position at which a key changes."""
     changes = np.zeros(len(keys[0]), dtype=np.int64)
     for key in keys:
         changes[1:] |= key[1:] != key[:-1]
@@ -315,15 +315,15 @@ def _run_numbers(*keys: NDArray[Any]) -> Labels:
 
 
 def _absent(value: object) -> bool:
-    """Say whether a list column has nothing in a row."""
+    """Return whether the value of a list column is missing."""
     return value is None or isinstance(value, float)
 
 
 def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
-    """Return the choices among rows: one for each fold, or one for all folds together where all settings have them all.
+    """Return the choices among rows: one for each fold, or one for all folds if all settings are present in all.
 
-    A search has points of its own in each fold: to choose among those that all folds share would leave some out, or all
-    of them. There, too, one is chosen for each fold.
+    A search has its own points in each fold, and few or none are common to all folds. So one is selected for each
+    fold.
     """
     names, seeds, folds = (columns.at(name, rows) for name in KEY)
     places = {name: place for place, name in enumerate(sorted(set(names)))}
@@ -342,7 +342,7 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
 
 
 def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, Mask]:
-    """Return where the setting of each row comes first, and whether all settings of its test stand in all folds."""
+    """Return the first position of each row's setting, and whether all settings of its test are in all folds."""
     values = zip(test.tolist(), *(columns.at(name, rows) for name in (*SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
     # An absent lambda is NaN, which is not equal to itself.
@@ -356,7 +356,7 @@ def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[
 
 
 def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
-    """Return the lines of choices by scores that stand in the rows."""
+    """Return the lines selected by scores of the rows."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
@@ -366,7 +366,7 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
     choice = np.flatnonzero(place >= 0)
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
-    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own pick alone
+    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own selection
     score, kept_plain = scores[place], np.zeros(len(place), dtype=np.bool_)
     if rule.one_se and rank is None:
         alone = (np.bincount(choices.choice, weights=curves.sizes) == 1)[choice]
@@ -382,7 +382,7 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
         if (column := f"{name}_{rule.base}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
     listed = columns.at(column, row) if (column := f"scored_{rule.base}") in columns else [None] * len(row)
-    none: dict[str, float] = {}  # one for all: there are very many lines
+    none: dict[str, float] = {}  # shared by many lines
     scored = [
         dict(one or ()) | {ECE.key: ece} if is_own and (one or not math.isnan(ece)) else none
         for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
@@ -394,15 +394,15 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
     return _lines(columns, numbers, row, index, score.tolist(), correct, more)
 
 
-_NO_ROW = -2  # no row: neither the best candidate nor plain prediction
+_NO_ROW = -2  # neither the best candidate nor plain prediction
 
 
 def _plain_fallbacks(
     columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: Mask
 ) -> tuple[Labels, Array]:
-    """Return where plain prediction is kept: its row or -1 (or `_NO_ROW` where it has none), and its score.
+    """Return the row of plain prediction where it is kept, else -1 (`_NO_ROW` if it has none), and its score.
 
-    Of the best candidates, choice by choice: their rows, positions of ranks and scores, and whether there is no other.
+    `rows`, `index`, `scores`: of the best candidate of each choice; `alone`: whether it is the only candidate.
     """
     free = alone | np.isin(columns.values("projection")[rows], [IMPORTED, PLAIN])
     kept, of_plain = np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), math.nan)
@@ -418,10 +418,7 @@ def _plain_fallbacks(
 
 
 def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Yield choices without a score that have one candidate, or the only setting of an imported method.
-
-    With the number of its row among those of the choices.
-    """
+    """Yield (choice, row) of choices without a score that have only one candidate or imported setting."""
     starts = _first_positions(choices.choice)
     alone = np.flatnonzero(np.diff(starts, append=len(choices.row)) == 1)
     if "projection" not in columns:
@@ -435,11 +432,11 @@ def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object])
 def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
-    """Return the lines of choices by the tested images: by all of them, or crossed, each half as the other chose."""
+    """Return the lines selected by test images: by all of them, or crossed, each half by the other."""
     settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
     folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # of each choice
-    rows = _ranges(firsts, folds)  # of the first setting of each choice, which name the images
+    rows = _ranges(firsts, folds)  # of the first setting of each choice
     images = [tested[name] for name in columns.at("tested", choices.row[rows])]
     parts = list(_parts_of(columns, choices.row[rows], images, folds, rule.crossed))
     curves = curves_of(columns.at("ranks", choices.row[settings]))
@@ -451,7 +448,7 @@ def _lines_by_target(
     if len(scores) > 1 + rule.crossed:  # of base and new classes
         scores = harmonic_mean(scores[0::2], scores[1::2])
     places = np.array([highest(of_part, curves, number, rank) for of_part in scores])
-    choice = np.flatnonzero((places >= 0).all(axis=0))  # else a half has no image of its own
+    choice = np.flatnonzero((places >= 0).all(axis=0))  # else a half is empty
     chosen, other = places[0, choice], places[-1, choice]
     line = np.repeat(np.arange(len(choice)), folds[choice])
     row, index = _rows_at(choices, settings, curves, chosen, folds[choice]), curves.index[chosen][line]
@@ -478,18 +475,18 @@ def _lines_by_target(
 
 
 def _ranges(starts: Labels, sizes: Labels) -> Labels:
-    """Return the numbers from each start on, as many as it has, one after the other."""
+    """Return concatenated ranges with these starts and sizes."""
     ends = np.cumsum(sizes)
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
 
 
 def _rows_at(choices: _Choices, settings: Labels, curves: "Curves", places: Labels, folds: Labels) -> Labels:
-    """Return the positions of the rows of the settings that places of their curves are of, fold by fold."""
+    """Return the rows of the settings at some places of the curves, fold by fold."""
     return choices.row[_ranges(settings[curves.curve[places]], folds)]
 
 
 def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[Bits], mask: Labels) -> Array:
-    """Return the number of right answers of each setting at each rank, in all its folds, shape (parts, n)."""
+    """Return the number of correct answers of each setting at each rank over its folds, shape (parts, n)."""
     of_rows = curves_of(columns.at("ranks", choices.row))
     counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
     into = curves.starts[choices.setting[of_rows.curve]] + of_rows.index
@@ -498,15 +495,15 @@ def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[B
 
 @dataclass(frozen=True)
 class _Parts:
-    """The parts of the images of a choice by which it is made."""
+    """Parts of the test images of a choice that are used for selection."""
 
-    halves: tuple[Mask, ...]  # of each fold which images fall into the first half; all do where nothing is crossed
-    masks: tuple[Bits, ...]  # of each fold its images of each part, as bits, shape (parts, bytes)
+    halves: tuple[Mask, ...]  # for each fold, a mask of the first half; all images if not crossed
+    masks: tuple[Bits, ...]  # for each fold, its images of each part, as bits, shape (parts, bytes)
     totals: tuple[int, ...]  # number of images of each part
 
 
 def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool) -> Iterator[_Parts]:
-    """Yield the parts of each choice, whose images stand fold by fold."""
+    """Yield the parts of each choice; images are ordered by fold."""
     begins = (np.cumsum(folds) - folds).tolist()
     about = zip(begins, folds.tolist(), _records(columns, rows[begins], ("seed", "class_half", "n_base")), strict=True)
     for begin, n, row in about:
@@ -530,10 +527,10 @@ def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | 
 def measured(
     correct: Sequence[Mask], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
 ) -> dict[str, Array]:
-    """Return metrics of answers to sets of tested images; of base and new classes, what stands for both.
+    """Return metrics of answers to test sets; combined ones for base and new classes together.
 
-    Key of a metric (by default of `CURVES`) -> its value on each set, shape (sets,). Of `row`, any row of theirs,
-    class_half, n_base and n_classes are used.
+    Key of a metric (by default of `CURVES`) -> its value on each set, shape (sets,). `row` is any of their rows, for
+    class_half, n_base and n_classes.
     """
     among = among or CURVES
     if not images:
@@ -549,17 +546,17 @@ def measured(
     return {m.key: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
 
-_CALIBRATION = ("ece", "ece_scaled", "temperature")  # of which a row has one for each rule that looks at sources alone
+_CALIBRATION = ("ece", "ece_scaled", "temperature")  # a row has one for each rule that uses only sources
 _COPIED = (*SETTING, "n_test", "tested")
 
 
 def _at_index(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
-    """Return of each curve the value at its position."""
+    """Return the value of each curve at its position."""
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
 def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return some columns of rows as one mapping for each."""
+    """Return some columns of rows as a mapping for each row."""
     values = zip(*(columns.at(name, rows) for name in names), strict=True)
     return [dict(zip(names, of_row, strict=True)) for of_row in values]
 
@@ -584,7 +581,7 @@ def _lines(
     correct: list[Mask],
     measures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of what is picked: a line for each choice, row and position of a rank."""
+    """Return the columns of selected lines: one for each choice, row and position of a rank."""
     copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,
@@ -599,7 +596,7 @@ def _lines(
 
 
 def packed(correct: Mask) -> bytes:
-    """Return answers, shape (ranks, m), as bits: each rank begins a new byte."""
+    """Return answers, shape (ranks, m), as bits; each rank starts at a new byte."""
     return np.packbits(correct, axis=1).tobytes()
 
 
@@ -612,8 +609,8 @@ def unpacked(row: Mapping[str, Any]) -> Mask:
 def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return rule -> mean over held-out environments, seeds and folds of the highest score among rows and ranks.
 
-    Of the rules that look at source environments alone; those without a score are absent. This is all that a search or
-    a scheduler ever sees of a trial.
+    For rules that use only source environments; those without a score are absent. A search or scheduler sees nothing
+    else of a trial.
     """
     means = {}
     for rule in SCORES:
@@ -628,27 +625,27 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return means
 
 
-# What follows finds the highest score of each of many choices at once, and how many answers are right at every rank.
-# Everything lies end to end in flat arrays with the number of what it belongs to, so that choices of unlike numbers of
-# settings, and settings of unlike numbers of ranks, cost no loop.
+# The functions below find the highest score of many choices at once, and count correct answers at every rank. Data of
+# different lengths (settings per choice, ranks per setting) is concatenated in flat arrays with group numbers, to avoid
+# loops.
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Rank curves end to end."""
+    """Concatenated rank curves."""
 
     ranks: Labels  # shape (n,), ascending within each curve
-    curve: Labels  # number of the curve that each belongs to, ascending, shape (n,)
-    index: Labels  # its position in that curve, shape (n,)
+    curve: Labels  # number of the curve of each value, ascending, shape (n,)
+    index: Labels  # position in that curve, shape (n,)
     sizes: Labels  # number of ranks of each curve, shape (curves,)
 
     @property
     def starts(self) -> Labels:
-        """Where each curve begins, shape (curves,)."""
+        """First position of each curve, shape (curves,)."""
         return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
 
     def scores(self, curves: Iterable[Sequence[float] | None]) -> Array:
-        """Return scores end to end, shape (n,); NaN for a curve that has none."""
+        """Return concatenated scores, shape (n,); NaN for a curve without scores."""
         padded = (
             scores if isinstance(scores, Sequence) and scores else (np.nan,) * size
             for scores, size in zip(curves, self.sizes.tolist(), strict=True)
@@ -657,7 +654,7 @@ class Curves:
 
 
 def curves_of(ranks: Sequence[Sequence[int]]) -> Curves:
-    """Return curves with these ranks each."""
+    """Return curves with these ranks."""
     sizes = np.fromiter(map(len, ranks), np.int64, len(ranks))
     curve = np.repeat(np.arange(len(ranks)), sizes)
     starts = np.cumsum(sizes) - sizes
@@ -666,10 +663,10 @@ def curves_of(ranks: Sequence[Sequence[int]]) -> Curves:
 
 
 def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = None) -> Labels:
-    """Return the place of the highest score of each choice; ties go to the larger rank, then to the first curve.
+    """Return the position of the highest score of each choice; ties go to the larger rank, then to the first curve.
 
-    NaN is no score, and -1 stands for a choice without any. `choice`: number of the choice of each curve, ascending
-    from 0; `rank`: the only one that counts.
+    NaN is no score; -1 is returned for a choice without scores. `choice`: number of the choice of each curve, ascending
+    from 0; `rank`: the only rank considered.
     """
     found = np.full(int(choice[-1]) + 1 if len(choice) else 0, -1, dtype=np.int64)
     counts = ~np.isnan(scores) if rank is None else ~np.isnan(scores) & (curves.ranks == rank)
@@ -688,10 +685,10 @@ def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = No
 
 
 def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: Labels) -> Labels:
-    """Return how many answers are right at every rank, in each of some parts of the images, shape (parts, n).
+    """Return the number of correct answers at every rank, in each part of the images, shape (parts, n).
 
-    `answers` of a curve are bits, each rank beginning a new byte. `masks` are sets of parts, as bits of shape (parts,
-    bytes of a rank), of which `mask` has the number for each curve.
+    `answers`: bits of each curve; each rank starts at a new byte. `masks`: sets of parts, as bits of shape (parts,
+    bytes of a rank). `mask`: for each curve, the index in `masks`.
     """
     out = np.zeros((len(masks[0]) if masks else 0, len(curves.ranks)), dtype=np.int64)
     width = np.fromiter((of_set.shape[1] for of_set in masks), np.int64, len(masks))[mask]
@@ -715,7 +712,7 @@ def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: 
 
 
 def _words(bits: Bits) -> NDArray[np.uint64]:
-    """Return bits in words of eight bytes along the last axis, the last one filled with zeros."""
+    """Return bits as words of eight bytes along the last axis, padded with zeros."""
     whole = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 8) * 8), dtype=np.uint8)
     whole[..., : bits.shape[-1]] = bits
     return whole.view(np.uint64)

@@ -1,15 +1,15 @@
-"""Do the interventions span the shift? How class means move between environments, against what a projection removes.
+"""Share of the shift that a projection removes: shifts of class means between environments, and C_d along them.
 
-    delta_e,c   = m_e,c - (1/K) sum_s m_s,c    m the mean of class c in environment e, and in the K other sources with c
-    S           = mean over (e, c) of delta delta^T, less w W, which means of few images differ by anyway: W the
+    delta_e,c   = m_e,c - (1/K) sum_s m_s,c    m the mean of class c in environment e, s the K other sources with c
+    S           = mean over (e, c) of delta delta^T, minus w W, the sampling noise of the means: W the
                   covariance within the classes of a source, w the mean of 1/n_e,c + (1/K^2) sum_s 1/n_s,c
-    removed(C)  = tr((I - G)^T C (I - G)) / tr(C),  G = V_k T_k^T: of z - G^T z, which inner products with texts miss
-    moved       = (tr(S C_d) / tr(S C_z)) / (tr(C_d) / tr(C_z)): how much interventions move what shifts; on average 1
+    removed(C)  = tr((I - G)^T C (I - G)) / tr(C),  G = V_k T_k^T: of z - G^T z, lost to inner products with texts
+    moved       = (tr(S C_d) / tr(S C_z)) / (tr(C_d) / tr(C_z)): C_d along the shift; 1 for an average direction
 
-V maps images, T texts, k is the rank. Of truncation z - G^T z is what is dropped, of shrinkage it is z - F z (of
-`symmetric`: F^(1/2) on both sides). removed(S) beside removed(C_z) tells shift from energy: a map that shrinks all
-directions alike removes as much of either. With the sources as e no label of a target is used; with a target as e, its
-labels are. Apart from `diagnostics`, which reads environments with a probe: all result rows hang on this module.
+V maps images, T texts, k is the rank. For truncation z - G^T z is the dropped part, for shrinkage z - F z (for
+`symmetric`: F^(1/2) on both sides). Compare removed(S) with removed(C_z): a map that shrinks all directions equally
+removes as much of both. With e a source, no target label is used; with e a target, its labels are. Separate from
+`diagnostics`, which fits a probe for environments, since all result rows depend on this module.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from benchmark.method.subspace.directions import lost_by_rank
 
 @dataclass(frozen=True)
 class Shift:
-    """S = R^T diag(s) R + a C_z, C_z that of the sources: a few rows, so that every fit can be held against it."""
+    """S = R^T diag(s) R + a C_z, with C_z of the sources: low rank, so that it is cheap to use for every fit."""
 
-    rows: Array  # R, shape (r, D): the deltas, and the class means of the sources, which tell C_z from W
+    rows: Array  # R, shape (r, D): the deltas, and the class means of the sources (W is C_z without them)
     weights: Array  # s, shape (r,)
     of_c_z: float  # a, <= 0
     trace: float  # tr(S), > 0
@@ -45,10 +45,10 @@ class Shift:
 
 
 def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shift | None:
-    """Return how class means of some environments differ from those of the sources other than itself.
+    """Return the shift of class means of some environments from those of the other sources.
 
-    None if no class stands in two environments, no class has two images in a source, or the means differ by no
-    more than few images make them.
+    None if no class is in two environments, no class has two images in a source, or the shift is not above the
+    sampling noise.
     """
     parts = [_deltas(one, [s for s in sources.environments.values() if s is not one]) for one in environments]
     delta, noise = (np.concatenate(of_all) for of_all in zip(*parts, strict=True)) if parts else (np.zeros(0),) * 2
@@ -65,7 +65,7 @@ def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shif
 
 
 def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
-    """Return delta of each class that an environment shares with others, shape (classes, D), and what noise has, w."""
+    """Return delta of each class shared with other environments, shape (classes, D), and its noise weight w."""
     there = np.array([other.counts > 0 for other in others]).reshape(len(others), len(one.counts))
     shared = np.flatnonzero((one.counts > 0) & there.any(axis=0))
     shares = there[:, shared] / there[:, shared].sum(axis=0)
@@ -79,13 +79,13 @@ def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
 
 
 def removed(basis: Basis, c_z: Array, shifts: Sequence[Shift], full_rank_only: bool = False) -> list[Array]:
-    """Return the share that a map removes of C_z, then of each shift, at every rank 1 ... D, or at rank D alone."""
+    """Return the share removed of C_z, then of each shift, at every rank 1 ... D, or only at rank D."""
     v, t = basis.vectors, basis.texts
     wholes = [np.trace(c_z), *(shift.trace for shift in shifts)]
-    x = np.random.default_rng(0).standard_normal(len(v))  # V V^T x = x says V V^T = I, but for x of measure 0
+    x = np.random.default_rng(0).standard_normal(len(v))  # V V^T x = x implies V V^T = I for almost all x
     if full_rank_only:
         lost = [of_one.sum(keepdims=True) for of_one in _along(np.eye(len(v)) - v @ t.T, c_z, shifts)]
-    elif t is v and np.allclose(v @ (v.T @ x), x):  # orthonormal: what is lost is what was there less what is kept
+    elif t is v and np.allclose(v @ (v.T @ x), x):  # orthonormal: lost = whole - kept
         lost = [whole - np.cumsum(of_one) for whole, of_one in zip(wholes, _along(v, c_z, shifts), strict=True)]
     else:
         lost = [lost_by_rank(v, t, c) for c in (c_z, *(shift.moment(c_z) for shift in shifts))]
@@ -98,23 +98,23 @@ def _along(directions: Array, c_z: Array, shifts: Sequence[Shift]) -> list[Array
 
 
 def moved(shift: Shift, c_d: Array, c_z: Array) -> float | None:
-    """Return how much interventions move what shifts, relative to all directions; None if they move nothing."""
+    """Return C_d along the shift relative to an average direction; None if C_d is 0."""
     along, average = shift.with_(c_z, c_z), np.trace(c_d) / np.trace(c_z)
     return float(shift.with_(c_d, c_z) / along / average) if along > 0 and average > 0 else None
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Shares of one tested fit; lists run over the ranks. All None if it is no linear map.
+    """Shares removed by one tested fit; lists run over the ranks. All None for a nonlinear map.
 
     Attributes:
-        energy_removed: share of C_z that is removed.
-        shift_removed_sources: the same of the shift between sources; None if there is none.
-        shift_removed_target: the same of the shift from the sources to what is tested, by its labels; None likewise,
-            and where it is fitted on itself.
-        shift_moved_sources: how much C_d, or what replaces it, moves what shifts between sources, 1 as the average
-            direction; None without interventions.
-        shift_moved_target: the same of the shift to what is tested.
+        energy_removed: share of C_z removed.
+        shift_removed_sources: share removed of the shift between sources; None without a shift.
+        shift_removed_target: share removed of the shift from sources to target, which uses target labels; None without
+            a shift, and if the target is a source.
+        shift_moved_sources: C_d, or its placebo, along the shift between sources, relative to an average direction;
+            None without interventions.
+        shift_moved_target: the same for the shift from sources to target.
     """
 
     energy_removed: list[float] | None = None
@@ -124,21 +124,21 @@ class Spans:
     shift_moved_target: float | None = None
 
 
-@dataclass(frozen=True, eq=False)  # itself, as the key of what is made of it once
+@dataclass(frozen=True, eq=False)  # identity as cache key
 class Shifts:
-    """The shifts of one holdout, the same for all that is fitted on its sources; None if there is none."""
+    """The shifts of one holdout, shared by all fits on its sources; None without a shift."""
 
     between: Shift | None  # between sources
-    to_target: Shift | None  # from the sources to what is tested
+    to_target: Shift | None  # from sources to target
 
     @classmethod
     def of(cls, sources: SourceMoments, targets: Sequence[Moments]) -> "Shifts":
-        """Return the shifts of the sources that are fitted on and of what is tested."""
+        """Return the shifts between sources, and from sources to targets."""
         return cls(class_shift([*sources.environments.values()], sources), class_shift(targets, sources))
 
 
 def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequence[int]) -> Spans:
-    """Return what a fit removes; `sources` are what it was fitted on, with the intervention set and its placebo."""
+    """Return the shares that a fit removes; `sources`: its moments, with intervention set and placebo."""
     if not basis.is_linear:
         return Spans()
     c_z, both = sources.c_z(), (shifts.between, shifts.to_target)

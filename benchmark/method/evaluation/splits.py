@@ -23,7 +23,7 @@ TestSplit = Literal["out_20", "in_80", "full", "out_fold"]
 
 @dataclass(frozen=True, order=True)
 class Split:
-    """How a data set is cut into sides.
+    """Specification of a split of a data set into sides.
 
     Attributes:
         seed: DomainBed's trial seed, or the seed of the cut into folds.

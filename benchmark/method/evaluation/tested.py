@@ -1,4 +1,4 @@
-"""The images of one test: what rows name by a hash, so that answers can be compared image by image."""
+"""Test images, identified in rows by a hash, so that answers can be compared image by image."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from benchmark.method.arrays import Ints, Mask
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """Images that were tested together, in the order in which rows keep their answers: environment by environment.
+    """Images of one test, in the order of answers in rows: by environment.
 
-    Equal where their hashes are. If base and new classes are taken together, the images of base classes come first.
+    Equal if their hashes are. For base and new classes together, images of base classes come first.
     """
 
     position: Ints  # position of each image in the manifest, shape (m,)
@@ -33,12 +33,12 @@ class Tested:
 
     @property
     def unit(self) -> Ints:
-        """What is drawn as a whole when images are drawn, shape (m,): the group, or the image itself."""
+        """Sampling unit of each image, shape (m,): its group, or the image itself."""
         return self.position if self.group is None else self.group
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex, 32 digits) of all of it."""
+        """SHA-256 (first 32 hex digits) of all fields."""
         digest = hashlib.sha256(repr(self.names).encode())
         for array in (self.position, self.environment, self.label, self.group):
             digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=np.int64).tobytes())
@@ -55,11 +55,11 @@ class Tested:
         )
 
     def images(self) -> dict[str, int]:
-        """Return environment -> number of its tested images, by index."""
+        """Return environment -> number of its test images, by index."""
         return {self.names[e]: int((self.environment == e).sum()) for e in np.unique(self.environment)}
 
     def halves(self, seed: int) -> Mask:
-        """Return which images fall into the first of two halves, drawn by `seed` with groups whole, shape (m,)."""
+        """Return a mask of the first of two random halves, with groups kept whole, shape (m,)."""
         units, position = np.unique(self.unit, return_inverse=True)
         first = np.zeros(len(units), dtype=bool)
         first[np.random.default_rng(seed).permutation(len(units))[: len(units) // 2]] = True

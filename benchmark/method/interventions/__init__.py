@@ -1,4 +1,4 @@
-"""Interventions: how a view of an image differs from the image while the object stays what it is."""
+"""Interventions: views of images with changed style and unchanged object."""
 
 from benchmark.common.registry import Registry
 from benchmark.method.interventions.base import Intervention, view_rng

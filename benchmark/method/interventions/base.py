@@ -1,4 +1,4 @@
-"""What an intervention on images is, and where its randomness comes from."""
+"""Base class of image interventions, and their random generators."""
 
 import hashlib
 import json
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
     """Return the generator for one image and one purpose, for example an intervention with its parameters as JSON.
 
-    It depends on its three arguments alone, so a draw is the same for any batch size, the number of workers
-    or the order in which images come.
+    It depends only on its arguments, so draws do not depend on the batch size, the number of workers or the order of
+    images.
     """
     digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
 class Intervention(Component):
-    """A change of the variant factors of an image: a frozen set of strengths, a draw and a batched operation.
+    """Base class of interventions on the variant factors of images: strengths, a random draw and a batched operation.
 
-    To add a kind, derive from this class in a file of its own, write `apply` (and `draw`, if views are random), and
+    To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and
     give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
 
     Example:
@@ -47,19 +47,19 @@ class Intervention(Component):
         >>> views = Darken().views(images, ["a.jpg", "b.jpg"], seed=0)
         >>> set(views.unique().tolist()) <= {120, 80, 60}
         True
-        >>> torch.equal(views[1:], Darken().views(images[1:], ["b.jpg"], seed=0))  # whatever images are beside it
+        >>> torch.equal(views[1:], Darken().views(images[1:], ["b.jpg"], seed=0))  # in any batch
         True
     """
 
     @property
     def is_random(self) -> bool:
-        """Whether views are drawn, so that another seed makes other ones."""
+        """Whether views are random, so that they depend on the seed."""
         return type(self).draw is not Intervention.draw or type(self).views is not Intervention.views
 
     def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":
         """Return the kind with other values of some parameters.
 
-        Whole-number parameters are rounded; a parameter that is a range gets the value as both of its ends.
+        Integer parameters are rounded; for a range, both bounds get the value.
 
         Args:
             strengths: name of a parameter -> its value.
@@ -76,10 +76,10 @@ class Intervention(Component):
         return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the parameters of one image's view: as many numbers for every image, by default none.
+        """Return the random parameters of one image's view, the same number for every image. Default: none.
 
         Args:
-            rng: the generator of this image, and the only source of randomness allowed.
+            rng: the generator of this image, the only allowed source of randomness.
         """
         del rng
         return ()
@@ -88,8 +88,8 @@ class Intervention(Component):
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
         """Return the intervened images.
 
-        The view of an image must be the same bytes whatever images are beside it: no statistic over the batch, and
-        no operation whose rounding depends on the batch's size or layout (see `pixels.py`).
+        The view of an image must be the same bytes in any batch: no statistics over the batch, and no operations whose
+        rounding depends on the batch's size or layout (see `pixels.py`).
 
         Args:
             images: RGB images, uint8, shape (batch, 3, height, width), of any size and memory format, on any device;
@@ -101,7 +101,7 @@ class Intervention(Component):
         """
 
     def views(self, images: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
-        """Return the view of every image of a batch; it depends on image, id, parameters and seed alone.
+        """Return the view of every image of a batch; it depends only on image, id, parameters and seed.
 
         Args:
             images: RGB images, uint8, shape (batch, 3, height, width), on any device.
@@ -112,7 +112,7 @@ class Intervention(Component):
             The views, uint8, of the images' shape and on their device.
 
         Raises:
-            IcmBenchError: `apply` returned another shape or type of number.
+            IcmBenchError: `apply` returned another shape or dtype.
         """
         import torch
 

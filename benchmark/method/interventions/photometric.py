@@ -1,9 +1,9 @@
 """The seven photometric interventions of the paper's released code, each with a stated default strength.
 
-The released code draws one of the seven per image and publishes no strengths; the defaults here are ours: those of
-common augmentation practice, strong enough to move an embedding and weak enough to leave the object recognisable.
-What they do to pixels is what torchvision does. Strengths in pixels (the blur's `sigma`) refer to the size at which
-the recipe has them applied: the model's input, or the source image.
+The released code draws one of the seven per image and publishes no strengths; the defaults here are ours, from common
+augmentation practice: strong enough to move an embedding, weak enough to leave the object recognisable. Operations on
+pixels are those of torchvision. Strengths in pixels (the blur's `sigma`) refer to the size at which the recipe applies
+them: the model's input, or the source image.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class ColorJitter(Intervention):
         return (*factors, self.hue * hue, *rng.permutation(4))
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
-        """Return the images with their colours changed by what was drawn."""
+        """Return the images with jittered colours."""
         from benchmark.method.interventions.pixels import jitter
 
         return jitter(images, drawn[:, :4], drawn[:, 4:].int().tolist())
@@ -65,12 +65,12 @@ class Grayscale(Intervention):
         """Return the images in grey."""
         from benchmark.method.interventions.pixels import in_parts, luma
 
-        # Not torchvision's: it rounds on the way and is a level off at some colours, by luck of fused operations.
+        # Not torchvision's: its intermediate rounding may be off by one level, depending on fused operations.
         return in_parts(images, lambda rows: luma(images[rows]), many_passes=False)
 
 
 class GaussianBlur(Intervention):
-    """Gaussian blur with a standard deviation drawn for each image; the kernel reaches three of them to either side.
+    """Gaussian blur with a random standard deviation for each image; the kernel radius is three standard deviations.
 
     Beyond the border the image is mirrored, as often as the kernel needs.
 
@@ -98,7 +98,7 @@ class Invert(Intervention):
         """Return the images with every value inverted."""
         from benchmark.method.interventions.pixels import in_parts
 
-        # Bits turned over. Of torchvision nothing is asked, whose import takes an encoder a second.
+        # Bitwise. Without torchvision, whose import takes an encoder one second.
         return in_parts(images, lambda rows: images[rows].bitwise_not(), many_passes=False)
 
 
@@ -135,8 +135,8 @@ class Solarize(Intervention):
         from benchmark.method.interventions.pixels import in_parts
 
         def change(rows: slice) -> "Tensor":
-            # Bit by bit, since truth values and choices by them take ten times as long: all ones if a value is
-            # below the threshold, which turn it over and are turned back with all others.
+            # Bitwise, since boolean masks take ten times as long: all ones if a value is below the threshold, which
+            # invert it, and the final inversion restores it.
             below = images[rows].to(torch.int16).sub_(self.threshold).bitwise_right_shift_(8).to(torch.uint8)
             return below.bitwise_xor_(images[rows]).bitwise_not_()
 

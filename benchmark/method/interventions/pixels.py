@@ -1,7 +1,7 @@
 """Batched pixel operations of the photometric interventions: the same bytes for any batch, thread number and device.
 
-Each is either exact (sums of whole numbers below 2^24, which float32 holds) or one correctly rounded operation on one
-element. Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) serve only if they are exact.
+Each is either exact (sums of integers below 2^24, exact in float32) or one correctly rounded elementwise operation.
+Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) are only used if they are exact.
 """
 
 import functools
@@ -18,25 +18,24 @@ from torch import Tensor
 
 from benchmark.method.arrays import Ints
 
-# Pixels (height x width, of all images of a part). A part of many passes has a few buffers of three float32 channels,
-# which lie in a second-level cache at one image of 224 x 224; a GPU is kept busy in some hundred MB.
+# Pixels (height x width, over all images of a part). A part with many passes has a few buffers of three float32
+# channels, which fit into a second-level cache for one image of 224 x 224; a GPU is saturated by some hundred MB.
 _CPU_PIXELS = 224 * 224
 _CPU_PIXELS_FEW_PASSES = 4 * 224 * 224
 _GPU_PIXELS = 2**22
 _ONE = 2**12  # the sum of a blurred image's weights
-_BETWEEN = 2**4  # number of steps in a grey level between the passes of a blur
-# torchvision's step from the unit interval to uint8, so that a hue turned by zero keeps every value.
+_BETWEEN = 2**4  # steps per grey level between the passes of a blur
+# torchvision's scale from the unit interval to uint8, so that a zero turn of the hue keeps every value.
 _UNIT_TO_BYTE = (256 - 1e-3) / 255
 
 
 def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: bool = True) -> Tensor:
-    """Return the views of a batch, uint8, made in parts that stay in a core's cache.
+    """Return the views of a batch, uint8, computed in parts that fit into a core's cache.
 
-    Over a whole batch each pass over the pixels would go through main memory. Torch splits a pass among its threads and
-    has them wait for each other after it; where another process wants the same cores (a decoder, say) such a wait lasts
-    milliseconds. A change of `many_passes` therefore has its parts shared out on a CPU, a part to a thread. `change`
-    makes views of the rows of a part: uint8, or whole numbers from 0 to 255 in float32, with three channels or one for
-    all.
+    Passes over a whole batch would go through main memory. Torch splits each pass among its threads and synchronises
+    them after it; if another process (such as a decoder) uses the same cores, each wait lasts milliseconds. With
+    `many_passes`, parts are therefore distributed on a CPU, one per thread. `change` returns views of the rows of a
+    part: uint8, or integers from 0 to 255 in float32, with three channels or one common channel.
     """
     views = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     on_cpu, threads = images.device.type == "cpu", torch.get_num_threads()
@@ -46,19 +45,19 @@ def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: 
 
     def work(rows: slice) -> None:
         changed = change(rows)
-        # By way of 16 bits, since torch turns float32 into bytes one by one: a third of the time.
+        # Via 16 bits, which takes a third of the time of torch's scalar conversion from float32 to bytes.
         views[rows] = changed.to(torch.int16) if changed.is_floating_point() else changed
 
     def work_alone(rows: slice) -> None:
         torch.set_num_threads(1)  # of this worker
-        with torch.inference_mode():  # a thread has a mode of its own, and tensors may be of the caller's
+        with torch.inference_mode():  # the mode is per thread; tensors may be inference tensors
             work(rows)
 
     if on_cpu and many_passes and threads > 1 and len(parts) > 1:
         try:
             list(_workers(threads).map(work_alone, parts))
         finally:
-            torch.set_num_threads(threads)  # what a worker sets is also the default of threads to come
+            torch.set_num_threads(threads)  # a worker's setting is also the default of later threads
     else:
         for rows in parts:
             work(rows)
@@ -70,7 +69,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="interventions")
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+if hasattr(os, "register_at_fork"):  # a forked process does not inherit threads
     os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
@@ -78,7 +77,7 @@ def luma(x: Tensor) -> Tensor:
     """Return floor(0.2989 R + 0.587 G + 0.114 B), exactly: float32, shape (n, 1, height, width); `x` may be uint8."""
     red, green, blue = x.split(1, dim=1)
     total = red.mul(2989.0).add_(green, alpha=5870).add_(blue, alpha=1140)  # below 2^24, therefore exact
-    # The half keeps the quotient further from the next whole number than float32 rounds.
+    # Adding 0.5 keeps the quotient farther from the next integer than float32 rounding.
     return total.add_(0.5).mul_(1e-4).floor_()
 
 
@@ -154,7 +153,7 @@ def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> 
 
 
 def _to_bytes(x: Tensor) -> None:
-    """Cut values to whole numbers from 0 to 255, in place."""
+    """Clip values to integers from 0 to 255, in place."""
     x.clamp_(0, 255).floor_()
 
 
@@ -162,11 +161,11 @@ def half_kernel(sigma: float) -> list[int]:
     """Return the weights at distances 0, 1 ... radius from the centre, in units of 2^-12.
 
     The radius is max(1, round(3 sigma)), the weights are proportional to exp(-i^2 / (2 sigma^2)), and with both
-    sides they sum to one. Sums from the tail on are rounded, not single weights, so that errors do not add up: no
-    sum of weights from the tail is off by more than half a unit.
+    sides they sum to one. Cumulative sums from the tail are rounded, not single weights, so that errors do not add up:
+    each cumulative sum has an error of at most half a unit.
     """
     radius = max(1, round(3 * sigma))
-    # math.exp, since what an array's exponential gives may depend on a number's place in the array.
+    # math.exp, since results of array exponentials may depend on the position in the array.
     exact = [math.exp(-0.5 * (i / sigma) * (i / sigma)) for i in range(radius + 1)]
     unit = _ONE / (exact[0] + 2 * math.fsum(exact[1:]))
     tails = [0, *(round(unit * tail) for tail in accumulate(reversed(exact[1:])))]
@@ -178,10 +177,9 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Return every image blurred with its own standard deviation in pixels, rounded to the nearest grey level.
 
     Weights are whole multiples of 2^-12, pixels and the rows blurred between the two passes whole multiples of 1/16, so
-    every partial sum is a whole number below 2^24 (in its unit) and exact, whatever the order of summation or zero
-    weights beyond an image's own radius. At the border the image is reflected without repeating the border pixel; where
-    the kernel is wider than that, again and again (numpy's `reflect`, scipy's `mirror`). One pixel blurred is that
-    pixel.
+    every partial sum is an integer below 2^24 (in its unit) and exact, for any order of summation and with zero weights
+    beyond an image's own radius. At the border the image is reflected without repeating the border pixel, repeatedly if
+    the kernel is wider (numpy's `reflect`, scipy's `mirror`). An image of one pixel is unchanged.
     """
 
     def change(rows: slice) -> Tensor:
@@ -199,7 +197,7 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
 def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Return the weighted sum of `x` and its shifts along one axis, in units of 2^-12 of those of `x`.
 
-    `weights` has for every distance from the centre, 0 included, the weight of each image, shape (n, 1, 1, 1).
+    `weights`: for every distance from the centre, from 0, the weight of each image, shape (n, 1, 1, 1).
     """
     size, radius = x.shape[dim], len(weights) - 1
     before, after = _mirror(range(-radius, 0), size), _mirror(range(size, size + radius), size)
@@ -213,7 +211,7 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _mirror(positions: range, size: int) -> Tensor:
-    """Return which pixels of a line of `size` pixels are seen at positions outside of it, mirrored at its ends."""
+    """Return the mirrored indices, in a line of `size` pixels, of positions outside of it."""
     if size == 1:
         return torch.zeros(len(positions), dtype=torch.int64)
     period = 2 * (size - 1)
@@ -223,8 +221,8 @@ def _mirror(positions: range, size: int) -> Tensor:
 def equalize(images: Tensor) -> Tensor:
     """Return the images with the histogram of every channel flattened: Pillow's and torchvision's bytes.
 
-    On a CPU by NumPy, a channel at a time: counting and looking up bytes take a third of the time of torchvision's
-    whole numbers of 64 bits. On a GPU by torchvision.
+    On a CPU by NumPy, one channel at a time: counting and lookup of bytes take a third of the time of torchvision's
+    64-bit integers. On a GPU by torchvision.
     """
 
     def change(rows: slice) -> Tensor:
@@ -242,7 +240,7 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def tables(counts: Ints) -> NDArray[np.uint8]:
-    """Return what every value becomes, shape (channels, 256), by how many pixels have each value, of that shape.
+    """Return lookup tables from histograms, both of shape (channels, 256).
 
     With n pixels, of which m have the largest value that occurs, and s = floor((n - m) / 255), the value v becomes
     floor((pixels below v + floor(s / 2)) / s), at most 255. If s is 0, nothing changes.

@@ -1,18 +1,18 @@
-"""Text-based interventions (CLIP-ICM, arXiv 2405.15289): a caption, and a rewrite of it that keeps the object.
+"""Text-based interventions (CLIP-ICM, arXiv 2405.15289): pairs of a caption and a rewrite with the same object.
 
-A pair stands for the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in the place
-of the image encoder. Pairs come from a file (say, of captions that a language model has rewritten), from templates or
-from prompt edits; the last two need neither a language model nor an image.
+A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in place of the
+image encoder. Pairs come from a file (captions rewritten by a language model, say), templates or prompt edits;
+the last two need neither a language model nor an image.
 
-Prompt edits are those of CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): a prompt, and it edited.
+Prompt edits are those of CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): a prompt and its edited version.
 
     "a sketch of a large red dog"  ->  "a large dog in a cartoon style"
 
 A prompt names the type of an image, the object's size, its colour and the class. Words and edits are those of the
-authors' code: `size` and `colour` delete that word, `type` the type of the image, `type_swap` puts another type in its
-place, `order` says the object first, `noise` inserts Gaussian noise among the tokens. There each edit has a probability
-of its own (for VLCS 1/2 for size, colour and order, 0 for the type) and noise comes always; here every set of edits
-that can be made together, of those asked for, is as likely as any other, and a deleted type leaves no stray words.
+authors' code: `size` and `colour` delete that word, `type` the type of the image, `type_swap` replaces the type,
+`order` puts the object first, `noise` inserts Gaussian noise among the tokens. In their code each edit has its own
+probability (for VLCS 1/2 for size, colour and order, 0 for the type), and noise is always added; here all compatible
+sets of the requested edits are equally likely, and a deleted type leaves no stray words.
 """
 
 import hashlib
@@ -45,13 +45,13 @@ LIGHTS = (
 TYPES = ("painting", "sketch", "cartoon", "clipart", "photograph", "infograph", "mosaic art", "sculpture")
 SIZES = ("large", "normal sized", "small")
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "black", "white", "brown", "multicolored")
-_APART = ({"type", "type_swap"}, {"type", "order"})  # a type that is deleted can be neither swapped nor said last
+_APART = ({"type", "type_swap"}, {"type", "order"})  # a deleted type can be neither swapped nor moved
 _PROMPTS = tuple(product(TYPES, SIZES, COLOURS))
-# If the first letter misleads: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
+# Exceptions to the first letter: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
     "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
 )  # fmt: skip
-_VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three against the list above
+_VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three override the list above
 _SPELLED_WITH_VOWEL = "aefhilmnorsx"  # letters whose names begin with a vowel: "an x-ray", "an LCD"
 
 
@@ -60,10 +60,10 @@ class TextPair:
     """A caption and a rewrite of it.
 
     Attributes:
-        caption: what is said of an image, or could be.
-        rewrite: the same object in another style, on another background or in another light.
-        class_name: class of the object, as the data set names it, or None if unknown.
-        image_id: the image that the caption describes, or None if it describes none.
+        caption: a description of a real or possible image.
+        rewrite: a description of the same object in another style, background or light.
+        class_name: class of the object in the data set, or None if unknown.
+        image_id: the image described by the caption, or None.
         noise: seed of noise among the tokens of the rewrite, or None (default) for none.
     """
 
@@ -74,7 +74,7 @@ class TextPair:
     noise: int | None = None
 
 
-KEYS = [field.name for field in fields(TextPair) if field.name != "noise"]  # of a pair in a file
+KEYS = [field.name for field in fields(TextPair) if field.name != "noise"]  # keys of a pair in a file
 REQUIRED_KEYS = ("caption", "rewrite")
 
 
@@ -88,16 +88,15 @@ def template_pairs(
 ) -> list[TextPair]:
     """Return pairs such as "a photo of a dog on grass at dawn" -> "a pencil sketch of a dog by a lake at night".
 
-    The object stays; style, background and light are all others in the rewrite than in the caption. A list with one
-    entry holds that factor fixed, so that the effect of the others can be seen alone. No pair comes twice, not
-    even turned round, which would add the same d d^T again. The pairs of a class depend on its name, the lists and
-    the seed, not on the other classes.
+    The object stays; style, background and light all change. A list with one entry fixes that factor, to isolate the
+    effect of the others. No pair occurs twice, also not reversed, which would add the same d d^T again. The pairs of a
+    class depend on its name, the lists and the seed, not on the other classes.
 
     Args:
         classes: names of the classes; underscores are read as spaces.
         styles: nouns without an article, which fill "a ... of a CLASS". Default: `STYLES`.
-        backgrounds: where the object is, with the preposition; may hold "" for nothing said. Default: `BACKGROUNDS`.
-        lights: how it is lit, with the preposition; may hold "" for nothing said. Default: `LIGHTS`.
+        backgrounds: where the object is, with the preposition; may include "" for none. Default: `BACKGROUNDS`.
+        lights: how it is lit, with the preposition; may include "" for none. Default: `LIGHTS`.
         per_class: number of pairs of each class, >= 1, default 32.
         seed: seed of all draws, default 0.
 
@@ -105,7 +104,7 @@ def template_pairs(
         The pairs of the first class, then those of the second, and so on.
 
     Raises:
-        ValueError: an empty list, a class that comes twice, or fewer pairs exist than are asked for.
+        ValueError: an empty list, a duplicate class, or fewer pairs exist than requested.
     """
     factors = [list(dict.fromkeys(factor)) for factor in (styles, backgrounds, lights)]
     if not all(factors):
@@ -121,7 +120,7 @@ def template_pairs(
     for class_name, name in zip(classes, names, strict=True):
         rng = view_rng(seed, name, "text_pairs")
         numbers = rng.choice(exist, size=per_class, replace=False)
-        # Which of the two is the caption is drawn: were it always the earlier style, d's mean would not be near zero.
+        # The caption is drawn from the two: with a fixed order of styles, d's mean would not be near zero.
         for number, turn in zip(numbers, rng.integers(2, size=per_class), strict=True):
             first, second = (_sentence(name, choice) for choice in _choices(int(number), factors))
             pairs.append(TextPair(*((second, first) if turn else (first, second)), class_name))
@@ -129,10 +128,10 @@ def template_pairs(
 
 
 def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str]]:
-    """Return what the `number`-th pair says first and second of each factor.
+    """Return the first and second value of each factor in the `number`-th pair.
 
-    The first factor that changes is counted over unordered pairs i < j, the others over ordered ones i != j, so that
-    the numbers 0 ... exist - 1 meet every pair once and none turned round.
+    The first factor that changes is enumerated over unordered pairs i < j, the others over ordered ones i != j, so that
+    the numbers 0 ... exist - 1 give every pair once and none reversed.
     """
     first, second, ordered = [], [], False
     for factor in factors:
@@ -158,14 +157,14 @@ def _sentence(name: str, choice: list[str]) -> str:
 
 
 def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int = 32, seed: int = 0) -> list[TextPair]:
-    """Return pairs of a prompt and the same prompt edited, either of the two as the caption.
+    """Return pairs of a prompt and its edited version; either may be the caption.
 
-    No pair comes twice, not even turned round. The pairs of a class depend on its name, the edits and the seed, not on
-    the other classes.
+    No pair occurs twice, also not reversed. The pairs of a class depend on its name, the edits and the seed, not on the
+    other classes.
 
     Args:
         classes: names of the classes; underscores are read as spaces.
-        edits: which edits are made, one or more; a pair has any of the sets of them that can be made together.
+        edits: one or more edits; each pair has one of the compatible sets of them.
         per_class: number of pairs of each class, >= 1, default 32.
         seed: seed of all draws, default 0.
 
@@ -173,7 +172,7 @@ def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int =
         The pairs of the first class, then those of the second, and so on.
 
     Raises:
-        ValueError: no edit, a class that comes twice, or fewer pairs exist than are asked for.
+        ValueError: no edit, a duplicate class, or fewer pairs exist than requested.
 
     Example:
         >>> from benchmark.method.interventions.text import edited_pairs
@@ -184,7 +183,7 @@ def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int =
     if not edits:
         raise ValueError("Prompts need one edit or more.")
     sets = [frozenset(of) for size in range(1, len(edits) + 1) for of in combinations(sorted(set(edits)), size)]
-    together = [of for of in sets if not any(apart <= of for apart in _APART)]  # that can be made together
+    together = [of for of in sets if not any(apart <= of for apart in _APART)]  # compatible sets
     pairs: list[TextPair] = []
     for class_name, name in zip(classes, readable(classes), strict=True):
         rng = view_rng(seed, name, f"prompt_edits {' '.join(sorted(edits))}")
@@ -217,21 +216,21 @@ def _prompt(name: str, prompt: tuple[str, str, str], made: frozenset[Edit], rng:
 
 
 def readable(classes: Sequence[str]) -> list[str]:
-    """Return the names of classes with spaces for underscores; ValueError if one is empty, or two are the same."""
+    """Return class names with spaces for underscores; ValueError for empty or duplicate names."""
     names = [" ".join(name.replace("_", " ").split()) for name in classes]
     if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
-        raise ValueError(f"Each class needs a name of its own, and '{twice[0]}' is empty or comes twice.")
+        raise ValueError(f"Class names must be unique and not empty; '{twice[0]}' is empty or a duplicate.")
     return names
 
 
 def with_article(noun: str) -> str:
-    """Return a noun behind `a` or `an`, by its sound as far as spelling tells; one that has an article as it is."""
+    """Return a noun with `a` or `an`, by its sound as far as spelling shows; unchanged if it has an article."""
     if noun.lower().startswith(("the ", "a ", "an ")):
         return noun
     word = (noun.replace("-", " ").split() or [noun])[0]
     lower = word.lower()
     if (len(word) == 1 and word.isalpha()) or (word.isupper() and not set(lower) & set("aeiouy")):
-        vowel = lower[0] in _SPELLED_WITH_VOWEL  # read letter by letter
+        vowel = lower[0] in _SPELLED_WITH_VOWEL  # spelled letter by letter
     else:
         vowel = (lower[0] in "aeiou" and not lower.startswith(_CONSONANT_SOUND)) or lower.startswith(_VOWEL_SOUND)
     return f"{'an' if vowel else 'a'} {noun}"

@@ -1,4 +1,4 @@
-"""What a predictor is: class scores for every rank of a projection; and the text tower through which some learn."""
+"""Base class of predictors, which give class scores at every rank; their problem; and the text tower for prompts."""
 
 import math
 from abc import abstractmethod
@@ -14,27 +14,27 @@ from benchmark.method.arrays import Array, Floats, Labels, unit
 if TYPE_CHECKING:
     import torch
 
-TEMPERATURES = (1e-3, 1e3)  # between which one is looked for
-PLACEHOLDER = "X"  # as in CoOp's code: a word of one token, in whose places the vectors are put
+TEMPERATURES = (1e-3, 1e3)  # bounds of fitted temperatures
+PLACEHOLDER = "X"  # as in CoOp's code: a word of one token, replaced by the vectors
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """The text side of a dual encoder, for prompts whose context is learnt."""
+    """Text encoder of a dual encoder, for prompts with learnt context."""
 
-    names: tuple[str, ...]  # what prompts call the classes
+    names: tuple[str, ...]  # class names in prompts
     tokenize: "Callable[[Sequence[str]], torch.Tensor]"  # texts -> tokens, int64, shape (n, length)
     table: "torch.nn.Module"  # the module that looks up the embedding of each token: (n, length) -> (n, length, width)
     encode: "Callable[[torch.Tensor], torch.Tensor]"  # tokens -> raw embeddings, shape (n, D), float32
-    map: Array | None = None  # from text embeddings to the coordinates of a basis, shape (D, D)
-    offset: Array | None = None  # what is subtracted from text embeddings before, shape (D,); None for nothing
+    map: Array | None = None  # from text embeddings to coordinates of a basis, shape (D, D)
+    offset: Array | None = None  # vector subtracted from text embeddings before, shape (D,); None for none
 
     def mapped(self, matrix: Array, offset: Array | None = None) -> "TextTower":
-        """Return the tower whose texts, less an offset, are multiplied by a matrix: in the coordinates of a basis."""
+        """Return the tower with texts minus an offset, multiplied by a matrix: in coordinates of a basis."""
         return replace(self, map=matrix, offset=offset)
 
     def prompts(self, context: int) -> "Prompts":
-        """Return the prompts "X X ... X name." of all classes, with that many vectors in place of the X.
+        """Return the prompts "X X ... X name." of all classes, with `context` vectors in place of the X.
 
         Raises:
             ValueError: the tower's tokenizer has no single token for X.
@@ -49,20 +49,20 @@ class TextTower:
 class Prompts:
     """The prompts of all classes, as a function of their context vectors."""
 
-    tower: TextTower  # encodes them
-    tokens: "torch.Tensor"  # with placeholders behind the first token, shape (n_classes, length)
+    tower: TextTower  # the text encoder
+    tokens: "torch.Tensor"  # with placeholders after the first token, shape (n_classes, length)
     context: int  # number of vectors
 
     @property
     def width(self) -> int:
-        """Length of a vector."""
+        """Width of a vector."""
         import torch
 
         with torch.no_grad():
             return int(self.tower.table(self.tokens[:1]).shape[-1])
 
     def texts(self, vectors: "torch.Tensor", classes: "torch.Tensor | None" = None) -> "torch.Tensor":
-        """Return text embeddings of unit length, in coordinates where there is a `map`, shape (classes, D)."""
+        """Return text embeddings of unit length, mapped if there is a `map`, shape (classes, D)."""
         import torch
         from torch.nn.functional import normalize
 
@@ -89,11 +89,11 @@ class Head:
     Attributes:
         weights: weights W, shape (rank, classes).
         bias: intercepts b, shape (classes,); minus infinity for a class without training images.
-        objective: value of the objective at the end; NaN (default) if nobody knows it.
-        steps: number of steps that the solver took, default 0.
-        converged: whether the solver ended by itself, before `max_iter` steps. Default true.
-        singular: whether the penalty is lost beside the embeddings in double precision, so that of all weights that fit
-            equally well the solver may end at any. Default false.
+        objective: final value of the objective; NaN (default) if unknown.
+        steps: number of solver steps, default 0.
+        converged: whether the solver converged before `max_iter` steps. Default true.
+        singular: whether the penalty is below rounding in double precision, so that the solution is not unique. Default
+            false.
     """
 
     weights: Array
@@ -110,11 +110,11 @@ class Head:
         return logits
 
     def turned(self, matrix: Array) -> "Head":
-        """Return the same classifier with weights that are multiplied by a matrix, shape (new rank, rank)."""
+        """Return the classifier with weights multiplied by a matrix, shape (new rank, rank)."""
         return replace(self, weights=matrix @ self.weights)
 
 
-HeadKey = tuple[str, int]  # name that a predictor gives a classifier, rank
+HeadKey = tuple[str, int]  # predictor's name of a classifier, rank
 
 
 @dataclass(frozen=True)
@@ -125,35 +125,35 @@ class Problem:
         train: embeddings of the training images, shape (n, D).
         labels: class of each training image, shape (n,), 0 <= label < n_classes.
         text: text embedding of each class, shape (n_classes, D).
-        tests: arrays of image embeddings to be classified, each of shape (m, D) with an m of its own.
-        renormalize: whether every projected image embedding is scaled to unit length again. Default False.
+        tests: arrays of image embeddings to classify, each of shape (m, D) with its own m.
+        renormalize: whether projected image embeddings are scaled to unit length again. Default False.
         environments: number of the source environment of each training image, shape (n,); empty (default) if all are
             from one.
         logit_scale: the backbone's factor on cosine similarities, default 100.
-        seed: the trial's seed, >= 0, default 0: the only source of randomness that a predictor may use.
+        seed: the trial's seed, >= 0, default 0: the only allowed source of randomness.
         device: torch device, such as `cuda`, on which logistic regressions are solved. Default `cpu`.
-        candidates: for each array of `tests`, the classes that may be predicted, or None for all; empty (default) means
-            all classes for all arrays.
-        tower: the backbone's text side, for predictors that learn prompts through it; None (default) for all others.
-        rotated: classifiers at rank D that were found for the same images in other orthonormal coordinates, turned into
-            these: a predictor that says `turns` takes what is there in place of a fit. Empty by default.
-        starts: classifiers of the same images in like coordinates, at any rank: where a solver may start. Empty by
+        candidates: for each array of `tests`, the possible classes, or None for all; empty (default): all classes for
+            all arrays.
+        tower: the backbone's text encoder, for predictors that learn prompts; None (default) for all others.
+        rotated: classifiers at rank D of the same images, fitted in other orthonormal coordinates and rotated into
+            these; predictors with `turns` use them instead of a fit. Empty by default.
+        starts: classifiers of the same images in similar coordinates, at any rank, as starts of the solver. Empty by
             default.
-        found: where a predictor leaves its own for later problems, which get them as `rotated` and `starts`: by a name
-            that it gives them and by their rank.
-        views: for each kind of intervention the training images after it, shape (n, D), for predictors that say
-            `uses_views`; none (default) for all others.
-        test_views: for each array of `tests` the same images after each kind, shape (m, D), for predictors that say
-            `looks_at_target_images`; none (default) for all others.
-        c_d: C_d of the training images, what interventions move, shape (D, D), before any scaling to unit length, for
-            predictors that say `uses_c_d`; None (default) for all others.
-        spent: whether a predictor that says `spends_training_images` may overwrite `train`. Default False.
-        for_choice: whether answers serve a choice among points alone: solvers may end earlier. Default False.
-        notes: what predictors have to say of their fits, such as that one did not converge: a sentence each that
-            begins with the predictor's name. Only ever appended to; a problem made by `replace` shares the list.
+        found: classifiers that the predictor stores for later problems, which get them as `rotated` and `starts`, by
+            name and rank.
+        views: for each kind of intervention the training images after it, shape (n, D), for predictors with
+            `uses_views`; empty (default) for all others.
+        test_views: for each array of `tests` the same images after each kind, shape (m, D), for predictors with
+            `looks_at_target_images`; empty (default) for all others.
+        c_d: C_d of the training images, shape (D, D), before any scaling to unit length, for predictors with
+            `uses_c_d`; None (default) for all others.
+        spent: whether a predictor with `spends_training_images` may overwrite `train`. Default False.
+        for_choice: whether the fit is only used for selection, so that solvers may stop earlier. Default False.
+        notes: warnings of fits, such as non-convergence: one sentence each that begins with the predictor's name.
+            Predictors append to it; a problem made by `replace` shares the list.
 
     Raises:
-        ValueError: arrays whose shapes do not belong together, NaN or infinite values, or labels that are no class.
+        ValueError: arrays of inconsistent shapes, NaN or infinite values, or labels out of range.
 
     Example:
         Zero-shot prediction at the ranks 1 and 2: in the first coordinate alone both images look like the first class.
@@ -200,7 +200,7 @@ class Problem:
                 raise ValueError(f"{name} contains NaN or infinite values.")
         of_tests = [{len(z), *map(len, views)} for z, views in zip(self.tests, self.test_views, strict=False)]
         if any(len(view) != len(self.train) for view in self.views) or any(len(counts) > 1 for counts in of_tests):
-            raise ValueError("Views must be of the same images as the array that they stand beside.")
+            raise ValueError("Views must be of the same images as `train`, or as their array of `tests`.")
         if len(self.labels) != len(self.train) or len(self.environments) not in (0, len(self.train)):
             raise ValueError(f"{len(self.train)} training images need as many labels and environments.")
         if len(self.labels) and not (np.min(self.labels) >= 0 and np.max(self.labels) < len(self.text)):
@@ -210,17 +210,17 @@ class Problem:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, with or without training images."""
+        """Number of classes, including those without training images."""
         return len(self.text)
 
     def with_views(self) -> Iterator[tuple[Array, ...]]:
-        """Yield, for each array of `tests`, the images as they are and after each kind of intervention.
+        """Yield, for each array of `tests`, the original images and those after each kind of intervention.
 
         Raises:
-            ValueError: there are no views of them.
+            ValueError: there are no views.
         """
         if not all(self.test_views) or len(self.test_views) != len(self.tests):
-            raise ValueError("A predictor that looks at views of the tested images needs some, and there are none.")
+            raise ValueError("A predictor that uses views of the test images needs some, and there are none.")
         yield from ((z, *views) for z, views in zip(self.tests, self.test_views, strict=True))
 
     def project(self, z: Array, rank: int) -> Array:
@@ -229,10 +229,10 @@ class Problem:
 
 
 class Predictor(Component):
-    """A way to predict classes inside a subspace.
+    """Base class of predictors, which predict classes inside a subspace.
 
-    To add one, derive from this class in a file of its own, write `scores`, and give the class a name in
-    `PREDICTORS` (or name it `module:Class` in the recipe). Keywords of the class say how reports show it, see
+    To add one, derive from this class in a separate file, write `scores`, and give the class a name in
+    `PREDICTORS` (or name it `module:Class` in the recipe). Class keywords define how reports show it, see
     `benchmark.common.registry.Presentation`.
 
     Example:
@@ -251,38 +251,37 @@ class Predictor(Component):
     """
 
     uses_training_images: ClassVar[bool] = True
-    has_likelihood: ClassVar[bool] = True  # whether the softmax of its scores means anything: calibration needs it
-    # Whether it learns classes from images alone, as linear, few-shot, group-DRO and ridge probe and class means do: a
-    # class without training images has a score of minus infinity then. Others know classes by their names.
+    has_likelihood: ClassVar[bool] = True  # whether scores are logits, as calibration needs
+    # Whether it learns classes only from images, like linear, few-shot, group-DRO and ridge probe and class means; then
+    # a class without training images has the score minus infinity. Others know classes by their names.
     learns_classes: ClassVar[bool] = False
-    # Whether what it finds at rank D in one orthonormal basis is, turned, what it finds in any: `Problem.rotated`.
+    # Whether its classifier at rank D is equivariant under rotations of the basis: `Problem.rotated`.
     turns: ClassVar[bool] = False
-    # Whether a fit takes long enough for those that only serve a choice to be made on `sweep.selection_images` alone.
+    # Whether fits are slow, so that those used only for selection run on `sweep.selection_images`.
     samples: ClassVar[bool] = False
-    # Whether the embeddings of training images may be overwritten by it, since nobody looks at them once it has them.
-    # It is of the very class that says it: one that derives from it may look again.
+    # Whether it may overwrite the embeddings of training images. Not inherited: a subclass may use them again.
     spends_training_images: ClassVar[bool] = False
-    uses_text_tower: ClassVar[bool] = False  # whether it learns prompts: `Problem.tower` is given to such alone
-    uses_c_d: ClassVar[bool] = False  # whether it asks for `Problem.c_d`: placebos of C_d are for it too
-    uses_views: ClassVar[bool] = False  # whether it asks for `Problem.views`, and so for an intervention set
-    # Whether it asks for `Problem.test_views` beside these: it is fitted at test time then, and every table marks it.
+    uses_text_tower: ClassVar[bool] = False  # whether it learns prompts and needs `Problem.tower`
+    uses_c_d: ClassVar[bool] = False  # whether it uses `Problem.c_d`, also for placebos of C_d
+    uses_views: ClassVar[bool] = False  # whether it uses `Problem.views`, hence an intervention set
+    # Whether it also uses `Problem.test_views`: test-time adaptation, which tables mark.
     looks_at_target_images: ClassVar[bool] = False
 
     @property
     def uses_interventions(self) -> bool:
-        """Whether there is an intervention set by which it is given something."""
+        """Whether it uses an intervention set."""
         return self.uses_c_d or self.uses_views
 
     @property
     def settings(self) -> "tuple[Predictor, ...]":
-        """What a selection rule chooses among: predictors with one value each of what this one has as a grid."""
+        """Candidates of a selection rule: predictors with one value of each grid."""
         return (self,)
 
     @abstractmethod
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, rank by rank, the class scores of every array of `problem.tests`: shape (m, n_classes) each.
+        """Yield, for every rank, class scores of every array of `problem.tests`, shape (m, n_classes) each.
 
-        Scores are logits wherever the predictor has a likelihood; the class with the highest one is predicted.
+        Scores are logits if the predictor has a likelihood; the class with the highest score is predicted.
 
         Args:
             problem: the classification problem in the coordinates of a basis.
@@ -293,7 +292,7 @@ class Predictor(Component):
         """
 
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, rank by rank and at each rank setting by setting, what `scores` of that setting does at that rank.
+        """Yield, for every rank and setting in turn, the scores of that setting at that rank.
 
         Override it if the fits of several settings share work.
 
@@ -305,27 +304,27 @@ class Predictor(Component):
             yield from of_rank
 
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
-        """Return by what dot products with texts are multiplied to rank the classes, where that is all that ranks them.
+        """Return factors of dot products with texts, if these alone rank the classes.
 
-        Override it if the class of an image at rank k is that of the highest f_kc sum_{i <= k} z_i t_ci: it is
-        then found without the image's coordinates, see `evaluation.dot_products`.
+        Override it if the predicted class at rank k is the argmax of f_kc sum_{i <= k} z_i t_ci: it is then computed
+        without the image's coordinates, see `evaluation.dot_products`.
 
         Args:
             text: text of each class in the coordinates of a basis, shape (n_classes, D).
             ranks: numbers of coordinates kept, ascending, each from 1 to D.
 
         Returns:
-            f, shape (len(ranks), n_classes), above 0; None (default) if something else ranks them.
+            f, shape (len(ranks), n_classes), above 0; None (default) otherwise.
         """
         del text, ranks
         return None
 
     def labels_used(self, labels: Labels) -> int:
-        """Return of how many of some training images, given by their classes, the label is used."""
+        """Return the number of training images whose label is used, given the labels of all."""
         return len(labels) if self.uses_training_images else 0
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
-        """Return, for every array of `problem.tests`, the predicted classes: shape (len(ranks), m).
+        """Return the predicted classes for every array of `problem.tests`, shape (len(ranks), m).
 
         Args:
             problem: the classification problem in the coordinates of a basis.
@@ -340,9 +339,9 @@ class Predictor(Component):
 
 
 def fitted_temperature(logits: Array, labels: Labels) -> float:
-    """Return the temperature at which the labels are likeliest (temperature scaling, Guo et al., 2017, section 4.2).
+    """Return the maximum-likelihood temperature (temperature scaling, Guo et al., 2017, section 4.2).
 
-    Images whose class has a logit of minus infinity cannot be made likelier and are left out; 1.0 if none is left.
+    Images whose class has the logit minus infinity are left out; 1.0 if none remains.
     """
     from scipy.optimize import minimize_scalar  # takes a third of a second to import
 

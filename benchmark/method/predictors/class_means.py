@@ -1,4 +1,4 @@
-"""The nearest class mean: no fit but an average, the simplest use of labels."""
+"""Nearest class mean, the simplest use of labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ class ClassMeans(Predictor, label="class means"):
 
     def _curve(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         if problem.renormalize:
-            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            # After scaling to unit length, coordinates of one rank are no prefix of those of the next.
             for rank in ranks:
                 train, tests = problem.project(problem.train, rank), [problem.project(z, rank) for z in problem.tests]
                 text = problem.text[:, :rank]
@@ -62,7 +62,7 @@ class ClassMeans(Predictor, label="class means"):
 
 
 def absent_classes(problem: Problem) -> Mask:
-    """Return which classes have no training image, shape (n_classes,); ValueError if there is no image at all."""
+    """Return a mask of classes without training images, shape (n_classes,); ValueError without any image."""
     if not len(problem.labels):
         raise ValueError("A predictor that learns from training images needs some, and there are none.")
     return np.bincount(problem.labels, minlength=problem.n_classes) == 0

@@ -24,12 +24,11 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
     W1 is of shape (rank, rank // reduction), W2 of the transposed one; cross-entropy over all training images. (The
     authors' code has another ReLU after W2, which the paper has not and which would depend on the signs of a basis.)
 
-    The optimiser is ours, because the paper's 1e-5 steps would take long: AdamW with a cosine schedule, weight decay
+    The optimiser is ours, since the paper's learning rate of 1e-5 is slow: AdamW with a cosine schedule, weight decay
     0.01 and batches of 256. Single precision. W1 and W2 start uniform in +-1 / sqrt(inputs), from the trial's seed,
     which also orders the images; so results depend on the basis even at full rank.
 
-    A class without training images takes no part in the training; its logit is that of the adapted embedding, as
-    published.
+    A class without training images is not used in training; its logit is that of the adapted embedding, as published.
 
     Fields:
         alpha: share of the adapted embedding in f* (the default is the paper's).
@@ -48,7 +47,7 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`. Every rank is trained from the start: the network's width depends on it."""
+        """See `Predictor.scores`. Every rank is trained from scratch: the network's width depends on it."""
         absent = absent_classes(problem)
         labels = np.searchsorted(np.flatnonzero(~absent), problem.labels)
         for rank in ranks:
@@ -89,7 +88,7 @@ def minimise(
     generator: "torch.Generator",
     size: int | None = None,
 ) -> None:
-    """Train on batches of images, by row numbers, with a learning rate that falls to zero along a half cosine.
+    """Train on batches of row numbers of images, with a learning rate that falls to zero along a half cosine.
 
     The optimizer holds the parameters and the learning rate of the first step; the generator draws the order of images.
     """

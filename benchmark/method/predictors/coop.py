@@ -1,4 +1,4 @@
-"""CoOp: prompts whose context is learnt through the text tower (Zhou et al., 2022, arXiv 2109.01134)."""
+"""CoOp: prompts with context learnt through the text tower (Zhou et al., 2022, arXiv 2109.01134)."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -19,17 +19,17 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of SGD, the authors'
 
 
 class CoOp(Predictor, label="CoOp"):
-    """CoOp, on stored embeddings of images, which are not augmented.
+    """CoOp, on stored embeddings of images, without augmentation.
 
         t_c = text tower([v_1 ... v_M, name of c, .])        logits = logit_scale cos(f, t_c)
 
-    v are the same vectors for all classes; cross-entropy over all training images, among the classes that have some.
-    Learnt texts go through the projection as the others do, and every rank is trained from the start.
+    v are shared by all classes; cross-entropy over all training images, among classes with images. Learnt texts are
+    projected like others, and every rank is trained from scratch.
 
     The defaults are the authors' for 16 vectors, the name last, and 50 epochs: SGD with momentum 0.9, weight decay
     0.0005, batches of 32, learning rate 0.002 that falls to zero along a half cosine; vectors start at random from
-    N(0, 0.02^2), by the trial's seed. (Their learning rate falls by the epoch, after a first epoch at 1e-5; here by the
-    step, without that one.) A step runs the text tower on all classes and back: it wants a GPU, `run.gpus_per_trial`.
+    N(0, 0.02^2), by the trial's seed. (Their learning rate changes by epoch, after a first epoch at 1e-5; here by step,
+    without it.) A step runs the text tower forward and backward on all classes: use a GPU (`run.gpus_per_trial`).
 
     Fields:
         context: number M of vectors.

@@ -1,4 +1,4 @@
-"""The few-shot probe: the linear probe on a handful of training images per class."""
+"""The few-shot probe: the linear probe on a few training images per class."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,8 +15,8 @@ from benchmark.method.predictors.linear_probe import LinearProbe
 class FewShotProbe(LinearProbe, label="few-shot probe"):
     """The linear probe on a few training images of every class, drawn over all source environments.
 
-    The images depend on the trial's seed and are the same at every rank. A class that has fewer images gives all it
-    has. The scale of the penalty is that of the images drawn.
+    The images depend on the trial's seed and are the same at every rank. Of a class with fewer images all are used. The
+    scale of the penalty is that of the drawn images.
 
     Fields:
         shots: number of training images of every class.
@@ -30,7 +30,7 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
 
     @property
     def variant(self) -> str:
-        """The number of shots, of which few-shot tables have a line for each, and which penalty."""
+        """The number of shots, by which few-shot tables have lines, and the penalty."""
         return ", ".join(filter(None, (f"{self.shots} shot{'s' if self.shots > 1 else ''}", super().variant)))
 
     def labels_used(self, labels: Labels) -> int:
@@ -59,5 +59,5 @@ def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:
 
 
 def count_shots(labels: Labels, shots: int) -> int:
-    """Return how many images `draw_shots` draws."""
+    """Return the number of images that `draw_shots` draws."""
     return int(np.minimum(np.bincount(labels), shots).sum())

@@ -12,13 +12,13 @@ from benchmark.method.predictors.base import Head, Problem
 from benchmark.method.predictors.linear_probe import Grid, LinearProbe
 from benchmark.method.predictors.logistic import SoftmaxRegression
 
-GAP = 1e-3  # how far above its minimum, relative to it, the objective may be when the rounds end by themselves
-TINY = 1e-12  # what is not above it counts as zero if it would be divided by
-MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step loses one for good
+GAP = 1e-3  # relative distance of the objective from its minimum at which rounds end
+TINY = 1e-12  # denominators up to this count as zero
+MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step drops one permanently
 
 
 class GroupDROProbe(LinearProbe, label="group-DRO probe"):
-    """The linear probe that minimises the loss of the source environment for which it is largest.
+    """The linear probe that minimises the largest loss of a source environment.
 
         minimise over W, b :   n max_g l_g(W, b)  +  q / (2 C) ||W||^2
 
@@ -29,19 +29,18 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     value and the same solution. Its inner minimum is a linear probe with sample weights n p_g / n_g; in p it is
     concave with slopes n l_g. Every round of up to `rounds` solves the probe and takes an exponentiated-gradient step,
     p_g times exp(eta l_g), starting with p_g = n_g / n, which is the plain probe, and eta = `step` / the mean loss.
-    This is Sagawa's algorithm 1 with the inner problem solved where they take one stochastic step. The last step tells
-    how long the next should be: eta is the ratio of the curvatures of entropy and inner minimum along it; one that
-    lowers the inner minimum is taken back. Rounds end when the best objective is within 0.1 % of a lower bound, the
-    largest inner minimum: after 6 as a rule. The best head of all rounds is kept, so that the objective is never above
-    the plain probe's.
+    This is Sagawa's algorithm 1 with the inner problem solved instead of one stochastic step. The next step length eta
+    is the ratio of the curvatures of entropy and inner minimum along the last step; a step that lowers the inner
+    minimum is reverted. Rounds end when the best objective is within 0.1 % of a lower bound, the largest inner minimum:
+    usually after 6. The best head of all rounds is kept, so the objective is never above the plain probe's.
 
     Environments are `problem.environments`; with only one, this is the linear probe.
 
     Fields:
         rounds: largest number of rounds.
         step: length of the first exponentiated-gradient step, in units of 1 / the mean loss.
-        C: inverse weights of the L2 penalty, as for `linear_probe`; by default fewer, because each is solved in rounds,
-            which takes some ten times as long as a linear probe.
+        C: inverse weights of the L2 penalty, as for `linear_probe`; fewer by default, since the rounds take about ten
+            times as long as a linear probe.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
         max_iter: largest number of steps of the solver in a round.
     """
@@ -72,7 +71,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     def _worst_group(
         self, problem: Problem, strength: float, groups: Labels, starts: Sequence[Head]
     ) -> tuple[Head, float]:
-        """Return the head with the lowest worst-group objective of all rounds, and how far that is from its minimum."""
+        """Return the head with the lowest worst-group objective of all rounds, and its relative duality gap."""
         x, labels, n, n_g = problem.train, problem.labels, len(problem.labels), np.bincount(groups)
 
         def solve(p: Array, starts: Sequence[Head]) -> _Round:
@@ -110,10 +109,10 @@ class _Round:
 
 
 def _secant(a: _Round, b: _Round, eta: float) -> float:
-    """Return the step that would end at the maximum if curvatures stayed what they were between two rounds.
+    """Return the secant step to the maximum, from the curvatures between two rounds.
 
     Both differences are along p: of log p, the gradient of the negative entropy, and of the losses, the gradient of
-    the inner minimum. If the losses do not react to p, the step is four times the last one.
+    the inner minimum. If the losses do not depend on p, the step is four times the last one.
     """
     moved = b.p - a.p
     entropy, reaction = float(moved @ np.log(b.p / a.p)), float(moved @ (a.losses - b.losses))

@@ -1,4 +1,4 @@
-"""Between zero-shot and linear probe: interpolation of their weights (Wortsman et al., 2022, arXiv 2109.01903)."""
+"""Interpolation between the weights of zero-shot head and linear probe (Wortsman et al., 2022, arXiv 2109.01903)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,20 +17,20 @@ MAX_CALIBRATED = 5_000  # training images, evenly spaced, from which a temperatu
 class Interpolation(Probe, label="zero-shot/probe interpolation"):
     """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
 
-    Both act on projected image embeddings of unit length, whatever `problem.renormalize` says, and both are logits of
-    one scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
-    times logit scale / T as weights and no intercept, where T is the temperature at which the training images are
-    likeliest (among the classes that have some; at every rank); the probe is fitted to these images as it is. With T =
-    1 a logit scale of 100, which is made to rank image-text pairs, would drown the probe at any alpha short of 1.
+    Both act on projected image embeddings of unit length, for any `problem.renormalize`, and both give logits of one
+    scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
+    times logit scale / T as weights and no intercept, where T is the maximum-likelihood temperature on the training
+    images (among classes with images; at every rank); the probe is fitted to the same images. With T = 1, a logit scale
+    of 100, made to rank image-text pairs, would dominate the probe at any alpha below 1.
 
-    A class without training images has the zero-shot head's weights in both. The probe's are determined up to a vector
-    that is added to those of all classes, which no softmax among them feels; but an absent class would win or lose by
-    it. So the mean of the probe's weights over the classes present is made that of the zero-shot head's, and the mean
-    of its intercepts zero: on every image both heads give the classes present the same mean logit, and an absent class
-    is measured against that.
+    A class without training images has the zero-shot head's weights in both. The probe's weights are determined up to a
+    vector common to all classes, which does not change their softmax, but would change the score of absent classes
+    relative to them. So the mean of the probe's weights over the present classes is set to that of the zero-shot
+    head's, and the mean of its intercepts to zero: on every image both heads give the present classes the same mean
+    logit.
 
-    The paper fine-tunes from the zero-shot weights; here the probe is the minimum of a convex objective, which does
-    not depend on where it starts.
+    The paper fine-tunes from the zero-shot weights; here the probe is the minimum of a convex objective, independent of
+    the start.
 
     Fields:
         alpha: share of the linear probe: 0 predicts as zero-shot prediction with the cosine does, 1 among the classes
@@ -65,7 +65,7 @@ def calibrated_zero_shot(problem: Problem, rank: int) -> Array:
     weights = problem.logit_scale * unit(problem.text[:, :rank]).T
     present, labels = np.unique(problem.labels, return_inverse=True)
     if len(present) == 1:
-        return weights  # which is certain at any temperature
+        return weights  # any temperature gives probability 1
     rows = slice(None, None, -(-len(labels) // MAX_CALIBRATED))
     logits = unit(problem.train[rows, :rank]) @ weights[:, present]
     return weights / fitted_temperature(logits, labels[rows])

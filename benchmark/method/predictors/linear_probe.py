@@ -14,12 +14,12 @@ from benchmark.method.predictors.logistic import SoftmaxRegression
 
 
 def as_tuple(value: Any) -> Any:
-    """Return one number as a list of one; anything else as it is."""
+    """Return a single number as a tuple; anything else unchanged."""
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def sorted_unique(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return values in order; ValueError if one comes twice."""
+    """Return sorted values; ValueError for duplicates."""
     if len(set(values)) < len(values):
         raise ValueError("each value may stand there once.")
     return tuple(sorted(values))
@@ -32,11 +32,11 @@ GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
 class Probe(Predictor):
-    """What predictors share that fit logistic regressions, one for each C of a grid (and of what else has a grid).
+    """Base class of predictors that fit logistic regressions, one for each C of a grid (and other grids).
 
     Fields:
-        C: inverse weights of the L2 penalty, ascending: a selection rule chooses among them at every rank.
-        max_iter: largest number of steps of the solver at each rank.
+        C: inverse weights of the L2 penalty, ascending: candidates of a selection rule at every rank.
+        max_iter: maximum number of solver steps at each rank.
     """
 
     turns: ClassVar[bool] = True
@@ -59,17 +59,17 @@ class Probe(Predictor):
         return self._scores(problem, ranks)
 
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores_of_settings`. The fits of all settings share what they can."""
+        """See `Predictor.scores_of_settings`. Fits of all settings share work."""
         return self._scores(problem, ranks) if len(self.settings) > 1 else self.scores(problem, ranks)
 
     @property
     def grid_text(self) -> str:
-        """What there is to choose from, or the only values: "C = 0.316, 3.16"."""
+        """The grid as text: "C = 0.316, 3.16"."""
         return f"C = {format_numbers(self.C)}"
 
     @abstractmethod
     def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, rank by rank and at each rank setting by setting, the scores of every array of `problem.tests`."""
+        """Yield, for every rank and setting in turn, the scores of every array of `problem.tests`."""
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
         """Yield the classifiers of every rank, one for each setting."""
@@ -81,17 +81,17 @@ class Probe(Predictor):
         shared = None if problem.renormalize else solver(problem.train, overwrites=problem.spent)
         heads: list[Head] = []
         for rank in ranks:
-            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            # After scaling to unit length, coordinates of one rank are no prefix of those of the next.
             regression = shared or solver(problem.project(problem.train, rank))
             before, heads = heads, []
             for i, (setting, (matrix, strength)) in enumerate(zip(self.settings, points, strict=True)):
-                # The rank before at this setting, and this rank at the C before or with the matrix before.
+                # The previous rank at this setting, and this rank at the previous C or matrix.
                 nearest = heads[-1:] if i % len(strengths) else heads[-len(strengths) :][:1]
                 key = f"{setting.label}, {setting.grid_text}, {setting.max_iter}", rank
                 if self.turns and key in problem.rotated:
                     heads.append(problem.rotated[key])
                 else:
-                    # All coordinates, of which these are some; and like ones, such as those of the lambda before.
+                    # The rotated classifier of rank D, and that of similar coordinates, such as the previous lambda.
                     known = problem.rotated.get((key[0], problem.text.shape[1])), problem.starts.get(key)
                     starts = [*before[i : i + 1], *nearest, *filter(None, known)]
                     heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
@@ -99,11 +99,11 @@ class Probe(Predictor):
             yield [setting.with_notes(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
 
     def training_problem(self, problem: Problem) -> tuple[Problem, float]:
-        """Return the problem whose training images are fitted on, and what each of them counts: here as given, 1."""
+        """Return the problem to fit, and the weight of each training image. Default: as given, 1."""
         return problem, 1.0
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:  # noqa: ARG002
-        """Return the matrices P of the penalty, settings' first key, each (D, D): here the identity alone, as None."""
+        """Return the penalty matrices P, outer grid of the settings, each (D, D). Default: None, the identity."""
         return [None]
 
     def strengths(self, problem: Problem) -> list[float]:
@@ -111,14 +111,14 @@ class Probe(Predictor):
         return [c / self._q(problem) for c in self.C]
 
     def _q(self, problem: Problem) -> float:
-        """Return the mean squared length of the training embeddings; 1 for embeddings of zeros, which have no scale."""
+        """Return the mean squared length of the training embeddings; 1 if all are zero."""
         if problem.renormalize:
             return 1.0
         squares = np.einsum("nd,nd->n", problem.train, problem.train).sum(dtype=np.float64)
         return float(squares) / max(len(problem.train), 1) or 1.0
 
     def with_notes(self, head: Head, problem: Problem, rank: int) -> Head:
-        """Return the head of this setting, after noting in the problem what is wrong with it."""
+        """Return the head, after adding warnings about it to the problem's notes."""
         if not head.converged:
             self.note(problem, rank, f"not converged after {self.max_iter} steps.")
         if head.singular:
@@ -126,7 +126,7 @@ class Probe(Predictor):
         return head
 
     def note(self, problem: Problem, rank: int, what: str) -> None:
-        """Note what there is to say of the fit of this setting at a rank."""
+        """Add a note about the fit of this setting at a rank."""
         problem.notes.append(f"{self.name}, {self.grid_text}, rank {rank}: {what}")
 
 
@@ -135,9 +135,9 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) ||W||^2
 
-    With `penalty: scaled`, q is the mean squared length of the training embeddings, over all D coordinates and whatever
-    the rank, so that longer embeddings, which need smaller weights for the same logits, are not penalised less:
-    multiplying all embeddings by a number changes no prediction. With `penalty: absolute`, q is 1: C is scikit-learn's.
+    With `penalty: scaled`, q is the mean squared length of the training embeddings, over all D coordinates at every
+    rank, so that longer embeddings, which need smaller weights for the same logits, are not penalised less: multiplying
+    all embeddings by a number changes no prediction. With `penalty: absolute`, q is 1: C is scikit-learn's.
     At unit length, by `normalize` before or after the projection, q is 1 and both are the same. The intercept is not
     penalised. With two classes the penalty is on the difference of the two columns, as in scikit-learn.
 
@@ -147,7 +147,7 @@ class LinearProbe(Probe, label="linear probe", place=1):
     A class without training images is never predicted.
 
     Fields:
-        C: inverse weights of the L2 penalty, a number or several: a selection rule chooses among them at every rank.
+        C: inverse weights of the L2 penalty, one or several candidates of a selection rule at every rank.
         penalty: `scaled` by the mean squared length of the training embeddings, or `absolute`, as in the released code.
         max_iter: largest number of steps of the solver at each rank and C.
 
@@ -161,7 +161,7 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
     @property
     def variant(self) -> str:
-        """Which penalty, if it is not the scaled one."""
+        """The penalty, if not the scaled one."""
         return "released penalty" if self.penalty == "absolute" else ""
 
     def _q(self, problem: Problem) -> float:
@@ -174,5 +174,5 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
 
 def format_numbers(values: Sequence[float]) -> str:
-    """Return numbers as a list, without exponents: "0.316, 3160"."""
+    """Return numbers as text, without exponents: "0.316, 3160"."""
     return ", ".join(np.format_float_positional(value, trim="-") for value in values)

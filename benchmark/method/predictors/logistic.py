@@ -6,22 +6,21 @@ which for P = I, the default, is scikit-learn's objective divided by C, intercep
 scikit-learn fits one column w in place of two opposite ones: the penalty is then ||W||^2 / C, which is
 ||w||^2 / (2 C) for w = the second column minus the first.
 
-The solver is L-BFGS that starts from the inverse of a X'SX + P / C, where a is the mean of p (1 - p) over images and
-classes at the start: the diagonal blocks of the Hessian with one number in place of each class's. So it does not
-feel how unequal the directions of embeddings are, nor whether images or penalty outweigh each other, and needs a few
-steps where the penalty is strong and tens where it is not. Images come by in blocks that stay in the processor's cache,
-so that nothing is held that has a column for each image and class. In a basis, rank k is the first k columns of X, so
-one Gram matrix serves every rank, C and P, and a solution is a start for the others.
+The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1, where a is the mean of p (1 - p) over images
+and classes at the start: the diagonal blocks of the Hessian with one number for all classes. So convergence does not
+depend on the scales of embedding directions or the balance of loss and penalty: it takes a few steps with a strong
+penalty, tens with a weak one. Images are processed in blocks that fit into the processor's cache, so no array of shape
+(images, classes) is held. In a basis, rank k is the first k columns of X, so one Gram matrix serves every rank, C and
+P, and solutions are starts for each other.
 
-It is written in what NumPy and PyTorch share. Arrays are NumPy's on a CPU, where problems of few classes consist of so
-many small operations that PyTorch takes thrice as long, and PyTorch's on a GPU.
+The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, where PyTorch takes three times as long
+for the small operations of problems with few classes, and PyTorch tensors on a GPU.
 
-Problems of up to `PRECISE` images times classes end in double precision, where the decrease still expected is below
-1e-9 of the objective; where solutions serve a choice alone, in single precision below 1e-7. Larger ones stay in single
-precision and end at 3e-4 of it, and at 1e-4 where a quarter of the images is solved first: those are the ones whose
-answers stand in tables. If the processor multiplies bfloat16, twice as fast, products are made in it down to 3e-4;
-beyond, they never are. Rounding moves the objective by some 1e-5 of itself; where steps no longer lead down for it,
-single precision takes over.
+The stopping criterion is the expected decrease relative to the objective. Problems of up to `PRECISE` images x classes
+end in double precision below 1e-9; in single precision below 1e-7 if solutions are only used for selection. Larger ones
+end in single precision below 3e-4, or below 1e-4 if a quarter of the images is solved first, as for results in tables.
+If the processor multiplies bfloat16, which is twice as fast, products use it down to 3e-4. Rounding changes the
+objective by about 1e-5 of itself; if steps no longer decrease it, single precision takes over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,25 +34,25 @@ from benchmark.method.predictors.base import Head
 
 MEMORY = 20  # number of steps that L-BFGS remembers
 PRECISE = 4_000_000  # images x classes up to which a problem is solved in double precision
-TOLERANCE = 1e-9  # the solver ends where the decrease still expected, relative to the objective, is below this ...
-FOR_CHOICE = 1e-7  # ... or below this, in single precision, where solutions serve a choice alone ...
-COARSE = 3e-4  # ... or, of larger problems, below this: enough for choices ...
-FINE = 1e-4  # ... and of those so large that a quarter is solved first, below this
-SINGLE = 1e-5  # single precision serves while more than this decrease is to be expected
-HALF_FROM = 128  # classes and coordinates from which products take so much of the time that bfloat16 pays
-JITTER = 1e-12  # first share of its mean diagonal that is added to a matrix that is singular in double precision ...
-ATTEMPTS = 12  # ... and how often, ten times as much each time
-FLATTEST = 1e-3  # least curvature that is assumed, relative to that of classes that are equally likely
-SAMPLE = 25_000  # images of which there are four times as many, and a quarter is solved first
-ESTIMATED = 4096  # images by which starts are compared
-CELLS = 2**18  # images x classes of a block: one MB of logits, which stay in a processor's cache
+TOLERANCE = 1e-9  # the solver stops if the expected decrease, relative to the objective, is below this ...
+FOR_CHOICE = 1e-7  # ... or below this, in single precision, if solutions are only used for selection ...
+COARSE = 3e-4  # ... or, for larger problems, below this: enough for selection ...
+FINE = 1e-4  # ... and for those so large that a quarter is solved first, below this
+SINGLE = 1e-5  # single precision is used until the expected decrease is below this
+HALF_FROM = 128  # minimum classes and coordinates for bfloat16: products then dominate the time
+JITTER = 1e-12  # initial share of the mean diagonal added to a matrix that is singular in double precision ...
+ATTEMPTS = 12  # ... and number of attempts, each with ten times as much
+FLATTEST = 1e-3  # minimum curvature assumed, relative to that of equally likely classes
+SAMPLE = 25_000  # with four times as many images, a quarter is solved first
+ESTIMATED = 4096  # images used to compare starts
+CELLS = 2**18  # images x classes of a block: 1 MB of logits, which fits into a processor's cache
 CELLS_OF_GPU = 2**26
 
-AnyArray = Any  # an array of NumPy's on a CPU, a tensor of PyTorch's elsewhere
+AnyArray = Any  # a NumPy array on a CPU, a PyTorch tensor elsewhere
 
 
 class SoftmaxRegression:
-    """One classification problem, to be solved for several ranks and penalties.
+    """One classification problem, solved for several ranks and penalties.
 
     Args:
         x: training embeddings in the coordinates of a basis, shape (n, D).
@@ -61,8 +60,8 @@ class SoftmaxRegression:
         classes: number of classes, with or without training images.
         sample_weights: weight s of each training image, shape (n,); by default all are 1.
         device: torch device on which it is solved, such as `cuda`. Default `cpu`.
-        overwrites: whether `x`, where it is large and in single precision, may be centred in its place. Default false.
-        for_choice: whether solutions serve a choice among points alone, and may be coarser. Default false.
+        overwrites: whether `x`, if large and in single precision, may be centred in place. Default false.
+        for_choice: whether solutions are only used for selection, and may be coarser. Default false.
 
     Raises:
         ValueError: there are no training images.
@@ -89,7 +88,7 @@ class SoftmaxRegression:
         self._rows = min(len(own), max(64, (CELLS if device == "cpu" else CELLS_OF_GPU) // len(self._present)))
         self._each = self._on_device(np.arange(self._rows))
         precise = len(labels) * len(self._present) <= PRECISE
-        # No copy of all in float64.
+        # Without a float64 copy of all.
         self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
         self._subproblem = self._quarter(x, labels, ones)
         ours = overwrites and x.flags.c_contiguous and x.flags.writeable
@@ -103,7 +102,7 @@ class SoftmaxRegression:
         self._stages = self._precisions(precise)
 
     def _on_device(self, array: Values) -> AnyArray:
-        """Return an array where the problem is solved."""
+        """Return an array on the device of the problem."""
         if self._device == "cpu":
             return array
         import torch
@@ -111,7 +110,7 @@ class SoftmaxRegression:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _precisions(self, precise: bool) -> list["_Stage"]:
-        """Return in which precisions a solution is found, the last one being that in which it ends."""
+        """Return the stages of precision of the solver, in order."""
         if self._double is not None:
             return [_Stage(self._single, SINGLE, 1e-6), _Stage(self._double, TOLERANCE, 1e-14)]
         if precise:
@@ -121,12 +120,12 @@ class SoftmaxRegression:
         return [_Stage(self._single, COARSE, 1e-4, in_bfloat16=True), last] if pays else [last]
 
     def _blocks(self) -> Iterator[slice]:
-        """Yield the images block by block."""
+        """Yield blocks of images."""
         for first in range(0, len(self._y), self._rows):
             yield slice(first, first + self._rows)
 
     def _add_block(self, x: Floats, rows: slice) -> None:
-        """Note the centred embeddings of a block: so weights and intercepts do not disturb each other."""
+        """Store a block of embeddings, centred so that weights and intercepts are decoupled."""
         centred = self._on_device(x) - self._on_device(self._mean)
         self._single[rows] = centred
         if self._double is not None:
@@ -137,7 +136,7 @@ class SoftmaxRegression:
         self._gram += weighted.T @ centred
 
     def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
-        """Return the problem of every fourth image where there are many, and so on: its solution is a start."""
+        """Return the problem of every fourth image if there are many (recursive): its solution is a start."""
         if len(labels) < 4 * SAMPLE:
             return None
         return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], self._device)
@@ -147,10 +146,9 @@ class SoftmaxRegression:
     ) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
-        `c` is scikit-learn's C for any number of classes. The solver starts from the one of `starts`, solutions for
-        other ranks or penalties, with the lowest objective here; by default from the frequencies of the classes.
-        `matrix` is P, symmetric and positive definite, shape (D, D), of which the first `rank` rows and columns count;
-        by default the identity.
+        `c` is scikit-learn's C for any number of classes. The solver starts from the best of `starts`, solutions for
+        other ranks or penalties; by default from class frequencies. `matrix` is P, symmetric positive definite, shape
+        (D, D), of which the first `rank` rows and columns are used; by default the identity.
         """
         if self._subproblem is not None:
             starts = [self._subproblem.fit(rank, c, starts, max_iter, matrix)]
@@ -166,7 +164,7 @@ class SoftmaxRegression:
         return Head(weights, bias, value, steps, converged, singular)
 
     def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> AnyArray:
-        """Return weights and, in the last column, intercepts of the best start for centred images, (K, rank + 1)."""
+        """Return the best start for centred images, weights with intercepts in the last column, (K, rank + 1)."""
         theta = np.zeros((len(self._shares), rank + 1))
         theta[:, -1] = np.log(np.maximum(self._shares, 1e-12 / self._total))
         found = []
@@ -182,7 +180,7 @@ class SoftmaxRegression:
         return found[values.index(min(values))]
 
     def _estimate(self, theta: AnyArray, penalty: "_Penalty") -> float:
-        """Return the objective by up to `ESTIMATED` or so images, evenly spaced."""
+        """Estimate the objective from about `ESTIMATED` evenly spaced images."""
         step = max(1, len(self._y) // ESTIMATED)
         s, z = self._s[::step], self._single[::step, : theta.shape[1] - 1]
         w, bias = _cast(z, theta[:, :-1]), _cast(z, theta[:, -1:])
@@ -194,7 +192,7 @@ class SoftmaxRegression:
     def _metric(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["_Metric", bool]:
         """Return the metric of a X'SX + P / C, and whether that is singular in double precision.
 
-        A singular one gets what it takes on its diagonal: that changes how the solver steps and not where it ends.
+        A singular matrix gets a multiple of the identity added, which changes the steps and not the solution.
         """
         linalg, places = _library(self._gram).linalg, np.arange(rank)
         matrix = self._gram[:rank, :rank] * curvature
@@ -214,11 +212,11 @@ class SoftmaxRegression:
         return _Metric(self._in_step_precision(linalg.inv(factor)), 1 / (curvature * self._total)), attempt > 0
 
     def _in_step_precision(self, array: AnyArray) -> AnyArray:
-        """Return an array in the precision in which steps are found: large problems end in single precision."""
+        """Return an array in the precision of the steps: single precision for large problems."""
         return _cast(self._single, array) if self._double is None else array
 
     def _minimise(self, theta: AnyArray, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
-        """Minimise in place; return objective, steps, whether it converged, and whether the start was singular."""
+        """Minimise in place; return objective, steps, whether it converged, and whether the metric was singular."""
         rank = theta.shape[1] - 1
         stages = [stage for stage in self._stages if rank >= HALF_FROM or not stage.in_bfloat16]
         stage = stages.pop(0)
@@ -247,9 +245,9 @@ class SoftmaxRegression:
     def _search(
         self, stage: "_Stage", theta: AnyArray, direction: AnyArray, penalty: "_Penalty", value: float, slope: float
     ) -> tuple[float, float, AnyArray]:
-        """Return step size, objective and gradient there, where slope and objective are less than they were.
+        """Return a step size with smaller slope and objective, and objective and gradient there.
 
-        The slope of a convex function rises along a line, so the place where it vanishes is found by false position.
+        The slope of a convex function increases along a line, so its zero is found by false position.
         """
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
         rounding = stage.rounding * abs(value)
@@ -266,17 +264,17 @@ class SoftmaxRegression:
             if high == float("inf"):
                 size *= 2 if here > 0.95 * slope else 1.5
             else:
-                # False position may crawl where the slope is steep on one side only: stay off the ends.
+                # False position is slow if the slope is steep on one side only: stay off the ends.
                 share = -low_slope / (high_slope - low_slope)
                 size = low + (high - low) * min(max(share, 0.1), 0.9)
         else:
-            size = tried  # what objective and gradient are of
+            size = tried  # of the last objective and gradient
         return size, reached, gradient
 
     def _evaluate(
         self, stage: "_Stage", theta: AnyArray, penalty: "_Penalty", curvature: bool = False
     ) -> tuple[float, AnyArray, float]:
-        """Return the objective, its gradient, (K, rank + 1), and if asked the mean of p (1 - p), block by block."""
+        """Return objective, gradient (K, rank + 1) and, with `curvature`, the mean of p (1 - p), block by block."""
         x = stage.x
         w, bias = stage.factor(_cast(x, theta[:, :-1])), _cast(x, theta[:, -1:])
         held, total, loss, unsure = _empty_like((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
@@ -303,9 +301,9 @@ class SoftmaxRegression:
 def _losses(
     p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: tuple[AnyArray, AnyArray]
 ) -> tuple[AnyArray, AnyArray]:
-    """Return the cross-entropy of each image, and the sum of each column of what is left in `p`, e to the logits.
+    """Return the cross-entropy of each image, and the column sums of `p`, which then holds exp(logits).
 
-    `p` is of shape (K, n): classes by images, since products of few rows are faster than of few columns.
+    `p` has shape (K, n), classes by images, since products of few rows are faster than of few columns.
     """
     library = _library(p)
     _product(w, z.T, p)
@@ -318,7 +316,7 @@ def _losses(
 
 
 def _product(a: AnyArray, b: AnyArray, out: AnyArray = None) -> AnyArray:
-    """Return a matrix product; that of factors in bfloat16 in single precision, as an array of NumPy's."""
+    """Return a matrix product; for bfloat16 factors a NumPy array in single precision."""
     library = _library(a)
     if library is np or a.dtype != library.bfloat16:
         return library.matmul(a, b, out=out)
@@ -330,14 +328,14 @@ def _product(a: AnyArray, b: AnyArray, out: AnyArray = None) -> AnyArray:
 
 
 def _one_thread() -> bool:
-    """Whether PyTorch computes on one thread, as in trials of one core: more would wait, busily, for NumPy's."""
+    """Whether PyTorch uses one thread, as in trials of one core: more would busy-wait for NumPy's."""
     import torch
 
     return torch.get_num_threads() == 1
 
 
 def _library(array: AnyArray) -> Any:
-    """Return the library that an array is of."""
+    """Return the library of an array."""
     if isinstance(array, np.ndarray):
         return np
     import torch
@@ -346,24 +344,24 @@ def _library(array: AnyArray) -> Any:
 
 
 def _cast(other: AnyArray, array: AnyArray) -> AnyArray:
-    """Return an array in the precision of another one."""
+    """Return an array in the precision of `other`."""
     return _library(array).asarray(array, dtype=other.dtype)
 
 
 def _empty_like(shape: tuple[int, ...], like: AnyArray, precision: str = "") -> AnyArray:
-    """Return an array where another one is, in its precision or in that one."""
+    """Return an empty array on the device of `like`, in its precision or in `precision`."""
     library = _library(like)
     dtype = getattr(library, precision) if precision else like.dtype
     return np.empty(shape, dtype) if library is np else library.empty(shape, dtype=dtype, device=like.device)
 
 
 def _to_numpy(array: AnyArray) -> Values:
-    """Return an array as NumPy's."""
+    """Return a NumPy array."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 class _Stage(NamedTuple):
-    """One precision: images, until which expected decrease it serves, and which share of the objective is rounding."""
+    """A stage of the solver: images in its precision, stopping tolerance, and relative rounding of the objective."""
 
     x: AnyArray
     tolerance: float
@@ -371,7 +369,7 @@ class _Stage(NamedTuple):
     in_bfloat16: bool = False
 
     def factor(self, array: AnyArray) -> AnyArray:
-        """Return an array as products take it: where they are made in bfloat16, in that."""
+        """Return an array as a factor of products: in bfloat16 if the stage uses it."""
         if not self.in_bfloat16:
             return array
         import torch
@@ -391,20 +389,20 @@ class _Penalty(NamedTuple):
 
 
 class _Metric(NamedTuple):
-    """Where L-BFGS starts from: the inverse of the weights' Cholesky factor, and what intercepts are multiplied by."""
+    """Initial inverse Hessian: inverse Cholesky factor for weights, and a scale for intercepts."""
 
     inverse_factor: AnyArray
     of_intercepts: float
 
     def inverse(self, gradient: AnyArray) -> AnyArray:
-        """Return the inverse of the metric times a gradient, shape (K, rank + 1); it always leads down."""
+        """Return the inverse of the metric times a gradient, shape (K, rank + 1): an ascent direction."""
         result = gradient * self.of_intercepts
         result[:, :-1] = (_cast(self.inverse_factor, gradient[:, :-1]) @ self.inverse_factor.T) @ self.inverse_factor
         return result
 
 
 class _Point(NamedTuple):
-    """Where the solver is: objective, gradient, and the inverse of the metric times the gradient."""
+    """An iterate: objective, gradient, and the inverse of the metric times the gradient."""
 
     value: float
     gradient: AnyArray
@@ -412,17 +410,17 @@ class _Point(NamedTuple):
 
 
 class _StepHistory:
-    """The last steps, as L-BFGS remembers them, and the inverse Hessian that they say.
+    """The last steps of L-BFGS, and their approximation of the inverse Hessian.
 
     With S and Y the steps and the changes of the gradient as columns, R the upper triangle of S'Y, D its diagonal, and
-    H the inverse Hessian that one starts from, it is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
+    H the initial inverse Hessian, it is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
 
         H + S R^-T (D + Y'H Y) R^-1 S' - S R^-T Y'H - H Y R^-1 S'
 
-    which costs four products with all that is remembered, whatever their number. Y itself is not: H is symmetric.
+    which costs four products with all stored steps. H Y is stored instead of Y, since H is symmetric.
 
     Args:
-        like: a gradient, of whose size and type what is remembered is; the small products are held here, in float64.
+        like: a gradient, for size and type of the stored arrays; the small products are in float64.
     """
 
     def __init__(self, like: AnyArray) -> None:
@@ -432,7 +430,7 @@ class _StepHistory:
         self._order: list[int] = []  # rows of the steps, from the oldest on
 
     def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
-        """Remember a step; forget the oldest one if memory is full, and this one if curvature is none."""
+        """Store a step, dropping the oldest if full; skip it without positive curvature."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         curvature = float(step @ change)
         if curvature <= 0:
@@ -458,7 +456,7 @@ class _StepHistory:
         order = np.asarray(self._order)
         of_steps, of_changes = (products[order] for products in self._times(point.gradient.reshape(-1)))
         s_y, y_p_y = self._s_y[order[:, None], order] * _UPPER[:n, :n], self._y_p_y[order[:, None], order]
-        # The bound holds for the worst probabilities: scale it to the curvature met last.
+        # The metric bounds the worst case: scale it to the last curvature.
         scale = float(s_y[-1, -1] / y_p_y[-1, -1])
         along = np.linalg.solve(s_y, of_steps)
         outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))

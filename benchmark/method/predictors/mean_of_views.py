@@ -1,4 +1,4 @@
-"""Zero-shot prediction of the mean of an image's views: the simplest test-time augmentation."""
+"""Zero-shot prediction from the mean of an image's views: the simplest test-time augmentation."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -13,10 +13,10 @@ class MeanOfViews(Predictor, label="zero-shot on the mean of views"):
     """argmax over classes c of the cosine of t_c and the mean of u_v, the tested image and its views at unit length.
 
     The mean is over 1 + V embeddings in the subspace, the image itself and its view of each kind of the intervention
-    set. Sees views of the tested image, which no other image's answer depends on.
+    set. Uses views of each test image for its own prediction only.
 
     Raises:
-        ValueError: there are no views of the tested images.
+        ValueError: there are no views of the test images.
     """
 
     uses_training_images: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The linear probe on images and their interventional views: interventions as augmentation of the embeddings."""
+"""The linear probe on images and their interventional views: interventions as data augmentation."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -10,15 +10,15 @@ from benchmark.method.predictors.linear_probe import LinearProbe
 
 
 class ProbeWithViews(LinearProbe, label="probe on images and views"):
-    """The linear probe trained on every image and its V views, which together weigh as much as the image does alone.
+    """The linear probe trained on every image and its V views, which together have the weight of one image.
 
         minimise over W, b :   sum_i 1 / (1 + V) sum_v cross-entropy(x_iv W + b, y_i)  +  q / (2 C) ||W||^2
 
-    with v = 0 the image itself and the others its views, all kinds of the intervention set alike. q is the mean squared
-    length over images and views, so that C means what it means for `linear_probe`. Without views it is that probe.
+    with v = 0 the image and the others its views of all kinds of the intervention set, with equal weight. q is the mean
+    squared length over images and views, so that C is comparable to `linear_probe`. Without views it is that probe.
 
-    A fit to n images of width D takes 28 (1 + V) n D bytes: with 7 kinds, 69 GB for the 400,000 images that DomainNet
-    has to train on, at width 768.
+    A fit to n images of width D takes 28 (1 + V) n D bytes: with 7 kinds, 69 GB for the 400,000 training images of
+    DomainNet at width 768.
 
     Fields:
         C: inverse weights of the L2 penalty, as for `linear_probe`.
@@ -29,7 +29,7 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
     uses_views: ClassVar[bool] = True
 
     def training_problem(self, problem: Problem) -> tuple[Problem, float]:
-        """Return the problem with images and views as training images, and what each of them counts."""
+        """Return the problem with images and views as training images, and the weight of each."""
         copies = 1 + len(problem.views)
         train = np.concatenate([problem.train, *problem.views])
         labels, environments = (np.tile(numbers, copies) for numbers in (problem.labels, problem.environments))

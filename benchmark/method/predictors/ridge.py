@@ -18,12 +18,12 @@ class Ridge(Predictor, label="ridge probe"):
 
         minimise over W, b :   sum_i || x_i W + b - onehot(y_i) ||^2  +  alpha ||W||^2
 
-    The intercept is not penalised. Scores are the fitted values, which are no logits. A class without training images
-    is never predicted.
+    The intercept is not penalised. Scores are fitted values, no logits. A class without training images is never
+    predicted.
 
     Fields:
-        alpha: weight of the L2 penalty; absolute, as in scikit-learn's Ridge: it is not multiplied
-            by the number of images.
+        alpha: weight of the L2 penalty; absolute, as in scikit-learn's Ridge: it does not scale with the number of
+            images.
 
     Raises:
         ValueError: there is no training image at all.
@@ -39,14 +39,14 @@ class Ridge(Predictor, label="ridge probe"):
         targets = np.eye(problem.n_classes)[problem.labels]
         shared = None if problem.renormalize else _sums(problem.train, targets)
         for rank in ranks:
-            # Scaled to unit length, the coordinates of one rank are no longer a part of those of the next.
+            # After scaling to unit length, coordinates of one rank are no prefix of those of the next.
             mean, gram, cross = shared or _sums(problem.project(problem.train, rank), targets)
             weights = self._solved(gram[:rank, :rank] + self.alpha * np.eye(rank), cross[:rank], problem)
             bias = np.where(absent, -np.inf, targets.mean(axis=0) - mean[:rank] @ weights)
             yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
 
     def _solved(self, matrix: Array, right: Array, problem: Problem) -> Array:
-        """Return the solution of the normal equations; of a singular one, said in the problem, the shortest."""
+        """Return the solution of the normal equations; the minimum-norm one, with a note, if they are singular."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", LinAlgWarning)  # a condition number beyond double precision

@@ -1,4 +1,4 @@
-"""The linear probe with a soft penalty on what interventions move."""
+"""The linear probe with a soft penalty along C_d."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
@@ -14,7 +14,7 @@ Strengths = GridOf[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
-    """The linear probe whose penalty is larger along what interventions move.
+    """The linear probe with a larger penalty along directions that interventions move.
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)
 
@@ -22,13 +22,13 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
     over all D of them for any rank. tr(W' C_d W) is the mean squared change of the logits under an intervention.
     mu has no unit: at 1 interventions penalise as much as ||W||^2 does, on average over directions; 0 is the linear
     probe. In the coordinates x (I + mu D C_d / t)^(-1/2) it is the linear probe too: mu plays the part of shrinkage's
-    lambda, for the penalty alone. If interventions move nothing there is nothing to penalise.
+    lambda, for the penalty only. If C_d is 0, it is the linear probe.
 
-    If the projection maps each environment by a map of its own, C_d is mapped by the one that they share.
+    If the projection maps each environment separately, C_d is mapped by the common map.
 
     Fields:
-        mu: strengths of the penalty on what interventions move, a number or several: a selection rule chooses among
-            them, and C, at every rank.
+        mu: strengths of the penalty along C_d, one or several: a selection rule chooses among them, and C, at every
+            rank.
         C: inverse weights of the whole penalty, as for `linear_probe`.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
         max_iter: largest number of steps of the solver at each rank, mu and C.
@@ -37,19 +37,19 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         ValueError: there are no interventional pairs.
     """
 
-    turns: ClassVar[bool] = False  # its penalty is of the interventions that the projection sees
+    turns: ClassVar[bool] = False  # its penalty depends on C_d in these coordinates
     uses_c_d: ClassVar[bool] = True
     mu: Strengths = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
     @property
     def settings(self) -> tuple[Self, ...]:
-        """See `Predictor.settings`: one for each mu and C, C by C within mu."""
+        """See `Predictor.settings`: one for each mu and C, mu outermost."""
         of_c = super().settings
         return tuple(s.model_copy(update={"mu": (mu,)}) for mu in self.mu for s in of_c)
 
     @property
     def grid_text(self) -> str:
-        """What there is to choose from, or the only values."""
+        """See `Probe.grid_text`."""
         return f"mu = {format_numbers(self.mu)}, {super().grid_text}"
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:

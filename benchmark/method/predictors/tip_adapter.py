@@ -26,16 +26,16 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
     `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images, by AdamW with a cosine
     schedule, weight decay 0.01 and batches of 256, as in the paper and the authors' code, but without augmentation and
     keeping the last epoch, not the best on the test set; alpha and beta are not searched afterwards. Single precision.
-    AdamW works coordinate by coordinate, so that, unlike everything else here, fine-tuned keys depend on the basis even
-    at full rank.
+    AdamW updates each coordinate separately, so fine-tuned keys depend on the basis even at full rank, unlike most
+    predictors here.
 
-    A class without training images has no keys and keeps its zero-shot logit, as published; the fine-tuning is among
-    the classes that have some.
+    A class without training images has no keys and keeps its zero-shot logit, as published; fine-tuning is among the
+    classes with images.
 
     Fields:
         shots: number of training images of every class in the cache (the default is the paper's).
-        alpha: weight of the cache beside the zero-shot logits (the default is the paper's).
-        beta: how fast an affinity falls with the distance of image and key (the default is the paper's).
+        alpha: weight of the cache logits relative to the zero-shot logits (the default is the paper's).
+        beta: rate at which the affinity falls with the distance of image and key (the default is the paper's).
         trained: whether the keys are fine-tuned.
         epochs: number of passes over the images of the cache; without `trained` there are none.
         learning_rate: learning rate of the first step.

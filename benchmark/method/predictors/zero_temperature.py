@@ -1,6 +1,6 @@
 """ZERO: the vote of a tested image's most confident views (Farina et al., NeurIPS 2024, arXiv 2405.18330).
 
-Softmax with its temperature at zero is one-hot, so that the mean of the views' probabilities becomes a vote.
+Softmax at zero temperature is one-hot, so the mean of the views' probabilities is a vote.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,28 +13,28 @@ from scipy.special import log_softmax
 from benchmark.method.arrays import Array, unit
 from benchmark.method.predictors.base import Predictor, Problem
 
-BLOCK = 1024  # images whose logits of all views are held at a time
+BLOCK = 1024  # images processed at a time, with all views
 
 
 class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
-    """The class that most of the confident ones among a tested image's 1 + V views are nearest to.
+    """Majority vote of the most confident among a test image's 1 + V views.
 
-    Zero-shot probabilities of the image itself and of its view of each kind of the intervention set are ordered by
-    their entropy, at the backbone's logit scale. Of the int(keep (1 + V)) with the lowest, at least one, each votes for
-    its likeliest class. If classes tie, the views that were not kept are asked, the most confident first, and the
-    first whose class is among those that tie decides; if none is, the likeliest of them for the first that was asked.
+    Zero-shot probabilities of the image and of its view of each kind of the intervention set are ordered by entropy, at
+    the backbone's logit scale. Each of the int(keep (1 + V)) views with the lowest entropy, at least one, votes for its
+    most likely class. Ties are broken by the other views, the most confident first: the first whose class is among the
+    tied ones decides; if none is, the tied class most likely for the first of these views.
 
-    The authors draw 63 random crops and flips beside the image and keep 0.3 of them (0.1 in the first version of their
-    paper); here there are as many views as kinds, 8 in all by default, of which 2 are kept, so that ties are common. In
-    their code, where views have an order of their own, ties are broken in that order.
+    The authors draw 63 random crops and flips in addition to the image and keep 0.3 of them (0.1 in the first version
+    of the paper); here there are as many views as kinds, 8 with the image by default, of which 2 are kept, so ties are
+    common. In their code ties are broken in the order of the views.
 
-    Sees views of the tested image, which no other image's answer depends on. Votes are no logits.
+    Uses views of each test image for its own prediction only. Votes are no logits.
 
     Fields:
         keep: share of the views that vote.
 
     Raises:
-        ValueError: there are no views of the tested images.
+        ValueError: there are no views of the test images.
     """
 
     uses_training_images: ClassVar[bool] = False
@@ -44,7 +44,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
     keep: float = Field(default=0.3, gt=0, le=1)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`: numbers of votes, with one more for the class that wins a tie."""
+        """See `Predictor.scores`: numbers of votes, plus one for the winner of a tie."""
         for rank in ranks:
             text = problem.logit_scale * unit(problem.text[:, :rank])
             of_rank = []
@@ -59,7 +59,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
 
 def votes_of(logits: Array, kept: int) -> Array:
-    """Return the votes of the `kept` most confident views, ties decided, shape (m, classes), of (views, m, classes)."""
+    """Return votes of the `kept` most confident views with ties broken, (m, classes), from (views, m, classes)."""
     log_p = log_softmax(logits, axis=2)
     order = (-(np.exp(log_p) * log_p).sum(axis=2)).argsort(axis=0, kind="stable")
     ballots = np.take_along_axis(logits.argmax(axis=2), order, axis=0)  # the most confident view first
@@ -68,7 +68,7 @@ def votes_of(logits: Array, kept: int) -> Array:
     for ballot in ballots[:kept]:
         votes[images, ballot] += 1
     tied = votes == votes.max(axis=1, keepdims=True)
-    asked = slice(kept, None) if kept < len(logits) else slice(1)  # where all have voted, the most confident again
+    asked = slice(kept, None) if kept < len(logits) else slice(1)  # if all have voted: the most confident
     likeliest = np.where(tied, logits[order[asked][0], images], -np.inf).argmax(axis=1)
     open_ = tied.sum(axis=1) > 1
     winner, undecided = likeliest, open_.copy()

@@ -1,7 +1,7 @@
-"""What a subspace is made of and how two of them compare (CLIP-ICM, arXiv 2405.15289, section 4).
+"""Diagnostics of subspaces (CLIP-ICM, arXiv 2405.15289, section 4).
 
-The objective's two terms at every rank, what interventions move along every direction, angles between subspaces, and
-how well the environment can be read from what is kept. Arrays in, arrays out.
+The objective's two terms at every rank, displacement by interventions along every direction, angles between subspaces,
+and decodability of the environment. Arrays in, arrays out.
 """
 
 from collections.abc import Mapping
@@ -52,17 +52,17 @@ def terms_of_map(
 
 
 def share_left(basis: Basis, second_moment: Array) -> float | None:
-    """Return tr(M C M^T) / tr(C), M the map of images: what is left of C, shape (D, D); None if C is 0."""
+    """Return tr(M C M^T) / tr(C), the share of C, shape (D, D), that the map M of images keeps; None if C is 0."""
     whole = float(np.trace(second_moment))
     return float(basis.energy(second_moment).sum()) / whole if whole > 0 else None
 
 
 def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
-    """Return v^T C_d v / v^T C_z v of every direction, shape (D,): what interventions move, relative to the energy.
+    """Return v^T C_d v / v^T C_z v for every direction, shape (D,): displacement by interventions over energy.
 
-    0 is a direction that no intervention moves; 2 is one along which z and z^do are independent, of equal energy and
-    mean zero. Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (a
-    direction that neither images nor interventions use), and something / 0 is infinity.
+    0: no intervention moves the direction; 2: along it z and z^do are independent, of equal energy and mean zero.
+    Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (neither images nor
+    interventions use the direction), x / 0 is infinity.
 
     Raises:
         ValueError: there are no interventional pairs.
@@ -99,9 +99,9 @@ def sample_angles(x: Floats, y: Floats) -> Array:
 
     They are the principal angles between the column spaces of the centred X and Y, so their cosines are the canonical
     correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973), and neither scale, rotation nor width of
-    the two embeddings matters: X and Y may come from different backbones. They say how the embeddings relate on these
-    images. With n - 1 < rank X + rank Y the two spaces must intersect, and as many of the angles as are missing
-    are 0 whatever the embeddings: take several times as many images.
+    the two embeddings matters: X and Y may come from different backbones. The angles hold for these images only. With
+    n - 1 < rank X + rank Y the two spaces must intersect, so rank X + rank Y - (n - 1) of the angles are 0 for any
+    embeddings: use several times as many images.
 
     Args:
         x: projected embeddings X, shape (n, k1).
@@ -122,7 +122,7 @@ def sample_angles(x: Floats, y: Floats) -> Array:
 def _column_space(x: Array, name: str) -> Array:
     """Return an orthonormal basis of the columns of `x` after centring, shape (n, rank)."""
     centred = x - x.mean(axis=0) if len(x) else x
-    q, r, _ = qr(centred, mode="economic", pivoting=True)  # pivoted, so that the diagonal of R shows the rank
+    q, r, _ = qr(centred, mode="economic", pivoting=True)  # pivoted, so that the diagonal of R gives the rank
     sizes = np.abs(r.diagonal())
     rounding = max(x.shape) * np.finfo(np.float64).eps * np.abs(x).max(initial=0.0) * np.sqrt(len(x))
     rank = int((sizes > rounding).sum())
@@ -133,11 +133,11 @@ def _column_space(x: Array, name: str) -> Array:
 
 @dataclass(frozen=True)
 class Decodability:
-    """How well a linear classifier reads the environment from an embedding."""
+    """Accuracy of a linear classifier of the environment."""
 
-    balanced_accuracy: float  # mean over environments of the share, 0 to 1, of their images that were assigned to them
-    chance: float  # 1 / E for E environments, what any guess without looking at the embedding attains
-    n: int  # number of images, each of them tested once
+    balanced_accuracy: float  # mean recall over environments, 0 to 1
+    chance: float  # 1 / E for E environments
+    n: int  # number of images, each tested once
 
 
 def decodability(
@@ -148,23 +148,22 @@ def decodability(
     folds: int = 5,
     c: float = 1.0,
 ) -> Decodability:
-    """Return how well the environment label can be read from embeddings by a linear classifier, cross-validated.
+    """Return the cross-validated accuracy of a linear classifier of the environment label.
 
-    Multinomial logistic regression, weighted so that environments count alike whatever their size. The embedding is
-    divided by the root of its mean variance, a number that turns no direction into another, so that the penalty means
-    the same for embeddings of any length.
+    Multinomial logistic regression, weighted so that environments have equal weight. The embedding is divided by the
+    root of its mean variance, a scalar, so that the penalty does not depend on the scale of embeddings.
 
     Args:
         z: embeddings or projected embeddings, shape (n, k).
         environment: label of each image, shape (n,), of any type that sorts; E different ones.
-        group: what is kept together in a fold, such as the concept that an image shows, shape (n,), of any type that
-            sorts; None (default) where each image stands for itself.
+        group: group of each image, such as its concept, kept in one fold, shape (n,), of any type that sorts; None
+            (default): no groups.
         seed: seed of the random assignment of images or groups to folds, >= 0, default 0.
         folds: number of folds of the cross-validation, >= 2, default 5.
         c: inverse weight of the L2 penalty, scikit-learn's `C`, > 0, default 1.0.
 
     Raises:
-        ValueError: fewer than two environments, one with fewer images (or groups of its own) than folds, or as
+        ValueError: fewer than two environments, one with fewer images (or groups) than folds, or as in
             `finite`.
     """
     z = finite(z, "Z")
@@ -172,10 +171,10 @@ def decodability(
     if len(labels) != len(z):
         raise ValueError(f"There are {len(z)} embeddings and {len(labels)} environment labels: each image needs one.")
     if len(names) < 2:
-        raise ValueError("Environments can only be told apart if there are two of them.")
+        raise ValueError("Decodability needs at least two environments.")
     if group is None:
         fold = stratified_folds(labels, folds, seed)
-    else:  # a group that stands in several environments is dealt out with those of the first
+    else:  # a group in several environments is assigned with those of its first
         _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
         fold = stratified_folds(labels[first], folds, seed)[of_image]
     scale = np.sqrt(z.var(axis=0).mean())
@@ -191,7 +190,7 @@ def decodability(
 
 
 def stratified_folds(labels: Ints, folds: int, seed: int) -> Ints:
-    """Return the fold of each image, shape (n,), 0 <= fold < folds: the images of each label dealt out in turn."""
+    """Return the fold of each image, stratified by label, shape (n,), 0 <= fold < folds."""
     if folds < 2:
         raise ValueError(f"folds={folds}: cross-validation needs at least 2.")
     rng = np.random.default_rng(seed)
@@ -205,7 +204,7 @@ def stratified_folds(labels: Ints, folds: int, seed: int) -> Ints:
 
 
 def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array]:
-    """Return how far the subspaces of one rank lie apart: labels, and the largest principal angle of each two.
+    """Return labels, and the largest principal angle between each two subspaces of one rank, in degrees.
 
     Raises:
         ValueError: widths differ, or `rank` is not between 1 and D.

@@ -9,8 +9,8 @@ from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, eigenbasis, with_fixed_signs
 from benchmark.method.subspace.moments import SourceMoments
 
-# A squared length below this part of the mean squared length of embeddings counts as zero. As a length it is a
-# millionth: above the rounding of float32 embeddings and of the sums, below everything that data can show.
+# Squared lengths below this share of the mean squared length of embeddings count as zero. As a length it is 1e-6: above
+# the rounding of float32 embeddings and of the sums, below any variation of data.
 NEGLIGIBLE = 1e-12
 
 
@@ -23,9 +23,9 @@ def ordered_orthonormal(vectors: Array) -> Array:
 
 
 def complement(subspace: Array) -> Array:
-    """Return an orthonormal basis, shape (D, D - k), of what is orthogonal to `subspace`, shape (D, k).
+    """Return an orthonormal basis, shape (D, D - k), of the orthogonal complement of `subspace`, shape (D, k).
 
-    The complement of nothing (k = 0) is the identity matrix itself.
+    With k = 0 it is the identity matrix.
     """
     dim, k = subspace.shape
     return np.asarray(np.linalg.qr(subspace, mode="complete")[0][:, k:]) if k else np.eye(dim)
@@ -34,7 +34,7 @@ def complement(subspace: Array) -> Array:
 def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
     """Return the principal directions of a second moment within a subspace, shape (D, k), and their energies, (k,).
 
-    The subspace has orthonormal columns, shape (D, k); k may be 0. Directions come by decreasing energy.
+    The subspace has orthonormal columns, shape (D, k); k may be 0. Directions are in order of decreasing energy.
     """
     if not subspace.shape[1]:
         return subspace, np.zeros(0)
@@ -46,14 +46,14 @@ def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
 def span(columns: Array, squared_length: float) -> Array:
     """Return an orthonormal basis, shape (D, r), of the column space of a matrix of shape (D, m).
 
-    The numerical rank r counts the singular values whose square is not negligible beside `squared_length`.
+    The numerical rank r counts the singular values whose square is not negligible relative to `squared_length`.
     """
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     return np.asarray(u[:, s**2 > NEGLIGIBLE * squared_length])
 
 
 def regularized(matrix: Array, regularization: float) -> Array:
-    """Return S + regularization * trace(S) / D * I for S of shape (D, D): in proportion to S whatever its scale."""
+    """Return S + regularization * trace(S) / D * I for S of shape (D, D)."""
     dim = len(matrix)
     return np.asarray(matrix + regularization * np.trace(matrix) / dim * np.eye(dim))
 
@@ -70,7 +70,7 @@ def generalized_eigenvectors(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def lost_by_rank(v: Array, t: Array, c: Array) -> Array:
-    """Return tr((I - G)^T C (I - G)) = tr C - 2 tr(G^T C) + tr(G^T C G) at every rank, shape (D,), of any V and T.
+    """Return tr((I - G)^T C (I - G)) = tr C - 2 tr(G^T C) + tr(G^T C G) at every rank, shape (D,), for any V and T.
 
     The last term is the sum over the k x k corner of (V^T C V) * (T^T T): all corners are one running sum.
     """
@@ -102,11 +102,11 @@ class Roots:
 
 
 def roots_of(sources: SourceMoments) -> Roots:
-    """Return the roots of C_z over all source images, made once for all nuisances and placebos."""
+    """Return the roots of C_z over all source images, cached for all nuisances and placebos."""
     return sources.cached_last("roots", None, lambda: Roots.from_eigenbasis(c_z_eigenbasis(sources)))
 
 
 def c_z_eigenbasis(sources: SourceMoments, centered: bool = False) -> Basis:
-    """Return the eigenvectors of C_z by ascending eigenvalue, made once for all that ask for them."""
+    """Return the eigenvectors of C_z by ascending eigenvalue, cached."""
     key = ("eigenbasis", centered), None
     return sources.cached(key, lambda: eigenbasis(sources.c_z(centered), largest_first=False))

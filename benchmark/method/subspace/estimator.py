@@ -17,15 +17,15 @@ from benchmark.method.subspace.shrinkage import Sides, shrinkage_basis
 
 
 class _OfMoments(TransformerMixin, BaseEstimator):
-    """What both estimators share: maps by matrices that a fit leaves as attributes."""
+    """Base class of both estimators, which map by fitted matrices."""
 
     @classmethod
     def from_moments(cls, moments: Any, **params: Any) -> Self:
         """Return the estimator fitted to moments.
 
         Args:
-            moments: sums over the images and over their differences: `Moments`, all kinds of which count alike, for the
-                invariant projection; `SourceMoments`, with the intervention set whose C_d counts, for shrinkage.
+            moments: for the invariant projection `Moments`, all of whose kinds have equal weight; for shrinkage
+                `SourceMoments` with the intervention set of C_d.
             params: the parameters of the class, by name.
 
         Raises:
@@ -43,7 +43,7 @@ class _OfMoments(TransformerMixin, BaseEstimator):
         return mapped
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "components_")  # scikit-learn would take `lambda_` for something fitted
+        return hasattr(self, "components_")  # scikit-learn would treat `lambda_` as a fitted attribute
 
 
 class InvariantProjection(_OfMoments):
@@ -85,9 +85,9 @@ class InvariantProjection(_OfMoments):
 
         Args:
             X: embeddings z, shape (n, D).
-            y: embeddings z^do of the intervened images in the same order, shape (n, D). Not needed, and not
-                looked at, with lambda_ = 0.
-            Z_do: another name for `y`, shape (n, D); it counts where both are given.
+            y: embeddings z^do of the intervened images in the same order, shape (n, D). Not needed, and ignored, with
+                lambda_ = 0.
+            Z_do: another name for `y`, shape (n, D), with precedence.
 
         Raises:
             ValueError: NaN, mismatched shapes, rank above D, negative lambda, an unknown order, or no pairs
@@ -127,24 +127,24 @@ _NUISANCES = get_args(Nuisance)
 
 
 class Shrinkage(_OfMoments):
-    """Shrinkage as a scikit-learn transformer: F = C_z (C_z + lambda N)^-1, N what is no part of the object.
+    """Shrinkage as a scikit-learn transformer: F = C_z (C_z + lambda N)^-1, with N the nuisance.
 
-    Every direction is kept in part, so there is no rank. See `benchmark.method.subspace.shrinkage` for the formula, and
+    Every direction is shrunk, so there is no rank. See `benchmark.method.subspace.shrinkage` for the formula, and
     `benchmark.method.subspace.nuisance` for N.
 
     Args:
         lambda_: strength, >= 0, without a unit; 0 is the plain space. Default 10.0, that of `fixed`.
         nuisance: which N: `interventions` (needs pairs), `environments` (needs two environments), `both` (default),
             `isotropic`, `isotropic_environments` (likewise) or `within_classes` (needs classes).
-        sides: on what F is put: `symmetric` (default; its root on images and texts), `images` or `texts`.
+        sides: what F is applied to: `symmetric` (default; its root on images and texts), `images` or `texts`.
 
     Attributes:
-        components_: what images are multiplied by, shape (D, D): F^(1/2), F or the identity.
-        text_components_: what texts are multiplied by, shape (D, D); equal to `components_` where `symmetric`.
+        components_: matrix that multiplies images, shape (D, D): F^(1/2), F or the identity.
+        text_components_: matrix that multiplies texts, shape (D, D); equal to `components_` if `symmetric`.
         n_features_in_: embedding width D.
 
     Example:
-        The intervention moves the third coordinate, so that is kept by 27 / (27 + 2 * 16), its root on either side:
+        The intervention moves the third coordinate, which is shrunk by 27 / (27 + 2 * 16), its root on either side:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import Shrinkage
@@ -166,13 +166,12 @@ class Shrinkage(_OfMoments):
 
         Args:
             X: embeddings z of images, shape (n, D).
-            y: class of each image, shape (n,), of any type that sorts. Looked at by `within_classes` alone.
+            y: class of each image, shape (n,), of any type that sorts. Only used by `within_classes`.
             Z_do: embeddings z^do of the intervened images in the same order, shape (n, D). Default: no interventions.
             environments: environment of each image, shape (n,), of any type that sorts. Default: all of one.
 
         Raises:
-            ValueError: NaN, mismatched shapes, negative lambda, an unknown nuisance or side, or what N is made of is
-                missing.
+            ValueError: NaN, mismatched shapes, negative lambda, an unknown nuisance or side, or missing input for N.
         """
         X = validate_data(self, X, dtype=np.float64)
         names, environment = _numbered(environments, len(X), "environments")
@@ -195,7 +194,7 @@ class Shrinkage(_OfMoments):
         for name, given, known in (("nuisance", self.nuisance, _NUISANCES), ("sides", self.sides, get_args(Sides))):
             if given not in known:
                 raise ValueError(f"{name}={given!r} is none of {', '.join(known)}.")
-        plain = Basis(np.eye(sources.dim))  # of which N is no part, so that nothing it is made of need be there
+        plain = Basis(np.eye(sources.dim))  # without N, so that its input may be missing
         basis = shrinkage_basis(sources, self.lambda_, self.nuisance, self.sides) if self.lambda_ else plain
         self.n_features_in_ = sources.dim
         self.components_ = np.ascontiguousarray(basis.vectors.T)
@@ -220,7 +219,7 @@ class Shrinkage(_OfMoments):
 
 
 def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], Ints]:
-    """Return the different labels of images and the number of each image's; all have one if none are given."""
+    """Return the different labels, and for each image the number of its label; one label if none are given."""
     if given is None:
         return np.zeros(1), np.zeros(n, dtype=np.int64)
     labels = np.asarray(given)

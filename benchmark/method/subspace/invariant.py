@@ -37,14 +37,14 @@ def invariant_basis(
 ) -> Basis:
     """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept.
 
-    Of source moments both orders, and all strengths of the trials of a worker, share what is decomposed once.
+    With source moments, decompositions are cached for both orders and all trials of a worker.
 
     Args:
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
-        name: which N, of source moments, stands in place of C_d. Default: C_d.
+        name: with source moments, the nuisance N that replaces C_d. Default: C_d.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
@@ -91,16 +91,16 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
 
 
 class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
-    """CLIP-ICM: the directions that hold much of the embeddings and are moved little by interventions come first.
+    """CLIP-ICM: directions with much energy and little displacement by interventions come first.
 
     They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
 
     Fields:
         order: `largest`, the minimiser, or `released`, the order of the authors' code.
-        centered: whether C_z is the covariance of z, which it is not in the paper.
-        nuisance: what is weighed against C_z: `interventions` (default), C_d alone as in the paper, `environments` or
-            `both`, see `benchmark.method.subspace.nuisance`; of several the rule chooses one. Other than the paper's
-            it is a method of its own: truncation that knows what shrinkage knows.
+        centered: whether C_z is the covariance of z. Default false, as in the paper.
+        nuisance: matrix weighed against C_z: `interventions` (default), C_d alone as in the paper, `environments` or
+            `both`, see `benchmark.method.subspace.nuisance`; among several the rule chooses. Values other than the
+            paper's make another method: truncation with the nuisance of shrinkage.
         lambda_: weight of the consistency term; a recipe gives it as `sweep.lambdas`.
 
     Example:
@@ -119,15 +119,15 @@ class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the eigenvectors of M, of all source images and of the intervention set's C_d, or of another N."""
+        """Return the eigenvectors of M, from all source images and the intervention set's C_d, or another N."""
         return invariant_basis(sources, self.lambda_, self.order, self.centered, self.nuisance_name)
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: the released order, which keeps what interventions move, has none."""
+        """See `Projection.takes_placebo`: not for the released order, which keeps what interventions move."""
         return self.order == "largest" and super().takes_placebo
 
     @property
     def variant(self) -> str:
-        """Which N there are, where it is not the paper's C_d alone."""
+        """The candidates for N, if not the paper's C_d alone."""
         return "" if self.nuisance == "interventions" else super().variant or "equal N"

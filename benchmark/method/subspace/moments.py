@@ -1,7 +1,7 @@
-"""The sums through which the data enter the method (arXiv 2405.15289, section 4).
+"""Sufficient statistics of the data for the method (arXiv 2405.15289, section 4).
 
-Everything here adds and subtracts like the sets of images it comes from: a held-out environment and a
-leave-one-domain-out fold are choices of sums, an intervention set is a choice of weights, and neither needs an image.
+Moments add and subtract like sets of images: a held-out environment or a leave-one-domain-out fold is a choice of sums,
+an intervention set a choice of weights, and neither needs an image.
 """
 
 import copy
@@ -15,12 +15,12 @@ from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
-CacheKey = tuple[Hashable, Hashable]  # what is kept, and on what it depends beside the images; None for nothing
+CacheId = tuple[Hashable, Hashable]  # name of a cached object, its dependencies besides the images (or None)
 
-MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker keeps for the fits and trials to come
-LAST = 7  # matrices of shape (D, D) that sums hold for the next fit to them: C_d, its roots and a filter
-TOGETHER = "kinds together"  # what the sums of several kinds are called that are added up by their weights
-CROSS = "cross_environment"  # pairs of images of one class from two source environments: no intervened image needed
+MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker caches for later fits and trials
+LAST = 7  # matrices of shape (D, D) held for the next fit on the same sums: C_d, its roots and a filter
+TOGETHER = "kinds together"  # name of the weighted sum of several kinds
+CROSS = "cross_environment"  # pairs of images of one class from two source environments, without interventions
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Differences:
         n: number of pairs.
         total: sum of d, shape (D,).
         outer: sum of d d^T, shape (D, D).
-        cross: sum of z z^do^T, shape (D, D), if z is known; None (default) if only d is, as of pairs of texts.
+        cross: sum of z z^do^T, shape (D, D); None (default) if only d is known, as for pairs of texts.
     """
 
     n: int
@@ -55,7 +55,7 @@ class Differences:
 
     @classmethod
     def mean(cls, kinds: Sequence["Differences"], weights: Sequence[float]) -> "Differences":
-        """Return the mean by weights, above 0 together, of the sums over as many pairs of several kinds."""
+        """Return the weighted mean of the sums of several kinds with equal numbers of pairs; weights sum above 0."""
         whole = sum(weights)
 
         def of(name: str) -> Array:
@@ -90,7 +90,7 @@ class Moments:
         differences: kind of intervention -> the sums over its differences.
 
     Example:
-        Moments add and subtract like sets of images; here an environment is held out:
+        Moments add and subtract like sets of images, here to hold out an environment:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import Moments
@@ -135,7 +135,7 @@ class Moments:
 
     @classmethod
     def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
-        """Return the moments of no images, with differences that come from elsewhere."""
+        """Return the moments of no images, with given differences."""
         zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
         return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
 
@@ -172,7 +172,7 @@ class Moments:
         return _second_moment(self.n, self.total, self.outer, centered)
 
     def c_d(self, weights: Mapping[str, float] | None = None, centered: bool = False) -> Array:
-        """Return the mean of the kinds' C_d by `weights` (default: all kinds alike), shape (D, D).
+        """Return the mean of the kinds' C_d by `weights` (default: equal), shape (D, D).
 
         With equal weights it is the expectation of drawing one kind for each image.
         """
@@ -180,41 +180,41 @@ class Moments:
 
 
 class Budget:
-    """How many bytes of sums and their decompositions may still be kept in a worker: at first `MAX_KEPT_BYTES`.
+    """Bytes left for cached sums and decompositions of a worker; initially `MAX_KEPT_BYTES`.
 
-    What finds no room is made anew each time. Nothing that is kept makes room for it: trials ask for the same long row
-    of decompositions from its beginning, so that the one that was asked for longest ago would be the next to be missed.
+    Objects beyond the budget are computed again each time. Nothing is evicted: every trial uses the same long sequence
+    of decompositions, so the least recently used one would be needed next.
     """
 
     def __init__(self) -> None:
         self._left = MAX_KEPT_BYTES
 
     def reserve(self, size: int) -> bool:
-        """Return whether there is room for so many bytes, which are taken then."""
+        """Reserve so many bytes; return whether they are available."""
         self._left -= size if (fits := size <= self._left) else 0
         return fits
 
 
 class SourceMoments:
-    """The moments of the source environments, and the intervention set that a projection is to be fitted for.
+    """Moments of the source environments, with the intervention set for a fit.
 
     Args:
         environments: name -> moments of its training images, at least one.
-        weights: kind of intervention -> its weight in C_d; None weighs all kinds of the environments alike. The kind
+        weights: kind of intervention -> its weight in C_d; None: equal weights of all kinds. The kind
             `cross_environment` is the mean over the pairs of source environments.
-        shared: kind of intervention -> sums over differences that belong to no environment, such as those of text
-            pairs; default: none.
-        prompts: what a fit may see of the prompts that its projection asks for, by role; default: none.
+        shared: kind of intervention -> sums over differences without an environment, such as those of text pairs;
+            default: none.
+        prompts: embeddings of prompts available to the fit, by role; default: none.
         budget: in which decompositions are kept; default: one of these moments' own.
-        together: kind -> the weight by which its differences are part of `TOGETHER`; default: none.
-        known: what `image_cache` returned for moments of the same images; default: nothing.
+        together: kind -> weight of its differences in `TOGETHER`; default: none.
+        known: result of `image_cache` for moments of the same images; default: empty.
 
     Attributes:
-        images: moments of all source images together, without differences.
-        targets: name -> moments of the images that are to be classified, without labels, of environments that are no
-            source. There are none but for projections that say `looks_at_target_images`.
-        placebo: what replaces C_d, see `benchmark.method.subspace.placebos`: it takes the real one, shape (D, D), and
-            these moments; None if nothing does.
+        images: moments of all source images, without differences.
+        targets: name -> moments of the target images, without labels. Empty except for projections with
+            `looks_at_target_images`.
+        placebo: function of C_d, shape (D, D), and these moments that replaces C_d, see
+            `benchmark.method.subspace.placebos`; None for no placebo.
 
     Example:
         >>> import numpy as np
@@ -224,7 +224,7 @@ class SourceMoments:
         >>> sources = SourceMoments({e: Moments.of(z, views(z)) for e, z in {"photo": photo, "sketch": sketch}.items()})
         >>> sources.kinds(), sources.images.n
         (['shift', 'shrink'], 3)
-        >>> sources.reweighted({"shift": 1.0}).c_d()  # another intervention set: one kind of the two
+        >>> sources.reweighted({"shift": 1.0}).c_d()  # another intervention set: one of the two kinds
         array([[0., 0.],
                [0., 9.]])
     """
@@ -237,7 +237,7 @@ class SourceMoments:
         prompts: GroupsOfPrompts | None = None,
         budget: Budget | None = None,
         together: Mapping[str, float] | None = None,
-        known: Mapping[CacheKey, Any] | None = None,
+        known: Mapping[CacheId, Any] | None = None,
     ) -> None:
         if not environments:
             raise ValueError("A projection needs at least one source environment.")
@@ -253,16 +253,16 @@ class SourceMoments:
         self._cache = {key: made for key, made in (known or {}).items() if self._budget.reserve(_size(made))}
 
     def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
-        """Return the same moments for another intervention set, whose C_d a placebo may replace.
+        """Return the same moments for another intervention set, optionally with a placebo of its C_d.
 
-        ValueError: kinds are added up by other weights.
+        ValueError: kinds were merged with other weights.
         """
-        other = copy.copy(self)  # which shares the last C_d, and what is kept
+        other = copy.copy(self)  # which shares the last C_d and the cache
         other.weights, other.placebo = self._merged(weights), placebo
         return other
 
     def _merged(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
-        """Return the weights of the kinds as they are held."""
+        """Return the weights after merging of kinds."""
         if weights is None or not self._together:
             return weights
         if any(weights.get(kind) != weight for kind, weight in self._together.items()):
@@ -273,7 +273,7 @@ class SourceMoments:
         return {TOGETHER: sum(self._together.values()), **others}
 
     def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
-        """Return the same moments with those of the images that are to be classified, name -> moments."""
+        """Return the same moments with those of the target images, name -> moments."""
         other = copy.copy(self)
         other.targets = targets
         return other
@@ -295,30 +295,30 @@ class SourceMoments:
         return [kind for kind in first.differences if not kind.startswith(CROSS)]
 
     def differences(self, kind: str) -> Differences:
-        """Return the sums over one kind's differences in all source environments; ValueError if there are none."""
+        """Return the sums over one kind's differences in all source environments; ValueError without pairs."""
         parts = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
         if not sum(part.n for part in parts):
             raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
         return sum(parts[1:], parts[0])
 
     def c_d(self) -> Array:
-        """Return the intervention set's C_d over all source images, or what replaces it, shape (D, D)."""
+        """Return the intervention set's C_d over all source images, or its placebo, shape (D, D)."""
         placebo = self.placebo
         if placebo is None:
             return self.original_c_d()
         return self.cached_last("placebo", self.set_key, lambda: placebo(self.original_c_d(), self))
 
     def original_c_d(self) -> Array:
-        """Return the intervention set's C_d over all source images, whatever replaces it, shape (D, D)."""
+        """Return the intervention set's C_d over all source images, ignoring any placebo, shape (D, D)."""
         return self.cached_last("c_d", self.kinds_key, self._weighted)
 
     def products(self) -> tuple[Array, Array]:
         """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
 
-        With d = z - z^do, C_do,do is C_d - C_z + C_z,do + C_z,do^T: of the images' own pairs no further sum is needed.
+        With d = z - z^do, C_do,do = C_d - C_z + C_z,do + C_z,do^T, so no further sum is needed.
 
         Raises:
-            ValueError: pairs whose embeddings are not known beside their difference, or not all images have a pair.
+            ValueError: pairs with known differences only, or not all images have a pair.
         """
         known = {kind: self.differences(kind) for kind in self.kinds()}
         crossed = {kind: d.cross / d.n for kind, d in known.items() if d.cross is not None and d.n == self.images.n}
@@ -328,41 +328,41 @@ class SourceMoments:
         return c_z_do, self.original_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     def prompts(self, role: str) -> list[Array]:
-        """Return embeddings of the prompts of a role, for each group (members, D); ValueError if there are none."""
+        """Return embeddings of the prompts of a role, for each group (members, D); ValueError without prompts."""
         if not self._prompts.get(role):
-            raise ValueError(f"There are no prompts to be '{role}' for these environments and classes.")
+            raise ValueError(f"There are no prompts with the role '{role}' for these environments and classes.")
         return self._prompts[role]
 
     @property
     def set_key(self) -> tuple[object, ...]:
-        """What tells intervention sets apart: the kinds, their weights and what replaces their C_d."""
+        """Cache key of the intervention set: kinds, weights and placebo."""
         return *self.kinds_key, self.placebo
 
     @property
     def kinds_key(self) -> tuple[object, ...]:
-        """What tells intervention sets apart, whatever replaces their C_d: the kinds and their weights."""
+        """Cache key of the intervention set without placebo: kinds and weights."""
         return tuple(self.kinds()), tuple((self.weights or {}).values())
 
     def cached_last(self, what: str, key: object, make: Callable[[], T]) -> T:
-        """Return what `make` returns, made once in a row for equal keys.
+        """Return the result of `make`, cached while the key is the same.
 
-        Of each `what` the last one alone is held, since matrices of wide embeddings are large. Shared by `reweighted`
-        moments, so that the key says everything on which it depends beside the images.
+        Only the last result of each `what` is held, since matrices of wide embeddings are large. Shared by `reweighted`
+        moments, so the key must hold all dependencies besides the images.
         """
         if what not in self._last or self._last[what][0] != key:
             self._last[what] = (key, make())
         made: T = self._last[what][1]
         return made
 
-    def image_cache(self) -> dict[CacheKey, Any]:
-        """Return what is kept and depends on the images alone: it is the same for every intervention set."""
+    def image_cache(self) -> dict[CacheId, Any]:
+        """Return the cached objects that depend only on the images, hence not on the intervention set."""
         return {key: made for key, made in self._cache.items() if key[1] is None}
 
-    def cached(self, key: CacheKey, make: Callable[[], T], lasting: bool = True) -> T:
-        """Return what `make` returns, made once for all trials of a worker that ask for it, as far as there is room.
+    def cached(self, key: CacheId, make: Callable[[], T], lasting: bool = True) -> T:
+        """Return the result of `make`, cached for all trials of a worker within the budget.
 
-        The key says what it is, then on what it depends beside the images, None for nothing. What is not `lasting`, the
-        many draws of a placebo, each asked for by one trial, is not kept.
+        `key`: name of the object, and its dependencies besides the images (None: nothing). With `lasting` false, as for
+        draws of a placebo, which only one trial uses, it is not cached.
         """
         if key in self._cache:
             known: T = self._cache[key]
@@ -374,7 +374,7 @@ class SourceMoments:
 
     @property
     def nbytes(self) -> int:
-        """What its sums take, and what is made of them for the next fit, except what is kept beside."""
+        """Bytes of the sums and of matrices held for the next fit, without the cache."""
         return _size(self.images) + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:
@@ -395,12 +395,12 @@ def _size(made: object) -> int:
 
 
 def cross_kind(environment: str) -> str:
-    """Return under which name an environment keeps its differences to the same classes of another one."""
+    """Return the name of an environment's differences to the same classes of another environment."""
     return f"{CROSS}:{environment}"
 
 
 def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
-    """Return the weighted mean of the kinds' second moments, shape (D, D); by default all kinds count alike.
+    """Return the weighted mean of the kinds' second moments, shape (D, D); equal weights by default.
 
     ValueError: no kind, an unknown one, or weights that are negative or all zero.
     """

@@ -1,20 +1,20 @@
-"""What an embedding holds beside the object: the nuisance N, known up to its scale, of shrinkage and truncation.
+"""The nuisance N of shrinkage and truncation: second moment of variation unrelated to the object, up to its scale.
 
-    C_d     what interventions move, the mean over their kinds
-    B       (1/E) sum_e (mean_e - mean of means)(mean_e - mean of means)^T over the E source environments, each counting
-            alike: what tells environments apart; no label is needed
-    t       trace(C_d), or trace(C_z) where there are no interventions: the scale of all that follows
+    C_d     second moment of interventional differences, the mean over kinds
+    B       (1/E) sum_e (mean_e - mean of means)(mean_e - mean of means)^T over the E source environments, with equal
+            weight: variation between environments; no label is needed
+    t       trace(C_d), or trace(C_z) without interventions: the scale of all nuisances
 
     interventions           C_d
     environments            t B / tr(B)
     both                    C_d + t B / tr(B)
     isotropic               (t / D) I
     isotropic_environments  (t / D) I + t B / tr(B)
-    within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels and has in it by
-                            how much a class differs from one environment to the next
-    within_cells            the same within classes of each environment apart, without that
-    within_prompts          C_p t / tr(C_p), C_p the covariance over templates of a class's prompts within classes: made
-                            of texts alone
+    within_classes          C_w t / tr(C_w), C_w the covariance within classes, which needs labels and includes
+                            differences of a class between environments
+    within_cells            the same within classes of each environment, without these differences
+    within_prompts          C_p t / tr(C_p), C_p the covariance over templates within the prompts of a class: only from
+                            texts
 
 The combination with shrinkage is this project's. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
 Stolcke, 2006).
@@ -43,7 +43,7 @@ NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"
 def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
     """Return N, shape (D, D), symmetric and without negative eigenvalues, see the head of this module.
 
-    ValueError: what N is made of is missing: a second environment, interventional pairs, labels.
+    ValueError: missing input: a second environment, interventional pairs or labels.
     """
     return _KINDS[name](sources)
 
@@ -51,10 +51,10 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
 def cached_for(
     sources: SourceMoments, what: Hashable, name: Nuisance | None, make: Callable[[], T], again: bool = False
 ) -> T:
-    """Return what `make` makes of the sums and of the nuisance `name` (None for none), once for all that ask for it.
+    """Return the cached result of `make`, which uses the sums and the nuisance `name` (None: none).
 
-    `what` says all that it depends on beside N, see `SourceMoments.kept`. What is asked for `again` soon, by other
-    strengths, is held until then even if there is no room to keep it.
+    `what`: all dependencies besides N, see `SourceMoments.cached`. With `again`, the last result is held even beyond
+    the budget, for other strengths.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
@@ -64,16 +64,16 @@ def cached_for(
 
 
 def scale(sources: SourceMoments) -> float:
-    """Return t, the trace of C_d, or of C_z where there are no interventions (or none that moves an embedding).
+    """Return t, the trace of C_d, or of C_z without interventions (or if C_d is 0).
 
-    A placebo of C_d does not change it: what it scales, B before all, stays as it is.
+    A placebo of C_d does not change it, nor the terms scaled by it, such as B.
     """
     moved = float(np.trace(sources.original_c_d())) if sources.kinds() else 0.0
     return moved if moved > 0 else float(np.trace(sources.c_z()))
 
 
 def between_environments(sources: SourceMoments) -> Array:
-    """Return B, shape (D, D): environments without images have no mean and are left out."""
+    """Return B, shape (D, D), without environments that have no images."""
     means = np.stack([m.total / m.n for m in sources.environments.values() if m.n])
     apart = means - means.mean(axis=0)
     b = apart.T @ apart / len(means)
@@ -83,7 +83,7 @@ def between_environments(sources: SourceMoments) -> Array:
 
 
 def within_prompts(sources: SourceMoments) -> Array:
-    """Return C_p, shape (D, D), the covariance over templates within a class, over all prompts of the classes."""
+    """Return C_p, shape (D, D), the covariance over templates within a class, pooled over classes."""
     apart = within_groups(sources.prompts(CLASSES))
     c_p = apart.T @ apart / len(apart)
     if np.trace(c_p) <= 0:
@@ -128,33 +128,33 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
 
 
 class NuisanceProjection(Projection):
-    """A projection that looks at one N."""
+    """A projection that uses one nuisance N."""
 
-    uses_interventions: ClassVar[bool] = True  # for the scale of N at least
+    uses_interventions: ClassVar[bool] = True  # at least for the scale of N
 
     @property
     @abstractmethod
     def nuisance_name(self) -> Nuisance:
-        """Which N."""
+        """The nuisance."""
 
     @property
     def min_sources(self) -> int:
-        """Two if N has environment means in it."""
+        """Two if N includes B."""
         return 2 if self.nuisance_name in NEEDS_ENVIRONMENTS else 1
 
 
 class NuisanceCandidates(NuisanceProjection):
-    """A projection whose field `nuisance` is one N or several, among which a rule chooses."""
+    """A projection whose field `nuisance` holds one or several candidates of a selection rule."""
 
     @property
     def candidates(self) -> tuple[Chosen, ...]:
-        """The N among which is chosen."""
+        """The candidates for N."""
         given: Any = dict(self)["nuisance"]
         return given if isinstance(given, tuple) else (given,)
 
     @property
     def nuisance_name(self) -> Chosen:
-        """The only N; ValueError if there are several."""
+        """The only candidate; ValueError if there are several."""
         if len(names := self.candidates) > 1:
             raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
         return names[0]
@@ -165,17 +165,17 @@ class NuisanceCandidates(NuisanceProjection):
         return tuple(type(self)(**{**dict(self), "nuisance": name}) for name in self.candidates)
 
     def without_interventions(self) -> Projection | None:
-        """See `Projection.without_interventions`: N of environment means, whose scale is then trace(C_z)."""
+        """See `Projection.without_interventions`: N = `environments`, with the scale trace(C_z)."""
         there = "environments" in self.candidates
         return type(self)(**{**dict(self), "nuisance": "environments"}) if there else None
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for environments alone, if C_d is the scale and no more."""
+        """See `Projection.takes_placebo`: not for `environments` alone, which uses only the scale of C_d."""
         return self.candidates != ("environments",)
 
     @property
     def variant(self) -> str:
-        """Which N there are to choose from, where these are not all."""
+        """The candidates for N, if not all of them."""
         names = "" if set(self.candidates) == set(get_args(Chosen)) else " or ".join(self.candidates)
         return ", ".join(filter(None, [super().variant, names]))

@@ -1,17 +1,17 @@
-"""Placebos: what stands in place of C_d, so that what its directions are worth can be told from chance.
+"""Placebos: replacements of C_d with other directions, to test whether its directions matter.
 
     rotated    Q C_d Q^T, Q uniformly random orthogonal (Haar): the same spectrum, other directions
     matched    C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2): the same generalised eigenvalues against C_z,
                hence the same amount of shrinkage in other directions
     borrowed   C_d of another data set under the same encoder, scaled to the trace of the real one
-    shuffled   of z - z_do with the z_do of another image (see `evaluation.cells.partners`), scaled likewise
+    shuffled   second moment of z - z_do with z_do of another image (see `evaluation.cells.partners`), scaled likewise
 
-A placebo replaces C_d and nothing else: B, and t, the trace of the real C_d by which B is scaled, stay. A rule then
-chooses lambda (or the rank) and N for it as it does for the real one. Q is that of a draw: the same for every
-environment, fold and leave-one-out fit, under every seed, so that a draw is one placebo.
+A placebo replaces only C_d: B, and t, the trace of the original C_d that scales B, stay. Rules choose lambda (or the
+rank) and N for it as for the original. Q depends only on the draw: it is the same for every environment, fold,
+leave-one-out fit and seed.
 
-Where C_z is singular, `matched` takes what C_d has within its range, and of Q the orthogonal matrix nearest to its part
-there, which is uniformly random as well.
+If C_z is singular, `matched` uses C_d within its range, and the orthogonal matrix nearest to the part of Q there, which
+is also uniformly random.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from benchmark.method.subspace.directions import roots_of
 from benchmark.method.subspace.moments import SourceMoments
 
 
-@lru_cache(maxsize=2)  # of the draw at hand: all fits of it ask for the same one
+@lru_cache(maxsize=2)  # all fits of a draw use the same matrix
 def haar(dim: int, seed: int, draw: int) -> Array:
     """Return the orthogonal matrix of a draw, uniformly random (Haar), shape (dim, dim), read-only."""
     gaussian = np.random.default_rng([seed, draw]).standard_normal((dim, dim))
@@ -36,7 +36,7 @@ def haar(dim: int, seed: int, draw: int) -> Array:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A placebo with a Q of its own."""
+    """A placebo with a random Q."""
 
     seed: int  # seed of all draws
     draw: int  # number of the draw
@@ -68,7 +68,7 @@ class Matched(_Drawn):
         return np.asarray(half @ (within @ whitened @ within.T) @ half.T)
 
 
-@dataclass(frozen=True, eq=False)  # another one for each matrix
+@dataclass(frozen=True, eq=False)  # distinct for each matrix
 class Borrowed:
     """C_d of another data set, scaled to the trace of the real one."""
 
@@ -83,7 +83,7 @@ class Borrowed:
 class Shuffled:
     """C_d of pairs of different images, scaled to the trace of the real one."""
 
-    kind: str  # what the moments call the differences of these pairs
+    kind: str  # name of the differences of these pairs in the moments
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
         """Return the placebo of C_d; ValueError if the moments have no such pairs."""

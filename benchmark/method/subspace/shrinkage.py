@@ -1,9 +1,9 @@
-"""Shrinkage: every direction is kept in part, by how much of it is nuisance; there is no rank.
+"""Shrinkage: every direction is shrunk by its share of nuisance; there is no rank.
 
     F = C_z (C_z + lambda N)^-1,        x^ = F z
 
-With z = x + v, x what the object gives and v what interventions and environments move, the Wiener filter is
-I - C_v C_z^-1. C_v is known up to its scale only, and lambda N in its place may make that negative. F agrees with it
+With z = x + v, x the signal of the object and v the variation by interventions and environments, the Wiener filter is
+I - C_v C_z^-1. C_v is known only up to scale, and with lambda N instead the filter may be negative. F agrees with it
 to first order, 1 / (1 + lambda m) for 1 - lambda m with m the generalised eigenvalues of N against C_z, and stays
 between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.method.subspace.nuisance`.
 
@@ -12,11 +12,11 @@ between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.me
     images      F on images, texts stay
     texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
 
-Where C_z is singular it is the limit of C_z + eps I: identity if neither C_z nor N has energy, 0 if only N has.
+If C_z is singular, F is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
 For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
 N's null space; with centred C_z and environment means weighted by their images that is LEACE.
 
-This combination is the project's and never called CLIP-ICM. Its relatives: marginalised denoising (mSDA; Chen et al.
+This combination is this project's own, not CLIP-ICM. Related methods: marginalised denoising (mSDA; Chen et al.
 2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
 """
@@ -50,12 +50,12 @@ Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Filter:
-    """F of every lambda and power at once: F^p = left diag((1 + lambda m)^-p) right + rest rest^T."""
+    """F for every lambda and power: F^p = left diag((1 + lambda m)^-p) right + rest rest^T."""
 
     left: Array  # shape (D, r), r the rank of C_z
     ratios: Array  # m, the generalised eigenvalues of N against C_z, shape (r,), ascending
     right: Array  # shape (r, D)
-    rest: Array  # orthonormal basis of what neither C_z nor N has energy in, shape (D, m)
+    rest: Array  # orthonormal basis of the directions without energy in C_z and N, shape (D, m)
 
     @classmethod
     def of(cls, c_z: Array, n: Array) -> Self:
@@ -69,7 +69,7 @@ class Filter:
 
     @classmethod
     def from_roots(cls, of_c_z: Roots, n: Array) -> Self:
-        """Return what `of` does, where the roots of C_z are known: several N share them."""
+        """As `of`, from the roots of C_z, which several N share."""
         used, unused, roots = of_c_z.used, of_c_z.unused, of_c_z.roots
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
         moved = of_null > NEGLIGIBLE * np.trace(n)
@@ -80,16 +80,16 @@ class Filter:
         whitened = schur / roots / roots[:, None]
         ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
         right = (q.T / roots) @ (used.T - coupling @ only_n.T)
-        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding, which a large lambda would not leave
+        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding, which a large lambda would amplify
         return cls((used * roots) @ q, ratios, right, neither)
 
     @cached_property
     def lengths(self) -> Array:
-        """|left_j| |right_j| of each of the eigenvectors of F, shape (r,): what a product with them may grow to."""
+        """|left_j| |right_j| for each eigenvector of F, shape (r,), for rounding bounds."""
         return np.asarray(np.linalg.norm(self.left, axis=0) * np.linalg.norm(self.right, axis=1))
 
     def power(self, lambda_: float, p: float = 1.0) -> Array:
-        """Return F^p, shape (D, D), p > 0 (1/2 is what `symmetric` puts on either side); the identity at lambda 0."""
+        """Return F^p, shape (D, D), p > 0 (1/2 for `symmetric`); the identity at lambda 0."""
         if lambda_ == 0:
             return np.eye(len(self.left))
         return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest @ self.rest.T)
@@ -99,13 +99,13 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
     """Return the maps of images and texts; without ranks, hence without a spectrum.
 
     Args:
-        sources: moments of the source environments, with the intervention set whose C_d counts.
+        sources: moments of the source environments, with the intervention set of C_d.
         lambda_: strength, >= 0, without a unit; 0 is the plain space.
-        name: which nuisance is shrunk.
-        sides: what F is put on, see the head of this module.
+        name: the nuisance.
+        sides: what F is applied to, see the module docstring.
 
     Raises:
-        ValueError: the moments lack what the nuisance needs.
+        ValueError: the moments lack input of the nuisance.
 
     Example:
         >>> import numpy as np
@@ -123,7 +123,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
-    """Return the maps of images and texts of a filter, see the head of this module; lambda 0 is the plain space."""
+    """Return the maps of images and texts of a filter, see the module docstring; lambda 0 is the plain space."""
     if lambda_:
         return FilteredBasis(made, lambda_, sides)
     plain = np.eye(len(made.left))
@@ -131,12 +131,12 @@ def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
 
 
 class FilteredBasis(Basis):
-    """The maps of a filter: the columns of classes need no D x D matrix, which is formed where one is looked at."""
+    """The maps of a filter; class texts are mapped without the D x D matrix, which is only formed on access."""
 
     _made: Filter
     _sides: Sides
     _strength: tuple[float, float]  # lambda and power of F
-    _of_directions: Array  # what F^p makes of each of its eigenvectors, shape (r,)
+    _of_directions: Array  # eigenvalues of F^p, shape (r,)
 
     def __init__(self, made: Filter, lambda_: float, sides: Sides) -> None:
         power = 0.5 if sides == "symmetric" else 1.0
@@ -177,20 +177,20 @@ class FilteredBasis(Basis):
         return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
 
     def rounding_bounds(self, t: Array) -> Array:
-        """See `Basis.rounding_bounds`: of the factors, whose products may lose more digits than the matrix has."""
+        """See `Basis.rounding_bounds`: of the factors, whose products may lose more digits than the matrix."""
         if self._sides == "texts":
             return np.asarray(np.abs(t).sum(axis=1))
         of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
         return np.asarray(np.linalg.norm(t, axis=1) * of_f)
 
     def matrices(self) -> tuple[Array, ...]:
-        """See `Basis.matrices`: lengths of the factors, which are finite where these are, and zero if F is."""
+        """See `Basis.matrices`: lengths of the factors, which are finite or zero if F is."""
         part = self._made.lengths if self._made.ratios.size else self._made.rest
         return part, part
 
 
 class _ShrinkageProjection(NuisanceProjection):
-    """What the projections of this module have in common."""
+    """Base class of the projections of this module."""
 
     full_rank_only: ClassVar[bool] = True
     plain_at_lambda_0: ClassVar[bool] = True
@@ -200,21 +200,21 @@ class _ShrinkageProjection(NuisanceProjection):
 
     @property
     def variant(self) -> str:
-        """On what F is put, where that is not the default."""
+        """What F is applied to, if not the default."""
         return "" if self.sides == type(self).model_fields["sides"].default else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return F, or its root, of all source images and of the nuisance."""
+        """Return F, or its root, from all source images and the nuisance."""
         return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
 
 
 class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", place=5):
-    """Shrinkage of what interventions and environments move; the rule chooses lambda and N.
+    """Shrinkage of variation by interventions and environments; the rule chooses lambda and N.
 
     Fields:
-        lambdas: strengths among which is chosen.
-        nuisance: `interventions`, `environments` or `both`, or several among which is chosen. Default: all three.
-        sides: on what F is put: `symmetric` (default; its root on images and texts), `images` or `texts`.
+        lambdas: candidate strengths.
+        nuisance: `interventions`, `environments` or `both`, or several candidates. Default: all three.
+        sides: what F is applied to: `symmetric` (default; its root on images and texts), `images` or `texts`.
         lambda_: one strength; a recipe gives `lambdas`.
 
     Example:
@@ -228,7 +228,7 @@ class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", pla
 
 
 class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
-    """Shrinkage with nothing chosen, and no label used anywhere: N = `both`, lambda 10. What selection adds to it.
+    """Shrinkage without selection and without labels: N = `both`, lambda 10. A control for the value of selection.
 
     Fields:
         lambdas: the strength.
@@ -243,7 +243,7 @@ class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkag
 class Isotropic(
     _ShrinkageProjection, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6
 ):
-    """Shrinkage of all directions alike, N = (t / D) I: what shrinking does that knows of no nuisance.
+    """Shrinkage with an isotropic nuisance, N = (t / D) I: a control for shrinkage without knowledge of the nuisance.
 
     Fields:
         lambdas: see `Shrinkage`.
@@ -262,9 +262,9 @@ class IsotropicEnvironments(
     role="control",
     place=6,
 ):
-    """Shrinkage of environment means and of all directions alike, N = (t / D) I + t B / tr(B): no intervention in it.
+    """Shrinkage of environment means and of all directions, N = (t / D) I + t B / tr(B), without interventions.
 
-    Interventions are credited with a gain only if shrinkage is ahead of it.
+    Interventions are credited with a gain only if `shrinkage` is ahead of this control.
 
     Fields:
         lambdas: see `Shrinkage`.
@@ -277,11 +277,11 @@ class IsotropicEnvironments(
 
 
 class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", role="control", place=6):
-    """Shrinkage of the covariance within classes (WCCN): a rival that looks at labels.
+    """Shrinkage of the covariance within classes (WCCN): a rival that uses labels.
 
     Fields:
-        environments: `pooled` (default): what a class differs by from one environment to the next is in it, as WCCN has
-            what a speaker's sessions differ by; `apart`: within the classes of each environment, without that.
+        environments: `pooled` (default): includes differences of a class between environments, as WCCN includes those
+            between sessions of a speaker; `apart`: within the classes of each environment, without these.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
         lambda_: see `Shrinkage`.
@@ -293,20 +293,20 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
 
     @property
     def nuisance_name(self) -> Nuisance:
-        """C_w."""
+        """The name of C_w."""
         return "within_classes" if self.environments == "pooled" else "within_cells"
 
     @property
     def variant(self) -> str:
-        """On what F is put, and whether environments are apart."""
+        """What F is applied to, and whether environments are apart."""
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
 
 
 class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of classes", role="control", place=6):
-    """Shrinkage of what templates change in the prompt of a class: N of texts alone, no label of an image.
+    """Shrinkage of variation over templates of the prompts of a class: N only from texts, without image labels.
 
     Fields:
-        templates: whose prompts of a class are compared, whatever the recipe's are: `openai` (default; open_clip's 80),
+        templates: templates of the compared prompts, independent of the recipe's: `openai` (default; open_clip's 80),
             `simple` (its 7), or two or more.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
@@ -326,12 +326,12 @@ class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of cl
 
     @property
     def variant(self) -> str:
-        """On what F is put, and which templates, if they are not open_clip's 80."""
+        """What F is applied to, and the templates, if they are not open_clip's 80."""
         templates = self.templates if isinstance(self.templates, str) else "own templates"
         return ", ".join(filter(None, [super().variant, "" if templates == "openai" else templates]))
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
-        """See `Projection.prompts`: of each class one for each template."""
+        """See `Projection.prompts`: one for each class and template."""
         templates = resolve_templates(self.templates)
         return tuple(
             Prompt((fill(template, name),), CLASSES, label, label=label)

@@ -18,7 +18,7 @@ RULES = ("lodo", "training_domain", "lodo_1se", "training_domain_1se")
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a rule may choose: `shrinkage` or `icm` (or `plain`), N, lambda, rank, and C of the probe."""
+    """A candidate of a rule: `shrinkage` or `icm` (or `plain`), N, lambda, rank, and C of the probe."""
 
     kind: str
     nuisance: str = "interventions"

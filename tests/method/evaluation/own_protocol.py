@@ -1,4 +1,4 @@
-"""A protocol of a user's own, as a recipe names it."""
+"""A user-defined protocol, as a recipe names it."""
 
 from collections.abc import Sequence
 from typing import ClassVar

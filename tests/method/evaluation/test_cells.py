@@ -1,4 +1,4 @@
-"""Cells against sums over images written out, and pairs across environments against all pairs one by one."""
+"""Cells against explicit sums over images, and pairs across environments against all pairs one by one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Parts from anywhere: an answer that does not fit ends in a sentence with the part's name, and in no row."""
+"""Invalid results of user-defined components: an error message with the component's name, and no row."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""One fit of a predictor: made once for all ranks, calibrated where rules pick, block by block where nothing is fitted."""
+"""One fit of a predictor: shared by all ranks, calibrated at selected points, block by block if zero-shot."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Rules that choose from all the evidence: against NumPy and scikit-learn, against poison, and their fits counted."""
+"""Cross-fitted selection: against NumPy and scikit-learn, with poisoned held-out data, and the number of fits."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ PLAIN = Candidate("plain", rank=12)
 
 
 def planted() -> tuple[World, list[Candidate]]:
-    """Two sources of four and of two images beside fold 0: of candidates 0 (plain) and 1 it is known who is right."""
+    """Two sources of four and two images outside fold 0, with known correctness of candidates 0 (plain) and 1."""
     environment, fold = np.array([0, 1, 1, 1, 1, 2, 2, 1]), np.array([0, 1, 1, 2, 2, 1, 2, 0])
     nothing = np.zeros((8, 2))
     world = World(nothing, [], np.zeros(8, int), environment, fold, np.zeros((2, 2)))

@@ -1,4 +1,4 @@
-"""What curves say beside the tested fit's own: the images and notes of what is fitted for the choice alone."""
+"""Numbers of images and notes in curves that come from fits for selection."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -91,7 +91,7 @@ def test_each_half_of_the_classes_has_the_accuracy_on_its_own_out_split() -> Non
 
 
 def test_the_probe_of_the_whole_space_is_fitted_once_for_all_rotations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a second basis of the same sources nothing is fitted at rank D, and its answers are those without help."""
+    """A second basis of the same sources is not fitted at rank D, and its answers are those without the cache."""
     data, views = synthetic()
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_20"])
     dim, steps = data.z.shape[1], []
@@ -121,7 +121,7 @@ def test_the_probe_of_the_whole_space_is_fitted_once_for_all_rotations(monkeypat
 
 
 def test_of_methods_that_rules_choose_among_scores_are_looked_at_where_none_is_ahead() -> None:
-    """Of several values of lambda; every rule finds one, and it is the method's own as if it were alone."""
+    """Several values of lambda: every rule selects one, with the same result as for this value alone."""
     data, views = synthetic()
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
     evaluation = protocol_of(data, views, split=Split(0, folds=5))

@@ -1,4 +1,4 @@
-"""Intervals over images against statsmodels, SciPy and the formulas of the method written as loops."""
+"""Intervals over images against statsmodels, SciPy and loops over the formulas of the method."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -476,7 +476,7 @@ def test_a_cluster_adds_to_harmonic_means_of_class_balanced_accuracies_what_they
 
 
 def means_of(scores: Scores, label: Any = None) -> Any:
-    """Return what a jackknife asks for: the mean under each seed of the values that are kept, class-balanced if asked."""
+    """Return the callback of a jackknife: the mean of kept values under each seed, optionally class-balanced."""
 
     def difference(kept: Any) -> Any:
         some = Scores(*(getattr(scores, name)[kept] for name in ("values", "environment", "seed", "cluster")))

@@ -1,4 +1,4 @@
-"""The plan of tests: hand-computed families, and how often it finds what is there in normal worlds."""
+"""The plan of tests: families computed by hand, and error rates and power in normal worlds."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Intervals for environments that were not tested against SciPy and statsmodels."""
+"""Intervals for a new environment, against SciPy and statsmodels."""
 
 import numpy as np
 import pytest

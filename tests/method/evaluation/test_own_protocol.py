@@ -1,4 +1,4 @@
-"""A protocol from outside the package goes all the way: recipe, trials, holdouts, curves, captions."""
+"""A user-defined protocol in all places: recipe, trials, holdouts, curves, captions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Some of the pairs: which images keep their views, and the sums over them."""
+"""Subsets of pairs: images whose views are used, and sums over them."""
 
 import numpy as np
 import pytest

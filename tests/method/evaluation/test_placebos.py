@@ -1,4 +1,4 @@
-"""Placebos in an evaluation: every fit of a draw has the same one, and nothing of what is held out reaches it."""
+"""Placebos in an evaluation: all fits of a draw share one, and it does not use held-out data."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Protocols against NumPy and scikit-learn written out, and against poison: what no fit and no rule may see."""
+"""Protocols against NumPy and scikit-learn, and with poisoned data that no fit and no rule may use."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -217,7 +217,7 @@ def test_at_test_time_every_environment_is_mapped_by_its_own_images(name: str, p
     z, text, out = unit(data.z), data.text.astype(np.float64), data.side[Split(0)] == OUT
 
     def answers(train: np.ndarray, tested: np.ndarray, of_tested: np.ndarray) -> np.ndarray:
-        """Of the images `tested`, with the statistics of `of_tested`; of each source, with its own training images'."""
+        """Return correctness on `tested`, mapped by statistics of `of_tested`; sources by those of their training images."""
         sources = [train & (data.environment == e) for e in range(len(NAMES))]
         mapped = np.full_like(z, np.nan)
         for rows, own in [*((rows, rows) for rows in sources if rows.any()), (tested, of_tested)]:
@@ -268,7 +268,7 @@ def test_answers_on_a_pair_stand_environment_by_environment_whatever_the_order_o
 
 
 def poisoned(data: Embedded, views: Views, rows: np.ndarray) -> tuple[Embedded, Views]:
-    """The same benchmark with noise in the place of some images, in all their views."""
+    """The same benchmark with noise in place of some images, in all their views."""
     rng = np.random.default_rng(99)
     noisy = lambda z: np.where(rows[:, None], 7 * rng.standard_normal(z.shape), z).astype(np.float32)  # noqa: E731
     return replace(data, z=noisy(data.z)), {name: noisy(view) for name, view in views.items()}
@@ -281,7 +281,7 @@ def with_and_without_noise(
     data: Embedded, views: Views, noisy: tuple[Embedded, Views], protocol: str, predictor: Any, fold: int | None = None,
     projection: Projection | None = None, hidden: Callable[[Prompt], bool] = lambda _: False,
 ) -> tuple[tuple[Fits, Fits], list[tuple[RankCurve, RankCurve]]]:  # fmt: skip
-    """What is fitted without and with noise, and the rank curves of both."""
+    """Fits without and with noise, and the rank curves of both."""
     fits: tuple[Fits, Fits] = ({}, {})
     clean = curves_of(data, views, protocol, predictor, fits[0], fold, projection)
     noise = curves_of(*noisy, protocol, predictor, fits[1], fold, projection, hidden)

@@ -1,4 +1,4 @@
-"""The stated roles of images are what fits really learn from, are validated on and are tested on."""
+"""Roles of images match the training, validation and test images of actual fits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Images by which choices are made: how many, of which classes, and always the same ones."""
+"""Subsamples for selection: their size, class proportions and reproducibility."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ def evaluations(
 ) -> tuple[list[list[list[RankCurve]]], list[Holdout]]:
     """Curves of two maps: with all images everywhere, with some, and with some and full fits at what is picked.
 
-    Scores of each map, if given, stand in the place of those that were found with some images.
+    Scores of each map, if given, replace those found with a subsample.
     """
     data, _ = synthetic()
     split = Split(0, folds=0 if fold is None else 5)

@@ -1,4 +1,4 @@
-"""What pairs of seeds differ by beyond what their images explain, pair by pair and cluster by cluster."""
+"""Variance between seeds not explained by images, against loops over pairs and clusters."""
 
 from itertools import combinations
 

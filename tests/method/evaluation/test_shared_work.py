@@ -1,4 +1,4 @@
-"""Work that fits share: what is decomposed once, what is kept of it, and that no answer changes by it."""
+"""Caching of decompositions between fits: one decomposition, cached objects, unchanged answers."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -27,7 +27,7 @@ def cells(kinds: Collection[str] = tuple(WEIGHTS)) -> Cells:
 
 
 def asked() -> list[tuple[dict[int, str], frozenset[int]]]:
-    """What the fits of a setting ask for: without one environment, and without one side or two."""
+    """Moments for the fits of a setting: without one environment, and without one side or two."""
     some = [frozenset(s) for k in (1, 2) for s in combinations(SIDES, k)]
     return [({e: n for e, n in NAMES.items() if e != out}, sides) for out in NAMES for sides in some]
 

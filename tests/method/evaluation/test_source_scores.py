@@ -1,4 +1,4 @@
-"""The score by which rules choose and its standard error, against the formulas of METHOD, section 10, image by image."""
+"""The selection score and its standard error, against the formulas of METHOD, section 10, image by image."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What rows say of the shift that a fit removes, against class means of the images written out."""
+"""Shares of the shift removed by a fit in rows, against explicit class means."""
 
 from typing import Any
 

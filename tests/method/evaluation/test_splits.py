@@ -1,4 +1,4 @@
-"""DomainBed's splits against a statement of the rule from scratch, and against examples computed by hand."""
+"""DomainBed's splits against an independent implementation and examples computed by hand."""
 
 import hashlib
 
@@ -101,7 +101,7 @@ def test_the_first_of_five_folds_is_domainbeds_out_split(n: int) -> None:
 
 def test_groups_that_choose_are_not_those_that_are_tested() -> None:
     for split, fold in ((Split(0, folds=5), None), (Split(0, folds=5), 5), (Split(0), 0)):
-        with pytest.raises(ValueError, match=rf"a split of {split.folds} folds has no turn of fold {fold}"):
+        with pytest.raises(ValueError, match=rf"a split of {split.folds} folds has no fold {fold}"):
             turn_of(split, fold, grouped=False)
     turn = turn_of(Split(0), None, grouped=True)
     assert turn.validation.sides == turn.validation.left_out_sides == {CHOICE}

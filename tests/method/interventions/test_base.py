@@ -1,4 +1,4 @@
-"""What an intervention of the user's own is given, and what it must return."""
+"""Inputs and required outputs of user-defined interventions."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ class Careless(Intervention):
 
 
 def drawn(kind: Intervention, ids: list[str], seed: int) -> list[int]:
-    """Return what was drawn for each id, read off black images."""
+    """Return the draws for each id, read from black images."""
     black = torch.zeros(len(ids), 3, 2, 2, dtype=torch.uint8)
     return [int(view.unique()) for view in kind.views(black, ids, seed)]
 

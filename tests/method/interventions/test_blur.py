@@ -1,4 +1,4 @@
-"""Blur against torchvision and scipy, one image at a time, and against whole numbers of any size."""
+"""Blur against torchvision and scipy, one image at a time, and against exact integers."""
 
 import numpy as np
 import pytest

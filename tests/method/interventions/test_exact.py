@@ -1,4 +1,4 @@
-"""Kinds that are made by other operations than torchvision's: the same bytes, on every value and on awkward images."""
+"""Interventions with operations other than torchvision's: the same bytes, on all values and edge cases."""
 
 import numpy as np
 import pytest

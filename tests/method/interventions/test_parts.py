@@ -1,4 +1,4 @@
-"""Parts of a batch: every row once, whoever works on it, and nothing else left changed."""
+"""Parts of a batch: every row once, by any thread, without side effects."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Interventions: what each does to pixels, against Pillow, and where its randomness comes from."""
+"""Interventions: pixels against Pillow, and sources of randomness."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""CLAP's prompt edits: what each does to a prompt, written out, and that no pair comes twice."""
+"""CLAP's prompt edits: expected texts, and no duplicate pairs."""
 
 import re
 from collections import Counter
@@ -99,7 +99,7 @@ def test_pairs_depend_on_the_class_the_edits_and_the_seed_alone() -> None:
         (["dog"], [], 1, "one edit or more"),
         (["dog"], ["size"], 241, "per_class=241 is not between 1 and 240"),
         (["dog"], ["size"], 0, "per_class=0 is not between 1 and 240"),
-        (["a b", "a_b"], ["size"], 1, "'a b' is empty or comes twice"),
+        (["a b", "a_b"], ["size"], 1, "'a b' is empty or a duplicate"),
     ],
 )
 def test_impossible_edits_are_refused(classes: list[str], edits: list[Edit], count: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Text-based interventions: what templates promise, and what tells pairs apart."""
+"""Text-based interventions: properties of templates, and the digest of pairs."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_articles_of_styles() -> None:
         (["dog"], {"lights": []}, "at least one style, one background and one light"),
         (["dog"], {"styles": ["photo", " "]}, "A style is a noun"),
         (["dog"], {"styles": ["photo"], "backgrounds": ["on grass"], "lights": ["at dawn"]}, "not between 1 and 0"),
-        (["alarm clock", "dog", "alarm_clock"], {}, "'alarm clock' is empty or comes twice"),
+        (["alarm clock", "dog", "alarm_clock"], {}, "'alarm clock' is empty or a duplicate"),
         (["dog", ""], {}, "'' is empty"),
     ],
 )

@@ -1,4 +1,4 @@
-"""CoOp against a loop of a dozen lines without hooks, and facts about learnt prompts."""
+"""CoOp against a short loop without hooks, and properties of learnt prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,7 +57,7 @@ def reference(
     p: Problem, rank: int, epochs: int, present: Sequence[int] = range(CLASSES), matrix: np.ndarray | None = None,
     offset: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Scores by the learnt texts, written straight from the paper: nothing is put in the place of anything."""
+    """Scores by the learnt texts, directly from the paper, without replaced tokens."""
     _, table, weights = tower()
     own = torch.stack([table.weight[WORDS[f"{name}."]] for name in NAMES])
     generator = torch.Generator().manual_seed(p.seed)

@@ -1,4 +1,4 @@
-"""Correct answers by truncated dot products, against a few lines of NumPy: float32 decides nothing that float64 would not."""
+"""Correctness by truncated dot products, against NumPy: float32 gives the same answers as float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ def drawn(seed: int = 0) -> tuple[Array, Array, Any, Labels]:
 
 
 def cosines(vectors: Array, text: Array, images: Any, ranks: Any, kind: Any = np.longdouble) -> Any:
-    """Return what ranks the classes, one rank after the other, shape (ranks, n, classes): no sum is used twice."""
+    """Return the ranking scores for each rank separately, shape (ranks, n, classes), without shared sums."""
     z, t = images.astype(kind) @ vectors.astype(kind), text.astype(kind)
     return np.stack([z[:, :k] @ t[:, :k].T / np.sqrt((t[:, :k] ** 2).sum(axis=1)) for k in ranks])
 

@@ -242,7 +242,7 @@ GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
 def first_of(problem: Problem, probe: LinearProbe) -> dict[HeadKey, Head]:
-    """What the probe finds at the ranks 5 and 20, as starts."""
+    """Solutions of the probe at the ranks 5 and 20, as starts."""
     found = replace(problem, found={})
     list(probe.heads(found, (5, 20)))
     return found.found

@@ -1,4 +1,4 @@
-"""Every predictor against scikit-learn, SciPy or its published formula, and facts that hold for all of them."""
+"""Every predictor against scikit-learn, SciPy or its published formula, and properties of all of them."""
 
 import pickle
 import re

@@ -1,4 +1,4 @@
-"""Predictors and protocol against a dozen lines of NumPy and scikit-learn, on a whole small benchmark."""
+"""Predictors and protocol against short NumPy and scikit-learn code, on a small benchmark."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Predictors that look at views, or at what interventions move, against scikit-learn and loops written from formulas."""
+"""Predictors that use views or C_d, against scikit-learn and loops over the formulas."""
 
 from dataclasses import replace
 from typing import Any

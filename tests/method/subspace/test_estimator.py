@@ -1,4 +1,4 @@
-"""`InvariantProjection` and `Shrinkage` as scikit-learn estimators, and what they refuse."""
+"""`InvariantProjection` and `Shrinkage` as scikit-learn estimators, and their errors."""
 
 from contextlib import suppress
 from unittest import SkipTest

@@ -1,4 +1,4 @@
-"""The facts of the method on data that are not special."""
+"""Mathematical facts of the method on generic data."""
 
 from itertools import pairwise
 

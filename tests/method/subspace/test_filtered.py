@@ -1,4 +1,4 @@
-"""Shrinkage in factors: what classes need of it without a D x D matrix, against NumPy with the matrix."""
+"""Shrinkage of class texts by factors, without a D x D matrix, against NumPy with the matrix."""
 
 from dataclasses import replace
 from typing import get_args

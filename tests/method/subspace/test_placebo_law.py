@@ -1,4 +1,4 @@
-"""Placebos are exchangeable with a real C_d that says nothing."""
+"""Placebos are exchangeable with a C_d without information."""
 
 from typing import Any
 

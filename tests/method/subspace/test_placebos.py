@@ -1,4 +1,4 @@
-"""Placebos of C_d against their definitions, and that a real C_d of a placebo's law has a uniform rank among draws."""
+"""Placebos of C_d against their definitions, and uniform ranks of a C_d drawn from the placebo distribution."""
 
 from typing import Any
 

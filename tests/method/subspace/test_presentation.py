@@ -1,4 +1,4 @@
-"""What projections say of themselves is what numbers show: where predictions are those of the plain space."""
+"""Flags of projections match their results: when predictions are those of the plain space."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""Every projection against an independent reference, and what each does with data at the edge."""
+"""Every projection against an independent reference, and edge cases."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Rivals that are made of prompts: each against its formula or its published algorithm, in NumPy."""
+"""Rivals built from prompts, each against its formula or published algorithm in NumPy."""
 
 from itertools import combinations
 from typing import Any
@@ -186,7 +186,7 @@ def test_the_scale_of_image_embeddings_does_not_matter_and_the_grid_has_eight_va
 
 @pytest.mark.parametrize("name", ["within_prompts", "biased_prompts", "roboshot"])
 def test_without_prompts_there_is_no_fit(name: str) -> None:
-    with pytest.raises(ValueError, match="There are no prompts to be"):
+    with pytest.raises(ValueError, match="There are no prompts with the role"):
         PROJECTIONS.create(name).fit(Data().sources)
 
 

@@ -1,4 +1,4 @@
-"""Planted structural causal models: how fast the invariant subspace is found, and what projecting on it is good for."""
+"""Planted structural causal models: convergence to the invariant subspace, and benefit of the projection."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a map removes of the shift of class means, against loops over classes, environments and images."""
+"""Share of the shift of class means that a map removes, against loops over classes, environments and images."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_without_a_second_environment_or_a_second_image_there_is_no_shift(enviro
 
 
 def kept(basis: Basis, k: int, z: Array) -> Array:
-    """What a map of rank k leaves of embeddings where inner products with texts look."""
+    """The part of embeddings that a map of rank k keeps in inner products with texts."""
     t = np.eye(D)
     return (z @ basis.vectors[:, :k]) @ (t @ basis.texts[:, :k]).T
 

@@ -1,4 +1,4 @@
-"""Linear discriminant directions: what tells the classes apart, whatever interventions do."""
+"""Linear discriminant directions, which separate classes, without interventions."""
 
 from typing import ClassVar
 
@@ -22,17 +22,16 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
     """Generalised eigenvectors S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
 
     S_b and S_w are the scatter between and within classes, over all source images and divided by their number, so
-    that S_b + S_w is the covariance (Fisher 1936; Rao 1948). It uses the class labels of the source images, and
-    knows only the classes that have any: with moments of base classes alone it has not seen the new ones.
+    that S_b + S_w is the covariance (Fisher 1936; Rao 1948). It uses the class labels of the source images, and only
+    classes with images: with moments of base classes it does not use the new ones.
 
-    As for `generalized`, the first k columns are an orthonormal basis of what the first k eigenvectors span. S_b is
-    exhausted after classes - 1 directions (fewer if class means coincide); the rest of the space is ordered by
-    decreasing eigenvalue of C_z restricted to it. `spectrum` holds what either part was ordered by: the ratios w,
-    then these eigenvalues.
+    As for `generalized`, the first k columns are an orthonormal basis of the span of the first k eigenvectors. S_b has
+    rank classes - 1 (less if class means coincide); the rest of the space is ordered by decreasing eigenvalue of C_z
+    restricted to it. `spectrum` holds the ratios w, then these eigenvalues.
 
     Fields:
-        regularization: share of the mean variance that is added to S_w: it makes S_w invertible
-            with fewer images than dimensions.
+        regularization: share of the mean variance added to S_w, so that S_w is invertible with fewer images than
+            dimensions.
 
     Raises:
         ValueError: fewer than two classes with images, or no scatter within any class.
@@ -43,7 +42,7 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return what tells the classes apart, then the rest of the space by energy."""
+        """Return the discriminant directions, then the rest of the space by energy."""
         c_z, images = sources.c_z(), sources.images
         filled = images.counts > 0
         if filled.sum() < 2:

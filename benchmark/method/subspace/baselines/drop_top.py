@@ -1,4 +1,4 @@
-"""Dropping the top directions: what all images share, or what varies most, is often not what tells classes apart."""
+"""PCA without its top directions, which often hold what all images share rather than classes."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from benchmark.method.subspace.moments import SourceMoments
 class DropTop(Projection, label="PCA without top directions", role="rival"):
     """PCA without its first `k` directions: rank r <= D - k keeps the directions k + 1 to k + r of PCA.
 
-    The dropped ones stand at the end in their order, so that rank D is a rotation as everywhere. `spectrum` holds
+    The dropped ones come last in their order, so that rank D is a rotation. `spectrum` holds
     the eigenvalues of C_z in the order of the basis. Known for word embeddings as "all but the top" (Mu, Bhat
     and Viswanath 2018, arXiv 1702.01417), which subtracts the mean first: that is `centered`. Uncentred (the
     default), the first direction of embeddings that lie in a cone is close to their mean.

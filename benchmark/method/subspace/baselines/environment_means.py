@@ -1,4 +1,4 @@
-"""Removal of the subspace in which the mean embeddings of the source environments differ."""
+"""Removal of the span of differences between environment means."""
 
 from typing import ClassVar
 
@@ -14,17 +14,17 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
     """The directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
 
     The span of mean_e minus the grand mean over the source environments has a numerical rank r <= E - 1 (E the
-    number of source environments). Its directions stand at the end, by decreasing eigenvalue of C_z within the span:
-    up to rank D - r all environments have the same mean, and rank D is a rotation. `spectrum` holds v^T C_z v of
-    every direction, decreasing within either part.
+    number of source environments). Its directions come last, by decreasing eigenvalue of C_z within the span: up to
+    rank D - r all environments have the same mean, and rank D is a rotation. `spectrum` holds v^T C_z v for every
+    direction, decreasing within either part.
 
-    With one source environment, or with equal means, there is nothing to remove: the result is that of `pca`.
+    With one source environment, or with equal means, nothing is removed: the result is that of `pca`.
     """
 
     plain_at_full_rank: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return what is orthogonal to the differences of environment means, then their span."""
+        """Return the orthogonal complement of the differences of environment means, then their span."""
         c_z = sources.c_z()
         differences, _ = mean_differences(sources)
         removed = span(differences.T, np.trace(c_z))
@@ -33,9 +33,9 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
 
 
 def mean_differences(sources: SourceMoments) -> tuple[Array, Array]:
-    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and its share of them.
+    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and its share of images.
 
-    The shares have shape (E,) and sum to 1. Environments without images have no mean and are left out.
+    The shares have shape (E,) and sum to 1. Environments without images are left out.
     """
     filled = [moments for moments in sources.environments.values() if moments.n]
     means = np.stack([moments.total / moments.n for moments in filled])

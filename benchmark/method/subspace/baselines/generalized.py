@@ -1,4 +1,4 @@
-"""Directions by how much of the embedding they carry for how far interventions move them: no lambda to choose."""
+"""Directions by the ratio of energy to displacement by interventions, without lambda."""
 
 from typing import ClassVar
 
@@ -25,12 +25,12 @@ class Generalized(Projection, label="Generalised eigenproblem", short="direction
     embeddings by a constant changes nothing, nor does making all interventions stronger by one factor.
 
     Generalised eigenvectors are not orthonormal. The basis is: its first k columns span the first k of them, for
-    every k. Where C_z is exhausted (fewer images than dimensions: w = 0) any order would do, and the rest of the
-    space is ordered by decreasing eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
+    every k. If C_z is singular (fewer images than dimensions: w = 0), the rest of the space is ordered by decreasing
+    eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
 
     Fields:
-        regularization: share of the mean displacement that is added to C_d: it keeps directions
-            that no intervention moves from having an infinite ratio.
+        regularization: share of the mean displacement added to C_d, so that directions that no intervention moves have
+            a finite ratio.
         centered: whether C_z is the covariance of z.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The space as it is. By itself, for all rows depend on it: each has its standard error against plain prediction."""
+"""The identity. In its own module, since all rows depend on it: their standard errors are against plain prediction."""
 
 from typing import ClassVar
 
@@ -15,5 +15,5 @@ class Identity(Projection, label="Plain", short="the encoder as it is", role="pl
     full_rank_only: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity matrix; only the width of the embeddings is looked at."""
+        """Return the identity matrix of the embedding width."""
         return Basis(np.eye(sources.dim))

@@ -10,7 +10,7 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Leace(Projection, label="LEACE", short="removal of what tells environments apart", role="rival"):
-    """Least-squares erasure of the source environment, after which no linear classifier can tell the environments.
+    """Least-squares erasure of the source environment: afterwards no linear classifier can predict it.
 
     With W = (Sigma_xx^(1/2))^+ and P the orthogonal projection on the column space of W Sigma_xz (theorem 4.3 of
     the paper; x an embedding, z the one-hot label of its environment, covariances over all source images)
@@ -22,15 +22,15 @@ class Leace(Projection, label="LEACE", short="removal of what tells environments
     E has rank D - r, r <= environments - 1; the last r columns are exactly zero, so the ranks D - r to D are one.
 
     Only the linear part is applied, the same matrix to images and texts. The paper's eraser adds the constant
-    (I - E) mean(x), which keeps the mean of the images where it was. To a probe this makes no difference: its
-    intercept absorbs the constant. To zero-shot prediction it does: there the part of the mean image that lies
-    along the erased directions is gone from the images too, and similarities are taken without it.
+    (I - E) mean(x), which preserves the mean of the images. A probe is not affected: its intercept absorbs the
+    constant. Zero-shot prediction is: the part of the mean image along the erased directions is also removed, and
+    similarities are computed without it.
 
-    E may stretch directions: where environments differ mostly along directions of little variance, the erased
-    embeddings can vary more than the original ones. Nothing bounds that here, as nothing does in the theorem.
+    E may stretch directions: if environments differ mostly along directions of little variance, the erased embeddings
+    can vary more than the original ones. This is not bounded, as in the theorem.
 
-    Directions in which the source images do not vary (fewer images than dimensions, constant embeddings) are left
-    as they are. With one source environment, or equal means, nothing is erased: the result is that of `pca` with
+    Directions in which the source images do not vary (fewer images than dimensions, constant embeddings) are
+    unchanged. With one source environment, or equal means, nothing is erased: the result is that of `pca` with
     `centered`.
     """
 
@@ -39,7 +39,7 @@ class Leace(Projection, label="LEACE", short="removal of what tells environments
         covariance = sources.c_z(centered=True)
         eraser, erased = _eraser(sources, covariance)
         remaining, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)
-        # E^T sends `erased` to 0, so these are zeros at the end, behind what merely does not vary; no rounding is kept.
+        # E^T maps `erased` to 0: exact zeros, after directions of zero variance.
         vectors = np.hstack([with_fixed_signs(eraser.T @ remaining), np.zeros_like(erased)])
         return Basis(vectors, np.hstack([variances, np.zeros(erased.shape[1])]))
 
@@ -52,7 +52,7 @@ def _eraser(sources: SourceMoments, covariance: Array) -> tuple[Array, Array]:
     varies = variances > NEGLIGIBLE * np.trace(sources.c_z())
     u, deviations = u[:, varies], np.sqrt(variances[varies])
     # W = U diag(1 / s) U^T, W^+ = U diag(s) U^T, so P in the coordinates of U projects on diag(1 / s) U^T Sigma_xz.
-    # A squared singular value is a share of variance that the label explains, hence 1 as what it is compared with.
+    # A squared singular value is a share of variance explained by the label, so it is compared with 1.
     q = span((u / deviations).T @ sigma_xz, 1.0)
-    stretched, whitened = (u * deviations) @ q, (u / deviations) @ q  # W^+ P W is the one times the other's transpose
+    stretched, whitened = (u * deviations) @ q, (u / deviations) @ q  # W^+ P W = stretched whitened^T
     return np.eye(sources.dim) - stretched @ whitened.T, ordered_orthonormal(whitened)

@@ -1,4 +1,4 @@
-"""Projections that know nothing of interventions: if they do as well, the intervention explains nothing."""
+"""Baseline projections without interventions: if they do as well, interventions explain nothing."""
 
 from typing import ClassVar
 
@@ -36,7 +36,7 @@ class RandomOrthonormal(Projection, label="Random projection", short="random dir
     seed: int = Field(default=0, ge=0)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return a basis that depends on the seed and on the width of the embeddings alone."""
+        """Return a basis that depends only on the seed and on the embedding width."""
         gaussian = np.random.default_rng([self.seed, sources.dim]).standard_normal((sources.dim, sources.dim))
         q, r = np.linalg.qr(gaussian)
         return Basis(q * np.sign(np.diag(r)))

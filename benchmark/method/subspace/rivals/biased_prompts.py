@@ -1,13 +1,13 @@
-"""Debiasing by prompts alone: directions of spurious prompts are removed from texts, and pairs of prompts made alike.
+"""Debiasing of texts by prompts: removal of spurious directions, and calibration by pairs of prompts.
 
     P = P_0 (I + lambda M)^-1,    t^ = P t,    P_0 = I - Q Q^T
 
     Q   an orthonormal basis of the span of the spurious prompts
-    M   (1/|S|) sum over S of (p_i - p_j)(p_i - p_j)^T, S all pairs of prompts that differ in what is spurious alone
+    M   (1/|S|) sum over S of (p_i - p_j)(p_i - p_j)^T, S all pairs that differ only in the spurious attribute
 
 minimises |P - P_0|^2 + (lambda / |S|) sum over S of |P p_i - P p_j|^2, all prompts at unit length; images stay. From
 Chuang et al. (2023, arXiv 2302.00070): lambda 0 is their orthogonal projection, their code's default is 1000. No image
-is looked at. Prompts of theirs are written for each data set; by default they are made of names here: spurious prompts
+is used. Their prompts are written for each data set; here they are built from names by default: spurious prompts
 name a source environment ("a photo of a sketch."), pairs a class with one and another ("a photo of a dog, sketch.").
 """
 
@@ -32,16 +32,16 @@ SPURIOUS, ALIKE = "spurious", "alike"  # roles of prompts
 class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", place=7):
     """Texts without directions of spurious prompts, calibrated by pairs (Chuang et al. 2023); the rule chooses lambda.
 
-    Prompts and words that a recipe gives are seen by every fit: let them say nothing that only the target could tell.
+    Every fit uses the prompts and words of a recipe: they must not describe the target.
 
     Fields:
-        words: two or more words for environments, of which prompts are made. Default: the names of the source
+        words: two or more words for environments, to build prompts. Default: the names of the source
             environments, in the recipe's templates.
         spurious: whole prompts whose directions are removed. Default: each of the words.
-        pairs: lists of whole prompts that say the same but for what is spurious, of each all pairs. Default: for each
-            class that is fitted on its name with each of the words.
-        orthogonal: whether directions are removed before, as published. Default true; false calibrates alone.
-        lambdas: strengths of the calibration among which is chosen; 0 removes directions alone.
+        pairs: lists of whole prompts that differ only in the spurious attribute; all pairs of a list are used. Default:
+            for each class of the fit, its name with each of the words.
+        orthogonal: whether directions are removed before, as published. Default true; false: calibration only.
+        lambdas: candidate strengths of the calibration; 0: only removal of directions.
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
@@ -55,12 +55,12 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
 
     @property
     def min_sources(self) -> int:
-        """Two if pairs are made of the names of source environments."""
+        """Two if pairs are built from names of source environments."""
         return 2 if self.words is None and self.pairs is None else 1
 
     @property
     def variant(self) -> str:
-        """Whether prompts are made of the names of environments, and whether directions are removed."""
+        """Whether prompts are built from names of environments, and whether directions are removed."""
         own = "own prompts" if (self.words, self.spurious, self.pairs) != (None, None, None) else ""
         return ", ".join(filter(None, [own, "" if self.orthogonal else "calibrated alone"]))
 
@@ -77,10 +77,10 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         return (*spurious, *(alike if self.pairs is None else in_groups(ALIKE, self.pairs)))
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return P of the prompts; images stay."""
+        """Return P, from the prompts; images stay."""
         d = np.array([a - b for group in sources.prompts(ALIKE) for a, b in combinations(group, 2)])
         if not len(d):
-            raise ValueError("There are no two prompts that differ in what is spurious alone.")
+            raise ValueError("There are no two prompts that differ only in the spurious attribute.")
         plain = np.eye(sources.dim)
         text_vectors = np.linalg.inv(plain + self.lambda_ * (d.T @ d / len(d)))  # of I + lambda M: symmetric
         if self.orthogonal:

@@ -2,12 +2,12 @@
 
     G = (I + lambda N D / trace(C_z))^-1,    D the width of the embeddings
 
-minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): stay close to the embedding, and move little with the
-nuisance. The factor makes lambda free of a unit. It is shrinkage that does not know where the embeddings have their
-energy: F with (trace(C_z) / D) I in place of C_z. G is symmetric.
+minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): close to the identity, with little nuisance. The factor
+makes lambda dimensionless. It is shrinkage without the energy of the embeddings by direction: F with
+(trace(C_z) / D) I in place of C_z. G is symmetric.
 
-Chuang et al. (2023, arXiv 2302.00070) put G on texts, with N from pairs of prompts alone and after an orthogonal
-projection; here N comes from unlabelled source images, and no direction is removed before.
+Chuang et al. (2023, arXiv 2302.00070) apply G to texts, with N from pairs of prompts and after an orthogonal
+projection; here N comes from unlabelled source images, without a projection before.
 """
 
 from typing import ClassVar
@@ -24,9 +24,9 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     """Calibrated projection, G = (I + lambda N D / trace(C_z))^-1; the rule chooses lambda and N.
 
     Fields:
-        lambdas: strengths among which is chosen.
+        lambdas: candidate strengths.
         nuisance: see `shrinkage`.
-        sides: on what G is put: `texts` (default, as published), `symmetric` (its root on images and texts) or
+        sides: what G is applied to: `texts` (default, as published), `symmetric` (its root on images and texts) or
             `images`.
         lambda_: one strength; a recipe gives `lambdas`.
     """
@@ -35,7 +35,7 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     sides: Sides = "texts"
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return G, or its root, of all source images and of the nuisance."""
+        """Return G, or its root, from all source images and the nuisance."""
         name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
         made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)

@@ -1,9 +1,9 @@
-"""Centring: a share of what all images have in common is subtracted, and of what all class texts have in common.
+"""Centring: a share of the mean image, and of the mean class text, is subtracted.
 
     z - s mean(z),    t - s mean(t),    s between 0 and 1
 
 mean(z) is over all source images, mean(t) over the texts of the classes. Embeddings of images and of texts lie in two
-cones apart from each other (Liang et al., NeurIPS 2022, arXiv 2203.02053), and cosines are of what is left of either.
+separate cones (Liang et al., NeurIPS 2022, arXiv 2203.02053); cosines are then of the centred embeddings.
 """
 
 from typing import Annotated, ClassVar
@@ -23,7 +23,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
     """A share lambda of the mean is subtracted, of the source images from images, of the class texts from texts.
 
     Fields:
-        lambdas: shares among which is chosen, 0 to 1; 0 is the plain space.
+        lambdas: candidate shares, 0 to 1; 0 is the plain space.
         sides: what is centred: `symmetric` (default; images and texts), `images` or `texts`.
         lambda_: one share; a recipe gives `lambdas`.
     """
@@ -36,11 +36,11 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
 
     @property
     def variant(self) -> str:
-        """What is centred, where that is not both."""
+        """What is centred, if not both."""
         return "" if self.sides == "symmetric" else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity, with what is subtracted before."""
+        """Return the identity, with the vectors subtracted before."""
         images = sources.images
         if not images.n:
             raise ValueError("There is no image to take the mean of.")

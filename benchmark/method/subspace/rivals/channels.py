@@ -1,13 +1,13 @@
-"""Channels that tell classes apart and environments not: a choice of coordinates, from labels and environments.
+"""Selection of channels that vary between classes and not between environments, from labels and environments.
 
     between_environments_j = mean over classes of the variance over environments of mean_ec,j
     between_classes_j      = mean over environments of the variance over classes of mean_ec,j
     channels in order of   between_classes_j / between_environments_j, the largest first
 
-mean_ec,j is the mean of channel j over the images of class c in environment e; what has no image is left out. CLIPCEIL
+mean_ec,j is the mean of channel j over the images of class c in environment e; empty cells are left out. CLIPCEIL
 (Yu et al., NeurIPS 2024) trains an adapter so that its channels vary little between domains and much between classes.
-This is that aim as an order of the encoder's own channels, without the adapter, and never called CLIPCEIL. That the two
-variances enter as their ratio, so that the scale of a channel does not matter, is this project's reading.
+Here the same aim orders the encoder's own channels, without an adapter; it is not called CLIPCEIL. The ratio of the two
+variances, which makes the scale of a channel irrelevant, is this project's choice.
 """
 
 from typing import ClassVar
@@ -21,7 +21,7 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Channels(Projection, label="Channels by classes over environments", role="rival"):
-    """The embedding's own coordinates by decreasing variance between classes over variance between environments.
+    """Embedding coordinates by decreasing ratio of variance between classes to variance between environments.
 
     Rank k keeps the first k channels; `spectrum` holds the ratios. It uses the class labels of the source images.
 

@@ -1,12 +1,12 @@
-"""The least-squares denoiser: the linear map that leads intervened embeddings back to the original ones.
+"""The least-squares denoiser: the linear map from intervened embeddings back to the original ones.
 
     W = C_z,do (C_do,do + eps I)^-1,    eps = lambda trace(C_do,do) / D,    x^ = W z
 
     C_z,do    = (1/n) sum z z^do^T,      C_do,do = (1/n) sum z^do z^do^T, the mean over the kinds of the set
 
 minimises (1/n) sum |z - W z^do|^2 + eps |W|^2. It is one layer of mSDA without its nonlinearity (Chen et al., ICML
-2012, arXiv 1206.4683), with interventions in place of features that are dropped. It knows the pairs alone: no
-environment, no label. However large lambda is, W is not the plain space: it tends to C_z,do up to a factor.
+2012, arXiv 1206.4683), with interventions in place of feature dropout. It uses only the pairs: no environment, no
+label. For large lambda, W tends to C_z,do up to a factor, not to the plain space.
 """
 
 from typing import Annotated, ClassVar
@@ -25,7 +25,7 @@ class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7
     """W = C_z,do (C_do,do + eps I)^-1 on images, texts stay; eps = lambda trace(C_do,do) / D, chosen by the rule.
 
     Fields:
-        lambdas: ridges among which is chosen, in parts of the mean energy of a direction.
+        lambdas: candidate ridges, relative to the mean energy of a direction.
         lambda_: one ridge; a recipe gives `lambdas`.
     """
 
@@ -36,7 +36,7 @@ class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7
     lambda_: Ridge = 0.1
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return W of all source images and their views."""
+        """Return W, from all source images and their views."""
         c_z_do, c_do = sources.products()
         ridge = self.lambda_ * np.trace(c_do) / sources.dim
         w_transposed = np.linalg.solve(c_do + ridge * np.eye(sources.dim), c_z_do.T)  # C_do,do is symmetric

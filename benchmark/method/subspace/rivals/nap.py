@@ -1,4 +1,4 @@
-"""Nuisance attribute projection: the directions with most of the nuisance are taken away altogether.
+"""Nuisance attribute projection: removal of the leading directions of the nuisance.
 
     P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
 
@@ -24,12 +24,12 @@ REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
     """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
 
-    What has no nuisance in it is never removed, nor is the last direction: with a few environments `environments` can
-    lose one direction less than there are.
+    Directions without nuisance are never removed, nor is the last direction: with E environments, `environments`
+    removes at most E - 1 directions.
 
     Fields:
-        removed: number of directions removed, or several among which is chosen; 0 is the plain space.
-        nuisance: `interventions`, `environments` or `both`, or several among which is chosen. Default: all three.
+        removed: number of directions removed, or several candidates; 0 is the plain space.
+        nuisance: `interventions`, `environments` or `both`, or several candidates. Default: all three.
 
     Example:
         >>> from benchmark.method.subspace import PROJECTIONS
@@ -45,7 +45,7 @@ class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuis
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each number of directions and each N, those that remove least first."""
+        """See `Projection.settings`: one for each number of directions and each N, fewest directions first."""
         given: Any = self.removed
         numbers = given if isinstance(given, tuple) else (given,)
         return tuple(
@@ -55,7 +55,7 @@ class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuis
         )
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return what projects on all but the leading directions of the nuisance."""
+        """Return the projection orthogonal to the leading directions of the nuisance."""
         if isinstance(self.removed, tuple):
             raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
         name = self.nuisance_name

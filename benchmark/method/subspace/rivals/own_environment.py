@@ -1,12 +1,12 @@
-"""Test-time rivals: every environment is mapped by statistics of its own images, those of the tested one included.
+"""Test-time rivals: images of every environment, also the target, are mapped by their own statistics.
 
     own_mean    z - s (mean_e - mean_pool),    s between 0 and 1
     coral       C_pool^(1/2) C_e^(-1/2) (z - mean_e) + mean_pool
 
-mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source
-images that a fit may use, or, of an environment that is tested, of the very images that are classified, without their
-labels. Both look at images of the target, which the other methods never see, and every table marks them. A rule still
-chooses on the sources alone: in leaving one out, its own validation images stand for the target.
+mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source's
+training images, or of the target's test images, without labels. Both use images of the target, unlike all other
+methods, and tables mark them. Selection rules still use only sources: in leave-one-out fits, validation images of the
+left-out source take the place of the target.
 
 CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
 here from each environment to the pool of sources, so that class texts and probes stay what they are.
@@ -28,12 +28,12 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class OwnMean(Projection, label="Centring by the environment's own mean", role="rival", place=7):
-    """A share lambda of what its environment's mean differs by is subtracted from each image. Sees the tested images.
+    """Subtracts a share lambda of (mean_e - mean_pool) from each image. Uses the test images.
 
-    What the images of all sources have in common stays, so that texts stand to them as they did.
+    The mean of all source images stays, so that similarities to texts remain comparable.
 
     Fields:
-        lambdas: shares among which is chosen, 0 to 1; 0 is the plain space.
+        lambdas: candidate shares, 0 to 1; 0 is the plain space.
         lambda_: one share; a recipe gives `lambdas`.
     """
 
@@ -44,7 +44,7 @@ class OwnMean(Projection, label="Centring by the environment's own mean", role="
     lambda_: Share = 1.0
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity, with what is subtracted from the images of each environment."""
+        """Return the identity, with a vector to subtract for each environment."""
         plain, pool = np.eye(sources.dim), sources.images
 
         def less(moments: Moments) -> Basis:
@@ -56,11 +56,11 @@ class OwnMean(Projection, label="Centring by the environment's own mean", role="
 
 
 class Coral(Projection, label="CORAL", role="rival", place=7):
-    """Mean and covariance of every environment are made those of all source images together. Sees the tested images.
+    """Maps mean and covariance of every environment to those of all source images. Uses the test images.
 
     Fields:
-        lambdas: ridges among which is chosen: in place of C stands C + lambda trace(C) / D I, of which an
-            environment with fewer images than dimensions has need.
+        lambdas: candidate ridges: C is replaced by C + lambda trace(C) / D I, for environments with fewer images than
+            dimensions.
         lambda_: one ridge; a recipe gives `lambdas`.
 
     Raises:
@@ -73,13 +73,13 @@ class Coral(Projection, label="CORAL", role="rival", place=7):
     lambda_: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity for images of no known environment, and the map of each that is known."""
+        """Return the identity for unknown environments, and a map for each known one."""
         pool, plain = sources.images, np.eye(sources.dim)
         colouring = self._root(pool, 0.5)
 
         def aligned(moments: Moments) -> Basis:
             vectors = self._root(moments, -0.5) @ colouring  # both symmetric: the transpose of C_pool^1/2 C_e^-1/2
-            # (z - mean_e) vectors + mean_pool, with the second mean taken back through the map
+            # (z - mean_e) vectors + mean_pool, with both means in one offset
             offset = moments.total / moments.n - np.linalg.solve(vectors.T, pool.total / pool.n)
             return Basis(vectors, None, plain, offset)
 

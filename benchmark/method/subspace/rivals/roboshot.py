@@ -1,15 +1,15 @@
-"""RoboShot: from images is rejected what prompts call harmful, and what prompts call helpful is increased.
+"""RoboShot: removal of harmful directions from images, and increase of helpful ones, both given by prompts.
 
     x^ = (I + s V V^T)(I - s U U^T) x
 
-    U   an orthonormal basis of the span of differences between harmful prompts of one list: what differs is harmful
-    V   the same of helpful prompts
+    U   an orthonormal basis of the span of differences between harmful prompts of one list
+    V   the same for helpful prompts
 
 all prompts at unit length; texts stay. From Adila et al. (ICLR 2024, arXiv 2309.04344), with s = 1: the two steps one
 after the other for every vector of either basis, with a length of 1 after each, which no cosine sees. Their prompts are
-insights of a language model on the task; here a recipe gives them. By default harmful prompts name the source
+insights of a language model on the task; here they come from the recipe. By default harmful prompts name the source
 environments ("a photo of a sketch."), and none are helpful: increasing the span of the class texts changes no
-zero-shot answer. No image is looked at.
+zero-shot answer. No image is used.
 """
 
 from typing import Annotated, ClassVar
@@ -29,16 +29,16 @@ HARMFUL, HELPFUL = "harmful", "helpful"  # roles of prompts
 
 
 class RoboShot(Projection, label="RoboShot", role="rival", place=7):
-    """Images without harmful directions, and more of helpful ones, by prompts alone (Adila et al. 2024).
+    """Images without harmful directions, and with more of helpful ones, given by prompts (Adila et al. 2024).
 
-    Prompts and words that a recipe gives are seen by every fit: let them say nothing that only the target could tell.
+    Every fit uses the prompts and words of a recipe: they must not describe the target.
 
     Fields:
-        words: two or more words for environments, of which harmful prompts are made. Default: the names of the source
+        words: two or more words for environments, to build harmful prompts. Default: the names of the source
             environments, in the recipe's templates.
-        reject: lists of whole prompts, often pairs, that differ in what is harmful. Default: one list, of the words.
-        increase: lists of whole prompts that differ in what is helpful. Default: none.
-        lambdas: shares s among which is chosen, 0 to 1; 0 is the plain space, 1 as published.
+        reject: lists of whole prompts, often pairs, that differ in a harmful attribute. Default: one list of the words.
+        increase: lists of whole prompts that differ in a helpful attribute. Default: none.
+        lambdas: candidate shares s, 0 to 1; 0 is the plain space, 1 as published.
         lambda_: one share; a recipe gives `lambdas`.
     """
 
@@ -52,12 +52,12 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
     @property
     def min_sources(self) -> int:
-        """Two if harmful prompts are made of the names of source environments."""
+        """Two if harmful prompts are built from names of source environments."""
         return 2 if self.words is None and self.reject is None else 1
 
     @property
     def variant(self) -> str:
-        """Whether prompts are made of the names of environments."""
+        """Whether prompts are built from names of environments."""
         return "own prompts" if (self.words, self.reject, self.increase) != (None, None, ()) else ""
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
@@ -76,7 +76,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
 
 def _projector(groups: list[Array]) -> Array:
-    """Return U U^T, shape (D, D), U a basis of what differs within groups."""
+    """Return U U^T, shape (D, D), U a basis of the differences within groups."""
     u = span(within_groups(groups).T, squared_length=1.0)
     if not u.shape[1]:
         raise ValueError("The prompts of each list are all the same: there is no direction between them.")
