@@ -61,7 +61,7 @@ def test_every_pair_is_counted_once_and_lost_encoders_are_named(
     assert asked == [0, 0]  # no chunk is left: no GPU is requested
     assert "the encoder on L4 of a was replaced" in said[0]
     assert "1 on L4 of a, 1 on T4 of b" in said[1]
-    assert any("L4 of a: replaced" in line and line.endswith("it left the chunks 1") for line in made.text())
+    assert any("L4 of a: replaced" in line and line.endswith("unfinished chunks: 1") for line in made.text())
     assert clean(storage, dry_run=True).names == [f"made/{made.name}.parquet"]  # there is no such view
 
 
