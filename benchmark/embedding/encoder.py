@@ -36,13 +36,7 @@ def batch_that_fits(free_bytes: float, bytes_per_view: float) -> int:
 class Encoder:
     """Embeds chunks of images for Ray Data.
 
-    Args:
-        spec: the backbone.
-        facts: facts of its weights.
-        views: all views of the job.
-        batch_size: views per forward pass. None: by the memory of the GPU, or `CPU_BATCH`.
-        threads: CPU threads. None: the default of torch.
-        compile_model: compile the model.
+    A `batch_size` of None is set by the memory of the GPU, or to `CPU_BATCH`; `threads` None is torch's default.
 
     Raises:
         IcmBenchError: the weights on this node differ from `facts`, or not even one image fits into memory.

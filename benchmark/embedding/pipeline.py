@@ -57,9 +57,6 @@ class EmbedJob:
     """An embedding job: images, backbone, views and the store.
 
     Attributes:
-        storage: the store that receives the embeddings.
-        manifest: the data set to embed.
-        spec: the backbone.
         facts: facts of the backbone's weights; workers must load the same weights.
         views: the views to make of every image; those in the store are reused.
         decoding: how images are decoded; must be the one in the keys of `views`.
@@ -151,8 +148,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     made = Made(new_name(), platform.node(), manifest.name, facts.label, views, reused=reused, total=total)
     ledger = open_ledger(made.name, take_over(job.storage, views))
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
-    lists_encoders = pool.on_gpus or len(alive_nodes()) > 1
-    watched = WatchedRun(job.storage, ledger, pool, progress.notify, lists_encoders, timeout)
+    watched = WatchedRun(job.storage, ledger, pool, progress.notify, pool.on_gpus or len(alive_nodes()) > 1, timeout)
     high, wide = geometry.size
     block = min(chunks.size, len(chunks.images)) * (len(job.views) if job.decoding.at_source else 1) * high * wide * 3
     speed = Speed(cores=pool.threads or 0, device=pool.device)

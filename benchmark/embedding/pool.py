@@ -78,10 +78,7 @@ class Pool:
         """The pool as a compute strategy of Ray Data."""
         import ray.data
 
-        calls: dict[str, Any] = {
-            "max_concurrent_calls_per_actor": MAX_CALLS,
-            "enable_true_multi_threading": True,
-        }
+        calls: dict[str, Any] = {"max_concurrent_calls_per_actor": MAX_CALLS, "enable_true_multi_threading": True}
         growing = {"min_size": 1, "max_size": self.max_encoders, "initial_size": self.initial}
         return ray.data.ActorPoolStrategy(**calls, **(growing if self.on_gpus else {"size": self.max_encoders}))
 

@@ -170,9 +170,7 @@ class Watch:
         starting = sum(not encoder.ready_at and not encoder.unresponsive_for for encoder in encoders)
         waits = [(since, e.host, chunk) for e in active for chunk, since in e.in_flight.items()]
         oldest = f"; oldest in flight: chunk {min(waits)[2]} on {min(waits)[1]}" if waits else ""
-        self._watched.notify(
-            f"no chunk for {waited:.0f} s; encoders: {len(active)} active, {starting} starting{oldest}"
-        )
+        self._watched.notify(f"no chunk for {waited:.0f} s; {len(active)} encoders active, {starting} starting{oldest}")
 
     def _end_stall(self, encoders: Sequence[EncoderState], now: float) -> None:
         working = sum(encoder.is_active for encoder in encoders)

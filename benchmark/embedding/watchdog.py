@@ -26,10 +26,7 @@ _SLICE_SECONDS = 0.5
 
 
 class Watchdog:
-    """The encoder's side: starts the watchdog of this process, with `FIRST_SECONDS` until the first message.
-
-    `seconds` is the time that a chunk may take; None for ten times the median, at least `MIN_SECONDS`.
-    """
+    """Starts the watchdog of this process; a chunk may take `seconds`, None for ten times the median."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds, self._durations = seconds, deque[float](maxlen=100)

@@ -43,10 +43,7 @@ class Import:
     """Imported embeddings of a data set under a backbone.
 
     Attributes:
-        dataset: name of the data set.
         images: file of the images of the data set.
-        fingerprint: fingerprint of the data set.
-        facts: facts of the backbone.
         prompts: prompt templates of the class texts, or their description if unknown; empty without texts.
         texts: file of the class texts; empty without texts.
         views: all views, the original first.

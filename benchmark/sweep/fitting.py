@@ -30,11 +30,9 @@ class Choice:
     """A projection to fit, one of those in a recipe.
 
     Attributes:
-        subject: the data set under a backbone.
         projection: with its lambda and seed set, if it has them.
         intervention_set: the views in the consistency term; None if the projection uses none.
         normalize: where embeddings are normalised to unit length.
-        seed: seed of the split.
         without: environments left out, as if held out. Default: none.
     """
 

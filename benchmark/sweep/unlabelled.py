@@ -94,9 +94,7 @@ class _Asked:
 
     Attributes:
         number: position of the method's trial.
-        trial: the trial.
         inputs: inputs of the trial, with unlabelled images as further environments.
-        device: torch device.
     """
 
     number: int

@@ -40,6 +40,10 @@ def pooled(run: dict[str, Any], work: int = 100) -> tuple[Pool, list[str]]:
     return pool_for(RunSpec(**run), work, said.append), said
 
 
+def on_gpus(*counts: int, autoscaled: bool = False, per_gpu: int = 1) -> Pool:
+    return Pool(*counts, on_gpus=True, autoscaled=autoscaled, encoders_per_gpu=per_gpu)
+
+
 def on_cpus(encoders: int, threads: int) -> Pool:
     return Pool(encoders, encoders, encoders, on_gpus=False, threads=threads)
 
@@ -47,21 +51,15 @@ def on_cpus(encoders: int, threads: int) -> Pool:
 @pytest.mark.parametrize(
     ("run", "there", "allowed", "expected", "asked"),
     [
-        ({}, [2], 0, Pool(100, 2, 2, on_gpus=True), []),  # further nodes may join: hence 100 at most
-        ({}, [2], 6, Pool(100, 6, 2, on_gpus=True, autoscaled=True), [6]),
-        ({}, [0, 0, 0, 1], 6, Pool(100, 6, 1, on_gpus=True, autoscaled=True), [6]),
-        ({"gpus": 3}, [0, 0, 0, 1], 6, Pool(3, 3, 1, on_gpus=True, autoscaled=True), [3]),
-        ({"gpus": 3}, [2], 0, Pool(3, 2, 2, on_gpus=True), []),
-        ({"gpus": 3}, [0, 0, 0, 1], None, Pool(3, 3, 1, on_gpus=True, autoscaled=True), [3]),
-        ({"encoders_per_gpu": 3}, [2], 0, Pool(100, 6, 6, on_gpus=True, encoders_per_gpu=3), []),
-        (
-            {"gpus": 3, "encoders_per_gpu": 4},
-            [0, 1],
-            6,
-            Pool(12, 12, 4, on_gpus=True, autoscaled=True, encoders_per_gpu=4),
-            [3],
-        ),
-        ({"device": "gpu"}, [0, 0, 0, 1], None, Pool(100, 1, 1, on_gpus=True, autoscaled=True), [1]),
+        ({}, [2], 0, on_gpus(100, 2, 2), []),  # further nodes may join: hence 100 at most
+        ({}, [2], 6, on_gpus(100, 6, 2, autoscaled=True), [6]),
+        ({}, [0, 0, 0, 1], 6, on_gpus(100, 6, 1, autoscaled=True), [6]),
+        ({"gpus": 3}, [0, 0, 0, 1], 6, on_gpus(3, 3, 1, autoscaled=True), [3]),
+        ({"gpus": 3}, [2], 0, on_gpus(3, 2, 2), []),
+        ({"gpus": 3}, [0, 0, 0, 1], None, on_gpus(3, 3, 1, autoscaled=True), [3]),
+        ({"encoders_per_gpu": 3}, [2], 0, on_gpus(100, 6, 6, per_gpu=3), []),
+        ({"gpus": 3, "encoders_per_gpu": 4}, [0, 1], 6, on_gpus(12, 12, 4, autoscaled=True, per_gpu=4), [3]),
+        ({"device": "gpu"}, [0, 0, 0, 1], None, on_gpus(100, 1, 1, autoscaled=True), [1]),
         ({"device": "cpu"}, [2], 6, on_cpus(3, 8), []),
         ({"device": "cpu", "actors": 6}, [2], 6, on_cpus(6, 4), []),
         ({}, [0], 0, on_cpus(3, 8), []),
@@ -78,11 +76,11 @@ def test_pool_and_gpu_requests_follow_the_cluster(
 
 def test_no_more_encoders_than_chunks_and_no_more_gpus_than_they_fill(cluster: Any) -> None:
     requests = cluster([8], 64)
-    assert pooled({}, work=5)[0] == Pool(5, 5, 5, on_gpus=True, autoscaled=True)
+    assert pooled({}, work=5)[0] == on_gpus(5, 5, 5, autoscaled=True)
     assert requests == [5]
     requests = cluster([1], 8)
     shared = pooled({"encoders_per_gpu": 4}, work=10)[0]
-    assert shared == Pool(10, 10, 4, on_gpus=True, autoscaled=True, encoders_per_gpu=4)
+    assert shared == on_gpus(10, 10, 4, autoscaled=True, per_gpu=4)
     assert requests == [3]
     assert shared.options["num_gpus"] == 0.25
     assert [shared.gpus_for(left) for left in (10, 9, 8, 5, 4, 1, 0)] == [3, 3, 2, 2, 1, 1, 0]

@@ -73,7 +73,7 @@ def test_a_stall_is_reported_repeatedly(storage: Storage) -> None:
     for seconds in (29, 31, 40, 62):
         one._report_stall([encoder], start + seconds)
     assert said == [
-        f"no chunk for {seconds} s; encoders: 1 active, 0 starting; oldest in flight: chunk 7 on a"
+        f"no chunk for {seconds} s; 1 encoders active, 0 starting; oldest in flight: chunk 7 on a"
         for seconds in (31, 62)
     ]
     one._intervals.extend([30.0, 20.0, 25.0])
