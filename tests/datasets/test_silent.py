@@ -95,9 +95,9 @@ NOTED: list[tuple[str, Write, str, int]] = [  # with the number of images
     ("poor-data-6-case", lambda r: in_folders(r, "Cat", "cat"), "'Cat' and 'cat' look alike, or are the same in", 8),
     ("poor-data-7", lambda r: in_folders(r, "sea lion", "sea_lion"), "'sea lion' and 'sea_lion' look alike, or are", 8),
     ("poor-data-8", lambda r: in_folders(r, "___", "cat"), "1 classes have names without a letter (___)", 8),
-    ("poor-data-9-image", lambda r: with_link(r, "a/cat/sys", "/sys"), "a/cat/sys the first", 8),
-    ("poor-data-10", lambda r: with_file(r, "a/cat/old.tar"), "a/cat/old.tar the first", 8),
-    ("poor-data-10-gz", lambda r: with_file(r, "a/cat/old.tar.gz"), "a/cat/old.tar.gz the first", 8),
+    ("poor-data-9-image", lambda r: with_link(r, "a/cat/sys", "/sys"), "the first is a/cat/sys", 8),
+    ("poor-data-10", lambda r: with_file(r, "a/cat/old.tar"), "the first is a/cat/old.tar", 8),
+    ("poor-data-10-gz", lambda r: with_file(r, "a/cat/old.tar.gz"), "the first is a/cat/old.tar.gz", 8),
 ]
 
 
