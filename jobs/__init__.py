@@ -1,1 +1,1 @@
-"""What a cluster starts: thin entry points and the recipes."""
+"""Entry points of cluster jobs, cluster configurations and recipes."""

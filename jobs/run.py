@@ -1,4 +1,4 @@
-"""The entry point of a cluster job, which does what `icm-bench run` does on a laptop.
+"""Entry point of a cluster job, equivalent to `icm-bench run`.
 
 ray job submit --working-dir . -- python -m jobs.run jobs/recipes/demo.yaml [--store s3://...] [--set KEY=VALUE]
 """

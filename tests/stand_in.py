@@ -53,7 +53,7 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
                     file.write(f"{chunk.images['image_id'][0]}\n")
             images = len(chunk.images)
             figures = EncoderFigures(seconds, 0.0, images / seconds, self._ready, time.time(), batch_size=1)
-            return np.repeat(grey[:, None], chunk.lacking.bit_count(), axis=1), figures
+            return np.repeat(grey[:, None], chunk.missing_views.bit_count(), axis=1), figures
 
     return StandIn
 

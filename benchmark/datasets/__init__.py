@@ -1,1 +1,1 @@
-"""Data sets: facts about the known ones, how images are found, identified and split."""
+"""Data sets: catalog, readers, identities of images, and manifests."""

@@ -1,7 +1,7 @@
-"""What is known of the benchmark data sets: environments, counts, licence, citation, how to obtain them, class names.
+"""Catalog of benchmark data sets: environments, counts, licence, citation, how to obtain them, class names.
 
-Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a mismatch is a
-warning that names the difference and not an error. What no source says is left out: it is not compared.
+Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a difference is reported
+as a warning, not an error. Counts without a source are left out and not compared.
 """
 
 import functools
@@ -20,19 +20,19 @@ class DatasetFacts:
     Attributes:
         name: name of the data set in recipes.
         folder: its folder below the root, as DomainBed names it.
-        environments: environment -> number of images, None where no source was found that says it; one of them where
-            the set is a single environment.
+        environments: environment -> number of images, None if unknown; a single environment for ImageNet and its
+            variants.
         classes: number of classes.
-        licence: the licence in words.
+        licence: description of the licence.
         citation: the publication to cite.
         obtain: where a copy comes from.
-        counts: where the numbers of images come from.
-        variants: other image totals that circulate -> what that copy is.
-        fingerprint: SHA-256 (hex) of the reference copy's manifest; None where it is not known.
-        total: number of images over all environments, where those of each are not known.
-        metric: the metric of its authors, by its name in recipes; `accuracy` by default.
-        reads: how it lies where its authors' files are unpacked, by keys of `datasets` in a recipe; empty where it lies
-            in folders, ENVIRONMENT/CLASS/IMAGE.
+        counts: source of the numbers of images.
+        variants: total number of images of another known copy -> description of that copy.
+        fingerprint: SHA-256 (hex) of the manifest of the reference copy; None if unknown.
+        total: number of images over all environments, if those of each are unknown.
+        metric: the authors' metric, by its name in recipes. Default `accuracy`.
+        reads: layout of the authors' files, as keys of `datasets` in a recipe; empty for folders
+            ENVIRONMENT/CLASS/IMAGE.
     """
 
     name: str
@@ -51,7 +51,7 @@ class DatasetFacts:
 
     @property
     def single(self) -> bool:
-        """Whether the set is one environment, its folders being classes: ROOT/FOLDER/CLASS/IMAGE."""
+        """Whether the set is a single environment, with folders of classes: ROOT/FOLDER/CLASS/IMAGE."""
         return len(self.environments) == 1
 
     @property
@@ -61,12 +61,12 @@ class DatasetFacts:
 
     @property
     def counted(self) -> dict[str, int]:
-        """Environment -> number of images, of those whose number is known."""
+        """Environment -> number of images, if known."""
         return {name: count for name, count in self.environments.items() if count is not None}
 
     @property
     def is_counted(self) -> bool:
-        """Whether the number of images is known of every environment."""
+        """Whether the number of images of every environment is known."""
         return len(self.counted) == len(self.environments)
 
 
@@ -226,16 +226,16 @@ _ALL = (
 
 CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
-MAX_DIFFERENCES = 12  # of environments that a note names: of 323 absent ones the rest is counted
+MAX_DIFFERENCES = 12  # named in a note; further ones are counted
 
 
 def is_variant(name: str) -> bool:
-    """Say whether a data set is ImageNet or one of its variants: a single environment with classes of ImageNet's."""
+    """Return whether a data set is ImageNet or a variant: a single environment with classes of ImageNet."""
     return name in CATALOG and CATALOG[name].single
 
 
 def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: int) -> list[str]:
-    """Compare a copy with the catalog."""
+    """Return the differences between a copy and the catalog, as sentences."""
     total = sum(counts.values())
     if total in facts.variants:
         return [f"this is {facts.variants[total]}"]
@@ -255,14 +255,14 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
     return differences
 
 
-# Lists that come with timm, which open_clip needs: one WordNet id a line.
+# Lists in timm, a dependency of open_clip: one WordNet id per line.
 _LISTS = dict.fromkeys(("ImageNet", "ImageNetV2", "ImageNet-Sketch", "ImageNet-C"), "imagenet_synsets.txt")
 _LISTS |= {"ImageNet-R": "imagenet_r_synsets.txt", "ImageNet-A": "imagenet_a_synsets.txt"}
 
 
 @functools.cache
 def class_subset(name: str) -> tuple[str, ...] | None:
-    """Return the WordNet ids of a variant's classes, sorted, or None where `name` is none of ImageNet's variants."""
+    """Return the sorted WordNet ids of the classes of an ImageNet variant; None for other data sets."""
     if name not in _LISTS:
         return None
     content = pkgutil.get_data("timm.data", f"_info/{_LISTS[name]}")
@@ -271,7 +271,7 @@ def class_subset(name: str) -> tuple[str, ...] | None:
 
 
 def human_names(wordnet_ids: Sequence[str]) -> list[str]:
-    """Return open_clip's English name of each WordNet id, the ones that zero-shot results on ImageNet use."""
+    """Return open_clip's English name of each WordNet id, as used for zero-shot results on ImageNet."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     every = class_subset("ImageNet")
@@ -281,10 +281,10 @@ def human_names(wordnet_ids: Sequence[str]) -> list[str]:
 
 
 def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
-    """Return the WordNet ids of the classes of a copy of the variant `name`, which writes ids or numbers.
+    """Return the WordNet ids of the classes of a copy of the variant `name`, given as ids or numbers.
 
-    Numbers are positions among the variant's sorted ids, as ImageNetV2's folders are called, or among those of all of
-    ImageNet where one is above what the variant has. `place` is the copy, for the message of an error.
+    Numbers are positions among the sorted ids of the variant, as in the folder names of ImageNetV2, or among those of
+    ImageNet if a number exceeds the variant. `place` is the location of the copy, for error messages.
     """
     subset, every = class_subset(name), class_subset("ImageNet")
     assert subset is not None and every is not None  # noqa: PT018

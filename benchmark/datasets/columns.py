@@ -1,4 +1,4 @@
-"""What a recipe says of how a data set lies: its layout, the columns of a table, and the lines that are read."""
+"""Recipe specs for the layout of a data set: columns of a table, lookups, and the lines to read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ LookedUp = Literal["class_name", "environment"]
 
 
 class ColumnsSpec(Spec):
-    """Which columns of Parquet files or of a table, or fields of a WebDataset's .json members, say what of an image.
+    """Columns of Parquet files or tables, or fields of a WebDataset's .json members, by their meaning.
 
-    In the layout `table` it may also be a text with columns in braces: `images/{site}/{id}.png`. `{date:.4}` are the
-    first four letters of `date`, `{file:parent}` is the folder of a path, and `{row}` is the number of the line from 0
-    where no column is called so.
+    In the layout `table` a text may contain columns in braces: `images/{site}/{id}.png`. `{date:.4}` are the first four
+    letters of `date`, `{file:parent}` is the folder of a path, and `{row}` is the number of the line from 0, unless a
+    column has this name.
 
     Fields:
-        image: the encoded image, by itself or as a struct of `bytes` and `path`; default: the column of that kind.
-        environment: default: `environment`, `domain` or `env`, else the folder in which the file lies.
+        image: the encoded image, as bytes or as a struct of `bytes` and `path`; default: the column of that type.
+        environment: default: `environment`, `domain` or `env`, else the folder of the file.
         class_name: default: `class_name`, `label`, `class` or `category`; a WebDataset's .cls member comes first.
-        group: which images belong together, hence on one side of a split; default: `group`, if there is one.
-        path: of a table: where an image lies, from the root on; default: `path`, `file`, `file_name`, `filename` or
+        group: images that belong together and stay on one side of a split; default: `group`, if it exists.
+        path: in a table: the path of an image below the root; default: `path`, `file`, `file_name`, `filename` or
             `image_path`.
-        split: of a table: by which `splits` says the lines that are read; default: `split`.
+        split: in a table: the column that `splits` filters by; default: `split`.
     """
 
     image: str | None = None
@@ -38,19 +38,19 @@ class ColumnsSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields, those of tables only where they are given: recipes without them stay what they were."""
-        return {key: said for key, said in dump(self).items() if key not in ("path", "split") or said is not None}
+        """Return the fields; those of tables only if given, so that hashes of other recipes do not change."""
+        return {key: value for key, value in dump(self).items() if key not in ("path", "split") or value is not None}
 
 
 class LookupSpec(Spec):
-    """What the values of a column are called: by a second table, or one by one. Give `table`, or `values`.
+    """Names of the values of a column, from a second table or from a mapping. Give `table` or `values`.
 
     Fields:
-        table: the CSV or Parquet file that says it, a line for each value; it is looked for as `datasets.table` is.
+        table: a CSV or Parquet file with one line per value; found like `datasets.table`.
         key: its column of values.
         name: its column of names.
         values: value -> name.
-        other: the name of a value that has none. Default: such a value is an error.
+        other: name of values without a name. Default: such a value is an error.
     """
 
     table: str | None = None
@@ -74,12 +74,12 @@ class LookupSpec(Spec):
 
 @dataclass(frozen=True)
 class Listing:
-    """Which lines of which file list the images of the layout `table`.
+    """The file and lines that list the images in the layout `table`.
 
     Attributes:
-        table: the file: below the root, or a path or URI of its own; None for the one that lies in the root itself.
-        splits: values of the split column whose lines are read; None for all lines.
-        lookup: field of `ColumnsSpec` -> what its values are called.
+        table: the file, below the root or with its own path or URI; None (default) for the only table in the root.
+        splits: values of the split column to read; None (default) for all lines.
+        lookup: field of `ColumnsSpec` -> names of its values.
     """
 
     table: str | None = None
@@ -88,10 +88,10 @@ class Listing:
 
 
 def _text(value: Any) -> Any:
-    """Return a whole number as text, and anything else as it is: in YAML `0` is a number, in CSV it is text."""
+    """Return an integer as text, other values unchanged: `0` is a number in YAML, but text in CSV."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def as_texts(values: Any) -> Any:
-    """Return a value or several as texts, for a field of a recipe that takes either."""
+    """Return one value or several as a tuple of texts, for recipe fields that accept both."""
     return tuple(map(_text, values)) if isinstance(values, list | tuple) else (_text(values),)

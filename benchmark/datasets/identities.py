@@ -1,4 +1,4 @@
-"""The identity of every image: hashes of its bytes, kept from run to run for files that have not changed."""
+"""Identities of images (hashes of their bytes), cached between runs for unchanged files."""
 
 import contextlib
 import hashlib
@@ -21,22 +21,22 @@ from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader
 from benchmark.datasets.readers.base import ahead, changed
 
-# A file changed so shortly before it was listed may change again without its time showing it.
+# A file modified less than this before its listing may change again without a new modification time.
 RACY_NS = 2 * 10**9
 
-# What caches were keyed with before layouts had names, so that no image of theirs is hashed again.
+# Names in cache keys from before layouts had names, so that old caches remain valid.
 _LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
 _IDENTITY = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
-_TOGETHER = 1024  # images that are read in one go, where files are smaller
-_WORTH_PROCESSES = 20_000  # images; fewer take no longer than processes to start
-_IN_WORDS = 2**20  # digests that are written out at a time: Arrow counts the bytes of an array by 31 bits
+_TOGETHER = 1024  # images per call if files are smaller
+_WORTH_PROCESSES = 20_000  # images; hashing fewer is faster than starting processes
+_IN_WORDS = 2**20  # digests converted at a time: Arrow's string offsets have 31 bits
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_IDENTITY)])
 
 
 def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
-    """Return `table` with the identity of every image."""
+    """Return `table` with the identity of every image; `listed_ns` is the time of the listing, by default now."""
     cache = Storage(str(cache_dir() / "manifests"))
     name = cache_name(reader)
     known, result = _known(cache, name, table), table.drop_columns(["bytes"])
@@ -46,7 +46,7 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
     found = _Hashed(int(missing.sum()))
     try:
         _hash(reader, table, np.flatnonzero(missing), found)
-    finally:  # what an interrupted run has hashed need not be hashed again
+    finally:  # also caches what an interrupted run has hashed
         columns = found.columns()
         if len(columns["content"]) < len(table):
             columns = {
@@ -58,7 +58,7 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
         settled = pc.and_(long_ago, pc.is_valid(result["content"]))
         rows = result if pc.all(settled).as_py() else result.filter(settled)
         if rows.num_rows:
-            with contextlib.suppress(IcmBenchError):  # a cache that cannot be written costs time and nothing else
+            with contextlib.suppress(IcmBenchError):  # without a writable cache only time is lost
                 cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
     return result
 
@@ -70,47 +70,47 @@ def _with(table: pa.Table, columns: Mapping[str, pa.ChunkedArray] | pa.Table) ->
 
 
 def cache_name(reader: ImageReader) -> str:
-    """Return the name of the file with the identities that are known of a reader's images."""
+    """Return the name of the cache file with the identities of a reader's images."""
     layout = READERS.implementation(type(reader))
     key = hashlib.sha256(f"{_LAYOUTS_IN_KEYS.get(layout, layout)}\n{reader.uri}".encode()).hexdigest()[:32]
     return f"{key}.parquet"
 
 
 def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
-    """Return `_IDENTITY` for each row of the table, null where the cache has nothing for the file as it is."""
+    """Return `_IDENTITY` for each row of the table; null if the cache has no entry for the current file."""
     nothing = _SCHEMA.empty_table()
     try:
         there = cache.exists(name)
-        # Column by column: mostly nothing has changed, and of millions of images the rest is large.
+        # By column, to save memory: usually nothing has changed, and there may be millions of images.
         if there and all(cache.read_table(name, [key])[key].equals(table[key]) for key in _KEY):
             return cache.read_table(name, _IDENTITY)
         cached = cache.read_table(name) if there else nothing
     except (IcmBenchError, KeyError):
-        cached = nothing  # damaged: written anew
+        cached = nothing  # damaged: rewritten
     if not cached.schema.equals(_SCHEMA):
         cached = nothing
     rows = table.select(_KEY).append_column("row", pa.array(np.arange(table.num_rows)))
     joined = rows.join(cached, keys=_KEY, join_type="left outer").sort_by("row")
-    if joined.num_rows != table.num_rows:  # a key stands twice: not written by us
+    if joined.num_rows != table.num_rows:  # duplicate keys: a foreign file
         joined = rows.join(nothing, keys=_KEY, join_type="left outer").sort_by("row")
     return joined.select(_IDENTITY)
 
 
 class _Hashed:
-    """What is known of some images as it comes: digests as bytes, since words of them take three times the memory."""
+    """Identities of images, filled in any order; digests as bytes, since strings need three times the memory."""
 
     def __init__(self, count: int) -> None:
         self._digests = {name: np.zeros((count, hashlib.sha256().digest_size), np.uint8) for name in _IDENTITY[:2]}
         self._bytes, self._done = np.zeros(count, np.int64), np.zeros(count, bool)
 
     def fill(self, rows: NDArray[np.int64], contents: bytes, image_ids: bytes, sizes: Sequence[int]) -> None:
-        """Note what some images are: of all of them, one after the other, both digests and the number of bytes."""
+        """Set the concatenated digests of both kinds and the sizes of the images `rows`."""
         for name, digests in zip(_IDENTITY, (contents, image_ids), strict=False):
             self._digests[name][rows] = np.frombuffer(digests, np.uint8).reshape(len(rows), -1)
         self._bytes[rows], self._done[rows] = sizes, True
 
     def columns(self) -> dict[str, pa.ChunkedArray]:
-        """Return `_IDENTITY`, null where nothing came."""
+        """Return the columns `_IDENTITY`; null if not filled."""
         columns: dict[str, list[pa.Array]] = {name: [] for name in _IDENTITY}
         for begin in range(0, len(self._done), _IN_WORDS):
             part = slice(begin, begin + _IN_WORDS)
@@ -121,7 +121,7 @@ class _Hashed:
 
 
 def _in_words(digests: NDArray[np.uint8], valid: NDArray[np.bool_]) -> pa.Array:
-    """Return digests in hexadecimal, null where they are not valid."""
+    """Return digests in hexadecimal; null if not valid."""
     figures = np.frombuffer(b"0123456789abcdef", np.uint8)
     words = np.stack([figures[digests >> 4], figures[digests & 15]], axis=2)
     offsets = np.arange(len(digests) + 1, dtype=np.int32) * (2 * digests.shape[1])
@@ -130,10 +130,10 @@ def _in_words(digests: NDArray[np.uint8], valid: NDArray[np.bool_]) -> pa.Array:
 
 
 def _hash(reader: ImageReader, table: pa.Table, missing: NDArray[np.int64], found: _Hashed) -> None:
-    """Find out what some rows are, many files at a time: by several processes where it is long work."""
+    """Hash the images of the missing rows, in parallel and, for many images, by several processes."""
     progress = Progress("identifying images", len(missing), "images")
     batches = list(_by_file(table, missing))
-    # A reader of the program that runs, and of no module, is not known to other processes.
+    # Other processes cannot import a reader defined in the main program.
     count = cores() if len(missing) > _WORTH_PROCESSES and type(reader).__module__ != "__main__" else 1
     calls = ((reader, table.take(missing[rows]).to_pydict()) for rows in batches)
     with Workers(count if count > 1 else 0, __name__) as workers:
@@ -144,7 +144,7 @@ def _hash(reader: ImageReader, table: pa.Table, missing: NDArray[np.int64], foun
 
 
 def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield positions among the missing rows: those of a file together and in order, of small files those of many."""
+    """Yield batches of positions among the missing rows, in order of file and position; small files share a batch."""
     part = table.select(["file", "position"]).take(missing)
     order = pc.sort_indices(part, sort_keys=[("file", "ascending"), ("position", "ascending")]).to_numpy()
     files = part["file"].combine_chunks().dictionary_encode().indices.to_numpy()[order]
@@ -157,7 +157,7 @@ def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np
 
 
 def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[bytes, bytes, list[int]]]:
-    """Yield, of a batch of images, all SHA-256 of their bytes, all of bytes, environment and class, and their sizes."""
+    """Yield, for a batch, the digests of the bytes, those of bytes, environment and class, and the sizes."""
     ends = list(itertools.accumulate(sum(1 for _ in run) for _, run in itertools.groupby(batch["file"])))
     files = [{name: column[a:b] for name, column in batch.items()} for a, b in zip([0, *ends], ends, strict=False)]
     every = [one for of_file in ahead(partial(_identities, reader), files, reader.files_at_once) for one in of_file]
@@ -165,7 +165,7 @@ def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[t
 
 
 def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> list[tuple[bytes, bytes, int]]:
-    """Return (content, image_id, size) of images that lie in one file."""
+    """Return (content, image_id, size) of images of one file."""
     columns = (batch[name] for name in ("file", "environment", "class_name", "bytes"))
     found = []
     for pieces, file, environment, class_name, listed in zip(reader.pieces(batch), *columns, strict=True):

@@ -1,6 +1,6 @@
 """The manifest: every image of a data set with its identity, class, environment and group.
 
-Whatever the reader, images come in DomainBed's order: environments, classes and paths sorted as strings.
+For all readers, images are in DomainBed's order: environments, classes and paths sorted as strings.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from benchmark.datasets.spec import DatasetSpec
 
 LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
-_AT_ONCE = 65_536  # rows that are looked at in Python at a time
+_AT_ONCE = 65_536  # rows converted to Python at a time
 
 SCHEMA = pa.schema(
     [
@@ -39,9 +39,9 @@ SCHEMA = pa.schema(
         ("environment", pa.string()),
         ("class_name", pa.string()),
         ("label", pa.int64()),
-        ("group", pa.string()),  # null where the set has no groups
+        ("group", pa.string()),  # null without groups
         ("bytes", pa.int64()),
-        ("file", pa.string()),  # that holds it, relative to the reader's URI
+        ("file", pa.string()),  # file of the image, relative to the reader's URI
         ("position", pa.int64()),  # byte offset in a tar shard, row in a Parquet file, -1 for a whole file
     ]
 )
@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of one data set, in DomainBed's order: one row of `table` for each, columns as in `SCHEMA`."""
+    """The images of one data set in DomainBed's order, one per row of `table`, columns as in `SCHEMA`."""
 
     name: str
     reader: ImageReader
@@ -57,26 +57,26 @@ class Manifest:
 
     @property
     def is_imported(self) -> bool:
-        """Whether its images are known by imported embeddings alone."""
+        """Whether only imported embeddings of the images exist."""
         return isinstance(self.reader, ImportedReader)
 
     @cached_property
     def environments(self) -> list[str]:
-        """Environment names, sorted: position is DomainBed's environment index."""
+        """Environment names, sorted; the position is DomainBed's environment index."""
         return sorted(self.table["environment"].unique().to_pylist())
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class names, sorted: position is the label. Of an ImageNet variant, those of its whole subset."""
+        """Class names, sorted; the position is the label. For an ImageNet variant, all classes of its subset."""
         return list(class_subset(self.name) or sorted(self.table["class_name"].unique().to_pylist()))
 
     @cached_property
     def prompt_names(self) -> list[str]:
-        """What to call each of `classes` in a prompt: English words for WordNet ids, else the class names."""
+        """Names of `classes` for prompts: English words for WordNet ids, else the class names."""
         return human_names(self.classes) if class_subset(self.name) else self.classes
 
     def place(self, path: str) -> str:
-        """Return how a person would name the image `path`, wherever it lies."""
+        """Return the location of the image `path` for messages."""
         row = pc.index(self.table["path"], path).as_py()
         return self.reader.place(path, self.table["file"][row].as_py() if row >= 0 else None)
 
@@ -88,7 +88,7 @@ class Manifest:
 
     @cached_property
     def groups(self) -> list[str] | None:
-        """Group of each image, or None where the set has no groups."""
+        """Group of each image; None without groups."""
         groups = self.table["group"]
         return groups.to_pylist() if groups[0].is_valid else None
 
@@ -100,9 +100,9 @@ class Manifest:
 
     @cached_property
     def shared_images(self) -> int:
-        """Number of different images whose bytes stand in two environments or more, whatever their class there.
+        """Number of distinct images whose bytes occur in two or more environments, in any class.
 
-        What is held out was seen with them. It is not the id that tells: that differs with environment and class.
+        Such held-out images were seen in training. Ids do not show this: they depend on environment and class.
         """
         rows = self.table.select(["content", "environment"])
         places = rows.group_by("content").aggregate([("environment", "count_distinct")])
@@ -110,9 +110,9 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over identity, path and group of every image, in order; the same in every layout.
+        """SHA-256 (hex) of identity, path and group of all images in order; independent of the layout.
 
-        Further formats that are decoded count too: with them other files are images.
+        Additional decoded formats are included, since they change which files are images.
         """
         digest = hashlib.sha256("".join(f"{name}\n" for name in self.reader.formats).encode())
         for batch in self.table.select(["image_id", "path", "group"]).to_batches(_AT_ONCE):
@@ -121,13 +121,13 @@ class Manifest:
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """Return what a user should know of this copy: differences to the catalog, classes it lacks, duplicates."""
+        """Return notes on this copy: differences from the catalog, missing classes, duplicates."""
         notes = self.reader.notes()
         facts = CATALOG.get(self.name)
         where = self.reader.storage.path("").rstrip("/")
         if facts and self._read_otherwise:
             notes.append(
-                f"{self.name} in {where} is read by columns, splits or names of the recipe's own: the catalog's counts "
+                f"{self.name} in {where} is read with columns, splits or lookups of the recipe: the catalog's counts "
                 f"do not apply."
             )
         elif facts and (differences := count_differences(facts, self.counts, len(self.classes))):
@@ -137,36 +137,36 @@ class Manifest:
         if absent := sorted(set(self.classes) - set(self.table["class_name"].unique().to_pylist())):
             notes.append(
                 f"{self.name} in {where} lacks images of {len(absent)} of its {len(self.classes)} classes, "
-                f"{absent[0]} the first; they stay among the classes to choose from."
+                f"{absent[0]} the first; predictors still choose among all classes."
             )
         return notes + self._confusing_names() + self._duplicates()
 
     @property
     def _read_otherwise(self) -> bool:
-        """Whether a table of the catalog is read in another way than the catalog says."""
+        """Whether the recipe reads a table of the catalog differently from the catalog."""
         listing, known = getattr(self.reader, "listing", None), DatasetSpec(name=self.name).resolved
         if known.layout != TABLE or listing is None:
             return False
         return bool((self.reader.columns, listing) != (known.columns, known.listing))
 
     def _confusing_names(self) -> list[str]:
-        """Return notes on names that look alike and are two, and on classes whose names say nothing in a prompt."""
+        """Return notes on distinct names that look alike, and on class names without meaning in a prompt."""
         pairs = [("environments", *pair, "look alike") for pair in alike(self.environments)]
         pairs += [("classes", *pair, "look alike, or are the same in prompts") for pair in alike(self.classes, spoken)]
         notes = [
-            f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' {how}, and are two."
+            f"{self.name}: the {kind} '{by_number(a)}' and '{by_number(b)}' {how}, but are different."
             for kind, a, b, how in pairs
         ]
         if names := [n for n in self.prompt_names if self.reader.labelled and not any(map(str.isalpha, n))]:
             notes.append(
                 f"{self.name}: {len(names)} classes have names without a letter ({', '.join(names[:3])}"
-                f"{' ...' if names[3:] else ''}), of which prompts say nothing; if they stand for words, give these "
+                f"{' ...' if names[3:] else ''}), which mean nothing in prompts; if they stand for words, give these "
                 f"(classnames.txt, lookup, or the names of folders)."
             )
         return notes
 
     def _duplicates(self) -> list[str]:
-        """Return a note on bytes that repeat inside a class, and one on bytes that stand elsewhere too."""
+        """Return notes on duplicate images within a class, and on those in several environments or classes."""
         notes, paths = [], self.table["path"]
         ids, contents = (
             self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
@@ -178,19 +178,19 @@ class Manifest:
                 f"class; the first is {paths[repeated[0]]}, which equals {paths[first[0]]}."
             )
         distinct = np.setdiff1d(np.arange(len(ids)), repeated)
-        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # what holds nothing shows nothing
+        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # empty files are no duplicates
         first, repeated = (distinct[positions] for positions in _repetitions(contents[distinct]))
         if len(repeated):
             notes.append(
-                f"{self.name}: {len(repeated)} images stand with the same bytes in another environment or class too: "
-                f"what is held out there was seen, or is labelled twice; the first is "
+                f"{self.name}: {len(repeated)} images have the same bytes as one of another environment or class, so "
+                f"held-out images were seen in training, or have two labels; the first is "
                 f"{paths[repeated[0]]}, which equals {paths[first[0]]}."
             )
         return notes
 
 
 def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each position whose code stood before, the first position with that code, and itself."""
+    """Return, for each position with a repeated code, (first position with that code, the position)."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     earliest = first[inverse]
     repeated = np.flatnonzero(earliest != np.arange(len(codes)))
@@ -198,9 +198,9 @@ def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def read_manifest(spec: DatasetSpec) -> Manifest:
-    """Return the manifest of the data set that `spec` names.
+    """Return the manifest of a data set.
 
-    Every image is read once to identify it; a later call reads only what has changed since.
+    Every image is read once for its identity; later calls read only changed files.
     """
     reader = dataset_reader(spec)
     listed_ns = time.time_ns()
@@ -216,7 +216,7 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
 
 
 def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
-    """Return the manifest of images that are known by their embeddings alone."""
+    """Return the manifest of images of which only embeddings exist."""
     reader, nowhere = ImportedReader(uri), pa.array([-1] * len(table), pa.int64())
     table = _in_order(_with_names(name, reader, table))
     for column in ("bytes", "position"):
@@ -225,14 +225,14 @@ def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
 
 
 def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
-    """Return the manifest of images in order."""
+    """Return the manifest of ordered images, with labels."""
     classes = class_subset(name) or sorted(table["class_name"].unique().to_pylist())
     label = pc.index_in(table["class_name"], value_set=pa.array(classes)).cast(pa.int64())
     return Manifest(name, reader, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return where the images of a data set lie; the demo set and planted ones are built if need be."""
+    """Return the reader of a data set; the demo set and planted sets are built if missing."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
@@ -264,7 +264,7 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
 
 
 def _below(uri: str, name: str) -> str | None:
-    """Return the URI of the folder `name` in `uri`, if there is one."""
+    """Return the URI of the folder `name` in `uri`; None if it does not exist."""
     if not Storage(uri).is_folder(name):
         return None
     address, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
@@ -276,7 +276,7 @@ _ENTRY = pa.schema([(f.name, pa.int64() if f.name in _WHOLE_NUMBERS else pa.stri
 
 
 def _listed(entries: Iterable[Entry]) -> pa.Table:
-    """Return entries as a table; a batch at a time, since there may be a million."""
+    """Return entries as a table, converted in batches, since there may be a million."""
     entries, batches = iter(entries), []
     while rows := list(itertools.islice(entries, 8192)):
         columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in _ENTRY]
@@ -285,7 +285,7 @@ def _listed(entries: Iterable[Entry]) -> pa.Table:
 
 
 def _with_names(name: str, reader: ImageReader, table: pa.Table) -> pa.Table:
-    """Return the table with WordNet ids for the classes of an ImageNet variant."""
+    """Return the table with WordNet ids as classes for an ImageNet variant, else unchanged."""
     if class_subset(name) is None:
         return table
     place = reader.storage.path("").rstrip("/")
@@ -324,7 +324,7 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
-    """Return the table with a name made of file and position for every image whose path is not its own."""
+    """Return the table with unique paths: duplicate ones are replaced by names from file and position."""
     codes = table["path"].combine_chunks().dictionary_encode().indices.to_numpy()
     shared = np.flatnonzero(np.bincount(codes)[codes] > 1)
     if not len(shared):
@@ -337,34 +337,34 @@ def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
 
 
 def _in_order(table: pa.Table) -> pa.Table:
-    """Return the table in the order of torchvision's ImageFolder, which DomainBed's splits hang on."""
+    """Return the table in the order of torchvision's ImageFolder, on which DomainBed's splits depend."""
     keys = table.select(["environment", "class_name"])
-    # As posixpath.split has them; of millions of paths tuples would take more memory than all else.
+    # Like posixpath.split, without tuples, whose memory would dominate for millions of paths.
     for name, other in (("folder", r"(?s)/*[^/]*$"), ("name", r"(?s)^.*/")):
         keys = keys.append_column(name, pc.replace_substring_regex(table["path"], other, ""))
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
     return table if pc.all(pc.equal(order, pa.array(np.arange(len(order))))).as_py() else table.take(order)
 
 
-# Cyrillic and Greek letters, and the Latin ones that they look like.
+# Cyrillic and Greek letters -> similar Latin ones.
 _LETTERS = str.maketrans(
     "аеорсухіјѕԁһкмтвнАВЕКМНОРСТХІЈЅοανιρυκΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhkmtbhABEKMHOPCTXIJSoavipukABEZHIKMNOPTYX"
 )
 
 
 def look(name: str) -> str:
-    """Return what is seen of a name: without what has no shape, and whatever script its letters are of."""
+    """Return the visual form of a name: without invisible characters, look-alike letters as Latin ones."""
     signs = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign)[0] != "C")
     return " ".join("".join(signs).translate(_LETTERS).split())
 
 
 def spoken(name: str) -> str:
-    """Return what a prompt says of a class, for text towers that do not see capitals."""
+    """Return the visual form of a class name in a prompt, for text towers that ignore case."""
     return look(name.replace("_", " ")).casefold()
 
 
 def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple[str, str]]:
-    """Return two names of each look that several names have; `seen` is what is seen of a name."""
+    """Return one pair of names for each visual form that several names share; `seen` returns the form of a name."""
     first: dict[str, str] = {}
     pairs: dict[str, tuple[str, str]] = {}
     for name in sorted(set(names)):
@@ -374,5 +374,5 @@ def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple
 
 
 def by_number(name: str) -> str:
-    """Return a name with all signs beyond printable ASCII by their numbers: `cU+0430t`."""
+    """Return a name with all characters beyond printable ASCII as code points: `cU+0430t`."""
     return "".join(sign if " " <= sign <= "~" else f"U+{ord(sign):04X}" for sign in name)

@@ -1,4 +1,4 @@
-"""What a recipe says of a data set."""
+"""Recipe spec of a data set."""
 
 import re
 from collections.abc import Mapping
@@ -31,15 +31,15 @@ from benchmark.datasets.columns import (
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-CLUSTER = "cluster:"  # before a number of clusters, in the place of environments
+CLUSTER = "cluster:"  # before the number of clusters that replace environments
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
-# Field -> key of a recipe.
+# Field -> key in a recipe.
 PLANTED_KEYS = {key: key for key in ("of", "styles", "shift", "strength", "correlation", "seed")} | {"styles": "from"}
-# Fields that are written only if given: recipes without them stay what they were.
+# Fields written only if given, so that hashes of recipes without them do not change.
 _LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
-MAX_ENVIRONMENTS = 11  # the number of concepts of the smallest class, so that each environment has one
+MAX_ENVIRONMENTS = 11  # number of concepts of the smallest class: at least one per environment
 
 ShiftName = Literal["dusk", "tint", "texture", "none"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,17 +47,17 @@ _Strength = Mapping[str, Mapping[str, float]] | None
 
 
 def label_of(name: str, clusters: int) -> str:
-    """Return what rows and tables call a data set: by its name, and by what its environments are if not its own."""
+    """Return the name of a data set in rows and tables, with the number of clusters, if any."""
     return f"{name} ({clusters} clusters)" if clusters else name
 
 
 class ExpectedSpec(Spec):
-    """What must be found in a data set, and nothing beside it: it is a control, and the report says if it was found.
+    """Known result of a control data set; the report compares the actual result with it.
 
     Fields:
-        parts: of a gain of shrinkage: `interventions`, `environments`, both, or none of them (the default).
-        predictor: by which predictor. Default `zero_shot`.
-        held_out: with which environment held out. Default: on the average of all.
+        parts: parts that shrinkage must credit: `interventions`, `environments`, both, or none of them (the default).
+        predictor: the predictor. Default `zero_shot`.
+        held_out: the held-out environment. Default: the average of all.
     """
 
     parts: tuple[Literal["interventions", "environments"], ...] = ()
@@ -66,48 +66,48 @@ class ExpectedSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """Which images.
+    """A data set.
 
     Fields:
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
-        root: the folder that holds the data set's folder, or that folder itself; a path or s3://. Default: `run.data`.
-            The demo set and planted ones are built, and need none.
+        root: the data set's folder or its parent folder; a path or s3://. Default: `run.data`. The demo set and planted
+            sets are built and need none.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
             shards), `table` (files that a CSV or Parquet file lists), `corruptions`
             (CORRUPTION/SEVERITY/CLASS/IMAGE) or `imported` (embeddings that the store has from `icm-bench
-            import-embeddings`; no image is needed); `auto` goes by the catalog, where it says how a set lies, and else
-            by what lies there; `my_package.my_module:MyReader` is a reader of your own.
-        columns: which columns or fields say what of an image, in the layouts `parquet`, `webdataset` and `table`.
-        table: the CSV or Parquet file that lists the images, a line for each: below the root, from which its paths go,
-            or a path or URI of its own. Default: with the layout `table`, the one that lies in the root itself.
-        splits: of a table: which values of its column `split` are read, as `[train, test]`. Which images are fitted on
-            and which are tested follows from the protocol, not from this column. Default: all lines.
-        lookup: of a table: what the values of `class_name` or `environment` are called.
-        classes_differ: whether environments may lack classes. The images that are there are then tested among all
-            classes; one that no source environment has is known by its name alone, and to a probe not at all. Default:
-            true of iWildCam and FMoW by the catalog, else false: every environment needs every class.
-        environments: `cluster:K` puts K clusters of the source images in the place of their environments, by k-means on
-            unit-length embeddings and by each seed of the sweep, K at most their number; what is held out stays an
-            environment of the data set, and no image of it is clustered. Default: the environments of the images.
-        classes: `none` where nobody labelled the images, in the layouts `folder` (ENVIRONMENT/IMAGE, or images alone)
-            and `table` (no column of classes): `export` and `diagnose` take it, and a sweep needs classes.
-        labels: environment -> `none`, of environments whose images nobody labelled, in the layouts `folder`
-            (ENVIRONMENT/IMAGE) and `table` (an empty class): they are embedded and take no part in a sweep, and
-            `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
-        metric: the metric by which its authors judge, one of `METRICS` or `module:Class`; tables and verdicts show it
-            beside the accuracy, by which everything is chosen and tested. Default: the catalog's, else `accuracy`.
-        expected: what must be found in it, where that is known; of planted sets it follows from the rest.
-        of: for planted sets, called `planted` or `planted-` and a word, which have a shift that is known: the set whose
-            drawings are taken, `emoji_styles`.
-        from: whose drawings: a style (an environment of `of`), a list of them, or `all`. Of each style there are 284.
-        shift: what changes the drawings: `dusk` (less colour and light) and `tint` (a colour cast), which interventions
-            cover that change colours; `texture` (hatching), which these do not; `none`; or a list of them.
-        strength: environment -> size of the change in it, 0 (none) to 1. Its keys are the environments, to which
-            drawings are dealt evenly. Of several shifts: shift -> environment -> size. Default, of each:
+            import-embeddings`; no image is needed); `auto` uses the layout in the catalog, else detects it from the
+            files; `my_package.my_module:MyReader` is a reader of your own.
+        columns: columns or fields by meaning, in the layouts `parquet`, `webdataset` and `table`.
+        table: the CSV or Parquet file that lists the images, one per line, with paths below the root: a file below the
+            root, or its own path or URI. Default: with the layout `table`, the only table in the root itself.
+        splits: for a table: values of its column `split` to read, as `[train, test]`. The protocol, not this column,
+            determines training and test images. Default: all lines.
+        lookup: for a table: names of the values of `class_name` or `environment`.
+        classes_differ: whether environments may lack classes. Images are then tested among all classes; zero-shot knows
+            a class without source images by its name, a probe does not know it. Default: true for iWildCam and FMoW (by
+            the catalog), else false: every environment needs every class.
+        environments: `cluster:K` replaces the source environments by K clusters of their images, by k-means on
+            unit-length embeddings with each seed of the sweep; K is at most the number of source images. Held-out
+            environments stay and are not clustered. Default: the environments of the images.
+        classes: `none` for unlabelled images, in the layouts `folder` (ENVIRONMENT/IMAGE, or only images) and `table`
+            (no column of classes): for `export` and `diagnose`; a sweep needs classes.
+        labels: environment -> `none` for environments with unlabelled images, in the layouts `folder`
+            (ENVIRONMENT/IMAGE) and `table` (an empty class). They are embedded but not part of a sweep; `icm-bench
+            unlabelled` estimates accuracies on them. Default: all images have classes.
+        metric: the authors' metric, one of `METRICS` or `module:Class`; tables and verdicts show it next to the
+            accuracy, which is used for all selections and tests. Default: the catalog's, else `accuracy`.
+        expected: the result that must be found, if known; for planted sets it follows from the other fields.
+        of: for planted sets (named `planted` or `planted-` and a word), which have a known shift: the source of the
+            drawings, `emoji_styles`.
+        from: styles of the drawings: a style (an environment of `of`), a list of styles, or `all`; 284 drawings each.
+        shift: change of the drawings: `dusk` (less colour and light) and `tint` (a colour cast), which colour
+            interventions cover; `texture` (hatching), which they do not; `none`; or a list of these.
+        strength: environment -> strength of the change, 0 (none) to 1. Drawings are assigned evenly to these
+            environments. With several shifts: shift -> environment -> strength. Default for each shift:
             {a: 0, b: 0.3, c: 0.6, d: 1}.
-        correlation: environment -> share of the images of a class that carry the change (hue, angle) of their class;
-            the others carry that of another class. Default: all images of the set carry the same change.
-        seed: of the deal, and of which images carry what. Default 0.
+        correlation: environment -> share of the images of a class with the change (hue, angle) of their class; the
+            others have that of another class. Default: all images have the same change.
+        seed: seed of the assignment of drawings and changes. Default 0.
     """
 
     name: Name
@@ -132,38 +132,38 @@ class DatasetSpec(Spec):
 
     @property
     def clusters(self) -> int:
-        """The number of clusters in the place of the source environments; 0 where these are the data set's own."""
+        """The number of clusters that replace the source environments; 0 for the environments of the data set."""
         return int(self.environments.removeprefix(CLUSTER)) if self.environments else 0
 
     @property
     def label(self) -> str:
-        """What rows and tables call it."""
+        """Name of the data set in rows and tables."""
         return label_of(self.name, self.clusters)
 
     @property
     def judged_by(self) -> str:
-        """The name of its metric: the catalog's, where the recipe says none."""
+        """The name of its metric, by default that of the catalog."""
         return self.metric or (CATALOG[self.name].metric if self.name in CATALOG else "accuracy")
 
     @property
     def is_planted(self) -> bool:
-        """Whether it is a set with a planted shift: its name says so."""
+        """Whether it has a planted shift, by its name."""
         named = self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
         return named and not (self.is_imported and self.styles is None)
 
     @property
     def is_imported(self) -> bool:
-        """Whether its embeddings were imported, so that no image is needed."""
+        """Whether its embeddings were imported, so that no images are needed."""
         return self.layout == IMPORTED
 
     @property
     def is_built(self) -> bool:
-        """Whether it is built from packages where no root is given, so that it needs none."""
+        """Whether it is built from packages if no root is given."""
         return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
     def planted(self) -> "Planted":
-        """What determines a planted set, defaults filled in; of no other set."""
+        """The specification of a planted set with defaults filled in; only for planted sets."""
         from benchmark.demo.planted import Planted
 
         assert self.styles is not None
@@ -173,7 +173,7 @@ class DatasetSpec(Spec):
 
     @property
     def must_be_found(self) -> ExpectedSpec | None:
-        """What must be found in it; None where nothing is known of it."""
+        """The known result of a control; None if unknown."""
         if self.expected is not None or not self.is_planted:
             return self.expected
         planted = self.planted
@@ -208,7 +208,7 @@ class DatasetSpec(Spec):
     @field_validator("strength", mode="before")
     @classmethod
     def _by_shift(cls, strength: Any, info: ValidationInfo) -> Any:
-        """Return shift -> environment -> size, where one mapping is given for all shifts."""
+        """Return shift -> environment -> strength, also if one mapping is given for all shifts."""
         if not isinstance(strength, Mapping) or any(isinstance(size, Mapping) for size in strength.values()):
             return strength
         return dict.fromkeys(info.data.get("shift") or (), strength)
@@ -232,23 +232,23 @@ class DatasetSpec(Spec):
 
     @property
     def unlabelled(self) -> "DatasetSpec | None":
-        """The images beside it that nobody labelled, as a data set without classes; None where there are none."""
+        """Its unlabelled images, as a data set without classes; None if there are none."""
         return self.model_copy(update={"classes": "none", "environments": None}) if self.labels else None
 
     @property
     def listing(self) -> Listing:
-        """Which lines of which file list the images, for the layout `table`."""
+        """The file and lines that list the images in the layout `table`."""
         return Listing(self.table, self.splits, self.lookup)
 
     @property
     def resolved(self) -> "DatasetSpec":
-        """The spec with what the catalog says of how this set lies, where the recipe says nothing."""
+        """The spec completed with the layout from the catalog; values of the recipe have precedence."""
         facts = CATALOG.get(self.name)
         if facts is None or not facts.reads or self.layout not in (AUTO, facts.reads["layout"]):
             return self
         known = DatasetSpec.model_validate({"name": "known", **facts.reads})
         given = self.columns.model_dump(exclude_none=True)
-        # What the catalog's columns hold says nothing of the recipe's own.
+        # Lookups of the catalog do not apply to columns given in the recipe.
         lookup = {name: spec for name, spec in (known.lookup or {}).items() if name not in given}
         splits = None if "split" in given else known.splits
         return self.model_copy(
@@ -272,7 +272,7 @@ class DatasetSpec(Spec):
         facts = CATALOG.get(self.name)
         listed = self.table is not None or (facts is not None and facts.reads.get("layout") == TABLE)
         given = next((key for key in ("table", "splits", "lookup") if getattr(self, key) is not None), None)
-        # A recipe's hash knows these, so that one of imported embeddings keeps them: rows say that hash.
+        # Imported embeddings keep them, since they enter the recipe hash in rows.
         if given and not (self.layout in (TABLE, IMPORTED) or (self.layout == AUTO and listed)):
             raise ValueError(
                 f"'{given}' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
@@ -317,8 +317,8 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by the keys of a recipe; later ones, and those of planted sets, only if given."""
-        content = {key: said for key, said in dump(self).items() if key not in _LATER or said is not None}
+        """Return the fields by recipe key; those added later, and those of planted sets, only if given."""
+        content = {key: value for key, value in dump(self).items() if key not in _LATER or value is not None}
         for field, key in PLANTED_KEYS.items():
             if (value := content.pop(field, content.pop(key, None))) is not None:
                 content[key] = value

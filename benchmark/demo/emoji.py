@@ -1,6 +1,6 @@
-"""Emoji as drawn by several houses: the pinned packs, the names that join them, and drawing.
+"""Emoji packs of several vendors: pinned packages, concepts that match them, and rendering.
 
-The packs are joined by the slug of the CLDR short name, which OpenMoji's table gives with groups and tags.
+Packs are matched by the slug of the CLDR short name, which OpenMoji's table lists with groups and tags.
 """
 
 import csv
@@ -18,13 +18,13 @@ from benchmark.common.workers import Workers, cores
 from benchmark.demo.packages import INSTALL, npm_package, read_member, read_members
 
 IMAGE_SIZE = 224
-_TOGETHER = 8  # images that a process draws at a time
-_MOST = 8  # processes: more would start longer than they draw
+_BATCH = 8  # images per call of a process
+_MAX_PROCESSES = 8  # more would take longer to start than to draw
 
 
 @dataclass(frozen=True)
 class Pack:
-    """One npm package of drawings, pinned."""
+    """A pinned npm package of drawings."""
 
     name: str
     version: str
@@ -37,19 +37,19 @@ class Pack:
 
 @dataclass(frozen=True)
 class Concept:
-    """One row of OpenMoji's table: what an emoji shows, whoever draws it."""
+    """One row of OpenMoji's table: the meaning of an emoji, independent of the vendor."""
 
-    slug: str  # the name in ASCII, lower case, words joined by hyphens
+    slug: str  # see `slug`
     name: str
     group: str  # such as `animals-nature`
     subgroup: str  # such as `animal-bird`
-    tags: tuple[str, ...]  # further words for it
-    hexcode: str  # its code points, after which its drawings are called
+    tags: tuple[str, ...]  # further keywords
+    hexcode: str  # its code points, also the file name of its drawings
 
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept, from an npm package of a house that is no environment of `emoji_styles`."""
+    """A drawing of a concept, from a vendor that is no environment of `emoji_styles`."""
 
     pack: str
     concept: Concept
@@ -82,7 +82,7 @@ def slug(name: str) -> str:
 
 
 def concepts() -> dict[str, Concept]:
-    """Return the concepts of OpenMoji's table by slug, without skin tones and OpenMoji's own extras."""
+    """Return slug -> concept of OpenMoji's table, without skin tones and OpenMoji's own extras."""
     table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
     by_slug: dict[str, Concept] = {}
     for row in csv.DictReader(io.StringIO(table)):
@@ -94,9 +94,9 @@ def concepts() -> dict[str, Concept]:
 
 
 def iconify_svgs(pack: Pack) -> dict[str, str]:
-    """Return the SVG documents of an Iconify package by icon name; aliases are left out.
+    """Return icon name -> SVG document of an Iconify package, without aliases.
 
-    An alias may mean another thing under the same name: in the old packs `cricket` is the game.
+    An alias may have the name of another concept: in the old packs `cricket` is the game.
     """
     content = json.loads(read_member(pack.fetch(), "package/icons.json"))
     default_width, default_height = content.get("width", 16), content.get("height", 16)
@@ -112,14 +112,14 @@ def iconify_svgs(pack: Pack) -> dict[str, str]:
 
 
 def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
-    """Return OpenMoji's SVG documents by slug, `style` being `color` or `black`."""
+    """Return slug -> SVG document of OpenMoji, in the `style` `color` or `black`."""
     members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
     contents = read_members(OPENMOJI.fetch(), members.values())
     return {name: contents[member].decode("utf-8") for name, member in members.items()}
 
 
 def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
-    """Return an SVG document as a `size` × `size` PNG on white; the same bytes on every call."""
+    """Render an SVG document as a `size` × `size` PNG on white, deterministically."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
@@ -127,39 +127,38 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
     return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
 
 
-def draw_files(documents: Mapping[Path, str], said: str) -> None:
-    """Draw SVG documents, each into its file, whose folder is made.
+def draw_files(documents: Mapping[Path, str], description: str) -> None:
+    """Render SVG documents into their files; folders are created.
 
-    All cores draw but one: an encoder is mostly built or loaded meanwhile, which takes longer.
+    One core stays free: usually an encoder is built or loaded meanwhile, which takes longer.
     """
     for folder in {file.parent for file in documents}:
         folder.mkdir(parents=True, exist_ok=True)
     files = list(documents.items())
-    batches = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
-    progress = Progress(said, len(files), "images")
-    with Workers(min(cores() - 1, len(batches), _MOST), __name__) as workers:
+    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
+    progress = Progress(description, len(files), "images")
+    with Workers(min(cores() - 1, len(batches), _MAX_PROCESSES), __name__) as workers:
         for _, drawn in workers.call_all(_draw_files, ((batch,) for batch in batches)):
             progress.update(note=drawn.parent.parent.name)
     progress.close()
 
 
 def _draw_files(documents: Sequence[tuple[Path, str]]) -> Iterator[Path]:
-    """Draw documents into their files, and yield each."""
+    """Render documents into their files and yield each file."""
     for file, svg in documents:
         file.write_bytes(draw(svg))
         yield file
 
 
 def pretraining_images() -> list[PretrainingImage]:
-    """Return the drawings of things (no faces, people, symbols, flags) in the four pretraining packs.
+    """Return the drawings of objects (no faces, people, symbols, flags) in the four pretraining packs, in pack order.
 
-    In pack order, then in the packs' own order. The demo encoder learns from them; none of these houses is an
-    environment of `emoji_styles`.
+    The demo encoder is trained on them; none of these vendors is an environment of `emoji_styles`.
     """
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
     images: list[PretrainingImage] = []
     for pack in PRETRAINING_PACKS:
-        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # it sets hyphens elsewhere than CLDR
+        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # its hyphens differ from CLDR
         named = {name.replace(dropped, ""): concept for name, concept in things.items()}
         images += [
             PretrainingImage(pack.name, named[key], svg)

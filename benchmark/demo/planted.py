@@ -1,22 +1,22 @@
-"""Data sets with a planted shift: drawings of `emoji_styles`, dealt to environments and changed by a known amount.
+"""Data sets with a planted shift: drawings of `emoji_styles`, assigned to environments and changed by a known amount.
 
-What a method should find in them is known beforehand. Two things are set apart:
+The correct result of a method is therefore known. Two properties of a shift are varied independently:
 
-- whether interventions cover the shift: `dusk` takes colour and light away and `tint` casts a colour, which
-  `color_jitter` and `grayscale` move; `texture` is hatching with dark lines behind the drawing, which neither of these
-  puts on or takes off; `none` changes nothing;
-- whether the means of the source environments see it: they do where their strengths differ.
+- whether interventions cover it: `dusk` reduces colour and light and `tint` adds a colour cast, both of which
+  `color_jitter` and `grayscale` vary; `texture` adds dark hatching behind the drawing, which neither of them varies;
+  `none` changes nothing;
+- whether it is seen in the means of the source environments: it is if the sources have different strengths.
 
-A set may have two shifts, each with strengths of its own.
+A data set may have two shifts with separate strengths.
 
-How far kinds cover a shift was measured with MiniLiT at 160 pixels and without any method: v'C_d v / v'C_z v along the
-shift v of the means from sources to target, over trace(C_d) / trace(C_z), so that the average direction has 1. Of
-`color_jitter` and `grayscale` together the dusk has 4.6 and the hatching 0.2 to 0.4. At strength 1 plain zero-shot
-loses 29 of 60 points by the dusk and 30 by the hatching.
+Coverage was measured with MiniLiT at 160 pixels, without any method, as v'C_d v / v'C_z v over trace(C_d) / trace(C_z),
+where v is the difference of means from sources to target; an average direction has 1. With `color_jitter` and
+`grayscale` it is 4.6 for the dusk and 0.2 to 0.4 for the hatching. At strength 1 plain zero-shot loses 29 of 60 points
+to the dusk and 30 to the hatching.
 
-Every drawing stands in one environment, and where there are as many styles as environments, every concept in each, in
-another style. All environments have as many drawings of each class and style, so they differ by the shift and by which
-concept is drawn in which style: by chance.
+Every drawing is in one environment. With as many styles as environments, every concept is in each environment, in
+different styles. All environments have equally many drawings of each class and style, so they differ only by the shift
+and by the random assignment of styles to concepts.
 """
 
 import hashlib
@@ -35,44 +35,45 @@ from benchmark.demo.emoji import IMAGE_SIZE, draw_files
 from benchmark.demo.packages import publish
 
 NAME = "planted"
-# To be raised whenever the code below deals or draws otherwise.
+# Increase it whenever a change of the code below changes the assignment or the drawings.
 VERSION = 2
 
 T = TypeVar("T", str, tuple[str, str])
 Shift = Literal["dusk", "tint", "texture", "none"]
 
-# Shifts that interventions cover which change colours: `color_jitter` and `grayscale`.
+# Shifts covered by the colour interventions `color_jitter` and `grayscale`.
 COVERED: frozenset[Shift] = frozenset({"dusk", "tint"})
-# Number of different changes of a kind: one for each class.
+# Number of variants of a shift: one per class.
 CHANGES = 10
-# Share of the light that a cast of strength 1 takes from the channels that its hue lacks.
+# Share by which a tint of strength 1 darkens the channels that its hue lacks.
 TINT = 0.85
-# Which tenth of the circle of hues change 0 has: blue, of all casts tried the one that seven kinds move most.
+# Hue of change 0 in tenths of the circle: blue, of all hues tried the one that the seven interventions vary most.
 FIRST_HUE = 6
 # Grey level of the hatching of strength 1 on white.
 INK = 60
 # Width of a line of the hatching in pixels of the drawing.
 LINE = 6.0
-# From the middle of a line of the hatching to the middle of the next, in pixels of the drawing.
+# Distance between the centres of neighbouring lines of the hatching in pixels of the drawing.
 SPACING = 30.0
-# Share of the light that a dusk of strength 1 takes.
+# Share by which a dusk of strength 1 darkens the image.
 DUSK = 0.9
-# Weights of red, green and blue in the grey of a dusk: those of the intervention `grayscale`.
+# Weights of red, green and blue in the grey of a dusk, as in the intervention `grayscale`.
 LUMA = (0.2989, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What determines a planted data set. Checked where a recipe is read: see `DatasetSpec`.
+    """Specification of a planted data set. `DatasetSpec` checks it when a recipe is read.
 
     Attributes:
-        styles: environments of `emoji_styles` whose drawings are taken, one or more.
-        shifts: kind of change -> environment -> size of the change in it, 0 (the drawing as it is) to 1; the
-            environments are those of the data set, of all kinds alike.
-        correlation: environment -> share of the images of each class that carry the change of their class, 0 to 1; the
-            others carry that of another class. None: all images carry one and the same change, so that environments
-            differ by their strengths alone.
-        seed: of the deal, of which change belongs to which class and of which images carry it.
+        styles: environments of `emoji_styles` whose drawings are used, one or more.
+        shifts: shift -> environment -> strength, 0 (drawing unchanged) to 1; all shifts have the environments of the
+            data set.
+        correlation: environment -> share, 0 to 1, of the images of each class that have the change of their class; the
+            others have the change of another class. None (default): all images have the same change, so environments
+            differ only by strength.
+        seed: seed of the assignment to environments, of the change of each class, and of the images that have it.
+            Default 0.
     """
 
     styles: tuple[str, ...]
@@ -87,20 +88,20 @@ class Planted:
 
     @property
     def target(self) -> str | None:
-        """The environment whose shifts go beyond those of all others, or is the reverse; None where none's do."""
+        """The environment with the strongest shift, or the weakest correlation; None if there is no unique one."""
         if self.correlation:
-            return _beyond({name: 1 - share for name, share in self.correlation.items()})
-        targets = {_beyond(strength) for shift, strength in self.shifts.items() if shift != "none"}
+            return _unique_largest({name: 1 - share for name, share in self.correlation.items()})
+        targets = {_unique_largest(strength) for shift, strength in self.shifts.items() if shift != "none"}
         return targets.pop() if len(targets) == 1 else None
 
     @property
     def parts(self) -> tuple[str, ...] | None:
-        """What must be found with `target` held out: `interventions`, `environments`, both or neither.
+        """Parts that must be found with `target` held out: `interventions`, `environments`, both or neither.
 
-        Interventions where they cover a shift that the means of the sources do not see, the means where they see one
-        that interventions do not cover. None, where both see one and the same: either will do, and neither need add to
-        the other, which is what a credit asks. Neither where there is a correlation: it pays in all sources, so a rule
-        that chooses on these keeps it.
+        `interventions` if they cover a shift that the means of the sources do not see; `environments` if the means see
+        a shift that interventions do not cover. None if both see the same shift: one of them is enough, so neither
+        must add to the other, as a credit requires. Empty with a correlation: it helps in all sources, so a rule that
+        selects on sources keeps it.
         """
         target = self.target
         if target is None or self.correlation:
@@ -114,13 +115,13 @@ class Planted:
         return tuple(name for name in ("interventions", "environments") if name in found)
 
     def sizes(self, environment: str) -> dict[Shift, float]:
-        """Return which shifts change the drawings of an environment, and how much; none where they stay as they are."""
+        """Return shift -> strength in an environment, without shifts of strength 0."""
         sizes = {shift: strength[environment] for shift, strength in self.shifts.items() if shift != "none"}
         return {shift: size for shift, size in sizes.items() if size}
 
 
-def _beyond(sizes: Mapping[str, float]) -> str | None:
-    """Return the one whose size is above all others'; None where two have it."""
+def _unique_largest(sizes: Mapping[str, float]) -> str | None:
+    """Return the name with the largest size; None on a tie."""
     second, largest = sorted(sizes, key=lambda name: sizes[name])[-2:]
     return largest if sizes[largest] > sizes[second] else None
 
@@ -131,18 +132,18 @@ class PlantedImage:
 
     environment: str
     class_name: str
-    concept: str  # what it shows, which is also its group
-    style: str  # whose drawing it is
-    change: int  # which of the `CHANGES` it carries, 0 to 9
+    concept: str  # also its group
+    style: str  # environment of `emoji_styles` of the drawing
+    change: int  # number of its change, 0 to `CHANGES` - 1
 
     @property
     def path(self) -> str:
-        """Where it lies in the data set's folder."""
+        """Path of the image in the folder of the data set."""
         return f"{self.environment}/{self.class_name}/{self.concept}-{self.style}.png"
 
 
 def build(planted: Planted) -> Path:
-    """Draw a planted data set once and return its folder; a later call returns at once."""
+    """Render a planted data set into the cache, unless it is there, and return its folder."""
     root = cache_dir() / "datasets" / f"{NAME}-{content_hash(planted)}"
     if root.is_dir():
         return root
@@ -165,7 +166,7 @@ def build(planted: Planted) -> Path:
 
 
 def content_hash(planted: Planted) -> str:
-    """Return 12 hex digits that stand for all that determines the content of a planted data set."""
+    """Return a hash, 12 hex digits, of everything that determines the content of a planted data set."""
     shifts = sorted((shift, sorted(strength.items())) for shift, strength in planted.shifts.items())
     spec = [planted.styles, shifts, planted.seed]
     correlation = None if planted.correlation is None else sorted(planted.correlation.items())
@@ -174,11 +175,11 @@ def content_hash(planted: Planted) -> str:
 
 
 def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[PlantedImage]:
-    """Return the images of a planted data set and the change that each carries, sorted by path. Nothing is drawn."""
+    """Return the images of a planted data set with their changes, sorted by path, without rendering them."""
     environment = deal(classes, planted.styles, planted.environments, planted.seed)
     images = []
     for place in planted.environments:
-        # Class by class, and of each class in an order that says who carries its change.
+        # By class; the order within a class decides which drawings have its change.
         drawings = [
             (name, concept, style)
             for name in sorted(classes)
@@ -192,7 +193,7 @@ def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[Pla
         for number, (name, concept, style) in enumerate(drawings):
             change = 0
             if planted.correlation is not None:
-                # Of all drawings the share carries the change of its class up to half a one, of every run up to one.
+                # The share with the change of its class is exact up to half a drawing overall, up to one in any run.
                 share, others = planted.correlation[place], sorted(own[other] for other in own if other != name)
                 carries = math.floor(share * (number + 1) + 0.5) > math.floor(share * number + 0.5)
                 drawn = others[_digest(planted.seed, "other", concept, style) % len(others)]
@@ -204,10 +205,10 @@ def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[Pla
 def deal(
     classes: Mapping[str, Sequence[str]], styles: Sequence[str], environments: Sequence[str], seed: int
 ) -> dict[tuple[str, str], str]:
-    """Return (concept, style) -> environment.
+    """Return (concept, style) -> environment, assigned in rotation.
 
-    In turn: the drawings of a concept stand in as many environments as can be, and environments have equally many of
-    every class, of every style, and of every class in every style, up to one of each style.
+    The drawings of a concept are spread over as many environments as possible. Environments have equally many drawings
+    of every class, of every style, and of every class in every style, up to one per style.
     """
     concepts = [concept for name in sorted(classes) for concept in _shuffled(classes[name], seed, "deal")]
     return {
@@ -218,18 +219,17 @@ def deal(
 
 
 def changes_of_classes(classes: Iterable[str], seed: int) -> dict[str, int]:
-    """Return class -> the change that is its own where there is a correlation, 0 to `CHANGES` - 1, no two the same."""
+    """Return class -> its change under a correlation, distinct numbers from 0 to `CHANGES` - 1."""
     return {name: change for change, name in enumerate(_shuffled(classes, seed, "change"))}
 
 
 def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
-    """Return a drawing with changes.
+    """Return the drawing with all shifts of the given strengths (`sizes`) and the number of the change.
 
-    `texture` lays dark lines behind the drawing, LINE wide, SPACING from middle to middle, of the opacity `size`,
-    turned by change × 18 degrees. `dusk`, whatever the change, takes the share `size` of their colour from all pixels,
-    and of the light of the whole image, the white ground included, DUSK × size. `tint` multiplies all of the image too,
-    channel by channel with 1 - size × TINT × (1 - hue's channel), where the hues are spread evenly over the circle,
-    from blue (216 degrees) on.
+    `texture` adds dark lines behind the drawing: LINE wide, SPACING apart, opacity `size`, rotated by change × 18
+    degrees. `dusk`, independent of the change, desaturates all pixels by `size` and darkens the whole image, including
+    the white background, by DUSK × size. `tint` multiplies each channel of the whole image by
+    1 - size × TINT × (1 - the hue's channel); hues are spaced evenly on the circle, starting at blue (216 degrees).
     """
     if not sizes:
         return svg
@@ -243,24 +243,24 @@ def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
         drawing = f"<g {place}>{_hatching(change, size)}</g>{drawing}"
     if size := sizes.get("dusk"):
         light = round(255 * (1 - DUSK * size))
-        drawing = f'{_fading(size)}<g filter="url(#fade)">{drawing}</g>{_multiplied(place, (light,) * 3)}'
+        drawing = f'{_fade_filter(size)}<g filter="url(#fade)">{drawing}</g>{_multiply_layer(place, (light,) * 3)}'
     if size := sizes.get("tint"):
-        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the circle of hues: red 0, green 2, blue 4
+        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the hue circle: red 0, green 2, blue 4
         distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
         channels = (min(max(2 - distance, 0), 1) for distance in distances)
-        drawing += _multiplied(place, tuple(round(255 * (1 - size * TINT * (1 - channel))) for channel in channels))
+        drawing += _multiply_layer(place, tuple(round(255 * (1 - size * TINT * (1 - channel))) for channel in channels))
     return svg[: opening.end()] + drawing + svg[end:]
 
 
-def _multiplied(place: str, colour: tuple[int, ...]) -> str:
-    """Return a rectangle that multiplies all below it, the white ground too, with a colour of 0 to 255, as SVG."""
+def _multiply_layer(place: str, colour: tuple[int, ...]) -> str:
+    """Return an SVG rectangle that multiplies everything below it, including the background, by a colour (0 to 255)."""
     red, green, blue = colour
     rect = f'<rect width="{IMAGE_SIZE}" height="{IMAGE_SIZE}" fill="#{red:02x}{green:02x}{blue:02x}"/>'
     return f'<g style="mix-blend-mode:multiply" {place}>{rect}</g>'
 
 
-def _fading(strength: float) -> str:
-    """Return a filter called `fade` that takes a share of their colour from all that it is put on, as SVG."""
+def _fade_filter(strength: float) -> str:
+    """Return an SVG filter with the id `fade` that desaturates by `strength`."""
     rows = [
         [strength * weight + (1 - strength) * (row == column) for column, weight in enumerate(LUMA)] for row in range(3)
     ]
@@ -272,9 +272,9 @@ def _fading(strength: float) -> str:
 
 
 def _hatching(change: int, strength: float) -> str:
-    """Return parallel lines over the whole image, none of them through its centre, as SVG."""
+    """Return parallel SVG lines over the whole image, none through its centre."""
     middle = IMAGE_SIZE / 2
-    reach = math.ceil(IMAGE_SIZE / SPACING)  # enough for the diagonal, half of which is 0.71 of a side
+    reach = math.ceil(IMAGE_SIZE / SPACING)  # covers half the diagonal, 0.71 of a side
     places = (middle + (line + 0.5) * SPACING for line in range(-reach, reach))
     lines = "".join(f"M{place:.3f} {-IMAGE_SIZE}V{2 * IMAGE_SIZE}" for place in places)
     turn = f"rotate({180 * change / CHANGES:g} {middle:g} {middle:g})"
@@ -283,10 +283,10 @@ def _hatching(change: int, strength: float) -> str:
 
 
 def _shuffled(items: Iterable[T], seed: int, purpose: str) -> list[T]:
-    """Return the items in an order that depends on seed, purpose and each item alone."""
+    """Return the items ordered by a hash of seed, purpose and item."""
     return sorted(items, key=lambda item: _digest(seed, purpose, json.dumps(item)))
 
 
 def _digest(seed: int, *words: str) -> int:
-    """Return a number of 64 bits that seed and words determine, in every version of Python alike."""
+    """Return a 64-bit hash of seed and words, the same in every version of Python."""
     return int.from_bytes(hashlib.sha256(json.dumps([seed, *words]).encode()).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""Features of drawings by a pretrained image tower, made by processes of one core each: MiniLiT learns from them."""
+"""Pooled features of drawings by a pretrained image tower, for training MiniLiT; one process per core."""
 
 import functools
 import io
@@ -19,20 +19,20 @@ from benchmark.demo.emoji import PretrainingImage
 from benchmark.demo.minilit import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
-# Images in a forward pass: a pass is the work of one process, so that features do not depend on how many there are.
+# Images per forward pass, made by one process, so that features do not depend on the number of processes.
 BATCH = 16
-# Processes at most: each holds PyTorch and a tower, and more would start longer than they work.
-MOST = 8
+# Each process loads PyTorch and a tower: more would take longer to start than to work.
+MAX_PROCESSES = 8
 
 
 def image_features(
-    workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, said: str
+    workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, description: str
 ) -> Tensor:
-    """Return (n, 1280) pooled features of the drawings, or of the view that a kind of intervention makes of each."""
-    progress = Progress(said, len(images), "images")
+    """Return pooled features, (n, 1280), of the drawings, or of one view of each if `kind` names an intervention."""
+    progress = Progress(description, len(images), "images")
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     found: list[Tensor] = [torch.empty(0)] * len(batches)
-    for number, features in workers.call_all(_of_batch, ((batch, trunk, size, kind) for batch in batches)):
+    for number, features in workers.call_all(_batch_features, ((batch, trunk, size, kind) for batch in batches)):
         found[number] = torch.from_numpy(features)
         progress.update(len(features))
     progress.close()
@@ -40,22 +40,22 @@ def image_features(
 
 
 def feature_workers() -> Workers:
-    """Return processes that make features, for each core one where there are several, which import what they need."""
-    return Workers(min(cores(), MOST) if cores() > 1 else 0, __name__)
+    """Return workers for features, one per core with their imports done; none on a single core."""
+    return Workers(min(cores(), MAX_PROCESSES) if cores() > 1 else 0, __name__)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
-    """Return an image's pixels, uint8, (3, h, w)."""
+    """Return the pixels of an image, uint8, shape (3, h, w)."""
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.uint8).copy()).permute(2, 0, 1)
 
 
 def scaled(pixels: Tensor) -> Tensor:
-    """Return values between -1 and 1, as the image tower was trained: mean and std 0.5."""
+    """Return pixels scaled to [-1, 1], the normalisation of the image tower."""
     return pixels.to(torch.float32) / 127.5 - 1
 
 
 @torch.inference_mode()
-def _of_batch(
+def _batch_features(
     images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the features of a batch."""
@@ -63,11 +63,11 @@ def _of_batch(
     if kind:
         names = [f"{image.pack} {image.concept.slug}" for image in images]
         pixels = INTERVENTIONS.create(kind).views(pixels, names, seed=0)
-    yield _pooled(trunk, size)(pixels).numpy()
+    yield _feature_engine(trunk, size)(pixels).numpy()
 
 
-class _Pooled(nn.Module):
-    """A tower up to its pooled features, of pixels: uint8, shape (batch, 3, height, width)."""
+class _PooledTower(nn.Module):
+    """The tower without classifier, from uint8 pixels, (batch, 3, height, width), to pooled features."""
 
     def __init__(self, trunk: str) -> None:
         super().__init__()
@@ -80,9 +80,9 @@ class _Pooled(nn.Module):
 
 
 @functools.cache
-def _pooled(trunk: str, size: int) -> Engine:
-    """Return what makes features of images of this size: OpenVINO, at twice the speed, where it is installed."""
-    tower = _Pooled(trunk)
-    with suppress(Exception):  # not installed, or whatever a converter raises: PyTorch does it too
+def _feature_engine(trunk: str, size: int) -> Engine:
+    """Return a function from pixels of this size to features: by OpenVINO, twice as fast, if installed."""
+    tower = _PooledTower(trunk)
+    with suppress(Exception):  # not installed, or a converter error of any type: PyTorch works too
         return runner(converted(tower, (size, size)), "float32")
     return tower

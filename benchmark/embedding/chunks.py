@@ -1,6 +1,6 @@
-"""A chunk of images on its way through Ray: what the stages hand each other, to and from typed Arrow rows.
+"""Chunks of images that the stages exchange through Ray, and their conversion to and from typed Arrow rows.
 
-A row of Ray's is a whole chunk of the store, so that no batching of Ray's can mix chunks.
+One row of a Ray data set is one whole chunk of the store, so batching in Ray cannot mix chunks.
 """
 
 from collections.abc import Iterator
@@ -13,101 +13,102 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-_OF_IMAGES = {"image_id": str, "environment": str, "class_name": str, "label": int, "path": str, "file": str}
-_OF_IMAGES |= {"position": int, "bytes": int}
-IMAGE_COLUMNS = [*_OF_IMAGES]  # of the manifest, that travel with a chunk
-_PLAIN = {"decode_s": float, "looked": float, "retries": int, "waited_s": float}  # columns of single numbers
-_LACKING = pa.schema([("number", pa.int64()), ("todo", pa.int64())])
+_IMAGE_TYPES = {"image_id": str, "environment": str, "class_name": str, "label": int, "path": str, "file": str}
+_IMAGE_TYPES |= {"position": int, "bytes": int}
+IMAGE_COLUMNS = [*_IMAGE_TYPES]  # columns of the manifest that a chunk carries
+_TASK_SCHEMA = pa.schema([("number", pa.int64()), ("requested_views", pa.int64())])
+_MEASURED = {"decode_s": float, "checked_at": float, "retries": int, "waited_s": float}
+_SCALARS = (*_TASK_SCHEMA.names, "missing_views", *_MEASURED)
 DECODED = pa.schema(
     [
-        *_LACKING,
-        ("images", pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in _OF_IMAGES.items()]))),
-        ("lacking", pa.int64()),
+        *_TASK_SCHEMA,
+        ("images", pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in _IMAGE_TYPES.items()]))),
+        ("missing_views", pa.int64()),
         ("reasons", pa.list_(pa.string())),
         ("shape", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
-        *((name, _TYPES[kind]) for name, kind in _PLAIN.items()),
+        *((name, _TYPES[kind]) for name, kind in _MEASURED.items()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk that lacks embeddings.
+    """A chunk with missing embeddings.
 
     Attributes:
         number: its position among the chunks of the data set.
-        todo: the views that it lacked when the job began, as bits: bit i is view i of the job.
-        images: one row for each image, with columns of the manifest.
+        requested_views: bit mask of the views that were missing when the job began; bit i is view i of the job.
+        images: one row per image, with columns of the manifest.
     """
 
     number: int
-    todo: int
+    requested_views: int
     images: pa.RecordBatch
 
     @classmethod
     def cut(cls, row: pa.Table, images: pa.Table, size: int) -> "Chunk":
-        """Return the chunk that a row of `Chunks.rows` stands for."""
+        """Return the chunk of a row of `Chunks.rows`; `images` are all images, `size` the images per chunk."""
         number = row["number"][0].as_py()
         (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
-        return cls(number, row["todo"][0].as_py(), rows)
+        return cls(number, row["requested_views"][0].as_py(), rows)
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of a data set that lack embeddings; the images of each are cut out where they are decoded.
+    """The chunks of a data set with missing embeddings. Workers select the images of each by `Chunk.cut`.
 
     Attributes:
-        images: the images of the data set that are embedded, one row for each, with the columns `IMAGE_COLUMNS`.
-        size: number of images in a chunk; the last of the data set may have fewer.
-        numbers: positions of the chunks among all of the data set, shape (m,).
-        todo: the views that each lacks, as bits, shape (m,); bit i is view i of the job.
+        images: the distinct images of the data set, one row per image, with the columns `IMAGE_COLUMNS`.
+        size: number of images per chunk; the last chunk of the data set may have fewer.
+        numbers: positions of the chunks among all chunks of the data set, shape (m,).
+        requested_views: bit mask of the missing views of each chunk, shape (m,); bit i is view i of the job.
     """
 
     images: pa.Table
     size: int
     numbers: NDArray[np.int64]
-    todo: NDArray[np.int64]
+    requested_views: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def pairs(self) -> int:
-        """Number of (image, view) pairs that are to be embedded."""
+        """Number of (image, view) pairs to embed."""
         images = np.minimum(self.size, len(self.images) - self.numbers * self.size)
-        return int((images * np.bitwise_count(self.todo)).sum())
+        return int((images * np.bitwise_count(self.requested_views)).sum())
 
-    def rows(self, first: int = 0, together: int = 1, alone: int = 0) -> list[pa.Table]:
-        """Return tables of a row for each chunk, which `Chunk.cut` takes."""
-        columns = [np.roll(column, -first) for column in (self.numbers, self.todo)]
-        every = pa.table(columns, schema=_LACKING)
-        grouped = max(0, len(every) - alone) // together * together
-        cuts = [*range(0, grouped, together), *range(grouped, len(every) + 1)]
+    def rows(self, first: int = 0, per_task: int = 1, single_tasks: int = 0) -> list[pa.Table]:
+        """Return tables of `per_task` chunks, one row each, from position `first` on; the last tables have one row."""
+        columns = [np.roll(column, -first) for column in (self.numbers, self.requested_views)]
+        every = pa.table(columns, schema=_TASK_SCHEMA)
+        grouped = max(0, len(every) - single_tasks) // per_task * per_task
+        cuts = [*range(0, grouped, per_task), *range(grouped, len(every) + 1)]
         return [every.slice(start, end - start).combine_chunks() for start, end in pairwise(cuts)]
 
 
 @dataclass(frozen=True)
 class DecodedChunk(Chunk):
-    """A chunk whose images are decoded.
+    """A chunk with decoded images.
 
     Attributes:
-        lacking: the views still to be made, as bits: another process may have made some of `todo` by now.
-        reasons: for each image why it cannot be read; empty for one that can be.
-        pixels: uint8, shape (images, height, width, 3), or (images, views, height, width, 3) with the views in
-            `lacking` where they are made at full resolution; zeros where an image cannot be read. Not to be
-            written to: they may lie in memory that processes share.
-        decode_s: seconds that it took to read and decode.
-        looked: time of day, in seconds since 1970, at which `lacking` was so. Default 0: long ago.
-        retries: number of calls to storage that were made again for it. Default 0.
-        waited_s: seconds that these waited. Default 0.
+        missing_views: bit mask of the views still missing; another process may have made some of `requested_views`.
+        reasons: for each image the reason why it cannot be read; empty if it can.
+        pixels: uint8, shape (images, height, width, 3); (images, views, height, width, 3) if the views in
+            `missing_views` are made at full resolution. Zeros if an image cannot be read. Read-only: the memory may be
+            shared between processes.
+        decode_s: seconds to read and decode the images.
+        checked_at: Unix time at which `missing_views` was determined. Default 0.
+        retries: number of retried storage calls. Default 0.
+        waited_s: seconds of waiting before these retries. Default 0.
     """
 
-    lacking: int
+    missing_views: int
     reasons: list[str]
     pixels: NDArray[np.uint8]
     decode_s: float
-    looked: float = field(default=0.0, kw_only=True)
+    checked_at: float = field(default=0.0, kw_only=True)
     retries: int = field(default=0, kw_only=True)
     waited_s: float = field(default=0.0, kw_only=True)
 
@@ -122,39 +123,39 @@ class DecodedChunk(Chunk):
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
-            **{name: pa.array([getattr(self, name)]) for name in ("number", "todo", "lacking", *_PLAIN)},
+            **{name: pa.array([getattr(self, name)]) for name in _SCALARS},
         }
         return pa.table(columns, schema=DECODED)
 
     @classmethod
     def from_row(cls, table: pa.Table) -> "DecodedChunk":
-        """Return the chunk that a table of one row holds; its pixels are a view into the table."""
+        """Return the chunk of a table of one row; its pixels are a view into the table."""
         shape = table["shape"][0].as_py()
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
-        plain = {name: table[name][0].as_py() for name in ("number", "todo", "lacking", "reasons", *_PLAIN)}
+        plain = {name: table[name][0].as_py() for name in ("reasons", *_SCALARS)}
         images = pa.RecordBatch.from_struct_array(table["images"][0].values)
         return cls(images=images, pixels=pixels, **plain)
 
     @cached_property
     def readable(self) -> NDArray[np.int64]:
-        """Positions of the images that can be read."""
+        """Positions of the readable images."""
         return np.array([i for i, reason in enumerate(self.reasons) if not reason], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class EncoderFigures:
-    """How an encoder fared with a chunk.
+    """Time, speed and memory of an encoder for one chunk.
 
     Attributes:
-        encode_s: seconds that it took to make the views and to encode them.
-        views_s: seconds of these that the views took.
-        ceiling: views/s of full batches through the bare model, their median so far; 0 where none was full yet.
-        ready: time of day, in seconds since 1970, at which the encoder was ready to work.
-        first: time of day at which its first embeddings were there.
-        batch_size: number of views in a forward pass: it is halved when memory runs out.
-        of_gemm: the ceiling's FLOP/s as a share of those of a large matrix product. Default 0: not measured.
-        memory: bytes that it took at most so far: on a GPU what PyTorch allocated there, else all of its process.
-            Default 0: not measured.
+        encode_s: seconds to make the views and to encode them.
+        views_s: seconds of `encode_s` spent on making the views.
+        ceiling: views/s of full batches through the bare model, median so far; 0 before the first full batch.
+        ready: Unix time at which the encoder was ready.
+        first: Unix time of the encoder's first embeddings.
+        batch_size: number of views per forward pass; halved when memory runs out.
+        of_gemm: FLOP/s at `ceiling` as a share of those of a large matrix product. Default 0: not measured.
+        memory: peak bytes so far: on a GPU those allocated by PyTorch, else those of the process. Default 0: not
+            measured.
     """
 
     encode_s: float
@@ -169,24 +170,24 @@ class EncoderFigures:
 
 @dataclass(frozen=True)
 class ChunkCounts(EncoderFigures):
-    """What came of a chunk, for progress, speed and the record.
+    """Result of a chunk, for progress, speed and the record. Pairs are (image, view) pairs.
 
     Attributes:
-        number: of the chunk.
-        encoder: number of the encoder that had it last.
+        number: position of the chunk.
+        encoder: number of the encoder that finished it.
         host: name of the encoder's node.
-        device: kind of its GPU, `gpu` or `cpu`.
-        tries: how often encoders began it, this time included; 0 where no encoder of this run did.
-        images: number of its images, unreadable ones included.
-        decoded: number of images that were decoded now; 0 where another process had made all its views.
+        device: model of its GPU, `gpu` or `cpu`.
+        tries: number of times that encoders of this run began it; 0 if none did.
+        images: number of images, unreadable ones included.
+        decoded: number of images decoded now; 0 if no view was missing any more.
         views: number of pairs encoded now.
-        before: number of pairs that an encoder of this run wrote which was lost before it could say so.
-        others: number of pairs that another process wrote meanwhile.
-        unreadable: number of pairs that are settled, since their images cannot be read.
-        finished: number of pairs of the job that are settled with it, whoever made them: the sum of these four.
-        decode_s: seconds that it took to read and decode.
-        retries: number of calls to storage that were made again for it. Default 0.
-        waited_s: seconds that these waited. Default 0.
+        written_by_lost: number of pairs written by an encoder of this run that was lost before it reported them.
+        written_by_others: number of pairs written by another process meanwhile.
+        unreadable: number of pairs of unreadable images.
+        finished: number of finished pairs: the sum of the last four.
+        decode_s: seconds to read and decode the images.
+        retries: number of retried storage calls. Default 0.
+        waited_s: seconds of waiting before these retries. Default 0.
     """
 
     number: int
@@ -197,8 +198,8 @@ class ChunkCounts(EncoderFigures):
     images: int
     decoded: int
     views: int
-    before: int
-    others: int
+    written_by_lost: int
+    written_by_others: int
     unreadable: int
     finished: int
     decode_s: float
@@ -206,8 +207,8 @@ class ChunkCounts(EncoderFigures):
     waited_s: float = field(default=0.0, kw_only=True)
 
     @property
-    def again(self) -> bool:
-        """Whether some of it was computed a second time: an encoder was lost that had begun it."""
+    def recomputed(self) -> bool:
+        """Whether a part was computed twice because the encoder that began the chunk was lost."""
         return self.tries > 1
 
     def to_row(self) -> pa.Table:
@@ -216,7 +217,7 @@ class ChunkCounts(EncoderFigures):
 
     @classmethod
     def from_rows(cls, table: pa.Table) -> Iterator["ChunkCounts"]:
-        """Yield the counts that a table holds, row by row."""
+        """Yield the counts of a table, row by row."""
         return (cls(**row) for row in table.to_pylist())
 
 

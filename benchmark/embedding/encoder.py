@@ -1,4 +1,4 @@
-"""The encoder actor: makes every view of an image and encodes them together. Pixels end here."""
+"""The encoder: makes all views of the images of a chunk and embeds them together."""
 
 import platform
 import statistics
@@ -21,25 +21,25 @@ from benchmark.store.embeddings import View
 if TYPE_CHECKING:
     import torch
 
-CPU_BATCH = 32  # larger ones gain nothing on a CPU
-GPU_BATCH = 512  # beyond it a forward pass gains nothing more
-MEMORY_SHARE = 0.7  # of what is free on the device, for activations
-GROUP = 32  # images whose views are made at a time, at least
+CPU_BATCH = 32  # larger batches are no faster on a CPU
+GPU_BATCH = 512  # larger batches are no faster on a GPU
+MEMORY_SHARE = 0.7  # of the free device memory, for activations
+GROUP = 32  # smallest number of images whose views are made at a time
 
 
 def batch_that_fits(free_bytes: float, bytes_per_view: float) -> int:
-    """Return the largest power of two of views, up to `GPU_BATCH`, whose activations fit into the free memory."""
+    """Return the largest power of two, up to `GPU_BATCH`, of views whose activations fit into the free memory."""
     fits = MEMORY_SHARE * free_bytes / max(bytes_per_view, 1.0)
     return int(2 ** max(0, min(int(np.log2(GPU_BATCH)), int(np.log2(max(fits, 1.0))))))
 
 
 class Encoder:
-    """Encodes chunks of images for Ray Data.
+    """Embeds chunks of images for Ray Data.
 
-    A `batch_size` of None is found from a GPU's memory, or is `CPU_BATCH`; `threads` of None leaves torch's number.
+    A `batch_size` of None is set by the memory of the GPU, or to `CPU_BATCH`; `threads` None is torch's default.
 
     Raises:
-        IcmBenchError: this node has other weights, or not even one image fits into memory.
+        IcmBenchError: the weights on this node differ from `facts`, or not even one image fits into memory.
     """
 
     def __init__(
@@ -57,38 +57,38 @@ class Encoder:
 
         if threads:
             torch.set_num_threads(threads)
-        # The converted tower alone, where that runs and is in the cache, loads fast.
+        # A converted tower in the cache loads faster than the backbone.
         converted = spec.engine == "openvino" and best_device() == "cpu" and is_converted(facts)
         tower = ConvertedTower(facts) if converted else Backbone(spec, compile_model=compile_model, known=facts)
         self._backbone: Backbone | ConvertedTower = tower
         self._views, self._pad = views, compile_model
         self._cuda = self._backbone.device.type == "cuda"
         self.batch_size = batch_size or (self._fitting_batch() if self._cuda else CPU_BATCH)
-        self._batch_rates: deque[float] = deque(maxlen=100)  # views/s of the last full batches through the bare model
+        self._batch_rates: deque[float] = deque(maxlen=100)  # views/s of the last full batches
         self._warm_up()
         peak = gemm_peak(self._backbone.device.type, facts.precision)
-        self._gemm_rate = peak / facts.flops if facts.flops else 0.0  # views/s, were a view a matrix product
+        self._gemm_rate = peak / facts.flops if facts.flops else 0.0  # views/s at the FLOP/s of a matrix product
         if spec.engine == "openvino" and torch.get_num_threads() == 2:
-            # OpenVINO has its threads by now, and a second one of torch's costs interventions more than it brings.
+            # OpenVINO has its own threads by now; a second torch thread slows interventions down.
             torch.set_num_threads(1)
         self._ready = time.time()
-        self._first = 0.0  # time of day at which the first embeddings were there
+        self._first = 0.0  # Unix time of the first embeddings
 
     def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
-        """Return the embeddings of the views that a chunk lacks, shape (images, lacking views, D), and what they took.
+        """Return the embeddings of the missing views, shape (images, missing views, D), and figures.
 
-        Images that cannot be read have zeros.
+        Rows of unreadable images are zero.
         """
         start = time.perf_counter()
         image_ids = chunk.images["image_id"].to_pylist()
-        lacking = [view for i, view in enumerate(self._views) if chunk.lacking >> i & 1]
-        embeddings = np.zeros((len(image_ids), len(lacking), self._backbone.facts.dim), dtype=np.float32)
+        missing = [view for i, view in enumerate(self._views) if chunk.missing_views >> i & 1]
+        embeddings = np.zeros((len(image_ids), len(missing), self._backbone.facts.dim), dtype=np.float32)
         self._views_s = 0.0
-        group = max(GROUP, self.batch_size // max(1, len(lacking)))
-        for first in range(0, len(chunk.readable) if lacking else 0, group):
+        group = max(GROUP, self.batch_size // max(1, len(missing)))
+        for first in range(0, len(chunk.readable) if missing else 0, group):
             rows = chunk.readable[first : first + group]
-            # A chunk's pixels are read-only, and torch must not be given such: the choice of rows is a copy.
-            embeddings[rows] = self._embed(chunk.pixels[rows], [image_ids[i] for i in rows], lacking)
+            # A chunk's pixels are read-only, which torch does not support; selecting rows copies them.
+            embeddings[rows] = self._embed(chunk.pixels[rows], [image_ids[i] for i in rows], missing)
             check_finite(embeddings[rows], self._backbone.facts.label, chunk.images["path"].take(rows).to_pylist())
         ceiling = statistics.median(self._batch_rates) if self._batch_rates else 0.0
         return embeddings, EncoderFigures(
@@ -103,7 +103,7 @@ class Encoder:
         )
 
     def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:
-        """Return the embeddings of some views, shape (images, views, D); halves the work when memory runs out."""
+        """Return the embeddings of views, shape (images, views, D); halves batch and images when memory runs out."""
         try:
             start = time.perf_counter()
             made = self._make_views(pixels, image_ids, views)
@@ -114,8 +114,8 @@ class Encoder:
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
-        # Outside of the handler, which would keep the failed tensors alive.
-        self._halve()
+        # Outside the handler, which would keep the failed tensors alive.
+        self._halve_batch()
         if len(pixels) == 1:
             return self._embed(pixels, image_ids, views)
         middle = len(pixels) // 2
@@ -136,28 +136,28 @@ class Encoder:
         sent = sent.to(self._backbone.device, non_blocking=self._cuda)
         if pixels.ndim == 5:  # made at full resolution by the decoding stage: (images, views, height, width, 3)
             return list(sent.permute(1, 0, 4, 2, 3))
-        images = sent.permute(0, 3, 1, 2)  # channels last, as the encoder wants them; interventions want planes
+        images = sent.permute(0, 3, 1, 2)  # channels last for the encoder; interventions need contiguous planes
         planes = images.contiguous() if any(view.intervention for view in views) else images
         kinds = ((view.intervention, view.seed) for view in views)
         return [images if kind is None else kind.views(planes, image_ids, seed) for kind, seed in kinds]
 
     def _forward(self, views: "list[torch.Tensor]") -> "torch.Tensor":
-        """Return the embeddings of all views, one view after the other, shape (views * images, D), on the device."""
+        """Return the embeddings, ordered by view and then by image, shape (views * images, D), on the device."""
         import torch
 
         done = []
         for batch in torch.cat(views).split(self.batch_size):
             start, n = time.perf_counter(), len(batch)
-            if self._pad and n < self.batch_size:  # a compiled model is compiled for one shape
+            if self._pad and n < self.batch_size:  # a compiled model takes one shape only
                 batch = torch.cat([batch, batch[:1].expand(self.batch_size - n, -1, -1, -1)])
             done.append(self._backbone.embed(batch)[:n])
             if not self._cuda:
                 self._first = self._first or time.time()
-            if not self._cuda and n == self.batch_size:  # a GPU has only been told so far
+            if not self._cuda and n == self.batch_size:  # a GPU call returns before the work is done
                 self._batch_rates.append(n / (time.perf_counter() - start))
         return torch.cat(done)
 
-    def _halve(self) -> None:
+    def _halve_batch(self) -> None:
         import torch
 
         if self.batch_size == 1:
@@ -171,7 +171,7 @@ class Encoder:
             torch.cuda.empty_cache()
 
     def _fitting_batch(self) -> int:
-        """Return the batch size for this GPU, from what two small batches take."""
+        """Return the batch size for this GPU, from the peak memory of two small batches."""
         import torch
 
         peaks = []
@@ -184,12 +184,12 @@ class Encoder:
         return batch_that_fits(torch.cuda.mem_get_info()[0], (peaks[1] - peaks[0]) / 8)
 
     def _warm_up(self) -> None:
-        """Run on black images, so that no figure includes a first time; on a GPU, time a batch that fits."""
+        """Run once on black images, so that measurements exclude the first run; on a GPU, also time a full batch."""
         import torch
 
-        if not self._cuda:  # one image will do, and a whole batch would put off the first embedding by its seconds
+        if not self._cuda:  # one image is enough; a whole batch would delay the first embedding
             self._backbone.embed(self._black(1))
-            return  # the batches to come are timed one by one
+            return  # later batches are timed one by one
         while not self._batch_rates:
             try:
                 self._backbone.embed(self._black(self.batch_size))
@@ -202,7 +202,7 @@ class Encoder:
                 if not _out_of_memory(error):
                     raise
             if not self._batch_rates:
-                self._halve()
+                self._halve_batch()
 
     def _black(self, n: int) -> "torch.Tensor":
         import torch
@@ -212,7 +212,7 @@ class Encoder:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Say whether memory ran out: torch raises a type of its own on a GPU, a plain RuntimeError on a CPU."""
+    """Return whether memory ran out: torch raises OutOfMemoryError on a GPU, a plain RuntimeError on a CPU."""
     import torch
 
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

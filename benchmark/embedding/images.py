@@ -1,4 +1,4 @@
-"""From bytes to pixels at model-input size: the CPU's part of embedding. By Pillow alone: its workers start fast."""
+"""Decode, resize and crop images to model-input size on CPUs. Imports Pillow only, so that workers start fast."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmark.method.interventions import Intervention
 
 
-_TURNS = {
+_EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -22,21 +22,21 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # how EXIF says that an image is to be turned -> how
+}  # EXIF orientation -> the transpose that makes the image upright
 STRIP_PIXELS = 2**22
-DRAFT_MARGIN = 2  # a JPEG is decoded at reduced scale only to at least this many times the size it is resized to
+DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale has at least this many times the size it is resized to
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """open_clip's resize and crop, on Pillow images.
+    """Resize and crop of open_clip, on Pillow images.
 
     Attributes:
         size: (height, width) of the model's input.
-        resize_mode: `shortest` (cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
-        bilinear: interpolate so, and not bicubically.
+        resize_mode: `shortest` (cover the input and crop), `longest` (fit into the input and pad) or `squash`.
+        bilinear: whether to interpolate bilinearly instead of bicubically.
         fill: grey level of the padding.
-        resize_size: (height, width) that the resize aims at before the crop; None (default) for `size`.
+        resize_size: target (height, width) of the resize before the crop; None (default) for `size`.
     """
 
     size: tuple[int, int]
@@ -57,11 +57,11 @@ class Geometry:
         )
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (width, height) to which an image of that size is resized before the crop."""
+        """Return (width, height) after the resize, before the crop, of an image of the given size."""
         high, wide = self.resize_size or self.size
         if self.resize_mode == "squash":
             return wide, high
-        if self.resize_mode == "shortest" and high == wide:  # torchvision cuts here where timm rounds below
+        if self.resize_mode == "shortest" and high == wide:  # truncated, as in torchvision; timm rounds, see below
             return (high, int(high * height / width)) if width <= height else (int(high * width / height), high)
         ratios = (height / high, width / wide)
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
@@ -72,7 +72,7 @@ class Geometry:
         width, height = self.resized(*image.size)
         if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be resized")
-        # open_clip takes the interpolation for granted where the input is not square
+        # open_clip ignores the interpolation, and is bicubic, if the input is not square
         bilinear = self.bilinear and (self.size[0] == self.size[1] or self.resize_mode != "shortest")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC)
@@ -86,39 +86,39 @@ class Geometry:
 
 
 def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> Image.Image:
-    """Return the image upright and in RGB, not resized; of an animated one the first frame.
+    """Return the image upright and in RGB, before resizing; the first frame of an animation.
 
-    With `draft` a JPEG far larger than its geometry asks for is decoded at 1/2, 1/4 or 1/8 scale.
+    With `draft`, a JPEG much larger than the resized image is decoded at 1/2, 1/4 or 1/8 scale.
 
     Raises:
-        UnreadableImage: damaged, not an image, or larger than Pillow's bound on pixels.
+        UnreadableImage: the file is damaged, no image, or has more pixels than Pillow allows.
     """
     with opened(content, formats) as image:
         if draft:
             width, height = geometry.resized(*image.size)
             image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
         image.load()
-        turn = _TURNS.get(orientation(image))
-        pixels = eight_bits(image)
+        turn = _EXIF_TRANSPOSES.get(orientation(image))
+        pixels = to_eight_bits(image)
         return (pixels if turn is None else pixels.transpose(turn)).convert("RGB")
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image with 256 levels, which Pillow would make of more by clipping: nearly all white.
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return the image with 256 grey levels. Pillow itself would clip larger values, to a nearly white image.
 
-    What fits into 0 to 255 is taken as it is. Whole numbers up to 65535 lose their lower byte, as Pillow has it where a
-    file of 16 bits is in colour; floats of 0 to 1 are taken times 255.
-    Raises UnreadableImage where its values say nothing of their range.
+    Values within 0 to 255 are kept. Integers up to 65535 lose their lower byte, as in Pillow for 16-bit colour files;
+    floats from 0 to 1 are multiplied by 255.
+    Raises UnreadableImage for other ranges.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     extrema = [(strip.min(), strip.max()) for _, strip in _strips(image)]
-    low, high = float(np.min(extrema)), float(np.max(extrema))  # NaN where one value is none
+    low, high = float(np.min(extrema)), float(np.max(extrema))  # NaN if any value is NaN
     is_float = image.mode == "F"
-    most = 1 if is_float else 65535
-    if 0 <= low <= high <= 255 and not (is_float and high <= most):
+    maximum = 1 if is_float else 65535
+    if 0 <= low <= high <= 255 and not (is_float and high <= maximum):
         return image
-    if not 0 <= low <= high <= most:
+    if not 0 <= low <= high <= maximum:
         raise UnreadableImage(
             f"its values go from {low:g} to {high:g}, and are to be 0 to 255 or 65535, or 0 to 1 in floats"
         )
@@ -129,7 +129,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield an image of one band some rows at a time, with the first one's place: all would be held several times."""
+    """Yield (first row, pixels) of strips of a one-band image; whole copies would need several times its memory."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
@@ -147,7 +147,7 @@ def model_input_views(
     views: Sequence[tuple["Intervention | None", int]],
     formats: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """Return views made at full resolution and then brought to model-input size, as the released code does.
+    """Return views made at full resolution and then resized and cropped, as in the released code.
 
     Returns:
         uint8, shape (views, height, width, 3). Raises UnreadableImage.

@@ -1,4 +1,4 @@
-"""Opening image files that nobody vouches for: few decoders, bounds on what a file may ask for, no word on stderr."""
+"""Open untrusted image files: few decoders, limits on time and memory, no output on stderr."""
 
 import contextlib
 import ctypes
@@ -9,18 +9,18 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401  they make themselves known to Pillow
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401  importing registers them
 
 from benchmark.common.image_formats import FORMATS, NAMES
 
 __all__ = ["MAX_METADATA", "MAX_SECONDS", "UnreadableImage", "opened"]
 
-MAX_SECONDS = 30.0  # of a core, for one image: on a busy machine it is no less
-MAX_METADATA = 64 * 2**20  # bytes of EXIF, profiles and comments that a file may hold, or make of what it holds
+MAX_SECONDS = 30.0  # of CPU time for one image, independent of the load of the machine
+MAX_METADATA = 64 * 2**20  # bytes of EXIF, profiles and comments, stored or expanded
 _LOG = logging.getLogger("PIL")
 _EXIF, _RAW_EXIF = "exif", "Raw profile type exif"
-# What else is found under the name of an image, beside what Pillow knows.
-_OTHERS = (
+# Leading bytes of other content in files named as images, besides the formats of Pillow.
+_OTHER_KINDS = (
     (b"%!PS", "a PostScript program"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript program"),
     (b"%PDF", "a PDF document"),
@@ -39,24 +39,24 @@ _OTHERS = (
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # of TIFF tags
 
 
-with contextlib.suppress(OSError, AttributeError):  # libtiff writes to the standard error by itself
+with contextlib.suppress(OSError, AttributeError):  # otherwise libtiff itself writes to stderr
     _LIBRARIES = ctypes.CDLL(_imaging.__file__)
     _LIBRARIES.TIFFSetErrorHandler(None)
     _LIBRARIES.TIFFSetWarningHandler(None)
 
 
 class UnreadableImage(Exception):
-    """A file that is no readable image; the message is the reason."""
+    """The file is not a readable image; the message is the reason."""
 
 
 @contextlib.contextmanager
 def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]:
-    """Give the block an image, opened and not yet loaded, by the usual decoders and those of `formats`.
+    """Context manager that opens an image without loading it, by the decoders of `FORMATS` and `formats`.
 
-    Whatever goes wrong in the block becomes UnreadableImage, with what Pillow warned of; warnings alone are no reason.
-    Raises UnreadableImage where it is none of these formats, is damaged, or asks for more than it may.
+    Any error in the block becomes UnreadableImage, with the warnings of Pillow; warnings alone raise nothing.
+    Raises UnreadableImage if the file has another format, is damaged, or exceeds a limit.
     """
-    with _listening() as said:
+    with _captured_warnings() as warned:
         try:
             _check_jpeg(content)
             with Image.open(_Bounded(content), formats=(*FORMATS, *formats)) as image:
@@ -64,16 +64,16 @@ def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]
         except (MemoryError, UnreadableImage):
             raise
         except UnidentifiedImageError as error:
-            raise UnreadableImage(_with(_what(content, (*FORMATS, *formats)), said)) from error
-        except Exception as error:  # damaged files make decoders raise anything; the row must not take others along
-            raise UnreadableImage(_with(_words(error), said)) from error
+            raise UnreadableImage(_with_warnings(_describe(content, (*FORMATS, *formats)), warned)) from error
+        except Exception as error:  # decoders raise any type; other rows must not fail with this one
+            raise UnreadableImage(_with_warnings(_first_line(error), warned)) from error
 
 
 def orientation(image: Image.Image) -> int:
-    """Return how a loaded image is to be turned, as EXIF counts it: 1 to 8, 1 being upright.
+    """Return the EXIF orientation of a loaded image, 1 (upright, also the default) to 8.
 
     Raises:
-        UnreadableImage: its EXIF asks for more than it may.
+        UnreadableImage: its EXIF exceeds `MAX_METADATA`.
     """
     block = image.info.get(_EXIF) or b""
     if isinstance(raw := image.info.get(_RAW_EXIF), str) and not block:
@@ -84,9 +84,9 @@ def orientation(image: Image.Image) -> int:
 
 
 class _Bounded(io.BytesIO):
-    """A file in memory that can be read for some time, and some times over, and then no more.
+    """An in-memory file with limits on CPU time and on the total number of bytes read.
 
-    Here a limit holds in any thread and on any system: slow decoders are those in Python, which read piece by piece.
+    Limits checked in `read` work in any thread and system: slow decoders are written in Python and read in pieces.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -95,7 +95,7 @@ class _Bounded(io.BytesIO):
         self._end = time.thread_time() + MAX_SECONDS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, as `io.BytesIO` does. Raises UnreadableImage where the limit is reached."""
+        """Read, as `io.BytesIO` does. Raises UnreadableImage beyond a limit."""
         piece = super().read(size)
         self._left -= len(piece)
         if self._left < 0:
@@ -106,44 +106,44 @@ class _Bounded(io.BytesIO):
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Collect what Pillow warns of and logs in the block, in place of lines on the standard error."""
-    said: list[str] = []
+def _captured_warnings() -> Iterator[list[str]]:
+    """Collect the warnings and log messages of Pillow in the block instead of printing them."""
+    warned: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
     propagate, _LOG.propagate = _LOG.propagate, False
     _LOG.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.showwarning = lambda message, *_args, **_more: said.append(str(message))
-            yield said
+            warnings.showwarning = lambda message, *_args, **_more: warned.append(str(message))
+            yield warned
     finally:
         _LOG.removeHandler(handler)
         _LOG.propagate = propagate
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).strip().splitlines()[0].rstrip(".") if str(text).strip() else type(error).__name__
 
 
-def _with(reason: str, said: Sequence[str]) -> str:
-    """Return a reason and what Pillow said before it, once."""
-    notes = [" ".join(note.split())[:200] for note in said if note.strip()]
+def _with_warnings(reason: str, warned: Sequence[str]) -> str:
+    """Return a reason followed by distinct warnings of Pillow, at most three."""
+    notes = [" ".join(note.split())[:200] for note in warned if note.strip()]
     notes = [note for note in dict.fromkeys(notes) if note and note not in reason]
     return f"{reason} ({'; '.join(notes[:3])})" if notes else reason
 
 
-def _what(content: bytes, formats: Sequence[str]) -> str:
-    """Say what a file is that is no image of the formats that are decoded."""
+def _describe(content: bytes, formats: Sequence[str]) -> str:
+    """Return what a file is that has none of the supported formats."""
     names = ", ".join((NAMES, *formats[len(FORMATS) :]))
     if not content:
         return "it is empty"
     head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
-    name = next((name for start, name in _OTHERS if head[: len(start)].lower() == start.lower()), None)
-    if name is None:  # of Pillow's other formats, that whose files begin so; no decoder is called
+    name = next((name for start, name in _OTHER_KINDS if head[: len(start)].lower() == start.lower()), None)
+    if name is None:  # another format of Pillow, by its leading bytes; no decoder is called
         Image.init()
         others = ((kind, accepts) for kind, (_, accepts) in Image.OPEN.items() if kind not in formats and accepts)
         prefix = content[:16].ljust(16, b"\0")
@@ -154,12 +154,12 @@ def _what(content: bytes, formats: Sequence[str]) -> str:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Look at what stands before a JPEG's pixels, before Pillow puts it together: it parses EXIF where it opens."""
+    """Check the size of a JPEG's metadata before Pillow, which parses EXIF on opening, reads it."""
     if not content.startswith(b"\xff\xd8\xff"):
         return
     at, total, exif = 2, 0, []
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
-        if content[at + 1] in (0x01, 0xFF, *range(0xD0, 0xD9)):  # they have no length
+        if content[at + 1] in (0x01, 0xFF, *range(0xD0, 0xD9)):  # markers without length
             at += 1 if content[at + 1] == 0xFF else 2
             continue
         length = int.from_bytes(content[at + 2 : at + 4], "big")
@@ -174,9 +174,9 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _check_exif(block: bytes) -> None:
-    """Refuse EXIF whose entries, taken out one by one, come to more than the block itself and `MAX_METADATA`.
+    """Raise UnreadableImage if the values of all EXIF entries exceed the block itself plus `MAX_METADATA`.
 
-    An entry says where its content lies, and all of some thousands may say "everywhere".
+    An entry holds the offset and length of its value; thousands of entries may each refer to the whole block.
     """
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])

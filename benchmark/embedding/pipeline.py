@@ -1,6 +1,6 @@
-"""The embedding stage on Ray Data: CPUs decode, an encoder actor makes and encodes all views, parts are written.
+"""The embedding stage on Ray Data: CPU tasks decode, encoder actors make and encode all views and write the parts.
 
-The parts of a chunk are written while the next chunk is encoded, so that a killed run costs each encoder two chunks.
+The parts of a chunk are written while the next chunk is encoded, so a killed run loses at most two chunks per encoder.
 """
 
 import os
@@ -31,15 +31,16 @@ from benchmark.common.terminal.progress import Progress
 from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding import chunks as rows
+from benchmark.embedding import pool as pools
 from benchmark.embedding.chunks import Chunk, ChunkCounts, Chunks, DecodedChunk, EncoderFigures
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.embedding.pool import DECODER_CORES, LAST, TOGETHER, Pool, bounded_memory, decoders, pool_for
+from benchmark.embedding.pool import Pool, bounded_memory, decoder_count, pool_for
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
-from benchmark.embedding.stages import count, results, staged
-from benchmark.embedding.watch import Told, Watch
+from benchmark.embedding.stages import count, results, run_stage
+from benchmark.embedding.watch import Watch, WatchedRun
 from benchmark.embedding.watchdog import Watchdog
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
@@ -47,18 +48,18 @@ from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
-LOOKED = 60.0  # seconds for which an object store is not asked once more whether a chunk is done
-LOOKED_FOR = 16  # of so many chunks one is looked for in an object store, where no other writer was met
+RECHECK_SECONDS = 60.0  # age after which an object store is asked again whether a chunk is done
+CHECK_EVERY = 16  # chunks per check for another writer in an object store, until one is found
 
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What is to be embedded, how, and where to.
+    """An embedding job: images, backbone, views and the store.
 
     Attributes:
-        facts: what is known of the backbone's weights; those that workers load must be the same.
-        views: the views to make of every image; what the store has of them is not made again.
-        decoding: how images become pixels; that which the keys of `views` were made with.
+        facts: facts of the backbone's weights; workers must load the same weights.
+        views: the views to make of every image; those in the store are reused.
+        decoding: how images are decoded; must be the one in the keys of `views`.
     """
 
     storage: Storage
@@ -71,7 +72,7 @@ class EmbedJob:
 
 @dataclass(frozen=True)
 class Work:
-    """What travels to the workers: all that the stages need of a job beside the rows."""
+    """The part of a job that is sent to the workers; the rows are sent separately."""
 
     storage: Storage
     reader: ImageReader
@@ -81,27 +82,27 @@ class Work:
     decoding: Decoding
 
     def views_in(self, bits: int) -> list[View]:
-        """Return the views that a bit mask names."""
+        """Return the views of a bit mask."""
         return [view for i, view in enumerate(self.views) if bits >> i & 1]
 
 
 def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
-    """Embed what the store lacks of a job's views and return what was done. In a block of `connected`.
+    """Embed the missing views of a job and return a report. Call it in a block of `connected`.
 
-    `began` is the time of day from which `Speed.first_embedding` counts: by default now. Measurements of the pipeline
-    alone give another class of `encoder`.
+    `began` is the Unix time from which `Speed.first_embedding` is measured, by default now. Benchmarks of the pipeline
+    pass another class as `encoder`.
 
     Raises:
-        IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (everything else is kept), or the
-            store cannot be written, or a worker failed: the sentence is its own.
+        IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (finished embeddings are kept), the
+            store cannot be written, or a worker failed with this error.
     """
     began = began or time.time()
     report = EmbedReport(images=job.manifest.table.num_rows)
-    chunks, reused = _lacking_chunks(job)
+    chunks, reused = _missing_chunks(job)
     report.reused = report.total = reused
     about: dict[str, Any] = {"dataset": job.manifest.name, "backbone": job.facts.label}
     about |= {name: getattr(job.facts, name) for name in ("random_weights", "dim", "precision")}
-    for view in job.views:  # views that do not say what they are would be cleaned away
+    for view in job.views:  # `store clean` removes views without this file
         if chunks or problem_by(read_json, job.storage, store.about_file(view.directory)):
             store.write_about(job.storage, view, about)
     if chunks:
@@ -118,12 +119,12 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
     return report
 
 
-def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
-    """Return the chunks that lack views, and the number of (image, view) pairs that exist."""
+def _missing_chunks(job: EmbedJob) -> tuple[Chunks, int]:
+    """Return the chunks with missing views, and the number of (image, view) pairs in the store."""
     distinct, first = job.manifest.table.select(rows.IMAGE_COLUMNS), store.distinct(job.manifest.table["image_id"])
     distinct = distinct if len(first) == len(distinct) else distinct.take(first)
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
-    todo = np.zeros(count, dtype=np.int64)
+    missing = np.zeros(count, dtype=np.int64)
     reused = 0
     for bit, view in enumerate(job.views):
         there = store.parts(job.storage, view.directory)
@@ -131,13 +132,13 @@ def _lacking_chunks(job: EmbedJob) -> tuple[Chunks, int]:
             if chunk in there:
                 reused += min(size, len(distinct) - chunk * size)
             else:
-                todo[chunk] |= 1 << bit
-    numbers = np.flatnonzero(todo)
-    return Chunks(distinct, size, numbers, todo[numbers]), reused
+                missing[chunk] |= 1 << bit
+    numbers = np.flatnonzero(missing)
+    return Chunks(distinct, size, numbers, missing[numbers]), reused
 
 
 def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
-    """Run the pipeline over `chunks`; return its speed, `first_embedding` a time of day still, and what was made."""
+    """Run the pipeline over `chunks`; return its speed, with `first_embedding` as Unix time, and its record."""
     began, manifest, facts = time.time(), job.manifest, job.facts
     geometry = Geometry.of(facts.preprocess)
     work = Work(job.storage, manifest.reader, job.views, geometry, facts, job.decoding)
@@ -147,7 +148,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     made = Made(new_name(), platform.node(), manifest.name, facts.label, views, reused=reused, total=total)
     ledger = open_ledger(made.name, take_over(job.storage, views))
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
-    told = Told(job.storage, ledger, pool, progress.notify, pool.on_gpus or len(alive_nodes()) > 1, timeout)
+    watched = WatchedRun(job.storage, ledger, pool, progress.notify, pool.on_gpus or len(alive_nodes()) > 1, timeout)
     high, wide = geometry.size
     block = min(chunks.size, len(chunks.images)) * (len(job.views) if job.decoding.at_source else 1) * high * wide * 3
     speed = Speed(cores=pool.threads or 0, device=pool.device)
@@ -156,12 +157,12 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     encode = work, encoder, arguments, ledger, made.name, timeout
     with (
         bounded_memory(pool, block),
-        Watch(made, told, len(chunks)) as watch,
+        Watch(made, watched, len(chunks)) as watch,
         closing(_counts(chunks, pool, work, encode)) as every,
     ):
         for counts in every:
             tally.add(counts)
-            watch.came(counts)
+            watch.add(counts)
             retries.count(retries.Retries(counts.retries, counts.waited_s))
     tally.close(sum(bool(by.chunks) and not by.silent for by in watch.made.encoders))
     speed.start_up -= began
@@ -170,16 +171,17 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
 
 
 def _counts(chunks: Chunks, pool: Pool, work: Work, encode: tuple[Any, ...]) -> Generator[ChunkCounts]:
-    """Run the two stages of Ray Data and yield what came of each chunk; `encode` is what the encoder actor takes."""
+    """Run the two stages of Ray Data and yield the counts of each chunk; `encode`: arguments of `_EncodeAndWrite`."""
     import ray
-    import ray.data  # takes a second, which a run that embeds nothing need not wait
+    import ray.data  # takes a second, and is imported only if there is something to embed
 
-    # Where another process fills the same store, the two should not do the same chunks at the same time.
-    todo = chunks.rows(first=os.getpid() % len(chunks), together=TOGETHER, alone=LAST * decoders())
-    images = ray.put(chunks.images)  # once on each node, where tasks read it in place
+    # The first chunk depends on the process, so that two processes on one store do not make the same chunks.
+    first, single_tasks = os.getpid() % len(chunks), pools.SINGLE_CHUNK_TASKS * decoder_count()
+    tasks = chunks.rows(first, pools.CHUNKS_PER_TASK, single_tasks)
+    images = ray.put(chunks.images)  # copied once to each node, where tasks read it in place
     by_row: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-    source, given = ray.data.from_arrow(todo), (work, images, chunks.size)
-    decoded = source.map_batches(_decode, fn_args=given, num_cpus=DECODER_CORES, **by_row)
+    source, given = ray.data.from_arrow(tasks), (work, images, chunks.size)
+    decoded = source.map_batches(_decode, fn_args=given, num_cpus=pools.DECODER_CORES, **by_row)
     options = {"compute": pool.strategy, **by_row, **pool.options}
     done = decoded.map_batches(_EncodeAndWrite, fn_constructor_args=encode, **options)
     with closing(results(done)) as tables:
@@ -188,16 +190,16 @@ def _counts(chunks: Chunks, pool: Pool, work: Work, encode: tuple[Any, ...]) -> 
 
 
 def _decode(table: pa.Table, work: Work, images: Any, size: int) -> pa.Table:
-    """Read, decode, resize and crop the images of a chunk; a bad one becomes a reason, not an exception."""
+    """Read, decode, resize and crop the images of a chunk; an unreadable image gives a reason, not an exception."""
     import ray
 
-    return staged(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, rows.DECODED)
+    return run_stage(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, rows.DECODED)
 
 
 def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     start = time.perf_counter()
-    looked, images, lacking = time.time(), chunk.images.to_pydict(), _still_lacking(chunk, work)
-    missing = work.views_in(lacking)
+    checked_at, images, missing_views = time.time(), chunk.images.to_pydict(), _still_missing(chunk, work)
+    missing = work.views_in(missing_views)
     at_source, formats = work.decoding.at_source, work.reader.formats
     views_made_here = (len(missing),) if at_source else ()
     pixels = np.zeros((len(chunk.images), *views_made_here, *work.geometry.size, 3), dtype=np.uint8)
@@ -217,24 +219,24 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     seconds, again = time.perf_counter() - start, retries.taken()
     count("images_decoded", len(chunk.images) if missing else 0)
     return DecodedChunk(
-        chunk.number, chunk.todo, chunk.images, lacking, reasons, pixels, seconds,
-        looked=looked, retries=again.count, waited_s=again.seconds,
+        chunk.number, chunk.requested_views, chunk.images, missing_views, reasons, pixels, seconds,
+        checked_at=checked_at, retries=again.count, waited_s=again.seconds,
     )  # fmt: skip
 
 
-# Set once this process has met a chunk that another one has made: from then on all are looked for.
-_met_others = Event()
+# Set once this process finds a chunk that another process made; from then on it checks every chunk.
+_other_writer_found = Event()
 
 
-def _still_lacking(chunk: Chunk, work: Work) -> int:
-    """Return the views that the chunk lacks by now, as bits: another process may have filled in some.
+def _still_missing(chunk: Chunk, work: Work) -> int:
+    """Return a bit mask of the views that are still missing; another process may have written some.
 
-    In an object store, where each look takes a request, some chunks are looked for until one of another process is met:
-    what two have made is written once. Of a chunk one part is looked for, and the others where it is there.
+    In an object store, where each check is a request, only some chunks are checked until another writer is found. The
+    further parts of a chunk are checked only if the first one exists. Parts that two processes make are written once.
     """
-    local, bits = work.storage.is_local, chunk.todo
-    # Others for each process, so that none of them gets all or none.
-    if not (local or _met_others.is_set() or (chunk.number + os.getpid()) % LOOKED_FOR == 0):
+    local, bits = work.storage.is_local, chunk.requested_views
+    # Each process checks other chunks.
+    if not (local or _other_writer_found.is_set() or (chunk.number + os.getpid()) % CHECK_EVERY == 0):
         return bits
     for i, view in enumerate(work.views):
         if not bits >> i & 1:
@@ -243,17 +245,16 @@ def _still_lacking(chunk: Chunk, work: Work) -> int:
             bits &= ~(1 << i)
         elif not local:
             break
-    if bits != chunk.todo:
-        _met_others.set()
+    if bits != chunk.requested_views:
+        _other_writer_found.set()
     return bits
 
 
 class _EncodeAndWrite:
-    """The actor: while a chunk is written the next is encoded, and none after it, so that a kill costs two at most.
+    """The actor. It writes a chunk while it encodes the next, and no further one, so a kill loses at most two.
 
-    Ray calls from several threads, of which one writes, another waits for the encoder and a third fetches. The encoder
-    lives in a thread of its own: torch keeps a team of cores for each thread that computes, and two teams would be in
-    each other's way.
+    Ray calls it from several threads: one writes, one waits for the encoder, one fetches. The encoder has its own
+    thread: torch keeps a thread pool for each computing thread, and two pools would compete for the cores.
     """
 
     def __init__(
@@ -263,43 +264,44 @@ class _EncodeAndWrite:
 
         self._watchdog, self._ledger, self._run = Watchdog(timeout), ledger, run
         self._host, self._device = node_name(), device_of_worker()
-        actor = ray.get_runtime_context().get_actor_id() or ""  # none outside of an actor
-        entered = ledger.enter.remote(run, actor, self._host, self._device)
+        actor = ray.get_runtime_context().get_actor_id() or ""  # empty outside an actor
+        registered = ledger.register.remote(run, actor, self._host, self._device)
         self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
         self._writers = ThreadPoolExecutor(max_workers=len(work.views))
-        self._writing = Semaphore()  # held from the moment at which a chunk is encoded until it is written
+        self._writing = Semaphore()  # held from the end of encoding a chunk until it is written
         self._encoder = self._thread.submit(encoder, *arguments)
-        self._encoder.exception()  # waits until it is there; why it could not start is told where a chunk comes
-        self._number: int = ray.get(entered)
-        ledger.ready.remote(run, self._number)
-        self._watchdog.rest()
+        self._encoder.exception()  # waits for the start; the first chunk raises its error
+        self._number: int = ray.get(registered)
+        ledger.mark_ready.remote(run, self._number)
+        self._watchdog.idle()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return staged(self._embedded, table, rows.COUNTS)
+        return run_stage(self._embedded, table, rows.COUNTS)
 
     def _embedded(self, table: pa.Table) -> pa.Table:
         import ray
 
         chunk = DecodedChunk.from_row(table)
         with during(f"embedding chunk {chunk.number}, from {chunk.images['path'][0]} on"):
-            stale = self._work.storage.is_local or _met_others.is_set() or time.time() - chunk.looked > LOOKED
-            if stale and not _still_lacking(chunk, self._work):  # it comes again where an actor died after writing it
-                chunk = replace(chunk, lacking=0)
+            is_old = time.time() - chunk.checked_at > RECHECK_SECONDS
+            recheck = self._work.storage.is_local or _other_writer_found.is_set() or is_old
+            if recheck and not _still_missing(chunk, self._work):  # also after an actor died that had written it
+                chunk = replace(chunk, missing_views=0)
             embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
-            try:  # all parts at once: on an object store each takes a round trip
+            try:  # in parallel: on an object store each takes a round trip
                 for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
                     if not written.result():
-                        _met_others.set()
+                        _other_writer_found.set()
             finally:
                 self._writing.release()
-            if chunk.lacking:
-                ray.get(self._ledger.written.remote(self._run, self._number, chunk.number))
+            if chunk.missing_views:
+                ray.get(self._ledger.mark_written.remote(self._run, self._number, chunk.number))
         images, readable, again = len(chunk.images), len(chunk.readable), retries.taken()
-        made, todo = chunk.lacking.bit_count(), chunk.todo.bit_count()
-        there = readable * (todo - made)
-        ours = tries > (made > 0)  # an encoder of this run had begun it before
+        made, requested = chunk.missing_views.bit_count(), chunk.requested_views.bit_count()
+        found = readable * (requested - made)
+        begun_before = tries > (made > 0)  # by an encoder of this run
         count("views_embedded", readable * made, self._device)
-        count("views_computed_again", readable * made if made and ours else 0, self._device)
+        count("views_computed_again", readable * made if made and begun_before else 0, self._device)
         return ChunkCounts(
             number=chunk.number,
             encoder=self._number,
@@ -307,12 +309,12 @@ class _EncodeAndWrite:
             device=self._device,
             tries=tries,
             images=images,
-            decoded=images if chunk.lacking else 0,
+            decoded=images if chunk.missing_views else 0,
             views=readable * made,
-            before=there if ours else 0,
-            others=0 if ours else there,
-            unreadable=(images - readable) * todo,
-            finished=images * todo,
+            written_by_lost=found if begun_before else 0,
+            written_by_others=0 if begun_before else found,
+            unreadable=(images - readable) * requested,
+            finished=images * requested,
             decode_s=chunk.decode_s,
             retries=chunk.retries + again.count,
             waited_s=chunk.waited_s + again.seconds,
@@ -320,14 +322,14 @@ class _EncodeAndWrite:
         ).to_row()
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
-        """Encode a chunk, and do not return, nor begin the next, before the one before it is written."""
+        """Encode a chunk; return, and free the thread for the next one, only once the previous chunk is written."""
         import ray
 
         encoder = self._encoder.result()
-        if chunk.lacking:
-            tries = self._ledger.begin.remote(self._run, self._number, chunk.number)
+        if chunk.missing_views:
+            tries = self._ledger.begin_chunk.remote(self._run, self._number, chunk.number)
         else:
-            tries = self._ledger.begun.remote(self._run, chunk.number)
+            tries = self._ledger.times_begun.remote(self._run, chunk.number)
         with self._watchdog.chunk():
             embeddings, figures = encoder(chunk)
         self._writing.acquire()
@@ -335,14 +337,14 @@ class _EncodeAndWrite:
 
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
-    """Yield what writes a chunk's parts, one for each view that it lacked."""
+    """Yield a function for each missing view that writes its part and returns whether no other process had."""
     unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
     images = chunk.images.to_pydict()
     rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]
     readable = pa.Table.from_batches([chunk.images]).take(chunk.readable)
     columns = {name: readable[name] for name in ("image_id", "environment", "class_name", "label")}
     value_type = pa.float16() if work.facts.precision == "float16" else pa.float32()
-    for position, view in enumerate(work.views_in(chunk.lacking)):
+    for position, view in enumerate(work.views_in(chunk.missing_views)):
         values = embeddings[chunk.readable, position].astype(value_type.to_pandas_dtype())
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), embeddings.shape[-1])
         table = pa.table(
@@ -353,7 +355,7 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
 
 
 def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
-    """Read which images were rejected, now or before, and fail if they are too many."""
+    """Add the images rejected now or earlier to the report; raise if there are too many."""
     rejected, manifest = store.rejected(job.storage, job.views), job.manifest
     named = manifest.table.select(["image_id", "path"])
     named = named.filter(pc.is_in(named["image_id"], value_set=pa.array([*rejected], pa.string())))
@@ -362,6 +364,6 @@ def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
         path, reason = next(iter(report.rejected.items()))
         raise IcmBenchError(
             f"{len(report.rejected)} of {report.images} images of {manifest.name} cannot be read, more than "
-            f"{run.max_bad_images:.0%}; the first is {manifest.place(path)} ({reason}): replace them, or raise "
+            f"{run.max_bad_images:.0%}; the first is {manifest.place(path)} ({reason}). Replace them, or raise "
             f"run.max_bad_images."
         )

@@ -1,4 +1,4 @@
-"""How fast an embedding run went, and what it did."""
+"""Speed and counts of an embedding run."""
 
 import math
 import time
@@ -11,28 +11,26 @@ from benchmark.embedding.chunks import ChunkCounts
 
 @dataclass
 class Speed:
-    """How fast a run went, stage by stage.
+    """Speed of an embedding run by stage. Pairs are (image, view) pairs.
 
     Attributes:
-        views: number of (image, view) pairs that were encoded.
-        seconds: seconds from the moment the first encoder was ready to the last part written.
-        start_up: seconds from the start of the stage to that moment: workers, weights, warm-up.
-        first_embedding: seconds from the start of the command, or of the stage, until the first embeddings were there.
-        first_part: seconds from then until the first part was on disk: a chunk of images with all views.
-        decode: images/s of one decoding core.
-        make_views: (image, view) pairs/s of one encoder's interventions; on a GPU, where they only are
-            queued, this says little.
-        encode: pairs/s of one encoder actor, interventions included, while it works.
-        ceiling: pairs/s of full batches through the bare model, their median, on average over actors.
-        of_gemm: the bare model's FLOP/s as a share of those of a large matrix product on the same device, on average
-            over actors; 0 where it is not known.
-        actors: number of encoders that embedded something, without those that were lost.
-        cores: number of CPU threads of each actor; 0 on a GPU.
-        batch_size: number of views in a forward pass at the end of the run, of the encoder with fewest: it is halved
-            when memory runs out.
-        device: where the encoders ran: cuda, mps or cpu.
-        memory: bytes that the encoder with most of them took: see `machine.peak_memory`; 0 where it is not known.
-        gpu: kind of GPU that all encoders had; empty without GPUs, and where it is not known.
+        views: number of pairs encoded.
+        seconds: seconds from the first ready encoder to the last part written.
+        start_up: seconds from the start of the stage to the first ready encoder: workers, weights, warm-up.
+        first_embedding: seconds from the start of the command, or of the stage, to the first embeddings.
+        first_part: seconds from the first embeddings to the first part on disk: all views of a chunk.
+        decode: images/s per decoding core.
+        make_views: pairs/s of one encoder's interventions; of little meaning on a GPU, where calls only queue them.
+        encode: pairs/s of one busy encoder, interventions included.
+        ceiling: pairs/s of full batches through the bare model: median per encoder, mean over chunks.
+        of_gemm: FLOP/s of the bare model as a share of those of a large matrix product on the same device, mean over
+            chunks; 0 if unknown.
+        actors: number of encoders that embedded something and were not lost.
+        cores: CPU threads per encoder; 0 on a GPU.
+        batch_size: views per forward pass at the end of the run, smallest over encoders; halved when memory runs out.
+        device: device of the encoders: cuda, mps or cpu.
+        memory: peak bytes of an encoder, largest over encoders, see `machine.peak_memory`; 0 if unknown.
+        gpu: GPU model of all encoders; empty without GPUs, with several models, or if unknown.
     """
 
     views: int = 0
@@ -54,16 +52,16 @@ class Speed:
 
     @property
     def end_to_end(self) -> float:
-        """Pairs/s of all actors together, start-up excluded."""
+        """Pairs/s of all encoders together, start-up excluded."""
         return self.views / self.seconds if self.seconds else 0.0
 
     @property
     def share(self) -> float:
-        """End-to-end speed as a share of what the bare models could do."""
+        """End-to-end speed as a share of the speed of the bare models."""
         return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
 
     def text(self) -> str:
-        """Return the figures in a line or two."""
+        """Return the figures as text of a line or two."""
         where = f"{self.cores} cores each" if self.cores else "one GPU each"
         busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
         gemm = f", {self.of_gemm:.0%} of the matrix product's FLOP/s" if self.of_gemm else ""
@@ -80,23 +78,23 @@ class Speed:
 
 
 class Tally:
-    """Adds up the counts of chunks as they come."""
+    """Accumulates the counts of chunks into a `Speed` and a progress bar."""
 
     def __init__(self, speed: Speed, progress: Progress) -> None:
         self._speed, self._progress = speed, progress
         self._total: Counter[str] = Counter()
         self._ready = self._first = math.inf
         self._last = 0.0
-        self._batch_sizes: dict[int, int] = {}  # of each encoder: unlike GPUs have unlike ones
+        self._batch_sizes: dict[int, int] = {}  # by encoder: GPUs may differ
         self._devices: set[str] = set()
 
     def add(self, counts: ChunkCounts) -> None:
-        """Take in what came of a chunk."""
+        """Add the counts of a chunk."""
         speed, self._last = self._speed, time.time()
         speed.first_part = speed.first_part or self._last
         self._first, self._ready = min(self._first, counts.first), min(self._ready, counts.ready)
         if counts.batch_size < self._batch_sizes.get(counts.encoder, 0):
-            self._progress.notify(f"memory ran out: {counts.batch_size} views in a forward pass from now on")
+            self._progress.notify(f"out of memory: batch size reduced to {counts.batch_size} views")
         self._batch_sizes[counts.encoder] = counts.batch_size
         self._devices.add(counts.device)
         speed.memory = max(speed.memory, counts.memory)
@@ -105,7 +103,7 @@ class Tally:
         self._progress.update(counts.finished, f"{self._total['images']} images", counts.views + counts.unreadable)
 
     def close(self, encoders: int) -> None:
-        """Work out the figures, after the last chunk."""
+        """Compute the figures after the last chunk; `encoders` is the number that embedded something, 0 if unknown."""
         speed, total = self._speed, self._total
         speed.actors = encoders or len(self._batch_sizes)
         speed.batch_size = min(self._batch_sizes.values(), default=0)
@@ -127,17 +125,17 @@ def _rate(count: float, seconds: float) -> float:
 
 @dataclass
 class EmbedReport:
-    """What an embedding run did.
+    """Counts of an embedding run. Pairs are (image, view) pairs.
 
     Attributes:
         images: number of images of the data set, rejected ones included.
-        embedded: number of (image, view) pairs computed now, once.
-        reused: number of pairs that the store had, or got from another process meanwhile.
-        lost: number of pairs computed now for the second time: an encoder was lost that had begun their chunks.
-        unreadable: number of pairs of chunks embedded now whose images cannot be read.
-        total: number of pairs of distinct images and views: the sum of these four.
-        rejected: path of each image that cannot be read -> reason, in manifest order.
-        speed: how fast it went; None where nothing was embedded.
+        embedded: number of pairs computed for the first time.
+        reused: number of pairs in the store before, or written by another process meanwhile.
+        lost: number of pairs computed twice because the encoder that began their chunk was lost.
+        unreadable: number of pairs of unreadable images in chunks embedded now.
+        total: number of pairs of distinct images: the sum of the four counts above.
+        rejected: path of each unreadable image -> reason, in manifest order.
+        speed: speed of the run; None if nothing was embedded.
     """
 
     images: int
@@ -150,7 +148,7 @@ class EmbedReport:
     speed: Speed | None = None
 
     def text(self) -> str:
-        """Return the counts in words: `72 views embedded, 24 reused, 8 computed again, 4 unreadable = 108`."""
+        """Return the counts as text: `72 views embedded, 24 reused, 8 computed again, 4 unreadable = 108`."""
         rare = {"computed again": self.lost, "unreadable": self.unreadable}
-        said = "".join(f", {count} {what}" for what, count in rare.items() if count)
-        return f"{self.embedded} views embedded, {self.reused} reused{said} = {self.total}"
+        others = "".join(f", {count} {name}" for name, count in rare.items() if count)
+        return f"{self.embedded} views embedded, {self.reused} reused{others} = {self.total}"

@@ -1,7 +1,7 @@
-"""Stages of Ray Data whose failures are values, since Ray loses the cause of an exception; and their counters.
+"""Stages of Ray Data that return failures as values, since Ray loses the cause of an exception; their metrics.
 
-Each table of a stage has a column `failure`. A stage that fails gives one row with nothing but that; later stages pass
-it on, and whoever reads the results raises it.
+Each table of a stage has a column `failure`. A failed stage returns one row with only this column set; later stages
+pass it on, and `results` raises it.
 """
 
 import json
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import ray.data
 
 FAILURE = "failure"
-EXECUTOR = "StreamingExecutor-"  # how Ray Data names the thread that runs a data set
-MAX_SECONDS = 60.0  # that it is waited for
-# Counters in Ray's own metrics: a dashboard shows their rates, views/s among them.
+EXECUTOR_THREADS = "StreamingExecutor-"  # start of the name of the thread that runs a data set
+JOIN_TIMEOUT = 60.0  # seconds, for that thread
+# Ray metrics; a dashboard shows their rates, such as views/s.
 COUNTERS = {
     "views_embedded": "(image, view) pairs that were encoded.",
     "images_decoded": "Images that were read and decoded.",
-    "views_computed_again": "Pairs encoded a second time, since an encoder was lost.",
+    "views_computed_again": "Pairs encoded a second time because an encoder was lost.",
 }
 
 
-def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return what a stage makes of a table, or a row that says why it could not."""
+def run_stage(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return `work(given)`, or one row with the failure of this or an earlier stage."""
     failure = next(filter(None, given[FAILURE].to_pylist()), None) if FAILURE in given.column_names else None
     if failure is None:
         try:
@@ -49,13 +49,13 @@ def staged(work: Callable[[pa.Table], pa.Table], given: pa.Table, schema: pa.Sch
 
 
 def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
-    """Yield the tables of a data set's last stage as it made them, in any order. To be closed by who leaves early.
+    """Yield the tables of a data set's last stage, in any order. Close the generator if you stop early.
 
     Raises:
-        IcmBenchError: a stage failed; the sentence is its own.
-        FaultError: it failed by a mistake of this package.
+        IcmBenchError: a stage failed with this error.
+        FaultError: a stage failed because of a bug in this package.
     """
-    # A generator, whose end is the end of all that Ray runs for it.
+    # Closing this iterator ends all that Ray runs for it.
     tables: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
         for table in tables:
@@ -67,14 +67,14 @@ def results(dataset: "ray.data.Dataset") -> Generator[pa.Table]:
             yield table.drop_columns([FAILURE])
     finally:
         tables.close()
-        # Ray waits for its thread for two seconds. One that outlives the connection starts a Ray that nobody ends.
+        # Ray waits only two seconds for its thread. A thread that outlives the connection starts a new, orphaned Ray.
         for thread in threading.enumerate():
-            if thread.name.startswith(EXECUTOR):
-                thread.join(MAX_SECONDS)
+            if thread.name.startswith(EXECUTOR_THREADS):
+                thread.join(JOIN_TIMEOUT)
 
 
 def count(what: str, number: int, device: str = "cpu") -> None:
-    """Add to one of `COUNTERS` of this worker; Ray sums them up."""
+    """Add `number` to the counter `what` of `COUNTERS`; Ray sums over workers."""
     if number > 0:
         _counter(what).inc(number, tags={"device": device})
 

@@ -1,4 +1,4 @@
-"""Text embeddings of classes, prompts and pairs: once per weights and texts, kept in the store."""
+"""Text embeddings of class names, prompts and text pairs, computed once per weights and texts and kept in the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ from benchmark.store.embeddings import have_texts, pairs_file, prompts_file, tex
 if TYPE_CHECKING:
     import torch
 
-# Noise as CLAP inserts it (Cai et al., ECCV 2024, arXiv 2311.16445): vectors with entries of mean 0 and this standard
-# deviation stand where as many words could, in the place of embeddings of tokens, as learnt context vectors do.
-VECTORS, DEVIATION = 4, 0.02
-PLACES = ((4, 0), (2, 2), (0, 4))  # vectors before and after the text
+# Noise as in CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): Gaussian vectors of mean 0 and this standard deviation
+# replace token embeddings before and after the text, where learnt context vectors stand.
+NOISE_VECTORS, NOISE_STD = 4, 0.02
+NOISE_PLACES = ((4, 0), (2, 2), (0, 4))  # numbers of vectors (before, after) the text
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class TextJob:
-    """Texts whose embeddings the store is to have.
+    """Texts to embed into the store.
 
     Attributes:
-        spec: which dual encoder.
-        facts: what is known of it; the loaded weights must be the same.
-        class_lists: lists of class names, each of which stands in all `templates`.
-        templates: of prompts.
-        pairs: pairs of texts, whose embeddings are kept as the backbone gives them.
-        prompt_lists: the prompts of each projection that asks for some.
+        spec: the dual encoder.
+        facts: facts of its weights; the loaded weights must be the same.
+        class_lists: lists of class names; each name is inserted into all `templates`.
+        templates: prompt templates.
+        pairs: text pairs; their embeddings are stored unnormalised.
+        prompt_lists: the prompts of each projection that uses prompts.
     """
 
     spec: BackboneSpec
@@ -49,8 +49,8 @@ class TextJob:
     pairs: Sequence[TextPair] = ()
     prompt_lists: Sequence[Sequence[Prompt]] = ()
 
-    def lacking(self, storage: Storage) -> tuple[dict[str, tuple[list[str], list[tuple[str, ...]]]], list[TextPair]]:
-        """Return file -> names and texts of its embeddings, and the pairs, of what the store does not have."""
+    def missing(self, storage: Storage) -> tuple[dict[str, tuple[list[str], list[tuple[str, ...]]]], list[TextPair]]:
+        """Return the files missing in the store -> (names, texts) of their embeddings, and the missing pairs."""
         facts, templates = self.facts, self.templates
         wanted = {
             text_file(facts, names, templates): (list(names), [tuple(fill(t, n) for t in templates) for n in names])
@@ -62,19 +62,19 @@ class TextJob:
 
 
 def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> list[Any]:
-    """Begin to embed what the store lacks of the texts of a job. In a block of `connected`.
+    """Start to embed the missing texts of a job on a worker. Call it in a block of `connected`.
 
-    Those of a class are the mean over templates of unit-length embeddings, at unit length again. `after` is what this
-    returned for others, whose worker is to end before, since each holds a whole backbone.
+    The embedding of a class is the normalised mean over templates of normalised embeddings. `after` is the result of an
+    earlier call, whose worker must end first, since each worker holds a whole backbone.
 
     Returns:
-        References of Ray's that are there once the texts are; none where the store lacks nothing. Getting them raises
-        IcmBenchError if the weights are not those of the job any more, or texts with noise cannot be embedded.
+        Ray references that are ready once the texts are in the store; empty if none is missing. Getting them raises
+        IcmBenchError if the weights have changed, or texts with noise cannot be embedded.
 
     Raises:
-        DamagedError: a file of them is there, and not what was written.
+        DamagedError: a text file in the store is damaged.
     """
-    if not any(job.lacking(storage)):
+    if not any(job.missing(storage)):
         return []
     connect()
     resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
@@ -83,12 +83,12 @@ def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> li
 
 @remote()
 def _embed_on_worker(storage: Storage, job: TextJob, *_: None) -> None:
-    missing, pairs = job.lacking(storage)  # by now: other jobs, for which Ray waits, may have had the same texts
+    missing, pairs = job.missing(storage)  # earlier jobs may have written the same texts
     if not missing and not pairs:
         return
     backbone = Backbone(job.spec, known=job.facts)
     for file, (names, texts) in missing.items():
-        write_texts(storage, file, names, _means(backbone, texts))
+        write_texts(storage, file, names, _mean_embeddings(backbone, texts))
     if pairs:
         caption = backbone.encode_texts([pair.caption for pair in pairs])
         rewrite = backbone.encode_texts([pair.rewrite for pair in pairs])
@@ -99,8 +99,8 @@ def _embed_on_worker(storage: Storage, job: TextJob, *_: None) -> None:
         write_pairs(storage, pairs_file(job.facts, pairs), pairs, caption, rewrite)
 
 
-def _means(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
-    """Return for each tuple of texts the mean of their unit-length embeddings at unit length, shape (tuples, D)."""
+def _mean_embeddings(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
+    """Return the normalised mean of the normalised embeddings of each tuple of texts, shape (tuples, D)."""
     total = np.zeros((len(texts), backbone.facts.dim))
     for number in range(max(map(len, texts))):
         rows = [row for row, of_row in enumerate(texts) if len(of_row) > number]
@@ -110,11 +110,11 @@ def _means(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> NDArray[np.f
 
 
 def encode_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.float32]:
-    """Return raw (not normalised) embeddings of texts with noise, drawn and placed by the seed of each, shape (n, D).
+    """Return unnormalised embeddings of texts with noise, shape (n, D). The seed of a text draws values and position.
 
     Raises:
-        IcmBenchError: the backbone's table of tokens is not known, its tokenizer has no single token as placeholder, or
-            a text leaves no room for four more.
+        IcmBenchError: the token embedding of the backbone is unknown, its tokenizer has no single token for the
+            placeholder, or a text has no room for four more tokens.
     """
     blocks = [slice(start, start + BATCH) for start in range(0, len(texts), BATCH)]
     return np.concatenate([_block_with_noise(backbone, texts[block], seeds[block]) for block in blocks])
@@ -125,20 +125,20 @@ def _block_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[
 
     tokenize, table, encode = backbone.text_tower()
     draws = [np.random.default_rng(seed) for seed in seeds]
-    places = [PLACES[rng.integers(len(PLACES))] for rng in draws]
+    places = [NOISE_PLACES[rng.integers(len(NOISE_PLACES))] for rng in draws]
     around = [(f"{PLACEHOLDER} " * before, f" {PLACEHOLDER}" * after) for before, after in places]
     with_room = [before + text + after for text, (before, after) in zip(texts, around, strict=True)]
     tokens = tokenize(with_room)
-    columns = _columns(tokens, tokenize([" ".join([PLACEHOLDER] * VECTORS)])[0], places, with_room)
+    columns = _placeholder_columns(tokens, tokenize([" ".join([PLACEHOLDER] * NOISE_VECTORS)])[0], places, with_room)
     rows = torch.arange(len(with_room), device=tokens.device)[:, None]
 
-    def put(_module: object, _inputs: object, found: "torch.Tensor") -> "torch.Tensor":
-        noise = np.stack([DEVIATION * rng.standard_normal((VECTORS, found.shape[-1])) for rng in draws])
+    def insert_noise(_module: object, _inputs: object, found: "torch.Tensor") -> "torch.Tensor":
+        noise = np.stack([NOISE_STD * rng.standard_normal((NOISE_VECTORS, found.shape[-1])) for rng in draws])
         found = found.clone()
         found[rows, columns] = torch.from_numpy(noise).to(found)
         return found
 
-    hook = table.register_forward_hook(put)
+    hook = table.register_forward_hook(insert_noise)
     try:
         with torch.no_grad():
             return np.asarray(encode(tokens).cpu().numpy(), dtype=np.float32)
@@ -146,25 +146,25 @@ def _block_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[
         hook.remove()
 
 
-def _columns(
+def _placeholder_columns(
     tokens: "torch.Tensor", alone: "torch.Tensor", places: Sequence[tuple[int, int]], texts: Sequence[str]
 ) -> "torch.Tensor":
-    """Return where the placeholders stand, shape (n, VECTORS): the first and the last ones, if the text has more."""
+    """Return token positions of the placeholders, shape (n, NOISE_VECTORS), not those that a text itself contains."""
     import torch
 
     (run,) = torch.nonzero(alone == alone[1], as_tuple=True)
-    if len(run) != VECTORS or int(run[-1] - run[0]) != VECTORS - 1:
+    if len(run) != NOISE_VECTORS or int(run[-1] - run[0]) != NOISE_VECTORS - 1:
         raise IcmBenchError(
-            f"The text tower's tokenizer has no single token for '{PLACEHOLDER}', in whose place noise could stand; "
+            f"The text tower's tokenizer has no single token for '{PLACEHOLDER}' that noise could replace; "
             f"leave 'noise' out of interventions.text.edits."
         )
     columns = []
     for of_text, (before, after), text in zip(tokens, places, texts, strict=True):
         (there,) = torch.nonzero(of_text == alone[1], as_tuple=True)
-        if len(there) < VECTORS:
+        if len(there) < NOISE_VECTORS:
             raise IcmBenchError(
-                f"'{text:.60}' has more tokens than the text tower takes, and noise has no place in it; give the class "
-                f"a shorter name, or leave 'noise' out of interventions.text.edits."
+                f"'{text:.60}' has more tokens than the text tower takes, which leaves no room for noise; give the "
+                f"class a shorter name, or leave 'noise' out of interventions.text.edits."
             )
         columns.append(torch.cat([there[:before], there[len(there) - after :]]))
     return torch.stack(columns)

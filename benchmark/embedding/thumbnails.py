@@ -1,4 +1,4 @@
-"""Thumbnails of images for the page of a report: in sprites, bounded by number and by bytes."""
+"""Thumbnails for the page of a report, packed into sprites with limits on number and bytes."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 
 SIZE = 40  # pixels in height and width
-ROWS = 100  # images in a sprite, below each other
+ROWS = 100  # images per sprite, in one column
 MAX_IMAGES = 2_000
-MAX_BYTES = 800_000  # of all sprites in base64, as a page holds them
-QUALITIES = (70, 50, 30, 15)  # of WebP: the first with which everything fits, else the last
+MAX_BYTES = 800_000  # of all sprites, in base64 as on the page
+QUALITIES = (70, 50, 30, 15)  # of WebP, tried in order until all sprites fit
 _GEOMETRY = Geometry((SIZE, SIZE), "longest", bilinear=False, fill=128)
 
 
 def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[str], tuple[bytes, ...]]:
-    """Return the images that have a thumbnail, in the order of `ids`, and the sprites in which these stand.
+    """Return the ids of the images with a thumbnail, in the order of `ids`, and the sprites.
 
-    What no data set has, or cannot be read, is left out; so are the last ones where there are too many.
-    Raises IcmBenchError where a file cannot be opened or has changed.
+    Unknown and unreadable images are left out, and the last ones beyond `MAX_IMAGES` or `MAX_BYTES`.
+    Raises IcmBenchError if a file cannot be opened or has changed.
     """
     small: dict[str, Image.Image | None] = {}
     asked = list(dict.fromkeys(ids))[:MAX_IMAGES]
@@ -35,7 +35,7 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
 
 
 def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
-    """Return an image, upright, within a square of `SIZE`, with grey where it is not square. Raises UnreadableImage."""
+    """Return an image upright within a square of `SIZE` pixels, padded with grey. Raises UnreadableImage."""
     image = decode(content, _GEOMETRY, True, formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
@@ -43,7 +43,7 @@ def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
 
 
 def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
-    """Return the sprites of images: at lower quality where they are too large, and at the lowest without the last."""
+    """Return sprites at the highest quality at which all fit; at the lowest quality the last ones may be left out."""
     strips = []
     for start in range(0, len(images), ROWS):
         below_each_other = images[start : start + ROWS]
@@ -65,12 +65,12 @@ def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
 
 
 def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | None]:
-    """Return thumbnails of the images that a data set has; None for those that cannot be read."""
+    """Return id -> thumbnail of the images in a data set; None if unreadable."""
     table = manifest.table.select(["image_id", "file", "position", "bytes"])
     table = table.filter(pc.is_in(table["image_id"], value_set=pc.cast(list(ids), "string")))
     found: dict[str, Image.Image | None] = {}
     _, first = np.unique(table["image_id"].to_pylist(), return_index=True)
-    rows = table.take(np.sort(first)).to_pydict()  # in the order of the data set, in which files are read once
+    rows = table.take(np.sort(first)).to_pydict()  # in the order of the data set, so that each file is read once
     for name, content in zip(rows["image_id"], manifest.reader.read(rows), strict=True):
         try:
             found[name] = None if isinstance(content, str) else thumbnail(content, manifest.reader.formats)

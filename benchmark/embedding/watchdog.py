@@ -1,10 +1,10 @@
-"""A watchdog for an encoder: a small process of its own, which ends the encoder where it is silent for too long.
+"""The watchdog of an encoder: a small separate process that kills an unresponsive encoder.
 
-The two are joined by a pipe. Each line in it is a number of seconds: how long the encoder may be silent from then on.
-Where it is, it gets SIGKILL, which ends a stopped process and one that hangs in a call to a GPU too; Ray starts it anew
-and hands it its chunks again. The end of the pipe is the end of the encoder, and the watchdog leaves.
+The encoder writes to a pipe: each line is the number of seconds that it may be silent from then on. If it is silent for
+longer, the watchdog sends SIGKILL, which also ends stopped processes and those that hang in a GPU call. Ray then
+restarts the encoder and retries its chunks. When the encoder ends, the pipe closes and the watchdog exits.
 
-This file is also the program of the small process, hence Python's standard library alone.
+This file is also the program of that process, so it imports only Python's standard library.
 """
 
 import os
@@ -19,72 +19,72 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-FIRST_SECONDS = 900.0  # for the start, and for the first chunk, in which a model is compiled
-MIN_SECONDS, TIMES_MEDIAN = 120.0, 10.0  # by default, for a chunk
-BEAT_SECONDS = 10.0  # at most, between two signs of life of an encoder without a chunk
+FIRST_SECONDS = 900.0  # for the start, and for the first chunk, which compiles the model
+MIN_SECONDS, TIMES_MEDIAN = 120.0, 10.0  # default for a chunk: the larger of the two
+HEARTBEAT_SECONDS = 10.0  # at most, between two heartbeats of an idle encoder
 _SLICE_SECONDS = 0.5
 
 
 class Watchdog:
-    """The encoder's side. The process in which it is made is watched from then on, with `FIRST_SECONDS` to start."""
+    """Starts the watchdog of this process; a chunk may take `seconds`, None for ten times the median."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._seconds, self._took = seconds, deque[float](maxlen=100)
+        self._seconds, self._durations = seconds, deque[float](maxlen=100)
         self._busy, self._lock = True, Lock()
         self._child = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for those whom it is meant for
+            start_new_session=True,  # keeps Ctrl-C away from it
         )
-        self._allow(FIRST_SECONDS)
-        Thread(target=self._beat, daemon=True).start()
+        self._allow_silence(FIRST_SECONDS)
+        Thread(target=self._send_heartbeats, daemon=True).start()
 
     @property
     def seconds(self) -> float:
-        """How long a chunk may take, after the first."""
+        """Seconds that a chunk after the first may take."""
         if self._seconds is not None:
             return self._seconds
-        return max(MIN_SECONDS, TIMES_MEDIAN * statistics.median(self._took or [0.0]))
+        return max(MIN_SECONDS, TIMES_MEDIAN * statistics.median(self._durations or [0.0]))
 
     @contextmanager
     def chunk(self) -> Iterator[None]:
-        """Let the block, in which a chunk is encoded, take as long as a chunk may."""
+        """Allow the block, which encodes a chunk, the time of a chunk."""
         with self._lock:
             self._busy = True
-            self._allow(self.seconds if self._took else FIRST_SECONDS)
+            self._allow_silence(self.seconds if self._durations else FIRST_SECONDS)
         began = time.monotonic()
         try:
             yield
         finally:
-            self._took.append(time.monotonic() - began)
-            self.rest()
+            self._durations.append(time.monotonic() - began)
+            self.idle()
 
-    def rest(self) -> None:
-        """Say that the encoder is ready for chunks, and has none."""
+    def idle(self) -> None:
+        """Mark the encoder as ready and idle."""
         with self._lock:
             self._busy = False
-            self._allow(self.seconds)
+            self._allow_silence(self.seconds)
 
-    def _beat(self) -> None:
-        """Show life while there is no chunk: a stopped process has no threads that run."""
+    def _send_heartbeats(self) -> None:
+        """Send heartbeats while idle; a stopped process sends none, since its threads do not run."""
         while True:
-            time.sleep(min(BEAT_SECONDS, self.seconds / 4))
+            time.sleep(min(HEARTBEAT_SECONDS, self.seconds / 4))
             with self._lock:
                 if not self._busy:
-                    self._allow(self.seconds)
+                    self._allow_silence(self.seconds)
 
-    def _allow(self, seconds: float) -> None:
-        with suppress(OSError):  # the watchdog itself was ended: the encoder goes on without
+    def _allow_silence(self, seconds: float) -> None:
+        with suppress(OSError):  # the watchdog was killed: the encoder goes on without it
             assert self._child.stdin
             os.write(self._child.stdin.fileno(), f"{seconds}\n".encode())
 
 
 def watch(pid: int, lines: int) -> None:
-    """End a process that is silent for too long; return once it has ended by itself.
+    """Kill the process `pid` if it is silent for too long; return once it has ended by itself.
 
-    Time is counted in slices that this process has waited for, so that hours in which the whole machine slept are one.
+    Silence is counted in slices of waiting, so that hours of a suspended machine count as one slice.
     """
     silent, allowed = 0.0, FIRST_SECONDS
     while silent < allowed:

@@ -1,7 +1,7 @@
-"""What work cost: seconds by kind and amount of work, in a store and, for stores to come, in the cache of the machine.
+"""Measured costs: seconds by kind and amount of work, in a store and, for future stores, in the cache of the machine.
 
-A plan takes the kind that is most alike, of it the amount that is nearest, and the rest in proportion. Whoever adds
-costs writes a new file with all that are known and removes those that it read: several writers lose nothing.
+A plan takes the most similar kind, in it the nearest amount of work, and scales in proportion. A writer merges all
+files into a new one and then removes those it read, so concurrent writers lose nothing.
 """
 
 import json
@@ -22,29 +22,29 @@ from benchmark.common.storage.places import cache_dir
 from benchmark.store.sealed import GONE, DamagedError, read_json, sealed_json
 
 ROOT = "costs"
-# Kinds: from the start of a command to its first stage (the work is 1), a report (see `report_work`).
+# Kinds of cost: start of a command until its first stage (work 1), a report (see `report_work`).
 START, REPORT = ("start",), ("report", "rows and more")
-_BEFORE_ROWS = 8_000  # rows that take as long as what a report does whatever it is about
-_KEPT = 24  # amounts of one kind, the newest
+_BEFORE_ROWS = 8_000  # fixed work of a report, in rows
+_KEPT = 24  # newest amounts kept per kind
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What some work cost.
+    """Measured cost of some work. Defaults mean unknown.
 
     Attributes:
-        kind: what was done, from the general to the particular: `("trial", "zero_shot", "icm", ...)`.
-        work: how much of it, above 0, in a unit of the kind's own.
-        seconds: that it took.
+        kind: kind of work, from general to specific: `("trial", "zero_shot", "icm", ...)`.
+        work: amount of work, above 0, in a unit of the kind.
+        seconds: measured seconds.
         machine: name of the processor.
-        device: of embeddings, where encoders ran: cuda, mps or cpu; empty where that is not known.
-        actors: of embeddings, number of encoders; 0 where it is not known.
-        cores: CPU threads of each encoder; 0 on a GPU, and where it is not known.
-        ceiling: views/s of the bare model in one encoder; 0 where it is not known.
-        memory: bytes that an encoder took at most; 0 where it is not known.
-        gpu: kind of GPU that each encoder had; empty without GPUs, and where it is not known.
-        run: of embeddings, the command that measured it, by a random name; empty where that is not known.
-        at: time of day when it was measured, in seconds since 1970; 0 where it is not known.
+        device: for embeddings, device of the encoders: cuda, mps or cpu.
+        actors: for embeddings, number of encoders.
+        cores: CPU threads per encoder; also 0 on a GPU.
+        ceiling: views/s of the bare model in one encoder.
+        memory: peak bytes of an encoder.
+        gpu: GPU model of the encoders; also empty without GPUs.
+        run: for embeddings, a random name of the command that measured it.
+        at: Unix time of the measurement.
     """
 
     kind: tuple[str, ...]
@@ -62,7 +62,7 @@ class Cost:
 
     @property
     def plain(self) -> list[Any]:
-        """All of it as plain data."""
+        """The cost as plain data for JSON."""
         more = {name: value for name in _MORE if (value := getattr(self, name))}
         return [list(self.kind), self.work, self.seconds, self.machine, *([more] if more else [])]
 
@@ -71,20 +71,20 @@ _MORE = tuple(field.name for field in fields(Cost))[4:]
 
 
 def report_work(rows: int) -> float:
-    """Return how much work a report on so many rows is, in rows."""
+    """Return the work of a report on `rows` rows, in rows."""
     return rows + _BEFORE_ROWS
 
 
 def on_this_machine() -> Storage:
-    """Return where the costs of this machine lie, in the cache folder; another machine or version has another place."""
+    """Return the folder of the costs of this machine in the cache; it depends on hardware and versions."""
     return Storage(str(cache_dir() / "machines" / canonical_hash(machine())[:32]))
 
 
 def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
-    """Add costs to those of some places. The same work again takes the place of what it cost before."""
+    """Add costs to those in some places; a cost replaces the previous one of the same work."""
     new = [replace(c, machine=processor(), at=time.time()) for c in costs if c.work > 0 and c.seconds > 0]
     for place in places if new else ():
-        with suppress(IcmBenchError, OSError):  # what cannot be written to learns nothing, and no work is lost for it
+        with suppress(IcmBenchError, OSError):  # without a writable place only estimates are lost
             names, known = _read(place)
             kept = [cost.plain for cost in _latest([*known, *new])]
             place.write_bytes(f"{ROOT}/measured-{uuid.uuid4().int}.json", sealed_json({"costs": kept}))
@@ -93,7 +93,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
 
 
 def _latest(costs: Sequence[Cost]) -> list[Cost]:
-    """Return costs without those that were measured anew, of each kind the newest amounts; the oldest first."""
+    """Return the latest cost per kind and amount, for each kind its newest amounts, oldest first."""
     oldest_first = sorted(costs, key=lambda cost: cost.at)
     latest = {(cost.kind, round(math.log2(cost.work), 1)): cost for cost in oldest_first}
     by_kind: dict[tuple[str, ...], list[Cost]] = {}
@@ -103,12 +103,12 @@ def _latest(costs: Sequence[Cost]) -> list[Cost]:
 
 
 def as_json(costs: Iterable[Cost]) -> bytes:
-    """Return costs as they stand in a file of measurements that comes with the package, a line for each."""
+    """Return costs as JSON of a measurement file shipped with the package, one per line."""
     return ("[\n" + ",\n".join(json.dumps(cost.plain) for cost in costs) + "\n]\n").encode()
 
 
 def read(place: Storage) -> list[Cost]:
-    """Return the costs that a place knows, without those that damaged files hold: work is done without them too."""
+    """Return the costs in a place; none if its files are damaged, since plans also work without."""
     try:
         return _latest(_read(place)[1])
     except (IcmBenchError, OSError):
@@ -116,37 +116,37 @@ def read(place: Storage) -> list[Cost]:
 
 
 def _read(place: Storage) -> tuple[list[str], list[Cost]]:
-    """Return the names of the files of costs, and what they hold together."""
+    """Return the names of the cost files and all their costs."""
     names, costs = place.files(ROOT, ".json"), list[Cost]()
     for name in names:
         try:
             costs += check(place, name)
         except DamagedError as error:
             if error.problems[name] == GONE:
-                return _read(place)  # another writer removed it just now: what it held stands in a newer file
+                return _read(place)  # another writer has just merged it into a newer file
     return names, costs
 
 
 def check(place: Storage, name: str) -> list[Cost]:
-    """Return the costs of a file. Raises DamagedError where it is not what was written."""
-    said = read_json(place, name)
+    """Return the costs of a file. Raises DamagedError if it is damaged."""
+    content = read_json(place, name)
     try:
-        return _of_plain(said["costs"] if isinstance(said, dict) else said)
+        return _of_plain(content["costs"] if isinstance(content, dict) else content)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError.of(place, {name: "is damaged"}) from error
 
 
 def of_json(content: bytes) -> list[Cost]:
-    """Return the costs of a file that `as_json` made.
+    """Return the costs from the output of `as_json`.
 
     Raises:
-        IcmBenchError, ValueError, TypeError: it is none.
+        IcmBenchError, ValueError, TypeError: `content` has another format.
     """
     return _of_plain(from_json(content, "The file of costs"))
 
 
 def _of_plain(plain: Iterable[Any]) -> list[Cost]:
-    """Return costs from plain data; those of an earlier version know nothing of encoders, or of their time."""
+    """Return costs from plain data; those of earlier versions lack the encoders and the time of measurement."""
     types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
     costs = []
     for kind, work, seconds, name, *more in plain:
@@ -156,14 +156,14 @@ def _of_plain(plain: Iterable[Any]) -> list[Cost]:
     return [c for c in costs if c.work > 0 and c.seconds > 0 and math.isfinite(c.work * c.seconds)]
 
 
-def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, least: int) -> Cost | None:
-    """Return the cost of the kind that shares most words, `least` or more, and of it that of the nearest work."""
-    alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= least]
+def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, min_shared: int) -> Cost | None:
+    """Return the cost with the longest common prefix of `kind`, `min_shared` or more, and the nearest work."""
+    alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= min_shared]
     most = max((words for words, _ in alike), default=0)
     nearest = [cost for words, cost in alike if words == most]
     return min(nearest, key=lambda cost: abs(math.log(cost.work / work)), default=None)
 
 
 def shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many words two kinds share, from the first on."""
+    """Return the length of the common prefix of two kinds."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))

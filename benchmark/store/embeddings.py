@@ -1,9 +1,8 @@
-"""The store of embeddings: a directory for each view, named by the hash of what it depends on, with numbered parts.
+"""Stored embeddings: one directory per view, named by the hash of all that it depends on, with numbered parts.
 
-The images of a data set, repeated bytes left out, are cut into chunks of a fixed size in manifest order; a part holds
-the embeddings of one chunk and is written whole or not at all. Several writers, whatever their machines, thus write
-the same parts under the same names: nothing is there twice, and what is missing is known from a listing.
-Embeddings of texts have a file for each list of them.
+The distinct images of a data set are divided into chunks of a fixed size in manifest order. A part holds the embeddings
+of one chunk and is written atomically. Writers on any machine write the same parts under the same names, so nothing is
+stored twice, and a listing shows what is missing. Text embeddings have one file per list of texts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,20 +26,20 @@ from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_jso
 
 ORIGINAL = "original"
 ROOT = "embeddings"
-# To be raised when decoding, a built-in intervention, the cut into chunks, or what a file says of itself changes.
+# Increase it when decoding, a built-in intervention, the division into chunks, or the metadata of a file changes.
 STORE_VERSION = 4
 _READERS = 8  # files read at a time
-TEXTS, TEXTS_VERSION = "texts", 2  # to be raised when files of texts, or how their embeddings are made, change
+TEXTS, TEXTS_VERSION = "texts", 2  # increase it when text files or the computation of their embeddings change
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the images of a whole job become pixels, the same for all its views.
+    """How the images of a job are decoded, for all its views.
 
     Attributes:
-        at_source: whether interventions act on the image at full resolution, before resize and crop; by default they
-            act at model-input size.
-        draft: whether a JPEG far larger than the model's input is decoded at reduced scale; never where `at_source`.
+        at_source: whether interventions are applied at full resolution, before resize and crop. Default False: at
+            model-input size.
+        draft: whether a JPEG much larger than the model input is decoded at reduced scale; ignored with `at_source`.
     """
 
     at_source: bool = False
@@ -48,7 +47,7 @@ class Decoding:
 
     @property
     def reduced(self) -> bool:
-        """Whether reduced scale is used: at full resolution means so for the original beside the interventions too."""
+        """Whether JPEGs may be decoded at reduced scale; with `at_source` not even for the original."""
         return self.draft and not self.at_source
 
 
@@ -87,9 +86,9 @@ def view_of(
     seed: int,
     decoding: Decoding = DEFAULT_DECODING,
 ) -> View:
-    """Return the view's place in the store.
+    """Return the view with its key in the store.
 
-    The original does not depend on where others are made, and on the seed depends only what is drawn.
+    Only interventions depend on `decoding.at_source`, and only random ones on the seed.
     """
     what: dict[str, Any] = {"kind": ORIGINAL}
     if intervention is not None:
@@ -103,13 +102,13 @@ def view_of(
 
 
 def distinct(image_ids: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the positions of the images that repeat no earlier one: these are embedded."""
+    """Return the positions of the first occurrence of each image id, ascending: only these are embedded."""
     codes = image_ids.combine_chunks().dictionary_encode().indices.to_numpy()
     return np.sort(np.unique(codes, return_index=True)[1]).astype(np.int64)
 
 
 def chunk_size(images: int) -> int:
-    """Return how many images a chunk has: few enough to lose little, enough to keep the number of files in bounds."""
+    """Return the number of images per chunk: small, to lose little work, but larger for many images, to limit files."""
     return 64 if images <= 65_536 else 256
 
 
@@ -119,32 +118,32 @@ def chunk_count(images: int) -> int:
 
 
 def part_name(directory: str, chunk: int) -> str:
-    """Return the name of the part that holds a chunk."""
+    """Return the name of the part of a chunk."""
     return f"{directory}/part-{chunk:05d}.parquet"
 
 
 def part_number(name: str) -> int | None:
-    """Return which chunk a file holds, or None where it is no part."""
+    """Return the chunk number of a part, or None for any other file."""
     stem = name.rsplit("/", 1)[-1]
     number = stem.removeprefix("part-").removesuffix(".parquet")
     return int(number) if stem == f"part-{number}.parquet" and number.isdecimal() else None
 
 
 def parts(storage: Storage, directory: str) -> dict[int, str]:
-    """Return chunk -> file name of the parts that exist, in order. Reads no file."""
+    """Return chunk -> file name of the existing parts, in order. Reads no file."""
     by_number = {part_number(name): name for name in storage.files(directory, ".parquet")}
     return {number: by_number[number] for number in sorted(n for n in by_number if n is not None)}
 
 
 def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> bool:
-    """Write the part of a chunk: a table that may have no rows, with fixed-size lists as its column `embedding`.
+    """Write the part of a chunk. The table may be empty; its column `embedding` has fixed-size lists.
 
-    Those of its images that cannot be read are `rejected`: (image_id, path, reason).
+    `rejected` are the unreadable images of the chunk: (image_id, path, reason).
 
     Returns:
-        False where another writer was first, as only an object store says; see `Storage.write_first`.
+        False if another writer was first, which only object stores detect; see `Storage.write_first`.
     """
-    if rejected:  # first, so that a part is never there without them
+    if rejected:  # written first, so that no part exists without it
         rows = [list(row) for row in rejected]
         name = rejected_file(view.directory, chunk)
         content = {"digest": canonical_hash([name, rows]), "images": rows}
@@ -153,21 +152,21 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
 
 
 def rejected_file(directory: str, chunk: int) -> str:
-    """Return the name of the file that says which images of a chunk cannot be read."""
+    """Return the name of the list of unreadable images of a chunk."""
     return f"{directory}/rejected-{chunk:05d}.json"
 
 
 def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
-    """Return chunk -> (image_id, path, reason) of its images that cannot be read, and what is wrong with damaged lists.
+    """Return chunk -> (image_id, path, reason) of its unreadable images, and file -> problem of damaged lists.
 
-    The latter is file -> problem, and names the part that goes with a list too.
+    The problems include the part that belongs to a damaged list.
     """
     by_chunk: dict[int, list[tuple[str, str, str]]] = {}
     problems: dict[str, str] = {}
     for name in storage.files(directory, ".json"):
         stem = name.rsplit("/", 1)[-1]
         number = stem.removeprefix("rejected-").removesuffix(".json")
-        if stem != f"rejected-{number}.json" or not number.isdecimal():  # another file, or a foreign one
+        if stem != f"rejected-{number}.json" or not number.isdecimal():  # not a list of rejected images
             continue
         chunk, rows, problem = int(number), list[tuple[str, str, str]](), ""
         try:
@@ -188,7 +187,7 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
 
 
 def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
-    """Return chunk -> (image_id, path, reason) of its images that cannot be read, where no list of them is damaged."""
+    """Return chunk -> (image_id, path, reason) of its unreadable images. Raises DamagedError if a list is damaged."""
     by_chunk, problems = read_rejected(storage, directory)
     if problems:
         raise DamagedError.of(storage, problems)
@@ -196,10 +195,10 @@ def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, s
 
 
 def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, str]]:
-    """Return image id -> (path, reason) of the images that could not be read for any of the views.
+    """Return image id -> (path, reason) of the images that are unreadable in any of the views.
 
     Raises:
-        DamagedError: a list of them is not what was written; names it, and the part that goes with it.
+        DamagedError: a list is damaged; names the list and its part.
     """
     lists = (rows for view in views for rows in rejected_in(storage, view.directory).values())
     return {image_id: (path, reason) for rows in lists for image_id, path, reason in rows}
@@ -210,12 +209,11 @@ def read(
 ) -> NDArray[np.float32]:
     """Return the embeddings of `image_ids` in that order, shape (len(image_ids), D), float32.
 
-    Every part that is read is compared with what was written. `chunks` says which chunk holds each image; without it
-    all parts are looked through.
+    The digest of every part is checked. `chunks` is the chunk of each image; without it all parts are read.
 
     Raises:
-        DamagedError: a part is not what was written, or lacks an image of its chunk; names all that are.
-        KeyError: an image is in none of all parts.
+        DamagedError: parts are damaged or lack an image of their chunk; names all of them.
+        KeyError: an image is in no part (only without `chunks`).
     """
     there = [*parts(storage, view.directory)] if chunks is None else np.unique(chunks).tolist()
     tables, problems = read_parts(storage, view.directory, there)
@@ -230,7 +228,7 @@ def read(
 
 
 def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple[list[pa.Table], dict[str, str]]:
-    """Return the parts of some chunks that are sound, in order, and file -> what is wrong with it of the others."""
+    """Return the sound parts of the given chunks, in order, and file -> problem of the others."""
     tables, problems = [], dict[str, str]()
     with ThreadPoolExecutor(_READERS) as pool:
         for part in [pool.submit(read_checked, storage, part_name(directory, chunk)) for chunk in chunks]:
@@ -242,29 +240,29 @@ def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple
 
 
 def vectors(table: pa.Table) -> NDArray[np.floating]:
-    """Return the column `embedding` of a part, shape (rows, D), in the precision in which it is stored."""
+    """Return the column `embedding` of a part, shape (rows, D), in its stored precision."""
     column = table["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size))
 
 
 def about_file(directory: str) -> str:
-    """Return the name of the file that says what a directory holds."""
+    """Return the name of the file that describes a directory."""
     return f"{directory}/about.json"
 
 
 def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
-    """Write, before the first part, what a directory holds in words: the same whoever writes it."""
+    """Write the description of a directory, before its first part; every writer writes the same."""
     content = {"view": view.label, "images": view.images, "depends_on": view.depends_on, **about}
     storage.write_bytes(about_file(view.directory), sealed_json(content))
 
 
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
-    """Write how fast the last run went that embedded something here, and on what."""
+    """Write speed and machine of the last run that embedded something into this view."""
     storage.write_bytes(f"{view.directory}/speed.json", sealed_json(speed))
 
 
 def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:
-    """Return the name, inside a store, of the text embeddings of `classes`: it says all they depend on."""
+    """Return the name, inside a store, of the text embeddings of `classes`: a hash of all they depend on."""
     return f"{TEXTS}/{canonical_hash([TEXTS_VERSION, facts.identity(), list(classes), list(templates)])[:32]}.parquet"
 
 
@@ -275,16 +273,16 @@ def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
 
 
 def prompts_file(facts: BackboneFacts, prompts: Sequence[Prompt]) -> str:
-    """Return the name, inside a store, of the embeddings of prompts that a projection asks for."""
+    """Return the name, inside a store, of the embeddings of the prompts of a projection."""
     content = [TEXTS_VERSION, facts.identity(), [list(prompt.texts) for prompt in prompts]]
     return f"{TEXTS}/prompts-{canonical_hash(content)[:32]}.parquet"
 
 
 def have_texts(storage: Storage, name: str) -> bool:
-    """Return whether a file of texts, or of pairs of them, is there.
+    """Return whether a file of texts or text pairs exists.
 
     Raises:
-        DamagedError: it is there, and not what was written under that name.
+        DamagedError: the file is damaged.
     """
     content = storage.read_if_there(name)
     if content is None:
@@ -294,25 +292,25 @@ def have_texts(storage: Storage, name: str) -> bool:
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-    """Write text embeddings, shape (classes, D), at unit length; of prompts the first text stands for a class."""
+    """Write normalised text embeddings, shape (classes, D); for prompts, `classes` are their first texts."""
     table = pa.table({"class_name": pa.array(list(classes)), "embedding": _column(embeddings)})
     sealed.write_checked(storage, name, table)
 
 
 def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
-    """Return text embeddings of classes or prompts, shape (classes, D), at unit length.
+    """Return normalised text embeddings of classes or prompts, shape (classes, D).
 
     Raises:
-        DamagedError: the file is not what was written under that name.
+        DamagedError: the file is damaged.
     """
-    column = read_checked(storage, name)["embedding"]  # of many prompts: no list of Python's numbers is made of it
+    column = read_checked(storage, name)["embedding"]  # converted without Python lists: there may be many prompts
     return np.array(column.combine_chunks().flatten(), dtype=np.float32).reshape(len(column), -1)
 
 
 def write_pairs(
     storage: Storage, name: str, pairs: Sequence[TextPair], caption: NDArray[np.float32], rewrite: NDArray[np.float32]
 ) -> None:
-    """Write the embeddings of pairs of texts as the backbone gives them, each of shape (pairs, D)."""
+    """Write unnormalised embeddings of text pairs, each of shape (pairs, D)."""
     known = {name: pa.array([getattr(p, name) for p in pairs], pa.string()) for name in ("class_name", "image_id")}
     sealed.write_checked(storage, name, pa.table({**known, "caption": _column(caption), "rewrite": _column(rewrite)}))
 
@@ -323,12 +321,12 @@ def _column(embeddings: NDArray[np.float32]) -> pa.FixedSizeListArray:
 
 @dataclass(frozen=True)
 class TextDifferences:
-    """What pairs of texts say of interventions.
+    """Differences of the embeddings of text pairs.
 
     Attributes:
         d: differences, shape (pairs, D).
-        classes: class name of the object in each pair; None where unknown.
-        images: ids of the images that the pairs describe, or None where they describe no single images.
+        classes: class name of the object in each pair; None if unknown.
+        images: ids of the described images; None if pairs do not describe single images.
     """
 
     d: NDArray[np.float64]
@@ -337,10 +335,10 @@ class TextDifferences:
 
 
 def read_pairs(storage: Storage, name: str, normalize: Normalize) -> TextDifferences:
-    """Return the differences of pairs of texts at the scale that a projection sees.
+    """Return the differences of text pairs at the scale of the projection.
 
     Raises:
-        DamagedError: the file is not what was written under that name.
+        DamagedError: the file is damaged.
     """
     table = read_checked(storage, name)
     images = table["image_id"].to_pylist()

@@ -1,4 +1,4 @@
-"""Arrow tables as pandas frames with Python's own values, column by column and not value by value."""
+"""Conversion of Arrow tables to pandas frames with Python values, column by column."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
-    """Return a table with lists or None in list columns, NaN for absent numbers and None for absent words.
+    """Return a frame with lists or None in list columns, NaN for missing numbers and None for missing strings.
 
-    In each chunk equal lists of whole numbers or words are one list, which is not to be changed: rows have ranks and
-    classes in common.
+    Equal lists of integers or strings in a chunk are one object, which must not be modified: many rows have the same
+    ranks and classes. List columns in `arrays` hold arrays instead of lists.
     """
     import pandas as pd
 
@@ -32,14 +32,14 @@ def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
 
 
 def _arrays(chunk: pa.ListArray) -> list[Any]:
-    """Return lists of numbers as arrays; None for absent ones."""
+    """Return lists of numbers as arrays; None for missing ones."""
     ends, values = chunk.offsets.to_numpy().tolist(), chunk.values.to_numpy(zero_copy_only=False)
     spans = zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
     return [values[begin:end] if there else None for begin, end, there in spans]
 
 
 def _repeated(column: pa.ChunkedArray) -> list[str | None]:
-    """Return words, of which equal ones are one object."""
+    """Return strings; equal ones are one object."""
     words: list[str | None] = []
     for chunk in column.chunks:
         coded = chunk.dictionary_encode()
@@ -49,7 +49,7 @@ def _repeated(column: pa.ChunkedArray) -> list[str | None]:
 
 
 def _lists(chunk: pa.ListArray) -> list[list[Any] | None]:
-    """Return lists; None for absent ones."""
+    """Return lists; None for missing ones."""
     ends = chunk.offsets.to_numpy()
     spans = zip(ends[:-1].tolist(), ends[1:].tolist(), chunk.is_valid().to_pylist(), strict=True)
     if pa.types.is_floating(chunk.type.value_type) and not chunk.values.null_count:

@@ -1,7 +1,7 @@
-"""What a store says of embeddings that were imported: their images, and what is known of the backbone behind them.
+"""Imported embeddings: their images, and the facts of their backbone.
 
-The embeddings themselves are views like all others, and the texts of the classes a file like all others. What is
-written last, and so shows an import at all, is one file for each backbone: it names everything else.
+The embeddings and the texts of the classes are stored like all others. One file per backbone refers to everything else;
+it is written last, so an import exists once this file does.
 """
 
 import re
@@ -17,8 +17,8 @@ from benchmark.common.storage.files import Storage
 from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_json, sealed_json, write_checked
 
 ROOT = "imported"
-VERSION = 1  # to be raised when the file of a backbone, or the columns of the images, change
-IMAGES = ("content", "image_id", "path", "environment", "class_name", "group")  # columns, all of text
+VERSION = 1  # increase it when the file of a backbone or the columns of the images change
+IMAGES = ("content", "image_id", "path", "environment", "class_name", "group")  # string columns
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ImportedView:
 
     Attributes:
         label: `original`, or the label of the kind of intervention.
-        seed: seed of what was drawn; 0 where that is not known.
-        depends_on: what the key of its directory is made of.
-        known: whether it is known how the view was made; else its label alone says what it is.
+        seed: seed of the random draws; 0 if unknown.
+        depends_on: content of the hash that names its directory.
+        known: whether the parameters of the view are known; otherwise only its label is.
     """
 
     label: str
@@ -40,14 +40,13 @@ class ImportedView:
 
 @dataclass(frozen=True)
 class Import:
-    """What is known of the embeddings of a data set under a backbone.
+    """Imported embeddings of a data set under a backbone.
 
     Attributes:
-        images: the file with the images of the data set.
-        prompts: templates of the texts of the classes, or words for these where the templates are not known; empty
-            where there are no texts.
-        texts: the file with the texts of the classes; empty where there are none.
-        views: the original first.
+        images: file of the images of the data set.
+        prompts: prompt templates of the class texts, or their description if unknown; empty without texts.
+        texts: file of the class texts; empty without texts.
+        views: all views, the original first.
     """
 
     dataset: str
@@ -60,44 +59,44 @@ class Import:
 
 
 def folder_of(dataset: str) -> str:
-    """Return the folder, inside a store, of what is known of a data set."""
+    """Return the folder, inside a store, of the imports of a data set."""
     return f"{ROOT}/{dataset}"
 
 
 def images_file(dataset: str, fingerprint: str) -> str:
-    """Return the name, inside a store, of the images of a data set."""
+    """Return the name, inside a store, of the image list of a data set."""
     return f"{folder_of(dataset)}/images-{fingerprint[:32]}.parquet"
 
 
 def import_file(dataset: str, label: str) -> str:
-    """Return the name, inside a store, of what is known of a data set under a backbone."""
+    """Return the name, inside a store, of the import of a data set under a backbone."""
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:64].strip("-.")
     return f"{folder_of(dataset)}/{words}-{canonical_hash(label)[:8]}.json"
 
 
 def imports_of(storage: Storage, dataset: str) -> list[str]:
-    """Return the files of the backbones that a data set was imported for, sorted."""
+    """Return the import files of a data set, one per backbone, sorted."""
     return storage.files(folder_of(dataset), ".json")
 
 
 def write_images(storage: Storage, name: str, table: pa.Table) -> None:
-    """Write the images of a data set, columns as in `IMAGES`, as the file `name`."""
+    """Write the image list of a data set, with the columns `IMAGES`, as the file `name`."""
     write_checked(storage, name, table.select(IMAGES).cast(pa.schema([(column, pa.string()) for column in IMAGES])))
 
 
 def write_import(storage: Storage, imported: Import) -> None:
-    """Write what is known of a data set under a backbone: from now on there is the import. Images come before it."""
+    """Write the import file of a backbone, which completes the import; images must be written before."""
     name = import_file(imported.dataset, imported.facts.label)
     content = {"version": VERSION, **asdict(imported)}
     storage.write_bytes(name, sealed_json({**content, "digest": canonical_hash([name, content])}))
 
 
 def read_import(storage: Storage, name: str) -> Import:
-    """Return what a file says of a data set under a backbone.
+    """Return the import in a file.
 
     Raises:
-        DamagedError: the file is not what was written under that name.
-        IcmBenchError: a later version wrote it.
+        DamagedError: the file is damaged.
+        IcmBenchError: a later version wrote the file.
     """
     try:
         content: dict[str, Any] = read_json(storage, name)
@@ -117,10 +116,10 @@ def read_import(storage: Storage, name: str) -> Import:
 
 
 def find_import(storage: Storage, dataset: str, label: str) -> Import:
-    """Return what is known of a data set under the backbone of a label.
+    """Return the import of a data set under the backbone with a label.
 
     Raises:
-        IcmBenchError: it was not imported; says what was.
+        IcmBenchError: it was not imported; lists what was.
     """
     if storage.exists(name := import_file(dataset, label)):
         return read_import(storage, name)
@@ -138,5 +137,5 @@ def find_import(storage: Storage, dataset: str, label: str) -> Import:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Read a file of images or of a backbone. Raises DamagedError where it is not what was written."""
+    """Verify an image list or an import file. Raises DamagedError if it is damaged."""
     (read_import if name.endswith(".json") else read_checked)(storage, name)

@@ -1,7 +1,7 @@
-"""The record of how embeddings were made: a file for each run that made some, with a row for each of its chunks.
+"""Records of embedding runs: one file per run that embedded something, with one row per chunk.
 
-A run that takes long writes its record again and again under a name that says that it has not ended: once its driver
-was killed, this says which chunks were under way.
+A long run rewrites its record regularly under the suffix `.open.parquet` until it ends. If its driver is killed, this
+open record lists the chunks in flight.
 """
 
 import json
@@ -33,10 +33,11 @@ class MadeBy:
     """An encoder of a run.
 
     Attributes:
-        device: kind of its GPU, `gpu` where that is not known, or `cpu`.
-        chunks: number of chunks that it wrote.
-        silent: seconds without an answer after which another took its place; 0 for one that worked to the end.
-        under_way: chunks that it had begun and not written.
+        host: name of its node.
+        device: model of its GPU, `gpu` if unknown, or `cpu`.
+        chunks: number of chunks it wrote.
+        silent: seconds without a message before it was replaced; 0 if it was not replaced.
+        under_way: chunks it had begun but not written.
     """
 
     host: str
@@ -48,21 +49,21 @@ class MadeBy:
 
 @dataclass(frozen=True)
 class Made:
-    """What a run made.
+    """Record of an embedding run. Pairs are (image, view) pairs.
 
     Attributes:
-        name: of the run, unique: the time of its start (UTC) and a random number.
-        driver: name of the machine of its driver.
-        views: directories of the views that it wrote to.
-        embedded: number of (image, view) pairs that were computed once.
-        reused: number of pairs that the store had.
-        lost: number of pairs that were computed again, since an encoder was lost that had begun them.
-        unreadable: number of pairs whose image cannot be read.
-        total: number of pairs of distinct images and views: the sum of these four, once the run has ended.
-        encoders: who encoded, in the order in which they came.
-        chunks: a row for each chunk, with the columns of `CHUNKS`: `seconds` is what the encoder took, `tries` how
-            often encoders began it, `again` whether it was computed again.
-        ended: whether the run came to its end.
+        name: unique name of the run: its start (UTC) and a random number.
+        driver: host name of the driver.
+        views: directories of the views written to.
+        embedded: number of pairs computed once.
+        reused: number of pairs already in the store.
+        lost: number of pairs computed twice because the encoder that began them was lost.
+        unreadable: number of pairs of unreadable images.
+        total: number of pairs of distinct images: the sum of the four counts above once the run has ended.
+        encoders: encoders in the order of their start.
+        chunks: one row per chunk, columns as in `CHUNKS`: `seconds` of encoding, `tries` (times begun), `again`
+            (computed twice).
+        ended: whether the run ended normally.
     """
 
     name: str
@@ -80,10 +81,10 @@ class Made:
     ended: bool = False
 
     def text(self) -> list[str]:
-        """Return it in some lines: what was made, by whom, what was lost and computed again."""
+        """Return the record as lines of text: counts, encoders, lost encoders, recomputed chunks."""
         rare = {"computed again": self.lost, "unreadable": self.unreadable}
-        said = "".join(f", {count} {what}" for what, count in rare.items() if count)
-        counts = f"{self.embedded} views embedded, {self.reused} reused{said}"
+        others = "".join(f", {count} {name}" for name, count in rare.items() if count)
+        counts = f"{self.embedded} views embedded, {self.reused} reused{others}"
         end = f" = {self.total}" if self.ended else "; it did not end"
         lines = [f"{self.name} from {self.driver}: {self.dataset}  {self.backbone}: {counts}{end}"]
         seconds = self.chunks.group_by(["host", "device"]).aggregate([("seconds", "mean")]).to_pylist()
@@ -95,31 +96,31 @@ class Made:
             lines.append(f"  {len(here)} on {place[1]} of {place[0]}: {chunks} chunks{each}")
         for encoder in self.encoders:
             if encoder.silent or encoder.under_way:
-                why = f"replaced, after {encoder.silent:.0f} s without a word" if encoder.silent else "lost"
-                left = f"; it left the chunks {_listed(encoder.under_way)}" if encoder.under_way else ""
+                why = f"replaced after {encoder.silent:.0f} s without a message" if encoder.silent else "lost"
+                left = f"; unfinished chunks: {_listed(encoder.under_way)}" if encoder.under_way else ""
                 lines.append(f"  {encoder.device} of {encoder.host}: {why}{left}")
         again = self.chunks.filter(self.chunks["again"])["chunk"].to_pylist()
-        return [*lines, *([f"  computed again: the chunks {_listed(sorted(again))}"] if again else [])]
+        return [*lines, *([f"  chunks computed again: {_listed(sorted(again))}"] if again else [])]
 
     def in_plain_data(self) -> dict[str, Any]:
-        """Return all of it but the rows, for JSON."""
+        """Return the record without the rows, for JSON."""
         plain = {name: value for name, value in vars(self).items() if name not in ("chunks", "encoders")}
         return {**plain, "views": list(self.views), "encoders": [asdict(encoder) for encoder in self.encoders]}
 
 
 def _listed(chunks: Sequence[int]) -> str:
-    """Return numbers of chunks in words, the first dozen of them."""
+    """Return up to twelve chunk numbers as text."""
     more = f" and {len(chunks) - 12} more" if len(chunks) > 12 else ""
     return ", ".join(map(str, chunks[:12])) + more
 
 
 def new_name() -> str:
-    """Return a name for a run that begins now."""
+    """Return a unique name for a run that starts now."""
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
-    """Write a run's record; `closed` where nothing more will be written of it."""
+    """Write the record of a run; `closed` (default False) marks the last version."""
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
     suffix = ".parquet" if closed else _OPEN
     content = sealed_parquet(made.chunks.replace_schema_metadata(metadata))
@@ -127,20 +128,20 @@ def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
 
 
 def drop_open(storage: Storage, made: Made) -> None:
-    """Remove what a run wrote before it ended."""
+    """Remove the open record of a run."""
     storage.delete(f"{ROOT}/{made.name}{_OPEN}")
 
 
 def read_made(storage: Storage) -> list[Made]:
-    """Return the records of all runs, the oldest first. A damaged one is left out: nothing depends on it."""
+    """Return the records of all runs, oldest first, without damaged ones, on which nothing depends."""
     return _read(storage, storage.files(ROOT, ".parquet"))
 
 
 def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
-    """Return chunk -> how often runs that did not end had it under way, of those that wrote to one of some views.
+    """Return chunk -> number of unfinished runs on any of the views that had the chunk in flight.
 
-    Their records are closed, so that no other run counts it again. What such a run did after its last record is not in
-    it: a chunk may be there all the same.
+    Their records are closed, so that later runs do not count them again. A chunk may exist all the same if it was
+    written after the last record.
     """
     begun: dict[int, int] = {}
     for made in _read(storage, storage.files(ROOT, _OPEN)):
@@ -153,13 +154,13 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Read a run's record, unless its run ended just now. Raises DamagedError where it is not what was written."""
-    if storage.read_if_there(name) is not None and not _read(storage, [name]):  # a network that fails is no damage
+    """Verify the record of a run, unless the run has just ended. Raises DamagedError if it is damaged."""
+    if storage.read_if_there(name) is not None and not _read(storage, [name]):  # a network failure is no damage
         raise DamagedError.of(storage, {name: "is damaged"})
 
 
-def of_no_use(storage: Storage, directories: Collection[str]) -> list[str]:
-    """Return the names of the records of runs that wrote to none of some directories."""
+def obsolete(storage: Storage, directories: Collection[str]) -> list[str]:
+    """Return the names of damaged records, and of records of runs that wrote to none of the directories."""
     every = ((name, _read(storage, [name])) for name in storage.files(ROOT, ".parquet"))
     return [name for name, read in every if not read or not set(read[0].views) & set(directories)]
 

@@ -1,7 +1,7 @@
-"""The files of a store that are made of embeddings: moments, and the clusters that stand for environments.
+"""Files computed from embeddings: moments, and the k-means clusters used as pseudo-environments.
 
-Moments have a file for the images themselves and one for each kind of intervention. Clusters are made once: k-means on
-another machine may put an image that lies between two of them into the other one.
+Moments have one file for the images themselves and one per kind of intervention. Clusters are stored, since k-means on
+another machine may assign an image between two clusters differently.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from benchmark.store import embeddings
 from benchmark.store.embeddings import View
 from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, read_checked, reading, write_checked
 
-ROOT = "moments"  # below it, a folder for each view of originals, called as that of its embeddings
-VERSION = 4  # to be raised when the sums or their file change
+ROOT = "moments"  # has one folder per view of originals, with the name of the folder of its embeddings
+VERSION = 4  # increase it when the sums or their file format change
 IMAGES = "images"  # the file with the moments of the images themselves
-CLUSTERS, CLUSTERS_VERSION = "clusters", 1  # to be raised when clusters are made in another way
+CLUSTERS, CLUSTERS_VERSION = "clusters", 1  # increase it when the clustering changes
 
 
 def moments_file(
@@ -38,10 +38,10 @@ def moments_file(
     views: Sequence[View] = (),
     seed: int | None = None,
 ) -> str:
-    """Return the name, inside a store, of the moments of a kind of intervention; of the images themselves without one.
+    """Return the name, inside a store, of the moments of a kind of intervention, or without `kind` of the images.
 
-    The `digest` says which image lies in which cell. Without `views` pairs lie across environments; where one of
-    several is drawn for each image, `seed` is that of the draw.
+    `digest` is the hash of the cell of each image. Without `views`, pairs are across environments. `seed` is the seed
+    of the draw if one of several views is drawn per image.
     """
     folder = folder_of(original, digest, scale)
     if kind is None:
@@ -50,13 +50,13 @@ def moments_file(
 
 
 def folder_of(original: View, digest: str, scale: Scale) -> str:
-    """Return the folder, inside a store, of all moments of some cells at some scale, see `moments_file`."""
+    """Return the folder, inside a store, of the moments of a layout of cells at one scale, see `moments_file`."""
     key = canonical_hash([digest, scale, VERSION])[:32]
     return f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
 
 
 def packed(cells: Cells, kind: str | None, name: str) -> bytes:
-    """Return the moments of the images, or the differences of a kind, as the content of the safetensors file `name`."""
+    """Return the moments of the images, or with `kind` its differences, as content of the safetensors file `name`."""
     arrays: dict[str, NDArray[Any]] = {}
     for (environment, side, half), moments in cells.moments.items():
         place = f"{environment}/{side}/{half}"
@@ -72,10 +72,10 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
 
 
 def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, Moments]:
-    """Return what `packed` wrote: cell -> moments; those of a kind have no images.
+    """Return cell -> moments from a file written by `packed`; moments of a kind contain no images.
 
-    Few projections look at the sums of z z^do^T, half of a file, which are left out without `products`.
-    Raises DamagedError where the file is not what was written under that name.
+    Without `products`, the sums of z z^do^T, half of a file and used by few projections, are left out.
+    Raises DamagedError if the file is damaged.
     """
     arrays = _read(storage, name, products)
     by_cell: dict[Cell, dict[str, NDArray[Any]]] = {}
@@ -100,27 +100,27 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
 
 
 def check(storage: Storage, name: str) -> None:
-    """Read a file that this process has not found sound since it changed.
+    """Verify a file, unless this process has verified it since its last change.
 
     Raises:
-        DamagedError: it is not what was written under that name.
+        DamagedError: the file is damaged.
     """
     if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
         _checked(storage, name)
 
 
-# File on a disk -> its size and time of change when this process found it sound: trials read the same ones again and
-# again. In an object store it takes a request to ask for them.
+# Verified local file -> its size and time of change: trials read the same files repeatedly. Not for object stores,
+# where reading these takes a request.
 _compared: dict[str, tuple[int, int]] = {}
-# File in an object store -> its content, found sound: it is never written with another content under its name.
+# Verified file in an object store -> its content, which never changes under the same name.
 _held: dict[str, bytes] = {}
 _HELD_BYTES = 2**27
 
 
 def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a file, of an object store those that this process has read before.
+    """Return the arrays of a file, from memory if this process has read it from an object store before.
 
-    Of a file on a disk that this process found sound they are without the sums of z z^do^T, unless `products`.
+    Without `products`, a verified local file is read without the sums of z z^do^T.
     """
     place = storage.path(name)
     if (content := _held.get(place)) is not None:
@@ -130,12 +130,12 @@ def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.g
     try:
         with safetensors.safe_open(place, framework="numpy", backend="pread") as file:
             return {key: file.get_tensor(key) for key in file.keys() if key.split("/", 4)[3] != "cross"}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError):  # gone or changed in this moment: who reads all of it says so
+    except (OSError, safetensors.SafetensorError):  # deleted or changed meanwhile: the full read reports it
         return _checked(storage, name)
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a file, compared with what was written unless this process has done so since it changed."""
+    """Return the arrays of a file; check its digest unless this process has done so since its last change."""
     state = storage.state(name) if storage.is_local else None
     content = bytes_of(storage, name)
     with reading(storage, name, safetensors.SafetensorError, KeyError, TypeError):
@@ -147,7 +147,7 @@ def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
             raise DamagedError.of(storage, {name: DIFFERS})
         if state:
             _compared[storage.path(name)] = state
-        else:  # for the next trial that reads it; others are let go of where it is too much
+        else:  # kept for later trials; the oldest ones are dropped beyond the limit
             while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
                 _held.pop(next(iter(_held)))
             if len(content) <= _HELD_BYTES:
@@ -164,7 +164,7 @@ def _digest(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
 
 
 def clusters_file(original: View, ids: Sequence[str], count: int, seed: int) -> str:
-    """Return the name, inside a store, of the file with the clusters of some images."""
+    """Return the name, inside a store, of the clusters of the images `ids`."""
     images = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     return f"{CLUSTERS}/{canonical_hash([original.directory, images, count, seed, CLUSTERS_VERSION])[:32]}.parquet"
 
@@ -175,7 +175,7 @@ def write_clusters(storage: Storage, name: str, clusters: NDArray[np.int64]) -> 
 
 
 def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArray[np.int64] | None:
-    """Return the cluster of each image, shape (n,); None where there is no file, or a damaged one, to be made again."""
+    """Return the cluster of each image, shape (n,); None if the file is missing or damaged: compute it again."""
     content = storage.read_if_there(name)
     if content is None:
         return None

@@ -1,8 +1,8 @@
-"""What rows of before version 8 say in a sentence, as columns.
+"""Conversion of result rows before version 8, which have one sentence instead of several columns.
 
-The sentence says which placebo a row is of, which share of the pairs, and which variant of its projection. How reports
-show projection and predictor no such row says: that is taken from the classes of this version. What is of the user's
-own is not imported, and stands with the name that the rows have.
+The sentence contains the placebo, the share of pairs, and the variant of the projection. These rows lack the
+presentation of projection and predictor, which is taken from the current classes. User-defined components are not
+imported; reports show them by name.
 """
 
 import json
@@ -25,7 +25,7 @@ _SENTENCE = re.compile(
 
 @lru_cache(maxsize=4096)
 def columns_of(*row: pa.Scalar) -> dict[str, Any]:
-    """Return the columns of today for a row of then: for its `_SAID` of `benchmark.store.rows`."""
+    """Return the current columns for an old row, given its columns `_SAID` of `benchmark.store.rows`."""
     projection, params, sentence, predictor, interventions = (value.as_py() for value in row)
     content = json.loads(interventions or "{}")
     placebo, _ = content.pop("placebo", {}), content.pop("pairs", None)
@@ -41,7 +41,7 @@ def columns_of(*row: pa.Scalar) -> dict[str, Any]:
 
 
 def presentation_of(registry: Registry[Any], name: str) -> Presentation:
-    """Return how reports show what rows name: the name alone, where it is none of this package."""
+    """Return the presentation of a component; only its name if it is not part of this package."""
     if name in registry.names():
         return presented(name, registry.component_class(name))
     traits = ("uses_training_images",) if registry is PREDICTORS else ()

@@ -1,4 +1,4 @@
-"""The records of a store: which trials a run of a recipe has, hence what a report is made of, and where reports lie."""
+"""Run records: the trials of each run of a recipe, from which reports are made; folders of reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,16 +13,16 @@ ROOT = "runs"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is written down of a run.
+    """Record of a run.
 
     Attributes:
         name: name of the recipe.
-        recipe: the whole recipe in plain data, without secrets.
-        recipe_hash: SHA-256 (hex) of all in the recipe that can change a number.
-        trials: ids of the trials that it has, finished or not.
-        planned: number of trials that it will have, those of a search included.
+        recipe: the whole recipe as plain data, without secrets.
+        recipe_hash: SHA-256 (hex) of everything in the recipe that can change a number.
+        trials: ids of its trials, finished or not.
+        planned: number of trials in the end, including those of a search.
         imported: test of an imported method, as text -> id of its rows.
-        left_out: a sentence for each backbone that takes no part in some of the recipe, on what and why.
+        left_out: one sentence per backbone that is left out of a part of the recipe: which part and why.
     """
 
     name: str
@@ -35,20 +35,20 @@ class RunRecord:
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
-    """Return the name, inside a store, of the record of a recipe on one state of its data and weights."""
+    """Return the name, inside a store, of the record of a recipe for one state of data and weights."""
     return f"{ROOT}/{recipe_hash[:32]}/{canonical_hash(inputs)[:32]}.json"
 
 
 def record_files(storage: Storage, recipe_hash: str) -> list[str]:
-    """Return the records of a recipe, one for each state of data and weights."""
+    """Return the names of the records of a recipe, one per state of data and weights."""
     return [name for name in storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json") if name.count("/") == 2]
 
 
 def write_record(storage: Storage, file: str, record: RunRecord) -> list[str]:
-    """Write a record whole, in place of one of the same recipe, data and weights; what was imported stays.
+    """Replace the record of the same recipe, data and weights, keeping its imported rows.
 
     Returns:
-        The trials of the record that was there before.
+        The trials of the previous record.
     """
     earlier = _read(storage, file) if storage.exists(file) else replace(record, trials=[], imported={})
     storage.write_bytes(file, sealed_json({**asdict(record), "imported": earlier.imported}))
@@ -57,9 +57,9 @@ def write_record(storage: Storage, file: str, record: RunRecord) -> list[str]:
 
 
 def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
-    """Add to the record of a run which rows were imported, in place of those of the same tests.
+    """Add imported rows to the record of a run, replacing those of the same tests.
 
-    Each test has a file of its own, so that whoever imports at the same time takes nothing away.
+    Each test has its own file, so that concurrent imports do not overwrite each other.
     """
     for test, id_ in ids.items():
         name = f"{file.removesuffix('.json')}/{canonical_hash(test)[:32]}.json"
@@ -67,10 +67,10 @@ def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
 
 
 def read_record(storage: Storage, file: str) -> RunRecord:
-    """Return a record; one of an earlier version, that did not say how many trials were planned, has those it lists.
+    """Return a record. Records of earlier versions lack `planned`; their number of trials is used.
 
     Raises:
-        DamagedError: a file of it is damaged, or the record of another recipe; names it.
+        DamagedError: one of its files is damaged or belongs to another recipe.
     """
     record = _read(storage, file)
     imports = (_read_import(storage, name) for name in storage.files(file.removesuffix(".json"), ".json"))
@@ -78,7 +78,7 @@ def read_record(storage: Storage, file: str) -> RunRecord:
 
 
 def _read(storage: Storage, file: str) -> RunRecord:
-    """Return a record without what has files of its own; earlier versions kept in it which rows were imported."""
+    """Return a record without imported rows in separate files; earlier versions kept them in the record."""
     content = read_json(storage, file)
     try:
         planned, imported = content.get("planned", len(content["trials"])), content.get("imported", {})
@@ -92,23 +92,23 @@ def _read(storage: Storage, file: str) -> RunRecord:
 
 
 def _read_import(storage: Storage, name: str) -> tuple[str, str]:
-    """Return a test of an imported method, as text, and the id of its rows."""
+    """Return (test, id of its rows) of an imported method."""
     try:
         content = read_json(storage, name)
         test, id_ = content["test"], content["rows"]
     except (DamagedError, KeyError, TypeError) as error:
         problem = error.problems[name] if isinstance(error, DamagedError) else "is damaged"
-        raise DamagedError.of(storage, {name: f"{problem}: its predictions are to be imported again"}) from error
+        raise DamagedError.of(storage, {name: f"{problem}: import its predictions again"}) from error
     if not name.endswith(f"/{canonical_hash(test)[:32]}.json"):
         raise DamagedError.of(storage, {name: "is of another test: it was copied or renamed"})
     return test, id_
 
 
 def check(storage: Storage, file: str) -> None:
-    """Read a run record, or what was imported for one. Raises DamagedError where it is not what was written."""
+    """Verify a run record or an import file. Raises DamagedError if it is damaged."""
     (_read if file.count("/") == 2 else _read_import)(storage, file)
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:
-    """Return the folder, inside a store, of what is reported of a run; the `kind` of a sweep's report is empty."""
+    """Return the folder, inside a store, of a report of a run; `kind` is empty for the report of a sweep."""
     return f"reports/{name}-{recipe_hash[:8]}-{kind and f'{kind}-'}{inputs_hash[:8]}"

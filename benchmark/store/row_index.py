@@ -1,7 +1,7 @@
-"""Rows of many finished trials in few files: a copy of their row files that is read in few requests.
+"""Row index: a consolidated copy of per-trial row files, so that many trials are read with few requests.
 
-It is a copy and nothing more: it may be deleted at any time, and is made again. What counts are the row files. A
-trial whose file is gone has no rows, and of one whose file was written since, the file is read.
+The row files remain authoritative; the index may be deleted at any time and is rebuilt. Entries of trials whose row
+file was deleted or rewritten are ignored.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from benchmark.common.workers import at_once
 from benchmark.store.sealed import is_own, is_sealed, open_parquet, sealed_parquet
 
 ROOT = "index"
-LEAST, LEAST_ON_DISK = 16, 256  # row files that are not in it: fewer are read as fast one by one
-MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # of one file of the index
+LEAST, LEAST_ON_DISK = 16, 256  # row files outside the index: fewer are read as fast one by one
+MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # per file of the index
 _ENTRIES = b"icm_bench_index"
 
-State = tuple[int, int]  # size in bytes of a row file, and time of its last change, as a listing shows them
+State = tuple[int, int]  # (bytes, modification time in ns) of a row file, from a listing
 
 
 class Place(NamedTuple):
-    """Where the rows of a trial are: in a file of the index that was read, from a row on."""
+    """Position of the rows of a trial in a table read from the index."""
 
     table: pa.Table
     first: int
@@ -38,20 +38,20 @@ class Place(NamedTuple):
 
 
 def states(storage: Storage) -> dict[str, State]:
-    """Return id -> state of the row file of all finished trials of a store."""
+    """Return trial id -> state of the row file, of all finished trials."""
     infos = storage.file_infos("rows", ".parquet")
     return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos if is_own(info.name)}
 
 
 def worth_it(storage: Storage, count: int) -> bool:
-    """Return whether so many row files are too many to be read one by one."""
+    """Return whether an index is faster than reading `count` row files one by one."""
     return count >= (LEAST_ON_DISK if storage.is_local else LEAST)
 
 
 def indexed(
     storage: Storage, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
 ) -> dict[str, Place]:
-    """Return id -> place of the rows of those trials that the index has as their row files are."""
+    """Return trial id -> place of its rows, of the wanted trials whose index entry has the given state."""
     names = storage.files(ROOT, ".parquet")
     found: dict[str, Place] = {}
     progress = Progress("reading", len(names), "index files")
@@ -62,8 +62,8 @@ def indexed(
 
 
 def rows_at(places: Iterable[Place]) -> pa.Table:
-    """Return the rows at some places, one or more, in that order."""
-    runs: list[list[Any]] = []  # of places that follow each other: a slice for each trial takes far more than its rows
+    """Return the rows of one or more places, in order."""
+    runs: list[list[Any]] = []  # adjacent places are merged: slicing each trial costs far more than its rows
     for table, first, rows in places:
         if runs and runs[-1][0] is table and sum(runs[-1][1:]) == first:
             runs[-1][2] += rows
@@ -91,17 +91,17 @@ def _read(
             table = file.read(list(columns), use_threads=False).select(list(columns)).cast(fields)
             return {trial: Place(table, *place) for trial, place in places.items()}
     except (IcmBenchError, OSError, ValueError, TypeError, KeyError, pa.ArrowException):
-        return {}  # damaged, or deleted by now: the row files are there
+        return {}  # damaged or deleted: the row files are read instead
 
 
 def useless(storage: Storage, schema: pa.Schema) -> list[str]:
-    """Return the files of the index that have no trial as its row file is: nobody reads rows from them."""
+    """Return the index files without any up-to-date entry, which are never read."""
     wanted, names = states(storage), storage.files(ROOT, ".parquet")
     return [name for name in names if not _read(storage, name, wanted, schema, ["trial_id"])]
 
 
 def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
-    """Add finished trials to the index, some hundreds to a file; where it cannot be written, there is none."""
+    """Add finished trials to the index, up to `MAX_TRIALS` per file; does nothing if the store cannot be written."""
     waiting: list[tuple[str, State, pa.Table]] = []
     size = 0
     with suppress(IcmBenchError):

@@ -1,7 +1,7 @@
-"""Result rows: one schema, one Parquet file per finished trial, each row with what is needed to check it.
+"""Result rows: one schema, one Parquet file per finished trial; each row contains what is needed to check it.
 
-Columns of curves are filled by `curve_columns`, those of predictions by `prediction_columns`, all others by
-`benchmark.sweep.evaluate`.
+`curve_columns` fills the columns of curves, `prediction_columns` those of predictions, `benchmark.sweep.evaluate` all
+others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,52 +34,52 @@ if TYPE_CHECKING:
 
     from benchmark.method.evaluation.curves import Predictions, RankCurve
 
-# Of the files. To be raised with every change of the columns; a column that an older file lacks is null in its rows.
-# Files before version 3 have the answers at a few ranks alone, by which nothing here could compare methods.
+# Version of the files. Increase it with every change of the columns; columns missing in older files are null.
+# Files before version 3 have answers at a few ranks only, too few to compare methods.
 VERSION = 9
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
-_SEALED = "predicted_ranks"  # files that have this column have their digest
-_TYPED = 8  # from this version on what one text said (`_SAID`) has columns of its own; see `older_rows`
+_SEALED = "predicted_ranks"  # files with this column have a digest
+_TYPED = 8  # first version with columns for what was one text (`_SAID`) before; see `older_rows`
 _SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")
 _VERSION_KEY = b"icm_bench_rows"
 
-_TOGETHER = 64  # row files that are put together when they are read
-_PARTS_EACH = 16  # of a process, at least: it takes a second to start
-_WORTH_PROCESSES = 4096  # row files; fewer take no longer than processes to start
+_TOGETHER = 64  # row files concatenated at a time when reading
+_PARTS_EACH = 16  # minimum per process, which takes a second to start
+_WORTH_PROCESSES = 4096  # row files; reading fewer is faster than starting processes
 _ACCURACIES = pa.list_(pa.float64())
 
 _WHAT = (
     ("trial_id", pa.string()),
     ("dataset", pa.string()),
     ("dataset_fingerprint", pa.string()),
-    ("clusters", pa.int64()),  # in the place of source environments; null where these are the data set's own
+    ("clusters", pa.int64()),  # number of pseudo-environments (k-means); null with the environments of the data set
     ("grouped", pa.bool_()),  # split by group (concept, burst) instead of by image
     ("backbone", pa.string()),
     ("backbone_fingerprint", pa.string()),
     ("random_weights", pa.bool_()),
     ("precision", pa.string()),
     ("prompts", pa.string()),  # JSON list of templates
-    ("intervention_set", pa.string()),  # null where the projection looks at no intervention
-    ("interventions", pa.string()),  # JSON: kinds with all parameters, seed, pairing; of a placebo its real set's
-    ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of a method trained elsewhere
+    ("intervention_set", pa.string()),  # null if the projection uses no interventions
+    ("interventions", pa.string()),  # JSON: kinds with parameters, seed, pairing; for a placebo of its real set
+    ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of an external method
     ("projection_params", pa.string()),  # JSON, without the order
-    ("projection_variant", pa.string()),  # what tells lines of one projection apart ("equal N"); null elsewhere
-    ("nuisance", pa.string()),  # what it weighs or shrinks, where a rule chooses that; null elsewhere
-    ("placebo", pa.string()),  # what replaces C_d: rotated, matched, shuffled, borrowed; null where nothing does
-    ("placebo_draw", pa.int64()),  # number of one of several draws; null elsewhere
-    ("placebo_seed", pa.int64()),  # of these draws; null where nothing replaces C_d
-    ("lender", pa.string()),  # data set whose C_d is borrowed; null elsewhere
-    ("pairs_share", pa.float64()),  # of the images, whose views enter C_d; null where all do
-    ("pairs_seed", pa.int64()),  # of their choice; null where all do
-    ("order", pa.string()),  # of the eigenvectors: largest, released; null where there is none
-    ("lambda_", pa.float64()),  # null where there is none
-    ("normalize", pa.string()),  # none, before, after, both; null in imported rows, like all that they do not have
+    ("projection_variant", pa.string()),  # distinguishes variants of a projection ("equal N"); else null
+    ("nuisance", pa.string()),  # what it weights or shrinks, if a rule selects it; else null
+    ("placebo", pa.string()),  # what replaces C_d: rotated, matched, shuffled, borrowed; else null
+    ("placebo_draw", pa.int64()),  # number of the draw if there are several; else null
+    ("placebo_seed", pa.int64()),  # seed of the placebo; else null
+    ("lender", pa.string()),  # data set whose C_d is borrowed; else null
+    ("pairs_share", pa.float64()),  # share of images whose views enter C_d; null for all
+    ("pairs_seed", pa.int64()),  # seed of their choice; null for all
+    ("order", pa.string()),  # of the eigenvectors: largest, released; else null
+    ("lambda_", pa.float64()),  # else null
+    ("normalize", pa.string()),  # none, before, after, both; null in imported rows
     ("predictor", pa.string()),
     ("predictor_params", pa.string()),  # JSON
-    ("predictor_variant", pa.string()),  # what tells lines of one predictor apart ("16 shots"); null elsewhere
+    ("predictor_variant", pa.string()),  # distinguishes variants of a predictor ("16 shots"); else null
 )
-# What projection and predictor say of themselves.
+# Presentation of projection and predictor.
 _PRESENTED = tuple(
     (f"{kind}_{name}", {"place": pa.int64(), "traits": pa.list_(pa.string())}.get(name, pa.string()))
     for kind in ("projection", "predictor")
@@ -87,65 +87,65 @@ _PRESENTED = tuple(
 )
 _HOW = (
     ("protocol", pa.string()),
-    ("test_split", pa.string()),  # out_20, in_80, full, out_fold: of the held-out environment
-    ("held_out", pa.string()),  # environment, pair of them, or variant
+    ("test_split", pa.string()),  # tested part of the held-out environment: out_20, in_80, full, out_fold
+    ("held_out", pa.string()),  # environment, pair of environments, or variant
     ("class_half", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
     ("seed", pa.int64()),
     ("folds", pa.int64()),  # number of folds; 0 for an 80/20 split
-    ("fold", pa.int64()),  # the tested one; -1 for an 80/20 split
-    ("view_draw", pa.int64()),  # which draw of the random interventions the projection saw
+    ("fold", pa.int64()),  # tested fold; -1 for an 80/20 split
+    ("view_draw", pa.int64()),  # draw of the random interventions
     ("dim", pa.int64()),
     ("classes", pa.list_(pa.string())),
     ("n_classes", pa.int64()),
-    ("n_base", pa.int64()),  # the first ones, of which open classes are the rest
-    ("rounding", pa.string()),  # floor or ceil: of half the number of classes; null where all take part alike
-    ("n_sources", pa.int64()),  # environments that are fitted on
+    ("n_base", pa.int64()),  # number of base classes, the first ones
+    ("rounding", pa.string()),  # floor or ceil of half the number of classes; null without open classes
+    ("n_sources", pa.int64()),  # number of source environments
     ("n_train", pa.int64()),
-    ("n_selection", pa.int64()),  # of these the predictor was fitted on so many, but at full_ranks; null where on all
-    ("full_ranks", pa.list_(pa.int64())),  # ranks that a rule picks; empty where n_selection is null
+    ("n_selection", pa.int64()),  # images of the predictor's fits, except at full_ranks; null for all
+    ("full_ranks", pa.list_(pa.int64())),  # ranks fitted on all images, selected by a rule; empty without n_selection
     ("n_test", pa.int64()),
-    ("n_shared", pa.int64()),  # images of the data set that stand byte by byte in two environments
-    ("labels_fit", pa.int64()),  # labelled images that projection or predictor learn from
-    ("labels_choice", pa.int64()),  # labelled images of the sources by which rules may choose
-    ("tested", pa.string()),  # hash of the tested images, see `benchmark.store.tested`
-    ("images", pa.string()),  # hash of the list in which these have their positions, see `benchmark.store.tested`
+    ("n_shared", pa.int64()),  # images with the same bytes in two environments
+    ("labels_fit", pa.int64()),  # labelled images used by projection or predictor
+    ("labels_choice", pa.int64()),  # labelled source images available to selection rules
+    ("tested", pa.string()),  # hash of the tested images, see `store.tested`
+    ("images", pa.string()),  # hash of the image list that `tested` refers to, see `store.tested`
 )
-# Which columns say what a row is of: rows that are equal in these should have equal numbers.
-# Columns up to `view_draw` tell rows apart; those behind it say how a row was made.
+# Columns that identify a row: rows equal in these should have equal numbers. In _HOW they end with `view_draw`;
+# later columns describe how a row was made.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
-# Lists of equal length, ranks ascending. lodo is null where leaving a source out leaves fewer than two. Beside each
-# score the standard error of its difference to plain prediction, see `benchmark.method.evaluation.source_scores`.
+# Lists of equal length, ranks ascending. lodo is null with fewer than three sources. Each score has the standard error
+# of its difference to plain prediction, see `benchmark.method.evaluation.source_scores`.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
     *((name, _ACCURACIES) for score in SCORES for name in (score, f"{score}_se")),
-    ("target_out", _ACCURACIES),  # on the target's out-split, where the in-split is tested; null elsewhere
+    ("target_out", _ACCURACIES),  # on the target's out-split if the in-split is tested; else null
 )
-# What the fit removes, see `benchmark.method.evaluation.spans`; null in rows before version 5, where it is no linear
-# map, where one source is all there is (of sources), and where it is fitted on what is tested (of target).
+# What the fit removes, see `benchmark.method.evaluation.spans`. Null before version 5, for non-linear maps, with one
+# source (columns of sources), and if fitted on the tested images (columns of target).
 _SPANS = (
     ("energy_removed", _ACCURACIES),  # at every rank, share of C_z
     ("shift_removed_sources", _ACCURACIES),  # of the shift of class means between sources
-    ("shift_removed_target", _ACCURACIES),  # from the sources to what is tested: by its labels, so no rule looks at it
-    ("shift_moved_sources", pa.float64()),  # how much C_d moves what shifts, 1 as the average direction
+    ("shift_removed_target", _ACCURACIES),  # from the sources to the target; uses target labels, so no rule uses it
+    ("shift_moved_sources", pa.float64()),  # share of C_d along the shift; 1 for an average direction
     ("shift_moved_target", pa.float64()),
 )
 _ANSWERS = (
     ("correct", pa.binary()),  # of every tested image at every rank, as bits; each rank begins a new byte
-    # What every tested image is taken for, at each of some ranks: those that a rule of the sources picks of the trial.
-    # None in rows of base and new classes together, which have rows of their own, and of numbered placebos.
+    # Predictions for the tested images, at the ranks of the trial that a source rule selects. Null in rows of base and
+    # new classes together (see the rows of each half) and of numbered placebos.
     ("predicted_ranks", pa.list_(pa.int64())),
     ("predicted", pa.binary()),  # number of the class, uint16 (little-endian), rank after rank
-    # Best score minus the second, float32 (little-endian), NaN where there is none; null where there are no scores.
+    # Best minus second-best score, float32 (little-endian), NaN if undefined; null without scores.
     ("margins", pa.binary()),
-    # Expected calibration error at the rank that a rule picks, before and after scaling by the temperature fitted on
-    # the sources' validation images; null where the rule picks another row, and for predictors without a likelihood.
+    # Expected calibration error at the rank that a rule selects, before and after temperature scaling fitted on the
+    # sources' validation images; null if the rule selects another row, and for predictors without likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SCORES for what in ("ece", "ece_scaled", "temperature")),
-    # Metrics of the scores there, by key: NaN where there is none, and without those that need a likelihood.
+    # Score metrics at that rank, by key; NaN if undefined; without those that need a likelihood.
     *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SCORES),
 )
-# How well a linear classifier reads the environment from embeddings before the projection and after it, at the rank
-# that a rule picks of the sources: balanced accuracy, cross-validated, groups kept together. Of some projections, see
-# `TrialSpec.reads_environments`; null elsewhere.
+# Decodability of the environment by a linear classifier before and after the projection, at the rank that a source rule
+# selects: cross-validated balanced accuracy, groups kept together. For some projections only, see
+# `TrialSpec.reads_environments`; else null.
 _READ = (
     ("read_ranks", pa.list_(pa.int64())),
     ("read_before", pa.float64()),
@@ -153,15 +153,15 @@ _READ = (
     ("read_chance", pa.float64()),
 )
 _WITH_WHAT = (
-    ("notes", pa.list_(pa.string())),  # what fits have to say, such as that one did not converge
-    ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; null where there are none
+    ("notes", pa.list_(pa.string())),  # warnings of fits, such as non-convergence
+    ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; else null
     ("recipe_hash", pa.string()),
     ("code_version", pa.string()),
 )
 
 
 def schema() -> pa.Schema:
-    """Return the columns of result rows: what was evaluated, how, its rank curves, and with what."""
+    """Return the schema of result rows: what was evaluated, how, rank curves, and versions."""
     return _schema(tuple(metric.key for metric in CURVES))
 
 
@@ -179,7 +179,7 @@ def _fields(columns: tuple[str, ...]) -> pa.Schema:
 
 
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
-    """Return the columns of a row that a rank curve fills."""
+    """Return the columns of a row from a rank curve."""
     names = ("held_out", "fold", "test_split", "class_half", "n_train", "n_selection", "labels_fit", "labels_choice")
     scores = (name for score in SCORES for name in (score, f"{score}_se"))
     columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, *scores, "target_out", "spectrum")}
@@ -193,7 +193,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
 
 
 def prediction_columns(predictions: Mapping[int, "Predictions"], ranks: Sequence[int]) -> dict[str, object]:
-    """Return the columns of a row with what its images are taken for; predictions by position of a rank, ascending."""
+    """Return the prediction columns of a row; `predictions` has ascending positions in `ranks` as keys."""
     unknown = all(np.isnan(one.margins).all() for one in predictions.values())
     margins = None if unknown else b"".join(one.margins.astype("<f4").tobytes() for one in predictions.values())
     return {
@@ -209,10 +209,10 @@ def row_file(trial_id: str) -> str:
 
 
 def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
-    """Return the trials that are still to be run: those without rows, and those whose tested images are lost.
+    """Return the trials to run: those without rows or with lost tested images.
 
     Raises:
-        IcmBenchError: a file of rows is damaged, of a later version, or holds another trial's rows; names it.
+        IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
     """
     add_to_index(storage, trial_ids)
     named: dict[object, set[object]] = {}
@@ -223,15 +223,15 @@ def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
 
 
 def finished(storage: Storage) -> set[str]:
-    """Return the ids of all trials that have rows in a store."""
+    """Return the ids of all trials with rows in a store."""
     return {*states(storage)}
 
 
 def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
-    """Copy the rows of finished trials into the index, where many of them are not in it.
+    """Copy the rows of finished trials into the index if many of them are missing in it.
 
     Raises:
-        IcmBenchError: a file of rows is damaged, of a later version, or holds another trial's rows; names it.
+        IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
     """
     there = states(storage)
     wanted = {name: there[name] for name in trial_ids if name in there}
@@ -248,15 +248,15 @@ def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
 
 
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
-    """Write the rows of one finished trial, each with its id; all of them appear at once or not at all."""
+    """Write the rows of a finished trial atomically, each with the trial id."""
     named = [{**row, "trial_id": trial_id} for row in rows]
-    # A file of few rows has a page for each of many columns: these are read twice as fast as with zstd, and as short.
+    # With few rows and many columns (a page each), snappy reads twice as fast as zstd and is as small.
     table = pa.Table.from_pylist(named, schema=schema())
     storage.write_bytes(row_file(trial_id), sealed_parquet(table, "snappy"))
 
 
 def failure_file(trial_id: str) -> str:
-    """Return the name, inside a store, of the file that says why a trial failed."""
+    """Return the name, inside a store, of the failure record of a trial."""
     return f"{FAILED}/{trial_id}.json"
 
 
@@ -264,9 +264,9 @@ class Failure(NamedTuple):
     """Why a trial failed.
 
     Attributes:
-        trial: in words.
-        reason: in a line.
-        fault: the traceback of a mistake of this package; empty where the failure is none.
+        trial: label of the trial.
+        reason: reason in one line.
+        fault: traceback of a bug in this package; empty for other failures.
     """
 
     trial: str
@@ -277,13 +277,13 @@ class Failure(NamedTuple):
 def write_failure(
     storage: Storage, trial_id: str, label: str, reason: str, traceback: str, is_fault: bool = False
 ) -> None:
-    """Write why a trial failed, in a line and at length; it is tried again by the next sweep."""
+    """Write why a trial failed, in one line and as traceback. The next sweep tries it again."""
     content = {"trial": label, "reason": reason, "traceback": traceback, "fault": is_fault}
     storage.write_bytes(failure_file(trial_id), sealed_json(content))
 
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
-    """Return trial id -> why it failed, of those that failed and have no rows."""
+    """Return trial id -> failure, of trials that failed and have no rows."""
     failed = {PurePosixPath(name).stem for name in storage.files(FAILED, ".json")}
     names = [name for name in trial_ids if name in failed]
     done = finished(storage) if names else set()
@@ -292,7 +292,7 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
         if name not in done:
             try:
                 reasons[name] = _read_failure(storage, failure_file(name))
-            except DamagedError:  # all the same, the trial has failed
+            except DamagedError:  # the trial has failed all the same
                 reasons[name] = Failure(failure_file(name), "the file with the reason is damaged")
     return reasons
 
@@ -305,11 +305,11 @@ def _read_failure(storage: Storage, name: str) -> Failure:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Read a file of rows, whose accuracies, answers and predictions must agree, or of a failure.
+    """Verify a row file, whose accuracies, answers and predictions must agree, or a failure record.
 
     Raises:
-        DamagedError: it is not what was written.
-        IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
+        DamagedError: the file is damaged.
+        IcmBenchError: the file cannot be read or has another version, so it cannot be judged.
     """
     if name.endswith(".json"):
         _read_failure(storage, name)
@@ -319,7 +319,7 @@ def check(storage: Storage, name: str) -> None:
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
         labels = _labels(storage, row["tested"])
-        with reading(storage, name, TypeError):  # of a column that is null
+        with reading(storage, name, TypeError):  # for columns that are null
             answers = unpacked(row)
             agree = np.allclose(answers.mean(axis=1), row[ACCURACY.key], rtol=0, atol=1e-9)
             if row["predicted_ranks"] and labels is not None:
@@ -332,52 +332,51 @@ def check(storage: Storage, name: str) -> None:
 
 @lru_cache(maxsize=256)
 def _labels(storage: Storage, hash_: str) -> NDArray[np.int64] | None:
-    """Return the labels of tested images; None where these are lost."""
+    """Return the labels of tested images; None if they are lost."""
     with suppress(IcmBenchError):
         return read_tested(storage, [hash_])[hash_].label
     return None
 
 
 def all_trials(storage: Storage) -> list[str]:
-    """Return the ids of all trials that have rows in a store, whichever recipe they are of, sorted."""
+    """Return the ids of all trials with rows in a store, of any recipe, sorted."""
     return sorted(finished(storage))
 
 
 def all_failures(storage: Storage) -> dict[str, Failure]:
-    """Return `failures` of all trials that ever failed in a store."""
+    """Return `failures` of all trials with a failure record."""
     return failures(storage, sorted(PurePosixPath(n).stem for n in storage.files(FAILED, ".json") if sealed.is_own(n)))
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
-    """Return what the rows of finished trials say of source environments: all that a search reads.
+    """Return the source scores of finished trials, the only columns that a search reads.
 
-    Columns held_out, seed, fold and a curve for each rule that looks at sources alone. What a trial scored on its
-    target is not even decoded.
-    Raises IcmBenchError where a file is damaged, of a later version, or holds another trial's rows; names it.
+    The columns are held_out, seed, fold and a curve per source rule. Target scores are not even decoded.
+    Raises IcmBenchError if a file is damaged, has a later version, or holds another trial's rows.
     """
     rows: list[dict[str, object]] = _read_all(storage, trial_ids, [*KEY, *SCORES]).to_pylist()
     return rows
 
 
 def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
-    """Return the rows of those trials that are finished, in the order given, one line per row of `schema`.
+    """Return the rows of the finished trials among `trial_ids`, in that order, as a frame with columns of `schema`.
 
-    List columns hold lists or None (spectra are arrays); absent numbers are NaN and absent words None. Answers are
-    bits, see `selection.unpacked`. Many files are read at the same time; progress is printed where it takes long.
+    List columns hold lists or None (spectra: arrays); missing numbers are NaN, missing strings None. Answers are bits,
+    see `selection.unpacked`. Files are read in parallel, with a progress bar if it takes long.
 
     Args:
         storage: the store.
-        trial_ids: of the trials.
-        columns: those of `schema` that are read; by default all.
+        trial_ids: ids of the trials.
+        columns: columns of `schema` to read. Default: all.
 
     Raises:
-        IcmBenchError: a file is damaged, of another version, or holds another trial's rows; names it.
+        IcmBenchError: a file is damaged, has another version, or holds another trial's rows.
     """
     return frame_of(_read_all(storage, trial_ids, columns or schema().names))
 
 
 def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    """Return some columns of the rows of those trials that are finished."""
+    """Return columns of the rows of the finished trials among `trial_ids`."""
     there, fields = states(storage), _fields(tuple(columns))
     names = [name for name in trial_ids if name in there]
     wanted = {name: there[name] for name in names}
@@ -392,7 +391,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
                 parts += [_read(storage, row_file(name), columns) for name in alike]
         return pa.concat_tables(parts).combine_chunks()
 
-    # Over a network each file is waited for, so that few of them are put together by one thread.
+    # Over a network each file means waiting, so a thread reads only few of them.
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
     parts = [names[begin : begin + together] for begin in range(0, len(names), together)]
     progress = Progress("reading", len(names), "trials")
@@ -406,7 +405,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
 def _read_by_processes(
     storage: Storage, parts: Sequence[Sequence[str]], columns: Sequence[str], progress: Progress
 ) -> list[pa.Table]:
-    """Return the rows of each part of the trials: of very many files Arrow's Python takes longer than the disk."""
+    """Return the rows of each part, by processes: for very many files Python, not the disk, limits the speed."""
     found: dict[int, pa.Table] = {}
     with Workers(min(cores(), 1 + len(parts) // _PARTS_EACH), __name__) as workers:
         for number, table in workers.call_all(read_part, ((storage, part, columns) for part in parts)):
@@ -417,12 +416,12 @@ def _read_by_processes(
 
 
 def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield some columns of the rows of some trials, in one table."""
+    """Yield one table with columns of the rows of some trials."""
     yield pa.concat_tables(_read(storage, row_file(name), columns) for name in trial_ids).combine_chunks()
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
-    """Return some columns of a file of rows as `schema` has them, and nothing else is read; null where it lacks one."""
+    """Return columns of a row file, typed as in `schema`; missing ones are null. Other columns are not read."""
     every = len(columns) == len(schema())
     with reading(storage, name), sealed.open_parquet(storage, name) as file:
         version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
@@ -461,16 +460,16 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
-    """Return the columns with one value in all rows, as the end of a file says: two of three, which need no reading.
+    """Return column -> value of constant columns from the statistics of a file: two of three, which need not be read.
 
-    Floating point numbers are left out, since NaN is not said there, but for columns that have none.
+    Floats are left out, since statistics ignore NaN, unless the column is null.
     """
     same: dict[str, object] = {}
     if metadata.num_row_groups != 1:
         return same
     group, asked = metadata.row_group(0), set(columns)
     for column in map(group.column, range(group.num_columns)):
-        if (name := column.path_in_schema) not in asked:  # nor are the values of lists
+        if (name := column.path_in_schema) not in asked:  # also excludes the values of lists
             continue
         said = column.statistics
         if said is not None and said.has_null_count and said.null_count == metadata.num_rows:
@@ -482,7 +481,7 @@ def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict
 
 
 def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, columns: Sequence[str]) -> pa.Table:
-    """Return columns as `schema` has them; null where the file lacks one."""
+    """Return columns typed as in `schema`; missing ones are null."""
     there = dict(zip(table.column_names, table.columns, strict=True))
     fields, arrays = _fields(tuple(columns)), []
     for name, kind in zip(fields.names, fields.types, strict=True):
@@ -493,12 +492,12 @@ def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, column
     return pa.Table.from_arrays(arrays, schema=fields)
 
 
-@lru_cache(maxsize=4096)  # most are the same in very many files
+@lru_cache(maxsize=4096)  # most are equal in very many files
 def _repeated(column: str, value: object, rows: int) -> pa.Array:
     kind = schema().field(column).type
     return pa.nulls(rows, kind) if value is None else pa.array([value] * rows, kind)
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":
-    """Return rows of `schema` as `read_rows` does."""
+    """Return a frame of rows in the format of `read_rows`."""
     return frame(table, ("spectrum",))

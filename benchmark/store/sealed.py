@@ -1,8 +1,8 @@
-"""Which files are a store's own, and the digests that they carry, so that an altered file is never read as sound.
+"""Names of a store's own files, and digests inside them that detect altered files.
 
-The SHA-256 of a file's bytes stands behind a mark; it is computed with 64 zeros in its place, and compared before
-anything else looks at the bytes. Checked tables have a second digest, over their name and content: one that was
-renamed or copied over another is found too. No defence against a forger who computes the digests anew.
+A file contains the SHA-256 of its bytes after a mark. The digest is computed with 64 zeros in its place, and checked
+before the file is parsed. Checked tables have a second digest over name and content, which detects renamed and copied
+files. The digests do not protect against deliberate forgery.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ DIFFERS = "is not what was written (its digest differs)"
 _MARK, _EMPTY = b"icm-bench-sha256:", b"0" * 64
 _KEY = "sha256"
 _NAMED_DIGEST = b"icm_bench_sha256"
-_HASH = r"[\w-]+"  # of hexadecimal digits, mostly; names that a person or a desktop makes have dots and spaces
+_HASH = r"[\w-]+"  # mostly hexadecimal digits; names made by people or desktops contain dots or spaces
 _OWN_NAMES = (
     rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
     rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
@@ -44,10 +44,10 @@ _OWN = re.compile("|".join(_OWN_NAMES))
 
 
 class DamagedError(IcmBenchError):
-    """Files of a store that are not what was written under their names. To be deleted: they are made again.
+    """Files of a store are damaged. Delete them; they are then made again.
 
     Attributes:
-        problems: name inside the store -> what is wrong with the file, in words.
+        problems: name inside the store -> description of the problem.
     """
 
     def __init__(self, sentence: str, problems: Mapping[str, str] | None = None) -> None:
@@ -56,7 +56,7 @@ class DamagedError(IcmBenchError):
 
     @classmethod
     def of(cls, storage: Storage, problems: Mapping[str, str]) -> "DamagedError":
-        """Return the error on one or more files of a store."""
+        """Return the error for one or more files of a store."""
         name, problem = next(iter(problems.items()))
         if len(problems) == 1:
             act = "run again" if problem == GONE else "delete it and run again"
@@ -69,23 +69,23 @@ class DamagedError(IcmBenchError):
 
 
 def sealed_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
-    """Return a table as the content of a Parquet file with its digest; the metadata of the table are kept."""
+    """Return a table with its metadata as content of a Parquet file with a digest."""
     metadata = {**(table.schema.metadata or {}), _KEY.encode(): _MARK + _EMPTY}
     return _with_digest(in_parquet(table.replace_schema_metadata(metadata), compression))
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:
-    """Return plain data as the content of a JSON file with its digest."""
+    """Return plain data as content of a JSON file with a digest."""
     mark = (_MARK + _EMPTY).decode()
     return _with_digest(json.dumps({**content, _KEY: mark}, indent=2, sort_keys=True).encode())
 
 
 def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> pq.ParquetFile:
-    """Return a Parquet file, opened, as `sealed_parquet` wrote it or an earlier version, which gave no digest.
+    """Open a Parquet file written by `sealed_parquet`, or without digest by an earlier version.
 
     Raises:
-        DamagedError: it is not what was written, or no Parquet; names it.
-        IcmBenchError: it cannot be read at all.
+        DamagedError: its digest differs, or it is no Parquet file.
+        IcmBenchError: it cannot be read.
     """
     content = bytes_of(storage, name) if content is None else content
     has_mark = _check(storage, name, content)
@@ -99,23 +99,23 @@ def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> p
 
 
 def bytes_of(storage: Storage, name: str) -> bytes:
-    """Return the content of a file. Raises DamagedError where it is gone since the store was listed."""
+    """Return the content of a file. Raises DamagedError if it was deleted since the store was listed."""
     if (content := storage.read_if_there(name)) is None:
         raise DamagedError.of(storage, {name: GONE})
     return content
 
 
 def is_sealed(file: pq.ParquetFile) -> bool:
-    """Return whether an open file has a digest."""
+    """Return whether an open Parquet file has a digest."""
     return _KEY.encode() in (file.metadata.metadata or {})
 
 
 def read_json(storage: Storage, name: str) -> Any:
-    """Return the plain data of a JSON file, as `sealed_json` wrote it or an earlier version, which gave no digest.
+    """Return the data of a JSON file written by `sealed_json`, or without digest by an earlier version.
 
     Raises:
-        DamagedError: it is not what was written, or no JSON; names it.
-        IcmBenchError: it cannot be read at all.
+        DamagedError: its digest differs, or it is no JSON file.
+        IcmBenchError: it cannot be read.
     """
     content = bytes_of(storage, name)
     has_mark = _check(storage, name, content)
@@ -129,10 +129,10 @@ def read_json(storage: Storage, name: str) -> Any:
 
 
 def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: str) -> str:
-    """Return what is wrong with a file, as what reads it says; nothing where it is sound.
+    """Return the problem that `read` finds in a file; empty if it is sound.
 
     Raises:
-        IcmBenchError: it cannot be read, or is of another version, so that nobody can say.
+        IcmBenchError: the file cannot be read, or has another version, so it cannot be judged.
     """
     try:
         read(storage, name)
@@ -143,10 +143,10 @@ def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: s
 
 @contextmanager
 def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None]:
-    """Say of a file that the block cannot make sense of that it is damaged, unless that may be gone the next time.
+    """Turn parse errors in the block into DamagedError, and transient I/O errors into IcmBenchError.
 
-    `odd` is what content of another shape raises too, for blocks that do nothing but take content apart: elsewhere such
-    an error is a mistake of this package, and no reason to remove a file.
+    `odd` are further error types that unexpected content raises, for blocks that only parse. In other blocks such an
+    error is a bug of this package and no reason to delete the file.
     """
     damage: tuple[type[Exception], ...] = (OSError, ValueError, pa.ArrowException, *odd)
     try:
@@ -160,7 +160,7 @@ def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None
 
 
 def _check(storage: Storage, name: str, content: bytes) -> bool:
-    """Refuse a file whose digest is not that of its bytes; return whether it has one behind the mark."""
+    """Raise DamagedError if the digest after the mark differs; return whether the file has a mark."""
     if (at := content.find(_MARK)) < 0:
         return False
     at += len(_MARK)
@@ -182,17 +182,17 @@ def _digest(content: bytes, at: int) -> bytes:
 
 
 def is_own(name: str) -> bool:
-    """Return whether a file, by its name inside a store, is one of the store's own."""
+    """Return whether a name inside a store is that of one of the store's own files."""
     return _OWN.fullmatch(name) is not None
 
 
 def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
-    """Write a table with the digest over its name and content, in which its metadata are not, as the file `name`."""
+    """Write a table as the file `name` with a digest over name and content, excluding metadata."""
     storage.write_bytes(name, _with_named_digest(name, table))
 
 
 def write_first(storage: Storage, name: str, table: pa.Table) -> bool:
-    """Write as `write_checked` does what many may write and nobody changes; see `Storage.write_first`."""
+    """Write as `write_checked` unless another writer was first; returns whether it wrote, see `Storage.write_first`."""
     return storage.write_first(name, _with_named_digest(name, table))
 
 
@@ -202,15 +202,15 @@ def _with_named_digest(name: str, table: pa.Table) -> bytes:
 
 
 def read_checked(storage: Storage, name: str, content: bytes | None = None) -> pa.Table:
-    """Return the table that `write_checked` wrote under a name; the content of its file may have been read before.
+    """Return the table that `write_checked` wrote under a name; `content` is the file's content if already read.
 
     Raises:
-        DamagedError: it is not what was written under that name.
-        IcmBenchError: the file cannot be read at all.
+        DamagedError: the file is damaged, renamed or copied.
+        IcmBenchError: the file cannot be read.
     """
     with reading(storage, name), open_parquet(storage, name, content) as file:
         table = file.read()
-    with reading(storage, name, TypeError):  # of a type that JSON does not know
+    with reading(storage, name, TypeError):  # a type that JSON cannot represent
         digest = digest_of(table, name)
     written = (table.schema.metadata or {}).get(_NAMED_DIGEST)
     if written != digest.encode():
@@ -220,7 +220,7 @@ def read_checked(storage: Storage, name: str, content: bytes | None = None) -> p
 
 
 def digest_of(table: pa.Table, name: str) -> str:
-    """Return the SHA-256 (hex) over a file's name and over names, types and values of all columns, in order."""
+    """Return the SHA-256 (hex) of a file's name and of names, types and values of all columns, in order."""
     digest = hashlib.sha256(json.dumps([name, len(table), table.column_names]).encode())
     for column in table.columns:
         if pa.types.is_fixed_size_list(column.type):

@@ -1,4 +1,4 @@
-"""The images of each test, by their positions in a list, and these lists: id, path, environment and class."""
+"""Files of the tested images, as positions in image lists, and the image lists: id, path, environment, class."""
 
 import json
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from benchmark.store.sealed import DamagedError, open_parquet, read_checked, rea
 
 ROOT = "tested"
 IMAGES = "images"
-IMAGE_COLUMNS = ("image_id", "path", "environment", "class_name", "group")  # of text; group may be null
+IMAGE_COLUMNS = ("image_id", "path", "environment", "class_name", "group")  # strings; group may be null
 _NAMES = b"icm_bench_environments"
 _COLUMNS = ("position", "environment", "label", "group")
 
 
 def tested_file(hash_: str) -> str:
-    """Return the name, inside a store, of the file with the tested images that rows name by a hash."""
+    """Return the name, inside a store, of the tested images with the hash that rows contain."""
     return f"{ROOT}/{hash_}.parquet"
 
 
 def write_tested(storage: Storage, tested: Tested) -> None:
-    """Write the images of a test, unless they are there; what is damaged or of another test is written anew.
+    """Write the images of a test unless a sound file exists.
 
-    In an object store they are written by each process once, since to look for them takes a request too.
+    To object stores each process writes them once without checking, since a check takes a request, too.
     """
     place = storage.path(tested_file(tested.hash))
     if place in _written or (storage.is_local and is_sound(storage, tested.hash)):
@@ -40,15 +40,15 @@ def write_tested(storage: Storage, tested: Tested) -> None:
     content = sealed.sealed_parquet(table.replace_schema_metadata({_NAMES: names}))
     storage.write_bytes(tested_file(tested.hash), content)
     if not storage.is_local:
-        storage.keep(tested_file(tested.hash), content)  # for details and the report, which compare it with its hash
+        storage.keep(tested_file(tested.hash), content)  # for the report, which checks the hash
         _written.add(place)
 
 
-_written: set[str] = set()  # what this process has written to object stores
+_written: set[str] = set()  # files written to object stores by this process
 
 
 def sound_of(storage: Storage, hashes: Iterable[str]) -> set[str]:
-    """Return those hashes by which rows name tested images that are there, and are what the hash says."""
+    """Return the hashes whose files of tested images exist and are sound."""
     names = sorted(hashes)
     progress = Progress("reading", len(names), "files of tested images")
     sound = at_once(lambda hash_: is_sound(storage, hash_), names, progress, local=storage.is_local)
@@ -56,7 +56,7 @@ def sound_of(storage: Storage, hashes: Iterable[str]) -> set[str]:
 
 
 def is_sound(storage: Storage, hash_: str) -> bool:
-    """Return whether the tested images that rows name by a hash are there, and are what the hash says."""
+    """Return whether the file of tested images with a hash exists and is sound."""
     try:
         _read(storage, hash_)
     except IcmBenchError:
@@ -65,7 +65,7 @@ def is_sound(storage: Storage, hash_: str) -> bool:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Read a file of tested images, unless it is gone. Raises DamagedError where it is not what its name says."""
+    """Verify a file of tested images if it exists. Raises DamagedError if its content does not match its name."""
     try:
         _read(storage, name.removeprefix(f"{ROOT}/").removesuffix(".parquet"))
     except _LostError as error:
@@ -77,7 +77,7 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
     """Return hash -> tested images.
 
     Raises:
-        IcmBenchError: a file is absent, damaged or not what its name says; names it.
+        IcmBenchError: a file is missing, damaged or does not match its name.
     """
     names = list(dict.fromkeys(hashes))
     progress = Progress("reading", len(names), "files of tested images")
@@ -87,7 +87,7 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
 
 def _read(storage: Storage, hash_: str) -> Tested:
     name = tested_file(hash_)
-    content = storage.read_if_there(name)  # apart, so that a network that fails is not taken for a damaged file
+    content = storage.read_if_there(name)  # outside `reading`: a network failure is no damage
     if content is None:
         raise _LostError(storage, name, "is not there")
     try:
@@ -108,7 +108,7 @@ def _read(storage: Storage, hash_: str) -> Tested:
 
 
 class _LostError(IcmBenchError):
-    """Tested images that are not there as they were written."""
+    """Tested images are missing or damaged."""
 
     def __init__(self, storage: Storage, name: str, problem: str) -> None:
         super().__init__(
@@ -119,7 +119,7 @@ class _LostError(IcmBenchError):
 
 
 def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
-    """Write a list of images, columns as in `IMAGE_COLUMNS`, unless it is there and sound."""
+    """Write a list of images with the columns `IMAGE_COLUMNS`, unless a sound one exists."""
     name = f"{IMAGES}/{hash_}.parquet"
     if sealed.problem_by(read_checked, storage, name):
         texts = pa.schema([(column, pa.string()) for column in IMAGE_COLUMNS])
@@ -127,10 +127,10 @@ def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
 
 
 def read_images(storage: Storage, hash_: str) -> pa.Table | None:
-    """Return a list of images, columns as in `IMAGE_COLUMNS`; None where a store does not have it.
+    """Return a list of images with the columns `IMAGE_COLUMNS`; None if the store does not have it.
 
     Raises:
-        DamagedError: it is not what was written.
+        DamagedError: the list is damaged.
     """
     name = f"{IMAGES}/{hash_}.parquet"
     return read_checked(storage, name) if storage.exists(name) else None

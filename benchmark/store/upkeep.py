@@ -1,4 +1,4 @@
-"""Looking after a store of embeddings: what it holds, whether it is sound, and what may go."""
+"""Maintenance of a store: list its content, verify it, and remove damaged and obsolete files."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,9 +16,9 @@ from benchmark.store import imported_embeddings as imported
 from benchmark.store import moments as sums
 from benchmark.store.sealed import GONE, DamagedError, is_own, open_parquet, problem_by, read_checked, read_json
 
-LEFTOVER_SECONDS = 3600  # a temporary file older than this has no writer any more
+LEFTOVER_SECONDS = 3600  # older temporary files have no writer any more
 
-# Folder -> how its files end, and what reads one of them and raises DamagedError where it is not what was written.
+# Folder -> (suffixes of its files, function that reads a file and raises DamagedError if it is damaged).
 _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     sums.ROOT: ([".safetensors"], sums.check),
     imported.ROOT: ([".json", ".parquet"], imported.check),
@@ -33,33 +33,34 @@ _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     made.ROOT: ([".parquet"], made.check),
     costs.ROOT: ([".json"], costs.check),
 }
-_OBSOLETE = "details"  # predictions of fits made again, of versions whose rows had none
-_WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # looked at as one
+_OBSOLETE = "details"  # predictions of versions whose rows had none
+_WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # listed as one directory each
 
 
 def foreign(storage: Storage) -> list[str]:
-    """Return the files of a store that are not its own, sorted; what a writer has not finished is none of them."""
+    """Return the files that do not belong to the store, sorted; without unfinished files of writers."""
     names = (name for name, _, _ in storage.details(""))
     return sorted(name for name in names if not (is_own(name) or name.endswith(".tmp") or name.startswith(".")))
 
 
 @dataclass
 class Directory:
-    """One view of a data set under one backbone, the moments over its views, an import, or all files of another kind.
+    """A directory of a store: one view, the moments of its views, an import, or all files of another kind.
 
     Attributes:
         name: name of the directory inside the store.
-        dataset: name of the data set; empty, like `backbone` and `view`, where the directory says nothing of itself.
+        dataset: name of the data set; empty, like `backbone` and `view`, if the directory has no description.
+        backbone: label of the backbone.
         view: label of the view, or "moments", or "imported".
-        images: number of distinct images of the data set; 0 where unknown.
-        parts: number of files that are compared with what was written, or read back where they say nothing of it.
-        parts_expected: number of these once all images are embedded.
-        rejected: number of images that cannot be read.
-        size: size of all files together, in bytes.
-        stale: why it is of no use any more; empty where it is of use.
+        images: number of distinct images of the data set; 0 if unknown.
+        parts: number of files that `verify` checks.
+        parts_expected: number of these files once all images are embedded.
+        rejected: number of unreadable images.
+        size: bytes of all files.
+        stale: why the directory is obsolete; empty if it is not.
         newer: whether a newer version of this software made it, so that it cannot be judged.
-        problems: sentences on files that are damaged or cannot be read, after `verify`.
-        damaged: those that are damaged.
+        problems: sentences on damaged and unreadable files, after `verify`.
+        damaged: names of the damaged files.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Directory:
 
     @property
     def state(self) -> str:
-        """One or two words on how far it is."""
+        """State of the directory in a few words."""
         if self.stale:
             return f"stale: {self.stale}"
         if self.newer:
@@ -91,7 +92,7 @@ class Directory:
 
 
 def directories(storage: Storage) -> list[Directory]:
-    """Return what the store holds, sorted by data set, backbone and view."""
+    """Return the directories of a store, sorted by data set, backbone and view."""
     views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
     found = [*views.values()]
     for name, size in _sizes(storage, sums.ROOT).items():
@@ -111,13 +112,13 @@ def directories(storage: Storage) -> list[Directory]:
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
-    """Return the files of a folder, other than of embeddings, that are read back by `verify`."""
+    """Return the files of a folder that `verify` checks; not for embeddings."""
     suffixes = _KINDS[folder.split("/")[0]][0]
     return [name for suffix in suffixes for name in storage.files(folder, suffix) if is_own(name)]
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
-    """Return the size of every folder below `root`."""
+    """Return folder -> bytes of its own files, for all folders below `root`."""
     sizes: dict[str, int] = {}
     for name, size, _ in storage.details(root):
         if not is_own(name):
@@ -128,7 +129,7 @@ def _sizes(storage: Storage, root: str) -> dict[str, int]:
 
 
 def _moments(storage: Storage, name: str, size: int, of_view: Directory | None) -> Directory:
-    """Return the folder with the moments of a view of originals: of use for as long as that is."""
+    """Return the folder with the moments of a view of originals; it is stale if the view is."""
     files = len(storage.files(name, ".safetensors"))
     if of_view is None or of_view.stale:
         return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
@@ -165,10 +166,10 @@ def _note(storage: Storage, directory: Directory, problems: Mapping[str, str]) -
 
 
 def verify(storage: Storage) -> list[Directory]:
-    """Read every part back and return the directories with what is wrong in them.
+    """Read all files and return the directories with their problems.
 
-    A part is sound if it is what was written under its name (see `sealed.py`), and has the rows of its chunk but for
-    rejected images, the width of its backbone, finite numbers, and no image of another part.
+    A part is sound if its digest is right (see `sealed.py`), it has the rows of its chunk without rejected images, the
+    width of its backbone, finite numbers, and no image of another part.
     """
     listed = directories(storage)
     progress = Progress("verifying", sum(d.parts for d in listed if not d.stale), "parts")
@@ -181,7 +182,7 @@ def verify(storage: Storage) -> list[Directory]:
             try:
                 if problem := problem_of_file():
                     _note(storage, directory, {name: problem})
-            except IcmBenchError as error:  # nobody can say whether it is sound
+            except IcmBenchError as error:  # it cannot be judged
                 directory.problems.append(str(error))
             progress.update()
     progress.close()
@@ -189,15 +190,15 @@ def verify(storage: Storage) -> list[Directory]:
 
 
 def problem_of(storage: Storage, name: str) -> str:
-    """Return what is wrong with a file other than of embeddings; nothing where it is sound."""
+    """Return the problem of a file that is not a part of embeddings; empty if it is sound."""
     return problem_by(_KINDS[name.split("/")[0]][1], storage, name)
 
 
 def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callable[[], str]]:
-    """Return part -> what says what is wrong with it."""
+    """Return part -> function that returns its problem, empty if it is sound."""
     try:
         dim = read_json(storage, store.about_file(directory.name)).get("dim")
-    except DamagedError:  # since it was listed: another command removed it
+    except DamagedError:  # removed by another command since it was listed
         return {}
     rejected, _ = store.read_rejected(storage, directory.name)
     seen, size = set[str](), store.chunk_size(directory.images)
@@ -227,10 +228,10 @@ def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callab
 
 
 def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:
-    """Remove files that were found damaged, and what else is damaged in some directories of embeddings.
+    """Remove damaged files, and all other damaged files of some directories of embeddings.
 
     Returns:
-        File -> what was wrong with it, of all that were removed: they are made again by whoever needs them.
+        Removed file -> problem. The next run that needs these files makes them again.
     """
     every = dict(problems)
     for directory in directories:
@@ -243,14 +244,14 @@ def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: C
 
 @dataclass(frozen=True)
 class Removed:
-    """What `clean` removed, or would remove: names of files and directories, and their size in bytes."""
+    """Names of removed files and directories (or of those to remove), and their size in bytes."""
 
     names: list[str]
     size: int
 
 
 def repair(storage: Storage, dry_run: bool) -> Removed:
-    """Remove the files that are not what was written, or would; what is sound, stale or of nobody's is not touched."""
+    """Remove damaged files, or with `dry_run` list them; sound, stale and foreign files stay."""
     return _removed(storage, _damaged(storage)[1], dry_run)
 
 
@@ -262,7 +263,7 @@ def _removed(storage: Storage, names: list[str], dry_run: bool) -> Removed:
 
 
 def _damaged(storage: Storage) -> tuple[list[Directory], list[str]]:
-    """Return what `verify` does, and the damaged files that no run has made again since they were read."""
+    """Return the result of `verify`, and the damaged files that no run has rewritten meanwhile."""
     before = storage.details("")
     listed = verify(storage)
     unchanged = {name for name, _, _ in {*before} & {*storage.details("")}}
@@ -270,20 +271,20 @@ def _damaged(storage: Storage) -> tuple[list[Directory], list[str]]:
 
 
 def clean(storage: Storage, dry_run: bool) -> Removed:
-    """Remove what is of no use: damaged files, stale directories, their records, copies of rows, what writers left.
+    """Remove damaged files, stale directories and their records, unused index files, and leftovers of writers.
 
-    That is temporary files and, in a bucket, open uploads. What is removed is computed again by the next run that needs
-    it; what is sound is never touched.
-    Raises IcmBenchError where the bucket does not let open uploads be looked for; all else is removed then.
+    Leftovers are temporary files and, in a bucket, open uploads. The next run computes removed files again if it needs
+    them; sound files are never removed.
+    Raises IcmBenchError, after all else is removed, if the bucket does not allow listing open uploads.
     """
     listed, names = _damaged(storage)
     stale = [d for d in listed if d.stale]
     now = time.time()
     names += [n for n, _, t in storage.details("") if n.endswith(".tmp") and now - t > LEFTOVER_SECONDS]
-    names += made.of_no_use(storage, {*_sizes(storage, store.ROOT)} - {d.name for d in stale})
+    names += made.obsolete(storage, {*_sizes(storage, store.ROOT)} - {d.name for d in stale})
     names += row_index.useless(storage, rows.schema())
     removed = _removed(storage, list(dict.fromkeys(names)), dry_run)
-    for directory in stale if not dry_run else ():  # the folder goes too, unless something foreign lies in it
+    for directory in stale if not dry_run else ():  # and the folder, unless it contains foreign files
         inside = [name for name, _, _ in storage.details(directory.name)]
         if all(is_own(name) or name.endswith(".tmp") for name in inside):
             storage.delete_folder(directory.name)

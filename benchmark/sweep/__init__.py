@@ -1,1 +1,1 @@
-"""The sweep: what is fitted and evaluated, by which hash it is known, and how it runs on Ray Tune."""
+"""The sweep: trials and their ids, moments, evaluation, and running on Ray Tune."""

@@ -1,4 +1,4 @@
-"""What Tune is given: batches of trials, since to start one takes longer than a small trial; resources; loggers."""
+"""Batches of trials for Tune, since starting one takes longer than a small trial; their resources, and loggers."""
 
 import os
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import works_of
 
-# Operations, see `sweep.work`: what a batch has at least where there is more to do, some three seconds of a core; and
-# what lies around each trial, however small it is: reading moments, writing rows.
-ENOUGH, AROUND = 4e10, 4e8
+# In operations, see `sweep.work`: the smallest batch, some three seconds of a core, and the fixed work of a trial, such
+# as reading moments and writing rows.
+MIN_BATCH, PER_TRIAL = 4e10, 4e8
 LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}  # logger -> package
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Trials next to each other in a list.
+    """Consecutive trials of a list.
 
     Attributes:
-        first: position of the first.
+        first: position of the first trial.
         count: number of trials.
     """
 
@@ -33,31 +33,30 @@ class Batch:
         return trials[self.first : self.first + self.count]
 
     def config(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """Return what Tune and loggers are told of the batch."""
+        """Return the configuration of the batch for Tune and loggers."""
         others = f", and {self.count - 1} more" if self.count > 1 else ""
         return {"number": self.first, "count": self.count, "label": trials[self.first].label + others}
 
     @classmethod
     def named(cls, config: dict[str, Any]) -> "Batch":
-        """Return the batch that `config` tells of."""
+        """Return the batch of a configuration."""
         return cls(config["number"], config["count"])
 
 
 def one_by_one(trials: Sequence[Trial]) -> list[Batch]:
-    """Return a batch for each trial."""
+    """Return one batch per trial."""
     return [Batch(number, 1) for number in range(len(trials))]
 
 
 def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: int) -> list[Batch]:
-    """Return trials in batches, the largest batch first, so that none is left over when all others are done.
+    """Return batches of trials, largest first, so that no long batch runs last.
 
-    Small trials are put together, and so are trials with folds that share decompositions or classifiers of the plain
-    space, which are cached in a worker; a batch is at most what falls to each core. Loggers have an entry for each of
-    Tune's trials: with any there is a batch for each trial.
+    Small trials are joined, and trials with folds that share decompositions or classifiers of the plain space, which a
+    worker caches. A batch has at most the share of one core. With loggers, which record batches, each trial is a batch.
     """
     if options.loggers:
         return one_by_one(trials)
-    works = [AROUND + work for work in works_of(trials)]
+    works = [PER_TRIAL + work for work in works_of(trials)]
     share = sum(works) * options.cpus_per_trial / max(1.0, cores)
     batches: list[Batch] = []
     held: list[float] = []  # work of each batch
@@ -68,8 +67,8 @@ def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: in
         learn = before.spec.predictor.uses_training_images and trial.spec.predictor.uses_training_images
         alike = before.shares == trial.shares and before.spec.protocol == trial.spec.protocol
         together = bool(before.spec.folds) and alike and (learn or before.sums == trial.sums)
-        most = share if batches and together else min(ENOUGH, share)
-        if not batches or held[-1] + work > most or resources != asked:
+        max_work = share if batches and together else min(MIN_BATCH, share)
+        if not batches or held[-1] + work > max_work or resources != asked:
             batches.append(Batch(number, 0))
             held.append(0.0)
             asked = resources
@@ -79,22 +78,22 @@ def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: in
 
 
 def resources_of(trial: Trial, options: RunSpec, gpus: int) -> dict[str, float]:
-    """Return what a trial reserves, on a cluster with so many GPUs."""
+    """Return the resources of a trial on a cluster with `gpus` GPUs."""
     asked = options.gpus_per_trial
     return {"cpu": options.cpus_per_trial, "gpu": float(gpus > 0 and trial.samples) if asked == "auto" else asked}
 
 
 def log_folder(options: RunSpec) -> str | None:
-    """Return the absolute path of the folder in which Tune keeps its files; None where nobody asked for them."""
+    """Return the absolute path of the folder for Tune's files; None without loggers."""
     return str(Path(options.logs).expanduser().absolute()) if options.loggers else None
 
 
 def callbacks(options: RunSpec, name: str) -> list[Any]:
-    """Return Tune's callbacks for the loggers of a recipe of this name.
+    """Return Tune's callbacks for the loggers of the recipe `name`.
 
-    They see what a trial reports: its number of rows and its scores on source environments, nothing of a target.
-    MLflow goes to `MLFLOW_TRACKING_URI`, or to the folder `mlflow` inside `run.logs`; Weights & Biases goes where its
-    own environment variables say (`WANDB_MODE=offline` keeps it on the machine).
+    They log the report of a trial: number of rows and source scores, nothing about the target. MLflow logs to
+    `MLFLOW_TRACKING_URI` or the folder `mlflow` inside `run.logs`; Weights & Biases follows its own environment
+    variables (`WANDB_MODE=offline` keeps logs on the machine).
     """
     found: list[Any] = []
     if "tensorboard" in options.loggers:

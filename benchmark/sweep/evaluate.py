@@ -1,4 +1,4 @@
-"""From a trial to its result rows."""
+"""Evaluate a trial: compute its result rows."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,18 +27,18 @@ from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
 
 Row = dict[str, object]
-MAX_READ = 5_000  # images from which the environment is read
-READ_FOLDS = 2  # of the cross-validation: with five, as `diagnose` has, it takes longer than the trials
+MAX_READ = 5_000  # images for the decodability of the environment
+READ_FOLDS = 2  # of its cross-validation; with five, as in `diagnose`, it would take longer than the trials
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a trial gives.
+    """Result of a trial.
 
     Attributes:
-        rows: its result rows, one for each lambda, holdout, test split, half of the classes and setting; of a placebo
-            with several draws, for each draw those that a rule picks which looks at sources alone.
-        tested: the images that these name, each set of them once.
+        rows: one row per lambda, holdout, test split, half of the classes and setting; for a placebo with several
+            draws only the rows of each draw that a source rule selects.
+        tested: the distinct sets of tested images in the rows.
     """
 
     rows: list[Row]
@@ -47,13 +47,13 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `evaluate` is given beside the trial.
+    """Inputs of `evaluate` besides the trial.
 
     Attributes:
-        data: the embeddings of its subject; of a protocol across data sets, those of the variants too.
+        data: the embeddings of its subject; for a protocol across data sets also those of the variants.
         cells: the moments of the same embeddings.
-        lent: C_d of the data set from which the trial borrows it, shape (D, D); None where it borrows nothing.
-        plain: what other trials of this process found in the plain space.
+        lent: borrowed C_d of another data set, shape (D, D); None (default) if nothing is borrowed.
+        plain: cached results in the plain space of earlier trials of this process; None (default) for none.
     """
 
     data: Embedded
@@ -63,7 +63,7 @@ class Inputs:
 
 
 def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
-    """Return the result rows of a trial; `device` is the torch device of predictors that are trained on torch."""
+    """Return the result rows of a trial; `device` is the torch device of predictors trained with torch."""
     spec, chosen = trial.spec, trial.spec.intervention_set
     data, cells = inputs.data, inputs.cells
     settings = FitSettings(
@@ -97,9 +97,9 @@ def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
 
 
 def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
-    """Add to the rows that a rule picks how well the environment is read: by the last rule that picks any.
+    """Add the decodability of the environment to the rows selected by the last rule that selects any.
 
-    With folds, of the first one.
+    With folds, only for the first fold.
     """
     made = [one for one in made if one.row["fold"] in (-1, 0)]
     readable, holdouts = Readable(data, trial.spec.normalize), {h.name: h for h in trial.holdouts}
@@ -120,11 +120,11 @@ def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, mad
 
 @dataclass(frozen=True)
 class _Made:
-    """A row that is being made.
+    """A row in the making.
 
     Attributes:
         row: its columns.
-        method: what was fitted for it.
+        method: the fitted method.
         predictions: see `RankCurve.predictions`.
     """
 
@@ -134,10 +134,10 @@ class _Made:
 
 
 def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
-    """Return at which ranks rows of a trial keep predictions: position of a row -> positions of ranks.
+    """Return position of a row -> positions of the ranks whose predictions it keeps.
 
-    Those that a rule picks which looks at sources alone: of all rows, of those of each setting of the projection by
-    itself, such as one nuisance, and of those that differ from the pick of all in this setting alone.
+    These are the selections of source rules among all rows, among the rows of each setting of the projection (such as
+    one nuisance), and among the rows that differ from the overall selection only in this setting.
     """
     parts, alike = list(_by(rows, ("projection_params",))), dict[int, list[int]]()
     for of_one in _by(rows, (*KEY, "test_split", "class_half", "lambda_", "predictor_params")):
@@ -153,7 +153,7 @@ def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
 
 
 def _by(rows: Sequence[Row], names: Sequence[str]) -> Iterable[list[int]]:
-    """Return the positions of rows that have the same in some columns."""
+    """Return groups of positions of rows with equal values in the columns `names`."""
     found: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
         found.setdefault(tuple(row[name] for name in names), []).append(position)
@@ -163,7 +163,7 @@ def _by(rows: Sequence[Row], names: Sequence[str]) -> Iterable[list[int]]:
 def _rows(
     trial: Trial, evaluation: Evaluation, placebo: Placebo | None, common: Row, tested: dict[str, Tested]
 ) -> list[_Made]:
-    """Return the rows of one placebo, or without any; their tested images are added to `tested`."""
+    """Return the rows of one placebo (None: the real set); adds their tested images to `tested`."""
     spec = trial.spec
     weights = trial.subject.weights_of(spec.intervention_set)
     rows: dict[float, list[_Made]] = {lambda_: [] for lambda_ in spec.lambdas}
@@ -184,12 +184,12 @@ def _rows(
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
                 rows[lambda_].append(_Made({**common, **of_projection, **columns}, method, curve.predictions))
                 tested[curve.tested.hash] = curve.tested
-    # lambda by lambda, ascending as the recipe gives them: of equals a rule takes the first, which shrinks least.
+    # Ordered by ascending lambda: on a tie a rule selects the first, which shrinks least.
     return [made for of_lambda in rows.values() for made in of_lambda]
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
-    """Yield the number of each draw of several, None for a single one, and what replaces C_d; None for a real set."""
+    """Yield (number of the draw, placebo); the number is None for a single draw, the placebo None for a real set."""
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
         yield None, None
@@ -206,7 +206,7 @@ def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, 
 
 
 def common_columns(trial: Trial) -> Row:
-    """Return the columns that are the same in all rows of a trial."""
+    """Return the columns with equal values in all rows of a trial."""
     spec, subject, intervention_set = trial.spec, trial.subject, trial.spec.intervention_set
     projection, predictor = spec.projection, spec.predictor
     placebo = intervention_set if intervention_set and intervention_set.placebo else None
@@ -255,7 +255,7 @@ def common_columns(trial: Trial) -> Row:
 
 
 class Readable:
-    """Images of one data set, from which a linear classifier reads the environment before and after a projection."""
+    """Images for the decodability of the environment by a linear classifier before and after a projection."""
 
     def __init__(self, data: Embedded, normalize: Normalize) -> None:
         environment = data.environment
@@ -267,28 +267,28 @@ class Readable:
 
     @property
     def has_several(self) -> bool:
-        """Whether there are two environments with images enough, and groups where images come in groups."""
+        """Whether two environments have enough images, or enough groups if images have groups."""
         own = np.arange(len(self._z)) if self._group is None else self._group
         counts = [len(np.unique(own[self._environment == e])) for e in np.unique(self._environment)]
         return len(counts) > 1 and min(counts) >= READ_FOLDS
 
     @cached_property
     def before(self) -> Decodability:
-        """How well it is read from the embeddings as the projection sees them."""
+        """Decodability from the input embeddings of the projection."""
         return decodability(self._z, self._environment, self._group, folds=READ_FOLDS)
 
     def after(self, basis: Basis, rank: int) -> Decodability:
-        """Return how well it is read from what a projection leaves at a rank."""
+        """Return the decodability from the projected embeddings at a rank."""
         if rank == self._z.shape[1] and basis.is_rotation:
             return self.before
         return decodability(basis.of_images(self._z)[:, :rank], self._environment, self._group, folds=READ_FOLDS)
 
 
 def sample(environment: Labels) -> Labels:
-    """Return up to `MAX_READ` positions, ascending: of environments alike where there are more, drawn by a seed."""
+    """Return up to `MAX_READ` positions, ascending, drawn with a fixed seed evenly over environments."""
     members = [np.flatnonzero(environment == e) for e in np.unique(environment)]
     rng, left, drawn = np.random.default_rng(0), MAX_READ, []
-    for number, rows in enumerate(sorted(members, key=len)):  # what small ones leave goes to the others
+    for number, rows in enumerate(sorted(members, key=len)):  # the remainder of small environments goes to larger ones
         drawn.append(rng.choice(rows, min(len(rows), left // (len(members) - number)), replace=False))
         left -= len(drawn[-1])
     return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""One fitted projection outside of a sweep: to be exported, or looked at. Needs Ray and stored embeddings."""
+"""Fit single projections outside a sweep, for export and diagnostics. Requires Ray and stored embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ from benchmark.sweep.pseudo_environments import Clusters, clustered
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
 
-MAX_SAMPLED = 20_000  # images that diagnostics look at one by one, drawn at random from more
-FOLDS = 5  # of the cross-validation by which the environment is read
+MAX_SAMPLED = 20_000  # images in a random sample for diagnostics
+FOLDS = 5  # of the cross-validation for the decodability of the environment
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which projection to fit, of all that a recipe describes.
+    """A projection to fit, one of those in a recipe.
 
     Attributes:
-        projection: with its lambda and its seed set, where it has them.
-        intervention_set: which views enter the consistency term; None where the projection looks at none.
-        normalize: where embeddings are scaled to unit length.
-        without: environments that are left out, as if held out.
+        projection: with its lambda and seed set, if it has them.
+        intervention_set: the views in the consistency term; None if the projection uses none.
+        normalize: where embeddings are normalised to unit length.
+        without: environments left out, as if held out. Default: none.
     """
 
     subject: Subject
@@ -45,12 +45,12 @@ class Choice:
 
     @property
     def lambda_(self) -> float | None:
-        """Weight of the consistency term, None where the projection has none."""
+        """Weight of the consistency term; None if the projection has none."""
         return getattr(self.projection, "lambda_", None)
 
     @property
     def clusters(self) -> Clusters | None:
-        """The clusters in the place of the environments that are not left out; None where these are the set's own."""
+        """The clusters that replace the source environments; None for the environments of the data set."""
         count, known = self.subject.clusters, self.subject.manifest.environments
         return Clusters(count, self.seed, tuple(e for e in known if e in self.without)) if count else None
 
@@ -63,17 +63,17 @@ class Choice:
         return ", ".join(parts)
 
     def split_words(self, folds: int | None) -> str:
-        """Return in words which images are fitted on; `folds`: how many the recipe's rows are of, if any."""
-        apart = f"; the recipe's rows are of {folds} folds, and none of them was made with this fit" if folds else ""
+        """Return the fitted images as text; `folds` is the number of folds of the recipe's rows, if any."""
+        apart = f"; the recipe uses {folds} folds, so none of its rows comes from this fit" if folds else ""
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
     def at_seed(self, seed: int, number: int) -> "Choice":
-        """Return the same choice with another seed, and the draw of views that this sees."""
+        """Return the choice with another seed, number `number` of the recipe, and its draw of views."""
         return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 
 class Fitting:
-    """Fits projections of one subject; embeddings are loaded once, and moments summed where the store lacks them."""
+    """Fits projections of one subject; loads embeddings once and computes moments that the store lacks."""
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
         connect()
@@ -88,7 +88,7 @@ class Fitting:
         return self._images.ids
 
     def data(self, choice: Choice) -> Embedded:
-        """Return the arrays of the subject, with clusters for environments where the choice has such."""
+        """Return the arrays of the subject, with clusters as environments if the choice has clusters."""
         return self._seen(choice)[0]
 
     def _seen(self, choice: Choice) -> tuple[Embedded, ImageIndex]:
@@ -100,12 +100,12 @@ class Fitting:
         return self._in_clusters[clusters]
 
     def moments(self, choice: Choice) -> SourceMoments:
-        """Return the moments of the in-splits of the environments that are not left out."""
+        """Return the moments of the in-splits of the source environments."""
         names = {i: n for i, n in enumerate(self.data(choice).environments) if n not in choice.without}
         return self._cells(choice).sources(names, choice.subject.weights_of(choice.intervention_set))
 
     def left_out(self, choice: Choice) -> Iterator[Moments]:
-        """Yield the moments of the in-split of each environment that is left out."""
+        """Yield the moments of the in-split of each left-out environment."""
         cells = self._cells(choice)
         for i, name in enumerate(self.data(choice).environments):
             if name in choice.without and (moments := cells.sum_of(i, frozenset([IN]), HALVES)):
@@ -121,7 +121,7 @@ class Fitting:
         """Return the fitted basis.
 
         Raises:
-            IcmBenchError: the moments lack what the projection needs, or it is no linear map.
+            IcmBenchError: the moments do not suffice for the projection, or it is not linear.
         """
         try:
             basis = choice.projection.fit(self.moments(choice))
@@ -129,20 +129,20 @@ class Fitting:
             raise IcmBenchError(f"{choice.label} cannot be fitted: {error}") from error
         if not basis.is_linear:
             raise IcmBenchError(
-                f"{choice.label} is not one linear map of all images, which is all that export and diagnose know: it "
-                f"subtracts a mean, or maps each environment otherwise; name another projection of the recipe."
+                f"{choice.label} is not one linear map for all images, as export and diagnose require: it subtracts a "
+                f"mean, or maps each environment differently; name another projection of the recipe."
             )
         return basis
 
     def sample(self, choice: Choice) -> NDArray[np.int64]:
-        """Return up to `MAX_SAMPLED` rows, drawn at random from environments alike; none of tiny environments."""
+        """Return up to `MAX_SAMPLED` rows, drawn evenly over environments with at least `FOLDS` images."""
         data = self.data(choice)
         members = [np.flatnonzero(data.environment == e) for e in range(len(data.environments))]
         members = [rows for rows in members if len(rows) >= FOLDS]
-        rng, most = np.random.default_rng(0), MAX_SAMPLED // max(1, len(members))
-        drawn = [rng.choice(rows, min(len(rows), most), replace=False) for rows in members]
+        rng, per_environment = np.random.default_rng(0), MAX_SAMPLED // max(1, len(members))
+        drawn = [rng.choice(rows, min(len(rows), per_environment), replace=False) for rows in members]
         return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
 
     def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return embeddings as the projection sees them, shape (len(rows), D)."""
+        """Return the input embeddings of the projection, shape (len(rows), D)."""
         return scaled(self._data.z[rows], choice.normalize)

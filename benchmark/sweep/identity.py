@@ -1,7 +1,7 @@
-"""What of the code the rows of a trial depend on, as hashes: code by its meaning, each component by its own modules.
+"""Hashes of the code that the rows of a trial depend on: of the evaluation, and of each component by its modules.
 
-A module counts by its meaning, see `common.code`. With it count those of this package that it imports, at the top or
-inside functions, and what these import, but for what `NOT_HASHED` lists.
+A module is hashed by its meaning, see `common.code`, together with all modules of this package that it imports directly
+or indirectly, except those in `NOT_HASHED`.
 """
 
 import ast
@@ -17,7 +17,7 @@ from benchmark.common.registry import Component
 
 ENTRIES = ("benchmark.sweep.evaluate", "benchmark.sweep.loading")  # from embeddings to rows
 
-# Room or module -> why no row depends on its code. Rooms are not even opened.
+# Package or module -> why no row depends on its code. Packages are not searched for imports.
 NOT_HASHED = {
     "benchmark.backbones": "weights, architecture and preprocessing are in the key of every view",
     "benchmark.common": "errors, checks, storage, Ray: no number is computed there",
@@ -34,20 +34,20 @@ _version = cache(version)
 
 
 def evaluation_code() -> str:
-    """Return the hash (SHA-256, hex) of the code that every row depends on, whatever its components."""
+    """Return the SHA-256 (hex) of the code that every row depends on, without its components."""
     return _hash(tuple((module, _source(module)) for module in ENTRIES))
 
 
 def component_code(component: Component) -> str:
-    """Return the hash (SHA-256, hex) of the code of a component: of its modules, and of what these import.
+    """Return the SHA-256 (hex) of the code of a component: its modules and their imports.
 
-    Of a user's own component these are all modules of the user's own that it depends on, see `common.code`.
+    For a user's component these are all modules of the user that it depends on, see `common.code`.
     """
     return _hash(tuple(sorted(own_modules(type(component)).items())))
 
 
 def code_version() -> str:
-    """Return the version of this package with the first digits of `evaluation_code`: what rows say of the code."""
+    """Return the version of this package with the first digits of `evaluation_code`, as stored in rows."""
     return f"{_version('icm-bench')}+{evaluation_code()[:12]}"
 
 
@@ -61,7 +61,7 @@ def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
 
 
 def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = MappingProxyType({})) -> list[str]:
-    """Return some modules and what they import of this package, directly or not, sorted; of closed rooms the name."""
+    """Return the modules and all their (indirect) imports of this package, sorted; of `_ROOMS` only the names."""
     reached = set(modules)
     waiting = list(reached)
     while waiting:
@@ -73,7 +73,7 @@ def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = Mapping
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the modules of this package that a module imports anywhere in it."""
+    """Yield the modules of this package that a module imports, also inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and _file(node.module):
             yield from (_home(node.module, alias.name) for alias in node.names)
@@ -82,7 +82,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 
 def _home(module: str, name: str) -> str:
-    """Return the module that `from module import name` really takes: itself one, or where a package has it from."""
+    """Return the module that defines `name` in `from module import name`: a submodule, or the origin of a re-export."""
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
     for node in tree_of(_source(module)).body:
@@ -93,13 +93,13 @@ def _home(module: str, name: str) -> str:
 
 
 def _source(module: str, others: Mapping[str, Source] = MappingProxyType({})) -> Source:
-    """Return the file of a module: one of `others`, or one of this package."""
+    """Return the source of a module: from `others`, else from this package."""
     return others.get(module) or Source.of(_file(module) or Path())
 
 
 @cache
 def _file(module: str) -> Path | None:
-    """Return the file of a module of this package, or None for any other."""
+    """Return the file of a module of this package; None for other modules."""
     top, *parts = module.split(".")
     if top != _PACKAGE.name:
         return None

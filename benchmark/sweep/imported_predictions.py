@@ -1,4 +1,4 @@
-"""From answers of a method that was trained elsewhere to result rows like those of a trial."""
+"""Convert predictions of an external method to result rows like those of a trial."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from benchmark.sweep.evaluate import Evaluated, Row, common_columns
 from benchmark.sweep.subject import Seen
 from benchmark.sweep.trials import Trial
 
-# What a method that was trained elsewhere does not have, or does not say.
+# Columns that an external method does not have, or that are unknown.
 _UNKNOWN = (
     "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "placebo_seed",
     "lender", "pairs_share", "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw",
@@ -31,12 +31,12 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Answered:
-    """What one setting of a method answered in one test.
+    """Predictions of one setting of a method in one test.
 
     Attributes:
-        setting: name of the setting; empty where the method has one only.
-        source_score: accuracy on the sources, 0 to 1, by which rules choose among settings; NaN where unknown.
-        predicted: class index of each image that the protocol sees, shape (n,); only tested ones are looked at.
+        setting: name of the setting; empty if the method has only one.
+        source_score: accuracy on the sources, 0 to 1, for selection among settings; NaN if unknown.
+        predicted: class index of each image of the protocol, shape (n,); only tested images are used.
     """
 
     setting: str
@@ -46,13 +46,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class ImportedTest:
-    """One test of a recipe, for whatever method.
+    """One test of a recipe, independent of the method.
 
     Attributes:
         trial: any trial of the recipe with this test.
-        images: what its protocol sees.
-        holdout: what is held out.
-        split: which images of it are tested.
+        images: the images of its protocol.
+        holdout: the holdout.
+        split: the tested part of the holdout.
     """
 
     trial: Trial
@@ -62,20 +62,20 @@ class ImportedTest:
 
     @cached_property
     def roles(self) -> Roles:
-        """What each image is for."""
+        """Roles of the images in the test."""
         return Roles(self.images.data, self.trial.spec.split, self.trial.spec.fold)
 
     @property
     def can_choose(self) -> bool:
-        """Whether the sources have images by which rules choose."""
+        """Whether the sources have validation images for selection rules."""
         return bool(self.holdout.validation_sources(self.roles.turn))
 
 
 def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered]) -> Evaluated:
-    """Return the result rows of a method in one test, and the images that they name.
+    """Return the result rows of a method in one test with the tested images.
 
-    The source score stands in the columns of all rules that look at sources alone, NaN where it is unknown. What such a
-    method does not have is null; its only rank is the width of the backbone, as of the whole space.
+    The columns of all source rules contain the source score, NaN if unknown. Columns that an external method does not
+    have are null; its only rank is the width of the backbone.
     """
     ranks = [test.trial.subject.facts.dim]
     common = {
@@ -95,7 +95,7 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         params = json.dumps({"setting": of_setting.setting} if of_setting.setting else {}, ensure_ascii=False)
         curves = [_curve(test, one, of_setting) for one in test.holdout.tests if one.split == test.split]
         by_half = {curve.class_half: curve for curve in curves}
-        if {"base", "new"} <= set(by_half):  # and what stands for both
+        if {"base", "new"} <= set(by_half):  # and a row for both
             curves += combined([by_half["base"]], [by_half["new"]])
         for curve in curves:
             columns = {name: value for name, value in curve_columns(curve).items() if name not in _UNKNOWN}
@@ -122,7 +122,7 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         class_half=one.half,
         training_domain=score,
         lodo=score if any(enough_sources_left(holdout, s) for s in holdout.validation_sources(roles.turn)) else None,
-        target_out=[np.nan] if one.split == "in_80" else None,  # nobody asked it for answers there
+        target_out=[np.nan] if one.split == "in_80" else None,  # it has no predictions there
         metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,
         tested=tested,

@@ -1,4 +1,4 @@
-"""What trials are evaluated on: what they share, made before any begins, and what one is given in its process."""
+"""Inputs of trials: shared arrays and moments, prepared before the sweep, and the inputs of one trial in a worker."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,27 +26,27 @@ from benchmark.sweep.trials import Trial, TrialSpec
 from benchmark.sweep.work import MOMENTS, summing_work
 
 Remember = Callable[[Sequence[Cost]], None]
-# Key of a subject -> references to its arrays and to its image index; directory of a view -> one to its embeddings.
+# Key of a subject -> references to its arrays and its image index; directory of a view -> reference to its embeddings.
 Shared = Mapping[str, Any]
 
-# What the trials of this process found in the plain space, for the next one that may share it, and for no other.
+# Results in the plain space of the last trials of this process, for the next trial with the same key only.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
-# The moments of the last trial of this process, likewise, and of which images they are: reading them takes as long as
-# small trials do.
+# The moments of the last trial of this process, and the key of their images: reading them takes as long as a small
+# trial.
 _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return what stands behind the references under a key."""
+    """Return the objects of the references under a key."""
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 
 
 def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
-    """Return what a trial is evaluated on; `fetch` gives arrays by their key in what is shared.
+    """Return the inputs of a trial; `fetch` returns shared objects by key.
 
     Raises:
-        DamagedError: moments or texts are not what was written.
+        DamagedError: moments or texts are damaged.
     """
     spec, subject, lender = trial.spec, trial.subject, trial.lender
     data, images = fetch(subject.key)
@@ -61,7 +61,7 @@ def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], devic
         kinds = subject.drawn_from(spec.intervention_set)
         of_views = {view.directory: fetch(view.directory) for views in kinds for view in views}
         data = replace(data, views=loading.lent_views(kinds, of_views, images, spec.split.seed))
-    if trial.shares not in _PLAIN:  # what trials like this one found in this process
+    if trial.shares not in _PLAIN:  # results of other trials are dropped
         _PLAIN.clear()
     plain = _PLAIN.setdefault(trial.shares, Plain())
     cells = _shared_cells(storage, trial, data, images)
@@ -74,9 +74,9 @@ def _moments_of(spec: TrialSpec) -> MomentsSpec:
 
 
 def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
-    """Return the moments of a trial: those of the last one in this process, where they are the same.
+    """Return the moments of a trial, reusing those of the last trial in this process if they are the same.
 
-    Of the same images with another intervention set, what was made of the images alone is taken over.
+    With another intervention set on the same images, results that depend only on the images are reused.
     """
     spec, subject = trial.spec, trial.subject
     if trial.sums not in _CELLS:
@@ -93,15 +93,15 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
 def share(
     storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
 ) -> Shared:
-    """Return references to the arrays of every subject that a trial needs, and see that its moments are there.
+    """Compute missing moments of the trials and return references to the arrays of all their subjects.
 
-    Of `others` arrays alone are needed. `remember` is told what moments took.
+    For `others` only arrays are loaded. `remember` receives the cost of the moments.
 
-    The arrays are loaded by a worker, shared by all trials of a node, and never seen by this process.
-    Raises DamagedError where a file of the store is not what was written.
+    A worker loads the arrays; all trials of a node share them, and this process never holds them.
+    Raises DamagedError if a file of the store is damaged.
     """
     subjects = {s.key: s for s in (*others, *(v for trial in trials for v in trial.variants))}
-    # Of each subject, for each draw of views and set of clusters: what the trials say that need its moments.
+    # Subject -> (draw of views, clusters) -> the specs of the trials that need its moments.
     uses: dict[str, dict[tuple[int, Clusters | None], tuple[Subject, list[TrialSpec]]]] = {key: {} for key in subjects}
     for trial in trials:
         for s in filter(None, (trial.subject, trial.lender)):
@@ -114,7 +114,7 @@ def share(
         shared[name] = loading.load.remote(storage, subject, tuple(sorted(splits)))
     began, summed = time.time(), 0.0
     for name, alike in uses.items():
-        images = ray.get(shared[name][1])  # of variants too: what is damaged is to be known before any trial begins
+        images = ray.get(shared[name][1])  # also of variants: damage is reported before any trial begins
         known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[name])
         for (_, clusters), (subject, specs) in alike.items():
             if loading.sum_subject(storage, subject, known[clusters], [_moments_of(spec) for spec in specs]):
@@ -128,7 +128,7 @@ def share(
 
 
 def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
-    """Return where the images of a subject lie with each of some clusters for source environments."""
+    """Return clusters -> image index of a subject with these clusters as source environments."""
     if not asked:
         return {}
     progress = Progress("clustering", len(asked), "sets of sources")

@@ -1,8 +1,7 @@
-"""Clusters in the place of source environments: for whoever does not know these, or wants to know what they are worth.
+"""Pseudo-environments: k-means clusters that replace the source environments, if these are unknown or as a comparison.
 
-K-means sees the embeddings of the source images alone, all of them, and neither label nor name of an environment. What
-is held out is not clustered: it stays an environment of the data set, with the images that every other method is tested
-on, for sides of splits do not know of clusters either.
+K-means uses the embeddings of all source images, without labels and environment names. Held-out environments are not
+clustered and are tested on the same images as with other methods, since splits do not depend on clusters.
 """
 
 from collections.abc import Mapping
@@ -20,11 +19,11 @@ from benchmark.sweep.summing import ImageIndex
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which clusters a fit has for source environments.
+    """Specification of the clusters that replace the source environments of a fit.
 
     Attributes:
         count: number of clusters.
-        seed: of the clustering.
+        seed: seed of k-means.
         held_out: environments whose images are not clustered.
     """
 
@@ -34,20 +33,20 @@ class Clusters:
 
     @property
     def environments(self) -> list[str]:
-        """What fits and rules have for environments: the clusters, then what is held out."""
+        """Names of the environments of fits and rules: the clusters, then the held-out environments."""
         return [*(f"cluster {i}" for i in range(1, self.count + 1)), *self.held_out]
 
     def sizes(self, images: Mapping[str, int]) -> dict[str, int]:
-        """Return the number of images of each of `environments`, as if clusters were of one size."""
+        """Return the number of images of each of `environments`, assuming clusters of equal size."""
         clustered = sum(n for name, n in images.items() if name not in self.held_out)
         return {name: images.get(name, clustered // self.count) for name in self.environments}
 
 
 def clustered(storage: Storage, clusters: Clusters, data: Embedded, images: ImageIndex) -> tuple[Embedded, ImageIndex]:
-    """Return a data set with clusters in the place of its source environments.
+    """Return a data set whose source environments are replaced by clusters.
 
-    The store is asked for the clusters first, and has them from then on.
-    Raises IcmBenchError where the sources have fewer different images than there are to be clusters.
+    Clusters are read from the store, or computed and written to it.
+    Raises IcmBenchError if the sources have fewer distinct images than clusters.
     """
     numbers = {name: clusters.count + i for i, name in enumerate(clusters.held_out)}
     environment = np.array([numbers.get(name, -1) for name in data.environments], dtype=np.int64)[data.environment]
@@ -68,5 +67,5 @@ def clustered(storage: Storage, clusters: Clusters, data: Embedded, images: Imag
 
 @remote()
 def index_in_clusters(storage: Storage, clusters: Clusters, data: Embedded, images: ImageIndex) -> ImageIndex:
-    """Return where the images of a data set lie with clusters for source environments; the store then has these."""
+    """Return the image index of a data set with clusters as source environments, and store the clusters."""
     return clustered(storage, clusters, data, images)[1]

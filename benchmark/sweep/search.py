@@ -1,8 +1,8 @@
-"""Search over lambda and strengths of interventions, at random or by Optuna, by scores on source environments alone.
+"""Search over lambda and intervention strengths, at random or by Optuna, by scores on source environments only.
 
-Each held-out environment has a study of its own, so that even the choice of settings has seen nothing of it. Points
-come in rounds, so that their views are embedded together, and depend on the seed and earlier scores alone: a search
-that is run again finds its rows. A trial reports once: there is nothing that a scheduler could end early.
+Each held-out environment has its own study, so that it does not influence the selection of settings. Points come in
+rounds, so that their views are embedded together, and depend only on the seed and earlier scores, so that a repeated
+search finds its rows. A trial reports once, so schedulers could not stop it early.
 """
 
 import math
@@ -22,11 +22,11 @@ from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 
 Point = Mapping[str, float]  # parameter (`lambda`, or `KIND.PARAMETER`) -> value
-DIGITS = 3  # significant ones of a searched value: equal points are equal, and labels stay short
+DIGITS = 3  # significant digits of a searched value, for reproducible points and short labels
 
 
 class RandomSuggester:
-    """Points at random, log-uniform where the lower bound is above zero."""
+    """Random points, log-uniform if the lower bound is above zero, else uniform."""
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
         self._space, self._rng = space, np.random.default_rng(seed)
@@ -41,11 +41,11 @@ class RandomSuggester:
         return [{name: _rounded(draw(*bounds)) for name, bounds in self._space.items()} for _ in range(n)]
 
     def tell(self, scores: Sequence[float | None]) -> None:
-        """Learn nothing from the scores of the points asked for last."""
+        """Ignore the scores of the last points."""
 
 
 class OptunaSuggester:
-    """Points by Optuna's tree-structured Parzen estimator, after `startup` ones at random."""
+    """Points by Optuna's tree-structured Parzen estimator, after `startup` random ones."""
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:
         import optuna
@@ -65,7 +65,7 @@ class OptunaSuggester:
         return [{name: _rounded(value) for name, value in trial.params.items()} for trial in self._asked]
 
     def tell(self, scores: Sequence[float | None]) -> None:
-        """Take the scores of the points asked for last, None for one that failed; higher is better."""
+        """Record the scores of the last points, None for a failed one; higher is better."""
         for trial, score in zip(self._asked, scores, strict=True):
             self._study.tell(trial, score, state=self._failed if score is None else None)
 
@@ -75,26 +75,26 @@ def _rounded(value: float) -> float:
 
 
 def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> RandomSuggester | OptunaSuggester:
-    """Return what suggests the points of one study."""
+    """Return the suggester of one study."""
     if spec.method == "optuna":
-        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # 10 as Optuna has it; but learn from a round
+        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # Optuna's default 10, but at most one round
     return RandomSuggester(space, spec.seed)
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is searched by itself: one method with one held-out environment, or all variants of a shift.
+    """A separate search: one method with one held-out environment, or with all variants of a shift.
 
     Attributes:
-        trial: with the first seed and without a lambda; what all trials of the study share.
-        seeds: over which a point's score is averaged.
+        trial: template of all trials of the study, with the first seed and no lambda.
+        seeds: seeds over which the score of a point is averaged.
     """
 
     trial: Trial
     seeds: tuple[int, ...]
 
     def trials(self, subject: Subject, point: Point) -> list[Trial]:
-        """Return the trials of one point, one for each seed."""
+        """Return the trials of a point, one per seed."""
         spec = self.trial.spec
         intervention_set = spec.intervention_set
         if intervention_set and (changed := changed_kinds(point, self.trial.subject.interventions.by_label())):
@@ -108,19 +108,19 @@ class Study:
 
 
 class Search:
-    """The studies of a recipe, round by round: ask for points, run their trials, tell the scores."""
+    """The studies of a recipe in rounds: `ask` for points, run their `trials`, `tell` the scores."""
 
     def __init__(self, spec: SearchSpec, studies: Sequence[Study]) -> None:
         self._spec, self._studies = spec, studies
         self._suggesters = [suggester(spec, study.trial.spec.space) for study in studies]
-        self._points: list[list[Point]] = []  # of the round, study by study
-        self._trials: list[list[list[Trial]]] = []  # of each point, a trial for each seed
+        self._points: list[list[Point]] = []  # points of the round, by study
+        self._trials: list[list[list[Trial]]] = []  # trials by study, point and seed
 
     def ask(self, count: int) -> dict[str, list[Intervention]]:
-        """Begin a round of so many points for each study.
+        """Begin a round of `count` points per study.
 
         Returns:
-            Key of a subject -> the kinds of intervention whose views the points need beside those that there are.
+            Key of a subject -> the kinds of intervention whose views the points need.
         """
         self._points = [asked.ask(count) for asked in self._suggesters]
         needed: dict[str, dict[str, Intervention]] = {}
@@ -132,7 +132,7 @@ class Search:
         return {key: list(by_label.values()) for key, by_label in needed.items()}
 
     def trials(self, subjects: Mapping[str, Subject]) -> list[Trial]:
-        """Return the trials of the round, none twice."""
+        """Return the distinct trials of the round."""
         self._trials = [
             [study.trials(subjects[study.trial.subject.key], point) for point in points]
             for study, points in zip(self._studies, self._points, strict=True)
@@ -141,28 +141,28 @@ class Search:
         return list({trial.id: trial for trial in every}.values())
 
     def tell(self, storage: Storage) -> None:
-        """End a round: give the suggesters the scores that its trials left in the store.
+        """End a round: pass the scores of its trials in the store to the suggesters.
 
         Raises:
-            IcmBenchError: a finished trial has no score under the rule that is searched by.
+            IcmBenchError: a finished trial has no score under the rule of the search.
         """
         for asked, of_study in zip(self._suggesters, self._trials, strict=True):
             asked.tell([mean_score([self._score(storage, t) for t in of_point]) for of_point in of_study])
 
     def _score(self, storage: Storage, trial: Trial) -> float | None:
-        """Return the score of a trial by its rows' columns on source environments alone; None where it failed."""
+        """Return the score of a trial on its source environments; None if it failed."""
         rows = read_source_scores(storage, [trial.id])
         score = source_scores(rows).get(self._spec.rule)
         if rows and score is None:
             raise IcmBenchError(
-                f"sweep.search.rule: {trial.label} has no score under '{self._spec.rule}'; leaving a source out takes "
-                f"two or more: use rule 'training_domain'."
+                f"sweep.search.rule: {trial.label} has no score under '{self._spec.rule}', which needs two or more "
+                f"sources; use rule 'training_domain'."
             )
         return score
 
 
 def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, Intervention]:
-    """Return label -> the kind with the strengths of a point, of the kinds that the point changes."""
+    """Return label -> kind with the strengths of a point, for the kinds that the point changes."""
     values: dict[str, dict[str, float]] = {}
     for name, value in point.items():
         if name != LAMBDA:
@@ -172,10 +172,10 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 
 
 def studies_of(trials: Sequence[Trial]) -> list[Study]:
-    """Return the studies that the trials with a space stand for: one for each method, fold and held-out environment.
+    """Return the studies of trials with a space: one per method, fold and held-out environment.
 
-    Where all environments share one fit, as in a shift, they share the study. A fold is validated on the next one
-    alone, in trials with a grid on all others: every point of a search costs fits of its own.
+    If all environments share one fit, as in a shift, they share the study. A fold is validated on the next fold only,
+    not on all others as in a grid, since every point of a search needs its own fits.
     """
     seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials))
     return [
@@ -194,7 +194,7 @@ def rounds_of(spec: SearchSpec) -> list[int]:
 
 
 def trial_count(spec: SearchSpec | None, studies: Sequence[Study]) -> int:
-    """Return how many trials a search has, where no two points are the same."""
+    """Return the number of trials of a search if all points are distinct."""
     return sum(spec.samples * len(study.seeds) for study in studies) if spec else 0
 
 

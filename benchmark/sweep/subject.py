@@ -1,4 +1,4 @@
-"""One data set under one backbone, which trials evaluate, and the images that a protocol sees: without embeddings."""
+"""Subjects (a data set under a backbone) that trials evaluate, and the images of a protocol without embeddings."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,27 +26,27 @@ from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing, Shuffle, Some
 
 NO_TEXT = np.zeros((0, 0), dtype=np.float32)
-IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # of what a protocol sees
+IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # of `Seen.table`, with dataset
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One data set under one backbone, resolved once from a recipe; nothing below asks the recipe again.
+    """One data set under one backbone, fully resolved from a recipe.
 
     Attributes:
         manifest: the images of the data set.
-        backbone: which dual encoder, as the recipe names it, its files with absolute paths.
-        facts: what is known of that encoder since it was loaded.
-        interventions: how the views and the pairs of texts are made.
-        decoding: how image files become pixels.
-        views: all views to be embedded, the original first.
-        prompts: templates of the texts behind zero-shot prediction.
-        texts: the file of the store with the text embeddings of the classes, there from the sweep on; empty where the
-            backbone has no texts.
-        text_pairs: the file of the store with the embeddings of pairs of texts; None where the recipe has no pairs.
-        unreadable: hash of the images that cannot be read, known once all are embedded; empty where all can be.
-        view_draw: which draw of the views that are drawn fits see, from 0.
-        clusters: number of clusters in the place of the source environments; 0 where these are the manifest's.
+        backbone: the dual encoder as named in the recipe, with absolute paths of its files.
+        facts: facts of the loaded encoder.
+        interventions: how views and text pairs are made.
+        decoding: how images are decoded.
+        views: all views to embed, the original first.
+        prompts: prompt templates for zero-shot prediction.
+        texts: file in the store of the text embeddings of the classes, which exists once the sweep starts; empty if
+            the backbone has no texts.
+        text_pairs: file in the store of the embeddings of text pairs; None if the recipe has no pairs.
+        unreadable: hash of the ids of unreadable images, known after embedding; empty if all are readable.
+        view_draw: number of the draw of random views that fits use, from 0.
+        clusters: number of clusters that replace the source environments; 0 for the environments of the manifest.
     """
 
     manifest: Manifest
@@ -64,42 +64,42 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """What tells the subject from the others of a run, in words."""
+        """Unique name of the subject in a run."""
         return f"{self.manifest.name}, {self.facts.label}"
 
     @property
     def name(self) -> str:
-        """What rows and tables call the data set."""
+        """Name of the data set in rows and tables."""
         return label_of(self.manifest.name, self.clusters)
 
     @property
     def seen(self) -> tuple[View, ...]:
-        """The views that fits see: the original, and of each kind one."""
+        """The views that fits use: the original and one per kind."""
         seed_of, kinds = self.interventions.seed_of, ((view, view.intervention) for view in self.views)
         return tuple(view for view, kind in kinds if kind is None or view.seed == seed_of(kind, self.view_draw))
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of pairs that there are: views of images, pairs of texts, pairs of images across environments."""
+        """Available kinds of pairs: views of images, text pairs, pairs of images across environments."""
         views = (view.label for view in self.seen if view.intervention is not None)
         return (*views, *([TEXT] if self.text_pairs else []), CROSS)
 
     def prompts_of(self, projection: Projection) -> tuple[Prompt, ...]:
-        """Return the prompts that a projection asks for."""
+        """Return the prompts that a projection uses."""
         manifest = self.manifest
         return projection.prompts(Names(tuple(manifest.prompt_names), tuple(manifest.environments), self.prompts))
 
     def at_draw(self, number: int) -> "Subject":
-        """Return the subject as the trials of the seed at a position see it: they take the draws of views in turn."""
+        """Return the subject for the trials of seed number `number`: seeds use the draws of views in turn."""
         return replace(self, view_draw=number % self.interventions.draws)
 
     def with_unreadable(self, storage: Storage) -> "Subject":
-        """Return the subject with what the store says of images that cannot be read."""
+        """Return the subject with `unreadable` set from the store."""
         ids = sorted(store.rejected(storage, self.views))
         return replace(self, unreadable=canonical_hash(ids) if ids else "")
 
     def with_kinds(self, kinds: Iterable[Intervention | None]) -> "Subject":
-        """Return the subject with the views of some more kinds of intervention, None being the original."""
+        """Return the subject with the views of further kinds of intervention; None is the original."""
         images = len(store.distinct(self.manifest.table["image_id"]))
         known = {view.label for view in self.views}
         made = [
@@ -110,13 +110,13 @@ class Subject:
         return replace(self, views=(*self.views, *(view for view in made if view.label not in known)))
 
     def labels_of(self, intervention_set: InterventionSet) -> tuple[str, ...]:
-        """Return the labels of the kinds of an intervention set; an empty set means all embedded kinds."""
+        """Return the labels of the kinds of an intervention set; without kinds, all embedded kinds."""
         return intervention_set.kinds or tuple(view.label for view in self.seen if view.label != ORIGINAL)
 
     def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
-        """Return the pairings whose moments a set needs from the store; pairs of texts are none of them.
+        """Return the pairings whose moments an intervention set needs from the store, without text pairs.
 
-        Placebos have those of the real set beside their own, if any: what replaces C_d is made from it.
+        Placebos also have the pairings of their real set, from which the replacement of C_d is computed.
         """
         if intervention_set is None:
             return []
@@ -127,7 +127,7 @@ class Subject:
             return [Pairing(name(_random_one(labels)), tuple(views[label] for label in labels), some=some)]
         pairings = [Pairing(name(label), (views[label],), some=some) for label in labels if label in views]
         pairings += [Pairing(CROSS)] if CROSS in labels else []
-        if intervention_set.placebo == "shuffled":  # a pairing for each draw: all kinds together, by their weights
+        if intervention_set.placebo == "shuffled":  # one pairing per draw, of all kinds with their weights
             of_kinds = tuple(view for pairing in pairings for view in pairing.views)
             weights = intervention_set.weights or (1.0,) * len(of_kinds)
             for drawn in intervention_set.drawn():
@@ -136,21 +136,21 @@ class Subject:
         return pairings
 
     def drawn_from(self, intervention_set: InterventionSet | None) -> list[tuple[View, ...]]:
-        """Return for each kind of a set the views from which images have theirs: one, or several of which one is drawn.
+        """Return the views of each kind of a set: one, or several of which one is drawn per image.
 
-        Pairs of texts and of different images, and what a placebo makes of views, are none.
+        Text pairs, pairs of different images and placebo pairings are excluded.
         """
         return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
 
     def shuffled_name(self, drawn: InterventionSet) -> str:
-        """Return the name of the pairs of one draw of a shuffled set: it says all they depend on."""
+        """Return the name of the pairs of one draw of a shuffled set, which contains all they depend on."""
         labels = self.labels_of(drawn)
         weights = drawn.weights or (1.0,) * len(labels)
         of = ", ".join(f"{weight!r} {label}" for weight, label in zip(weights, labels, strict=True))
         return f"shuffled {drawn.first} by {drawn.seed}: {of}"
 
     def weights_of(self, intervention_set: InterventionSet | None) -> dict[str, float] | None:
-        """Return the weight of every kind of an intervention set in C_d; None where there is no set."""
+        """Return kind -> weight in C_d of an intervention set; None without a set."""
         if intervention_set is None:
             return None
         labels, name = self.labels_of(intervention_set), _name_of(intervention_set)
@@ -166,18 +166,18 @@ def sides_of(manifest: Manifest, split: Split) -> NDArray[np.int64]:
 
 
 def _name_of(intervention_set: InterventionSet) -> Callable[[str], str]:
-    """Return how a set calls its kinds in moments: with a share of the pairs by that too."""
+    """Return a function from a kind to its name in moments, which contains the share of pairs, if any."""
     words = intervention_set.pairs_in_words
     return lambda label: f"{label}, {words}" if words else label
 
 
 def _random_one(labels: tuple[str, ...]) -> str:
-    """Return the name of the kind in which each image has the view of one of some kinds, drawn for it."""
+    """Return the name of the kind in which each image has a view of one kind drawn at random."""
     return f"one of {', '.join(labels)}"
 
 
 def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collection[str] = ()) -> Embedded:
-    """Return the images of a data set that are not `unreadable`, with embeddings of width 0."""
+    """Return the images of a data set without the `unreadable` ones, with embeddings of width 0."""
     ids = manifest.table["image_id"].to_pylist()
     readable = np.array([image_id not in unreadable for image_id in ids])
     position = np.flatnonzero(readable)
@@ -185,7 +185,7 @@ def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collectio
         z=np.zeros((len(position), 0), dtype=np.float32),
         environment=manifest.environment_index[readable],
         label=manifest.table["label"].to_numpy()[readable],
-        # The split is drawn over all images, so that a bad file does not move the others to another side.
+        # The split is drawn over all images, so that a bad file does not change the side of others.
         side={split: sides_of(manifest, split)[readable] for split in splits},
         text=NO_TEXT,
         environments=manifest.environments,
@@ -197,12 +197,12 @@ def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collectio
 
 @dataclass(frozen=True)
 class Seen:
-    """The images that a protocol sees.
+    """The images that a protocol uses.
 
     Attributes:
         data: the images, with embeddings of width 0.
-        table: the same images in the same order: dataset and, as in the manifest, image_id, path, class_name,
-            environment (of a shift, the data set) and group.
+        table: the same images in the same order: dataset and, from the manifest, image_id, path, class_name,
+            environment (across data sets: the data set) and group.
     """
 
     data: Embedded
@@ -212,9 +212,9 @@ class Seen:
 def seen(
     manifest: Manifest, variants: Sequence[Manifest], split: Split, unreadable: Mapping[str, Collection[str]]
 ) -> Seen:
-    """Return the images that a protocol sees: of one data set, or of several where it tests on further `variants`.
+    """Return the images that a protocol uses: of a data set and, if it tests across data sets, of its `variants`.
 
-    Those that cannot be read are left out: name of a data set -> their ids.
+    `unreadable` is name of a data set -> ids of unreadable images, which are left out.
     """
     every = [manifest, *variants]
     parts = [images_of(one, [split], unreadable.get(one.name, ())) for one in every]
@@ -229,5 +229,5 @@ def seen(
 
 
 def list_of(manifest: Manifest, variants: Sequence[Manifest], unreadable: Mapping[str, Collection[str]]) -> pa.Table:
-    """Return the list of images in which rows name positions, columns as in `benchmark.store.tested`."""
+    """Return the image list that positions in rows refer to, columns as in `benchmark.store.tested`."""
     return seen(manifest, variants, Split(0), unreadable).table if variants else manifest.table

@@ -1,8 +1,7 @@
-"""Moments summed over the store, once, by as many workers as there are cores, and kept beside the embeddings.
+"""Computation of moments from stored embeddings, once, by one worker per core; the store keeps them.
 
-Each worker reads a range of chunks block by block, so that memory does not grow with the data set; the sums of all
-ranges are added and written, one file for the images themselves and one for each kind of intervention. What a sweep
-needs of the views is then a few matrices.
+Each worker reads a range of images in blocks, so memory does not grow with the data set. The sums of all ranges are
+added and written: one file for the images and one per kind of intervention. A sweep then needs only these matrices.
 """
 
 import hashlib
@@ -26,19 +25,19 @@ from benchmark.store.embeddings import View
 from benchmark.store.moments import folder_of, moments_file, packed, unpacked
 from benchmark.store.sealed import DamagedError, problem_by
 
-BLOCK = 4096  # images whose embeddings a worker holds at a time
-MAX_WORKERS = 16  # each returns sums as large as the result
-MEMORY = 4e9  # bytes that the sums of all workers together may take, if one task fits
+BLOCK = 4096  # images per block of a worker
+MAX_WORKERS = 16  # each returns sums of the size of the result
+MEMORY = 4e9  # bytes for the sums of all workers together
 
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Pairs of different images: each image with the views of a partner, see `evaluation.cells.partners`.
+    """Pairs of different images: each image with views of a partner, see `evaluation.cells.partners`.
 
     Attributes:
         seed: seed of all draws.
         draw: number of the draw.
-        weights: of the views, above 0.
+        weights: weights of the views, above 0.
     """
 
     seed: int
@@ -48,11 +47,11 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Some:
-    """Some of the images, whose views alone are summed, see `evaluation.cells.drawn_pairs`.
+    """A random subset of images whose views are summed, see `evaluation.cells.drawn_pairs`.
 
     Attributes:
-        share: of the images, above 0, below 1.
-        seed: of the draw.
+        share: share of the images, above 0, below 1.
+        seed: seed of the draw.
     """
 
     share: float
@@ -61,14 +60,14 @@ class Some:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What images are paired with: a kind of intervention as moments know it.
+    """A kind of pairs in the moments: what images are paired with.
 
     Attributes:
-        name: name of the kind in intervention sets; of pairs of different images it says all they depend on.
-        views: the view that images are paired with, or several of which one is drawn for each image; none for
-            `cross_environment`, where images are paired with images.
-        shuffle: set where images are paired with views of other images; all of `views` count then, by their weights.
-        some: set where some of the images are paired, and not all.
+        name: name of the kind in intervention sets; for pairs of different images it contains all they depend on.
+        views: the view to pair images with, or several of which one is drawn per image; empty for
+            `cross_environment`, which pairs images with images.
+        shuffle: set if images are paired with views of other images; then all `views` are used, weighted.
+        some: set if only a subset of the images is paired.
     """
 
     name: str
@@ -78,7 +77,7 @@ class Pairing:
 
     @property
     def one_of(self) -> bool:
-        """Whether one of several views is drawn for each image."""
+        """Whether one of several views is drawn per image."""
         return len(self.views) > 1 and self.shuffle is None
 
 
@@ -89,8 +88,8 @@ class ImageIndex:
     Attributes:
         original: the view without intervention.
         ids: image ids in manifest order, shape (n,).
-        chunks: chunk of the store that holds each, shape (n,).
-        layouts: split -> the cell of each image.
+        chunks: chunk of each image in the store, shape (n,).
+        layouts: split -> cell of each image.
         environments: names of the environments, by index.
         dim: embedding width D.
     """
@@ -103,7 +102,7 @@ class ImageIndex:
     dim: int
 
     def digest(self, split: Split) -> str:
-        """Return the hash of which image lies in which cell."""
+        """Return a hash of the images and their cells."""
         layout = self.layouts[split]
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for array in (layout.environment, layout.label, layout.side):
@@ -113,12 +112,12 @@ class ImageIndex:
 
 @dataclass(frozen=True)
 class SumTask:
-    """What is summed in one go.
+    """Sums computed in one pass.
 
     Attributes:
-        split: which split the cells are of.
-        scale: whether embeddings are as they are or at unit length.
-        pairings: whose differences are summed.
+        split: split that defines the cells.
+        scale: whether embeddings are raw or normalised.
+        pairings: pairings whose differences are summed.
     """
 
     split: Split
@@ -127,7 +126,7 @@ class SumTask:
 
 
 def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | None) -> str:
-    """Return the name, inside a store, of the moments of a pairing, or of the images themselves."""
+    """Return the name, inside a store, of the moments of a pairing, or (None) of the images."""
     if pairing is None:
         return moments_file(images.original, digest, task.scale)
     drawn = task.split.seed if pairing.one_of else None
@@ -137,21 +136,21 @@ def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | N
 def sum_moments(
     storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], pairings: Sequence[Pairing]
 ) -> int:
-    """Make sure that the store has the moments of all pairings for every split and scale. Needs `connect`.
+    """Compute the moments of all pairings, splits and scales that the store lacks. Requires `connect`.
 
     Returns:
-        How many files were written.
+        Number of files written.
 
     Raises:
-        DamagedError: parts, or moments that are there, are not what was written.
+        DamagedError: embeddings or existing moments are damaged.
     """
     digests, scales, written = {split: images.digest(split) for split in splits}, [*scales], 0
-    for crossed in (False, True):  # pairs across environments need the means of the classes first
+    for crossed in (False, True):  # pairs across environments need the class means first
         of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
         if crossed and not of_turn:
             continue
-        # As many pairings, of which a search brings any number, and splits and scales are summed in one reading as fit
-        # into memory with the sums of all workers.
+        # One pass sums as many pairings (a search may have any number), splits and scales as fit into memory with the
+        # sums of all workers.
         room = MEMORY / _workers(images)
         at_once = max(1, (int(room / _bytes_of_sums(images, 0)) - 1) // 2)
         for first in range(0, max(1, len(of_turn)), at_once):
@@ -166,7 +165,7 @@ def sum_moments(
 
 
 def _workers(images: ImageIndex) -> int:
-    """Return how many workers sum: the sums of each, of one pairing at least, must fit into memory together."""
+    """Return the number of workers such that all their sums, of one pairing or more each, fit into memory."""
     from benchmark.common.ray.cluster import cpu_nodes
 
     nodes, cores = cpu_nodes()
@@ -175,20 +174,20 @@ def _workers(images: ImageIndex) -> int:
 
 
 def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
-    """Return the size of one worker's sums."""
+    """Return the bytes of the sums of one worker."""
     sides = max(split.folds or 3 for split in images.layouts)
     return bytes_of_sums(sides, len(images.environments), pairings, images.dim)
 
 
 def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int:
-    """Return the size of moments: for each cell, with half of the classes, a matrix of its images and two a pairing."""
+    """Return the bytes of moments: per cell and half of the classes one D x D matrix, and two per pairing."""
     return 2 * sides * environments * (1 + 2 * pairings) * 8 * dim**2
 
 
 def read_cells(
     storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], products: bool = True
 ) -> Cells:
-    """Return the moments of the images and of some pairings, cell by cell, from the store; see `unpacked`."""
+    """Return the moments of the images and of pairings, by cell, from the store; `products` as in `unpacked`."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
     cells = unpacked(storage, file_of(images, digest, task, None))
     for pairing in pairings:
@@ -201,10 +200,10 @@ def read_cells(
 
 
 def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
-    """Return file -> pairing of what the store lacks for a task.
+    """Return file -> pairing (None: images) that the store lacks for a task.
 
     Raises:
-        DamagedError: files that are there are not what was written; names all of them.
+        DamagedError: existing files are damaged; names all of them.
     """
     crossed = any(pairing.name == CROSS for pairing in task.pairings)
     wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
@@ -222,7 +221,7 @@ def _sum(
     digests: dict[Split, str],
     todo: list[tuple[SumTask, dict[str, Pairing | None]]],
 ) -> int:
-    """Sum over ranges of images in parallel, then add and write; one worker for each core takes part."""
+    """Sum over ranges of images in parallel, one worker per core, then add and write; return the number of files."""
     import ray
 
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
@@ -268,7 +267,7 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
                 views[pairing.name] = one_of(shown, ids, task.split.seed) if ids else next(iter(shown.values()))
             some = {name: mask[rows] for name, mask in drawn[i].items()}
             sums[i] = sums[i] + sums_of.cells_of(layout, z, views, some)
-            for pairing in task.pairings:  # the views of partners are read for the block
+            for pairing in task.pairings:  # views of partners are read separately
                 if pairing.shuffle:
                     theirs = of_partners[i][pairing.name][rows]
                     shown_of = [scaled(_read(storage, view, images, theirs), normalize) for view in pairing.views]
@@ -278,7 +277,7 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
 
 
 def _read(storage: Storage, view: View, images: ImageIndex, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the embeddings of the images at some positions."""
+    """Return the embeddings of the images at the positions `rows`."""
     return store.read(storage, view, [images.ids[row] for row in rows], images.chunks[rows])
 
 

@@ -1,8 +1,8 @@
 """Trials: the units of work of a sweep.
 
-A trial holds what shares work: all holdouts of a protocol in all folds, their leave-one-domain-out fits, all lambdas,
-settings of the predictor and ranks of one (data set, backbone, intervention set, projection, normalisation, predictor,
-protocol, seed).
+A trial contains everything that shares work: all holdouts of a protocol in all folds, their leave-one-domain-out fits,
+all lambdas, predictor settings and ranks of one (data set, backbone, intervention set, projection, normalisation,
+predictor, protocol, seed).
 """
 
 import json
@@ -28,34 +28,34 @@ from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.pseudo_environments import Clusters
 from benchmark.sweep.subject import Subject
 
-MAX_FITS = 1000  # of a trial for each lambda and setting: one of more is divided by holdout
-READ = ("pca", "icm", "shrinkage")  # projections after which it is looked at how well environments can be read
+MAX_FITS = 1000  # per trial, lambda and setting; trials with more are divided by holdout
+READ = ("pca", "icm", "shrinkage")  # projections for which the decodability of environments is measured
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What a recipe says of one trial, whatever the subject.
+    """Specification of a trial, independent of the subject.
 
     Attributes:
-        protocol: what is fitted on which environments, and tested on which.
-        test_splits: of what is held out, as the recipe asks for them; see `Protocol.test_splits`.
-        intervention_set: which views enter the consistency term, and which a predictor gets; None where neither looks
-            at an intervention.
-        projection: how a basis is estimated.
-        normalize: where embeddings are scaled to unit length.
-        predictor: how classes are predicted inside the subspace.
-        seed: of the split.
-        lambdas: weights of the consistency term; (0.0,) where the projection has none.
-        ranks: numbers of directions kept, ascending: where only the whole space makes sense, its width.
-        rounding: of half the number of classes, which is the number of base classes.
+        protocol: environments for fitting and for testing.
+        test_splits: tested parts of the held-out environment, as in the recipe; see `Protocol.test_splits`.
+        intervention_set: views in the consistency term and for the predictor; None if neither uses interventions.
+        projection: estimator of the basis.
+        normalize: where embeddings are normalised to unit length.
+        predictor: predicts classes inside the subspace.
+        seed: seed of the split.
+        lambdas: weights of the consistency term; (0.0,) if the projection has none.
+        ranks: numbers of directions kept, ascending; only the width D if only the whole space makes sense.
+        rounding: rounding of half the number of classes to the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
-        fold: the only tested fold of a search, from 0, validated on the next one alone. None (default) for all folds,
-            and for an 80/20 split.
-        held_out: the only holdout to be made, or None for all of the protocol: a search looks at one at a time.
-        space: what a search looks for, parameter -> (low, high); empty for a trial of the grid.
-        selection_images: maximum number of validation images of a source and fold, and of training images in fits that
-            only serve selection, for predictors with `samples`; None for all.
-        metrics: of scores, beside the built-in ones; none by default.
+        fold: for a search, the only tested fold, from 0, validated on the next fold only. None (default) for all
+            folds, and for an 80/20 split.
+        held_out: the only holdout, as in a search; None (default) for all holdouts of the protocol.
+        space: search space, parameter -> (low, high); empty (default) for a trial of the grid.
+        selection_images: largest number of images per source and fold for validation and, with slow predictors, for
+            fits used only for model selection; None (default) for all.
+        metrics: score metrics besides the built-in ones; none by default.
+        metric: metric by which rules select.
     """
 
     protocol: Protocol
@@ -78,62 +78,62 @@ class TrialSpec:
 
     @property
     def split(self) -> Split:
-        """How images are cut into sides."""
+        """How images are divided into sides."""
         return Split(self.seed, self.protocol.halves_apart, self.rounding, self.folds)
 
     @property
     def reads_environments(self) -> bool:
-        """Whether it is looked at how well environments can be read before and after the projection."""
+        """Whether the decodability of environments is measured before and after the projection."""
         order, bound = self.projection.order_name, self.protocol.looks_at_target
         return not self.fold and self.projection.name in READ and order in (None, "largest") and not bound
 
     @property
     def turns(self) -> "list[TrialSpec]":
-        """The same with each of its folds as the only one; itself for an 80/20 split."""
+        """One spec per fold; the spec itself for an 80/20 split or a single fold."""
         alone = self.fold is not None or not self.folds
         return [self] if alone else [replace(self, fold=fold) for fold in range(self.folds)]
 
     def holdouts(self, environments: Sequence[str]) -> list[Holdout]:
-        """Return the holdouts to be made, for a subject with these environments."""
+        """Return the holdouts for a subject with these environments."""
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
     def fit_counts(self, environments: Sequence[str]) -> tuple[int, int, int]:
-        """Return how many fits each lambda and setting takes: for `lodo`, for `training_domain`, and tested ones.
+        """Return the numbers of fits per lambda and setting: for `lodo` only, for `training_domain`, and tested.
 
-        One that serves several holdouts or folds is counted once, and one that is tested and chooses among the tested.
+        A fit for several holdouts or folds is counted once; one that is tested and used for selection counts as tested.
         """
-        holdouts, least = self.holdouts(environments), self.min_sources
-        cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=least)
+        holdouts, min_sources = self.holdouts(environments), self.min_sources
+        cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=min_sources)
         tested = {case.tested for case in cases}
         chosen = blocks_by_fit(pair for case in cases for pair in case.training_domain).keys() - tested
         left_out = blocks_by_fit(pair for case in cases for pair in case.lodo).keys() - tested - chosen
         return len(left_out), len(chosen), len(tested)
 
     def sampled(self, images: Collection[int]) -> int | None:
-        """Return on how many of a source's `images` and fold fits that only serve a choice are made; None for all."""
+        """Return the subsample per source and fold for fits used only for model selection; None for all images."""
         most = self.selection_images if self.predictor.samples else None
         return most if most and max(images, default=0) > most * (self.folds or 1 + IN_FOLDS) else None
 
     def clusters(self, environments: Sequence[str], count: int) -> Clusters:
-        """Return the clusters of a trial whose source environments are clustered."""
+        """Return the `count` clusters that replace the source environments of the trial."""
         sources = {source for holdout in self.holdouts(environments) for source in holdout.sources}
         return Clusters(count, self.seed, tuple(e for i, e in enumerate(environments) if i not in sources))
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """What the rule chooses among beside lambda: for a placebo only what it reaches, here or in the predictor."""
+        """Settings of the projection to select among; for a placebo only those that depend on C_d."""
         of_placebo = self.intervention_set is not None and self.intervention_set.placebo is not None
         every = not of_placebo or self.predictor.uses_c_d
         return tuple(s for s in self.projection.settings if every or s.takes_placebo)
 
     @property
     def min_sources(self) -> int:
-        """From how many source environments on one of the settings can be fitted."""
+        """Smallest number of source environments with which a setting can be fitted."""
         return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
-        """Return how many result rows there are; of numbered placebos at most, since what no rule picks is left out."""
+        """Return the number of result rows; for numbered placebos an upper bound, since only selected rows are kept."""
         chosen = self.intervention_set
         if chosen is None or not chosen.numbered:
             return len(self.lambdas) * self.rows(environments)
@@ -142,9 +142,9 @@ class TrialSpec:
         return chosen.draws * len(self.turns) * fitted * tests * len(SCORES)
 
     def prediction_count(self, images: Mapping[str, int]) -> int:
-        """Return how many predictions the rows keep, about and at most: of numbered placebos they keep none.
+        """Return an upper bound of the number of predictions that the rows keep; none for numbered placebos.
 
-        Each rule may pick one row of all, and for each further setting of the projection two: see `evaluate.answered`.
+        Each rule may select one row, and two per further setting of the projection: see `evaluate.answered`.
         """
         if self.intervention_set and self.intervention_set.numbered:
             return 0
@@ -162,14 +162,14 @@ class TrialSpec:
         return round(tested * len(SCORES) * (2 * len(self.settings) - 1))
 
     def rows(self, environments: Sequence[str]) -> int:
-        """Return how many result rows each lambda gives, for a subject with these environments."""
+        """Return the number of result rows per lambda, for a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
         fitted = sum(len(holdout.sources) >= s.min_sources for s in self.settings for holdout in holdouts)
         each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
         return fitted * each * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
-        """Return all that distinguishes the trial from others of the same subject, in plain data."""
+        """Return everything that distinguishes the trial from others of the same subject, as plain data."""
         intervention_set = self.intervention_set
         names = ("normalize", "seed", "lambdas", "ranks", "rounding", "held_out", "selection_images")
         return {name: getattr(self, name) for name in names} | {
@@ -188,7 +188,7 @@ class TrialSpec:
         }
 
     def words(self) -> str:
-        """Return the trial in words, without its subject."""
+        """Return the trial as text, without its subject."""
         intervention_set = f", {self.intervention_set.name}" if self.intervention_set else ""
         held_out = f" without {self.held_out}" if self.held_out else ""
         lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
@@ -200,12 +200,14 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Trial:
-    """One unit of work of a sweep: a spec on a subject.
+    """Unit of work of a sweep: a spec on a subject.
 
     Attributes:
-        variants: further subjects, on which a protocol across data sets tests.
-        recipe_hash: of the recipe that asked for it; no part of the id.
-        lender: the data set under the same backbone whose C_d is borrowed; None where none is.
+        spec: the specification.
+        subject: the data set under a backbone.
+        variants: further subjects that a protocol across data sets tests on. Default: none.
+        recipe_hash: hash of the recipe; not part of the id.
+        lender: data set under the same backbone whose C_d is borrowed; None (default) for none.
     """
 
     spec: TrialSpec
@@ -219,7 +221,7 @@ class Trial:
         """Hash of everything that the trial's rows depend on."""
         subject, lender, prompts = self.subject, self.lender, self.subject.prompts_of(self.spec.projection)
 
-        def labels(s: Subject) -> tuple[str, ...]:  # a set of all kinds has those of each data set
+        def labels(s: Subject) -> tuple[str, ...]:  # without kinds, all kinds of each data set
             return s.labels_of(self.spec.intervention_set) if self.spec.intervention_set else ()
 
         def seen(s: Subject) -> list[dict[str, Any]]:
@@ -245,30 +247,30 @@ class Trial:
 
     @cached_property
     def holdouts(self) -> list[Holdout]:
-        """The holdouts to be made."""
+        """The holdouts of the trial."""
         return self.spec.holdouts(self.environments)
 
     @cached_property
     def clusters(self) -> Clusters | None:
-        """The clusters in the place of the source environments; None where these are the data set's own."""
+        """The clusters that replace the source environments; None for the environments of the data set."""
         count = self.subject.clusters
         return self.spec.clusters(self.subject.manifest.environments, count) if count else None
 
     @cached_property
     def images(self) -> str:
-        """Hash of the list of images whose positions its rows name: a data set, or what can be read of several."""
+        """Hash of the image list that positions in its rows refer to: a data set, or the readable images of several."""
         subjects = (self.subject, *self.variants)
         of_each = [[s.manifest.fingerprint, s.unreadable if self.variants else ""] for s in subjects]
         return canonical_hash(of_each)[:32]
 
     @property
     def samples(self) -> bool:
-        """Whether fits that only serve a choice are made on some of the images: these are many, and fits take long."""
+        """Whether fits used only for model selection run on a subsample: there are many images, and fits are slow."""
         return self.spec.sampled(self.subject.manifest.counts.values()) is not None
 
     @property
     def shares(self) -> tuple[object, ...]:
-        """What trials have in common that may share classifiers of the plain space."""
+        """Key of trials that may share classifiers of the plain space."""
         spec = self.spec
         views = spec.intervention_set if spec.predictor.uses_views else None
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
@@ -277,7 +279,7 @@ class Trial:
 
     @cached_property
     def sums(self) -> tuple[object, ...]:
-        """What trials have in common that are fitted from the same moments."""
+        """Key of trials that are fitted from the same moments."""
         spec, subject = self.spec, self.subject
         pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
         asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
@@ -288,7 +290,7 @@ class Trial:
 
     @property
     def environments(self) -> list[str]:
-        """Names of the environments that the protocol sees: those of the data set, clusters, or whole data sets."""
+        """Names of the environments of the protocol: of the data set, clusters, or whole data sets."""
         if self.clusters:
             return self.clusters.environments
         names = [s.manifest.name for s in (self.subject, *self.variants)]
@@ -296,13 +298,13 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """The trial in words, for the list of those that failed and for whoever watches."""
+        """The trial as text, for failures and progress."""
         clusters = f", {self.subject.clusters} clusters" if self.subject.clusters else ""
         return f"{self.subject.key}{clusters}: {self.spec.words()}"
 
     @property
     def interventions(self) -> str | None:
-        """The intervention set, of a placebo its real one, with all parameters, as JSON; None where there is none."""
+        """The intervention set (of a placebo the real one) with all parameters, as JSON; None without a set."""
         intervention_set, spec = self.spec.intervention_set, self.subject.interventions
         if intervention_set is None:
             return None
@@ -317,7 +319,7 @@ class Trial:
 
     @property
     def view_draw(self) -> int:
-        """Which draw of views the projection sees; 0 where it sees none that is drawn."""
+        """Number of the draw of random views that the projection uses; 0 if its views are not random."""
         labels = self.subject.labels_of(self.spec.intervention_set) if self.spec.intervention_set else ()
         kinds = [view.intervention for view in self.subject.seen if view.intervention and view.label in labels]
         return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
@@ -326,11 +328,11 @@ class Trial:
 def trial_specs(
     recipe: Recipe, dataset: str, dim: int, kinds: Collection[str] | None = None, texts: Texts = "any"
 ) -> list[TrialSpec]:
-    """Return what a recipe asks for on one of its data sets: this unfolds its sweep.
+    """Return the trial specs of a recipe on one of its data sets.
 
-    What looks at no intervention is not repeated for each set, and what has no lambda not for each lambda.
-    A bound that looks at what is tested has no placebos, and many draws of one are several trials. What is searched
-    comes with its space and without lambdas. By default there are all `kinds` of pairs of the recipe.
+    Projections without interventions are not repeated per set, those without lambda not per lambda. Upper bounds that
+    use the target have no placebos; many draws of a placebo are several trials. Searched specs have a space and no
+    lambdas. By default, all `kinds` of pairs of the recipe exist.
     """
     sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
     metrics = tuple(one for one in recipe.metrics if one.needs == "scores" and one not in BUILT_IN)
@@ -373,10 +375,10 @@ def unfolded(
     kinds: Collection[str] | None = None,
     texts: Texts = "any",
 ) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
-    """Yield what `trial_specs` returns, each with the environments that it sees and the number of images of each.
+    """Yield the specs of `trial_specs`, each with environment -> number of images.
 
-    Where source environments are clustered there is one for each holdout, whose sources have clusters of their own; and
-    where one trial would make more than `MAX_FITS` fits, each of which then serves at most two holdouts.
+    There is one spec per holdout if source environments are clustered, since each holdout has its own clusters, and if
+    a trial would have more than `MAX_FITS` fits, each of which then serves at most two holdouts.
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):
@@ -389,10 +391,10 @@ def unfolded(
 
 
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
-    """Return every trial of a recipe, subject by subject; those with a space stand for the trials of a search.
+    """Return all trials of a recipe, ordered by subject; each trial with a space represents the trials of a search.
 
-    None where nothing can be fitted, since with one source there are no environment means that differ, nor where the
-    lender of a C_d lacks its kinds.
+    Trials that cannot be fitted, such as with differences of environment means and a single source, and trials whose
+    lender of C_d lacks the kinds, are left out.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     names = [dataset.name for dataset in recipe.datasets]

@@ -1,6 +1,6 @@
-"""The sweep on Ray Tune: trials run side by side, and each leaves one file of result rows.
+"""The sweep on Ray Tune: trials run in parallel, and each writes one file of result rows.
 
-Tune's own state is disposable: a trial whose rows and tested images are there is not run again.
+The state of Tune is disposable: trials whose rows and tested images exist are not run again.
 """
 
 import contextlib
@@ -39,28 +39,28 @@ from benchmark.sweep.inputs import Remember, Shared, fetched, inputs_of, share
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import Ran, costs_of
 
-NODES_LOST = 3  # times that trials are begun again since their nodes died
-TOLD_EVERY = 2.0  # seconds, in which a batch says what it has done
+MAX_NODE_RETRIES = 3  # retries of trials whose nodes died
+REPORT_SECONDS = 2.0  # between two reports of a batch
 
 
 def sweep(
     storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str, remember: Remember = lambda _: None
 ) -> None:
-    """Run the trials that are not finished; those that fail twice leave a reason in the store.
+    """Run the unfinished trials; those that fail twice leave a failure record in the store.
 
-    In a block of `connected`. A trial is finished if its rows are there, and the images that these were tested on.
-    Small trials run in batches. What a batch did not do is tried again, each trial alone, so that a trial that takes
-    its process along takes no other; the death of a node is no failure of a trial. `remember` is told what the trials
-    that ran took, of a sweep that is ended early too.
+    Call it in a block of `connected`. A trial is finished if its rows and tested images exist. Small trials run in
+    batches. Trials that a batch did not finish are retried one by one, so that a crashing trial affects no other; the
+    death of a node is no failure of a trial. `remember` receives the costs of the trials, also if the sweep is
+    interrupted.
 
     Raises:
-        DamagedError: embeddings, texts or moments are not what was written.
-        IcmBenchError: a file of rows is damaged or holds another trial's, the store cannot be written, or the sweep
-            was ended before all trials were tried.
+        DamagedError: embeddings, texts or moments are damaged.
+        IcmBenchError: a row file is damaged or holds another trial's rows, the store cannot be written, or the sweep
+            ended before all trials were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = [trial for trial in trials if trial.id in to_run]
-    # Next to each other those that share most.
+    # Trials that share most are adjacent.
     missing.sort(key=lambda t: (t.shares, t.spec.protocol.name, t.spec.predictor.uses_training_images, t.sums))
     if not missing:
         return
@@ -72,14 +72,14 @@ def sweep(
 
 @dataclass(frozen=True)
 class Given:
-    """What all batches of a sweep are given.
+    """Inputs of all batches of a sweep.
 
     Attributes:
-        storage: with embeddings and texts; rows go there.
-        shared: the arrays of all trials.
-        options: what a trial may take, and which loggers follow.
-        name: of the recipe, for loggers.
-        gpus: number of GPUs of the cluster.
+        storage: store with embeddings and texts, which receives the rows.
+        shared: references to the arrays of all trials.
+        options: limits of a trial, and loggers.
+        name: name of the recipe, for loggers.
+        gpus: number of GPUs in the cluster.
     """
 
     storage: Storage
@@ -90,8 +90,8 @@ class Given:
 
 
 def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:
-    """Run trials in batches, and what is left of them once more, one by one; return the ids of those without rows."""
-    Thread(target=import_module, args=["ray.tune"]).start()  # which takes two seconds, while workers sum moments
+    """Run trials in batches, then retry unfinished ones one by one; return the ids of trials without rows."""
+    Thread(target=import_module, args=["ray.tune"]).start()  # takes two seconds; meanwhile workers sum moments
     given = Given(storage, share(storage, trials, remember=remember), options, name, gpu_count())
     cores = float(ray.cluster_resources().get("CPU", 1))
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
@@ -109,11 +109,11 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
         return []
     left = set(unfinished(storage, not_done))
     again = [trial for trial in trials if trial.id in left]
-    for lost in range(NODES_LOST + 1):
+    for attempt in range(MAX_NODE_RETRIES + 1):
         if not again:
             break
         failed = _tune(given, again, one_by_one(again), _watch("sweep, once more", again, failed_with))
-        again = [trial for trial, error in failed if _lost_its_node(error) and lost < NODES_LOST]
+        again = [trial for trial, error in failed if _lost_its_node(error) and attempt < MAX_NODE_RETRIES]
         for trial, error in failed:
             if trial not in again:
                 failed_with(trial, error)
@@ -121,27 +121,27 @@ def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, rem
 
 
 def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -> list[tuple[Trial, Exception]]:
-    """Run trials, and return the first of each batch that failed with its error.
+    """Run trials; return (first trial, error) of each failed batch.
 
     Raises:
-        UnwritableError: the store cannot be written, which is no fault of a trial.
+        UnwritableError: the store cannot be written.
     """
     from ray import tune
     from ray.tune.execution import class_cache
 
-    # Tune would hand keys on in a runtime environment, which Ray writes into its logs; a storage brings them along.
+    # Tune would pass credentials in a runtime environment, which Ray logs; the storage object contains them already.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in os.environ if name.startswith("AWS_")}
-    # Tune would take an interrupt for the wish to end early and call the sweep finished.
+    # Tune would treat an interrupt as an early stop and report the sweep as finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # three files for each trial that nobody asked for
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are written down, with their tracebacks
-    # Tune unpickles what it is given anew for every batch, again and again: the trials are not among that.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # avoids three log files per trial
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are stored with their tracebacks
+    # Tune unpickles parameters for every batch, so the trials are passed by reference.
     asked = {batch.first: resources_of(trials[batch.first], given.options, given.gpus) for batch in batches}
     trainable = tune.with_parameters(_train, given=given, trials=[ray.put(trials)])
     scratch = log_folder(given.options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: asked[config["trial"]["number"]]),
-        # What tells batches apart in Tune and in loggers.
+        # Identifies batches in Tune and in loggers.
         param_space={"trial": tune.grid_search([batch.config(trials) for batch in batches])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
@@ -161,20 +161,20 @@ def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -
             shutil.rmtree(scratch, ignore_errors=True)
     failed = [(trials[one.config["trial"]["number"]], one.error) for one in results if one.error and one.config]
     if watch.unwritable:
-        raise watch.unwritable  # reasons could not be kept either
+        raise watch.unwritable  # failures could not be stored either
     return failed
 
 
 def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Exception], None]) -> Any:
-    """Return the callback that shows a sweep's progress, and the best trial so far by what the sources say.
+    """Return the Tune callback that shows progress and the best trial so far by source scores.
 
-    `failed_with` keeps why a trial failed as soon as it did, since a sweep may be ended before its end: not of one that
-    lost its node, nor of a batch, which does not say which of its trials it was.
+    `failed_with` stores a failure at once, since the sweep may be interrupted; it is not called for trials that lost
+    their node, nor for batches, whose failing trial is unknown.
     """
     from ray import tune
 
     class Watch(tune.Callback, tune.Stopper):
-        """Ends the sweep too, where a trial could not write: the others would work for nothing."""
+        """Also stops the sweep if a trial cannot write to the store."""
 
         unwritable: UnwritableError | None = None
 
@@ -206,11 +206,11 @@ def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Excepti
                 self.progress.update(note=words)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            # As `Trial.get_pickled_error`, which however looks where Tune brings the file only later.
+            # Like `Trial.get_pickled_error`, which looks in a folder that Tune fills only later.
             place, batch = trial.pickled_error_file, Batch.named(trial.config["trial"])
-            if not place or not Path(place).is_file():  # of an error of Tune's own
+            if not place or not Path(place).is_file():  # an error of Tune itself
                 return
-            error: Exception = ray.cloudpickle.loads(Path(place).read_bytes())  # of this very process
+            error: Exception = ray.cloudpickle.loads(Path(place).read_bytes())  # written by this process
             try:
                 if isinstance(meant := meant_for_user(error), UnwritableError):
                     raise meant
@@ -223,13 +223,13 @@ def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Excepti
 
 
 def _keep_failure(storage: Storage, trial: Trial, error: Exception, limit: float | None) -> None:
-    """Write down why a trial failed; `limit` is the number of seconds after which it was ended, if any."""
+    """Store why a trial failed; `limit` is the time limit in seconds, if any."""
     from ray.exceptions import RayActorError
 
     outcome: IcmBenchError | FaultError
     if isinstance(error, RayActorError) or "ActorDied" in str(error) or "ActorUnavailable" in str(error):
         took_too_long = f", or it took longer than run.trial_timeout = {limit:g} s" if limit else ""
-        outcome = IcmBenchError(f"its process ended without a word: it was killed, ran out of memory{took_too_long}")
+        outcome = IcmBenchError(f"its process ended without an error: it was killed, ran out of memory{took_too_long}")
     else:
         outcome = outcome_of(error)
     fault = outcome.trace if isinstance(outcome, FaultError) else ""
@@ -238,16 +238,16 @@ def _keep_failure(storage: Storage, trial: Trial, error: Exception, limit: float
 
 
 def _lost_its_node(error: Exception) -> bool:
-    """Return whether a trial ended since its node died, or was taken away."""
+    """Return whether a trial ended because its node died or was preempted."""
     return bool(getattr(error, "preempted", False)) or "its node has died" in str(error)
 
 
 @told
 def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
-    """Write the rows of one batch in a worker of Tune's; `trials` holds one reference, to the list of all."""
+    """Evaluate one batch in a Tune worker; `trials` contains one reference, to the list of all trials."""
     from ray import tune
 
-    batch, every, ran, told_at = Batch.named(config["trial"]), _kept(trials[0]), [], time.monotonic()
+    batch, every, ran, reported_at = Batch.named(config["trial"]), _kept(trials[0]), [], time.monotonic()
     device = device_of(resources_of(every[batch.first], given.options, given.gpus)["gpu"])
 
     fetch = functools.cache(functools.partial(fetched, given.shared))
@@ -257,43 +257,43 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
         except Exception as error:
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
-            # Kept at once, although the trial is tried again, alone: the sweep may be ended before.
+            # Stored at once, although the trial is retried alone: the sweep may be interrupted before.
             _keep_failure(given.storage, trial, error, None)
             continue
-        if batch.count > 1 and time.monotonic() - told_at > TOLD_EVERY:
+        if batch.count > 1 and time.monotonic() - reported_at > REPORT_SECONDS:
             tune.report({"ran": ran})
-            ran, told_at = [], time.monotonic()
+            ran, reported_at = [], time.monotonic()
     if ran:
-        tune.report(ran[0] if batch.count == 1 else {"ran": ran})  # loggers understand plain numbers
+        tune.report(ran[0] if batch.count == 1 else {"ran": ran})  # loggers need plain numbers
 
 
 @functools.lru_cache(maxsize=1)
 def _kept(reference: Any) -> Any:
-    """Return an object that is the same for all batches of a worker: it is unpickled once."""
+    """Return an object shared by all batches of a worker, unpickled only once."""
     return ray.get(reference)
 
 
 def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: str) -> dict[str, Any]:
-    """Write the rows of a trial, and return what Tune and loggers are told of it."""
+    """Evaluate a trial, write its rows, and return its report for Tune and loggers."""
     began, storage, limit = time.time(), given.storage, given.options.trial_timeout
     inputs = inputs_of(storage, trial, fetch, device)
-    if limit:  # ends this process, even one that hangs in native code, and Tune takes another
+    if limit:  # ends this process even if native code hangs; Tune starts another
         faulthandler.dump_traceback_later(limit, exit=True, file=2)
     try:
         evaluated = evaluate(trial, inputs, device)
     finally:
         faulthandler.cancel_dump_traceback_later()
-    for tested in evaluated.tested:  # first, so that no row names what is not there
+    for tested in evaluated.tested:  # first, so that rows never refer to missing files
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
-    # No accuracy on what is held out leaves a trial but in its rows: nothing that chooses can see it by accident.
+    # Held-out accuracies are only in the rows, so that no selection can use them by accident.
     again = retries.taken()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 
 
 def device_of(gpus: float) -> str:
-    """Return the torch device of a trial that reserves so many GPUs; Ray shows them to those that reserve none too."""
+    """Return the torch device of a trial that reserves `gpus`; Ray also shows GPUs to trials that reserve none."""
     if not gpus:
         return "cpu"
     import torch

@@ -1,7 +1,7 @@
-"""What methods answer on images without labels, and on each labelled environment as if it had none. Needs Ray.
+"""Predictions and accuracy estimates on unlabelled images, and on labelled environments as if unlabelled. Requires Ray.
 
-Every method is fitted on the in-splits of its sources, and the sources' out-splits choose among its points (lambda,
-rank, settings). No label of what is asked about is looked at but to say how far an estimate is from the truth.
+Each method is fitted on the in-splits of its sources; the sources' out-splits select its point (lambda, rank, setting).
+Target labels are used only to report the error of an estimate.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,23 +35,24 @@ from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.tune import device_of
 
-MAX_IMAGES = 20_000  # of an environment, evenly spaced: a share of so many is known to a third of a point
+MAX_IMAGES = 20_000  # per environment, evenly spaced: enough for a share within a third of a point
 UNKNOWN = -1  # the label of an image without one
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one method answers about one environment that no image of a fit comes from.
+    """Predictions of one method for one target environment, which it was not fitted on.
 
     Attributes:
         trial: position of the method's trial.
-        environment: what is asked about.
+        environment: the target environment.
         labelled: whether its labels are known.
-        source: share of the validation images of the sources that are classified correctly, environments alike.
-        atc: the estimate of average thresholded confidence.
-        accuracy: share that is classified correctly; NaN without labels.
+        source: accuracy on the validation images of the sources, mean over environments.
+        validation_accuracy: accuracy on all validation images together.
+        atc: accuracy estimated by average thresholded confidence.
+        accuracy: accuracy on the target; NaN without labels.
         of_sources: predicted classes of the validation images, shape (m,).
-        of_target: predicted classes of the images that are asked about, shape (k,).
+        of_target: predicted classes of the target images, shape (k,).
     """
 
     trial: int
@@ -68,10 +69,10 @@ class Answers:
 def answers_of(
     storage: Storage, trials: Sequence[Trial], unlabelled: Mapping[str, Subject], options: RunSpec
 ) -> Iterator[Answers]:
-    """Yield what the methods of some trials answer, trial by trial as they come. In a block of `connected`.
+    """Yield the predictions of the methods of trials in order of completion. Call it in a block of `connected`.
 
     Raises:
-        DamagedError: embeddings, texts or moments are not what was written.
+        DamagedError: embeddings, texts or moments are damaged.
     """
     shared = share(storage, trials, [*unlabelled.values()])
     given = ray.put((storage, list(trials), dict(unlabelled), shared))
@@ -89,11 +90,11 @@ def answers_of(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A method, and on what it is fitted.
+    """A method with its inputs.
 
     Attributes:
         number: position of the method's trial.
-        inputs: what its trial is evaluated on; images without labels are further environments.
+        inputs: inputs of the trial, with unlabelled images as further environments.
     """
 
     number: int
@@ -120,7 +121,7 @@ def _answers(
 
 
 def beside(data: Embedded, other: Embedded) -> Embedded:
-    """Return one set of images with labels and of others without, which are environments after the first ones."""
+    """Return labelled images joined with unlabelled ones, whose environments follow the labelled ones."""
     known, extra = len(data.environments), len(other.z)
     return replace(
         data,
@@ -135,7 +136,7 @@ def beside(data: Embedded, other: Embedded) -> Embedded:
 
 @dataclass(frozen=True)
 class _Best:
-    """The point that the sources choose so far: what is correct of them, and what both sets were given as scores."""
+    """The best point by source accuracy so far, with the scores of sources and target."""
 
     source: float
     of_sources: list[Array]
@@ -143,7 +144,7 @@ class _Best:
 
 
 def _answer(asked: _Asked, holdout: Holdout) -> Answers:
-    """Return what a method that is fitted on the sources of a holdout answers about the environment of its name."""
+    """Fit a method on the sources of a holdout and return its predictions for the held-out environment."""
     data, spec, predictor = asked.inputs.data, asked.trial.spec, asked.trial.spec.predictor
     roles = Roles(data, spec.split, None)
     train = roles.of_sources(holdout, holdout.sources, roles.turn.validation.learned)
@@ -154,7 +155,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
     best, known = None, FitCache()
-    for lambda_ in spec.lambdas:  # of equals the first is taken, which shrinks least
+    for lambda_ in spec.lambdas:  # on a tie the first is kept, which shrinks least
         for setting in spec.settings:
             if len(holdout.sources) >= setting.min_sources:
                 projection = setting.at(lambda_=lambda_, seed=spec.seed)
@@ -168,7 +169,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     temperature = fitted_temperature(scores, labels) if predictor.has_likelihood else None
     of_sources, answered = scores.argmax(axis=1), of_target.argmax(axis=1)
     validation_accuracy = float(np.mean(of_sources == labels))
-    least = threshold(confidence(scores, temperature), validation_accuracy)
+    minimum = threshold(confidence(scores, temperature), validation_accuracy)
     labelled = bool((target.labels != UNKNOWN).all())
     return Answers(
         trial=asked.number,
@@ -176,7 +177,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
         labelled=labelled,
         source=best.source,
         validation_accuracy=validation_accuracy,
-        atc=share_above(confidence(of_target, temperature), least),
+        atc=share_above(confidence(of_target, temperature), minimum),
         accuracy=float(np.mean(answered == target.labels)) if labelled else float("nan"),
         of_sources=of_sources,
         of_target=answered,
@@ -184,7 +185,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
 
 
 def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> ImageSet:
-    """Return images of an environment, evenly spaced where there are more than `MAX_IMAGES`."""
+    """Return images of an environment, at most `MAX_IMAGES` evenly spaced ones."""
     rows: Labels = np.flatnonzero(which)
     if len(rows) > MAX_IMAGES:
         rows = rows[(np.arange(MAX_IMAGES) * len(rows)) // MAX_IMAGES]
@@ -194,7 +195,7 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
 def _classifier(
     asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: FitCache
 ) -> Classifier:
-    """Return the predictor in the coordinates of a projection that is fitted on the sources."""
+    """Return the predictor in the coordinates of a projection fitted on the sources."""
     spec, data = asked.trial.spec, asked.inputs.data
     weights = asked.trial.subject.weights_of(spec.intervention_set)
     moments = asked.inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
@@ -208,18 +209,18 @@ def _classifier(
 
 
 def _best_of(classifier: Classifier, sources: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
-    """Return the best point by the sources among those of a fit and the best one before."""
+    """Return the best point by source accuracy among those of a fit and the previous best."""
     for *of_sources, of_target in classifier.scores([*sources, target]):
         pairs = zip(sources, of_sources, strict=True)
         shares = [np.mean(_of_possible(i, s).argmax(axis=1) == i.labels) for i, s in pairs if len(i)]
         source = float(np.mean(shares))
-        if best is None or source > best.source:  # copies: a predictor may use its arrays again at the next point
+        if best is None or source > best.source:  # copies: a predictor may reuse its arrays at the next point
             best = _Best(source, [np.array(s) for s in of_sources], np.array(of_target))
     return best
 
 
 def _of_possible(images: ImageSet, scores: Array) -> Array:
-    """Return scores in which classes that the images cannot have are minus infinity."""
+    """Return scores with minus infinity for classes that the images cannot have."""
     if images.classes is None:
         return scores
     possible = np.full_like(scores, -np.inf)

@@ -1,8 +1,8 @@
-"""How much work a trial is, in floating-point operations, and what trials took: what `plan` scales measured seconds by.
+"""Estimated work of a trial in floating-point operations, and costs of finished trials: `plan` scales these by work.
 
-Counts are off by a factor that is about the same for all trials of one predictor: it cancels where a measurement of
-that predictor is scaled. Measurements are kept with the counts of their time: after a formula changes, estimates from
-earlier ones are worse until a run measures again.
+Estimates are off by a factor that is nearly constant for each predictor, so it cancels when a measurement of the same
+predictor is scaled. Measurements contain the estimate at their time: after a formula changes, plans are less accurate
+until a run measures again.
 """
 
 import math
@@ -16,27 +16,28 @@ from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
 
-# Kinds of cost beside those of trials, and what their work is counted in: operations (`summing_work`), 1 for the start
-# of a sweep, and the number of trials between which time passes.
+# Kinds of cost besides trials, and their unit of work: operations (`summing_work`), 1 for the start of a sweep, and the
+# number of trials for the time between trials.
 MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials",)
 
-_EIGH = 20.0  # times D^3: one eigendecomposition, as long as so many operations of matrix products
-_EVALUATIONS = 25.0  # of an objective, for each fit: of a logistic regression at C = 31.6 ...
-_MORE = 1.8  # ... and so many times as many for each ten times C
-_CALL = 4e7  # what an evaluation takes, however small it is
-_SUM = 1e11  # summing moments, however few the images are
-_BEST = 50.0  # operations that finding the best class of an image at one rank amounts to, for each class
-# Where rules choose on a sample of the images, the points that they pick are fitted again on all: how many each holdout
-# has, at full rank or, where a trial of the plain space fits that, at the rank below it.
+_EIGH = 20.0  # times D^3: an eigendecomposition, in operations of matrix products of the same duration
+_EVALUATIONS = 25.0  # of the objective per fit of a logistic regression at C = 31.6 ...
+_MORE = 1.8  # ... and this factor for each tenfold C
+_CALL = 4e7  # fixed operations of an evaluation
+_SUM = 1e11  # fixed operations of summing moments
+_BEST = 50.0  # operations per class of finding the best class of an image at one rank
+# If rules select on a subsample, the selected points are refitted on all images. Points per holdout: at full rank, or
+# at the rank below if a trial of the plain space fits full rank.
 _FULL, _FULL_BELOW = 3.0, 1.5
 
 
 @dataclass(frozen=True)
 class Size:
-    """What the work of a trial depends on beside its spec.
+    """Size of the data of a trial.
 
     Attributes:
-        images: environment -> number of images; whole data sets where a protocol is across sets.
+        images: environment -> number of images; for a protocol across data sets, data set -> number.
+        classes: number of classes.
         dim: embedding width D.
     """
 
@@ -47,11 +48,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Ran:
-    """A trial that ran.
+    """A finished trial.
 
     Attributes:
-        began: time of day (seconds since 1970) when its worker began it.
-        seconds: that it took.
+        began: Unix time of its start.
+        seconds: its duration.
     """
 
     trial: Trial
@@ -60,7 +61,7 @@ class Ran:
 
 
 def size_of(trial: Trial) -> Size:
-    """Return what the work of a trial depends on beside its spec."""
+    """Return the size of the data of a trial."""
     manifest = trial.subject.manifest
     if trial.spec.protocol.across_sets:
         images = {s.manifest.name: s.manifest.table.num_rows for s in (trial.subject, *trial.variants)}
@@ -70,14 +71,14 @@ def size_of(trial: Trial) -> Size:
 
 
 def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
-    """Return what trials took, in the mean of those that are alike, and what lay before and between them."""
+    """Return the mean cost of similar trials, and the costs of the time before the first and between trials."""
     if not ran:
         return []
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
     for one, work in zip(ran, works_of([one.trial for one in ran]), strict=True):
         alike.setdefault((kind_of(one.trial.spec), work), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
-    ended = max(one.began + one.seconds for one in ran)  # of a sweep that was ended early, others were under way
+    ended = max(one.began + one.seconds for one in ran)  # others may be in flight if the sweep was interrupted
     between = ended - began - first - sum(one.seconds for one in ran) / slots
     return [
         Cost(FIRST_TRIAL, 1.0, first),
@@ -87,7 +88,7 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
 
 
 def works_of(trials: Iterable[Trial]) -> list[float]:
-    """Return `work_of` each of some trials; what trials share is counted only once."""
+    """Return `work_of` each trial; sizes are determined once per subject."""
     sizes: dict[tuple[object, ...], Size] = {}
     works = []
     for trial in trials:
@@ -99,18 +100,18 @@ def works_of(trials: Iterable[Trial]) -> list[float]:
 
 
 def summing_work(images: int, views: int, dim: int) -> float:
-    """Return the operations of summing the moments of images that have so many views, of width D."""
+    """Return the operations of summing the moments of `images` with `views` each, of width D."""
     return _SUM + 2.0 * images * views * dim**2
 
 
 def kind_of(spec: TrialSpec) -> tuple[str, ...]:
-    """Return the kind of a trial's cost, from the general to the particular, see `store.costs`."""
+    """Return the kind of a trial's cost, from general to specific, see `store.costs`."""
     predictor, projection = spec.predictor, spec.projection
     return ("trial", predictor.name, projection.name, predictor.label, projection.label, spec.protocol.name)
 
 
 def work_of(spec: TrialSpec, size: Size) -> float:
-    """Return about how many operations a trial is; 0 where it makes no rows."""
+    """Return the approximate operations of a trial; 0 if it has no rows."""
     lambdas, holdouts = max(1, len(spec.lambdas)), spec.holdouts(list(size.images))
     draws = spec.intervention_set.draws if spec.intervention_set else 1
     settings = sum(any(len(h.sources) >= s.min_sources for h in holdouts) for s in spec.settings)
@@ -119,10 +120,7 @@ def work_of(spec: TrialSpec, size: Size) -> float:
 
 
 def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[float, float]]:
-    """Return on how many images each fit of one lambda and setting is made, and on how many it is scored.
-
-    One that serves several holdouts or folds is there once.
-    """
+    """Return (fitted images, scored images) of each distinct fit of one lambda and setting."""
     some, names, most_validated = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
     def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
@@ -146,7 +144,7 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
 
 
 def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
-    """Return the operations of the refits on all images; 0 where no fit uses a sample."""
+    """Return the operations of the refits on all images; 0 if no fit uses a subsample."""
     if spec.sampled(size.images.values()) is None:
         return 0.0
     names = list(size.images)
@@ -169,7 +167,7 @@ def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
         dots = size.dim + _BEST * len(spec.ranks)
         return basis + 2 * scored * size.classes * dots * len(predictor.settings)
     count, ranks = len(predictor.settings), sum(spec.ranks)
-    # How often a fit looks at all its images: the less it is penalised, the longer it goes on.
+    # Passes over all images per fit: more with a weaker penalty.
     penalties = (getattr(setting, "C", None) for setting in predictor.settings)
     evaluations = sum(_EVALUATIONS * (_MORE ** math.log10(c[0] / 31.6) if c else 1.0) for c in penalties)
     of_fits = evaluations * (4 * fitted * size.classes * ranks + _CALL * len(spec.ranks))
@@ -177,7 +175,7 @@ def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
 
 
 def _share(spec: TrialSpec, sides: Sides) -> float:
-    """Return the share of images that lie on some sides; the grouped choice side is part of the out-split."""
+    """Return the share of images on `sides`; the grouped selection side is part of the out-split."""
     if spec.folds:
         return len(sides) / spec.folds
     return 0.8 * (IN in sides) + 0.2 * (OUT in sides)

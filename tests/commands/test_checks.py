@@ -60,7 +60,7 @@ def test_an_environment_too_small_for_a_split_is_named_by_its_groups_where_it_ha
 def test_a_fit_for_export_says_that_rows_of_folds_are_of_other_fits() -> None:
     choice = Choice(None, None, None, "none", seed=3)  # type: ignore[arg-type]
     assert choice.split_words(None) == "in-split (80 %) of trial seed 3"
-    assert choice.split_words(5).endswith("; the recipe's rows are of 5 folds, and none of them was made with this fit")
+    assert choice.split_words(5).endswith("; the recipe uses 5 folds, so none of its rows comes from this fit")
 
 
 def test_environments_may_lack_classes_where_a_recipe_or_the_catalog_says_so(toy_root: Path) -> None:

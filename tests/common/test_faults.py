@@ -24,7 +24,7 @@ from benchmark.common.failing import during, noted, outcome_of
 from benchmark.common.storage import files as storage
 from benchmark.embedding import pipeline
 from benchmark.embedding.chunks import Chunk
-from benchmark.embedding.stages import results, staged
+from benchmark.embedding.stages import results, run_stage
 from tests.test_cli import VIT, write_recipe
 from tests.test_speech import NOWHERE
 
@@ -174,10 +174,10 @@ def test_a_fault_of_a_thread_ends_a_command_so_when_its_work_is_done(
 
 def test_a_fault_of_a_stage_names_the_image_and_brings_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "model_input", nothing)
-    monkeypatch.setattr(pipeline, "_still_lacking", lambda *_: 1)
+    monkeypatch.setattr(pipeline, "_still_missing", lambda *_: 1)
     chunk = Chunk(0, 1, pa.RecordBatch.from_pydict({"path": ["a/0.jpg"], "image_id": ["x"]}))
     work: Any = Work()
-    table = staged(lambda _: pipeline._decoded(chunk, work), pa.table({"x": [1]}), pa.schema({"x": pa.int64()}))
+    table = run_stage(lambda _: pipeline._decoded(chunk, work), pa.table({"x": [1]}), pa.schema({"x": pa.int64()}))
 
     class Stage:
         def iter_batches(self, **_: Any) -> Any:

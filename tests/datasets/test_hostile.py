@@ -110,7 +110,7 @@ def test_hidden_folders_and_those_of_macos_are_passed_over_with_a_note(toy_root:
     manifest = read(toy_root)
     assert manifest.fingerprint == plain.fingerprint
     (note,) = set(manifest.notes()) - set(plain.notes())
-    assert "hidden folders are passed over: .thumbs, __MACOSX, env0/.cache and 2 more" in note
+    assert "skipped hidden folders: .thumbs, __MACOSX, env0/.cache and 2 more" in note
 
 
 def test_a_layout_one_level_too_high_gets_a_sentence(toy_root: Path) -> None:

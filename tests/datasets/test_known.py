@@ -113,7 +113,7 @@ def test_what_a_second_table_does_not_say(iwildcam: Path) -> None:
     file = iwildcam / "iwildcam_v2.0" / "categories.csv"
     for head, rows, said in (
         ("y,name", [[0, "empty"], [1, "puma"], [2, ""]], f"metadata.csv is '2', which has no name in {file}"),
-        ("y,name", [[0, "empty"], [1, "puma"], [1, "lion"]], f"{file} calls '1' both 'puma' and 'lion'"),
+        ("y,name", [[0, "empty"], [1, "puma"], [1, "lion"]], f"{file} names '1' both 'puma' and 'lion'"),
         ("y,species", [[0, "empty"]], f"{file} has no column 'name', which lookup.class_name.name names"),
     ):
         write(file, head, rows)

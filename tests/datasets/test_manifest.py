@@ -50,7 +50,7 @@ def test_identity_is_bytes_environment_and_class(toy_root: Path) -> None:
     inside, across = manifest.notes()
     assert "1 images repeat the bytes of another one of the same environment and class" in inside
     assert inside.endswith("the first is env0/cat/copy.png, which equals env0/cat/0.png.")
-    assert "1 images stand with the same bytes in another environment or class" in across
+    assert "1 images have the same bytes as one of another environment or class" in across
     assert across.endswith("the first is env1/cat/copy.png, which equals env0/cat/0.png.")
 
 

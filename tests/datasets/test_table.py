@@ -179,7 +179,7 @@ def test_a_path_made_of_columns_is_the_path_and_never_leaves_the_root(toy_root: 
     assert out in said("../{where}/{species}/{file.name}")
     assert "has no column 'gone', which columns.path names; it has " in said("{where}/{gone}.png")
     for wrong in ("{where!r}", "{where:>9}", "{where:.}"):
-        assert said(wrong).startswith(f"columns.path is '{wrong}'; in braces goes a column alone")
+        assert said(wrong).startswith(f"columns.path is '{wrong}'; braces may contain only a column")
     assert said("{where").startswith("columns.path is '{where', whose braces do not match (")
     assert "has no column 'where.__class__', which columns.path names" in said("{where.__class__}")
     columns["file.name"][3] = ""

@@ -1,4 +1,4 @@
-"""Chunks and their counts come back from Ray's rows as they were."""
+"""Chunks and their counts are unchanged by a round trip through Arrow rows."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from benchmark.embedding.chunks import IMAGE_COLUMNS, Chunk, ChunkCounts, Chunks
 
 COUNTS = ChunkCounts(
     encode_s=1.5, views_s=0.25, ceiling=80.0, ready=1e9, first=1e9 + 1, batch_size=32,
-    number=7, encoder=1, host="a", device="L4", tries=2, images=3, decoded=3, views=4, before=0, others=0, unreadable=2,
-    finished=6, decode_s=0.5,
+    number=7, encoder=1, host="a", device="L4", tries=2, images=3, decoded=3, views=4,
+    written_by_lost=0, written_by_others=0, unreadable=2, finished=6, decode_s=0.5,
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_chunks_are_cut_out_of_the_images_by_their_rows() -> None:
         assert [row.num_rows for row in rows] == [1, 1]
         cut = [Chunk.cut(row, images, 4) for row in rows]
         assert [chunk.number for chunk in cut] == order
-        assert {chunk.number: chunk.todo for chunk in cut} == {0: 0b1, 2: 0b101}
+        assert {chunk.number: chunk.requested_views for chunk in cut} == {0: 0b1, 2: 0b101}
         for chunk in cut:
             assert pa.Table.from_batches([chunk.images]).equals(images.slice(4 * chunk.number, 4))
 
@@ -60,7 +60,7 @@ def test_a_decoded_chunk(images: pa.RecordBatch, shape: tuple[int, ...]) -> None
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     row = DecodedChunk(7, 0b101, images, 0b100, ["", "cut off", ""], pixels, 0.5).to_row()
     chunk = DecodedChunk.from_row(pa.ipc.open_stream(_sent(row)).read_all())
-    assert (chunk.number, chunk.todo, chunk.lacking, chunk.decode_s) == (7, 0b101, 0b100, 0.5)
+    assert (chunk.number, chunk.requested_views, chunk.missing_views, chunk.decode_s) == (7, 0b101, 0b100, 0.5)
     assert chunk.images.equals(images)
     assert chunk.reasons == ["", "cut off", ""]
     assert chunk.readable.tolist() == [0, 2]

@@ -11,7 +11,7 @@ import torch
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.embedding.text_encoding import PLACES, encode_with_noise
+from benchmark.embedding.text_encoding import NOISE_PLACES, encode_with_noise
 
 TEXTS = ["a sketch of a red dog", "an x-ray of x", "a dog"]
 
@@ -25,7 +25,7 @@ def reference(backbone: Backbone, text: str, seed: int) -> np.ndarray:
     """CLIP's text tower written out, with noise put in between the embeddings of the text's own tokens."""
     model: Any = backbone.encoder.module
     rng = np.random.default_rng(seed)
-    before, after = PLACES[rng.integers(3)]
+    before, after = NOISE_PLACES[rng.integers(3)]
     noise = torch.from_numpy(0.02 * rng.standard_normal((4, model.token_embedding.embedding_dim))).float()
     tokens = open_clip.tokenize([text])[0]
     end = int(tokens.argmax())  # CLIP's end of text is its largest token
@@ -41,7 +41,7 @@ def test_noise_stands_before_around_or_after_the_text(backbone: Backbone) -> Non
     made = encode_with_noise(backbone, texts, seeds)
     for row, text, seed in zip(made, texts, seeds, strict=True):
         np.testing.assert_allclose(row, reference(backbone, text, seed), atol=1e-5)
-    assert {PLACES[np.random.default_rng(seed).integers(3)] for seed in seeds} == set(PLACES)
+    assert {NOISE_PLACES[np.random.default_rng(seed).integers(3)] for seed in seeds} == set(NOISE_PLACES)
     assert not np.allclose(made, backbone.encode_texts(texts), atol=1e-4)
     np.testing.assert_allclose(encode_with_noise(backbone, texts[4:5], [4]), made[4:5], atol=1e-6)
     np.testing.assert_array_equal(backbone.encode_texts(texts), backbone.encode_texts(texts))  # the hook is gone

@@ -23,7 +23,7 @@ from benchmark.commands.preparing.prepare import prepare
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.ray.cluster import connected
 from benchmark.common.storage.files import Storage
-from benchmark.embedding import pipeline
+from benchmark.embedding import pipeline, pool
 from benchmark.embedding import text_encoding as texts
 from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
@@ -121,7 +121,7 @@ def test_batch_size_actors_tasks_order_and_resume_do_not_show(
     stores = [Storage(str(tmp_path / name)) for name in ("one", "other")]
     # Ray hands blocks to three actors as they come: in another order each time.
     subject, _ = embed_all(recipe_for(root, run={"batch_size": 7, "actors": 3}), stores[0])
-    monkeypatch.setattr(pipeline, "LAST", 0)  # one task decodes all four chunks, where each had one of its own
+    monkeypatch.setattr(pool, "SINGLE_CHUNK_TASKS", 0)  # one task decodes all four chunks instead of one each
     embed_all(recipe_for(root, run={"batch_size": 64}), stores[1])
     for view in subject.views[:2]:  # two parts are lost and made again
         Path(stores[1].path(store.part_name(view.directory, 1))).unlink()
@@ -233,7 +233,7 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
     storage, recipe = Storage(str(tmp_path / "store")), recipe_for(toy_root)
     subject = prepare(recipe, storage, lambda _: None).subjects[0]
     job = EmbedJob(storage, subject.manifest, subject.backbone, FACTS, views(subject.manifest, 1))
-    chunks = pipeline._lacking_chunks(job)[0]
+    chunks = pipeline._missing_chunks(job)[0]
     reader, geometry = subject.manifest.reader, Geometry.of(FACTS.preprocess)
     work = pipeline.Work(storage, reader, job.views, geometry, FACTS, DEFAULT_DECODING)
     [row] = chunks.rows()
@@ -316,15 +316,15 @@ def test_an_object_store_is_asked_for_some_chunks_until_one_of_another_process_i
     storage, asked = Storage(f"s3://bucket/{tmp_path.name}"), faulty_s3[1].faults.counts
     both = tuple(store.view_of("set", 64 * 40, {"backbone": name}, None, 0) for name in "ab")
     work: Any = SimpleNamespace(storage=storage, views=both)
-    monkeypatch.setattr(pipeline, "_met_others", Event())
+    monkeypatch.setattr(pipeline, "_other_writer_found", Event())
     monkeypatch.setattr("os.getpid", lambda: 1)
     nothing = pa.record_batch({"image_id": pa.array([], pa.string())})
     storage.write_bytes(store.part_name(both[0].directory, 31), b"of another process")
 
-    def lacking(number: int) -> tuple[int, int]:
+    def missing(number: int) -> tuple[int, int]:
         asked.clear()
-        return pipeline._still_lacking(Chunk(number, 0b11, nothing), work), sum(asked.values())
+        return pipeline._still_missing(Chunk(number, 0b11, nothing), work), sum(asked.values())
 
-    assert [lacking(number) for number in (0, 1, 15, 30)] == [(0b11, 0), (0b11, 0), (0b11, 1), (0b11, 0)]
-    assert lacking(31) == (0b10, 2)
-    assert lacking(32) == (0b11, 1)
+    assert [missing(number) for number in (0, 1, 15, 30)] == [(0b11, 0), (0b11, 0), (0b11, 1), (0b11, 0)]
+    assert missing(31) == (0b10, 2)
+    assert missing(32) == (0b11, 1)

@@ -1,4 +1,4 @@
-"""Who encodes: on what, how many, what is asked for and what is refused, for whatever the cluster has and may get."""
+"""Encoder pool: number of encoders, devices, GPU requests and errors, by what a cluster has and may get."""
 
 import time
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ CLUSTER = "127.0.0.1:6379"
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that sets the GPUs which are there, one each time somebody looks, and those that may come.
+    """Return a function that sets the GPU counts of successive looks, and the number that an autoscaler may add.
 
     It returns the list of requests to the autoscaler.
     """
@@ -40,6 +40,10 @@ def pooled(run: dict[str, Any], work: int = 100) -> tuple[Pool, list[str]]:
     return pool_for(RunSpec(**run), work, said.append), said
 
 
+def on_gpus(*counts: int, autoscaled: bool = False, per_gpu: int = 1) -> Pool:
+    return Pool(*counts, on_gpus=True, autoscaled=autoscaled, encoders_per_gpu=per_gpu)
+
+
 def on_cpus(encoders: int, threads: int) -> Pool:
     return Pool(encoders, encoders, encoders, on_gpus=False, threads=threads)
 
@@ -47,22 +51,22 @@ def on_cpus(encoders: int, threads: int) -> Pool:
 @pytest.mark.parametrize(
     ("run", "there", "allowed", "expected", "asked"),
     [
-        ({}, [2], 0, Pool(100, 2, 2, on_gpus=True), []),  # a node may join that nobody foresaw: hence 100 at most
-        ({}, [2], 6, Pool(100, 6, 2, on_gpus=True, asked=True), [6]),
-        ({}, [0, 0, 0, 1], 6, Pool(100, 6, 1, on_gpus=True, asked=True), [6]),
-        ({"gpus": 3}, [0, 0, 0, 1], 6, Pool(3, 3, 1, on_gpus=True, asked=True), [3]),
-        ({"gpus": 3}, [2], 0, Pool(3, 2, 2, on_gpus=True), []),
-        ({"gpus": 3}, [0, 0, 0, 1], None, Pool(3, 3, 1, on_gpus=True, asked=True), [3]),
-        ({"encoders_per_gpu": 3}, [2], 0, Pool(100, 6, 6, on_gpus=True, sharing=3), []),
-        ({"gpus": 3, "encoders_per_gpu": 4}, [0, 1], 6, Pool(12, 12, 4, on_gpus=True, asked=True, sharing=4), [3]),
-        ({"device": "gpu"}, [0, 0, 0, 1], None, Pool(100, 1, 1, on_gpus=True, asked=True), [1]),
+        ({}, [2], 0, on_gpus(100, 2, 2), []),  # further nodes may join: hence 100 at most
+        ({}, [2], 6, on_gpus(100, 6, 2, autoscaled=True), [6]),
+        ({}, [0, 0, 0, 1], 6, on_gpus(100, 6, 1, autoscaled=True), [6]),
+        ({"gpus": 3}, [0, 0, 0, 1], 6, on_gpus(3, 3, 1, autoscaled=True), [3]),
+        ({"gpus": 3}, [2], 0, on_gpus(3, 2, 2), []),
+        ({"gpus": 3}, [0, 0, 0, 1], None, on_gpus(3, 3, 1, autoscaled=True), [3]),
+        ({"encoders_per_gpu": 3}, [2], 0, on_gpus(100, 6, 6, per_gpu=3), []),
+        ({"gpus": 3, "encoders_per_gpu": 4}, [0, 1], 6, on_gpus(12, 12, 4, autoscaled=True, per_gpu=4), [3]),
+        ({"device": "gpu"}, [0, 0, 0, 1], None, on_gpus(100, 1, 1, autoscaled=True), [1]),
         ({"device": "cpu"}, [2], 6, on_cpus(3, 8), []),
         ({"device": "cpu", "actors": 6}, [2], 6, on_cpus(6, 4), []),
         ({}, [0], 0, on_cpus(3, 8), []),
         ({}, [0], None, on_cpus(3, 8), []),
     ],
 )
-def test_what_there_is_and_what_is_asked_for(
+def test_pool_and_gpu_requests_follow_the_cluster(
     cluster: Any, run: dict[str, Any], there: list[int], allowed: int | None, expected: Pool, asked: list[int]
 ) -> None:
     requests = cluster(there, allowed)
@@ -72,50 +76,57 @@ def test_what_there_is_and_what_is_asked_for(
 
 def test_no_more_encoders_than_chunks_and_no_more_gpus_than_they_fill(cluster: Any) -> None:
     requests = cluster([8], 64)
-    assert pooled({}, work=5)[0] == Pool(5, 5, 5, on_gpus=True, asked=True)
+    assert pooled({}, work=5)[0] == on_gpus(5, 5, 5, autoscaled=True)
     assert requests == [5]
     requests = cluster([1], 8)
     shared = pooled({"encoders_per_gpu": 4}, work=10)[0]
-    assert shared == Pool(10, 10, 4, on_gpus=True, asked=True, sharing=4)
+    assert shared == on_gpus(10, 10, 4, autoscaled=True, per_gpu=4)
     assert requests == [3]
     assert shared.options["num_gpus"] == 0.25
-    assert [shared.gpus(left) for left in (10, 9, 8, 5, 4, 1, 0)] == [3, 3, 2, 2, 1, 1, 0]
+    assert [shared.gpus_for(left) for left in (10, 9, 8, 5, 4, 1, 0)] == [3, 3, 2, 2, 1, 1, 0]
 
 
-def test_what_is_not_as_one_hopes_is_said(cluster: Any) -> None:
+def test_fallbacks_to_cpus_and_to_fewer_gpus_are_reported(cluster: Any) -> None:
     cluster([0], 0)
-    assert pooled({})[1] == ["on CPUs: no node has a GPU, and no autoscaler may bring one (run.device: gpu insists)"]
+    assert pooled({})[1] == [
+        "encoding on CPUs: no node has a GPU, and no autoscaler can add one (run.device: gpu requires one)"
+    ]
     cluster([0], None)
-    assert "whether one can be brought is unknown" in pooled({})[1][0]
+    assert "the autoscaler's limit is unknown" in pooled({})[1][0]
     cluster([2], 4)
-    assert pooled({"gpus": 9})[1] == ["4 GPUs: 9 are wanted, and the cluster has or may get no more"]
+    assert pooled({"gpus": 9})[1] == ["using 4 GPUs instead of 9: the cluster cannot have more"]
 
 
 @pytest.mark.parametrize(
     ("run", "there", "allowed", "says"),
     [
-        ({"device": "gpu"}, 0, 0, r"^run.device is gpu: no node has a GPU, and no autoscaler may bring one; give"),
+        ({"device": "gpu"}, 0, 0, r"^run.device is gpu: no node has a GPU, and no autoscaler can add one; add"),
         ({"gpus": 2}, 0, 0, r"^run.gpus is 2: no node has a GPU"),
-        ({"actors": 3}, 2, 0, r"^run.actors: it counts encoders on CPUs, and there are 2 GPUs; leave it out"),
-        ({"wait_for_gpus": 0}, 0, 4, r"^No GPU came within 0 s, of 4 that were asked of the autoscaler"),
+        (
+            {"actors": 3},
+            2,
+            0,
+            r"^run.actors: it is the number of encoders on CPUs, and the cluster has 2 GPUs; replace it",
+        ),
+        ({"wait_for_gpus": 0}, 0, 4, r"^No GPU joined the cluster within 0 s; 4 were requested from the autoscaler"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(cluster: Any, run: dict[str, Any], there: int, allowed: int, says: str) -> None:
+def test_impossible_pools_are_errors(cluster: Any, run: dict[str, Any], there: int, allowed: int, says: str) -> None:
     requests = cluster([there], allowed)
     with pytest.raises(IcmBenchError, match=says):
         pooled(run)
-    assert requests in ([], [4, 0])  # what was asked for in vain is taken back
+    assert requests in ([], [4, 0])  # a request without result is withdrawn
 
 
 @pytest.mark.parametrize(
     "wrong", [{"actors": 2, "gpus": 2}, {"actors": 2, "device": "gpu"}, {"device": "cpu", "gpus": 1}]
 )
-def test_a_recipe_says_one_thing(wrong: dict[str, Any]) -> None:
+def test_contradicting_keys_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"(actors|gpus): .*leave"):
         RunSpec(**wrong)
 
 
-def test_what_a_configuration_allows_is_bounded_by_its_number_of_nodes() -> None:
+def test_max_workers_bounds_the_gpus_of_a_configuration() -> None:
     kinds = {
         "head": {"resources": {"CPU": 8}, "max_workers": 0},
         "cpu": {"resources": {"CPU": 8}},

@@ -1,4 +1,4 @@
-"""The watchdog: whoever is stopped or hangs is ended, whoever lives is left alone, whatever a chunk may take."""
+"""The watchdog kills stopped and hanging encoders, spares live ones, and adapts its timeout to the chunks."""
 
 import signal
 import subprocess
@@ -15,13 +15,13 @@ PROGRAM = """
 import os, signal, sys, time
 from benchmark.embedding.watchdog import Watchdog
 dog = Watchdog(3.0)
-dog.rest()
+dog.idle()
 with dog.chunk():
     pass
 print(dog._child.pid, flush=True)
 {then}
 """
-# Stopped for good, and hanging in a chunk.
+# One stopped process, one that hangs in a chunk.
 ENDED = ("os.kill(os.getpid(), signal.SIGSTOP)", "with dog.chunk(): time.sleep(60)")
 
 
@@ -34,7 +34,7 @@ def run(then: str) -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline())
 
 
-def test_who_is_silent_is_ended_and_who_is_idle_lives_and_its_watchdog_leaves_with_it() -> None:
+def test_unresponsive_encoders_are_killed_and_idle_ones_live_and_end_their_watchdog() -> None:
     silent = [run(how)[0] for how in ENDED]
     process, dog = run("time.sleep(6)")
     assert [one.wait(timeout=30) for one in silent] == [-signal.SIGKILL] * len(ENDED)
@@ -47,8 +47,8 @@ def test_who_is_silent_is_ended_and_who_is_idle_lives_and_its_watchdog_leaves_wi
 
 def test_a_chunk_may_take_ten_times_the_median_and_two_minutes_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
-    monkeypatch.setattr(Watchdog, "_allow", lambda _, seconds: allowed.append(seconds))
-    monkeypatch.setattr(Watchdog, "_beat", lambda _: None)
+    monkeypatch.setattr(Watchdog, "_allow_silence", lambda _, seconds: allowed.append(seconds))
+    monkeypatch.setattr(Watchdog, "_send_heartbeats", lambda _: None)
     clock = iter([0.0, 1.0, 1.0, 31.0, 31.0, 51.0])
     # A time of the module's own: other threads of this process look at the real one.
     monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: next(clock)))

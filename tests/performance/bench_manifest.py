@@ -43,7 +43,7 @@ def measure(spec: DatasetSpec, store: Path, what: str, file: Path | None) -> Non
     from benchmark.backbones.spec import BackboneSpec
     from benchmark.common.storage.files import Storage
     from benchmark.datasets.manifest import read_manifest
-    from benchmark.embedding.pipeline import EmbedJob, _lacking_chunks
+    from benchmark.embedding.pipeline import EmbedJob, _missing_chunks
     from tests.stand_in import FACTS, views
 
     figures: dict[str, float] = {}
@@ -60,7 +60,7 @@ def measure(spec: DatasetSpec, store: Path, what: str, file: Path | None) -> Non
     del manifest
     manifest = stage("again", lambda: read_manifest(spec))
     job = EmbedJob(Storage(str(store)), manifest, BackboneSpec(name="none"), FACTS, views(manifest, 1))
-    chunks = stage("chunks", lambda: (chunks := _lacking_chunks(job)[0]).rows() and chunks)
+    chunks = stage("chunks", lambda: (chunks := _missing_chunks(job)[0]).rows() and chunks)
     count = manifest.table.num_rows
     print(f"{count} {what}, {len(chunks)} chunks, {os.cpu_count()} cores")
     for name in ("identify", "look", "again", "chunks"):

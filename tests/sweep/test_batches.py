@@ -7,9 +7,9 @@ import pytest
 
 from benchmark.recipe.specs import RunSpec
 from benchmark.sweep import batches
-from benchmark.sweep.batches import AROUND, ENOUGH, Batch, batches_of, one_by_one
+from benchmark.sweep.batches import MIN_BATCH, PER_TRIAL, Batch, batches_of, one_by_one
 
-SMALL, LARGE = AROUND, 2 * ENOUGH
+SMALL, LARGE = PER_TRIAL, 2 * MIN_BATCH
 
 
 def batched(
@@ -20,7 +20,7 @@ def batched(
     folds: int = 0,
     **options: Any,
 ) -> list[Batch]:
-    monkeypatch.setattr(batches, "works_of", lambda _: [work - AROUND for work in works])
+    monkeypatch.setattr(batches, "works_of", lambda _: [work - PER_TRIAL for work in works])
     spec = SimpleNamespace(folds=folds, predictor=SimpleNamespace(uses_training_images=False), protocol="held_out")
     seen = zip(samples or [False] * len(works), sums or range(len(works)), strict=True)
     trials: Any = [SimpleNamespace(samples=s, sums=of, shares=(), spec=spec) for s, of in seen]
@@ -35,7 +35,7 @@ def batched(
 def test_small_trials_go_together_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     found = batched(monkeypatch, [SMALL] * 1000 + [LARGE] * 3 + [SMALL] * 10)
     assert [batch.count for batch in found[:3]] == [1, 1, 1]
-    assert found[3].count == round(ENOUGH / SMALL)
+    assert found[3].count == round(MIN_BATCH / SMALL)
     assert found[-1].count <= 10
 
 

@@ -27,7 +27,7 @@ def test_what_subtracts_a_mean_or_maps_each_environment_otherwise_is_named(
     fitting = Fitting.__new__(Fitting)  # which needs no store then
     choice = Choice(cast(Any, None), projection, None, "none", 0)
     if name in ("centring", "own_mean", "coral"):
-        with pytest.raises(IcmBenchError, match=f"{name}.* is not one linear map of all images"):
+        with pytest.raises(IcmBenchError, match=f"{name}.* is not one linear map for all images"):
             fitting.basis(choice)
     else:
         assert fitting.basis(choice).is_linear

@@ -114,7 +114,7 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
     """
     for where, costs in known.items():
         fitting = [c for c in costs if c.device == "cuda" and is_named(gpu, c.gpu)]
-        if cost := most_alike(fitting, embedding_kind(spec), views, least=4):
+        if cost := most_alike(fitting, embedding_kind(spec), views, min_shared=4):
             rate = cost.work / cost.seconds / max(1, cost.actors)
             return GpuSpeed(rate, rate, f"measured {where} on {cost.gpu}", public=False)
     table = public_figures()

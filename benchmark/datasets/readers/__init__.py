@@ -1,7 +1,7 @@
-"""Readers of images, one for each layout: folders, Parquet files, tar shards, tables; on disk or in an object store.
+"""Readers of images, one per layout: folders, Parquet files, tar shards, tables; on disk or in an object store.
 
-A layout of its own is a class that derives from `ImageReader`: a recipe names it as `module:Class`, and a line in
-`READERS` gives it a name and lets `auto` ask it.
+A new layout is a subclass of `ImageReader`. A recipe names it as `module:Class`; an entry in `READERS` gives it a name
+and includes it in `auto`.
 """
 
 from benchmark.common.registry import ClassRegistry
@@ -14,7 +14,7 @@ __all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader
 READERS: ClassRegistry[ImageReader] = ClassRegistry(
     "layout",
     ImageReader,  # type: ignore[type-abstract]
-    {  # in the order in which `auto` asks them
+    {  # in the order in which `auto` tries them
         "parquet": "benchmark.datasets.readers.parquet:ParquetReader",
         "webdataset": "benchmark.datasets.readers.webdataset:WebDatasetReader",
         "folder": "benchmark.datasets.readers.folder:FolderReader",
@@ -46,11 +46,11 @@ def open_reader(
 
 
 def _claimed(storage: Storage, folder: str) -> str | None:
-    """Return the layout that claims most files of a folder, or else of a folder in it; None where none claims any."""
+    """Return the layout that claims most files of a folder, else of the first subfolder with a claim; None if none."""
     infos = storage.listing(folder)
     files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
     claiming = [name for name in READERS.names() if READERS.component_class(name).claims(files)]
-    if claiming:  # an archive may lie beside the images that came out of it
+    if claiming:  # an archive may be next to the images extracted from it
         return max(claiming, key=lambda name: sum(READERS.component_class(name).claims([file]) for file in files))
     folders = (info.name for info in infos if info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
     return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)

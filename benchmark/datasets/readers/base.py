@@ -1,4 +1,4 @@
-"""What every reader of images is: it lists its images, and reads their bytes by place."""
+"""Base class of image readers: list images, and read their bytes by file and position."""
 
 import contextlib
 import re
@@ -19,25 +19,25 @@ from benchmark.common.storage.places import NO_TARGET, SPECIAL
 from benchmark.common.storage.retries import TIMEOUT
 from benchmark.datasets.columns import ColumnsSpec
 
-# torchvision's ImageFolder extensions, the ones DomainBed's loader accepts
+# extensions of torchvision's ImageFolder, as accepted by DomainBed's loader
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-MAX_IMAGE_BYTES = 512 * 2**20  # no encoded image of these data sets comes near; more is never held in memory
+MAX_IMAGE_BYTES = 512 * 2**20  # far above any encoded image of these data sets; bounds memory
 CHUNK_BYTES = 2**20
-REMOTE_READS = 8  # at a time, to hide the time that each request takes
-REMOTE_LISTINGS = 16  # folders, likewise
-USUAL_COLUMNS: dict[str, tuple[str, ...]] = {  # field of `ColumnsSpec` -> columns that say it in most files
+REMOTE_READS = 8  # in parallel, to hide the latency of requests
+REMOTE_LISTINGS = 16  # folders in parallel, likewise
+USUAL_COLUMNS: dict[str, tuple[str, ...]] = {  # field of `ColumnsSpec` -> usual names of its column
     "path": ("path", "file", "file_name", "filename", "image_path"),
     "class_name": ("class_name", "label", "class", "category"),
     "environment": ("environment", "domain", "env"),
     "group": ("group",),
     "split": ("split",),
 }
-# What lies under the name of an image and is no file. Its position is -2 and further down; it is a bad image, as an
-# empty file is, and is never opened.
+# Entries with the name of an image that are no files. Their positions are -2, -3, ...; they are unreadable images, like
+# empty files, and are never opened.
 NO_FILES = (NO_TARGET, SPECIAL, "a folder")
-NO_CLASS = ""  # the name of the class of images that nobody labelled, which no class has
-MACOS = "__MACOSX"  # beside what macOS packs: a small file for each, under its name
-WHOLE = "all"  # the name of the only environment of images that lie in none
+NO_CLASS = ""  # class name of unlabelled images; no class has this name
+MACOS = "__MACOSX"  # folder in archives of macOS, with a small file per packed file
+WHOLE = "all"  # name of the environment of images without environments
 
 Batch = Mapping[str, Sequence[Any]]
 In = TypeVar("In")
@@ -49,15 +49,15 @@ class Entry:
     """One image as its reader lists it.
 
     Attributes:
-        path: its name inside the data set, with /: where it lay, or the name stored with it.
-        environment: name of its environment, as written there.
-        class_name: name of its class, as written there.
-        group: name that images which belong together share; None where the set has no groups.
-        file: the file that holds it, relative to the reader's URI.
-        position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file; less
-            for what is no file, see `NO_FILES`.
-        bytes: size of the encoded image; -1 where only reading it tells (Parquet).
-        modified_ns: when `file` was last changed, in nanoseconds since 1970.
+        path: its name inside the data set, with /: its original path, or the name stored with it.
+        environment: name of its environment, as in the data.
+        class_name: name of its class, as in the data.
+        group: name shared by images that belong together; None without groups.
+        file: the file of the image, relative to the reader's URI.
+        position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file; below -1
+            for entries that are no files, see `NO_FILES`.
+        bytes: size of the encoded image; -1 if known only after reading (Parquet).
+        modified_ns: time of the last change of `file`, in nanoseconds since 1970.
         file_bytes: size of `file`.
     """
 
@@ -74,20 +74,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class ImageReader(ABC):
-    """Where the images of a data set lie, and how to read them; small and picklable, so that it travels to workers.
+    """Lists and reads the images of a data set; small and picklable, since it is sent to workers.
 
     Attributes:
-        uri: a folder, or s3:// or gs://.
-        environment: the name of the one environment of a set that has only one; None where there are several.
-        columns: which columns or fields say what of an image, for layouts that have such.
-        labelled: whether images have classes; where not, the name of their class is `NO_CLASS`.
-        unlabelled: environments whose images nobody labelled, beside others: a reader of images with classes passes
-            them over, and one of images without reads them alone. Default: none.
-        timeout: seconds for which calls are retried while the storage does not answer. Default 120.
-        formats: formats that are decoded beside the usual ones, as Pillow names them; they change what the images are.
-        passed_over: folders that `entries` left out since their names say that no images of the set lie in them.
-        left_out: what else `entries` left out, in words -> its names.
-        files_at_once: number of files that are read side by side when images are identified.
+        uri: a folder, s3:// or gs://.
+        environment: name of the only environment of a set; None (default) if there are several.
+        columns: columns or fields by meaning, for layouts with columns.
+        labelled: whether images have classes (default); otherwise their class name is `NO_CLASS`.
+        unlabelled: environments with unlabelled images, besides labelled ones: a labelled reader skips them, an
+            unlabelled one reads only them. Default: none.
+        timeout: seconds of retries for a storage that does not answer. Default 120.
+        formats: additional decoded formats, by their names in Pillow; they change which files are images.
+        passed_over: folders skipped by `entries` because of their names.
+        left_out: other entries skipped by `entries`: description -> names.
+        files_at_once: number of files read in parallel when images are hashed.
     """
 
     files_at_once: ClassVar[int] = 8
@@ -104,9 +104,9 @@ class ImageReader(ABC):
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Say whether a folder whose files have these names looks like one of this layout.
+        """Return whether a folder with these file names may have this layout.
 
-        The layout `auto` asks registered readers in turn. By default a reader serves only where a recipe names it.
+        The layout `auto` asks registered readers in turn. By default a reader must be named in the recipe.
         """
         return False
 
@@ -117,24 +117,24 @@ class ImageReader(ABC):
 
     @property
     def local_folder(self) -> Path | None:
-        """The folder in which the images lie, or None where they lie in an object store."""
+        """The folder of the images; None in an object store."""
         return Path(self.storage.path("")) if self.storage.is_local else None
 
     def place(self, path: str, file: str | None = None) -> str:
-        """Return how a person would name the image `path` of the manifest, that lies in `file`."""
+        """Return the location of the image `path` of the manifest, in `file`, for messages."""
         if file is None or file == path:
             return self.storage.path(path)
         return f"{path} in {self.storage.path(file)}"
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return the environments and the classes that have folders, be these empty or not."""
+        """Return the environments and the classes with folders, including empty ones."""
         return [], []
 
     def listed(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return what lies in a folder, as `Storage.listing` does, without what is hidden or made by macOS.
+        """Return the content of a folder like `Storage.listing`, without hidden folders and those of macOS.
 
         Raises:
-            IcmBenchError: it cannot be read, or a link leads to a folder above itself.
+            IcmBenchError: the folder cannot be read, or a link leads to a folder above itself.
         """
         infos, depth = [], folder.count("/") + 1 if folder else 0
         for info in self.storage.listing(folder, recursive):
@@ -148,19 +148,18 @@ class ImageReader(ABC):
         return infos
 
     def notes(self) -> list[str]:
-        """Return what a user should know of the listing, once `entries` has made it."""
+        """Return notes on the listing, once `entries` has ended."""
         where, notes = self.storage.path("").rstrip("/"), []
         if self.passed_over:
             names = sorted(self.passed_over)
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            notes = [f"{where}: hidden folders are passed over: {', '.join(names[:3])}{more}."]
+            notes = [f"{where}: skipped hidden folders: {', '.join(names[:3])}{more}."]
         return notes + [
-            f"{where}: {len(names)} {what} are passed over, {min(names)} the first."
-            for what, names in self.left_out.items()
+            f"{where}: skipped {len(names)} {what}; the first is {min(names)}." for what, names in self.left_out.items()
         ]
 
     def leave_out(self, what: str, name: str) -> None:
-        """Note that something is left out, for `notes`: of which kind in words, and its name."""
+        """Record a skipped entry for `notes`: `what` describes its kind in the plural, `name` is its name."""
         self.left_out.setdefault(what, set()).add(name)
 
     def takes(self, environment: str) -> bool:
@@ -172,7 +171,7 @@ class ImageReader(ABC):
         """Yield every image, in no particular order; a path may come twice.
 
         Raises:
-            IcmBenchError: a file cannot be read, or does not say what an image needs; names file and row.
+            IcmBenchError: a file cannot be read or lacks data of an image; names file and row.
         """
 
     @abstractmethod
@@ -183,36 +182,36 @@ class ImageReader(ABC):
             batch: columns of the manifest; `file`, `position` and `bytes` are used.
 
         Yields:
-            The bytes, or, as text, the reason for which this image is rejected (larger than `MAX_IMAGE_BYTES`, or
-            without bytes).
+            The bytes, or as text the reason why the image is rejected (larger than `MAX_IMAGE_BYTES`, or without
+            bytes).
 
         Raises:
-            IcmBenchError: a file cannot be opened or has changed, which says nothing of the image; names the file.
+            IcmBenchError: a file cannot be opened or has changed, so the image cannot be judged; names the file.
         """
 
     @abstractmethod
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
-        """Yield each image of a batch in pieces, whatever its size; for hashing.
+        """Yield each image of a batch in pieces, without a limit on size; for hashing.
 
         Args:
-            batch: columns of the manifest, as for `read`; all images lie in one file and come in order of position.
+            batch: columns of the manifest, as for `read`; all images are in one file, in order of position.
         """
 
     def named(self, stored: str | None, environment: str, class_name: str, file: str, position: int) -> str:
-        """Return the path of an image: as stored, or made of what is known where that says no folder or nothing."""
+        """Return the path of an image: the stored one if it has a folder, else one made from its metadata."""
         if stored and "/" in stored:
             return stored
         folder = class_name if self.environment else f"{environment}/{class_name}"
         return f"{folder}/{stored or f'{file}-{position:09d}'}"
 
     def known_names(self, names: Sequence[str] | None, place: str) -> Sequence[str] | None:
-        """Return the names that numbers stand for, or None where a number says more than its name.
+        """Return the class names by number, or None if the numbers themselves should be kept.
 
-        Sets of one environment are ImageNet's variants. Their classes in words are not unique (two are a missile), but
-        position tells the WordNet id.
+        That is so for ImageNet variants, the sets with one environment: their English class names are not unique (two
+        are a missile), but the number determines the WordNet id.
 
         Raises:
-            IcmBenchError: two numbers have one name, or one has none; `place` says where the names stand.
+            IcmBenchError: two numbers have the same name, or one has none; `place` is the location of the names.
         """
         if not names or (self.environment and not re.fullmatch(r"n\d{8}", names[0])):
             return None
@@ -221,27 +220,27 @@ class ImageReader(ABC):
         if double := next((name for name, count in Counter(names).items() if count > 1), None):
             first, second = [i for i, name in enumerate(names) if name == double][:2]
             raise IcmBenchError(
-                f"{place} calls the numbers {first} and {second} both '{double}', and two classes would be one; call "
-                f"one of them otherwise, such as '{double} (2)'."
+                f"{place} gives the numbers {first} and {second} the same name '{double}', which would merge two "
+                f"classes; rename one of them, such as '{double} (2)'."
             )
         return names
 
 
 @dataclass(frozen=True)
 class ImportedReader(ImageReader):
-    """Stands for images that are not at hand; `uri` is the folder of the store that says what is known of them."""
+    """Placeholder for images of which only embeddings exist; `uri` is the folder of the import in the store."""
 
     @property
     def local_folder(self) -> Path | None:
-        """No folder: there are no images in any."""
+        """None: there are no image files."""
         return None
 
     def place(self, path: str, file: str | None = None) -> str:  # noqa: ARG002
-        """Return how a person would name an image: by its path alone, since it lies nowhere."""
+        """Return the path of an image, its only location."""
         return path
 
     def entries(self) -> Iterator[Entry]:
-        """Raise IcmBenchError: images are listed by the store."""
+        """Raise IcmBenchError: the store lists the images."""
         raise self._absent()
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:  # noqa: ARG002
@@ -260,35 +259,35 @@ class ImportedReader(ImageReader):
 
 
 def is_hidden(folder: str) -> bool:
-    """Return whether a folder of this name is no part of a data set."""
+    """Return whether a folder of this name is skipped."""
     return folder.startswith(".") or folder == MACOS
 
 
 def position_of(info: FileInfo) -> int:
-    """Return the position of what a listing shows where an image is looked for: -1 for a file, see `Entry.position`."""
+    """Return the position of a listed entry with the name of an image: -1 for a file, see `Entry.position`."""
     odd = NO_FILES[-1] if info.is_folder else info.odd
     return -2 - NO_FILES.index(odd) if odd else -1
 
 
 def no_file(position: int) -> str | None:
-    """Return the reason for which something at a position is no image; None where it is a file."""
+    """Return why an entry with this position is no image; None if it is a file."""
     return f"it is {NO_FILES[-2 - position]}, and no file" if position < -1 else None
 
 
 def must_be_file(info: FileInfo, storage: Storage) -> None:
-    """Refuse what is neither file nor folder where many images are looked for. Raises IcmBenchError."""
+    """Raise IcmBenchError for an entry that is neither file nor folder, where a container of images is expected."""
     if info.odd:
-        raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; put there what it stands for, or delete it.")
+        raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; replace it by the file, or delete it.")
 
 
 def oversized(size: int) -> str:
-    """Return the reason for which an image of `size` bytes is rejected."""
+    """Return the reason for rejecting an image of `size` bytes."""
     return f"{size / 2**20:.0f} MiB, more than the {MAX_IMAGE_BYTES // 2**20} MiB that an image may have"
 
 
 @contextlib.contextmanager
 def reading(place: str) -> Iterator[None]:
-    """Turn what goes wrong while the file `place` is read into a sentence for the user."""
+    """Turn errors while the file `place` is read into IcmBenchError."""
     try:
         yield
     except (OSError, EOFError, ValueError, OverflowError, pa.ArrowException) as error:
@@ -296,12 +295,12 @@ def reading(place: str) -> Iterator[None]:
 
 
 def changed(place: str) -> IcmBenchError:
-    """Return the error that says that a file is no longer what was listed."""
-    return IcmBenchError(f"{place} has changed since it was listed; run again when it is left alone.")
+    """Return the error for a file that has changed since the listing."""
+    return IcmBenchError(f"{place} has changed since it was listed; run again when nothing changes it.")
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
-    """Yield `function(item)` in order, computed in `threads` threads that never run far ahead of the reader."""
+    """Yield `function(item)` in order, computed by `threads` threads at most `2 * threads` items ahead."""
     if threads == 1:
         yield from map(function, items)
         return
@@ -320,7 +319,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 
 
 def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
-    """Yield what lies at each position of files, or the whole of a file, as `ImageReader.read` does."""
+    """Yield the bytes at each position of files, or whole files, as `ImageReader.read` does."""
 
     def content(place: tuple[Any, Any, Any]) -> bytes | str:
         file, position, size = place
@@ -339,7 +338,7 @@ def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
 
 
 def column_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> str | None:
-    """Return the column that the recipe wants, else the first usual one of the key that is there."""
+    """Return the column `wanted` in the recipe, else the first usual one of the key that exists; None if none does."""
     if wanted is None:
         return next((name for name in USUAL_COLUMNS[key] if name in names), None)
     if wanted not in names:
@@ -349,7 +348,7 @@ def column_of(names: Sequence[str], wanted: str | None, key: str, place: str) ->
 
 
 def text_of(value: object, names: Sequence[str] | None, place: str) -> str:
-    """Return a cell as text: a number becomes its name in `names`, or its decimal text where there are none."""
+    """Return a cell as text; a number becomes its name in `names`, or decimal text without names."""
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             return str(value)

@@ -1,11 +1,9 @@
-"""Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT where a set has only one.
+"""Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT if a set has only one.
 
-The layout `corruptions` is ImageNet-C's, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE. Readers are registered in
-`benchmark.datasets.readers`; a recipe names one by `layout`, else the first that claims the folder is taken.
+The layout `corruptions` is that of ImageNet-C, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE. Unlabelled images are in
+ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
 
-Images that nobody labelled lie in ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
-
-A file `groups.csv` beside the environments (columns `path`, `group`) says which images belong together.
+A file `groups.csv` (columns `path`, `group`) next to the environments lists images that belong together.
 """
 
 import posixpath
@@ -23,22 +21,22 @@ GROUPS_FILE = "groups.csv"
 
 
 def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
-    """Return the entry of an image that is a whole file, which may be missing or a broken link."""
+    """Return the entry of an image that is a whole file, or a broken link."""
     name, position = info.name, base.position_of(info)
     return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
 
 class FolderReader(ImageReader):
-    """One file for each image."""
+    """One file per image."""
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
-        """Claim a folder that holds images."""
+        """Claim folders with images."""
         return any(PurePosixPath(name).suffix.lower() in base.IMAGE_SUFFIXES for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
-        beside = self.unlabelled and not self.labelled  # such images are in no split, and need no groups
+        beside = self.unlabelled and not self.labelled  # unlabelled images are not split, so they need no groups
         groups = None if beside else self._groups()
         ungrouped = []
         folders, at_once = list(self._class_folders()), 1 if self.storage.is_local else base.REMOTE_LISTINGS
@@ -48,7 +46,7 @@ class FolderReader(ImageReader):
                 path = info.name
                 if posixpath.splitext(path)[1].lower() not in base.IMAGE_SUFFIXES:
                     if not info.is_folder and not posixpath.basename(path).startswith("."):
-                        self.leave_out("files whose names do not end as an image's", path)
+                        self.leave_out("files without an image extension", path)
                     continue
                 group = (groups or {}).get(path) or None
                 if groups is not None and group is None:
@@ -61,7 +59,7 @@ class FolderReader(ImageReader):
             )
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return environments and classes by their folders: DomainBed numbers environments by folder."""
+        """Return environments and classes by folder, as DomainBed numbers environments by folder."""
         environments = [self.environment] if self.environment else self._environments()
         return environments, sorted({class_name for _, class_name, _ in self._class_folders()})
 
@@ -77,7 +75,7 @@ class FolderReader(ImageReader):
     def _pieces(self, file: str, size: int) -> Iterator[bytes]:
         if not self.storage.is_local and size <= base.MAX_IMAGE_BYTES:
             content = self.storage.read_range(file, 0, size + 1)  # in one request
-            self.storage.keep(file, content)  # to be decoded
+            self.storage.keep(file, content)  # for decoding
             yield content
             return
         with self.storage.open(file) as stream, base.reading(self.storage.path(file)):
@@ -85,7 +83,7 @@ class FolderReader(ImageReader):
                 yield piece
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (environment, class, folder); without classes the folder of the environment, or the whole root."""
+        """Yield (environment, class, folder); without classes, the folder of each environment, or the root."""
         if not self.labelled:
             folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
             yield from ((name or base.WHOLE, base.NO_CLASS, name) for name in folders)
@@ -97,20 +95,20 @@ class FolderReader(ImageReader):
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
 
     def _environments(self) -> list[str]:
-        """Return the folders of the environments that are read, from the root on."""
+        """Return the folders, below the root, of the environments to read."""
         return [name for name in self._subfolders("") if self.takes(name)]
 
     def _subfolders(self, folder: str) -> list[str]:
         infos = self.listed(folder)
         for info in infos:
             if "." not in PurePosixPath(info.name).name:
-                base.must_be_file(info, self.storage)  # a folder that is a broken link would be skipped
+                base.must_be_file(info, self.storage)  # a folder that is a broken link would be skipped silently
             elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in base.IMAGE_SUFFIXES:
-                self.leave_out("images that lie in no folder of a class", info.name)
+                self.leave_out("images outside of class folders", info.name)
         return [PurePosixPath(info.name).name for info in infos if info.is_folder]
 
     def _groups(self) -> dict[str, str] | None:
-        """Return path -> group from `groups.csv`, or None where there is no such file."""
+        """Return path -> group from `groups.csv`; None if the file does not exist."""
         if not self.storage.exists(GROUPS_FILE):
             return None
         rows = rows_of(self.storage, GROUPS_FILE)
@@ -126,15 +124,15 @@ class FolderReader(ImageReader):
 
 
 class CorruptionsReader(FolderReader):
-    """Folders of corrupted copies, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE, as ImageNet-C has them.
+    """Folders of corrupted copies, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE, as in ImageNet-C.
 
-    A corruption and its severity are an environment. All copies of an image, known by class and file name, are a group:
-    one that is tested must not have been fitted on under another corruption.
+    A corruption with a severity is an environment. All copies of an image, with equal class and file name, are a group:
+    a tested image must not be in the training set under another corruption.
     """
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing: such folders look like environments whose classes are numbers. Recipes name the layout."""
+        """Claim nothing: such folders look like environments with numbers as classes. Recipes must name the layout."""
         return False
 
     def entries(self) -> Iterator[Entry]:

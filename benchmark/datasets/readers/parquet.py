@@ -1,6 +1,6 @@
-"""Parquet files that hold the images, as `datasets` of Hugging Face writes them, or with a plain column of bytes.
+"""Parquet files with images, as written by Hugging Face `datasets`, or with a plain column of bytes.
 
-Files are read row group by row group and page by page; more than a row group is never held in memory.
+Files are read page by page; never more than one row group is held in memory.
 """
 
 import json
@@ -21,14 +21,14 @@ from benchmark.datasets.readers import base
 from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 
 ROWS_AT_ONCE = 32
-MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # a file has a row for so many of its bytes at most, and so many on top
-MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20  # how much smaller packing makes a column, and from which size on
+MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # minimum bytes per row, apart from this number of rows
+MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20  # largest compression ratio of a column, checked above this size
 NO_BYTES = "no bytes are stored for it"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of one file, by what they say; `leaf` is that of the bytes, and `stored` that of the paths."""
+    """The columns of a file by meaning; `leaf` contains the bytes, `stored` the paths."""
 
     image: str
     leaf: str
@@ -41,26 +41,26 @@ class _Columns:
 
 @dataclass(frozen=True)
 class ParquetReader(ImageReader):
-    """All Parquet files below `uri`, in the order of their names; `columns` says which columns to use."""
+    """All Parquet files below `uri`, in order of name; `columns` selects the columns."""
 
-    files_at_once: ClassVar[int] = 2  # a page may be as large as a row group, and is held twice: packed and unpacked
+    files_at_once: ClassVar[int] = 2  # a page may be a whole row group, held compressed and decompressed
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
-        """Claim a folder that holds Parquet files."""
+        """Claim folders with Parquet files."""
         return any(name.endswith(".parquet") for name in names)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the rows; their bytes are not read. See `ImageReader.entries`."""
+        """Yield the rows without reading their bytes; see `ImageReader.entries`."""
         for info in self.listed(recursive=True):
             if not info.is_folder and info.name.endswith(".parquet"):
                 base.must_be_file(info, self.storage)
                 yield from self._rows(info)
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
-        """Yield the images, each row group being read once; see `ImageReader.read`.
+        """Yield the images, reading each row group once; see `ImageReader.read`.
 
-        What is held in memory are the images of the batch in the row groups read so far that are not yet due.
+        Images of the batch that are read before they are due stay in memory until then.
         """
         places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
         groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
@@ -91,7 +91,7 @@ class ParquetReader(ImageReader):
                     yield [cell.as_buffer()] if cell.is_valid else []
 
     def _read(self, file: str, group: int, rows: dict[int, int]) -> Iterator[tuple[int, bytes | str]]:
-        """Yield (row, content) for some rows of a row group, given with their sizes."""
+        """Yield (row, content) for the rows of a row group in `rows`, row -> size."""
         for row, cell in self._cells(file, group, max(rows)):
             if row not in rows:
                 continue
@@ -128,7 +128,7 @@ class ParquetReader(ImageReader):
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
-        # A buffer makes Arrow read pages one after the other; without it a whole column of a row group is read.
+        # With a buffer Arrow reads page by page; without it, whole columns of a row group.
         with self.storage.open(file) as stream, base.reading(self.storage.path(file)):
             yield pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
 
@@ -156,7 +156,7 @@ class ParquetReader(ImageReader):
                     row += 1
 
     def _columns(self, file: str, schema: pa.Schema) -> _Columns:
-        """Return which columns of a file say what."""
+        """Return the columns of a file by meaning."""
         place, wanted = self.storage.path(file), self.columns
         if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
             raise IcmBenchError(f"{place} has the column '{twice:.60}' twice; rename or delete one of the two.")
@@ -195,7 +195,7 @@ class ParquetReader(ImageReader):
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Return Hugging Face's description of the columns, empty where there is none."""
+    """Return Hugging Face's description of the columns; empty if there is none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -204,7 +204,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
-    """Refuse a file that says that it has more than it can: each row is an image, of some bytes, and is listed."""
+    """Raise IcmBenchError if the metadata declare more rows or bytes than the file can contain."""
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     counts = [group.num_rows for group in groups]
     if any(count < 0 for count in counts) or not sum(counts) == meta.num_rows <= size // MIN_ROW_BYTES + MAX_EMPTY_ROWS:
@@ -219,7 +219,7 @@ def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
-    """Return how many rows of a row group are read together: a dictionary's entries may be long, and come often."""
+    """Return the number of rows per read: few if a dictionary, whose entries may repeat, is large."""
     columns = [group.column(i) for i in range(group.num_columns)]
     longest = max(
         (c.total_uncompressed_size for c in columns if c.path_in_schema == leaf and c.has_dictionary_page), default=0
@@ -242,5 +242,5 @@ def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any
 
 
 def _inner(kind: pa.DataType, name: str) -> pa.DataType | None:
-    """Return the type of a field of a struct, None where it has none of that name, or two."""
+    """Return the type of a field of a struct; None if the name is missing or ambiguous."""
     return kind.field(name).type if pa.types.is_struct(kind) and kind.get_field_index(name) >= 0 else None

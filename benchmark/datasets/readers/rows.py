@@ -1,6 +1,6 @@
-"""The rows of a CSV or Parquet file, each with where it stands in words, and what their cells say of an image.
+"""Rows of a CSV or Parquet file with their locations for messages, and the fields of an image in a row.
 
-A thing is said by a cell, or by a text made of several, and a second table may have names for what stands there.
+A field comes from one cell or from a template of several cells; a second table may map its values to names.
 """
 
 import csv
@@ -23,8 +23,8 @@ from benchmark.datasets.columns import LookupSpec
 from benchmark.datasets.readers.base import column_of, reading, text_of
 
 SUFFIXES = (".csv", ".parquet")
-ROW = "row"  # the number of a line, where no column is called so
-_CUT = re.compile(r"(?:\.(\d+)|parent)?")  # of a column in braces: all of it, its first letters, or its folder
+ROW = "row"  # the number of a line, unless a column has this name
+_CUT = re.compile(r"(?:\.(\d+)|parent)?")  # format of a column in braces: all of it, its first letters, or its folder
 
 
 def place_of(table: str, root: Storage) -> tuple[Storage, str]:
@@ -38,7 +38,7 @@ def place_of(table: str, root: Storage) -> tuple[Storage, str]:
 
 
 def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the names of the columns and then the rows of a table, each with where it stands."""
+    """Yield the column names and then the rows of a table, each as (location, cells)."""
     place = storage.path(name)
     with reading(place):
         if name.endswith(".parquet"):
@@ -57,7 +57,7 @@ def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the head and the lines of a CSV file, each with where it stands."""
+    """Yield the header and the lines of a CSV file, each as (location, cells)."""
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         head = next(reader, [])
@@ -75,16 +75,16 @@ def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a text made of several columns: a text, the cell of a column, or else the number of the line."""
+    """A part of a template: a text, the cell of a column, or (neither) the number of the line."""
 
     text: str | None = None
     column: int | None = None
     what: str = ""
-    letters: int | None = None  # how many of the first ones are taken
-    parent: bool = False  # whether the folder of a path is taken
+    letters: int | None = None  # number of leading letters to take; None for all
+    parent: bool = False  # whether to take the folder of a path
 
     def of(self, cells: Sequence[Any], row: int, where: str) -> str:
-        """Return the part; see `Cells.text`."""
+        """Return the text of the part; see `Cells.text`."""
         if self.column is None:
             return str(row) if self.text is None else self.text
         value = text_of(cells[self.column], None, f"{self.what} in {where}")
@@ -93,21 +93,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Cells:
-    """What a line says of one thing, by one column or by a text that is made of several."""
+    """A field of an image in the lines of a table: from one column or from a template."""
 
-    what: str  # the thing, as messages call it: "The path"
+    what: str  # name of the field in messages: "The path"
     column: int | None
     parts: tuple[Part, ...] = ()
     called: Mapping[str, str] | None = field(default=None, repr=False)  # value -> name
-    other: str | None = None  # the name of a value that has none
-    names: str = ""  # where the names stand, for messages
+    other: str | None = None  # name of values without a name
+    names: str = ""  # location of the names, for messages
 
     def is_empty(self, cells: Sequence[Any]) -> bool:
-        """Say whether its cell is empty; a text that is made of several never is."""
+        """Return whether its cell is empty; a template never is."""
         return self.column is not None and cells[self.column] in (None, "")
 
     def text(self, cells: Sequence[Any], row: int, where: str) -> str:
-        """Return it as text."""
+        """Return the value of the field in a line as text; `where` is the location of the line."""
         if self.column is not None:
             value = text_of(cells[self.column], None, f"{self.what} in {where}")
         else:
@@ -123,7 +123,7 @@ class Cells:
 
 
 def cells_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> Cells | None:
-    """Return what says a thing in a table, or None where the recipe does not say it and no usual column is there."""
+    """Return the cells of the field `key` in a table; None if the recipe and the usual columns have none."""
     what = f"The {key.removesuffix('_name')}"
     if wanted is None or wanted in names or "{" not in wanted:
         column = column_of(names, wanted, key, place)
@@ -135,7 +135,7 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
     try:
         parsed = list(Formatter().parse(wanted))
     except ValueError as error:
-        raise IcmBenchError(f"columns.{key} is '{wanted}', whose braces do not match ({error}); mend them.") from error
+        raise IcmBenchError(f"columns.{key} is '{wanted}', whose braces do not match ({error}); fix them.") from error
     for text, column, cut, conversion in parsed:
         if text:
             yield Part(text)
@@ -143,8 +143,8 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
             continue
         if conversion or not (match := _CUT.fullmatch(cut or "")):
             raise IcmBenchError(
-                f"columns.{key} is '{wanted}'; in braces goes a column alone, with :.4 behind it for its first four "
-                f"letters, or with :parent for the folder of a path."
+                f"columns.{key} is '{wanted}'; braces may contain only a column, with :.4 after it for its first four "
+                f"letters, or :parent for the folder of a path."
             )
         if column == ROW and ROW not in names:
             yield Part()
@@ -154,7 +154,7 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
 
 
 def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
-    """Return what says a thing, with the names of its values."""
+    """Return the cells of a field with names for its values."""
     if spec.values is not None:
         return replace(cells, called=spec.values, other=spec.other, names=f"lookup.{key}.values")
     assert spec.table is not None
@@ -171,10 +171,10 @@ def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
     value_at, name_at = columns.index(spec.key), columns.index(spec.name)
     names: dict[str, str] = {}
     for where, row in rows:
-        if row[name_at] in (None, ""):  # as if it were not there: `other`, where the recipe gives it
+        if row[name_at] in (None, ""):  # treated as missing: `other`, if given
             continue
         value = text_of(row[value_at], None, f"'{spec.key}' in {where}")
         word = text_of(row[name_at], None, f"'{spec.name}' in {where}")
         if names.setdefault(value, word) != word:
-            raise IcmBenchError(f"{place} calls '{value}' both '{names[value]}' and '{word}'; leave one line of them.")
+            raise IcmBenchError(f"{place} names '{value}' both '{names[value]}' and '{word}'; delete one line.")
     return replace(cells, called=names, other=spec.other, names=place)

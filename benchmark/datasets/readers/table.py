@@ -1,4 +1,4 @@
-"""Images that a table lists, CSV or Parquet, a line for each: as WILDS has them, and most collections of companies."""
+"""Images listed in a CSV or Parquet table, one per line, as in WILDS and most collections of companies."""
 
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ from benchmark.datasets.readers.rows import SUFFIXES, Cells, cells_of, looked_up
 
 @dataclass(frozen=True)
 class TableReader(FolderReader):
-    """One file for each image, and a table that says what each is; `columns` says which of its columns to use."""
+    """One file per image, described by a table; `columns` selects the columns of the table."""
 
     listing: Listing = field(default_factory=Listing)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing: many folders of images have a table beside them."""
+        """Claim nothing: many folders of images also contain a table."""
         return False
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return no folders: what is no line of the table is not there."""
+        """Return no folders: only lines of the table count."""
         return [], []
 
     def entries(self) -> Iterator[Entry]:
@@ -38,8 +38,8 @@ class TableReader(FolderReader):
             lines += 1
             if classes.setdefault(path, class_name) != class_name:
                 raise IcmBenchError(
-                    f"{storage.path(name)} says of {path} that it is of the class '{classes[path]}', and in another "
-                    f"line '{class_name}'; keep one of the two."
+                    f"{storage.path(name)} lists {path} with the class '{classes[path]}' and in another line with "
+                    f"'{class_name}'; keep one of the two."
                 )
             if (info := there.get(path)) is None:
                 absent.append(path)
@@ -54,7 +54,7 @@ class TableReader(FolderReader):
             )
 
     def _place(self) -> tuple[Storage, str]:
-        """Return where the table lies."""
+        """Return the storage of the table and its name there."""
         if self.listing.table is not None:
             return place_of(self.listing.table, self.storage)
         names = [i.name for i in self.storage.listing() if not i.is_folder and i.name.endswith(SUFFIXES)]
@@ -65,7 +65,7 @@ class TableReader(FolderReader):
         raise IcmBenchError(f"{root} holds {len(names)} tables ({' or '.join(SUFFIXES)}){which}; name one in table.")
 
     def _rows(self, storage: Storage, name: str) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield path, environment, class and group of each line that is asked for, as text."""
+        """Yield (path, environment, class, group) of each selected line, as text."""
         place = storage.path(name)
         rows = rows_of(storage, name)
         cells = self._cells(next(rows)[1], place)
@@ -97,7 +97,7 @@ class TableReader(FolderReader):
             )
 
     def _cells(self, names: list[str], place: str) -> dict[str, Cells]:
-        """Return what says path, class, environment, group and split, of those that are there."""
+        """Return field -> its cells, for path, class, environment, group and split, if present."""
         needed = ["path", *(["class_name"] if self.labelled else []), *([] if self.environment else ["environment"])]
         needed += [] if self.listing.splits is None else ["split"]
         found = {

@@ -1,6 +1,6 @@
-"""WebDataset's tar shards: the members of a sample share their name up to the first dot.
+"""Tar shards of WebDataset: the members of a sample share their name up to the first dot.
 
-Nothing is unpacked: shards are listed once, and images are read by offset and size.
+Shards are not unpacked: they are listed once, and images are read by offset and size.
 """
 
 import posixpath
@@ -22,15 +22,15 @@ from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MAX_TEXT_BYTES = 2**20
-MAX_DIGITS = 18  # of the number of a class
-# Blocks that say something of the next member, such as its long name.
+MAX_DIGITS = 18  # of a class number
+# Types of blocks with metadata of the next member, such as its long name.
 _NOTES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 )  # fmt: skip
 
 
 class _Header(tarfile.TarInfo):
-    """A header of an archive; one with more names and notes than any has is refused before these are read."""
+    """A header of an archive that rejects oversized metadata before reading it."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -43,7 +43,7 @@ class _Header(tarfile.TarInfo):
 
 @dataclass
 class _Sample:
-    """What a shard holds of one sample: image members as (name, offset, size), and texts by suffix."""
+    """Members of a sample: images as (name, offset, size), and texts by suffix."""
 
     key: str
     images: list[tuple[str, int, int]] = field(default_factory=list)
@@ -52,11 +52,11 @@ class _Sample:
 
 @dataclass(frozen=True)
 class WebDatasetReader(ImageReader):
-    """All tar shards below `uri`, in the order of their names; `columns` says which fields of .json members to use."""
+    """All tar shards below `uri`, in order of name; `columns` selects fields of .json members."""
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
-        """Claim a folder that holds tar shards; compressed ones too, to say why they cannot be read."""
+        """Claim folders with tar shards, also compressed ones, which then give a clear error."""
         return any(name.endswith((".tar", *COMPRESSED)) for name in names)
 
     def entries(self) -> Iterator[Entry]:
@@ -89,7 +89,7 @@ class WebDatasetReader(ImageReader):
                 self.leave_out("images outside of the shards", info.name)
 
     def _names(self, file: str) -> Sequence[str] | None:
-        """Return the names of the classes that a text file has, a line each."""
+        """Return the class names in a text file, one per line."""
         with base.reading(self.storage.path(file)):
             lines = self.storage.read_bytes(file).decode("utf-8-sig").rstrip().splitlines()
         return self.known_names(lines, self.storage.path(file))
@@ -114,7 +114,7 @@ class WebDatasetReader(ImageReader):
             yield piece
 
     def _samples(self, info: FileInfo) -> Iterator[_Sample]:
-        """Yield the samples of one shard; their members follow one another, as WebDataset wants it."""
+        """Yield the samples of a shard; as in WebDataset, the members of a sample are consecutive."""
         sample: _Sample | None = None
         for archive, member in self._members(info):
             name = posixpath.normpath(member.name)
@@ -140,18 +140,18 @@ class WebDatasetReader(ImageReader):
             yield sample
 
     def _members(self, info: FileInfo) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        """Yield the regular files of a shard, each while the archive stands at it."""
+        """Yield the regular files of a shard; each can be read until the next one is requested."""
         place = self.storage.path(info.name)
         with self.storage.open(info.name) as stream, base.reading(place):
             if stream.read(2) == b"\x1f\x8b":
                 raise _compressed(place)
             stream.seek(0)
             try:
-                # A request to an object store for each header costs more than to read what lies between them.
+                # In an object store, one request per header is slower than reading everything in between.
                 mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
                 with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * base.CHUNK_BYTES, tarinfo=_Header) as archive:
                     for member in archive:
-                        archive.members = []  # type: ignore[attr-defined] # else it keeps them all
+                        archive.members = []  # type: ignore[attr-defined] # otherwise it keeps all of them
                         if member.isdir():
                             continue
                         named = f"{member.name!r:.200} in {place}"
@@ -165,7 +165,7 @@ class WebDatasetReader(ImageReader):
                             raise IcmBenchError(f"{place} ends in the middle of {member.name!r:.200}; get it again.")
                         yield archive, member
                 if any(self.storage.read_range(info.name, archive.offset, tarfile.BLOCKSIZE)):
-                    # tarfile takes it for the end
+                    # tarfile treats it as the end
                     raise tarfile.ReadError(f"what stands at {archive.offset} is no header")
             except (tarfile.TarError, RecursionError) as error:
                 raise IcmBenchError(f"{place} is no tar archive, or a damaged one ({error}); get it again.") from error
