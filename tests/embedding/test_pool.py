@@ -40,8 +40,8 @@ def pooled(run: dict[str, Any], work: int = 100) -> tuple[Pool, list[str]]:
     return pool_for(RunSpec(**run), work, said.append), said
 
 
-def on_gpus(*counts: int, autoscaled: bool = False, per_gpu: int = 1) -> Pool:
-    return Pool(*counts, on_gpus=True, autoscaled=autoscaled, encoders_per_gpu=per_gpu)
+def on_gpus(most: int, planned: int, initial: int, autoscaled: bool = False, per_gpu: int = 1) -> Pool:
+    return Pool(most, planned, initial, on_gpus=True, autoscaled=autoscaled, encoders_per_gpu=per_gpu)
 
 
 def on_cpus(encoders: int, threads: int) -> Pool:
