@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.common import registry
 from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.identities import cache_name
@@ -41,6 +42,7 @@ def test_a_reader_from_outside_reads_a_data_set_from_end_to_end(flat_root: Path,
 def test_auto_asks_a_registered_reader(flat_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert READERS.implementation(type(open_reader(str(flat_root)))) == "folder"  # whose readers do not know the names
     monkeypatch.setitem(READERS._homes, "flat", FLAT)  # the one line
+    monkeypatch.setitem(registry._names, FLAT, "flat")
     monkeypatch.setattr(READERS, "_homes", {"flat": READERS._homes.pop("flat"), **READERS._homes})
     manifest = read(flat_root)
     assert READERS.implementation(type(manifest.reader)) == "flat"

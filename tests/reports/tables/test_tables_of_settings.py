@@ -118,7 +118,7 @@ def test_rules_are_columns_and_the_gap_to_the_oracle_is_a_bound() -> None:
     assert [c.value for c in cells] == pytest.approx([40, 60, 80, 80, 40, 20])
     assert [c.bound for c in cells] == [False, False, True, True, True, True]
     assert cells[4].error == pytest.approx(100 * np.sqrt(200 / 199 * 2 * 0.4 * 0.6 / 100 / 4))
-    assert any("ceiling: highest of the accuracies that are reported, a bound" in note for note in table.notes)
+    assert any("ceiling: highest reported accuracy, a bound" in note for note in table.notes)
     assert table_of(behind.SELECTION, results_of([row(held_out=h) for h in "ab"])) is None
 
 
