@@ -41,7 +41,7 @@ def write_recipe(tmp_path: Path, root: Path, backbone: dict[str, Any], **changes
     ("options", "sentence"),
     [
         (["--set", "sweep.ranks=[4, 17]"], "rank 17 is above the embedding width D = 16"),
-        (["--set", "run.cpus_per_trial=4096"], "run.cpus_per_trial: 4096 cores for a trial, but the largest node has"),
+        (["--set", "run.cpus_per_trial=4096"], "run.cpus_per_trial: 4096, but the largest node has"),
         (["--set", "sweep.lamda=1"], "unknown key 'sweep.lamda': did you mean 'lambdas'?"),
         (["--set", "sweep.seeds"], "write KEY=VALUE"),
         (["--set", "sweep.seeds=["], "is not valid YAML"),

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, some
-from benchmark.common.failing import noted
+from benchmark.common.failing import faults_collected
 from benchmark.common.ray.autoscaler import ask_for_gpus
 from benchmark.common.storage.files import Storage
 from benchmark.embedding import watchdog
@@ -83,9 +83,9 @@ class Watch:
         self._end.set()
         self._thread.join(LEDGER_TIMEOUT + 5)
         if self._watched.pool.autoscaled:
-            with noted():  # without a cluster there is nothing to give back
+            with faults_collected():  # without a cluster there is nothing to give back
                 ask_for_gpus(0)
-        with noted():  # a failed record loses no work
+        with faults_collected():  # a failed record loses no work
             encoders = self._encoders()
             self._report_replaced(encoders)  # those since the last poll
             self._record(encoders, ended=error is None)
@@ -112,7 +112,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._end.wait(POLL_SECONDS):
-            with noted():  # the run itself fails with an error if this does
+            with faults_collected():  # the run itself fails with an error if this does
                 self._check()
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""Code of somebody's own: found beside the recipe, refused where nobody wants it, and named where it fails."""
+"""Plugins: found beside the recipe, refused if nobody wants them, and named when they fail."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_no_plugins_refuses_it_in_every_command_and_imports_nothing(
     command: str, recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refused(capsys, command, str(recipe), "--no-plugins")
-    assert "The projection 'plugin_beside:Mine' is code of somebody's own, which --no-plugins" in said
+    assert "The projection 'plugin_beside:Mine' is a plugin, which --no-plugins" in said
     assert not os.environ.get("ICM_BENCH_NO_PLUGINS")
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
     assert refused(capsys, command, str(recipe)) == said
@@ -92,7 +92,7 @@ def test_commands_that_only_read_import_it_when_asked_alone(
     command: str, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, command, str(recipe))
-    assert "'plugin_beside:Mine' is code of somebody's own, which this command imports only with --plugins" in said
+    assert "'plugin_beside:Mine' is a plugin, which this command imports only with --plugins" in said
     assert "plugin_beside" not in sys.modules
 
 

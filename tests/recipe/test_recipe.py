@@ -402,5 +402,5 @@ def test_trials_are_known_by_the_metric_that_chooses_and_by_metrics_of_scores_an
     with pytest.raises(IcmBenchError, match="must derive from Metric"):
         of(None, "tests.recipe.test_recipe:Recipe")
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
-    with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is code of somebody's own"):
+    with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is a plugin"):
         of(own[0])
