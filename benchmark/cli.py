@@ -1,4 +1,4 @@
-"""The command `icm-bench`: reads its words, calls one command, prints.
+"""The command line `icm-bench`: parses arguments, runs one command, prints its result.
 
 Heavy packages are imported by the command that needs them.
 """
@@ -449,11 +449,9 @@ def _export_embeddings(args: argparse.Namespace) -> None:
         from benchmark.commands.interchange.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)
-    text = f"{exported.folder}: {exported.rows} embeddings of {exported.images} images in {len(exported.views)} views\n"
-    text += (
-        f"{exported.dataset} under {exported.backbone}, {'with' if exported.texts else 'without'} texts of the classes"
-    )
-    _show(args, exported, text)
+    counts = f"{exported.rows} embeddings of {exported.images} images in {len(exported.views)} views"
+    texts = f"{'with' if exported.texts else 'without'} texts of the classes"
+    _show(args, exported, f"{exported.folder}: {counts}\n{exported.dataset} under {exported.backbone}, {texts}")
 
 
 def _choosing(args: argparse.Namespace, recipe: "Recipe") -> "Choosing":

@@ -60,9 +60,7 @@ class InterventionSet(Spec):
             raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
         drawn = self.placebo not in (None, "borrowed")
         if self.pairs < 1 and (self.placebo or {TEXT, CROSS} & set(self.kinds)):
-            raise ValueError(
-                f"the set '{self.name}': a share of the pairs is for views; leave out placebo, text, {CROSS}."
-            )
+            raise ValueError(f"the set '{self.name}': pairs below 1 need views; leave out placebo, text, {CROSS}.")
         if not drawn and (self.draws, self.first, 0 if self.pairs < 1 else self.seed) != (1, 1, 0):
             raise ValueError(f"the set '{self.name}' has nothing to draw; leave out draws, first and seed.")
         if self.lender is not None and self.placebo != "borrowed":

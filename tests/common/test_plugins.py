@@ -14,7 +14,7 @@ import pytest
 from benchmark.cli import COMMANDS, READING, main
 from benchmark.command_line import command_parser
 from benchmark.commands.cluster import doctor
-from benchmark.commands.cluster.doctor import _opened
+from benchmark.commands.cluster.doctor import _writable_store
 from benchmark.commands.cluster.packing import PACKAGES
 from benchmark.common.code import UNASKED, importable_from
 from benchmark.common.errors import PluginError
@@ -203,7 +203,7 @@ def test_processes_that_try_something_look_into_no_working_directory(
     monkeypatch.chdir(folder)
     monkeypatch.setattr(doctor, "LIMIT", 100)
     doctor._look_at_gpus(0, [], [])
-    _opened(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
+    _writable_store(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
     assert [*folder.glob("ran-*")] == []
 
 

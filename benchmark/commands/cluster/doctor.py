@@ -135,18 +135,7 @@ def doctor(recipe: "Recipe | None", notify: Callable[[str], None]) -> Checked:
             if entry is None:
                 raise IcmBenchError(f"{reader.storage.path('')} has no images; see docs/data.md for layouts.")
             images.append((spec.name, reader, {key: [value] for key, value in asdict(entry).items()}))
-        # Another process tries the store first: one that does not answer would hold this process even at its end.
-        try:
-            subprocess.run(
-                [sys.executable, "-P", "-c", _TRY_STORE], input=recipe.run.store or "", timeout=LIMIT,
-                capture_output=True, text=True, env=environment(), check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            store = public(recipe.run.store or "in the cache")
-            raise IcmBenchError(_no_answer(f"The store {store}", LIMIT)) from None
-        from benchmark.commands.stores import open_store
-
-        return _check(open_store(recipe), images, recipe.backbones, notify)
+        return _check(_writable_store(recipe), images, recipe.backbones, notify)
 
 
 def check_nodes(
@@ -170,6 +159,21 @@ def check_nodes(
     if checked.problems:
         first, more = checked.problems[0], len(checked.problems) - 1
         raise IcmBenchError(f"{first} (`icm-bench doctor` lists {more} more.)" if more else first)
+
+
+def _writable_store(recipe: "Recipe") -> Storage:
+    """Return the recipe's store; another process tries it first, since one that hangs would block this one's exit."""
+    try:
+        subprocess.run(
+            [sys.executable, "-P", "-c", _TRY_STORE], input=recipe.run.store or "", timeout=LIMIT,
+            capture_output=True, text=True, env=environment(), check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        store = public(recipe.run.store or "in the cache")
+        raise IcmBenchError(_no_answer(f"The store {store}", LIMIT)) from None
+    from benchmark.commands.stores import open_store
+
+    return open_store(recipe)
 
 
 def _check(

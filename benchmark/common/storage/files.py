@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -243,9 +243,8 @@ class Storage:
             key = self._key(name)
             if (size := self._with_retries(lambda: objects.size(key))) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return pa.PythonFile(
-                Ranges(lambda at, length: self._with_retries(lambda: objects.get(key, at, length)), size)
-            )
+            read = partial(objects.get, key)
+            return pa.PythonFile(Ranges(lambda at, length: self._with_retries(partial(read, at, length)), size))
 
     def _check_regular(self, name: str) -> None:
         if self.is_local and (why := irregular(Path(self._root, name))):
@@ -331,10 +330,8 @@ class Storage:
         try:
             return self._with_retries(lambda: self._write(name, content, first))
         except OSError as error:
-            raise UnwritableError(
-                f"{self.path(name)} cannot be written ({reason(error)}); "
-                f"{remedy(error, self.path(name), '--store or --out')}."
-            ) from error
+            what_to_do = remedy(error, self.path(name), "--store or --out")
+            raise UnwritableError(f"{self.path(name)} cannot be written ({reason(error)}); {what_to_do}.") from error
 
     def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
         """Write a file in one step, with `first` in an object store only where it is not; see `Objects.put_first`."""

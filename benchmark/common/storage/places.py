@@ -168,10 +168,7 @@ def unwritable(error: OSError) -> str:
     A place that is closed must be one that an environment variable names: of others somebody else knows more.
     """
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-        return (
-            "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
-            "name a folder on a disk with more."
-        )
+        return "No temporary folder is writable; free some space, or let the environment variable TMPDIR name another."
     named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     is_denied = named and error.errno in DENIED
     if error.errno in FULL:
@@ -207,10 +204,7 @@ def unusable_variable(*names: str) -> str:
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):  # it is there, or can be made
             continue
         why = "cannot be written to" if place.is_dir() else "cannot be made"
-        return (
-            f"The environment variable {name} names {folder}, which {why}; let it name a folder that can be written "
-            f"to, or unset it."
-        )
+        return f"The environment variable {name} names {folder}, which {why}; name another folder, or unset it."
     return ""
 
 
