@@ -19,11 +19,11 @@ from benchmark.command_line import command_parser
 from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
 from benchmark.common.failing import outcome_of, thread_faults, write_traceback
-from benchmark.common.storage.places import check_words, check_working_directory
-from benchmark.common.storage.retries import taken
+from benchmark.common.storage.places import check_arguments, check_working_directory
+from benchmark.common.storage.retries import take_retries
 from benchmark.common.terminal.escaping import check_output, one_line, safe_output, shortened
-from benchmark.common.terminal.progress import speaking, tell
-from benchmark.common.terminal.signals import exit_code, terminable
+from benchmark.common.terminal.progress import tell, verbosity
+from benchmark.common.terminal.signals import exit_code, interrupted_by_sigterm
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -38,7 +38,7 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 or 70 with a sentence on standard error, or that of a job."""
-    with safe_output(), terminable(), thread_faults() as faults:
+    with safe_output(), interrupted_by_sigterm(), thread_faults() as faults:
         words = sys.argv[1:] if argv is None else argv
         args = argparse.Namespace(json="--json" in words, speech="normal")  # until all words are read
         code = _called(words, args)
@@ -48,9 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 def _called(words: list[str], args: argparse.Namespace) -> int:
     """Read what words say into `args`, run the command that they ask for, and return the exit code."""
     try:
-        check_words(words)
+        check_arguments(words)
         command_parser().parse_args(words, args)
-        with speaking(args.speech):
+        with verbosity(args.speech):
             return _command(args)
     except KeyboardInterrupt:
         _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
@@ -76,7 +76,7 @@ def _command(args: argparse.Namespace) -> int:
             _set_plugins(args)
             return COMMANDS[args.command](args) or 0
     finally:
-        if (again := taken()).count:
+        if (again := take_retries()).count:
             tell(f"storage: {again.text()}")
 
 

@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
 from benchmark.common.secrets import hidden
-from benchmark.common.storage.places import cache_dir, inexecutable, unwritable
+from benchmark.common.storage.places import cache_dir, not_executable, unwritable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,7 +99,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | 
         if source := _source_of_result(error):
             problem = str(error) if isinstance(error, ValueError) else f"Its result is not valid: {in_words(error)}"
             return IcmBenchError(f"{problem.rstrip('.')}{source}")
-        if isinstance(error, OSError) and (sentence := inexecutable(error) or unwritable(error)):
+        if isinstance(error, OSError) and (sentence := not_executable(error) or unwritable(error)):
             return UnwritableError(sentence)
         if lost := _lost(error):
             return lost

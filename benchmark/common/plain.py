@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.places import irregular
+from benchmark.common.storage.places import why_not_a_file
 
 if TYPE_CHECKING:
     import yaml
@@ -97,7 +97,7 @@ def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
     `what` is what it should be, as sentences begin ("The recipe"), `remedy` what to do where there is none.
     """
     try:
-        if not (reason := irregular(Path(path))):
+        if not (reason := why_not_a_file(Path(path))):
             return Path(path).open("rb")
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or "no file name"

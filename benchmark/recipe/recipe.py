@@ -154,7 +154,7 @@ class Recipe(Spec):
                 if name not in sets:
                     raise ValueError(f"{where}: '{name}' is none of the intervention sets; {nearest(name, [*sets])}")
             for name in asked:
-                real = {one for one, chosen in sets.items() if chosen.is_real_one_of(sets[name])}
+                real = {one for one, chosen in sets.items() if chosen.is_real_set_of(sets[name])}
                 if sets[name].placebo and not real & set(asked):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
 
@@ -332,7 +332,7 @@ def _check_placebos(recipe: Recipe) -> None:
     if recipe.sweep.search:
         raise ValueError(f"{where}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
     for placebo in placebos:
-        if not any(real.is_real_one_of(placebo) for real in sets):
+        if not any(real.is_real_set_of(placebo) for real in sets):
             raise ValueError(
                 f"{where}: '{placebo.name}' is a placebo of a set that is not there; add one of the same kinds, "
                 f"weights and pairing without placebo."

@@ -99,7 +99,7 @@ class InterventionSet(Spec):
             for first in range(self.first, end, DRAWS)
         )
 
-    def is_real_one_of(self, placebo: "InterventionSet") -> bool:
+    def is_real_set_of(self, placebo: "InterventionSet") -> bool:
         """Return whether a placebo stands in the place of this set's C_d."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
         return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

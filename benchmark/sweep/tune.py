@@ -287,7 +287,7 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
     # Held-out accuracies are only in the rows, so that no selection can use them by accident.
-    again = retries.taken()
+    again = retries.take_retries()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 

@@ -104,7 +104,7 @@ def test_what_could_be_several_or_none_is_one_sentence(chosen, options, sentence
 
 
 def test_the_whole_space_alone_is_no_choice(chosen: Any) -> None:
-    with pytest.raises(IcmBenchError, match="no projection but the whole space"):
+    with pytest.raises(IcmBenchError, match="has only the identity projection"):
         chosen({"sweep.projections": ["identity"]})
 
 

@@ -112,7 +112,7 @@ def test_the_exit_code_is_the_jobs(of_driver: int, code: int, job: Submission, m
     [
         (details("", "STOPPED"), "my-1a2b was stopped; finished work is kept"),
         (details("", "FAILED", None, "The node died.\nsee logs"), r"my-1a2b has failed \(The node died\)"),
-        (details("", "FAILED", 1, NO_PACKAGE), r"The node 10\.0\.0\.7 has no icm-bench: install version "),
+        (details("", "FAILED", 1, NO_PACKAGE), r"The node 10\.0\.0\.7 has no icm-bench: install "),
     ],
 )
 def test_an_end_without_an_exit_code_is_a_sentence(

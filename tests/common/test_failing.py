@@ -69,7 +69,7 @@ def _fitted(projection: Projection) -> None:
         (OneColumn(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
          "The predictor 'tests.broken:OneColumn' gave scores of shape (3, 1) in place of (3, 2) (images, classes)"),
         (Nothing(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
-         "What it gave cannot be used: TypeError (object of type 'NoneType' has no len())"),
+         "Its result is not valid: TypeError (object of type 'NoneType' has no len())"),
         (NoBasis(), "fit", _fitted, "The projection 'tests.broken:NoBasis' gave int in place of a Basis"),
         (CutView(), "apply", lambda part: part.views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ["a"], 0),
          "The intervention 'tests.broken:CutView' must return uint8 of shape (1, 3, 8, 8), not uint8 of shape (1, 3, 8, 4)"),

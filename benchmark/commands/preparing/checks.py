@@ -169,7 +169,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
             if manifest.groups is not None:
                 groups = {group for group, is_here in zip(manifest.groups, here, strict=True) if is_here}
                 has += f" in {len(groups)} group{'s' if len(groups) > 1 else ''}"
-                remedy = "a group falls on one side as a whole, so that it takes more groups, or another seed"
+                remedy = "a group is never divided; give more groups, or another seed"
             raise IcmBenchError(
                 f"The environment '{name}' of {manifest.name} has {has}, and the split of seed {split.seed} leaves one "
                 f"side{half} empty: {remedy}."

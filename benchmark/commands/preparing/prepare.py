@@ -28,7 +28,7 @@ from benchmark.commands.preparing.imported_sets import (
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.ray.autoscaler import gpus_in_reach
+from benchmark.common.ray.autoscaler import available_gpus
 from benchmark.common.ray.cluster import connect, connected, cpu_nodes
 from benchmark.common.storage.files import Storage, watched
 from benchmark.common.terminal.escaping import one_line
@@ -109,7 +109,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
             facts = describe(spec)
             notes += facts.notes
             # The facts consider GPUs of this machine only.
-            on_gpus = recipe.run.device != "cpu" and (gpus_in_reach() or recipe.run.device == "gpu")
+            on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
             spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
             facts = replace(facts, engine=spec.engine, label=spec.label)
             subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
@@ -181,7 +181,7 @@ def _check_resources(recipe: Recipe) -> None:
     connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g}, but the largest node has {largest}.")
-    if asked != "auto" and asked > (gpus := gpus_in_reach()):
+    if asked != "auto" and asked > (gpus := available_gpus()):
         raise IcmBenchError(f"run.gpus_per_trial: {asked:g}, but Ray sees {gpus} GPUs.")
 
 

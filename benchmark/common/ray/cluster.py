@@ -18,9 +18,9 @@ from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.machine import gpu_devices
 from benchmark.common.ray.dashboard import token, token_file
 from benchmark.common.ray.joining import check_cluster, watch_head
-from benchmark.common.storage.places import inexecutable, remedy, unusable_variable
+from benchmark.common.storage.places import not_executable, remedy, unusable_variable
 from benchmark.common.terminal.progress import is_verbose, tell
-from benchmark.common.terminal.signals import own_handler
+from benchmark.common.terminal.signals import sigterm_handler_kept
 
 _MAX_MESSAGE = 200  # characters of a message of Ray
 _DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # Ray's message on a node
@@ -77,7 +77,7 @@ def connect() -> None:
         try:
             if OWN_PATH in os.environ:  # local workers inherit it
                 options["runtime_env"] = {"env_vars": {OWN_PATH: os.environ[OWN_PATH]}}
-            with _silent(), own_handler():
+            with _silent(), sigterm_handler_kept():
                 check_cluster(address)
                 ray.init(address=address, job_config=job, **options)
             watch_head()
@@ -93,7 +93,7 @@ def connect() -> None:
             if not gpu_devices():  # an idle worker would hold GPU memory
                 # By default Ray ends idle workers after a second, and starts new ones a second later.
                 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-            with _silent(), own_handler(), private():
+            with _silent(), sigterm_handler_kept(), private():
                 ray.init(address="local", include_dashboard=False, job_config=job, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
@@ -118,7 +118,7 @@ def _not_started(error: Exception) -> IcmBenchError:
     if isinstance(error, OSError) and error.filename:
         place = os.fsdecode(error.filename)
         closed = f"{place} cannot be written ({error.strerror}); {remedy(error, place)}."
-        return UnwritableError(f"{begins} {inexecutable(error) or closed}")
+        return UnwritableError(f"{begins} {not_executable(error) or closed}")
     why = f"{in_words(error)}. Free some space or memory, or let"
     way = f"name a folder on a disk with more than {folder} has"
     if "AF_UNIX path length" in str(error):

@@ -27,14 +27,14 @@ from benchmark.common.storage.object_store import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     Access,
-    Kept,
+    LocalCopies,
     Objects,
     Ranges,
     Upload,
     access_of,
     current_copies,
 )
-from benchmark.common.storage.places import check_place, irregular, remedy, walked
+from benchmark.common.storage.places import check_place, remedy, walk_folder, why_not_a_file
 from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Storage:
         check_place(uri)
         self.uri, self.timeout = uri, timeout
         self._access: Access | None = None  # of the process that handed it on
-        self._copies: Kept | None = None
+        self._copies: LocalCopies | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
@@ -202,7 +202,7 @@ class Storage:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
             start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
-            walk = self._with_retries(lambda: list(walked(below, recursive)))
+            walk = self._with_retries(lambda: list(walk_folder(below, recursive)))
             return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
@@ -247,7 +247,7 @@ class Storage:
             return pa.PythonFile(Ranges(lambda at, length: self._with_retries(partial(read, at, length)), size))
 
     def _check_regular(self, name: str) -> None:
-        if self.is_local and (why := irregular(Path(self._root, name))):
+        if self.is_local and (why := why_not_a_file(Path(self._root, name))):
             raise OSError(errno.EINVAL, why)
 
     def read_bytes(self, name: str) -> bytes:
@@ -285,7 +285,7 @@ class Storage:
             return self._with_retries(read)
 
     @property
-    def _kept(self) -> Kept | None:
+    def _kept(self) -> LocalCopies | None:
         """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
         return None if self.is_local else self._copies or current_copies()
 
