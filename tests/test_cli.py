@@ -108,7 +108,7 @@ def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
 @pytest.mark.parametrize(
     ("name", "protocol", "sentence"),
     [
-        ("ImageNet", "held_out", "ImageNet is a single environment, of which none can be held out"),
+        ("ImageNet", "held_out", "ImageNet is a single environment, which cannot be held out"),
         ("PACS", "imagenet_shift", "the protocol 'imagenet_shift' fits on ImageNet"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
     assert json.loads(said.out)[0]["embedded"] == 24
     assert "lacks images of 198 of its 200 classes" in said.err
     for word in ("plan", "sweep", "run"):
-        assert "ImageNet-R is a single environment, of which none can be held out" in command.refused(word, recipe)
+        assert "ImageNet-R is a single environment, which cannot be held out" in command.refused(word, recipe)
 
 
 @pytest.mark.long("a stage gives up where a request to S3 fails once")

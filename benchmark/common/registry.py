@@ -130,7 +130,7 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
             raise PluginError(f"{plugin}, which this command imports only with --plugins; read its code, and add it.")
         if refused and refused != UNASKED:
             raise PluginError(
-                f"{plugin}, which --no-plugins (or {NO_PLUGINS}) refuses; read its code, and remove that."
+                f"{plugin}, which --no-plugins (or {NO_PLUGINS}) refuses; read its code, and run without."
             )
         find_own_code()
     module, _, attribute = (home or name).partition(":")
@@ -175,9 +175,7 @@ class ClassRegistry(Generic[C]):
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
         if inspect.isabstract(component):
-            raise IcmBenchError(
-                f"The {self.kind} '{name}' lacks a method; implement the abstract methods of its base class."
-            )
+            raise IcmBenchError(f"The {self.kind} '{name}' lacks a method; implement those of its base class.")
         return component
 
     def implementation(self, cls: type[C]) -> str:

@@ -185,7 +185,7 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
 
     known = NodeAnswer(versions(), (), {}, (), ())
     answers: list[Any] = [replace(known, doubts=("slow.",)), replace(known, problems=("no x.", "no y."))]
-    monkeypatch.setattr(doctor, "_answers", lambda *_: answers)
+    monkeypatch.setattr(doctor, "_probe_all", lambda *_: answers)
     said: list[str] = []
     monkeypatch.setattr(doctor, "alive_nodes", lambda: [node("a")])
     check_nodes(None, (), (), said.append)

@@ -125,10 +125,10 @@ def test_where_no_file_can_be_written_the_traceback_is_printed(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x does not do what is asked of it"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x fails while reading a/b.jpg"),
         (OSError("Corrupt snappy compressed data."), 2, "Corrupt snappy"),
-        (MemoryError(), 2, "The memory of this machine ran out while reading a/b.jpg"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "The memory of this machine"),
+        (MemoryError(), 2, "This machine ran out of memory while reading a/b.jpg"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "This machine ran out of memory"),
         (IcmBenchError("No."), 2, "icm-bench: No."),
         (KeyboardInterrupt(), 130, "interrupted"),
         (BrokenPipeError(), 141, ""),
