@@ -1,4 +1,4 @@
-"""The command `icm-bench`: reads its words, calls one command, prints.
+"""The command line `icm-bench`: parses arguments, runs one command, prints its result.
 
 Heavy packages are imported by the command that needs them.
 """
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from benchmark.command_line import command_parser
 from benchmark.common.code import NO_PLUGINS, UNASKED, importable_from
 from benchmark.common.errors import EXIT_FAULT, EXIT_USER_ERROR, FaultError, IcmBenchError, OutcomeError, some
-from benchmark.common.failing import kept, outcome_of, threads_heard, words_of
-from benchmark.common.storage.places import check_words, check_working_directory
-from benchmark.common.storage.retries import taken
+from benchmark.common.failing import outcome_of, thread_faults, write_traceback
+from benchmark.common.storage.places import check_arguments, check_working_directory
+from benchmark.common.storage.retries import take_retries
 from benchmark.common.terminal.escaping import check_output, one_line, safe_output, shortened
-from benchmark.common.terminal.progress import speaking, tell
-from benchmark.common.terminal.signals import exit_code, terminable
+from benchmark.common.terminal.progress import tell, verbosity
+from benchmark.common.terminal.signals import exit_code, interrupted_by_sigterm
 
 if TYPE_CHECKING:
     from benchmark.commands.choice import Choosing
@@ -38,7 +38,7 @@ STARTED = time.time()  # of the command: the time to the first embedding counts 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 or 70 with a sentence on standard error, or that of a job."""
-    with safe_output(), terminable(), threads_heard() as faults:
+    with safe_output(), interrupted_by_sigterm(), thread_faults() as faults:
         words = sys.argv[1:] if argv is None else argv
         args = argparse.Namespace(json="--json" in words, speech="normal")  # until all words are read
         code = _called(words, args)
@@ -48,9 +48,9 @@ def main(argv: list[str] | None = None) -> int:
 def _called(words: list[str], args: argparse.Namespace) -> int:
     """Read what words say into `args`, run the command that they ask for, and return the exit code."""
     try:
-        check_words(words)
+        check_arguments(words)
         command_parser().parse_args(words, args)
-        with speaking(args.speech):
+        with verbosity(args.speech):
             return _command(args)
     except KeyboardInterrupt:
         _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
@@ -76,7 +76,7 @@ def _command(args: argparse.Namespace) -> int:
             _set_plugins(args)
             return COMMANDS[args.command](args) or 0
     finally:
-        if (again := taken()).count:
+        if (again := take_retries()).count:
             tell(f"storage: {again.text()}")
 
 
@@ -90,13 +90,17 @@ def _set_plugins(args: argparse.Namespace) -> None:
 
 
 def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = False) -> int:
-    """Say how a command ended by a mistake of this package, and return the exit code."""
-    file, of = kept(fault), getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
-    words = f"icm-bench {getattr(args, 'command', '')} {of}"
+    """Print the message on a bug of this package, and return the exit code."""
+    file = write_traceback(fault)
+    recipe = getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
+    words = f"icm-bench {getattr(args, 'command', '')} {recipe}".strip()
     if args.speech == "verbose" or file is None:
         print(fault.trace, file=sys.stderr)
-    said = one_line(words_of(fault, words.strip(), file))
-    _print_error(said, args, told or fault.told, kind="fault", path=file and str(file))
+    sentence = one_line(
+        f"`{words}` ended by a bug of icm-bench: {str(fault).rstrip('.')}; the traceback "
+        f"{f'is in {file}' if file else 'is above'}, please report it; finished rows and embeddings are kept."
+    )
+    _print_error(sentence, args, told or fault.told, kind="fault", path=file and str(file))
     return EXIT_FAULT
 
 
@@ -177,8 +181,13 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    if (args.address or "").startswith(("http://", "https://")):
-        return _doctor_as_job(args)
+    if (args.address or "").startswith(("http://", "https://")):  # the cluster checks itself, as a job
+        from benchmark.commands.cluster.submit import submission, submit
+
+        recipe, file = (_recipe(args), Path(args.recipe)) if args.recipe else (None, None)
+        options = [*_options(args), *(["--json"] if args.json else [])]
+        job = submission(recipe, file, options, args.address, "doctor")
+        return submit(job, args.address, sys.stdout, again=True).exit_code
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
     recipe = _recipe(args) if args.recipe else None
@@ -193,16 +202,6 @@ def _doctor(args: argparse.Namespace) -> int:
     for sentence in wrong:
         print(f"icm-bench: {sentence}", file=sys.stderr)
     return EXIT_USER_ERROR if wrong else 0
-
-
-def _doctor_as_job(args: argparse.Namespace) -> int:
-    """Check a cluster from inside, where its dashboard alone can be reached from here."""
-    from benchmark.commands.cluster.submit import checking, submit
-
-    file = Path(args.recipe) if args.recipe else None
-    options = [*_options(args), *(["--json"] if args.json else [])]
-    job = checking(_recipe(args) if file else None, file, options, args.address)
-    return submit(job, args.address, sys.stdout, again=True).exit_code
 
 
 def _find_recipes(args: argparse.Namespace) -> None:
@@ -353,7 +352,7 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if as_json:
         known = {k: v for k, v in dataclasses.asdict(outcome).items() if k not in ("text", "faults")}
         if isinstance(failed, FaultError):
-            known |= {"kind": "fault", "path": str(kept(failed) or "") or None}
+            known |= {"kind": "fault", "path": str(write_traceback(failed) or "") or None}
             failed.told = True
         print(json.dumps(known, indent=2))
     else:
@@ -430,11 +429,11 @@ def _import(args: argparse.Namespace) -> None:
 def _import_embeddings(args: argparse.Namespace) -> None:
     from benchmark.commands.interchange.embedding_files import columns_given
     from benchmark.commands.interchange.import_embeddings import import_embeddings, into_recipe
-    from benchmark.commands.interchange.read_embeddings import Asked
+    from benchmark.commands.interchange.read_embeddings import ImportOptions
     from benchmark.commands.stores import store_at
 
     columns = columns_given(args.columns)
-    asked = Asked(args.name, args.backbone, args.texts, args.logit_scale, args.foreign, columns, args.overwrite)
+    asked = ImportOptions(args.name, args.backbone, args.texts, args.logit_scale, args.foreign, columns, args.overwrite)
     imported, made_with = import_embeddings(store_at(args.store), args.place, asked)
     file = args.recipe_file or Path(f"{args.name}.yaml")
     became, words = into_recipe(imported, made_with, file)
@@ -450,11 +449,9 @@ def _export_embeddings(args: argparse.Namespace) -> None:
         from benchmark.commands.interchange.export_embeddings import export_embeddings
 
         exported = export_embeddings(run, args.to, args.dataset, args.backbone)
-    text = f"{exported.folder}: {exported.rows} embeddings of {exported.images} images in {len(exported.views)} views\n"
-    text += (
-        f"{exported.dataset} under {exported.backbone}, {'with' if exported.texts else 'without'} texts of the classes"
-    )
-    _show(args, exported, text)
+    counts = f"{exported.rows} embeddings of {exported.images} images in {len(exported.views)} views"
+    texts = f"{'with' if exported.texts else 'without'} texts of the classes"
+    _show(args, exported, f"{exported.folder}: {counts}\n{exported.dataset} under {exported.backbone}, {texts}")
 
 
 def _choosing(args: argparse.Namespace, recipe: "Recipe") -> "Choosing":

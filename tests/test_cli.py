@@ -41,7 +41,7 @@ def write_recipe(tmp_path: Path, root: Path, backbone: dict[str, Any], **changes
     ("options", "sentence"),
     [
         (["--set", "sweep.ranks=[4, 17]"], "rank 17 is above the embedding width D = 16"),
-        (["--set", "run.cpus_per_trial=4096"], "run.cpus_per_trial: 4096 cores for a trial, but the largest node has"),
+        (["--set", "run.cpus_per_trial=4096"], "run.cpus_per_trial: 4096, but the largest node has"),
         (["--set", "sweep.lamda=1"], "unknown key 'sweep.lamda': did you mean 'lambdas'?"),
         (["--set", "sweep.seeds"], "write KEY=VALUE"),
         (["--set", "sweep.seeds=["], "is not valid YAML"),
@@ -108,7 +108,7 @@ def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
 @pytest.mark.parametrize(
     ("name", "protocol", "sentence"),
     [
-        ("ImageNet", "held_out", "ImageNet is a single environment, of which none can be held out"),
+        ("ImageNet", "held_out", "ImageNet is a single environment, which cannot be held out"),
         ("PACS", "imagenet_shift", "the protocol 'imagenet_shift' fits on ImageNet"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_set_of_one_environment_can_be_embedded_but_not_swept(
     assert json.loads(said.out)[0]["embedded"] == 24
     assert "lacks images of 198 of its 200 classes" in said.err
     for word in ("plan", "sweep", "run"):
-        assert "ImageNet-R is a single environment, of which none can be held out" in command.refused(word, recipe)
+        assert "ImageNet-R is a single environment, which cannot be held out" in command.refused(word, recipe)
 
 
 @pytest.mark.long("a stage gives up where a request to S3 fails once")

@@ -78,9 +78,9 @@ def test_progress_is_silent_where_it_is_asked_to_be(
 ) -> None:
     monkeypatch.setattr(Progress, "QUIET_SECONDS", -1.0)
     monkeypatch.setattr(Progress, "LOG_SECONDS", -1.0)
-    levels: dict[speech.Speech, int] = {"quiet": 0, "normal": 3}
+    levels: dict[speech.Verbosity, int] = {"quiet": 0, "normal": 3}
     for level, count in levels.items():
-        with speech.speaking(level):
+        with speech.verbosity(level):
             progress = Progress("counting", 2, "things")
             progress.update()
             progress.notify("half")

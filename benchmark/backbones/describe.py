@@ -20,7 +20,7 @@ from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.code import environment
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, where
-from benchmark.common.machine import gpus_in_sight, machine
+from benchmark.common.machine import machine, visible_gpus
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.places import cache_dir
@@ -185,7 +185,7 @@ def _cache_file(spec: BackboneSpec) -> Path | None:
     else:  # a hub may change weights under the same name
         return None
     stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    key = canonical_hash([spec.model_dump(mode="json"), stamps, machine(), gpus_in_sight()])
+    key = canonical_hash([spec.model_dump(mode="json"), stamps, machine(), visible_gpus()])
     return cache_dir() / "backbones" / f"{key[:32]}.json"
 
 

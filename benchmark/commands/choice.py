@@ -1,4 +1,4 @@
-"""Which projection of a recipe a command line means."""
+"""Selection of one projection of a recipe by command line options."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choosing:
-    """What a person names of a projection; what is None must be the only one of its kind in the recipe."""
+    """Options that select a projection; None takes the only value in the recipe."""
 
     dataset: str | None = None
-    backbone: str | None = None  # its label
-    projection: str | None = None  # its label; None is the paper's `icm`, else the one that looks at interventions
-    nuisance: str | None = None  # what it weighs or shrinks, where a rule chooses that
+    backbone: str | None = None  # label
+    projection: str | None = None  # label; None: the paper's `icm`, else one that uses interventions
+    nuisance: str | None = None  # nuisance of the projection, if a rule chooses it
     intervention_set: str | None = None
     lambda_: float | None = None  # one of the projection's own or the sweep's grid, or within the bounds of a search
-    normalize: str | None = None  # where embeddings are scaled to unit length
+    normalize: str | None = None  # place of the scaling to unit length
     seed: int | None = None  # of the split; None is the recipe's first
     without: tuple[str, ...] = ()  # environments that are left out, as if held out
 
 
 def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
-    """Refuse what a recipe does not have, as far as that is known before its backbones are loaded."""
+    """Refuse options that the recipe does not have, as far as known before backbones are loaded."""
     projection = _projection(recipe.sweep, choosing.projection)
     known: dict[str, tuple[Any, Iterable[Any]]] = {
         "--dataset": (choosing.dataset, [dataset.name for dataset in recipe.datasets]),
@@ -55,15 +55,15 @@ def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
 
 
 def choose(run: Run, choosing: Choosing) -> Choice:
-    """Return the projection that a person means; refuse what the recipe lacks, or has several of with none named."""
+    """Return the selected projection; refuse options that the recipe lacks, and ambiguous ones."""
     recipe, sweep = run.recipe, run.recipe.sweep
     dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
     subject = next(s for s in run.subjects if (s.manifest.name, s.facts.label) == (dataset, backbone))
-    projection = _possible(recipe, subject, _projection(sweep, choosing.projection))
+    projection = _for_subject(recipe, subject, _projection(sweep, choosing.projection))
     projection = _setting(projection, choosing.nuisance)
-    if (lacking := _lacking(projection, subject)) is not None:
-        raise IcmBenchError(f"--projection: {projection.label} asks for {lacking}; name another of the recipe.")
+    if (missing := _missing_input(projection, subject)) is not None:
+        raise IcmBenchError(f"--projection: {projection.label} needs {missing}; give another one of the recipe.")
     intervention_set = None
     if projection.uses_interventions:
         sets = [s for s in recipe.intervention_sets() if not s.placebo and s.is_among(subject.kinds)]
@@ -76,55 +76,49 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     environments = subject.manifest.environments
     for name in choosing.without:
         if name not in environments:
-            raise IcmBenchError(
-                f"--without: {subject.manifest.name} has no environment '{name}'; {nearest(name, environments)}"
-            )
+            raise IcmBenchError(f"--without: there is no environment '{name}'; {nearest(name, environments)}")
     if len(choosing.without) >= len(environments):
-        raise IcmBenchError("--without: no environment is left to fit the projection on; leave one in.")
+        raise IcmBenchError("--without: no environment is left to fit the projection on; remove one option.")
     subject = subject.at_draw(sweep.seeds.index(seed))
     return Choice(subject, projection.at(seed=seed), intervention_set, normalize, seed, choosing.without)
 
 
 def check_rank(rank: int | None, choice: Choice) -> None:
-    """Refuse a rank that a projection does not have; None is none named."""
+    """Refuse a rank that a projection does not have; None passes."""
     dim, projection = choice.subject.facts.dim, choice.projection
     if rank is not None and not 1 <= rank <= dim:
         raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {dim}.")
     if projection.full_rank_only and rank not in (None, dim):
-        raise IcmBenchError(
-            f"--rank: {projection.label} has no ranks, for it keeps every direction in part; leave --rank out."
-        )
+        raise IcmBenchError(f"--rank: {projection.label} has no ranks; leave --rank out.")
 
 
 def nuisance_of(projection: Projection) -> Nuisance | None:
-    """Return what one setting of a projection weighs or shrinks; None where it names nothing of that kind."""
+    """Return the nuisance of a projection; None for projections without one."""
     return projection.nuisance_name if isinstance(projection, NuisanceProjection) else None
 
 
 def _projection(sweep: SweepSpec, label: str | None) -> Projection:
-    """Return the projection of a label, or the one that is meant where none is named."""
+    """Return the projection with a label, or the default one."""
     fitted = [p for p in sweep.projections if p.name != "identity"]
     if not fitted:
-        raise IcmBenchError("The recipe has no projection but the whole space; add one to sweep.projections.")
+        raise IcmBenchError("The recipe has only the identity projection; add another to sweep.projections.")
     meant = [p for p in fitted if p.uses_interventions and p.order_name != "released"]
     paper = [p for p in meant if p.name == "icm" and not p.variant]
     return one_of("--projection", label, fitted if label is not None else paper or meant or fitted, lambda p: p.label)
 
 
-def _possible(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return the projection; its variant without interventions if the subject has no intervention set."""
+def _for_subject(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
+    """Return the projection, or its variant without interventions if the subject has no intervention set."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection
     if left := projection.without_interventions():
         return left
-    raise IcmBenchError(
-        f"--projection: {projection.label} needs the views of {sets[0].name}, and {subject.key} has none of them."
-    )
+    raise IcmBenchError(f"--projection: {projection.label} needs views of {sets[0].name}; {subject.key} has none.")
 
 
-def _lacking(projection: Projection, subject: Subject) -> str | None:
-    """Return what a projection asks for and a subject does not have, in words; None where it has all."""
+def _missing_input(projection: Projection, subject: Subject) -> str | None:
+    """Return, in words, an input of a projection that a subject does not have; None if it has all."""
     name = subject.manifest.name
     if projection.uses_labels and not subject.manifest.reader.labelled:
         return f"classes, and {name} has none"
@@ -136,14 +130,14 @@ def _lacking(projection: Projection, subject: Subject) -> str | None:
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:
-    """Return a projection with the one nuisance that was named, or the only one it has."""
+    """Return the setting of a projection with a nuisance, or its only setting."""
     if name is not None and not hasattr(projection, "nuisance"):
-        raise IcmBenchError(f"--nuisance: {projection.label} leaves no choice of it; leave --nuisance out.")
+        raise IcmBenchError(f"--nuisance: {projection.label} has no nuisance to choose; leave --nuisance out.")
     return one_of("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
 
 
 def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> float:
-    """Return the lambda that was named: one of a grid, or, where it is searched, any within the bounds."""
+    """Return the given lambda: one of the grid, or within the bounds of a search."""
     if projection.own_lambdas:
         return one_of("--lambda", given, projection.own_lambdas, float)
     if given is None or sweep.search is None:
@@ -155,7 +149,7 @@ def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> fl
 
 
 def one_of(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any]) -> T:
-    """Return the one that was named, or the only one there is."""
+    """Return the item with the `given` label, or the only item."""
     by_label = {label(item): item for item in known}
     if given is None and len(by_label) == 1:
         return next(iter(by_label.values()))

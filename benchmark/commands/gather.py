@@ -1,4 +1,4 @@
-"""The rows that a report is made of: of one recipe or several, or all that stores hold, narrowed by columns."""
+"""Collection of result rows for reports: of recipes or whole stores, filtered by columns."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -109,9 +109,7 @@ def _narrowed(rows: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.Data
         narrowed = rows[known.isin(set(values))]
         if narrowed.empty and len(rows):
             there = sorted(known.unique())
-            raise IcmBenchError(
-                f"--where {column}={','.join(values)}: no row has that; their values are {some(there)}."
-            )
+            raise IcmBenchError(f"--where {column}={','.join(values)}: no row has that; they have {some(there)}.")
         rows = narrowed
     return rows.reset_index(drop=True)
 

@@ -28,11 +28,9 @@ def packaged_recipe(name: str) -> Path:
 
 
 def about_recipes() -> dict[str, str]:
-    """Return name -> what it is, in the sentence with which its file begins."""
-    return {
-        name: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        for name, file in packaged_recipes().items()
-    }
+    """Return name -> description, the first comment of the file."""
+    texts = {name: file.read_text(encoding="utf-8") for name, file in packaged_recipes().items()}
+    return {name: text.partition("\n")[0].lstrip("# ") for name, text in texts.items()}
 
 
 def copy_recipe(name: str, out: Path) -> None:

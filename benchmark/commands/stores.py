@@ -8,7 +8,7 @@ from benchmark.backbones.describe import is_cached, preloading
 from benchmark.backbones.models import model_class
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.object_store import keeping
+from benchmark.common.storage.object_store import local_copies
 from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import TIMEOUT
 from benchmark.recipe.recipe import Recipe
@@ -55,8 +55,9 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
 
 
 def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
-    """Return a block in which copies of what a recipe has in object stores are kept on this machine, see `keeping`."""
-    return keeping(any("://" in (place or "") for place in (recipe.run.store, *(d.root for d in recipe.located()))))
+    """Return a block that keeps local copies of a recipe's files in object stores, see `local_copies`."""
+    places = (recipe.run.store, *(dataset.root for dataset in recipe.located()))
+    return local_copies(any("://" in (place or "") for place in places))
 
 
 @contextmanager

@@ -39,9 +39,7 @@ def _sweep(run: Run) -> None:
     every = trials_of(recipe, [subject.with_unreadable(storage) for subject in run.subjects])
     if not every:
         reasons = " ".join(left_out(recipe, run.subjects))
-        raise IcmBenchError(
-            f"The sweep has no trial. {reasons} Add a predictor that learns from images, such as linear_probe."
-        )
+        raise IcmBenchError(f"The sweep has no trial. {reasons} Add a predictor of images, such as linear_probe.")
     trials = [trial for trial in every if not trial.spec.space]
     studies = studies_of([trial for trial in every if trial.spec.space])
     ids = [trial.id for trial in trials]

@@ -52,10 +52,7 @@ def _estimates(run: Run) -> "list[Estimated]":
     chosen = [t for t in every if not (t.spec.space or (t.spec.intervention_set and t.spec.intervention_set.placebo))]
     trials = sorted(chosen, key=lambda trial: (trial.shares, trial.sums))
     if not trials:
-        raise IcmBenchError(
-            f"No method of '{run.recipe.name}' is left to estimate: it has placebos and searches alone; add a "
-            f"projection with lambdas of its own."
-        )
+        raise IcmBenchError(f"'{run.recipe.name}' has placebos and searches only; add a projection with own lambdas.")
     connect()
     by_case: dict[tuple[str, str, int], list[Answers]] = {}
     for answers in answers_of(run.storage, trials, run.unlabelled, run.recipe.run):

@@ -49,7 +49,7 @@ def encoder_versions() -> list[str]:
     return found
 
 
-def gpus_in_sight() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return what tells, without any package, whether the GPUs have changed that a process may use."""
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*gpu_devices(), *visible]

@@ -1,4 +1,4 @@
-"""Plain data: its hash, and what YAML and JSON of others say: bounded, and nothing in it is lost without a word."""
+"""Plain data: its hash, and strict, bounded readers of untrusted YAML and JSON."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.places import irregular
+from benchmark.common.storage.places import why_not_a_file
 
 if TYPE_CHECKING:
     import yaml
@@ -60,10 +60,9 @@ def from_yaml(content: bytes | str, place: str) -> Any:
         problem = " ".join(str(getattr(error, "problem", None) or "not YAML").split())
         raise IcmBenchError(f"{place}{where} is not valid YAML: {problem}.") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        # What a value with a tag (`!!int x`) or the look of a date (2001-99-99) makes the constructors raise.
-        raise IcmBenchError(
-            f"{place} has a value that is none of its type ({' '.join(str(error).split()):.200}); put it in quotes."
-        ) from error
+        # Raised for a wrong tag (`!!int x`) or an impossible date (2001-99-99).
+        why = f"{' '.join(str(error).split()):.200}"
+        raise IcmBenchError(f"{place} has a value that does not fit its type ({why}); put it in quotes.") from error
 
 
 def from_json(content: bytes | str, place: str) -> Any:
@@ -98,7 +97,7 @@ def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
     `what` is what it should be, as sentences begin ("The recipe"), `remedy` what to do where there is none.
     """
     try:
-        if not (reason := irregular(Path(path))):
+        if not (reason := why_not_a_file(Path(path))):
             return Path(path).open("rb")
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or "no file name"
@@ -133,8 +132,7 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
             for one in part if isinstance(part, tuple) else (part,):
                 total += _check_node(one, place, sizes)
     if total > MAX_VALUES:
-        raise IcmBenchError(
-            f"{place}, line {node.start_mark.line + 1} stands for over {MAX_VALUES} values; write out what is meant."
-        )
+        line = node.start_mark.line + 1
+        raise IcmBenchError(f"{place}, line {line} expands to over {MAX_VALUES} values; write them without aliases.")
     sizes[id(node)] = total
     return total

@@ -1,8 +1,8 @@
-"""Components by name: the small, replaceable parts (interventions, projections, predictors) that recipes name.
+"""Registries of components: interventions, projections, predictors and other parts that recipes name.
 
-A component is a frozen pydantic model: its fields are its parameters, checked when the recipe is read. A recipe
-writes it as a word (`grayscale`), as a mapping (`{name: posterize, bits: 2}`), or, for a component of the user's
-own, with the place of its class as the name (`{name: "my_package.my_module:MyProjection"}`).
+A component is a frozen pydantic model; its fields are its parameters. A recipe writes it as a word (`grayscale`), as a
+mapping (`{name: posterize, bits: 2}`), or, for a class of the user, by its import path as the name
+(`{name: "my_package.my_module:MyProjection"}`).
 """
 
 import importlib
@@ -18,7 +18,7 @@ from benchmark.common.errors import IcmBenchError, PluginError, nearest
 from benchmark.common.failing import in_words, meant_for_user, place_of_import, where
 from benchmark.common.spec import Spec, sentence
 
-_names: dict[str, str] = {}  # place of a class, as "module:Class" -> its name in a registry
+_names: dict[str, str] = {}  # import path of a class, "module:Class" -> registered name
 
 
 def _place_of(cls: type) -> str:
@@ -26,15 +26,15 @@ def _place_of(cls: type) -> str:
 
 
 class Presentation(BaseModel, frozen=True, extra="forbid"):
-    """How reports show a component: its class says it as keywords, and it travels in rows, so that they need no class.
+    """How reports show a component: keywords of its class, stored in rows so that reports need no class.
 
     Attributes:
         label: its name in tables; by default its name in recipes.
-        short: what it is in a few plain words; empty (default) where the label is plain.
+        short: description in a few words; empty (default) if the label is clear.
         role: `plain` (the embedding space as it is), `baseline`, `method` (default), `control` (what could explain a
             method's gain away) or `rival` (a published method; a method is compared with the best rival).
-        place: where it stands in tables among its kind, the lowest first, default 3; equal ones by their names.
-        traits: names of the class attributes that are true, such as `uses_labels`. No keyword.
+        place: sort key in tables, ascending, default 3; ties are sorted by name.
+        traits: names of class attributes that are true, such as `uses_labels`. Not a keyword.
     """
 
     label: str = ""
@@ -49,12 +49,12 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any], kind: str) -> Self:
-        """Return what stands in the `columns` of a row."""
+        """Return the presentation in the `columns` of a row."""
         return cls(**{name: row[f"{kind}_{name}"] for name in cls.model_fields})
 
 
 class Component(Spec):
-    """Base of everything that a registry creates."""
+    """Base class of everything that a registry creates."""
 
     presentation: ClassVar[Presentation] = Presentation()
 
@@ -64,12 +64,12 @@ class Component(Spec):
 
     @property
     def name(self) -> str:
-        """The name a recipe uses: the registered one, or `module:Class` for a user's own component."""
+        """The name in recipes: the registered one, or `module:Class` for a class of the user."""
         return _names.get(place := _place_of(type(self)), place)
 
     @property
     def implementation(self) -> str:
-        """What stands for the code in hashes: the name of a registered component, the user's own code otherwise."""
+        """Identity of the code in hashes: the registered name; for a class of the user, name and hash of its code."""
         if ":" not in self.name:
             return self.name
         return with_source(self.name, type(self))
@@ -81,14 +81,14 @@ class Component(Spec):
 
     @property
     def label(self) -> str:
-        """The name and those parameters that are not at their default: `posterize(bits=2)`."""
+        """The name with all non-default parameters: `posterize(bits=2)`."""
         defaults = {field: info.default for field, info in type(self).model_fields.items()}
         changed = [f"{k}={v}" for k, v in self.params.items() if v != defaults[k]]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @property
     def variant(self) -> str:
-        """What makes it a line of its own in tables, beside its name; selection rules choose all else."""
+        """Parameters that make it a separate line in tables; selection rules choose all others."""
         return ""
 
     @model_serializer
@@ -97,13 +97,13 @@ class Component(Spec):
 
 
 def presented(name: str, cls: type[Component]) -> Presentation:
-    """Return how reports show the components of a class, with traits, and its name where it has no label."""
+    """Return the presentation of a class with its traits, and with its name as the default label."""
     traits = tuple(name for name in dir(cls) if not name.startswith("_") and getattr(cls, name, None) is True)
     return cls.presentation.model_copy(update={"label": cls.presentation.label or name, "traits": traits})
 
 
 def with_source(name: str, cls: type) -> str:
-    """Return the name of a class of the user's own and the hash of the code that it depends on, see `common.code`."""
+    """Return the name of a class of the user and the hash of the code that it depends on, see `common.code`."""
     return f"{name} {own_code(cls)}"
 
 
@@ -112,54 +112,44 @@ T = TypeVar("T", bound=Component)
 
 
 def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> Any:
-    """Return what stands at a place of the form `module:NAME`.
+    """Return the object at an import path of the form `module:NAME`.
 
     Args:
-        kind: what it is, in the singular, for messages.
-        name: as the user calls it; also its place, unless `home` is given.
-        home: its place in this package, as "module:NAME".
-        asked: whether the command line itself names it, and no recipe or row.
+        kind: noun for messages, in the singular.
+        name: as the user writes it; also the import path, unless `home` is given.
+        home: import path in this package.
+        asked: whether the command line names it, rather than a recipe or a row.
 
     Raises:
-        PluginError: code that is not of this package is not to be imported, see `NO_PLUGINS`.
-        IcmBenchError: there is no such module or name, or the module raises.
+        PluginError: plugins are refused, see `NO_PLUGINS`.
+        IcmBenchError: there is no such module or name, or the module raises an error.
     """
     if home is None:
-        _check_wanted(f"The {kind} '{name}' is code of somebody's own, which", asked)
+        plugin, refused = f"The {kind} '{name}' is a plugin", os.environ.get(NO_PLUGINS)
+        if refused == UNASKED and not asked:
+            raise PluginError(f"{plugin}, which this command imports only with --plugins; read its code, and add it.")
+        if refused and refused != UNASKED:
+            raise PluginError(
+                f"{plugin}, which --no-plugins (or {NO_PLUGINS}) refuses; read its code, and run without."
+            )
         find_own_code()
     module, _, attribute = (home or name).partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        if place := place_of_import(error):
-            raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
-        raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {error}.") from error
-    except (Exception, SystemExit) as error:  # whatever a module of somebody's own does when it is imported
-        place = place_of_import(error) or where(error)
-        raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {in_words(error)} at {place}.") from error
-
-
-def _check_wanted(what: str, asked: bool) -> None:
-    """Refuse code that is not of this package where it is not to be imported, see `NO_PLUGINS`."""
-    match os.environ.get(NO_PLUGINS):
-        case None | "":
-            return
-        case value if value == UNASKED:
-            if not asked:
-                raise PluginError(f"{what} this command imports only with --plugins; read it, and add the option.")
-        case _:
-            raise PluginError(
-                f"{what} --no-plugins (or {NO_PLUGINS}) keeps from being imported; read it, and run without."
-            )
+    except (Exception, SystemExit) as error:
+        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)  # their text says enough
+        place = place_of_import(error) or ("" if is_known else where(error))
+        why = f"{in_words(error)} at {place}" if place else error
+        raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {why}.") from error
 
 
 class ClassRegistry(Generic[C]):
-    """Names of one kind of class, each loaded when it is first asked for.
+    """Classes of one kind by name, loaded at first use.
 
     Args:
-        kind: what a class of it makes, in the singular, for messages.
-        base: the class that every class of it derives from.
-        homes: registered name -> place of the class, as "module:Class".
+        kind: noun for messages, in the singular.
+        base: base class of all its classes.
+        homes: registered name -> import path, "module:Class".
     """
 
     def __init__(self, kind: str, base: type[C], homes: dict[str, str]) -> None:
@@ -171,12 +161,12 @@ class ClassRegistry(Generic[C]):
         return list(self._homes)
 
     def component_class(self, name: str) -> type[C]:
-        """Return the class behind `name`, which is registered or of the form `module:Class`.
+        """Return the class with a registered name or an import path `module:Class`.
 
         Raises:
-            PluginError: code that is not of this package is not to be imported, see `NO_PLUGINS`.
-            IcmBenchError: no such name (with the nearest one), no such class, one of another kind, or one whose module
-                raises.
+            PluginError: plugins are refused, see `NO_PLUGINS`.
+            IcmBenchError: the name is unknown (the message suggests one), the class is missing, abstract or of another
+                kind, or its module raises an error.
         """
         home = self._homes.get(name) or (name if ":" in name else None)
         if home is None:
@@ -185,16 +175,16 @@ class ClassRegistry(Generic[C]):
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise IcmBenchError(f"The {self.kind} '{name}' must derive from {self.base.__name__}.")
         if inspect.isabstract(component):
-            raise IcmBenchError(f"The {self.kind} '{name}' lacks the method that makes it one; see its base class.")
+            raise IcmBenchError(f"The {self.kind} '{name}' lacks a method; implement those of its base class.")
         return component
 
     def implementation(self, cls: type[C]) -> str:
-        """Return what stands for a class in hashes: its registered name, or its place and a hash of its source."""
+        """Return the identity of a class in hashes: its registered name, or its import path and a hash of its code."""
         return _names.get(place := _place_of(cls)) or with_source(place, cls)
 
 
 class Registry(ClassRegistry[T]):
-    """Names of one kind of component; recipes create components by them."""
+    """Components of one kind by name."""
 
     def create(self, spec: object) -> T:
         """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.

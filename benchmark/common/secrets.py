@@ -71,7 +71,7 @@ def has_secret(text: str) -> bool:
     return hidden(text) != text
 
 
-def known(*secrets: str) -> None:
+def register_secrets(*secrets: str) -> None:
     """Remember secrets that were found elsewhere than in the environment, as they are and as in a URI."""
     _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 

@@ -216,7 +216,7 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                     pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
-    seconds, again = time.perf_counter() - start, retries.taken()
+    seconds, again = time.perf_counter() - start, retries.take_retries()
     count("images_decoded", len(chunk.images) if missing else 0)
     return DecodedChunk(
         chunk.number, chunk.requested_views, chunk.images, missing_views, reasons, pixels, seconds,
@@ -296,7 +296,7 @@ class _EncodeAndWrite:
                 self._writing.release()
             if chunk.missing_views:
                 ray.get(self._ledger.mark_written.remote(self._run, self._number, chunk.number))
-        images, readable, again = len(chunk.images), len(chunk.readable), retries.taken()
+        images, readable, again = len(chunk.images), len(chunk.readable), retries.take_retries()
         made, requested = chunk.missing_views.bit_count(), chunk.requested_views.bit_count()
         found = readable * (requested - made)
         begun_before = tries > (made > 0)  # by an encoder of this run

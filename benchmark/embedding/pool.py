@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.backbones.loading import best_device
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.ray.autoscaler import ask_for_gpus, autoscaled_gpus
+from benchmark.common.ray.autoscaler import autoscaled_gpus, request_gpus
 from benchmark.common.ray.cluster import cpu_nodes, gpu_count
 from benchmark.recipe.specs import RunSpec
 
@@ -39,7 +39,7 @@ DECODER_CORES = 0.5
 CHUNKS_PER_TASK = 4  # chunks that one decoding task makes: a task costs the driver the same, however many it makes
 SINGLE_CHUNK_TASKS = 4  # last tasks of each decoder, of one chunk each, so that all decoders end together
 MAX_CALLS = 3  # per actor: one chunk is written, the next is encoded, and the one after is fetched
-REQUEST_SECONDS = 5.0  # between two requests to the autoscaler, see `ask_for_gpus`
+REQUEST_SECONDS = 5.0  # between two requests to the autoscaler, see `request_gpus`
 SETTLE_SECONDS = 1.0  # until all of Ray knows a new GPU; earlier, Ray warns that no node has one
 NOTIFY_SECONDS = 30.0  # between two messages while waiting
 
@@ -152,20 +152,20 @@ def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:
 
 def _wait_for_first(run: RunSpec, wanted: int, notify: Notify) -> None:
     began = requested_at = notified_at = time.monotonic()
-    ask_for_gpus(wanted)
+    request_gpus(wanted)
     if not gpu_count():
         notify(f"requested {wanted} GPUs; waiting up to {run.wait_for_gpus:.0f} s for the first")
     while not gpu_count():
         now = time.monotonic()
         if now - began > run.wait_for_gpus:
-            ask_for_gpus(0)
+            request_gpus(0)
             raise IcmBenchError(
                 f"No GPU joined the cluster within {run.wait_for_gpus:.0f} s; {wanted} were requested from the "
                 f"autoscaler. See `ray status` for the reason; raise run.wait_for_gpus, or set run.device: cpu."
             )
         if now - requested_at > REQUEST_SECONDS:
             requested_at = now
-            ask_for_gpus(wanted)
+            request_gpus(wanted)
         if now - notified_at > NOTIFY_SECONDS:
             notified_at = now
             notify(f"no GPU yet after {now - began:.0f} s")

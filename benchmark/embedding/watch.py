@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError, some
-from benchmark.common.failing import noted
-from benchmark.common.ray.autoscaler import ask_for_gpus
+from benchmark.common.failing import faults_collected
+from benchmark.common.ray.autoscaler import request_gpus
 from benchmark.common.storage.files import Storage
 from benchmark.embedding import watchdog
 from benchmark.embedding.chunks import ChunkCounts
@@ -83,9 +83,9 @@ class Watch:
         self._end.set()
         self._thread.join(LEDGER_TIMEOUT + 5)
         if self._watched.pool.autoscaled:
-            with noted():  # without a cluster there is nothing to give back
-                ask_for_gpus(0)
-        with noted():  # a failed record loses no work
+            with faults_collected():  # without a cluster there is nothing to give back
+                request_gpus(0)
+        with faults_collected():  # a failed record loses no work
             encoders = self._encoders()
             self._report_replaced(encoders)  # those since the last poll
             self._record(encoders, ended=error is None)
@@ -112,7 +112,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._end.wait(POLL_SECONDS):
-            with noted():  # the run itself fails with an error if this does
+            with faults_collected():  # the run itself fails with an error if this does
                 self._check()
 
     def _check(self) -> None:
@@ -123,7 +123,7 @@ class Watch:
         self._end_stall(encoders, now)
         if self._watched.pool.autoscaled and now - self._requested_at >= REQUEST_SECONDS:
             self._requested_at = now
-            ask_for_gpus(self._watched.pool.gpus_for(self._chunks_left))  # fewer at the end
+            request_gpus(self._watched.pool.gpus_for(self._chunks_left))  # fewer at the end
         if now - self._recorded_at >= self._interval and self._rows:
             self._record(encoders, ended=False)
             self._recorded_at = time.monotonic()

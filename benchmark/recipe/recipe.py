@@ -154,7 +154,7 @@ class Recipe(Spec):
                 if name not in sets:
                     raise ValueError(f"{where}: '{name}' is none of the intervention sets; {nearest(name, [*sets])}")
             for name in asked:
-                real = {one for one, chosen in sets.items() if chosen.is_real_one_of(sets[name])}
+                real = {one for one, chosen in sets.items() if chosen.is_real_set_of(sets[name])}
                 if sets[name].placebo and not real & set(asked):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
 
@@ -187,21 +187,15 @@ class Recipe(Spec):
         by_label = self.interventions.by_label()
         for label, searched in self.sweep.search.strengths.items() if self.sweep.search else ():
             if label not in by_label:
-                raise ValueError(
-                    f"sweep.search.strengths: '{label}' is not among interventions.kinds; "
-                    f"{nearest(label, list(by_label))}"
-                )
+                problem = f"'{label}' is not among interventions.kinds"
+                raise ValueError(f"sweep.search.strengths: {problem}; {nearest(label, list(by_label))}")
             kind = by_label[label]
             if sum(other.name == kind.name for other in by_label.values()) > 1:
-                raise ValueError(
-                    f"sweep.search.strengths: '{label}' must be the only kind '{kind.name}' of the recipe."
-                )
+                raise ValueError(f"sweep.search.strengths: '{label}' must be the recipe's only kind '{kind.name}'.")
             for name, bounds in searched.items():
                 if name not in kind.params:
-                    raise ValueError(
-                        f"sweep.search.strengths: '{label}' has no parameter '{name}'; "
-                        f"{nearest(name, list(kind.params))}"
-                    )
+                    problem = f"'{label}' has no parameter '{name}'"
+                    raise ValueError(f"sweep.search.strengths: {problem}; {nearest(name, list(kind.params))}")
                 for bound in bounds:
                     try:
                         kind.at_strength({name: bound})
@@ -334,13 +328,11 @@ def _check_placebos(recipe: Recipe) -> None:
     name = placebos[0].name
     takers = [projection.takes_placebo for projection in recipe.sweep.all_projections()]
     if not any([*takers, *(predictor.uses_c_d for predictor in recipe.sweep.predictors)]):
-        raise ValueError(
-            f"{where}: '{name}' is a placebo for icm, shrinkage and soft_penalty, and the sweep has none; add one."
-        )
+        raise ValueError(f"{where}: '{name}' is a placebo for icm, shrinkage and soft_penalty; add one of them.")
     if recipe.sweep.search:
         raise ValueError(f"{where}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
     for placebo in placebos:
-        if not any(real.is_real_one_of(placebo) for real in sets):
+        if not any(real.is_real_set_of(placebo) for real in sets):
             raise ValueError(
                 f"{where}: '{placebo.name}' is a placebo of a set that is not there; add one of the same kinds, "
                 f"weights and pairing without placebo."

@@ -60,9 +60,7 @@ class InterventionSet(Spec):
             raise ValueError(f"the set '{self.name}' cannot draw one view for each image from '{TEXT}' or '{CROSS}'.")
         drawn = self.placebo not in (None, "borrowed")
         if self.pairs < 1 and (self.placebo or {TEXT, CROSS} & set(self.kinds)):
-            raise ValueError(
-                f"the set '{self.name}': a share of the pairs is for views; leave out placebo, text, {CROSS}."
-            )
+            raise ValueError(f"the set '{self.name}': pairs below 1 need views; leave out placebo, text, {CROSS}.")
         if not drawn and (self.draws, self.first, 0 if self.pairs < 1 else self.seed) != (1, 1, 0):
             raise ValueError(f"the set '{self.name}' has nothing to draw; leave out draws, first and seed.")
         if self.lender is not None and self.placebo != "borrowed":
@@ -101,7 +99,7 @@ class InterventionSet(Spec):
             for first in range(self.first, end, DRAWS)
         )
 
-    def is_real_one_of(self, placebo: "InterventionSet") -> bool:
+    def is_real_set_of(self, placebo: "InterventionSet") -> bool:
         """Return whether a placebo stands in the place of this set's C_d."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
         return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

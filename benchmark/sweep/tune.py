@@ -23,7 +23,7 @@ from typing import Any
 import ray
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
-from benchmark.common.failing import meant_for_user, outcome_of, told
+from benchmark.common.failing import meant_for_user, outcome_of, propagate_user_errors
 from benchmark.common.ray.cluster import connect, gpu_count, sentence_of
 from benchmark.common.secrets import hidden
 from benchmark.common.storage import retries
@@ -242,7 +242,7 @@ def _lost_its_node(error: Exception) -> bool:
     return bool(getattr(error, "preempted", False)) or "its node has died" in str(error)
 
 
-@told
+@propagate_user_errors
 def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
     """Evaluate one batch in a Tune worker; `trials` contains one reference, to the list of all trials."""
     from ray import tune
@@ -287,7 +287,7 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
     # Held-out accuracies are only in the rows, so that no selection can use them by accident.
-    again = retries.taken()
+    again = retries.take_retries()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from benchmark.common.terminal.escaping import visible_in
+from benchmark.common.terminal.escaping import escape_control_in
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from reports.analysis import findings, metrics
 from reports.analysis.comparisons import Comparison, compare
@@ -142,7 +142,9 @@ def page(of: PageContent) -> bytes:
         "tables": len(of.tables) - ablations,
         "gaps": of.origin.missing,
         "ledger": of.ledger,
-        "head": Markup(json.dumps(visible_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")),
+        "head": Markup(
+            json.dumps(escape_control_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
+        ),
         **_squeezed("css"),
         **_squeezed("js"),
         "left_out": left_out,
@@ -156,7 +158,7 @@ def _fitting(shown: Mapping[str, Any], blobs: dict[str, str], kept: str, titles:
     while True:
         rules = [key.removeprefix("rule-") for key in blobs if key.startswith("rule-")]
         explores = any(key.startswith("grids-") for key in blobs)
-        made = template("reports.page", "template.html", visible_in)
+        made = template("reports.page", "template.html", escape_control_in)
         content = str(made.render(shown, blobs=blobs, rules=rules, explores=explores)).encode()
         excess = len(content) - MAX_BYTES
         if excess <= 0 or not waiting:
@@ -183,7 +185,7 @@ def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict
     fair = [cores[setting] for setting, _ in results if not setting.protocol_class.looks_at_target]
     rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
     default = answer.standings[0].rule if answer.standings else next(iter(rules), PLANNED)
-    made, screens = template("reports.page", "answer.html", visible_in).module, {}
+    made, screens = template("reports.page", "answer.html", escape_control_in).module, {}
     for rule in dict.fromkeys([default, *rules]):
         known, other = results, ""
         if rule != default:
@@ -211,7 +213,7 @@ def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict
 
 def pack(value: object) -> str:
     """Return plain data as base64 of gzipped JSON; equal data give equal bytes."""
-    text = json.dumps(visible_in(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(escape_control_in(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 

@@ -41,7 +41,7 @@ def manifest(name: str, environment: list[int], groups: list[str] | None = None)
 def test_a_variant_with_fewer_images_than_folds_is_refused() -> None:
     shift = recipe(["ImageNet", "ImageNetV2"], protocols=["imagenet_shift"], folds=5)
     check_protocols(shift, manifest("ImageNetV2", [0] * 5))
-    with pytest.raises(IcmBenchError, match=r"ImageNetV2 has 4 images, too few for 5 folds, .* fewer sweep\.folds"):
+    with pytest.raises(IcmBenchError, match=r"ImageNetV2 has 4 images, too few for 5 folds; set fewer sweep\.folds"):
         check_protocols(shift, manifest("ImageNetV2", [0] * 4))
     without = recipe(["ImageNet", "ImageNetV2"], protocols=["imagenet_shift"], folds=None)
     check_protocols(without, manifest("ImageNetV2", [0] * 4))
@@ -50,7 +50,7 @@ def test_a_variant_with_fewer_images_than_folds_is_refused() -> None:
 def test_an_environment_too_small_for_a_split_is_named_by_its_groups_where_it_has_some() -> None:
     """500 images of one burst in the second environment: more images would not help."""
     environment, groups = [0] * 600 + [1] * 500, [f"g{i % 30}" for i in range(600)] + ["g7"] * 500
-    with pytest.raises(IcmBenchError, match=r"'e1' of toy has 500 images in 1 group, .* takes more groups") as refused:
+    with pytest.raises(IcmBenchError, match=r"'e1' of toy has 500 images in 1 group, .* give more groups") as refused:
         check_protocols(recipe(["toy"], protocols=["in_domain"]), manifest("toy", environment, groups))
     assert "10 images" not in str(refused.value)
     with pytest.raises(IcmBenchError, match="'e1' of toy has 2 images, and the split of seed 0 leaves one side empty"):
@@ -67,7 +67,7 @@ def test_environments_may_lack_classes_where_a_recipe_or_the_catalog_says_so(toy
     shutil.rmtree(toy_root / "env1" / "dog")
     found = read_manifest(DatasetSpec(name="toy", root=str(toy_root)))
     strict = recipe(["toy"], protocols=["held_out"])
-    with pytest.raises(IcmBenchError, match="or say classes_differ: true"):
+    with pytest.raises(IcmBenchError, match="or set classes_differ: true"):
         check_protocols(strict, found)
     loose = strict.model_copy(update={"datasets": (strict.datasets[0].model_copy(update={"classes_differ": True}),)})
     check_protocols(loose, found)

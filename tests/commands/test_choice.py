@@ -89,7 +89,7 @@ def test_shrinkage_and_its_relatives_are_named(chosen, options, expected) -> Non
         ({"projection": "shrinkage", "lambda_": 1.0}, "--nuisance is needed, since the recipe has several: interv"),
         ({"projection": "shrinkage", "nuisance": "isotropic"}, "--nuisance: 'isotropic' is not in the recipe"),
         ({"nuisance": "both", "lambda_": 1.0}, "--nuisance: 'both' is not in the recipe, which has interventions"),
-        ({"projection": "isotropic", "nuisance": "both"}, "--nuisance: isotropic leaves no choice of it"),
+        ({"projection": "isotropic", "nuisance": "both"}, "--nuisance: isotropic has no nuisance to choose"),
         (
             {"projection": "shrinkage", "nuisance": "both"},
             "--lambda is needed, since the recipe has several: 0.0, 0.03",
@@ -104,7 +104,7 @@ def test_what_could_be_several_or_none_is_one_sentence(chosen, options, sentence
 
 
 def test_the_whole_space_alone_is_no_choice(chosen: Any) -> None:
-    with pytest.raises(IcmBenchError, match="no projection but the whole space"):
+    with pytest.raises(IcmBenchError, match="has only the identity projection"):
         chosen({"sweep.projections": ["identity"]})
 
 

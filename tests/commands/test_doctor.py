@@ -98,7 +98,7 @@ def test_each_fault_of_a_cluster_is_a_sentence_that_names_the_node(
     by_node = {node: [said for said in checked["problems"] if f"({node})" in said] for node in (old, without, dead)}
     (of_old,), (of_without,), of_dead = by_node.values()
     here, clip = versions()["icm-bench"], versions()["open_clip_torch"]
-    assert f"open_clip_torch is 9.9.9, and {clip} where the run starts; install open_clip_torch=={clip}" in of_old
+    assert f"open_clip_torch is 9.9.9 here and {clip} on the driver; install open_clip_torch=={clip}" in of_old
     assert f"icm-bench is not installed; install version {here}" in of_without
     assert of_dead == []
     [note] = checked["notes"]
@@ -143,7 +143,7 @@ def test_what_a_node_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.
     toy.rename(tmp_path / "elsewhere")
     monkeypatch.setattr(doctor, "MIN_FREE", 2**80)
     answer = probe(needs, 0)
-    said = [f"{weights} has another content", f"{toy} is not seen there;", f"{tmp_path / 'store'} is not seen there;"]
+    said = [f"{weights} differs", f"{toy} is missing;", f"{tmp_path / 'store'} is missing;"]
     assert [problem.startswith(words) for problem, words in zip(answer.problems, said, strict=True)] == [True] * 3
     assert not (tmp_path / "store").exists()  # looking for it makes none
     assert ["MiB left: free some space" in doubt for doubt in answer.doubts] == [True] * 2
@@ -185,13 +185,13 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
 
     known = NodeAnswer(versions(), (), {}, (), ())
     answers: list[Any] = [replace(known, doubts=("slow.",)), replace(known, problems=("no x.", "no y."))]
-    monkeypatch.setattr(doctor, "_answers", lambda *_: answers)
+    monkeypatch.setattr(doctor, "_probe_all", lambda *_: answers)
     said: list[str] = []
     monkeypatch.setattr(doctor, "alive_nodes", lambda: [node("a")])
     check_nodes(None, (), (), said.append)
     assert said == []
     monkeypatch.setattr(doctor, "alive_nodes", lambda: [node("a"), node("b")])
-    with pytest.raises(IcmBenchError, match=r"^The node b: no x\. \(`icm-bench doctor` tells 1 more\.\)$"):
+    with pytest.raises(IcmBenchError, match=r"^The node b: no x\. \(`icm-bench doctor` lists 1 more\.\)$"):
         check_nodes(None, (), (), said.append)
     assert said[1:] == ["note: The node a: slow."]
     answers[1] = None  # not in time
@@ -200,4 +200,4 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
     answers[:] = [ConnectionRefusedError()] * 2
     with pytest.raises(IcmBenchError, match=r"^No node of the cluster is left: "):
         check_nodes(None, (), (), said.append)
-    assert said[-1] == "note: The node b has just died, and is left out (ConnectionRefusedError)."
+    assert said[-1] == "note: The node b has just died, and is ignored (ConnectionRefusedError)."

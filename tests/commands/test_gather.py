@@ -67,7 +67,7 @@ def test_rows_can_be_narrowed_by_column(tmp_path: Path) -> None:
     ("where", "said"),
     [
         ({"sed": ["0"]}, "rows have no column 'sed'; did you mean seed?"),
-        ({"seed": ["7"]}, "--where seed=7: no row has that; their values are 0."),
+        ({"seed": ["7"]}, "--where seed=7: no row has that; they have 0."),
     ],
 )
 def test_what_no_row_has_is_refused_in_a_sentence(tmp_path: Path, where: dict[str, list[str]], said: str) -> None:

@@ -48,7 +48,7 @@ OPTIONS = {  # case -> what --set says, and how the answer goes on
     "poor-recipes-11-on": ("sweep.seeds=[on]", r"sweep.seeds.0: .* not 'on'"),
     "poor-recipes-11-60": ("run.wait_for_gpus=1:30", r"run.wait_for_gpus: .* not '1:30'"),
     "poor-recipes-11-date": ("sweep.seeds=[2001-01-01]", r"sweep.seeds.0: .* not '2001-01-01'"),
-    "anchors": (f"sweep={{a: &a [x], {ANCHORS.replace(chr(10), ', ')} z: *g}}", r"stands for over 100000 values"),
+    "anchors": (f"sweep={{a: &a [x], {ANCHORS.replace(chr(10), ', ')} z: *g}}", r"expands to over 100000 values"),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from sklearn.neighbors import NearestCentroid
 import benchmark
 from benchmark.cli import main
 from benchmark.commands.interchange import import_embeddings
-from benchmark.commands.interchange.read_embeddings import Asked
+from benchmark.commands.interchange.read_embeddings import ImportOptions
 from benchmark.commands.preparing.imported_sets import imported_subject, manifests_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
@@ -90,7 +90,7 @@ def contents(folder: Path, *suffixes: str) -> dict[str, bytes]:
 def imported_again(made: tuple[Path, Path], tmp_path: Path, command: Command) -> Path:
     """The recipe of the run, on its embeddings as they are imported into a fresh store."""
     folder, exported = made
-    assert "with the identity of the run that exported" in command(*asked(exported, tmp_path, name="toy")).out
+    assert "identity of the exporting run" in command(*asked(exported, tmp_path, name="toy")).out
     start = yaml.safe_load((tmp_path / "start.yaml").read_text())
     recipe = json.loads((folder / "recipe.yaml").read_text())
     # Of the views, the texts and the backbone it says what was exported; the sweep is the reader's.
@@ -144,9 +144,9 @@ def test_an_edited_export_is_refused_and_may_be_taken_as_it_is(
     classes = pa.array(frame["class"].tolist())
     table = table.set_column(table.column_names.index("class"), "class", classes)
     pq.write_table(table.replace_schema_metadata(metadata), edited / "embeddings.parquet")
-    assert "were edited since they were exported" in command.refused(*asked(edited, tmp_path, name="toy"))
+    assert "were edited after the export" in command.refused(*asked(edited, tmp_path, name="toy"))
     assert not (tmp_path / "store" / "embeddings").exists()
-    assert "known by their content" in command(*asked(edited, tmp_path, "--foreign", name="toy")).out
+    assert "identified by their content" in command(*asked(edited, tmp_path, "--foreign", name="toy")).out
 
 
 ENVIRONMENTS, CLASSES, D = ("a", "b", "c"), ("cat", "dog"), 6
@@ -361,27 +361,27 @@ NAN, INF = np.full(D, np.nan, np.float32), np.full(D, np.inf, np.float32)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated": (spoilt(lambda content: content[:-100]), r" cannot be read"),
     "garbled": (spoilt(lambda content: content[:2000] + bytes(100) + content[2100:]), r" cannot be read"),
-    "no npz": (no_npz, r" is no \.npz; save it with numpy\.savez"),
-    "objects": (objects, r": the array 'class' holds Python objects, which are not unpickled"),
-    "mixed width": (mixed_width, r", row 71: an embedding of width 5, others have 6"),
-    "NaN": (edit("embedding", 40, NAN), r", row 41: the embedding holds NaN or infinite values"),
-    "infinite": (edit("embedding", 40, INF), r", row 41: the embedding holds NaN or infinite values"),
+    "no npz": (no_npz, r" is not a \.npz file; save it with numpy\.savez"),
+    "objects": (objects, r": 'class' has Python objects; save it as text or numbers"),
+    "mixed width": (mixed_width, r", row 71: the embedding has width 5, others 6"),
+    "NaN": (edit("embedding", 40, NAN), r", row 41: the embedding has NaN or infinite values"),
+    "infinite": (edit("embedding", 40, INF), r", row 41: the embedding has NaN or infinite values"),
     "doubled": (
         foreign(lambda c: {k: np.concatenate([v, v[4:5]]) for k, v in c.items()}),
-        r", row 181: '\d+\.png' in the view '\w+' stands in row 5 already",
+        r", row 181: '\d+\.png' in the view '\w+' repeats row 5; remove one",
     ),
     "no class": (edit("class", 2, None), r", row 3: 'class' is empty"),
     "no environment": (edit("environment", 2, ""), r", row 3: 'environment' is empty"),
     "no name": (edit("path", 2, None), r", row 3: 'path' is empty"),
     "control letters": (edit("environment", 2, "a\tb"), r", row 3: 'environment' is 'a\\tb', which"),
     "class of a view": (edit("class", 2, "cow"), r", row \d+: '\d+\.png' .* has another class than"),
-    "no view of an image": (without("fog"), r", row \d+: .* has no view 'fog' beside it"),
-    "no original": (without("original"), r", row \d+: '\d+\.png' in the view 'fog' has no 'original'"),
+    "no view of an image": (without("fog"), r", row \d+: .* has no view 'fog' as other images have"),
+    "no original": (without("original"), r", row \d+: '\d+\.png' in the view 'fog' has no row of the view 'original'"),
     "only views": (edit("view", ..., "fog"), r": no row has the view 'original', only 'fog'"),
     "one class": (edit("class", ..., "cat"), r" has one class only \(cat\)"),
     "groups of some": (
         foreign(lambda c: {**c, "group": np.array([None if p == "027.png" else "g" for p in c["path"]])}),
-        r", row \d+: no group, while others have one",
+        r", row \d+: the group is empty, and other images have one",
     ),
 }
 
@@ -421,7 +421,7 @@ def test_a_table_of_an_engineer_goes_through_with_one_option(
     assert f"--columns {OPTION} (it has id, domain, label, view, split, boxes, vector)" in said
     record = command.json(*asked(file, tmp_path, "--columns", *option))
     assert record["unused"] == ["split", "boxes"]
-    assert "columns that are not used: split, boxes" in command(*asked(file, tmp_path, "--columns", *option)).out
+    assert "unused columns: split, boxes" in command(*asked(file, tmp_path, "--columns", *option)).out
     content = with_view(columns())
     content["image_id"] = content.pop("path")
     (tmp_path / "plain").mkdir()
@@ -458,13 +458,13 @@ def texts_beside(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("klass=label", "--columns klass=label: 'klass' is no key; did you mean 'class'? Valid: class, embedding, "),
-        ("domain=environment", "'domain' is no key; did you mean 'environment'?"),  # turned round
-        ("id=uid", "'id' is no key; did you mean 'image_id'?"),
+        ("klass=label", "--columns klass=label: unknown key 'klass'; did you mean 'class'? Valid: class, embedding, "),
+        ("domain=environment", "unknown key 'domain'; did you mean 'environment'?"),  # turned round
+        ("id=uid", "unknown key 'id'; did you mean 'image_id'?"),
         ("class", "--columns class: write KEY=COLUMN"),
         (
             "class=lable",
-            "has no column 'lable', which --columns class=lable names; did you mean 'label'? Valid: boxes, ",
+            "has no column 'lable', (--columns class=...); did you mean 'label'? Valid: boxes, ",
         ),
         ("class=label", "--columns class=label,image_id=id,environment=domain,embedding=vector (it has id, "),
         (f"{OPTION},group=boxes", "the column 'boxes' is of type list"),
@@ -481,7 +481,7 @@ def test_texts_that_do_not_fit_are_refused(tmp_path: Path, command: Command) -> 
     file = parquet(columns(), tmp_path / "x.parquet")
     cases = [
         (texts(tmp_path / "few.npz", ("cat", "dogs")), "few.npz: the class 'dog' has no text; did you mean 'dogs'?"),
-        (texts(tmp_path / "wide.npz", width=9), "wide.npz: texts have width 9, and images 6"),
+        (texts(tmp_path / "wide.npz", width=9), "wide.npz: texts have width 9 and images 6"),
         (texts(tmp_path / "twice.npz", ("cat", "dog", "cat")), "twice.npz, row 3: it repeats the class 'cat'"),
     ]
     for place, sentence in cases:
@@ -502,10 +502,10 @@ def test_a_killed_import_is_invisible_and_can_be_repeated(tmp_path: Path, monkey
     with monkeypatch.context() as patched:
         patched.setattr("benchmark.store.imported_embeddings.write_import", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            import_embeddings.import_embeddings(storage, file, Asked("mine"))
+            import_embeddings.import_embeddings(storage, file, ImportOptions("mine"))
     with pytest.raises(IcmBenchError, match="no imported embeddings of 'mine': `icm-bench import-embeddings FILE"):
         manifests_of(recipe, storage)
-    assert import_embeddings.import_embeddings(storage, file, Asked("mine"))[0].written == 0
+    assert import_embeddings.import_embeddings(storage, file, ImportOptions("mine"))[0].written == 0
     assert len(manifests_of(recipe, storage)[0].table) == 90
 
 
@@ -547,7 +547,7 @@ def test_nothing_that_was_imported_is_replaced_unasked(tmp_path: Path, command: 
     ("text", "why"),
     [
         ("mine", "start.yaml must be a mapping"),
-        ("name: r\ndatasets: [PACS]\nbackbones: [{name: one}]\n", "'mine' is no imported data set of it"),
+        ("name: r\ndatasets: [PACS]\nbackbones: [{name: one}]\n", "'mine' is not an imported data set of it"),
         (
             "name: r\ndatasets: [{name: mine, layout: imported}]\nnames: {x: &b two}\nbackbones: [*b]\n",
             "add 'imported' to its backbones",
@@ -562,7 +562,7 @@ def test_a_recipe_that_is_of_something_else_stays_as_it_is(
     said = command(*asked(file, tmp_path)).out
     again = command.json(*asked(file, tmp_path))
     assert (again["recipe_written"], again["images"], again["exported"]) == (False, 90, False)
-    assert "was there before, and stays as it is" in said
+    assert "exists and is unchanged" in said
     assert why in said
     assert "Next: " not in said
     assert recipe.read_text() == text

@@ -208,7 +208,7 @@ def test_ids_do_as_well_as_paths_and_equal_images_may_stand_once(run: Run, answe
         done = import_predictions(run, read_predictions(written(same, tmp_path)))
         assert (done.rows, done.written) == (by_path.rows, 0)
     more = pd.concat([named, named[named["image"] == id_of["env0/cat/0.png"]]])
-    with pytest.raises(IcmBenchError, match="stands twice; keep one of the two"):
+    with pytest.raises(IcmBenchError, match="is given twice; keep one of the two"):
         import_predictions(run, read_predictions(written(more, tmp_path)))
 
 
@@ -237,7 +237,7 @@ def settings(frame: Frame) -> Frame:
 
 
 REFUSALS: list[tuple[Callable[[Frame], Frame], str]] = [
-    (edited(3, image="env0/cat/99.png"), "row 3: 'env0/cat/99.png' is no image of this data set; give the path"),
+    (edited(3, image="env0/cat/99.png"), "row 3: 'env0/cat/99.png' is not an image of this data set; give the path"),
     (edited(4, predicted="cta"), "row 4: 'cta' is no class of toy; did you mean 'cat'"),
     (edited(2, held_out="env9"), "row 2: the recipe has no held_out 'env9'; did you mean 'env"),
     (edited(2, protocol="held_uot"), "row 2: the recipe has no protocol 'held_uot'; did you mean 'held_out'"),
@@ -245,17 +245,17 @@ REFUSALS: list[tuple[Callable[[Frame], Frame], str]] = [
     (edited(2, seed="x"), "row 2: seed 'x' is not a whole number"),
     (edited(2, fold=1), "row 2: the recipe has no fold '1'"),
     (edited(5, predicted=""), "row 5: 'predicted' is empty; fill it in"),
-    (edited(6, method="zero_shot"), "row 6: the method 'zero_shot' is called like a predictor"),
+    (edited(6, method="zero_shot"), "row 6: the method 'zero_shot' is the name of a predictor"),
     (edited(1, test_split="out_fold"), "row 1: the recipe has no test_split 'out_fold'"),
-    (edited(1, protocol="open_class"), "row 1: the recipe has no such test (dataset toy, "),
-    (lambda f: pd.concat([f, f.iloc[[8]]]), "stands twice; keep one of the two."),
+    (edited(1, protocol="open_class"), "row 1: the recipe has no test with dataset toy, "),
+    (lambda f: pd.concat([f, f.iloc[[8]]]), "is given twice; keep one of the two."),
     (lambda f: f.drop(index=f.index[(f["held_out"] == "env1") & (f["seed"] == 0)][:2]), "2 of the 41 tested images of method Copy, protocol held_out, held_out env1"),
-    (lambda f: f.drop(columns="seed"), "the column 'seed' is needed, since the recipe has several: 0, 1."),
+    (lambda f: f.drop(columns="seed"), "add the column 'seed', which is one of 0, 1."),
     (lambda f: f.drop(columns="image"), "the column 'image' is missing; add it."),
     (lambda f: f.rename(columns={"predicted": "prediction"}), "unknown column 'prediction'; did you mean 'predicted'"),
-    (lambda f: f.iloc[:0], "holds no prediction; write one line for each tested image."),
+    (lambda f: f.iloc[:0], "has no predictions; write one line per tested image."),
     (settings, "row 1: Copy has 2 settings here, and not each has a source_score"),
-    (lambda f: f.assign(source_score=85.0), "row 1: source_score 85 is no accuracy; give it between 0 and 1."),
+    (lambda f: f.assign(source_score=85.0), "row 1: source_score 85 is not an accuracy; give a number from 0 to 1."),
     (lambda f: edited(9, source_score=0.6)(f.assign(source_score=0.5)), "source_score differs within one test"),
 ]  # fmt: skip
 
@@ -287,7 +287,7 @@ def test_an_image_of_another_side_is_named_as_not_tested(run: Run, answers: Fram
 
 def test_in_domain_leaves_nothing_to_choose_by(run: Run, answers: Frame, tmp_path: Path) -> None:
     frame = answers[answers["protocol"] == "in_domain"].assign(source_score=0.5)
-    with pytest.raises(IcmBenchError, match="'in_domain' leaves nothing to choose by; leave source_score empty"):
+    with pytest.raises(IcmBenchError, match="'in_domain' has no model selection; leave source_score empty"):
         import_predictions(run, read_predictions(written(frame, tmp_path)))
 
 

@@ -110,9 +110,9 @@ def test_the_exit_code_is_the_jobs(of_driver: int, code: int, job: Submission, m
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        (details("", "STOPPED"), "my-1a2b was stopped; what is finished is kept"),
+        (details("", "STOPPED"), "my-1a2b was stopped; finished work is kept"),
         (details("", "FAILED", None, "The node died.\nsee logs"), r"my-1a2b has failed \(The node died\)"),
-        (details("", "FAILED", 1, NO_PACKAGE), r"The node 10\.0\.0\.7 has no icm-bench: install version "),
+        (details("", "FAILED", 1, NO_PACKAGE), r"The node 10\.0\.0\.7 has no icm-bench: install "),
     ],
 )
 def test_an_end_without_an_exit_code_is_a_sentence(
@@ -130,7 +130,7 @@ def test_a_broken_connection_is_made_again_and_nothing_is_written_twice(
     assert log == "".join(LOG)
     monkeypatch.setattr(module, "TIMEOUT", 0.0)
     began = time.monotonic()
-    with pytest.raises(IcmBenchError, match="has not answered for 0 s, and my-1a2b may go on"):
+    with pytest.raises(IcmBenchError, match="has not answered for 0 s, and my-1a2b may still run"):
         submitted(monkeypatch, job, Cluster(breaks=1000, at=0))
     assert time.monotonic() - began < 30
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.places import check_address, check_words
+from benchmark.common.storage.places import check_address, check_arguments
 
 HUSH = "Hush"  # in every secret below
 WITH = {
@@ -33,7 +33,7 @@ PLAIN = (
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_has_no_credentials_passes(text: str) -> None:
     check_address(text, "x")
-    check_words(["plan", text, f"--store={text}", "--set", f"run.store={text}"])
+    check_arguments(["plan", text, f"--store={text}", "--set", f"run.store={text}"])
 
 
 @pytest.mark.parametrize(("case", "phrase"), [
@@ -49,7 +49,7 @@ def test_credentials_are_refused_wherever_they_come_and_not_quoted(case: str, ph
         ("An argument", ["plan", text]),
     ):
         with pytest.raises(IcmBenchError, match=f"^{name} is an address .*{phrase}") as caught:
-            check_words(words)
+            check_arguments(words)
         assert HUSH not in str(caught.value)
     with pytest.raises(IcmBenchError, match=f"^The place of a store.*{phrase}") as caught:
         Storage(text.lstrip())

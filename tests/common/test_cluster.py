@@ -13,7 +13,7 @@ from benchmark.common.code import OWN_PATH, find_own_code, importable_from
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray import cluster
 from benchmark.common.ray.cluster import connect, connected, gpu_count
-from benchmark.common.terminal.progress import speaking
+from benchmark.common.terminal.progress import verbosity
 from tests.conftest import REPOSITORY
 
 
@@ -96,9 +96,9 @@ def test_a_lost_node_is_told_once_in_our_words_and_the_rest_of_rays_where_more_i
     )
     for lines in (said["lines"], [dead]):
         ray._private.worker.print_to_stdstream({**said, "lines": lines}, ignore_prefix=False)
-    told = "The node 3f9fc9 at 192.0.2.2 is lost; what it had under way is computed again.\n"
+    told = "The node 3f9fc9 at 192.0.2.2 is lost; its unfinished work is computed again.\n"
     assert capsys.readouterr() == ("", told)
-    with speaking("verbose"):
+    with verbosity("verbose"):
         ray._private.worker.print_to_stdstream(said, ignore_prefix=False)
     out, err = capsys.readouterr()
     assert out == ""

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmark.common.errors import FaultError, IcmBenchError, UnwritableError
-from benchmark.common.failing import meant_for_user, outcome_of, told
+from benchmark.common.failing import meant_for_user, outcome_of, propagate_user_errors
 from benchmark.common.ray import cluster
 from benchmark.common.ray.cluster import connected
 from benchmark.common.ray.remote import remote
@@ -56,7 +56,7 @@ def test_code_of_the_users_own_is_named_with_class_file_and_line() -> None:
     ):
         name, at = f"tests.broken:{type(part).__name__}", f"{PLACE}:{line_of(line)}"
         said = str(meant_for_user(caught(part.predict, PROBLEM, [1])))
-        assert said == f"{name} raised {raised} at {at}; mend it and run again."
+        assert said == f"{name} raised {raised} at {at}; fix it and run again."
 
 
 def _fitted(projection: Projection) -> None:
@@ -69,7 +69,7 @@ def _fitted(projection: Projection) -> None:
         (OneColumn(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
          "The predictor 'tests.broken:OneColumn' gave scores of shape (3, 1) in place of (3, 2) (images, classes)"),
         (Nothing(), "scores", lambda part: [*checked_scores(part, ASKED, [1])],
-         "What it gave cannot be used: TypeError (object of type 'NoneType' has no len())"),
+         "Its result is not valid: TypeError (object of type 'NoneType' has no len())"),
         (NoBasis(), "fit", _fitted, "The projection 'tests.broken:NoBasis' gave int in place of a Basis"),
         (CutView(), "apply", lambda part: part.views(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ["a"], 0),
          "The intervention 'tests.broken:CutView' must return uint8 of shape (1, 3, 8, 8), not uint8 of shape (1, 3, 8, 4)"),
@@ -83,9 +83,9 @@ def test_an_answer_in_a_wrong_shape_is_named_with_class_file_and_line(
 
     name = f"tests.broken:{type(part).__name__}"
     line = inspect.getsourcelines(getattr(type(part), method))[1]
-    expected = f"{said}; see {name}, {method} at {PLACE}:{line}; mend it and run again."
+    expected = f"{said}; see {name}, {method} at {PLACE}:{line}; fix it and run again."
     for _ in range(2):  # a worker tells it, and whoever waits for that hears the same
-        meant = meant_for_user(caught(told(run), part))
+        meant = meant_for_user(caught(propagate_user_errors(run), part))
         assert str(meant) == expected
         assert str(meant_for_user(meant)) == expected
 
@@ -110,7 +110,7 @@ def test_what_is_told_travels_with_its_kind_and_its_node() -> None:
     def damaged() -> None:
         raise DamagedError("one file is damaged.", {"a": "differs"})
 
-    error = pickle.loads(pickle.dumps(caught(told(damaged))))
+    error = pickle.loads(pickle.dumps(caught(propagate_user_errors(damaged))))
     assert isinstance(error, DamagedError)
     assert (str(error), error.problems) == ("one file is damaged.", {"a": "differs"})
     assert error.node
@@ -128,7 +128,10 @@ def _refuse(kind: str) -> None:
 def test_a_fault_in_a_task_comes_with_its_traceback_and_is_one_wherever_it_is_caught() -> None:
     import ray
 
-    for task in (remote(num_cpus=0)(_refuse), ray.remote(num_cpus=0)(_refuse)):  # the second is not `told`
+    for task in (
+        remote(num_cpus=0)(_refuse),
+        ray.remote(num_cpus=0)(_refuse),
+    ):  # the second is not `propagate_user_errors`
         with pytest.raises(Exception, match="nobody foresaw") as error, connected():
             ray.get(task.remote("fault"))
         fault = outcome_of(error.value)
@@ -181,9 +184,9 @@ def test_a_worker_that_dies_is_a_sentence_that_says_what_to_do() -> None:
 
     with pytest.raises(ray.exceptions.WorkerCrashedError) as crashed:
         ray.get(remote(num_cpus=0, max_retries=0)(die).remote())
-    assert str(meant_for_user(crashed.value)).startswith("A worker process died; where that is a lack of memory, use")
+    assert str(meant_for_user(crashed.value)).startswith("A worker process died; if it ran out of memory, use")
     lost = ray.exceptions.ObjectReconstructionFailedError  # one of several kinds of lost objects
-    assert "lost with its node. What is finished is kept: run" in str(meant_for_user(lost("0" * 56, None, "")))
+    assert "lost with its node. Finished work is kept: run" in str(meant_for_user(lost("0" * 56, None, "")))
     assert meant_for_user(ray.exceptions.GetTimeoutError("late")) is None
     full = meant_for_user(ray.exceptions.OutOfDiskError("full"))
     assert isinstance(full, UnwritableError)

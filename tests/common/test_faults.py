@@ -20,7 +20,7 @@ from benchmark.cli import COMMANDS, main
 from benchmark.commands import report
 from benchmark.commands.cluster.submit import _ended
 from benchmark.common.errors import FaultError, IcmBenchError
-from benchmark.common.failing import during, noted, outcome_of
+from benchmark.common.failing import during, faults_collected, outcome_of
 from benchmark.common.storage import files as storage
 from benchmark.embedding import pipeline
 from benchmark.embedding.chunks import Chunk
@@ -29,7 +29,7 @@ from tests.test_cli import VIT, write_recipe
 from tests.test_speech import NOWHERE
 
 SECRET = "hunter2hunter2/x"
-FAULT = "ended by a fault of icm-bench, not of yours: "
+FAULT = "ended by a bug of icm-bench: "
 # What each command needs beside its name.
 WORDS = {
     "import": ["recipe.yaml", "file.csv"], "import-embeddings": ["file.npz", "--name", "x"], "init": ["folder"],
@@ -78,7 +78,7 @@ def test_every_command_ends_so(
         FAULT,
         "KeyError",
         f"the traceback is in {file}",
-        "embeddings that are finished",
+        "finished rows and embeddings are kept",
     ):
         assert part in err
     trace = file.read_text()
@@ -118,17 +118,17 @@ def test_where_no_file_can_be_written_the_traceback_is_printed(
     assert json.loads(out)["path"] is None
     *trace, said = err.splitlines()
     assert trace[0].startswith("Traceback")
-    assert "the traceback stands above" in said
+    assert "the traceback is above" in said
     assert SECRET not in out + err
 
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x does not do what is asked of it"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x fails while reading a/b.jpg"),
         (OSError("Corrupt snappy compressed data."), 2, "Corrupt snappy"),
-        (MemoryError(), 2, "The memory of this machine ran out while reading a/b.jpg"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "The memory of this machine"),
+        (MemoryError(), 2, "This machine ran out of memory while reading a/b.jpg"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "This machine ran out of memory"),
         (IcmBenchError("No."), 2, "icm-bench: No."),
         (KeyboardInterrupt(), 130, "interrupted"),
         (BrokenPipeError(), 141, ""),
@@ -150,9 +150,9 @@ def test_a_fault_of_a_thread_ends_a_command_so_when_its_work_is_done(
     own: bool, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def watching() -> None:
-        with noted():
+        with faults_collected():
             raise OSError("a store that does not answer")
-        with noted():
+        with faults_collected():
             nothing()
 
     def command(_: object) -> None:

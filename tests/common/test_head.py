@@ -33,7 +33,7 @@ def test_a_head_that_is_gone_ends_the_process_with_a_sentence(capsys: pytest.Cap
     assert ended.wait(20)
     thread.join(10)
     waiting, sentence = capsys.readouterr().err.splitlines()
-    assert f"{address} does not answer; it is waited for up to 1 s" in waiting
+    assert f"{address} does not answer; waiting for up to 1 s" in waiting
     assert f"{address} has not answered for " in sentence
 
 

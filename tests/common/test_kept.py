@@ -15,7 +15,7 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage import object_store
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.object_store import COPIES_LIMIT, Kept, current_copies, keeping
+from benchmark.common.storage.object_store import COPIES_LIMIT, LocalCopies, current_copies, local_copies
 from benchmark.datasets.readers.folder import FolderReader
 from tests.conftest import S3
 from tests.faulty_s3 import Proxy
@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def remote(faulty_s3: tuple[S3, Proxy], cache: Path, tmp_path: Path) -> Iterator[tuple[Storage, Proxy]]:  # noqa: ARG001
     """A storage at a server that counts requests, while copies are kept."""
-    with keeping():
+    with local_copies():
         yield Storage(f"s3://bucket/{tmp_path.name}/files"), faulty_s3[1]
 
 
@@ -43,11 +43,11 @@ def asked(proxy: Proxy) -> int:
 
 
 def test_copies_are_private_and_gone_with_the_command(cache: Path) -> None:
-    with keeping():
+    with local_copies():
         copies = current_copies()
         assert copies
         copies.put("s3://a/b", b"content")
-        with keeping():  # inside another one nothing new begins, and nothing ends
+        with local_copies():  # inside another one nothing new begins, and nothing ends
             assert current_copies() is copies
         (folder,) = cache.iterdir()
         assert folder.stat().st_mode & 0o077 == 0
@@ -57,13 +57,13 @@ def test_copies_are_private_and_gone_with_the_command(cache: Path) -> None:
         assert copies.get("s3://a/b") is None
     assert current_copies() is None
     assert list(cache.iterdir()) == []
-    with keeping(wanted=False):
+    with local_copies(wanted=False):
         assert current_copies() is None
 
 
 def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    full, elsewhere = Kept(str(tmp_path), 2 * free), Kept(str(tmp_path / "absent"), 0)
+    full, elsewhere = LocalCopies(str(tmp_path), 2 * free), LocalCopies(str(tmp_path / "absent"), 0)
     for copies in (full, elsewhere):
         copies.put("s3://a/b", b"content")
         assert copies.get("s3://a/b") is None
@@ -72,8 +72,8 @@ def test_a_disk_is_not_filled_and_another_machine_finds_and_keeps_nothing(tmp_pa
 
 BEGUN = """
 import os, sys
-from benchmark.common.storage.object_store import current_copies, keeping
-with keeping():
+from benchmark.common.storage.object_store import current_copies, local_copies
+with local_copies():
     current_copies().put('a', b'b')
 """
 
@@ -89,7 +89,7 @@ def test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not(
         assert other.stdout.readline() == b"ready\n"
         assert not left.exists()
         (used,) = cache.iterdir()
-        with keeping():
+        with local_copies():
             assert len(list(cache.iterdir())) == 2
         assert list(cache.iterdir()) == [used]
         other.stdin.close()
@@ -103,7 +103,7 @@ def test_what_was_removed_by_halves_goes_too_and_by_any_command(cache: Path) -> 
         folder.mkdir(parents=True)
         (folder / "copy").write_bytes(b"an image")
     os.utime(halved.parent, (0, 0))
-    with keeping(wanted=False):
+    with local_copies(wanted=False):
         assert list(cache.iterdir()) == [new]  # which may be about to be used
 
 
@@ -111,12 +111,12 @@ def test_what_was_removed_by_halves_goes_too_and_by_any_command(cache: Path) -> 
 @pytest.mark.parametrize(("said", "kept_then"), [("0", False), ("1e-9", False), ("2", True), ("", True)])
 def test_a_variable_limits_copies(said: str, kept_then: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COPIES_LIMIT, said)
-    with keeping():
+    with local_copies():
         if copies := current_copies():
             copies.put("s3://a/b", b"content")
         assert ((copies.get("s3://a/b") if copies else None) == b"content") == kept_then
     monkeypatch.setenv(COPIES_LIMIT, "much")
-    with pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much'"), keeping():
+    with pytest.raises(IcmBenchError, match="ICM_BENCH_COPIES_GIB is 'much'"), local_copies():
         pass
 
 
@@ -125,7 +125,7 @@ def test_where_nothing_can_be_locked_nothing_is_kept_or_left(cache: Path, monkey
         raise OSError(errno.ENOTSUP, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", refused)
-    with keeping():
+    with local_copies():
         assert current_copies() is None
     assert list(cache.iterdir()) == []
 
@@ -189,7 +189,7 @@ def test_an_old_minio_says_otherwise_that_there_is_a_file(remote: tuple[Storage,
 
 def test_files_of_a_folder_have_no_copies(cache: Path, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "files"))
-    with keeping():
+    with local_copies():
         assert storage.write_first("part", b"one")
         storage.keep("part", b"other")
         assert storage.read_bytes("part") == b"one"

@@ -88,7 +88,7 @@ def test_a_closed_store_cache_and_folder_of_ray(closed: Path, monkeypatch: pytes
     with pytest.raises(UnwritableError, match="or let the environment variable ICM_BENCH_CACHE name a folder"):
         Storage(str(closed / "store")).check_writable()
     monkeypatch.setenv("A_FOLDER", str(closed))
-    assert "cannot be written to; let it name a folder" in unusable_variable("A_FOLDER")
+    assert "cannot be written to; name another folder" in unusable_variable("A_FOLDER")
 
 
 def test_a_plan_needs_no_writable_cache(

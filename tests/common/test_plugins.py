@@ -1,4 +1,4 @@
-"""Code of somebody's own: found beside the recipe, refused where nobody wants it, and named where it fails."""
+"""Plugins: found beside the recipe, refused if nobody wants them, and named when they fail."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from benchmark.cli import COMMANDS, READING, main
 from benchmark.command_line import command_parser
 from benchmark.commands.cluster import doctor
-from benchmark.commands.cluster.doctor import _opened
+from benchmark.commands.cluster.doctor import _writable_store
 from benchmark.commands.cluster.packing import PACKAGES
 from benchmark.common.code import UNASKED, importable_from
 from benchmark.common.errors import PluginError
@@ -79,7 +79,7 @@ def test_no_plugins_refuses_it_in_every_command_and_imports_nothing(
     command: str, recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refused(capsys, command, str(recipe), "--no-plugins")
-    assert "The projection 'plugin_beside:Mine' is code of somebody's own, which --no-plugins" in said
+    assert "The projection 'plugin_beside:Mine' is a plugin, which --no-plugins" in said
     assert not os.environ.get("ICM_BENCH_NO_PLUGINS")
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
     assert refused(capsys, command, str(recipe)) == said
@@ -92,7 +92,7 @@ def test_commands_that_only_read_import_it_when_asked_alone(
     command: str, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, command, str(recipe))
-    assert "'plugin_beside:Mine' is code of somebody's own, which this command imports only with --plugins" in said
+    assert "'plugin_beside:Mine' is a plugin, which this command imports only with --plugins" in said
     assert "plugin_beside" not in sys.modules
 
 
@@ -203,7 +203,7 @@ def test_processes_that_try_something_look_into_no_working_directory(
     monkeypatch.chdir(folder)
     monkeypatch.setattr(doctor, "LIMIT", 100)
     doctor._look_at_gpus(0, [], [])
-    _opened(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
+    _writable_store(load_recipe(plain_recipe(folder, toy_root, tiny_random)))
     assert [*folder.glob("ran-*")] == []
 
 

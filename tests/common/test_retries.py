@@ -11,7 +11,7 @@ import pytest
 from benchmark.common.errors import UnwritableError
 from benchmark.common.storage import object_store, retries
 from benchmark.common.storage.files import Storage
-from benchmark.common.storage.retries import StorageTimeoutError, UnansweredError, taken, with_retries
+from benchmark.common.storage.retries import StorageTimeoutError, UnansweredError, take_retries, with_retries
 from tests.conftest import S3
 from tests.faulty_s3 import Faults, Proxy
 
@@ -21,7 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_QUIET", 0.5)
     monkeypatch.setattr(retries, "_LONGEST_PAUSE", 0.3)
     monkeypatch.setattr(object_store, "ANSWER_SECONDS", 1)
-    taken()
+    take_retries()
 
 
 def test_a_storage_that_fails_at_times_is_read_and_written_whole(faulty_s3: tuple[S3, Proxy], tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_storage_that_fails_at_times_is_read_and_written_whole(faulty_s3: tupl
     storage.delete("0.bin")
     failed = Counter({fault: n for fault, n in proxy.faults.faults.items() if fault})
     assert set(failed) == {"500", "503", "reset", "hang"}
-    assert taken().count >= failed.total()  # all are counted, and answers that came late on a busy machine
+    assert take_retries().count >= failed.total()  # all are counted, and answers that came late on a busy machine
     proxy.faults = Faults()
     kept = server.client.list_objects_v2(Bucket="bucket", Prefix=tmp_path.name)["Contents"]
     assert {item["Key"].rsplit("/", 1)[-1]: item["Size"] for item in kept} == {
@@ -57,7 +57,7 @@ def test_an_outage_is_waited_out_with_one_line_for_all_who_wait(
     begins, ends = capsys.readouterr().err.splitlines()
     assert f"s3://bucket/{tmp_path.name}/store does not answer (" in begins
     assert f"s3://bucket/{tmp_path.name}/store answers again after " in ends
-    found = taken()
+    found = take_retries()
     assert found.count >= proxy.faults.faults["down"]
     assert found.seconds > 4  # four that waited for 1.5 s each
 
@@ -88,7 +88,7 @@ def test_what_fails_for_good_is_raised_at_once() -> None:
         with_retries(fails, "here", 60)
     storage = Storage("s3://bucket/absent?region=us-east-1")
     assert storage.read_if_there("nothing") is None
-    assert (len(calls), taken().count) == (1, 0)
+    assert (len(calls), take_retries().count) == (1, 0)
 
 
 @pytest.mark.parametrize(

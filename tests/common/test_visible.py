@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from benchmark.common.terminal.escaping import one_line, safe_output, visible
+from benchmark.common.terminal.escaping import escape_control, one_line, safe_output
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from benchmark.common.terminal.escaping import one_line, safe_output, visible
     ],
 )
 def test_what_steers_a_terminal_is_shown_as_its_number(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert escape_control(text) == shown
     assert one_line(f" {shown} ") == " ".join(shown.split())
 
 

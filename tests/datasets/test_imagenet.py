@@ -63,7 +63,7 @@ def test_a_set_of_one_environment_is_read_with_its_whole_subset(tmp_path: Path, 
     notes = " ".join(manifest.notes())
     assert "imagenet has 2 images instead of 50000" in notes
     assert "lacks images of 998 of its 1000 classes, n01443537 the first" in notes
-    with pytest.raises(IcmBenchError, match=r"has one environment only \(imagenet\), and holding one out needs two"):
+    with pytest.raises(IcmBenchError, match=r"has one environment only \(imagenet\), add another"):
         check_held_out(manifest)
 
 

@@ -70,7 +70,7 @@ def test_an_unknown_layout_is_refused_with_the_nearest() -> None:
         "autos": "did you mean 'auto'?",
         "no.such:Reader": "The layout 'no.such:Reader' cannot be loaded",
         "pathlib:Path": "must derive from ImageReader",
-        f"{ImageReader.__module__}:ImageReader": "lacks the method",
+        f"{ImageReader.__module__}:ImageReader": "lacks a method",
     }.items():
         with pytest.raises(IcmBenchError, match=re.escape(said)):
             parse_recipe({"name": "x", "datasets": [{"name": "PACS", "layout": layout}], "backbones": ["ViT-B-32"]})

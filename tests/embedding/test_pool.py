@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.ray.autoscaler import most_gpus
+from benchmark.common.ray.autoscaler import max_gpus
 from benchmark.embedding import pool
 from benchmark.embedding.pool import Pool, pool_for
 from benchmark.recipe.specs import RunSpec
@@ -27,7 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("RAY_ADDRESS", CLUSTER)
         monkeypatch.setattr(pool, "gpu_count", lambda: next(looks, there[-1]))
         monkeypatch.setattr(pool, "autoscaled_gpus", lambda: allowed)
-        monkeypatch.setattr(pool, "ask_for_gpus", asked.append)
+        monkeypatch.setattr(pool, "request_gpus", asked.append)
         monkeypatch.setattr(pool, "cpu_nodes", lambda: (3, 8))
         monkeypatch.setattr(pool, "time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
         return asked
@@ -133,7 +133,7 @@ def test_max_workers_bounds_the_gpus_of_a_configuration() -> None:
         "one": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 10},
         "eight": {"resources": {"CPU": 96, "GPU": 8}, "max_workers": 2},
     }
-    assert most_gpus({"max_workers": 100, "available_node_types": kinds}) == 26
-    assert most_gpus({"max_workers": 5, "available_node_types": kinds}) == 8 + 8 + 3
-    assert most_gpus({"max_workers": 5, "available_node_types": {"cpu": kinds["cpu"]}}) == 0
-    assert most_gpus({}) == 0
+    assert max_gpus({"max_workers": 100, "available_node_types": kinds}) == 26
+    assert max_gpus({"max_workers": 5, "available_node_types": kinds}) == 8 + 8 + 3
+    assert max_gpus({"max_workers": 5, "available_node_types": {"cpu": kinds["cpu"]}}) == 0
+    assert max_gpus({}) == 0

@@ -45,7 +45,7 @@ def test_every_pair_is_counted_once_and_lost_encoders_are_named(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(watch, "ask_for_gpus", asked.append)
+    monkeypatch.setattr(watch, "request_gpus", asked.append)
     said: list[str] = []
     with WatchOf(storage, said.append, ledger_of_two().encoders(), autoscaled=True) as one:
         one.add(counts(0, tries=1, views=0, by_lost=128))  # written by the first, which was lost before it reported it

@@ -260,7 +260,7 @@ def test_a_job_is_left_and_followed_again_and_stopped(head: Head, tiny_random: d
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=30) == 130
     said = (folder / "err").read_text().splitlines()[-1]
-    named = re.fullmatch(r"icm-bench: (\S+) goes on; follow it again with `(.*)`, stop it with `(.*)`\.", said)
+    named = re.fullmatch(r"icm-bench: (\S+) still runs; follow it again with `(.*)`, stop it with `(.*)`\.", said)
     assert named, said
     assert named.groups()[1:] == ("icm-bench submit recipes/my.yaml", "icm-bench submit recipes/my.yaml --stop")
 

@@ -337,8 +337,8 @@ def test_strengths_and_shares_of_the_pairs_are_intervention_sets_and_no_set_for_
     ("sets", "projections", "message"),
     [
         ([{"name": "x", "pairs": 0}], ["icm"], r"pairs"),
-        ([{"name": "x", "pairs": 0.1, "kinds": ["cross_environment"]}], ["icm"], r"a share of the pairs is for views"),
-        ([{"name": "x", "pairs": 0.1, "placebo": "rotated"}], ["icm"], r"a share of the pairs is for views"),
+        ([{"name": "x", "pairs": 0.1, "kinds": ["cross_environment"]}], ["icm"], r"pairs below 1 need views"),
+        ([{"name": "x", "pairs": 0.1, "placebo": "rotated"}], ["icm"], r"pairs below 1 need views"),
         ([{"name": "x", "seed": 1}], ["icm"], r"'x' has nothing to draw"),
         ([{"name": "x", "pairs": 0.1, "draws": 2}], ["icm"], r"'x' has nothing to draw"),
         ([{"name": "x", "pairs": 0.1}], ["denoiser"], r"'denoiser' needs a view of every image, and 'x' has a share"),
@@ -402,5 +402,5 @@ def test_trials_are_known_by_the_metric_that_chooses_and_by_metrics_of_scores_an
     with pytest.raises(IcmBenchError, match="must derive from Metric"):
         of(None, "tests.recipe.test_recipe:Recipe")
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
-    with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is code of somebody's own"):
+    with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is a plugin"):
         of(own[0])

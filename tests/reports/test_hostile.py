@@ -86,7 +86,7 @@ def test_rows_that_name_code_import_none_where_nobody_wants_it(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", refused)
     made = [row(held_out=held_out, protocol="of_a_stranger:Part") for held_out in ("a", "b", "c")]
-    with pytest.raises(PluginError, match="'of_a_stranger:Part' is code of somebody's own"):
+    with pytest.raises(PluginError, match="'of_a_stranger:Part' is a plugin"):
         write_report(frame(made), TESTED, Storage(str(tmp_path)), "x", Origin("Rows"), Options())
     assert "of_a_stranger" not in sys.modules
 

@@ -114,7 +114,7 @@ def test_a_sweep_has_the_planned_rows_tests_the_same_images_and_says_what_its_en
     assert (rows["clusters"] == 2).all()
     assert own["clusters"].isna().all()
     assert set(rows["held_out"]) == set(own["held_out"]) == {"env0", "env1", "env2", "env3"}
-    assert "toy has clusters for environments, which have no names" in said
+    assert "toy has clusters as environments, which have no names" in said
     assert "biased_prompts" not in set(rows["projection"])
     plain = [f[f["projection"] == "identity"].set_index("held_out")["correct"].to_dict() for f in (own, rows)]
     assert plain[0] == plain[1]  # of the plain space nothing depends on environments
@@ -140,7 +140,7 @@ def test_a_protocol_that_fits_on_what_it_tests_is_refused(
     file = tmp_path / "recipe.yaml"
     file.write_text(json.dumps(content({"name": "toy", "root": str(toy_root)}, protocols=[protocol])))
     assert main(["plan", str(file), "--store", str(tmp_path / "store")]) == 2
-    assert f"'{protocol}' on toy holds no environment out; leave that protocol out" in capsys.readouterr().err
+    assert f"'{protocol}' on toy has none; leave that protocol out" in capsys.readouterr().err
 
 
 def test_a_recipe_without_clusters_keeps_its_hash_and_a_wrong_word_is_refused(tmp_path: Path) -> None:

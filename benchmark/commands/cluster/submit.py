@@ -23,31 +23,31 @@ from benchmark.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-DIGITS = 12  # of a hash: enough for all jobs that a cluster ever sees
-TIMEOUT = 60.0  # seconds without an answer, after which a job that goes on is left alone
-PAUSE = 1.0  # seconds, before a connection is made again
-STOPPING = 30.0  # seconds: Ray kills what has not ended some seconds after it was asked to
+DIGITS = 12  # of the hash in the id of a job
+TIMEOUT = 60.0  # seconds without an answer, after which a job is no longer followed
+PAUSE = 1.0  # seconds before a reconnection
+STOPPING = 30.0  # seconds that a stopped job has to end
 RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A recipe as a job of a cluster."""
+    """A job of a cluster that runs a recipe."""
 
-    id: str  # from the hash of recipe, files, overrides and version; tries after the first one add a number
-    package: Package  # what is uploaded
-    entrypoint: str  # the command that the cluster runs
-    command: str  # the command that was given here, to say how to follow and to stop
+    id: str  # from the hash of recipe, files, overrides and version; later tries add a number
+    package: Package  # uploaded files
+    entrypoint: str  # command that the cluster runs
+    command: str  # command of the user, for messages on how to follow and stop the job
 
     def record(self) -> dict[str, Any]:
-        """Return what would be submitted, as plain data."""
+        """Return the submission as plain data."""
         sizes = self.package.sizes
         files = [{"path": place, "bytes": size} for place, size in sizes.items()]
         of_package = {"files": files, "bytes": sum(sizes.values()), "elsewhere": list(self.package.elsewhere)}
         return {"id": self.id, "entrypoint": self.entrypoint, **of_package}
 
     def text(self) -> str:
-        """Return what would be submitted, for a person."""
+        """Return the submission as text."""
         sizes = self.package.sizes
         lines = [f"{self.id}: {len(sizes)} files, {sum(sizes.values()):,} bytes"]
         lines += [f"{size:>14,}  {place}" for place, size in sizes.items()]
@@ -57,68 +57,60 @@ class Submission:
 
 @dataclass(frozen=True)
 class Job:
-    """What became of a job."""
+    """A job that ended or is no longer followed."""
 
     id: str
-    status: str  # `succeeded`, `failed`, `stopped`, or `running` where nobody follows it any more
-    exit_code: int  # what the command line ends with: that of the job
-    text: str  # a sentence for a person
+    status: str  # `succeeded`, `failed`, `stopped`, or `running` if it is no longer followed
+    exit_code: int  # of the command line: that of the job
+    text: str  # message
 
 
-def submission(recipe: Recipe, file: Path, options: Sequence[str], address: str | None = None) -> Submission:
-    """Return a recipe as a job; nothing is sent.
+def submission(
+    recipe: Recipe | None, file: Path | None, options: Sequence[str], address: str | None, command: str = "submit"
+) -> Submission:
+    """Return a job that runs a recipe or `icm-bench doctor`; nothing is sent.
 
     Args:
-        recipe: as it will run, with all that the command line overrides.
-        file: its YAML file.
-        options: of the command line, which the job gets too.
-        address: of the dashboard, as the command line has it.
+        recipe: with the overrides of the command line; None, for `doctor` only, checks nodes and packages.
+        file: YAML file of the recipe.
+        options: of the command line; the job gets them too.
+        address: of the dashboard, as given on the command line.
+        command: `submit` (default) or `doctor`.
 
     Raises:
-        IcmBenchError: the recipe cannot run from what would be uploaded; see `packed`.
+        IcmBenchError: the recipe cannot run from the uploaded files; see `packed`.
     """
-    package = packed(recipe, file, options)
-    where = ["--address", address] if address else []
-    words = ["jobs.run", package.recipe, *options], ["submit", str(file), *options, *where]
-    return _submission(recipe.name, package, *words)
-
-
-def checking(recipe: Recipe | None, file: Path | None, options: Sequence[str], address: str) -> Submission:
-    """Return `icm-bench doctor` as a job, for a recipe or, without, for nodes and packages alone; nothing is sent."""
     package = packed(recipe, file, options) if recipe and file else Package("", {}, ())
-    named = [str(file)] if file else []
-    job = ["benchmark.cli", "doctor", *filter(None, [package.recipe]), *options]
-    return _submission("doctor", package, job, ["doctor", *named, *options, "--address", address])
-
-
-def _submission(name: str, package: Package, job: list[str], command: list[str]) -> Submission:
-    entrypoint = shlex.join(["python", "-m", *job])
-    known = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
-    return Submission(f"{name}-{known[:DIGITS]}", package, entrypoint, shlex.join(["icm-bench", *command]))
+    module = ["benchmark.cli", "doctor"] if command == "doctor" else ["jobs.run"]
+    entrypoint = shlex.join(["python", "-m", *module, *filter(None, [package.recipe]), *options])
+    content = canonical_hash([package.digests(), entrypoint, version("icm-bench")])
+    words = [command, *([str(file)] if file else []), *options, *(["--address", address] if address else [])]
+    name = recipe.name if recipe and command == "submit" else command
+    return Submission(f"{name}-{content[:DIGITS]}", package, entrypoint, shlex.join(["icm-bench", *words]))
 
 
 def submit(job: Submission, address: str | None, log: TextIO, again: bool = False) -> Job:
-    """Run a recipe on a cluster and follow it to its end; the job that runs already is followed, and none started.
+    """Run a job on a cluster and follow it to its end; if it runs already, only follow it.
 
     Args:
-        job: what to run.
+        job: the job.
         address: of the dashboard; see `job_server`.
-        log: takes the job's output as it comes.
-        again: run it although it has succeeded.
+        log: receives the output of the job.
+        again: run it even if it has succeeded before.
 
     Raises:
-        IcmBenchError: the cluster cannot be reached or does not take the job, or the job ended without an exit code.
+        IcmBenchError: the cluster cannot be reached or refuses the job, or the job ended without an exit code.
     """
     client = job_server(address)
     number, last = _last(client, job.id)
     if last is not None and last.status == SUCCEEDED and not again:
         try:
             lines = client.get_job_logs(last.submission_id).splitlines()
-        except (RuntimeError, OSError):  # the node with its output is gone
+        except (RuntimeError, OSError):  # the node with the output is gone
             lines = []
         page = next((line.removeprefix("Page") for line in reversed(lines) if line.startswith("Page: ")), "")
-        said = f"{last.submission_id} has succeeded already{page}; `{job.command} --again` repeats it."
-        return Job(last.submission_id, "succeeded", 0, said)
+        text = f"{last.submission_id} has succeeded already{page}; `{job.command} --again` repeats it."
+        return Job(last.submission_id, "succeeded", 0, text)
     if last is None or last.status not in RUNNING:
         name = f"{job.id}-{number + 1}" if number else job.id
         _send(client, job, name)
@@ -128,11 +120,11 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
     try:
         return _ended(asyncio.run(_follow(client, job, name, log)))
     except KeyboardInterrupt:
-        return Job(name, "running", exit_code(), f"{name} goes on; {_how(job)}.")
+        return Job(name, "running", exit_code(), f"{name} still runs; {_how_to_follow(job)}.")
 
 
 def stop(job: Submission, address: str | None) -> Job:
-    """Stop the job that runs a recipe on the cluster of a dashboard, and wait until it has ended."""
+    """Stop the running try of a job, and wait until it has ended."""
     client = job_server(address)
     _, last = _last(client, job.id)
     if last is None or last.status not in RUNNING:
@@ -143,19 +135,17 @@ def stop(job: Submission, address: str | None) -> Job:
         end = time.monotonic() + STOPPING
         while client.get_job_status(last.submission_id) in RUNNING:
             if time.monotonic() > end:
-                raise IcmBenchError(
-                    f"{last.submission_id} was told to stop and still runs after {STOPPING:.0f} s; see "
-                    f"{client.get_address()}."
-                )
+                where = client.get_address()
+                raise IcmBenchError(f"{last.submission_id} still runs {STOPPING:.0f} s after the stop; see {where}.")
             time.sleep(0.5)
     return Job(last.submission_id, "stopped", 0, f"{last.submission_id} is stopped; {_KEPT}.")
 
 
-_KEPT = "what is finished is kept, submit it again to go on"
+_KEPT = "finished work is kept, submit it again to continue"
 
 
 def _last(client: "JobSubmissionClient", name: str) -> tuple[int, "JobDetails | None"]:
-    """Return number and details of the last try of a job, 0 and None where there was none."""
+    """Return number and details of the last try of a job; 0 and None if there is none."""
     with _answering(client, "list its jobs"):
         jobs = client.list_jobs()
     found = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", info.submission_id or ""), info) for info in jobs]
@@ -174,13 +164,13 @@ def _send(client: "JobSubmissionClient", job: Submission, name: str) -> None:
             try:
                 client.submit_job(entrypoint=job.entrypoint, submission_id=name, runtime_env={"working_dir": folder})
             except RuntimeError as error:
-                if "already exists" not in str(error):  # else somebody was faster with the same recipe
+                if "already exists" not in str(error):  # another process submitted the same job
                     raise
 
 
 @contextmanager
 def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
-    """Say in a sentence what a cluster does not do: of Ray's errors the last line tells why."""
+    """Turn errors of Ray's client, whose last line has the reason, into one sentence."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -190,9 +180,9 @@ def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
 
 
 async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log: TextIO) -> "JobDetails":
-    """Write what a job prints until it has ended, and return its details.
+    """Write the output of a job until it has ended, and return its details.
 
-    A broken connection is made again: the output then comes from its start, and what was written is left out.
+    After a reconnection the output comes from its start; the part that was written is skipped.
     """
     import aiohttp
 
@@ -212,14 +202,13 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             lost = lost or time.monotonic()
             if time.monotonic() - lost > TIMEOUT:
-                raise IcmBenchError(
-                    f"{client.get_address()} has not answered for {TIMEOUT:.0f} s, and {name} may go on; {_how(job)}."
-                ) from error
+                silence = f"{client.get_address()} has not answered for {TIMEOUT:.0f} s"
+                raise IcmBenchError(f"{silence}, and {name} may still run; {_how_to_follow(job)}.") from error
         await asyncio.sleep(PAUSE)
 
 
 def _ended(info: "JobDetails") -> Job:
-    """Return what became of a job that has ended; refuse one that never ran to an end of its own, or not at all."""
+    """Return a job that has ended; raise an error if it was stopped or never ran."""
     name, code = info.submission_id, info.driver_exit_code
     if info.status == SUCCEEDED:
         return Job(name, "succeeded", 0, f"{name} has succeeded.")
@@ -228,16 +217,14 @@ def _ended(info: "JobDetails") -> Job:
         raise IcmBenchError(f"{name} was stopped; {_KEPT}.")
     if re.search(r"No module named '?(jobs|benchmark)\b", message):
         node = (info.driver_agent_http_address or "").rpartition("/")[2].rpartition(":")[0] or "that runs it"
-        raise IcmBenchError(
-            f"The node {node} has no icm-bench: install version {version('icm-bench')} on every node, with the "
-            f"versions of constraints.txt."
-        )
+        here = version("icm-bench")
+        raise IcmBenchError(f"The node {node} has no icm-bench: install {here} with constraints.txt on every node.")
     if not code:
         why = next((line.strip() for line in message.splitlines() if line.strip()), "no reason is known").rstrip(".")
         raise IcmBenchError(f"{name} has failed ({why}); {_KEPT}.")
-    code = code if code > 0 else 128 - code  # ended by a signal, as a shell says it
+    code = code if code > 0 else 128 - code  # a signal, as in a shell
     return Job(name, "failed", code, f"{name} has failed with exit code {code}; {_KEPT}.")
 
 
-def _how(job: Submission) -> str:
+def _how_to_follow(job: Submission) -> str:
     return f"follow it again with `{job.command}`, stop it with `{job.command} --stop`"

@@ -1,4 +1,4 @@
-"""`icm-bench export-embeddings`: the embeddings of a recipe as files that others can read, and that can be imported."""
+"""`icm-bench export-embeddings`: write embeddings of a recipe as Parquet files that can be imported again."""
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ import pyarrow as pa
 from benchmark.commands.choice import one_of
 from benchmark.commands.embed import on_sound_embeddings
 from benchmark.commands.interchange.embedding_files import VERSION, WORDS, Writer, seal_of
-from benchmark.commands.interchange.files import whole
+from benchmark.commands.interchange.files import atomic_file
 from benchmark.commands.preparing.prepare import Run, have_embeddings
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage, reason
@@ -21,34 +21,33 @@ from benchmark.store.embeddings import STORE_VERSION, View, read_texts
 from benchmark.store.sealed import DamagedError
 from benchmark.sweep.subject import Subject
 
-TOGETHER = 64  # parts of the store in a row group
+PARTS_PER_GROUP = 64  # parts of the store in one row group
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported."""
+    """Summary of an export."""
 
     folder: str
     dataset: str
     backbone: str
-    images: int  # different ones that can be read
+    images: int  # distinct, readable ones
     views: list[str]  # the original first
-    rows: int  # one for each image and view
-    texts: bool  # whether there are texts of the classes
+    rows: int  # one per image and view
+    texts: bool  # whether text embeddings of the classes were written
 
 
 def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbone: str | None = None) -> Exported:
-    """Write all views of a data set under a backbone, and the texts of its classes. In a block of `connected`.
+    """Write all views of a data set under a backbone, and text embeddings of its classes. In a block of `connected`.
 
     Args:
-        run: whose embeddings; its views must be embedded.
-        folder: where to; `embeddings.parquet` and `texts.parquet` in it are replaced, each as a whole.
-        dataset: name of the data set; None where the recipe has one.
-        backbone: label of the backbone; None where the recipe has one.
+        run: with embedded views.
+        folder: output folder; `embeddings.parquet` and `texts.parquet` in it are replaced atomically.
+        dataset: name of the data set; None if the recipe has one only.
+        backbone: label of the backbone; None if the recipe has one only.
 
     Raises:
-        IcmBenchError: embeddings are missing, the recipe has several and none is named, or the folder cannot be
-            written to.
+        IcmBenchError: embeddings are missing, the choice is ambiguous, or the folder cannot be written to.
     """
     names = [s.manifest.name for s in run.subjects], [s.facts.label for s in run.subjects]
     key = one_of("--dataset", dataset, names[0], str), one_of("--backbone", backbone, names[1], str)
@@ -57,23 +56,24 @@ def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbo
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise IcmBenchError(f"--to {folder} cannot be made ({reason(error)}); give another place.") from error
+        raise IcmBenchError(f"--to {folder} cannot be made ({reason(error)}); give another path.") from error
     return on_sound_embeddings(run, lambda: _export(run, subject, folder))
 
 
 def _export(run: Run, subject: Subject, folder: Path) -> Exported:
-    with ExitStack() as stack:  # what is entered first takes its name last
-        file, texts = stack.enter_context(whole(folder / "embeddings.parquet")), ""
+    with ExitStack() as stack:  # the first file is renamed last
+        file, texts = stack.enter_context(atomic_file(folder / "embeddings.parquet")), ""
         if subject.texts:
             embedding = read_texts(run.storage, subject.texts)
-            of_texts = Writer(stack.enter_context(whole(folder / "texts.parquet")), ["class"], subject.facts.dim)
-            of_texts.add({"class": [*subject.manifest.classes]}, embedding)
-            of_texts.close()
-            texts = of_texts.digest.hexdigest()
+            text_file = stack.enter_context(atomic_file(folder / "texts.parquet"))
+            text_writer = Writer(text_file, ["class"], subject.facts.dim)
+            text_writer.add({"class": [*subject.manifest.classes]}, embedding)
+            text_writer.close()
+            texts = text_writer.digest.hexdigest()
         else:
             (folder / "texts.parquet").unlink(missing_ok=True)
         writer = Writer(file, WORDS, subject.facts.dim)
-        labels = [view.label for view in subject.views]  # of several draws of a kind, the seed is part of the name
+        labels = [view.label for view in subject.views]  # equal for draws of a kind
         names = {v.label if labels.count(v.label) == 1 else f"{v.label} (seed {v.seed})": v for v in subject.views}
         progress = Progress(f"exporting {subject.key}", subject.views[0].images * len(names), "rows")
         counts = [_write_view(run.storage, subject, view, name, writer, progress) for name, view in names.items()]
@@ -86,13 +86,13 @@ def _export(run: Run, subject: Subject, folder: Path) -> Exported:
 
 
 def _write_view(storage: Storage, subject: Subject, view: View, name: str, writer: Writer, progress: Progress) -> int:
-    """Write the rows of a view, some parts at a time; return how many."""
+    """Write the rows of a view, some parts at a time; return their number."""
     table, first = subject.manifest.table, writer.rows
     ids = table["image_id"].to_pylist()
     row_of = {ids[i]: int(i) for i in store.distinct(table["image_id"])}
     chunks = [*store.parts(storage, view.directory)]
-    for start in range(0, len(chunks), TOGETHER):
-        tables, problems = store.read_parts(storage, view.directory, chunks[start : start + TOGETHER])
+    for start in range(0, len(chunks), PARTS_PER_GROUP):
+        tables, problems = store.read_parts(storage, view.directory, chunks[start : start + PARTS_PER_GROUP])
         if problems:
             raise DamagedError.of(storage, problems)
         found = [image for part in tables for image in part["image_id"].to_pylist()]
@@ -104,20 +104,20 @@ def _write_view(storage: Storage, subject: Subject, view: View, name: str, write
 
 
 def _words(images: pa.Table, view: str) -> dict[str, list[str | None]]:
-    """Return the columns of some images beside their embedding."""
+    """Return the text columns of some images."""
     words = {name: images[{"class": "class_name"}.get(name, name)].to_pylist() for name in WORDS if name != "view"}
     return {**words, "view": [view] * len(images)}
 
 
 def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, Any]:
-    """Return what the file says of itself: all on which the identity of rows depends, but for what it holds."""
+    """Return the metadata: everything beside the rows that identities of trials depend on."""
     rejected = {name: store.rejected_in(run.storage, view.directory) for name, view in names.items()}
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table
     ids = table["image_id"].to_pylist()
     distinct = set(store.distinct(table["image_id"]).tolist())
     without = [i for i, image in enumerate(ids) if i not in distinct or image in unreadable]
-    of_rest = _words(table.take(pa.array(without, pa.int64())), "")  # of an empty list it would not know the type
+    rest = _words(table.take(pa.array(without, pa.int64())), "")  # typed, since the list may be empty
     return {
         "version": VERSION,
         "store_version": STORE_VERSION,
@@ -126,21 +126,21 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
         "facts": asdict(subject.facts),
         "prompts": list(subject.prompts) if subject.texts else [],
         "views": [{"view": n, "label": v.label, "seed": v.seed, "depends_on": v.depends_on} for n, v in names.items()],
-        # Images that stand in no row: they repeat another one's bytes, or cannot be read.
-        "without": [dict(zip(of_rest, row, strict=True)) for row in zip(*of_rest.values(), strict=True)],
+        # Images without rows: duplicates of another one's bytes, and unreadable ones.
+        "without": [dict(zip(rest, row, strict=True)) for row in zip(*rest.values(), strict=True)],
         "rejected": {name: {str(chunk): rows for chunk, rows in of.items()} for name, of in rejected.items()},
-        "recipe": _recipe(run, subject),
+        "recipe": _recipe_part(run, subject),
     }
 
 
-def _recipe(run: Run, subject: Subject) -> dict[str, Any]:
-    """Return what of the recipe counts for the embeddings; no path of this machine is among it."""
-    recipe, spec = run.recipe, subject.backbone
-    interventions = recipe.interventions.model_dump(mode="json", exclude={"text"}, exclude_defaults=True)
-    said: dict[str, Any] = {"interventions": interventions} if interventions else {}
-    if images := recipe.images.model_dump(mode="json", exclude_defaults=True):
-        said["images"] = images
-    backbone = spec.model_dump(mode="json", exclude_defaults=True, exclude={"engine"})
-    if not any("/" in str(value) for value in backbone.values()):
-        said["backbone"] = backbone
-    return {**said, "templates": list(subject.prompts)}
+def _recipe_part(run: Run, subject: Subject) -> dict[str, Any]:
+    """Return the keys of the recipe that the embeddings depend on, without paths of this machine."""
+    recipe = run.recipe
+    keys = {
+        "interventions": recipe.interventions.model_dump(mode="json", exclude={"text"}, exclude_defaults=True),
+        "images": recipe.images.model_dump(mode="json", exclude_defaults=True),
+        "backbone": subject.backbone.model_dump(mode="json", exclude_defaults=True, exclude={"engine"}),
+    }
+    if any("/" in str(value) for value in keys["backbone"].values()):
+        del keys["backbone"]
+    return {**{key: value for key, value in keys.items() if value}, "templates": list(subject.prompts)}

@@ -1,6 +1,6 @@
-"""Files that a command writes where a person asked for them: whole or not at all, overwriting nothing unasked.
+"""Atomic writes of the user's files, and CSV text that a spreadsheet would run as a formula.
 
-In CSV, text that a spreadsheet would run is marked by an apostrophe when it is written, and unmarked when it is read.
+Such text gets an apostrophe in front when it is written, and loses it when it is read.
 """
 
 import errno
@@ -18,53 +18,59 @@ from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.terminal.escaping import FORMULA_SIGNS
 
-_BEGINS = rf"\s*[{re.escape(FORMULA_SIGNS)}]|[\t\r]"  # of a formula
-_MARKED = re.compile(rf"'(?:{_BEGINS})")
+_FORMULA_START = rf"\s*[{re.escape(FORMULA_SIGNS)}]|[\t\r]"
+_MARKED = re.compile(rf"'(?:{_FORMULA_START})")
+
+
+def row_error(file: Path, row: int, problem: str) -> IcmBenchError:
+    """Return the error on a row of a file, numbered from 1."""
+    return IcmBenchError(f"{file}, row {row}: {problem}")
 
 
 def check_absent(place: str | Path, option: str, *names: str) -> None:
-    """Make sure that a command will overwrite nothing; called before it begins to work.
+    """Refuse to overwrite existing files; commands call this before they start to work.
 
     Args:
-        place: file, or folder or URI of `names`, that it is going to write.
-        option: of the command line that names the place, for the message.
-        *names: of the files in the folder. Default: `place` is a file itself.
+        place: output file, or folder or URI of `names`.
+        option: command line option that names the place, for the message.
+        *names: files in the folder. Default: `place` is a file itself.
     """
     storage = Storage(str(place) if names else str(Path(place).parent))
     for name in names or [Path(place).name]:
         if storage.exists(name):
-            raise IcmBenchError(
-                f"{storage.path(name) if names else place} is there already and is not overwritten; give another "
-                f"{option}, or remove it."
-            )
+            file = storage.path(name) if names else place
+            raise IcmBenchError(f"{file} is there already and is not overwritten; give another {option}, or remove it.")
 
 
 def write_new(file: Path, text: str, option: str) -> bool:
-    """Write a file as a whole, named by an option; return whether it was written: one that is there stays as it is."""
+    """Write a file atomically unless it exists; return whether it was written. `option` names it in messages."""
     temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_text(text, encoding="utf-8")
             try:
-                os.link(temporary, file)  # which, unlike a rename, never replaces what is there
+                os.link(temporary, file)  # unlike a rename, never replaces a file
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                with file.open("xb") as stream:  # where there are no hard links
+                with file.open("xb") as stream:  # no hard links here
                     stream.write(temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
         return False
     except OSError as error:
-        raise UnwritableError(f"{option} {file} cannot be written ({reason(error)}); give another place.") from error
+        raise UnwritableError(f"{option} {file} cannot be written ({reason(error)}); give another path.") from error
     return True
 
 
 @contextmanager
-def whole(file: Path, option: str = "--to") -> Iterator[Path]:
-    """Give a place beside a file, named by an option, that takes its name when the block ends well, else is gone."""
+def atomic_file(file: Path, option: str = "--to") -> Iterator[Path]:
+    """Yield a temporary path that becomes `file` if the block succeeds and is removed otherwise.
+
+    `option` names the file in messages.
+    """
     place = file.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,18 +80,18 @@ def whole(file: Path, option: str = "--to") -> Iterator[Path]:
         finally:
             place.unlink(missing_ok=True)
     except OSError as error:
-        raise IcmBenchError(f"{option} {file} cannot be written ({reason(error)}); give another place.") from error
+        raise IcmBenchError(f"{option} {file} cannot be written ({reason(error)}); give another path.") from error
 
 
 def marked(table: pa.Table) -> pa.Table:
-    """Return a table with an apostrophe before text that a spreadsheet would run."""
+    """Return a table with an apostrophe before text that a spreadsheet would run as a formula."""
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            column = pc.replace_substring_regex(table[field.name], rf"^({_BEGINS})", r"'\1")
+            column = pc.replace_substring_regex(table[field.name], rf"^({_FORMULA_START})", r"'\1")
             table = table.set_column(i, field, column)
     return table
 
 
 def unmarked(text: str) -> str:
-    """Return text without the apostrophe of `marked`."""
+    """Return text without the apostrophe that `marked` adds."""
     return text[1:] if _MARKED.match(text) else text

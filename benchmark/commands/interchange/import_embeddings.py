@@ -1,8 +1,7 @@
-"""`icm-bench import-embeddings`: embeddings that exist become views of a store, as if they had been made here.
+"""`icm-bench import-embeddings`: a file of embeddings becomes views of a store, and a recipe that sweeps them.
 
-What a run exported has the identity that it had: a sweep of it gives the same trials and rows. Of all others the
-identity is their content. What names everything is written last: an import that was ended leaves nothing to be seen.
-A recipe for them is written too, or a backbone added to the one that is there.
+Exported embeddings keep their identity, so that a sweep gives the same trials and rows. The identity of foreign ones is
+a hash of their content. The record that names all files is written last: an interrupted import leaves no trace.
 """
 
 import json
@@ -19,8 +18,8 @@ import yaml
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.commands.interchange import read_embeddings as reader
 from benchmark.commands.interchange.embedding_files import files_of
-from benchmark.commands.interchange.files import whole, write_new
-from benchmark.commands.interchange.read_embeddings import Asked, ReadFile
+from benchmark.commands.interchange.files import atomic_file, write_new
+from benchmark.commands.interchange.read_embeddings import ImportOptions, ReadFile
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.plain import canonical_hash, from_yaml
 from benchmark.common.storage.files import Storage
@@ -39,28 +38,28 @@ from benchmark.store.upkeep import problem_of
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported."""
+    """Summary of an import."""
 
     dataset: str
-    backbone: str  # its label
+    backbone: str  # label
     images: int
     environments: int
     classes: int
-    views: list[str]  # their labels, the original first
-    width: int  # of the embeddings, D
-    texts: bool  # whether there are texts of the classes
+    views: list[str]  # labels, the original first
+    width: int  # embedding width D
+    texts: bool  # whether there are text embeddings of the classes
     logit_scale: float
-    exported: bool  # whether the file said how it was made, so that identities are those of the run that did
+    exported: bool  # whether the file is an export, so that identities are those of the exporting run
     written: int  # files that the store did not have
     store: str
-    unused: list[str]  # columns of the file that were not asked for
+    unused: list[str]  # columns of the file that were not read
 
     def text(self) -> str:
-        """Return what was imported in some lines."""
-        how = "with the identity of the run that exported them" if self.exported else "known by their content"
+        """Return the summary as text."""
+        how = "identity of the exporting run" if self.exported else "identified by their content"
         views = f"{len(self.views)} view{'s' if len(self.views) > 1 else ''} ({some(self.views)})"
         texts = "texts of all classes" if self.texts else "no texts: no zero-shot prediction"
-        unused = f"\ncolumns that are not used: {some(self.unused)}" if self.unused else ""
+        unused = f"\nunused columns: {some(self.unused)}" if self.unused else ""
         return (
             f"{self.dataset} under {self.backbone}: {self.images} images in {self.environments} environments, "
             f"{self.classes} classes\n"
@@ -69,13 +68,27 @@ class Imported:
         )
 
 
-def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Imported, dict[str, Any] | None]:
-    """Take embeddings into a store, and return what was imported, and what the file says of its recipe.
+def import_embeddings(storage: Storage, place: Path, asked: ImportOptions) -> tuple[Imported, dict[str, Any] | None]:
+    """Import embeddings into a store; return a summary, and the part of its recipe that an exported file records.
 
-    `place` is a file, or a folder with `embeddings` and perhaps `texts`. Refused are names that are none, damaged
-    files, and rows that make no sense.
+    Args:
+        storage: the store.
+        place: a file, or a folder with `embeddings` and optionally `texts`.
+        asked: options of the import.
+
+    Raises:
+        IcmBenchError: a name or number is not valid, a file is damaged, or rows are inconsistent.
     """
-    _check_names(asked)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", asked.name):
+        raise IcmBenchError(
+            f"--name {asked.name[:60]!a}: give 1 to 100 of A-Z a-z 0-9 . _ -, not beginning with . or -."
+        )
+    label = asked.backbone
+    if label is not None and not (label.strip() == label and label.isprintable() and 0 < len(label) <= 200):
+        raise IcmBenchError(f"--backbone {label[:60]!a}: give a printable label of up to 200 characters.")
+    scale = asked.logit_scale
+    if scale is not None and not 0 < scale < float("inf"):
+        raise IcmBenchError(f"--logit-scale {scale:g}: give a number above 0, such as CLIP's 100.")
     storage.check_writable()
     file, texts_file = files_of(place, asked.texts)
     with reader.reading(file, texts_file, asked) as read:
@@ -86,12 +99,12 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
         content = _import(read, manifest, facts, views)
         _check_others(storage, content, asked.overwrite)
         written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
-        if texts is not None and not _is_there(storage, content.texts):
+        if texts is not None and not _is_intact(storage, content.texts):
             write_texts(storage, content.texts, manifest.prompt_names, texts)
             written += 1
         if not storage.exists(content.images) or problem_of(storage, content.images):
             imports.write_images(storage, content.images, manifest.table)
-        imports.write_import(storage, content)  # which names everything
+        imports.write_import(storage, content)
     named = {imports.read_import(storage, name).images for name in imports.imports_of(storage, asked.name)}
     for name in storage.files(imports.folder_of(asked.name), ".parquet"):
         if name not in named:
@@ -106,31 +119,18 @@ def import_embeddings(storage: Storage, place: Path, asked: Asked) -> tuple[Impo
         width=facts.dim,
         texts=bool(content.texts),
         logit_scale=facts.logit_scale,
-        exported=read.said is not None,
+        exported=read.metadata is not None,
         written=written,
         store=storage.path(""),
         unused=read.unused,
     )
-    return result, read.said["recipe"] if read.said else None
-
-
-def _check_names(asked: Asked) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", asked.name):
-        raise IcmBenchError(
-            f"--name {asked.name[:60]!a}: give up to 100 letters, digits, '.', '_' and '-', neither '.' nor '-' first."
-        )
-    label = asked.backbone
-    if label is not None and not (label.strip() == label and label.isprintable() and 0 < len(label) <= 200):
-        raise IcmBenchError(f"--backbone {label[:60]!a}: give a label that can be printed, up to 200 letters.")
-    scale = asked.logit_scale
-    if scale is not None and not 0 < scale < float("inf"):
-        raise IcmBenchError(f"--logit-scale {scale:g}: give a number above 0, such as CLIP's 100.")
+    return result, read.metadata["recipe"] if read.metadata else None
 
 
 def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dict[str, View]) -> Import:
-    """Return what the store is to know of the import."""
-    said: list[str] = read.said["prompts"] if read.said else []
-    prompts = tuple(said or ([f"imported texts {read.texts.digest[:16]}"] if read.texts else []))
+    """Return the record of the import."""
+    exported: list[str] = read.metadata["prompts"] if read.metadata else []
+    prompts = tuple(exported or ([f"imported texts {read.texts.digest[:16]}"] if read.texts else []))
     return Import(
         dataset=manifest.name,
         images=imports.images_file(manifest.name, manifest.fingerprint),
@@ -138,12 +138,12 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
         facts=facts,
         prompts=prompts,
         texts=text_file(facts, manifest.prompt_names, prompts) if read.texts else "",
-        views=tuple(ImportedView(v.label, v.seed, v.depends_on, read.said is not None) for v in views.values()),
+        views=tuple(ImportedView(v.label, v.seed, v.depends_on, read.metadata is not None) for v in views.values()),
     )
 
 
 def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
-    """Refuse an import that would replace another one, or whose images differ from those of another backbone."""
+    """Refuse to replace another import, and images that differ from those imported for another backbone."""
     own = imports.import_file(content.dataset, content.facts.label)
     for name in imports.imports_of(storage, content.dataset):
         if problem_of(storage, name):
@@ -152,12 +152,12 @@ def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
         if name == own and not overwrite and canonical_hash(asdict(other)) != canonical_hash(asdict(content)):
             raise IcmBenchError(
                 f"--backbone {content.facts.label}: other embeddings, texts or logit scale of '{content.dataset}' were "
-                f"imported under this label; give another --backbone, or replace them with --overwrite."
+                f"imported under this label; give another label, or replace them with --overwrite."
             )
         if name != own and other.fingerprint != content.fingerprint:
             raise IcmBenchError(
                 f"--name {content.dataset}: it was imported for {other.facts.label} with other images, classes or "
-                f"environments; give the same ones, or another name (or delete {storage.path(name)})."
+                f"environments; give the same images, give another name, or delete {storage.path(name)}."
             )
 
 
@@ -165,34 +165,33 @@ def _write_view(
     storage: Storage, read: ReadFile, manifest: Manifest, facts: BackboneFacts, name: str, view: View
 ) -> int:
     """Write the parts of a view that the store lacks; return how many."""
-    about = ("label", "random_weights", "dim", "precision")
-    said = {"backbone" if key == "label" else key: getattr(facts, key) for key in about}
-    store.write_about(storage, view, {"dataset": manifest.name, **said})
+    about = {key: getattr(facts, key) for key in ("random_weights", "dim", "precision")}
+    store.write_about(storage, view, {"dataset": manifest.name, "backbone": facts.label, **about})
     images = manifest.table.take(store.distinct(manifest.table["image_id"]))
     size, written = store.chunk_size(len(images)), 0
     kind = pa.float16() if facts.precision == "float16" else pa.float32()
-    rejected = read.said["rejected"].get(name, {}) if read.said else {}
+    rejected = read.metadata["rejected"].get(name, {}) if read.metadata else {}
     progress = Progress(f"writing the view {view.label}", len(images), "images")
     for chunk, rows in enumerate(read.chunks[name]):
         progress.update(len(rows))
-        if _is_there(storage, store.part_name(view.directory, chunk)):
+        if _is_intact(storage, store.part_name(view.directory, chunk)):
             continue
-        lost = rejected.get(str(chunk), [])
-        gone = {row[0] for row in lost}
-        of_chunk = images.slice(chunk * size, size)
-        kept = of_chunk.filter(pa.array([image not in gone for image in of_chunk["image_id"].to_pylist()]))
+        unreadable = rejected.get(str(chunk), [])
+        without = {row[0] for row in unreadable}
+        part = images.slice(chunk * size, size)
+        kept = part.filter(pa.array([image not in without for image in part["image_id"].to_pylist()]))
         vectors = pa.array(read.vectors[rows].ravel().astype(kind.to_pandas_dtype()), kind)
         columns = {column: kept[column] for column in ("image_id", "environment", "class_name", "label")}
         columns["view"] = pa.array([view.label] * len(kept), pa.string())
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(vectors, facts.dim)
-        store.write_part(storage, view, chunk, pa.table(columns), lost)
+        store.write_part(storage, view, chunk, pa.table(columns), unreadable)
         written += 1
     progress.close()
     return written
 
 
-def _is_there(storage: Storage, name: str) -> bool:
-    """Return whether a file is there as it was written; one that is damaged is deleted."""
+def _is_intact(storage: Storage, name: str) -> bool:
+    """Return whether a file exists and is not damaged; a damaged one is deleted."""
     if not storage.exists(name):
         return False
     try:
@@ -203,48 +202,48 @@ def _is_there(storage: Storage, name: str) -> bool:
     return True
 
 
-Became = Literal["new", "added", "complete", "kept"]
+RecipeChange = Literal["new", "added", "complete", "kept"]
 
 
-def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: Path) -> tuple[Became, str]:
-    """Write a recipe that sweeps all of what was imported, or add its backbone to the recipe that is there.
+def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: Path) -> tuple[RecipeChange, str]:
+    """Write a recipe that sweeps an import, or add its backbone to an existing recipe.
 
-    Nothing else of a file that is there changes, its comments neither.
+    Nothing else in an existing file changes, comments included.
 
     Args:
-        imported: what was.
-        made_with: what of the recipe that made the embeddings counts for them; None for foreign ones.
+        imported: summary of the import.
+        made_with: part of the exporting recipe that the embeddings depend on; None for foreign ones.
         file: of the recipe.
 
     Returns:
-        What became of the file, and the same in words: it is `new`, had the backbone `added`, was `complete` before, or
-        is `kept` as it is, and then does not sweep what was imported.
+        The change and a sentence on it: the file is `new`, the backbone was `added`, the file was `complete` before, or
+        it was `kept` unchanged and does not sweep the import.
     """
-    content = json.loads(json.dumps(_start(imported, made_with)))
+    content = json.loads(json.dumps(_new_recipe(imported, made_with)))
     if write_new(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), "--recipe"):
         return "new", "a recipe to start with"
-    kept = "was there before, and stays as it is"
+    kept = "exists and is unchanged"
     try:
         recipe = load_recipe(file)
     except IcmBenchError as error:
         return "kept", f"{kept}: {error}"
     if not any(dataset.is_imported and dataset.name == imported.dataset for dataset in recipe.datasets):
-        return "kept", f"{kept}, since '{imported.dataset}' is no imported data set of it; give another --recipe"
+        return "kept", f"{kept}: '{imported.dataset}' is not an imported data set of it; give another --recipe"
     if imported.backbone in (spec.label for spec in recipe.backbones):
-        return "complete", "has this backbone already, and stays as it is"
+        return "complete", "has this backbone already, and is unchanged"
     text = file.read_bytes().decode()
-    if (longer := _with_backbone(text, content["backbones"][0])) is None:
+    if (extended := _with_backbone(text, content["backbones"][0])) is None:
         return "kept", f"{kept}; add '{imported.backbone}' to its backbones"
-    with whole(file.resolve(), "--recipe") as place:
-        place.write_bytes(longer.encode())
+    with atomic_file(file.resolve(), "--recipe") as place:
+        place.write_bytes(extended.encode())
         shutil.copymode(file, place)
     before = from_yaml(text, str(file)).get("interventions")
-    views = "" if before == content.get("interventions") else "; its interventions stay as they are"
+    views = "" if before == content.get("interventions") else "; its interventions are unchanged"
     return "added", f"has the backbone '{imported.backbone}' too{views}"
 
 
-def _start(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a recipe, as plain data, that sweeps all of what was imported."""
+def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a recipe, as plain data, that sweeps the import."""
     content: dict[str, Any] = {
         "name": imported.dataset,
         "datasets": [{"name": imported.dataset, "layout": "imported"}],
@@ -256,7 +255,7 @@ def _start(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str,
         if imported.texts and "templates" in made_with:
             content["prompts"] = {"templates": made_with["templates"]}
     elif views := [view for view in imported.views if view != ORIGINAL]:
-        known = INTERVENTIONS.names()  # of any other, the recipe says that it is a view and no more
+        known = INTERVENTIONS.names()  # other views become `ImportedView`s
         kinds = [v if v in known else {"name": ViewOfImport(view=v).name, "view": v} for v in views]
         content["interventions"] = {"kinds": kinds}
     if not imported.texts:
@@ -266,7 +265,7 @@ def _start(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str,
 
 
 def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
-    """Return a recipe with one more backbone, all else as it stands; None where its list cannot be added to."""
+    """Return the text of a recipe with one more backbone; None if its list cannot be extended."""
     item = yaml.safe_dump(backbone, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()
     document: Any = yaml.compose(text, yaml.SafeLoader)
     listed = next((value for key, value in document.value if key.value == "backbones"), None)
@@ -275,16 +274,16 @@ def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
     last = listed.value[-1]
     if listed.flow_style:
         end = last.end_mark.index
-        longer = f"{text[:end]}, {item}{text[end:]}"
+        extended = f"{text[:end]}, {item}{text[end:]}"
     else:
-        while isinstance(last, yaml.CollectionNode) and not last.flow_style:  # whose own end lies on a later line
+        while isinstance(last, yaml.CollectionNode) and not last.flow_style:  # its own end is on a later line
             last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
         end = text.find("\n", last.end_mark.index)
         end = len(text) if end < 0 else end
-        longer = f"{text[:end]}\n{' ' * listed.start_mark.column}- {item}{text[end:]}"
+        extended = f"{text[:end]}\n{' ' * listed.start_mark.column}- {item}{text[end:]}"
     try:
-        before, after = from_yaml(text, "before"), from_yaml(longer, "after")
+        before, after = from_yaml(text, "before"), from_yaml(extended, "after")
         parse_recipe(after)
     except IcmBenchError:
         return None
-    return longer if after == {**before, "backbones": [*before["backbones"], backbone]} else None
+    return extended if after == {**before, "backbones": [*before["backbones"], backbone]} else None

@@ -1,4 +1,4 @@
-"""Predictions of methods that were trained elsewhere, a line for each image, and the images that the lines name."""
+"""Files of predictions of methods trained elsewhere: one line per image. Reading, and matching to test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmark.commands.interchange.files import unmarked
+from benchmark.commands.interchange.files import row_error, unmarked
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.plain import opened
 from benchmark.common.storage.files import Storage, reason
@@ -19,38 +19,34 @@ from benchmark.common.storage.parquet_check import check_tried
 NEEDED = ("image", "method", "predicted")
 WORDS = ("dataset", "backbone", "protocol", "held_out", "test_split")
 NUMBERS = ("seed", "fold")
-TEST = (*WORDS, *NUMBERS)  # which test a line belongs to; what the recipe has one of may be left out
+TEST = (*WORDS, *NUMBERS)  # identify a test; optional if the recipe has one value only
 CHOICE = ("setting", "source_score")
-LISTED = ("path", "class", "environment", "group", "role", "role_in_choice")  # of lists of splits: looked over
+LISTED = ("path", "class", "environment", "group", "role", "role_in_choice")  # columns of `icm-bench splits`, ignored
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The lines of a file, in its order: columns `NEEDED` and `CHOICE`, and those of `TEST` that the file has.
+    """The lines of a file, in file order: columns `NEEDED` and `CHOICE`, and those of `TEST` that the file has.
 
-    Words are text, seed and fold whole numbers; setting is empty text and source_score NaN where absent. The index is
-    the row's number, from 1; the head of a CSV file does not count.
+    Seed and fold are integers, all else but source_score is text. Without values, setting is empty and source_score
+    NaN. The index is the row number, from 1, without the header.
     """
 
     file: Path
     lines: pd.DataFrame
 
-    def refused(self, row: int, problem: str) -> IcmBenchError:
-        """Return the error that names the file and a row."""
-        return IcmBenchError(f"{self.file}, row {row}: {problem}")
-
 
 def read_predictions(file: Path) -> Predictions:
-    """Return the predictions of a file.
+    """Return the predictions in a file.
 
     Args:
-        file: Parquet or CSV (UTF-8, with a head), by its suffix. Columns: image (path below the data set's folder, or
-            id), method, predicted (name of a class); dataset, backbone, protocol, held_out, test_split, seed, fold; and
-            setting with source_score (accuracy on the sources, 0 to 1).
+        file: Parquet or CSV (UTF-8, with a header), by its suffix. Columns: image (path relative to the data set's
+            folder, or id), method, predicted (class name); dataset, backbone, protocol, held_out, test_split, seed,
+            fold; setting and source_score (accuracy on the sources, 0 to 1).
 
     Raises:
-        IcmBenchError: the file cannot be read, lacks a column or has an unknown one, or a value is empty or of another
-            kind; names file and row.
+        IcmBenchError: the file cannot be read, a column is missing or unknown, or a value is empty or not valid; the
+            message names file and row.
     """
     frame = _read(file)
     known = [*NEEDED, *TEST, *CHOICE, *LISTED]
@@ -61,28 +57,26 @@ def read_predictions(file: Path) -> Predictions:
         if name not in frame.columns:
             raise IcmBenchError(f"{file}: the column '{name}' is missing; add it.")
     if frame.empty:
-        raise IcmBenchError(f"{file} holds no prediction; write one line for each tested image.")
+        raise IcmBenchError(f"{file} has no predictions; write one line per tested image.")
     frame.index = frame.index + 1
-    predictions = Predictions(file, frame)
     for name in (*NEEDED, *(name for name in TEST if name in frame)):
         if len(empty := frame.index[frame[name].str.strip() == ""]):
-            raise predictions.refused(empty[0], f"'{name}' is empty; fill it in.")
+            raise row_error(file, empty[0], f"'{name}' is empty; fill it in.")
     for name in NUMBERS:
         if name in frame:
-            frame[name] = _numbers(predictions, name, whole=True)
+            frame[name] = _numbers(file, frame[name], whole=True)
     frame["setting"] = frame.get("setting", "")
-    frame["source_score"] = _numbers(predictions, "source_score") if "source_score" in frame else float("nan")
+    frame["source_score"] = _numbers(file, frame["source_score"]) if "source_score" in frame else float("nan")
     if len(outside := frame.index[(frame["source_score"] < 0) | (frame["source_score"] > 1)]):
-        raise predictions.refused(
-            outside[0], f"source_score {frame['source_score'][outside[0]]:g} is no accuracy; give it between 0 and 1."
-        )
-    return predictions
+        score = frame["source_score"][outside[0]]
+        raise row_error(file, outside[0], f"source_score {score:g} is not an accuracy; give a number from 0 to 1.")
+    return Predictions(file, frame)
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Return all columns as text, absent values empty."""
+    """Return all columns as text; missing values are empty."""
     if file.suffix not in (".csv", ".parquet"):
-        raise IcmBenchError(f"{file}: the name ends in neither .parquet nor .csv; give a file of one of these.")
+        raise IcmBenchError(f"{file}: the suffix is not .parquet or .csv; give a file in one of these formats.")
     try:
         with opened(file, "The file of predictions", "give a Parquet or CSV file that may be read") as stream:
             if file.suffix == ".csv":
@@ -99,73 +93,54 @@ def _read(file: Path) -> pd.DataFrame:
                 columns[name] = [value or "" for value in text.to_pylist()]
             return pd.DataFrame(columns, dtype=object)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise IcmBenchError(
-            f"{file} cannot be read ({reason(error)}); give a Parquet or CSV file that exists and may be read."
-        ) from error
+        raise IcmBenchError(f"{file} cannot be read ({reason(error)}); give a Parquet or CSV file.") from error
 
 
-def _numbers(predictions: Predictions, name: str, whole: bool = False) -> Any:
-    """Return a column of text as numbers; empty text is NaN where they need not be whole."""
-    text = predictions.lines[name]
+def _numbers(file: Path, text: pd.Series, whole: bool = False) -> Any:
+    """Return a text column as integers (`whole`) or floats, of which empty text is NaN."""
     values = pd.to_numeric(text.replace("", "nan"), errors="coerce")
     wrong = (values.isna() & (text.str.strip() != "")) | (whole & (values != values.round()))
     if len(rows := text.index[wrong]):
         kind = "a whole number" if whole else "a number"
-        raise predictions.refused(rows[0], f"{name} '{text[rows[0]]:.60}' is not {kind}; write it in digits.")
+        raise row_error(file, rows[0], f"{text.name} '{text[rows[0]]:.60}' is not {kind}; write it in digits.")
     return values.astype("int64") if whole else values
 
 
-@dataclass(frozen=True)
-class TestImages:
-    """The images that the lines of one test may name, in tables with the columns path and image_id."""
-
-    tested: pa.Table
-    every: pa.Table  # that the protocol sees
-    unreadable: frozenset[str]  # paths and ids of those that cannot be read, which take no part
-
-
-def answers_of(
-    predictions: Predictions, lines: pd.DataFrame, classes: NDArray[np.int64], images: TestImages
+def match_to_images(
+    file: Path, lines: pd.DataFrame, classes: NDArray[np.int64], tested: pa.Table, every: pa.Table, unreadable: set[str]
 ) -> NDArray[np.int64]:
-    """Return the predicted class of each image of a test, shape (m,), from the lines of one test, method and setting.
+    """Return the predicted class of each tested image, shape (m,), from the lines of one test, method and setting.
 
-    A path names one image. An id names all images with these bytes, in one environment and class: it stands once, or as
-    often as there are such images. `classes` has the index of the class that each line predicts.
+    A path names one image. An id names all images with the same bytes, environment and class; it is given once, or once
+    per such image.
+
+    Args:
+        file: with the lines, for messages.
+        lines: one line per image.
+        classes: index of the class that each line predicts.
+        tested: table of the tested images, with columns path and image_id.
+        every: table of all images of the protocol.
+        unreadable: paths and ids of images that cannot be decoded; their lines are ignored.
 
     Raises:
-        IcmBenchError: a line names an image that is not tested, or none at all, or an image stands twice or is missing;
-            names file and row.
+        IcmBenchError: an image is unknown, not tested, given twice or missing; the message names file and row.
     """
 
     def names_in(table: pa.Table) -> set[str]:
         return {*table["path"].to_pylist(), *table["image_id"].to_pylist()}
 
-    named = lines["image"].isin(names_in(images.tested)).to_numpy()  # the others name one that cannot be read
+    named = lines["image"].isin(names_in(tested)).to_numpy()
     names = ("method", "setting", "protocol", "held_out", "test_split", "seed", "fold")
-    said = ((name, lines[name].iloc[0]) for name in names)
-    test = ", ".join(f"{name} {value}" for name, value in said if value not in ("", -1))
-    if len(other := lines.index[~named & ~lines["image"].isin(images.unreadable).to_numpy()]):
+    values = ((name, lines[name].iloc[0]) for name in names)
+    test = ", ".join(f"{name} {value}" for name, value in values if value not in ("", -1))
+    if len(other := lines.index[~named & ~lines["image"].isin(unreadable).to_numpy()]):
         image = lines["image"][other[0]]
-        if image in names_in(images.every):
-            problem = f"the image '{image}' is not tested in {test}; leave it out, see `icm-bench splits`."
-        else:
-            problem = f"'{image:.200}' is no image of this data set; give the path below its folder, or the id."
-        raise predictions.refused(other[0], problem)
-    paths, ids = (images.tested[name].to_pylist() for name in ("path", "image_id"))
-    answers = _brought_to_images(predictions, lines[named], classes[named], paths, ids)
-    if (missing := np.flatnonzero(answers < 0)).size:
-        raise predictions.refused(
-            lines.index[0],
-            f"{len(missing)} of the {len(answers)} tested images of {test} have no prediction, "
-            f"{paths[missing[0]]} the first; add them, `icm-bench splits` lists them as test.",
-        )
-    return answers
-
-
-def _brought_to_images(
-    predictions: Predictions, lines: pd.DataFrame, classes: NDArray[np.int64], paths: list[str], ids: list[str]
-) -> NDArray[np.int64]:
-    """Return the predicted class of each image, -1 where there is none; every line names one of them."""
+        problem = f"'{image:.200}' is not an image of this data set; give the path below its folder, or the id."
+        if image in names_in(every):
+            problem = f"the image '{image}' is not tested in {test}; remove it, see `icm-bench splits`."
+        raise row_error(file, other[0], problem)
+    first, lines, classes = lines.index[0], lines[named], classes[named]
+    paths, ids = (tested[name].to_pylist() for name in ("path", "image_id"))
     code, distinct = pd.factorize(np.array(ids, dtype=object))
     by_path, by_id = (pd.Index(names).get_indexer(pd.Index(lines["image"])) for names in (paths, distinct))
     named_by_id = by_path < 0
@@ -174,14 +149,19 @@ def _brought_to_images(
     twice = (before >= np.bincount(code)[of_line]) | (~named_by_id & pd.Series(by_path).duplicated().to_numpy())
     if twice.any():
         row = lines.index[twice][0]
-        raise predictions.refused(row, f"the image '{lines['image'][row]}' stands twice; keep one of the two.")
+        raise row_error(file, row, f"the image '{lines['image'][row]}' is given twice; keep one of the two.")
     of_code = np.full(len(distinct), -1)
     of_code[of_line[named_by_id]] = classes[named_by_id]
     if len(other := lines.index[named_by_id & (of_code[of_line] != classes)]):
         image = lines["image"][other[0]]
-        raise predictions.refused(
-            other[0], f"the image '{image}' stands with two predictions; keep one, or name the images by their paths."
-        )
+        raise row_error(file, other[0], f"the image '{image}' has two predictions; keep one, or give paths.")
     answers = of_code[code]
     answers[by_path[~named_by_id]] = classes[~named_by_id]
+    if (missing := np.flatnonzero(answers < 0)).size:
+        raise row_error(
+            file,
+            first,
+            f"{len(missing)} of the {len(answers)} tested images of {test} have no prediction, the first is "
+            f"{paths[missing[0]]}; add them, `icm-bench splits` lists them.",
+        )
     return np.asarray(answers)

@@ -1,4 +1,4 @@
-"""Whether data sets can do what a recipe asks, and what subjects take no part in: known before any embedding."""
+"""Checks of data sets against a recipe, before any embedding; and notes on what subjects are left out of."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -20,98 +20,81 @@ from benchmark.sweep.subject import Subject, sides_of
 
 
 def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
-    """Refuse a data set that cannot take part in the protocols of a recipe.
-
-    It has too few environments, classes that an environment lacks, or a side of a split without images.
-    """
+    """Refuse a data set with too few environments, incomplete classes or empty splits for the recipe's protocols."""
     if not manifest.reader.labelled:
         raise IcmBenchError(
-            f"{manifest.name} has no classes, and the accuracies of a sweep need them; without, `icm-bench embed`, "
-            f"`export` and `diagnose` take it."
+            f"{manifest.name} has no classes, which a sweep needs; `icm-bench embed`, `export` and `diagnose` do not."
         )
-    if type(manifest.reader) is FolderReader:  # whose folders are environments
+    if type(manifest.reader) is FolderReader:  # its folders are environments
         root = manifest.reader.storage.path("").rstrip("/")
         for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
             if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
-                raise IcmBenchError(
-                    f"run.{key}: {place} lies in {root}, whose folders are environments of '{manifest.name}'; name "
-                    f"another."
-                )
+                raise IcmBenchError(f"run.{key}: {place} is in {root}, the folder of '{manifest.name}'; give another.")
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
         check_held_out(manifest, classes_differ=differ)
     check_environments(recipe, manifest.name, manifest.counts)
     if recipe.clusters_of(manifest.name) and (alike := [e for e in manifest.environments if e.startswith("cluster ")]):
-        raise IcmBenchError(
-            f"{manifest.name} has an environment '{alike[0]}', as clusters are called; rename it, or leave "
-            f"`environments` out."
-        )
+        problem = f"{manifest.name} has an environment '{alike[0]}', a name of clusters"
+        raise IcmBenchError(f"{problem}; rename it, or leave `environments` out.")
     for protocol in protocols:
         rounding = (recipe.sweep.base_classes or protocol.rounding) if protocol.open_class else "ceil"
         for seed in recipe.sweep.seeds:
             split = Split(seed, protocol.halves_apart, rounding, recipe.sweep.folds or 0)
             _check_split(manifest, split, protocol)
     folds, images = recipe.sweep.folds or 0, manifest.table.num_rows
-    if not protocols and images < folds:  # a variant that is only tested on
-        raise IcmBenchError(
-            f"{manifest.name} has {images} images, too few for {folds} folds, of which each is tested; give fewer "
-            f"sweep.folds, or leave {manifest.name} out of the recipe."
-        )
+    if not protocols and images < folds:  # a variant that is only tested
+        raise IcmBenchError(f"{manifest.name} has {images} images, too few for {folds} folds; set fewer sweep.folds.")
 
 
 def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
-    """Refuse a data set whose environments, with these numbers of images, do not suffice for a recipe.
-
-    They are too few for a protocol, for pairs across environments or for the search's rule, or have too few images for
-    the clusters; or no protocol takes this data set.
-    """
+    """Refuse a data set with too few environments or images (environment -> images), or that no protocol takes."""
     protocols, environments, variant = recipe.protocols_for(name), len(counts), is_variant(name)
     check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
     if not any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
         if variant:
             raise IcmBenchError(
-                f"{name} is a single environment, of which none can be held out: `icm-bench embed` takes it, "
-                f"and a sweep does with sweep.protocols=[{ImageNetShift().name}]."
+                f"{name} is a single environment, which cannot be held out; `icm-bench embed` takes it, and a sweep "
+                f"with sweep.protocols=[{ImageNetShift().name}]."
             )
         asked = ", ".join(f"'{protocol.name}'" for protocol in recipe.sweep.protocols)
         raise IcmBenchError(f"{name} takes no part in {asked}; add another to sweep.protocols.")
     for protocol in protocols:
         if environments < protocol.min_environments and not protocol.across_sets:
-            raise IcmBenchError(
-                f"{name} has {environments} environments, and '{protocol.name}' takes {protocol.min_environments}."
-            )
+            least = protocol.min_environments
+            raise IcmBenchError(f"{name} has {environments} environments; '{protocol.name}' needs {least}.")
         _check_sources(recipe, protocol, name, environments)
         holdouts = protocol.holdouts([str(i) for i in range(max(2, protocol.min_environments))], ("full",))
         fitted_too = any(set(h.sources) & set(test.environments) for h in holdouts for test in h.tests)
         if recipe.clusters_of(name) and (protocol.across_sets or fitted_too):
             raise IcmBenchError(
-                f"environments: clusters are made of what is not held out, and '{protocol.name}' on {name} holds no "
-                f"environment out; leave that protocol out, or `environments` of {name}."
+                f"environments: clusters need a held-out environment, and '{protocol.name}' on {name} has none; leave "
+                f"that protocol out, or `environments` of {name}."
             )
 
 
 def check_clusters(recipe: Recipe, name: str, images: int) -> None:
-    """Refuse more clusters than there are images to make them of."""
+    """Refuse more clusters than images."""
     if (clusters := recipe.clusters_of(name)) > images:
         raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
 
 
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
-    """Refuse a protocol that leaves too few source environments for pairs across them or for the search's rule."""
+    """Refuse a protocol with too few source environments for cross-environment pairs or the rule of a search."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
     sources = recipe.clusters_of(name) or len(holdouts[0].sources)
     if crossed and sources < 2:
         raise IcmBenchError(
             f"The intervention set '{crossed}' pairs images of two source environments, and '{protocol.name}' on "
-            f"{name} has {sources}: {environments} environments are too few, or the protocol is."
+            f"{name} has {sources}; leave out the set or the protocol, or add environments."
         )
     search = recipe.sweep.search
     if search and protocol.looks_at_target:
         raise IcmBenchError(
-            f"sweep.search: '{protocol.name}' chooses by the environment that it tests, and a search never looks at "
-            f"one; give it a recipe without search."
+            f"sweep.search: '{protocol.name}' selects on the tested environment, which a search never uses; give it a "
+            f"recipe without search."
         )
     if search and search.rule == "lodo" and sources <= MIN_SOURCES:
         raise IcmBenchError(
@@ -121,24 +104,24 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
 
 
 def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
-    """Refuse a data set that borrows C_d from one with images of its own: held-out ones would reach the fits."""
+    """Refuse to borrow C_d from a data set with common images: held-out images would leak into fits."""
     contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
     for placebo in recipe.intervention_sets():
         for name in contents if placebo.placebo == "borrowed" else ():
             lender = recipe.lender_of(name, placebo)
             if lender and (common := contents[name] & contents[lender]):
                 raise IcmBenchError(
-                    f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and both have "
-                    f"{len(common)} images in common, byte by byte; give another lender."
+                    f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and {len(common)} "
+                    f"images of both are equal, byte by byte; give another lender."
                 )
 
 
 def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
-    """Return a sentence for each subject that takes no part in some of a sweep: why, and in what by name."""
+    """Return a sentence for each subject that is left out of parts of a sweep: the reason, and the parts."""
     found = []
     for subject in subjects:
         dataset = subject.manifest.name
-        if not recipe.protocols_for(dataset):  # only tested on, as the variants of ImageNet are
+        if not recipe.protocols_for(dataset):  # only tested, as the variants of ImageNet
             continue
         if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
             texts = {"none": "there are no texts", "classes": "there are no texts but those of the classes", "any": ""}
@@ -149,18 +132,17 @@ def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
 
 
 def nameless(recipe: Recipe) -> list[str]:
-    """Return, for each data set with clusters for environments, a sentence on what takes no part there, if any does."""
+    """Return a sentence for each data set with clusters on projections that need names of environments."""
     named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
     return [
-        f"{dataset.name} has clusters for environments, which have no names, so it has no results of what asks for "
-        f"these: {named}."
+        f"{dataset.name} has clusters as environments, which have no names: there are no results of {named}."
         for dataset in recipe.datasets
         if dataset.clusters and named
     ]
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Make sure that what a sweep needs beside its own dependencies is installed: packages of loggers, and Optuna."""
+    """Refuse a sweep whose optional packages (loggers, Optuna) are not installed."""
     search = recipe.sweep.search
     needed = [(f"run.loggers: '{name}'", LOGGERS[name]) for name in recipe.run.loggers]
     needed += [("sweep.search.method: 'optuna'", "optuna")] if search and search.method == "optuna" else []
@@ -175,7 +157,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
     every = list(range(split.folds)) or [IN, OUT, *([CHOICE] if manifest.groups is not None else [])]
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
     fitted = ~new if protocol.open_class else np.ones_like(new)
-    # Fitted on all environments, it tests new classes of each out-split; with folds each side is tested.
+    # A protocol fitted on all environments tests new classes of each out-split; with folds it tests each side.
     tested = every if split.folds else [OUT] if protocol.fixed_split == "out_20" else []
     for index, name in enumerate(manifest.environments):
         here = manifest.environment_index == index
@@ -187,7 +169,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
             if manifest.groups is not None:
                 groups = {group for group, is_here in zip(manifest.groups, here, strict=True) if is_here}
                 has += f" in {len(groups)} group{'s' if len(groups) > 1 else ''}"
-                remedy = "a group falls on one side as a whole, so that it takes more groups, or another seed"
+                remedy = "a group is never divided; give more groups, or another seed"
             raise IcmBenchError(
                 f"The environment '{name}' of {manifest.name} has {has}, and the split of seed {split.seed} leaves one "
                 f"side{half} empty: {remedy}."
@@ -195,7 +177,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
 
 
 def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
-    """Make sure that each environment can be held out: there are two, with all classes unless `classes_differ`."""
+    """Refuse a data set with one environment, or with missing classes in one unless `classes_differ`."""
     where = manifest.reader.storage.path("").rstrip("/")
     # Folders count even when they are empty: DomainBed numbers environments by folder.
     environments, classes = manifest.reader.folders()
@@ -204,9 +186,7 @@ def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
     for environment, class_name in set(zip(*columns, strict=True)):
         present.setdefault(environment, set()).add(class_name)
     if len(present) < 2:
-        raise IcmBenchError(
-            f"{where} has one environment only ({next(iter(present))}), and holding one out needs two; {LAYOUT}."
-        )
+        raise IcmBenchError(f"{where} has one environment only ({next(iter(present))}), add another; {LAYOUT}.")
     every = set() if classes_differ else {*classes, *manifest.classes}
     for environment, names in sorted(present.items()):
         if missing := sorted(every - names):
@@ -215,5 +195,5 @@ def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
             raise IcmBenchError(
                 f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
                 f"{f' and {len(missing) - 1} more' if missing[1:] else ''}{also}; every environment needs every class: "
-                f"add images, leave the class out of all environments, or say classes_differ: true."
+                f"add images, remove the class from all environments, or set classes_differ: true."
             )

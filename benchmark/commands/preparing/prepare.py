@@ -1,4 +1,4 @@
-"""What every command needs before it starts: the store, Ray, manifests, the facts of backbones, and refusals."""
+"""Preparation of a run: store, Ray, manifests, facts of backbones, and all checks."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from benchmark.commands.preparing.imported_sets import (
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.ray.autoscaler import gpus_in_reach
+from benchmark.common.ray.autoscaler import available_gpus
 from benchmark.common.ray.cluster import connect, connected, cpu_nodes
 from benchmark.common.storage.files import Storage, watched
 from benchmark.common.terminal.escaping import one_line
@@ -45,49 +45,48 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe that has met its data, its backbones and its store: what the commands work on."""
+    """A recipe with its data, backbones and store: the input of the commands."""
 
     recipe: Recipe
     storage: Storage  # where embeddings and rows lie
     subjects: tuple[Subject, ...]  # backbone by backbone, data sets in the recipe's order
-    notify: Notify  # takes each line for the person who watches
-    # Key of a subject -> its environments without labels under the same backbone, of their originals alone.
+    notify: Notify  # takes each message
+    # Key of a subject -> its environments without labels under the same backbone, original images only.
     unlabelled: Mapping[str, Subject] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # by which costs say that one run measured them
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # of this run, in measured costs
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
-        """All whose views are embedded."""
+        """All subjects whose views are embedded."""
         return *self.subjects, *self.unlabelled.values()
 
     def remember(self, costs: Sequence[Cost]) -> None:
-        """Keep what work cost, for plans: in the store and on this machine."""
+        """Store measured costs for plans, in the store and on this machine."""
         remember((self.storage, on_this_machine()), [replace(cost, run=self.name) for cost in costs])
 
 
 def notify_on_stderr(line: str) -> None:
-    """Print a line for the person who watches, apart from the output that a script reads."""
+    """Print a message on standard error."""
     tell(one_line(line))
 
 
 @contextmanager
 def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
-    """Let the block have Ray where it needs to, see `connected`, and give it what `prepare` returns."""
+    """Yield the run of `prepare`, in a block of `connected`."""
     storage = open_store(recipe)
     with with_copies(recipe), connected(), watched(storage):
         yield prepare(recipe, storage, notify, held_out)
 
 
 def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
-    """Read manifests, load every backbone once, and refuse what cannot work before anything costs time.
+    """Read manifests, load every backbone once, and check everything before work that takes time.
 
-    In a block of `connected`. With `held_out`, each environment of every data set must be such that it can be held out,
-    which only a sweep needs.
+    In a block of `connected`. With `held_out`, which a sweep needs, every environment must be able to be held out.
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     if not recipe.is_imported and not all(map(is_cached, backbones)):
-        connect()  # while the first loads, which takes longer
+        connect()  # while the first backbone loads
     manifests = manifests_of(recipe, storage)
     for manifest in manifests:
         check_clusters(recipe, manifest.name, manifest.table.num_rows)
@@ -104,7 +103,16 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         subjects = [imported_subject(recipe, storage, manifest, spec) for spec in backbones for manifest in manifests]
         notes += texts_note(recipe, subjects)
     else:
-        subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
+        subjects = []
+        for spec in backbones:
+            notify(f"loading {spec.label}")
+            facts = describe(spec)
+            notes += facts.notes
+            # The facts consider GPUs of this machine only.
+            on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
+            spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
+            facts = replace(facts, engine=spec.engine, label=spec.label)
+            subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
     notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
@@ -125,37 +133,20 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     return Run(recipe, storage, tuple(subjects), notify, unlabelled)
 
 
-def _embedded_subjects(
-    recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
-) -> list[Subject]:
-    """Return the data sets under each backbone, which is loaded for its facts; what these note is added to `notes`."""
-    subjects = []
-    for spec in backbones:
-        notify(f"loading {spec.label}")
-        facts = describe(spec)
-        notes += facts.notes
-        # Of GPUs of this machine the facts know.
-        on_gpus = recipe.run.device != "cpu" and (gpus_in_reach() or recipe.run.device == "gpu")
-        spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
-        facts = replace(facts, engine=spec.engine, label=spec.label)
-        subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
-    return subjects
-
-
 def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
-    """Check that all views of some subjects are embedded, and embed their texts where that is still to be done."""
+    """Check that all views of some subjects are embedded, and embed missing texts."""
     for subject in subjects:
         check_embedded(run.storage, subject)
     wait_for(begin_texts_of(run, subjects))
 
 
 def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
-    """Begin to embed the texts of some subjects where that is still to be done, and return what `wait_for` takes."""
+    """Start to embed missing texts of some subjects; return the tasks for `wait_for`."""
     begun: list[Any] = []
     try:
         for subject in subjects:
             if subject.manifest.is_imported and subject.texts and not have_texts(run.storage, subject.texts):
-                raise IcmBenchError(f"{run.storage.path(subject.texts)} is missing; {_again(subject)}.")
+                raise IcmBenchError(f"{run.storage.path(subject.texts)} is missing; {_import_again(subject)}.")
             if subject.facts.texts == "any":
                 from benchmark.embedding.text_encoding import TextJob, begin_texts  # imported embeddings do without
 
@@ -164,13 +155,13 @@ def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
                 job = TextJob(subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
                 begun += begin_texts(run.storage, job, after=begun[-1:])
     except IcmBenchError:
-        wait_for(begun)  # who mends what is damaged begins again
+        wait_for(begun)  # before a retry after a repair
         raise
     return begun
 
 
 def wait_for(begun: list[Any]) -> None:
-    """Wait for texts that were begun, which may not be such that they can be embedded."""
+    """Wait for tasks of `begin_texts_of`, and raise their errors."""
     if begun:
         import ray
 
@@ -178,7 +169,7 @@ def wait_for(begun: list[Any]) -> None:
 
 
 def report_place(run: Run, folder: str) -> tuple[Storage, str]:
-    """Return where a report goes: `run.out` as it is, else the folder of the store."""
+    """Return storage and folder of a report: `run.out`, else the folder in the store."""
     out = run.recipe.run.out
     return (Storage(out), "") if out else (run.storage, folder)
 
@@ -186,20 +177,18 @@ def report_place(run: Run, folder: str) -> tuple[Storage, str]:
 def _check_resources(recipe: Recipe) -> None:
     asked = recipe.run.gpus_per_trial
     if recipe.run.cpus_per_trial <= 1 and asked in (0, "auto"):
-        return  # which any machine has: Ray need not be asked
+        return  # any machine has that
     connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
-        raise IcmBenchError(
-            f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g} cores for a trial, but the largest node has {largest}."
-        )
-    if asked != "auto" and asked > (gpus := gpus_in_reach()):
-        raise IcmBenchError(f"run.gpus_per_trial: {asked:g} for a trial, but Ray sees {gpus} GPUs.")
+        raise IcmBenchError(f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g}, but the largest node has {largest}.")
+    if asked != "auto" and asked > (gpus := available_gpus()):
+        raise IcmBenchError(f"run.gpus_per_trial: {asked:g}, but Ray sees {gpus} GPUs.")
 
 
 def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts) -> Subject:
     prompts = recipe.prompts.templates_for(manifest.name)
     if not manifest.reader.labelled:
-        facts = replace(facts, texts="none")  # which are those of classes
+        facts = replace(facts, texts="none")  # there are no classes to embed
     pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
     subject = replace(
         without_views(recipe, manifest, spec, facts, prompts),
@@ -211,19 +200,18 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
 
 
 def check_embedded(storage: Storage, subject: Subject) -> None:
-    """Make sure that all views of a subject are embedded."""
+    """Refuse a subject with views that are not embedded."""
     for view in subject.views:
         chunks = store.chunk_count(view.images)
-        if lacking := chunks - len(store.parts(storage, view.directory)):
+        if missing := chunks - len(store.parts(storage, view.directory)):
             if subject.manifest.is_imported:
-                raise IcmBenchError(
-                    f"{lacking} of {chunks} parts of the view '{view.label}' are lost; {_again(subject)}."
-                )
+                lost = f"{missing} of {chunks} parts of the view '{view.label}' are lost"
+                raise IcmBenchError(f"{lost}; {_import_again(subject)}.")
             raise IcmBenchError(
-                f"{lacking} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
+                f"{missing} of {chunks} parts of {subject.manifest.name} have no embeddings of the view '{view.label}' "
                 f"in {storage.path('')}; run `icm-bench embed` with this recipe first."
             )
 
 
-def _again(subject: Subject) -> str:
-    return f"the embeddings of {subject.key} were imported: `icm-bench import-embeddings` makes it again"
+def _import_again(subject: Subject) -> str:
+    return f"the embeddings of {subject.key} were imported: run `icm-bench import-embeddings` again"

@@ -1,4 +1,4 @@
-"""`icm-bench selfcheck`: zero-shot of a published backbone against its published accuracies, and the first suspect."""
+"""`icm-bench selfcheck`: compare zero-shot accuracies of a published backbone with the published ones."""
 
 import json
 import platform
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.commands.embed import embed_views
-from benchmark.commands.preparing.prepare import Notify, notify_on_stderr, prepare, wait_for
+from benchmark.commands.preparing.prepare import notify_on_stderr, prepare, wait_for
 from benchmark.commands.selfcheck.suspects import Suspect, of_pixels, of_texts
 from benchmark.commands.stores import open_store
 from benchmark.common.errors import IcmBenchError, some
@@ -34,17 +34,17 @@ PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 NO_SUSPECT = "none of the usual"
 _PACKAGES = ("icm-bench", "torch", "open_clip_torch", "transformers", "timm", "pillow", "numpy", "ray")
 _AS_PUBLISHED = Suspect("", "")
-_SAME_FILES = 0.05  # by which share the number of images may differ from the catalog's
+_COUNT_TOLERANCE = 0.05  # relative difference from the number of images in the catalog
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment in a check, in percent."""
+    """Result on one environment, in percent."""
 
-    accuracy: float  # ours
-    published: float  # the mean of the published accuracies
-    tolerance: float  # within how many points ours must be of that mean
-    images: int  # that can be read
+    accuracy: float  # measured here
+    published: float  # mean of the published accuracies
+    tolerance: float  # maximal difference in points
+    images: int  # readable ones
 
     @property
     def passes(self) -> bool:
@@ -54,30 +54,30 @@ class Environment:
 
 @dataclass(frozen=True)
 class Tried:
-    """What the accuracies are with one thing otherwise."""
+    """Accuracies after one change of the setup."""
 
-    suspect: str  # what that thing is: "template", "mean and std" ...
-    detail: str  # how it was otherwise, in words
+    suspect: str  # changed part: "template", "mean and std" ...
+    detail: str  # the change, in words
     accuracies: Mapping[str, float]  # of each environment, in percent
-    explains: bool  # whether all environments are within the tolerance then
-    distance: float  # mean distance to what is published, in points
+    explains: bool  # whether all environments are within the tolerance
+    distance: float  # mean distance to the published accuracies, in points
 
 
 @dataclass(frozen=True)
 class Selfcheck:
-    """What a self-check found."""
+    """Result of a self-check."""
 
     verdict: str  # `pass`, `fail` or `not comparable`
-    reason: str  # of a failure the first suspect; why nothing can be compared; empty where it passed
-    detail: str  # the same in a sentence
+    reason: str  # first suspect of a failure; why nothing is comparable; empty after a pass
+    detail: str  # the reason as a sentence
     dataset: str
     backbone: str
     environments: Mapping[str, Environment]
-    tried: Sequence[Tried]  # otherwise, where it failed
-    facts: Mapping[str, Any]  # of backbone, prompts and machine, in plain data
+    tried: Sequence[Tried]  # changes that were tried after a failure
+    facts: Mapping[str, Any]  # of backbone, prompts and machine, as plain data
 
     def text(self) -> str:
-        """Return the answer for a person: a line for each environment and one sentence."""
+        """Return the result as text: a line per environment and a sentence."""
         lines = [
             f"{name:<16} {of.accuracy:6.2f} %  published {of.published:6.2f} +/- {of.tolerance:.2f}  "
             f"{'pass' if of.passes else 'FAIL'}  ({of.images:,} images)"
@@ -87,23 +87,23 @@ class Selfcheck:
 
 
 def write_selfcheck(found: Selfcheck, file: Path) -> None:
-    """Write a self-check as JSON, to be sent with a bug report: numbers, versions and settings, and no path."""
+    """Write a self-check as JSON for bug reports: numbers, versions and settings, without paths."""
     Storage(str(file.absolute().parent)).write_bytes(file.name, (json.dumps(asdict(found), indent=2) + "\n").encode())
 
 
 def checked_recipe(
     dataset: str, weights: str, published: "Sequence[PublishedNumber]", overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return the recipe of a self-check: one data set, one backbone, the template of the source, no intervention.
+    """Return the recipe of a self-check: one data set, one backbone, the published template, no intervention.
 
     Args:
         dataset: name in the catalog.
-        weights: name of the backbone and its pretrained tag, as they are published: "ViT-B-32 openai".
-        published: the numbers that it may be held against.
+        weights: published name of the backbone and its pretrained tag: "ViT-B-32 openai".
+        published: published accuracies.
         overrides: as `load_recipe` takes them.
     """
     name, _, tag = weights.partition(" ")
-    stated = [one.template for one in _of(published, dataset, weights) if one.template.count("{}") == 1]
+    stated = [one.template for one in _gates(published, dataset, weights) if one.template.count("{}") == 1]
     content = {
         "name": "selfcheck",
         "datasets": [dataset],
@@ -116,7 +116,7 @@ def checked_recipe(
 
 
 def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
-    """Return published accuracies: those of a CSV file, by default the package's."""
+    """Return the published accuracies in a CSV file, by default those of the package."""
     from reports.analysis.published_checks import parse, read_published
 
     if file is None:
@@ -128,25 +128,24 @@ def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
         raise IcmBenchError(f"--published: {file} cannot be read ({error}); name a CSV file in UTF-8.") from error
 
 
-def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]", notify: Notify = notify_on_stderr) -> Selfcheck:
-    """Hold zero-shot accuracies of one backbone on one data set against published ones, through the usual pipeline.
+def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]") -> Selfcheck:
+    """Compare zero-shot accuracies of one backbone on one data set with published ones, in the usual pipeline.
 
-    Where they differ, one thing after the other is tried otherwise: what brings all environments within the tolerance
-    is the first suspect, else what comes nearest.
+    If they differ, changes of the setup are tried one by one. The first suspect is the change that brings all
+    environments within the tolerance, else the one that comes nearest.
 
     Args:
-        recipe: of one data set and one backbone; only the original images are embedded.
-        published: the numbers that it may be held against.
-        notify: takes each line for the person who watches.
+        recipe: with one data set and one backbone; only original images are embedded.
+        published: published accuracies.
 
     Raises:
-        IcmBenchError: data set or backbone cannot be loaded, or nothing is published of them.
+        IcmBenchError: data set or backbone cannot be loaded, or no accuracy of them is published.
     """
     from reports.analysis.published_checks import accuracies, tolerance
 
     storage = open_store(recipe)
     with connected():
-        check = _Check(recipe, storage, notify)
+        check = _Check(recipe, storage)
         name, tried = check.subject.manifest.name, list[Tried]()
         ours = check.accuracies(check.subject)
         sources = _comparable(published, check.subject)
@@ -154,9 +153,9 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]", notify: No
             e: Environment(accuracy, fmean(accuracies(sources[e])), tolerance(sources[e]), check.images[e])
             for e, accuracy in ours.items()
         }
-        verdict, reason, detail = PASS, "", "all environments are within the tolerance of what is published."
-        if other := _other_files(name, check.images):
-            verdict, reason, detail = NOT_COMPARABLE, "images", other
+        verdict, reason, detail = PASS, "", "all environments are within the tolerance."
+        if problem := _count_problem(name, check.images):
+            verdict, reason, detail = NOT_COMPARABLE, "images", problem
         elif not all(of.passes for of in environments.values()):
             tried = check.tried(environments, [one.template for one in published if one.template])
             verdict, (reason, detail) = FAIL, _first_suspect(tried)
@@ -165,10 +164,10 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]", notify: No
 
 
 class _Check:
-    """One data set under one backbone, and the same with one thing otherwise."""
+    """One data set under one backbone, and the same after changes of the setup."""
 
-    def __init__(self, recipe: Recipe, storage: Storage, notify: Notify) -> None:
-        self._recipe, self._storage, self._notify = recipe, storage, notify
+    def __init__(self, recipe: Recipe, storage: Storage) -> None:
+        self._recipe, self._storage = recipe, storage
         self.subject = self._embedded(recipe)
         index = self.subject.manifest.environment_index[self._readable(self.subject)]
         names = self.subject.manifest.environments
@@ -190,26 +189,26 @@ class _Check:
         return {name: 100 * float(right[index == i].mean()) for i, name in enumerate(manifest.environments)}
 
     def tried(self, environments: Mapping[str, Environment], templates: Sequence[str]) -> list[Tried]:
-        """Return what was tried otherwise, the likeliest first; it ends at what explains the difference."""
+        """Return the tried changes, the likeliest first, up to one that explains the difference."""
         found: list[Tried] = []
         for suspect in [*of_texts(self._recipe, templates), *of_pixels(self._recipe)]:
-            self._notify(f"trying {suspect.name}: {suspect.detail}")
+            notify_on_stderr(f"trying {suspect.name}: {suspect.detail}")
             try:
                 recipe = self._recipe.model_copy(update=dict(suspect.changes))
                 subject = self._embedded(recipe) if suspect.changes else self.subject
-                theirs = self.accuracies(subject, suspect)
-            except IcmBenchError as error:  # such as QuickGELU where the model has none
-                self._notify(f"not tried: {error}")
+                changed = self.accuracies(subject, suspect)
+            except IcmBenchError as error:  # such as QuickGELU for a model without it
+                notify_on_stderr(f"not tried: {error}")
                 continue
-            off = {name: abs(theirs[name] - of.published) for name, of in environments.items()}
-            explains = all(off[name] <= of.tolerance for name, of in environments.items())
-            found.append(Tried(suspect.name, suspect.detail, theirs, explains, fmean(off.values())))
+            distances = {name: abs(changed[name] - of.published) for name, of in environments.items()}
+            explains = all(distances[name] <= of.tolerance for name, of in environments.items())
+            found.append(Tried(suspect.name, suspect.detail, changed, explains, fmean(distances.values())))
             if explains:
                 break
         return found
 
     def facts(self) -> dict[str, Any]:
-        """Return what a bug report needs to say, in plain data."""
+        """Return facts for a bug report, as plain data."""
         packages = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
         return {
             "backbone": asdict(self.subject.facts),
@@ -223,10 +222,12 @@ class _Check:
         }
 
     def _embedded(self, recipe: Recipe) -> Subject:
-        run = prepare(recipe, self._storage, self._notify, held_out=False)
+        run = prepare(recipe, self._storage, notify_on_stderr, held_out=False)
         (subject,) = run.subjects
         if subject.facts.texts != "any":
-            raise IcmBenchError(f"'{subject.facts.label}' has no texts, so it has no zero-shot to be checked.")
+            raise IcmBenchError(
+                f"'{subject.facts.label}' has no text tower, so there is no zero-shot accuracy to check."
+            )
         embed_views(run, subject, subject.views)
         return subject.with_unreadable(self._storage)
 
@@ -236,8 +237,8 @@ class _Check:
         return np.array([row for row, image_id in enumerate(ids) if image_id not in rejected], dtype=np.int64)
 
 
-def _of(published: "Sequence[PublishedNumber]", dataset: str, weights: str = "") -> "list[PublishedNumber]":
-    """Return the zero-shot accuracies on whole environments of a data set that may be gates, of some weights or all."""
+def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = "") -> "list[PublishedNumber]":
+    """Return published zero-shot accuracies on whole environments of a data set, of some weights or of all."""
     facts = CATALOG.get(dataset)
     folders = {dataset.lower(), facts.folder.lower() if facts else ""}
     gates = [one for one in published if one.method == "zero_shot" and one.split == "full" and one.context is None]
@@ -247,40 +248,35 @@ def _of(published: "Sequence[PublishedNumber]", dataset: str, weights: str = "")
 
 
 def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "dict[str, list[PublishedNumber]]":
-    """Return environment -> the published accuracies of the same weights, of which each must have one."""
+    """Return environment -> published accuracies of the same weights; each environment must have one."""
     spec, name = subject.backbone, subject.manifest.name
     weights = " ".join(filter(None, [spec.name, spec.pretrained]))
-    numbers = _of(published, name, weights)
+    numbers = _gates(published, name, weights)
     found = {env: [one for one in numbers if one.environment == env] for env in subject.manifest.environments}
     if missing := [env for env, of in found.items() if not of]:
-        known = list(dict.fromkeys(one.weights for one in _of(published, name)))
+        known = list(dict.fromkeys(one.weights for one in _gates(published, name)))
         there = f"published are {some(known)}" if known else "none is published"
-        raise IcmBenchError(
-            f"--backbone: no zero-shot accuracy of '{weights}' on {name}, {missing[0]}, is published; {there}."
-        )
+        raise IcmBenchError(f"--backbone: no zero-shot accuracy of '{weights}' on {name}, {missing[0]}; {there}.")
     return found
 
 
 def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
-    """Return the first suspect and a sentence: what explains the difference, else what comes nearest."""
-    if explaining := next((one for one in tried if one.explains), None):
-        return explaining.suspect, (
-            f"first suspect: {explaining.suspect}. With {explaining.detail} all environments are within the tolerance."
-        )
+    """Return the first suspect and a sentence: the change that explains the difference, else the nearest one."""
     if not tried:
-        return NO_SUSPECT, "nothing was found that could be tried otherwise."
-    nearest = min(tried, key=lambda one: one.distance)
-    return NO_SUSPECT, (
-        f"nothing that was tried explains the difference; nearest is {nearest.suspect} ({nearest.detail}), still "
-        f"{nearest.distance:.1f} points off on average."
-    )
+        return NO_SUSPECT, "there was no change to try."
+    nearest = min(tried, key=lambda one: (not one.explains, one.distance))
+    change = f"{nearest.suspect}. With {nearest.detail}"
+    if nearest.explains:
+        return nearest.suspect, f"first suspect: {change} all environments are within the tolerance."
+    distance = f"{nearest.distance:.1f} points off on average"
+    return NO_SUSPECT, f"no change explains the difference; nearest is {change} accuracies are still {distance}."
 
 
-def _other_files(dataset: str, images: Mapping[str, int]) -> str:
-    """Return in a sentence that the images are not those of the catalog; nothing where they are, or it has none."""
+def _count_problem(dataset: str, images: Mapping[str, int]) -> str:
+    """Return a sentence if the number of images differs from the catalog's; empty otherwise, or without an entry."""
     facts = CATALOG.get(dataset)
     for name, count in images.items():
         expected = facts.environments.get(name, 0) if facts else 0
-        if expected and abs(count - expected) > _SAME_FILES * expected:
-            return f"{name} has {count:,} images, and the published numbers are of {expected:,}; get the whole set."
+        if expected and abs(count - expected) > _COUNT_TOLERANCE * expected:
+            return f"{name} has {count:,} images, and the published accuracies are of {expected:,}; get the whole set."
     return ""

@@ -1,4 +1,4 @@
-"""The autoscaler of the connected cluster: how many GPUs it may bring, and asking it for some."""
+"""The autoscaler of the connected cluster: the number of GPUs that it may add, and requests for GPUs."""
 
 import os
 from collections.abc import Iterable
@@ -11,20 +11,19 @@ import ray
 from benchmark.common.ray.cluster import alive_nodes, gpu_count
 
 _HEAD = "node:__internal_head__"  # a resource of the head's node alone
-_SECONDS = 30.0  # that the head's node is waited for
+_SECONDS = 30.0  # timeout for the head's node
 
 
-def gpus_in_reach() -> int:
-    """Return how many GPUs the connected cluster has or may get, as far as that is known; 0 without a connection."""
+def available_gpus() -> int:
+    """Return the known number of GPUs that the connected cluster has or may add; 0 without a connection."""
     return max(gpu_count(), autoscaled_gpus() or 0)
 
 
 def autoscaled_gpus() -> int | None:
-    """Return how many GPUs the nodes have together that the autoscaler may bring; None where nobody knows.
+    """Return the number of GPUs of all nodes that the autoscaler may add; None if unknown, 0 for a local Ray.
 
-    Ray tells no driver how its autoscaler is configured, but for platforms that report it. So the file is read that the
-    autoscaler was started with, on the head's node. Of one that runs elsewhere, as beside KubeRay's head, nothing is
-    known. A Ray of this process alone has none.
+    Only some platforms report the configuration of the autoscaler. For others its file is read on the head's node; it
+    is unknown if the autoscaler runs elsewhere, as with KubeRay.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return 0
@@ -46,11 +45,10 @@ def autoscaled_gpus() -> int | None:
     return None
 
 
-def ask_for_gpus(count: int) -> None:
-    """Ask the autoscaler to have so many GPUs, in use or not; 0 takes back what was asked for before.
+def request_gpus(count: int) -> None:
+    """Request a number of GPUs in total, used or not, from the autoscaler; 0 cancels an earlier request.
 
-    It is one wish for the whole cluster. Ray Data states its own in the same place, every 20 s while a data set runs:
-    so ours is to be stated again and again for as long as it holds.
+    There is one request per cluster. Ray Data overwrites it every 20 s while a data set runs, so it must be repeated.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -58,7 +56,7 @@ def ask_for_gpus(count: int) -> None:
 
 
 def _configured_gpus(address: str) -> int | None:
-    """Return what `autoscaled_gpus` does, on the head's node; other heads than that of the address may run there."""
+    """Compute `autoscaled_gpus` on the head's node, where heads of other clusters may run too."""
     import psutil  # Ray brings it along
     import yaml
 
@@ -69,19 +67,19 @@ def _configured_gpus(address: str) -> int | None:
             continue
         file = next((word.removeprefix(option) for word in words if word.startswith(option)), None)
         if file is None:
-            return 0  # it only shows what there is
+            return 0  # without a configuration it adds no nodes
         with suppress(OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
-            return most_gpus(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+            return max_gpus(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
         return None
     return None
 
 
-def most_gpus(config: dict[str, Any]) -> int:
-    """Return how many GPUs the workers have together that a configuration of Ray's autoscaler allows."""
+def max_gpus(config: dict[str, Any]) -> int:
+    """Return the number of GPUs of all workers that a configuration of Ray's autoscaler allows."""
     nodes, total = int(config.get("max_workers", 0)), 0
     every: Iterable[dict[str, Any]] = config.get("available_node_types", {}).values()
     kinds = [(int(kind.get("resources", {}).get("GPU", 0)), int(kind.get("max_workers", nodes))) for kind in every]
-    for gpus, most in sorted(kinds, reverse=True):  # those with most GPUs first: all kinds share the bound on nodes
+    for gpus, most in sorted(kinds, reverse=True):  # most GPUs first: all kinds share the limit on nodes
         total += gpus * min(most, nodes)
         nodes -= min(most, nodes) if gpus else 0
     return total

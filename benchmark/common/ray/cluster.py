@@ -1,4 +1,4 @@
-"""The connection to Ray: a local one on a laptop, the cluster's inside a job. Nothing else knows the difference."""
+"""The connection to Ray: a local instance, or the cluster that RAY_ADDRESS names. No other module needs to know."""
 
 import os
 import platform
@@ -8,7 +8,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,18 +18,18 @@ from benchmark.common.failing import in_words, meant_for_user
 from benchmark.common.machine import gpu_devices
 from benchmark.common.ray.dashboard import token, token_file
 from benchmark.common.ray.joining import check_cluster, watch_head
-from benchmark.common.storage.places import inexecutable, remedy, unusable_variable
+from benchmark.common.storage.places import not_executable, remedy, unusable_variable
 from benchmark.common.terminal.progress import is_verbose, tell
-from benchmark.common.terminal.signals import own_handler
+from benchmark.common.terminal.signals import sigterm_handler_kept
 
-_LONGEST = 200  # characters of what Ray says of a process
-_DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # what Ray says of a node, once
+_MAX_MESSAGE = 200  # characters of a message of Ray
+_DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # Ray's message on a node
 
 
 class _Job(ray.job_config.JobConfig):
-    """A job whose workers look into none of the folders of this process before what is installed.
+    """A job whose workers import installed modules before those in the folders of this process.
 
-    Into the working directory and the script's folder Ray lets them look first, unless it has uploaded one.
+    By default Ray puts the working directory and the script's folder first, unless it has uploaded one.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:
@@ -39,12 +38,11 @@ class _Job(ray.job_config.JobConfig):
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Let the block have Ray: the cluster that RAY_ADDRESS names (a job has it set), else one on this machine.
+    """Provide Ray to the block: the cluster that RAY_ADDRESS names (set in jobs), else a local instance.
 
-    A cluster is joined at once. Ray on this machine, which takes seconds to start, waits for the first `connect` of the
-    block: where all is computed, it does not start. A Ray that was running before is used as it is and left running.
-    Errors that are for the user come out as themselves, without the wrapping that Ray adds; where there are several
-    nodes, the sentence names the one whose worker raised it.
+    A cluster is joined at once. A local Ray, which takes seconds to start, starts at the first `connect` of the block,
+    so not at all if everything is computed. A Ray that runs already is used and left running. Errors of the user are
+    raised without Ray's wrapping, and name the node of the worker if there are several.
     """
     ours = not ray.is_initialized()
     if os.environ.get("RAY_ADDRESS"):
@@ -55,7 +53,7 @@ def connected() -> Iterator[None]:
         if (meant := meant_for_user(error)) is None:
             raise
         meant.args = (sentence_of(meant), *meant.args[1:])
-        meant.node = ""  # which the sentence has named, where there are several
+        meant.node = ""  # it is in the message
         raise meant from None
     finally:
         if ours and ray.is_initialized():
@@ -63,24 +61,23 @@ def connected() -> Iterator[None]:
 
 
 def connect() -> None:
-    """See that there is a connection to Ray; whatever has work for it calls this first, in a block of `connected`."""
+    """Connect to Ray if need be; call it before any use of Ray, in a block of `connected`."""
     if ray.is_initialized():
         return
-    # Local workers speak to this process alone; Ray's own reports would go out to the network.
+    # No usage reports over the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # our own messages report failed trials
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    # Ray's core tells the terminal, or the log of a job, of what is no fault of the user's, as of the arguments of
-    # actors (ray-project/ray#57733); its log files keep what is. Asked not to, it tells that it was asked: hence no
-    # standard error for as long as it starts.
+    # Ray's core prints warnings on its own internals (ray-project/ray#57733); its log files keep the others. It also
+    # prints that this level is set: hence no standard error while it starts.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray._private.worker.print_to_stdstream = _tell_of_nodes
+    ray._private.worker.print_to_stdstream = _report_lost_nodes
     job = _Job(_py_driver_sys_path=[str(HOME)])
     if address := os.environ.get("RAY_ADDRESS"):
         try:
-            if OWN_PATH in os.environ:  # on this machine workers have it from here
+            if OWN_PATH in os.environ:  # local workers inherit it
                 options["runtime_env"] = {"env_vars": {OWN_PATH: os.environ[OWN_PATH]}}
-            with _silent(), own_handler():
+            with _silent(), sigterm_handler_kept():
                 check_cluster(address)
                 ray.init(address=address, job_config=job, **options)
             watch_head()
@@ -93,45 +90,45 @@ def connect() -> None:
         if sentence := unusable_variable("RAY_TMPDIR", *([] if os.environ.get("RAY_TMPDIR") else ["TMPDIR"])):
             raise UnwritableError(sentence)
         try:
-            if not gpu_devices():  # whose memory an idle worker would hold
-                # By itself Ray ends workers that had nothing to do for a second, and starts others a second later.
+            if not gpu_devices():  # an idle worker would hold GPU memory
+                # By default Ray ends idle workers after a second, and starts new ones a second later.
                 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-            with _silent(), own_handler(), private():
+            with _silent(), sigterm_handler_kept(), private():
                 ray.init(address="local", include_dashboard=False, job_config=job, **options)
         except Exception as error:  # Ray raises plain ones
             raise _not_started(error) from error
 
 
-def _tell_of_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  as Ray's own
-    """Tell that a node is lost; with `-v` the first line of whatever else Ray says of its processes.
+def _report_lost_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  as Ray's own
+    """Report lost nodes; with `-v` also the first line of other messages of Ray's processes.
 
-    By itself it prints it all on standard output, which may be JSON: of a node that died, up to sixty lines.
+    By default Ray prints all of them on standard output, which may be JSON: up to sixty lines for a dead node.
     """
     words = " ".join(said["lines"]).strip()
     if dead := _DEAD.search(words):
-        tell(f"The node {dead[1]} at {dead[2]} is lost; what it had under way is computed again.")
+        tell(f"The node {dead[1]} at {dead[2]} is lost; its unfinished work is computed again.")
     elif words and is_verbose():
-        tell(f"Ray: {textwrap.shorten(words.splitlines()[0], _LONGEST, placeholder=' ...')}")
+        tell(f"Ray: {textwrap.shorten(words.splitlines()[0], _MAX_MESSAGE, placeholder=' ...')}")
 
 
 def _not_started(error: Exception) -> IcmBenchError:
-    """Return the error for the user where no Ray starts on this machine: mostly for want of room for its files."""
+    """Return the user's error on a local Ray that does not start, mostly for lack of disk space."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     begins = "Ray does not start on this machine:"
     if isinstance(error, OSError) and error.filename:
         place = os.fsdecode(error.filename)
         closed = f"{place} cannot be written ({error.strerror}); {remedy(error, place)}."
-        return UnwritableError(f"{begins} {inexecutable(error) or closed}")
+        return UnwritableError(f"{begins} {not_executable(error) or closed}")
     why = f"{in_words(error)}. Free some space or memory, or let"
     way = f"name a folder on a disk with more than {folder} has"
     if "AF_UNIX path length" in str(error):
-        why, way = f"its sockets in {folder} have paths that are too long; let", "name a folder with a shorter one"
+        why, way = f"the paths of its sockets in {folder} are too long; let", "name a folder with a shorter path"
     return IcmBenchError(f"{begins} {why} the environment variable RAY_TMPDIR {way}.")
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Send what C++ code writes to standard error nowhere; Python's exceptions are not concerned."""
+    """Discard what C++ code writes to standard error."""
     sys.stderr.flush()
     original, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -145,17 +142,17 @@ def _silent() -> Iterator[None]:
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Let a Ray that the block starts ask for a token, which is made where there is none, and listen on the loopback.
+    """Make a Ray that the block starts require a token, and listen on the loopback interface only.
 
-    By itself Ray listens on all interfaces of a Linux machine, and writes its token so that every user of it can read
-    it. A user who has set RAY_AUTH_MODE to something else gets that.
+    By default Ray listens on all interfaces of a Linux machine, and its token file is readable for all users. Another
+    value of RAY_AUTH_MODE is respected.
     """
     from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined]  # of compiled code
 
     if os.environ.setdefault("RAY_AUTH_MODE", "token").lower() == "token":
         _keep_token()
-    Config.initialize("")  # which has read the variables already
+    Config.initialize("")  # read the variables again
     several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # as on macOS and Windows
     try:
         yield
@@ -164,70 +161,64 @@ def private() -> Iterator[None]:
 
 
 def _keep_token() -> None:
-    """See that there is a token, and that its file is for its owner alone."""
+    """Create a token if there is none, and make its file readable for the owner only."""
     file = token_file()
     if not token()[0]:
-        made = secrets.token_hex(32)
+        created, own = secrets.token_hex(32), file.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_first(file, made)
-        except OSError:  # no home that can be written to: the processes of this Ray have it from the environment
-            os.environ["RAY_AUTH_TOKEN"] = made
+            own.touch(mode=0o600, exist_ok=False)
+            try:
+                own.write_text(created)
+                if file.exists() and not file.read_text().strip():
+                    own.replace(file)
+                else:
+                    with suppress(FileExistsError):  # another command was first: all processes need the same token
+                        os.link(own, file)
+            finally:
+                own.unlink(missing_ok=True)
+        except OSError:  # the home is not writable: Ray's processes get it from the environment
+            os.environ["RAY_AUTH_TOKEN"] = created
             return
-    with suppress(OSError):  # there is none where the environment has the token
+    with suppress(OSError):  # no file if the token is in the environment
         if file.stat().st_mode & 0o077:
             file.chmod(0o600)
 
 
-def _write_first(file: Path, made: str) -> None:
-    """Write a token, unless another command has written one meanwhile: all processes of a Ray must have the same."""
-    own = file.with_name(f".{secrets.token_hex(8)}.tmp")
-    own.touch(mode=0o600, exist_ok=False)
-    own.write_text(made)
-    try:
-        if file.exists() and not file.read_text().strip():
-            own.replace(file)
-        else:
-            with suppress(FileExistsError):
-                os.link(own, file)
-    finally:
-        own.unlink(missing_ok=True)
-
-
 def sentence_of(error: IcmBenchError | FaultError) -> str:
-    """Return the sentence of an error, with the node that it comes from where the connected cluster has several."""
+    """Return the message of an error, with its node if the cluster has several."""
     is_named = error.node and error.node not in str(error) and len(alive_nodes()) > 1
     return f"On the node {error.node}: {error}" if is_named else str(error)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Return what Ray knows of the nodes of the connected cluster that live; none as long as there is no connection."""
+    """Return Ray's entries for the live nodes of the connected cluster; empty without a connection."""
     return [node for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that the connected cluster has; 0 as long as there is no connection."""
+    """Return the number of GPUs of the connected cluster; 0 without a connection."""
     return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
 
 
 def cpu_nodes() -> tuple[int, int]:
-    """Return the number of nodes with CPU cores, and the cores of the largest: no task can have more."""
+    """Return the number of nodes with CPU cores, and the cores of the largest node, the most that a task can have."""
     cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
 
 
 def node_name() -> str:
-    """Return the name of the node of this process; behind it the start of Ray's id where hosts have several."""
+    """Return the host name of this node; with the start of Ray's id if the host has several nodes."""
     here, host = ray.get_runtime_context().get_node_id(), platform.node()
     same_host = [node["NodeID"] for node in alive_nodes() if node["NodeManagerHostname"] == host]
-    if not (beside := [node for node in same_host if node != here]):
+    if not (others := [node for node in same_host if node != here]):
         return host
-    length = next((n for n in range(6, len(here)) if all(other[:n] != here[:n] for other in beside)), len(here))
+    length = next((n for n in range(6, len(here)) if all(other[:n] != here[:n] for other in others)), len(here))
     return f"{host} ({here[:length]})"
 
 
 def device_of_worker() -> str:
-    """Return the kind of the GPU that Ray gave to this worker, `gpu` where its node does not tell, or `cpu`."""
+    """Return the type of this worker's GPU, `gpu` if its node does not declare it, or `cpu`."""
     context = ray.get_runtime_context()
     if not context.get_accelerator_ids().get("GPU"):
         return "cpu"

@@ -1,6 +1,6 @@
-"""Joining a cluster: whether that can be done is known within seconds, and its head is watched from then on.
+"""Joining a cluster: fast checks of its address, token and versions, and monitoring of its head.
 
-By itself Ray waits for minutes or ends the process, and after the death of the head ends it after one, without a word.
+By default Ray waits for minutes or ends the process, and ends it without a message a minute after the head died.
 """
 
 import json
@@ -24,16 +24,16 @@ from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.ray.dashboard import TOKEN_FILE, reach, token
 
 CLIENT = "ray://"  # scheme of Ray's client, which has a server of its own
-ANSWER = 4.0  # seconds for an answer: after five, Ray's core tells the terminal that there is none
-LOOK_SECONDS, SAY_SECONDS = 3.0, 15.0  # between two looks; without an answer, after which a line is said
-# What Ray itself waits for a head that comes back, by this variable, and the share of it after which we end first.
+ANSWER = 4.0  # seconds for an answer; after five, Ray's core prints an error
+LOOK_SECONDS, SAY_SECONDS = 3.0, 15.0  # between two checks; without an answer until the first message
+# Variable and default of Ray's own timeout for a lost head, and the share of it after which this process ends.
 _RAYS_VARIABLE, _RAYS_SECONDS, _SHARE = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0, 0.75
 
 
 def check_cluster(address: str) -> None:
-    """See within seconds that a cluster answers, takes this machine's token, and has its versions of Ray and Python.
+    """Refuse a cluster that does not answer, refuses the token, or has other versions of Ray or Python.
 
-    The address is as RAY_ADDRESS has it: `HOST:PORT`, `auto`, `local`, or that of Ray's client.
+    The address is a value of RAY_ADDRESS: `HOST:PORT`, `auto`, `local`, or that of Ray's client.
     """
     if address == "local":
         return
@@ -44,18 +44,15 @@ def check_cluster(address: str) -> None:
         return
     by_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
     kept, place = token()
-    if by_token and not kept:  # with which Ray's core would end the process
+    if by_token and not kept:  # Ray's core would end the process
         raise IcmBenchError(f"RAY_AUTH_MODE asks for a token and there is none in {place}: copy {TOKEN_FILE} there.")
     cluster = _metadata(address, wanted, by_token)
-    for what, here, remedy in (
-        ("Ray", ray.__version__, "install ray=={} here"),
-        ("Python", platform.python_version(), "use Python {} here"),
-    ):
+    for what, here in {"Ray": ray.__version__, "Python": platform.python_version()}.items():
         there = cluster.get(f"{what.lower()}_version", here)
-        if there != here:  # its pickles are not those of this process
+        if there != here:  # pickles are not compatible
             raise IcmBenchError(
-                f"The cluster at RAY_ADDRESS={address} has {what} {there}, and this machine {here}: "
-                f"{remedy.format(there)}, or the other one on all nodes."
+                f"The cluster at RAY_ADDRESS={address} has {what} {there}, and this machine {here}: install "
+                f"{what} {there} here, or {here} on all nodes."
             )
 
 
@@ -72,25 +69,24 @@ def _bootstrap(address: str) -> str:
     if not found.rpartition(":")[2].isdigit():
         named = address.rpartition("@")[2]  # without user and password
         raise IcmBenchError(
-            f"RAY_ADDRESS={named} is no address of a cluster: give HOST:PORT as `ray start` names it, by default with "
-            f"port 6379."
+            f"RAY_ADDRESS={named} is no address of a cluster: give HOST:PORT, as `ray start` prints it."
         )
     return found
 
 
 def _metadata(address: str, wanted: str, by_token: bool) -> dict[str, str]:
-    """Return what a cluster says of itself. A thread asks, since Ray knows no end where something else listens."""
-    found: list[dict[str, str] | Exception] = []  # or why it says nothing
-    asking = threading.Thread(target=_ask, args=(wanted, found), daemon=True)
-    asking.start()
-    asking.join(ANSWER)
+    """Return the cluster's metadata, requested in a thread: Ray hangs if another service listens."""
+    found: list[dict[str, str] | Exception] = []
+    request = threading.Thread(target=_ask, args=(wanted, found), daemon=True)
+    request.start()
+    request.join(ANSWER)
     answer = found[0] if found else None
     if isinstance(answer, dict):
         return answer
     if not isinstance(answer, AuthenticationError):
         raise IcmBenchError(
-            f"No Ray cluster answers at RAY_ADDRESS={address}, although something listens there: give HOST:PORT as "
-            f"`ray start` names it, by default with port 6379."
+            f"No Ray cluster answers at RAY_ADDRESS={address}, although another service does: give HOST:PORT as "
+            f"`ray start` prints it, by default with port 6379."
         ) from answer
     place = token()[1]
     what = f"refuses the token of {place}: put that of {TOKEN_FILE} in its place"
@@ -108,10 +104,10 @@ def _ask(wanted: str, found: list[dict[str, str] | Exception]) -> None:
 
 
 def watch_head() -> None:
-    """Begin to watch the head of the cluster that this process has joined, for as long as it is joined.
+    """Start to monitor the head of the joined cluster.
 
-    A head that does not answer is waited for; after three quarters of the time that Ray waits, the process is ended
-    with one sentence and the exit code of refused input: no call of Ray's could end any more.
+    A head that does not answer is waited for. After three quarters of Ray's own timeout the process ends with one
+    message and the exit code of user errors, since calls of Ray would hang.
     """
     address = ray.get_runtime_context().gcs_address
     limit = _SHARE * float(os.environ.get(_RAYS_VARIABLE) or _RAYS_SECONDS)
@@ -121,24 +117,24 @@ def watch_head() -> None:
 
 def _watch(address: str, limit: float, joined: Callable[[], bool], end: Callable[[], None]) -> None:
     host, _, port = address.rpartition(":")
-    answered, said = time.monotonic(), False
+    answered, warned = time.monotonic(), False
     while joined():
         with suppress(OSError):
             socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
-            answered, said = time.monotonic(), False
+            answered, warned = time.monotonic(), False
         silent = time.monotonic() - answered
         if silent >= limit:
             print(
                 f"icm-bench: the head of the Ray cluster at {address} has not answered for {silent:.0f} s, and the "
-                f"cluster is taken for lost; nothing that is written is lost: run the same command again on another "
-                f"cluster, with the same store.",
+                f"cluster is assumed lost; finished work is kept: run the same command again on another cluster, with "
+                f"the same store.",
                 file=sys.stderr,
                 flush=True,
             )
             end()
             break
-        if silent >= SAY_SECONDS and not said:
-            said = True
-            line = f"the head of the Ray cluster at {address} does not answer; it is waited for up to {limit:.0f} s"
+        if silent >= SAY_SECONDS and not warned:
+            warned = True
+            line = f"the head of the Ray cluster at {address} does not answer; waiting for up to {limit:.0f} s"
             print(line, file=sys.stderr, flush=True)
         time.sleep(LOOK_SECONDS)

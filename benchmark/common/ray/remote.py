@@ -1,14 +1,14 @@
-"""Tasks of Ray's, declared without Ray: its import takes a third of a second, which plans and reports do without."""
+"""Ray tasks declared without importing Ray, which takes a third of a second: plans and reports do not need it."""
 
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from benchmark.common.failing import told
+from benchmark.common.failing import propagate_user_errors
 
 
 class Task:
-    """A function at the top of a module that workers run, with errors as of `told`; its first use imports Ray."""
+    """A module-level function that workers run, with `propagate_user_errors`; its first use imports Ray."""
 
     def __init__(self, function: Callable[..., Any], resources: dict[str, Any]) -> None:
         self._function, self._resources = function, resources
@@ -18,10 +18,10 @@ class Task:
         import ray
 
         make: Any = ray.remote(**self._resources) if self._resources else ray.remote
-        return make(told(self._function))
+        return make(propagate_user_errors(self._function))
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Let a worker run the function, and return what its answer will be."""
+        """Run the function on a worker, and return a reference to its result."""
         return self._task.remote(*args, **kwargs)
 
     def options(self, **options: Any) -> Any:
@@ -30,5 +30,5 @@ class Task:
 
 
 def remote(**resources: Any) -> Callable[[Callable[..., Any]], Task]:
-    """Return what makes a function a task of Ray's, with options of `ray.remote`."""
+    """Return a decorator that makes a function a `Task`, with options of `ray.remote`."""
     return lambda function: Task(function, resources)

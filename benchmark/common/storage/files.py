@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,14 +27,14 @@ from benchmark.common.storage.object_store import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     Access,
-    Kept,
+    LocalCopies,
     Objects,
     Ranges,
     Upload,
     access_of,
     current_copies,
 )
-from benchmark.common.storage.places import check_place, irregular, remedy, walked
+from benchmark.common.storage.places import check_place, remedy, walk_folder, why_not_a_file
 from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Storage:
         check_place(uri)
         self.uri, self.timeout = uri, timeout
         self._access: Access | None = None  # of the process that handed it on
-        self._copies: Kept | None = None
+        self._copies: LocalCopies | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
@@ -202,7 +202,7 @@ class Storage:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
             start, below = len(self._root) + 1, self._below(folder.rstrip("/"))
-            walk = self._with_retries(lambda: list(walked(below, recursive)))
+            walk = self._with_retries(lambda: list(walk_folder(below, recursive)))
             return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
@@ -243,12 +243,11 @@ class Storage:
             key = self._key(name)
             if (size := self._with_retries(lambda: objects.size(key))) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return pa.PythonFile(
-                Ranges(lambda at, length: self._with_retries(lambda: objects.get(key, at, length)), size)
-            )
+            read = partial(objects.get, key)
+            return pa.PythonFile(Ranges(lambda at, length: self._with_retries(partial(read, at, length)), size))
 
     def _check_regular(self, name: str) -> None:
-        if self.is_local and (why := irregular(Path(self._root, name))):
+        if self.is_local and (why := why_not_a_file(Path(self._root, name))):
             raise OSError(errno.EINVAL, why)
 
     def read_bytes(self, name: str) -> bytes:
@@ -286,7 +285,7 @@ class Storage:
             return self._with_retries(read)
 
     @property
-    def _kept(self) -> Kept | None:
+    def _kept(self) -> LocalCopies | None:
         """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
         return None if self.is_local else self._copies or current_copies()
 
@@ -331,10 +330,8 @@ class Storage:
         try:
             return self._with_retries(lambda: self._write(name, content, first))
         except OSError as error:
-            raise UnwritableError(
-                f"{self.path(name)} cannot be written ({reason(error)}); "
-                f"{remedy(error, self.path(name), '--store or --out')}."
-            ) from error
+            what_to_do = remedy(error, self.path(name), "--store or --out")
+            raise UnwritableError(f"{self.path(name)} cannot be written ({reason(error)}); {what_to_do}.") from error
 
     def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
         """Write a file in one step, with `first` in an object store only where it is not; see `Objects.put_first`."""

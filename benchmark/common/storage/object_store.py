@@ -28,7 +28,7 @@ from typing import IO, Any
 import pyarrow.fs
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.secrets import known
+from benchmark.common.secrets import register_secrets
 from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import UnansweredError
 
@@ -41,8 +41,8 @@ _making = threading.Lock()  # two clients made at the same time read the same fi
 # What AWS's tools call keys that a person has set. Those of roles end within hours, and other machines have their own.
 _SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
 _REMEMBERED = 300  # seconds for which keys are not looked up again
-COPIES_SHARE, MOST_GIB = 0.25, 64.0  # of what is free on the disk at the beginning; whatever is free
-COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # variable with another limit in the place of `MOST_GIB`; 0 for no copies
+COPIES_SHARE, MAX_GIB = 0.25, 64.0  # of what is free on the disk at the beginning; whatever is free
+COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # variable with another limit in the place of `MAX_GIB`; 0 for no copies
 _LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
 _SETTLED = 60.0  # seconds after which a folder that nobody holds is one that was left
 
@@ -66,7 +66,7 @@ class Access:
             return options
         options["endpoint_override"] = self.endpoint or None
         if self.keys and not options["access_key"] and (self.endpoint != own or not _own_keys()):
-            known(*self.keys)  # which nothing here would know for secrets
+            register_secrets(*self.keys)  # which nothing here would know for secrets
             options |= dict(zip(("access_key", "secret_key", "session_token"), self.keys, strict=True))
         return options
 
@@ -103,7 +103,7 @@ def _looked_up(
         keys = found.get_frozen_credentials()
     except botocore.exceptions.BotoCoreError:  # such as a profile that is not there: told where keys are used
         return None
-    known(keys.access_key, keys.secret_key, keys.token or "")
+    register_secrets(keys.access_key, keys.secret_key, keys.token or "")
     return found.method, (keys.access_key, keys.secret_key, keys.token or "")
 
 
@@ -267,7 +267,7 @@ class Ranges(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class Kept:
+class LocalCopies:
     """Where the copies of a command lie; it travels to workers, of which those of the same machine find them."""
 
     folder: str  # where it is not, as on another machine, nothing is kept and nothing found
@@ -304,16 +304,16 @@ class Kept:
         return Path(self.folder, _COPIES, name[:2], name)
 
 
-_current: Kept | None = None  # of the command of this process
+_current: LocalCopies | None = None  # of the command of this process
 
 
-def current_copies() -> Kept | None:
+def current_copies() -> LocalCopies | None:
     """Return where the command of this process keeps copies; None where it does not."""
     return _current
 
 
 @contextmanager
-def keeping(wanted: bool = True) -> Iterator[None]:
+def local_copies(wanted: bool = True) -> Iterator[None]:
     """Let storages of this process, and of workers that they travel to, keep copies for as long as the block lasts.
 
     What a command left behind that was killed is removed. Files of a folder are at hand anyway, and not `wanted`.
@@ -327,7 +327,7 @@ def keeping(wanted: bool = True) -> Iterator[None]:
         return
     said, root = os.environ.get(COPIES_LIMIT), cache_dir() / "kept"
     try:
-        limit = float(said) if said else MOST_GIB
+        limit = float(said) if said else MAX_GIB
     except ValueError:
         limit = -1.0
     if not limit >= 0:
@@ -346,7 +346,7 @@ def keeping(wanted: bool = True) -> Iterator[None]:
         lock.close()
 
 
-def _new_copies(root: Path, limit: float) -> tuple[Kept, IO[bytes]] | None:
+def _new_copies(root: Path, limit: float) -> tuple[LocalCopies, IO[bytes]] | None:
     """Return a new folder for copies and the file that says that it is in use; None where there can be none."""
     folder = root / uuid.uuid4().hex
     try:
@@ -358,7 +358,7 @@ def _new_copies(root: Path, limit: float) -> tuple[Kept, IO[bytes]] | None:
     except (OSError, ImportError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    return Kept(str(folder), int(free - min(COPIES_SHARE * free, limit * 2**30))), lock
+    return LocalCopies(str(folder), int(free - min(COPIES_SHARE * free, limit * 2**30))), lock
 
 
 def _locked(folder: Path, mode: str) -> IO[bytes]:

@@ -63,7 +63,7 @@ def check_place(uri: str) -> None:
     check_address(f"s3://{uri}" if _LIKE_A_USER.match(uri) else uri, "The place of a store, of images or of a report")
 
 
-def check_words(words: Sequence[str]) -> None:
+def check_arguments(words: Sequence[str]) -> None:
     """Refuse addresses with credentials among the words of a command line, before anything quotes them."""
     for before, word in pairwise(("", *words)):
         name, equals, value = word.partition("=")
@@ -72,7 +72,7 @@ def check_words(words: Sequence[str]) -> None:
         check_address(value if named else word, place if place.startswith("-") else "An argument")
 
 
-def walked(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
+def walk_folder(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
     """Yield what lies in a folder: path, whether it is a folder, bytes, time of change (ns since 1970), and `odd`.
 
     `odd` says what it is that is neither file nor folder, and is empty for these. Links are followed.
@@ -82,10 +82,12 @@ def walked(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, 
         IcmBenchError: a name is not UTF-8, folders lie too deep, or a link leads to a folder that holds the link.
     """
     above = {*Path(folder).parents, *(real := Path(folder).resolve()).parents, real}
-    yield from _walked(folder, recursive, {_id(place.stat()) for place in above})
+    yield from _walk_folder(folder, recursive, {_id(place.stat()) for place in above})
 
 
-def _walked(folder: str, recursive: bool, above: set[tuple[int, int]]) -> Iterator[tuple[str, bool, int, int, str]]:
+def _walk_folder(
+    folder: str, recursive: bool, above: set[tuple[int, int]]
+) -> Iterator[tuple[str, bool, int, int, str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
@@ -117,14 +119,14 @@ def _walked(folder: str, recursive: bool, above: set[tuple[int, int]]) -> Iterat
                 )
             yield entry.path, True, 0, stat.st_mtime_ns, ""
             if recursive:
-                yield from _walked(entry.path, recursive, above | {identity})
+                yield from _walk_folder(entry.path, recursive, above | {identity})
 
 
 def _id(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def irregular(place: Path) -> str:
+def why_not_a_file(place: Path) -> str:
     """Return what a place is from which nothing comes, or no end; empty for a file."""
     mode = place.stat().st_mode
     return "" if S_ISREG(mode) else "it is a folder" if S_ISDIR(mode) else f"it is {SPECIAL}"
@@ -168,10 +170,7 @@ def unwritable(error: OSError) -> str:
     A place that is closed must be one that an environment variable names: of others somebody else knows more.
     """
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-        return (
-            "No folder for temporary files can be written to; free some space, or let the environment variable TMPDIR "
-            "name a folder on a disk with more."
-        )
+        return "No temporary folder is writable; free some space, or let the environment variable TMPDIR name another."
     named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     is_denied = named and error.errno in DENIED
     if error.errno in FULL:
@@ -186,7 +185,7 @@ def unwritable(error: OSError) -> str:
     return f"{place} cannot be written ({error.strerror}); {way}."
 
 
-def inexecutable(error: OSError) -> str:
+def not_executable(error: OSError) -> str:
     """Return a sentence on a program that this user may not start, such as Python; empty for any other error."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if error.errno not in DENIED or not frames or frames[-1].f_globals.get("__name__") != "subprocess":
@@ -207,10 +206,7 @@ def unusable_variable(*names: str) -> str:
         if there.is_dir() and os.access(there, os.W_OK | os.X_OK):  # it is there, or can be made
             continue
         why = "cannot be written to" if place.is_dir() else "cannot be made"
-        return (
-            f"The environment variable {name} names {folder}, which {why}; let it name a folder that can be written "
-            f"to, or unset it."
-        )
+        return f"The environment variable {name} names {folder}, which {why}; name another folder, or unset it."
     return ""
 
 

@@ -121,7 +121,7 @@ def count(retries: Retries) -> None:
         _retries.seconds += retries.seconds
 
 
-def taken() -> Retries:
+def take_retries() -> Retries:
     """Return the retries of this process since the last call of this function."""
     global _retries
     with _lock:

@@ -1,8 +1,4 @@
-"""What is said on standard error beside results and errors: messages, and progress of what takes over two seconds.
-
-With `-q` that is nothing, with `-v` more than by default. An environment variable carries it, so that processes that
-are started from here keep to it.
-"""
+"""Messages and progress on standard error; their verbosity is passed to child processes in an environment variable."""
 
 import os
 import sys
@@ -11,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
-Speech = Literal["quiet", "normal", "verbose"]
+Verbosity = Literal["quiet", "normal", "verbose"]
 _VARIABLE = "ICM_BENCH_SPEECH"
 
 
 @contextmanager
-def speaking(speech: Speech) -> Iterator[None]:
-    """Let the block, and processes that it starts, say so much: `quiet` is results and errors alone."""
+def verbosity(speech: Verbosity) -> Iterator[None]:
+    """Set the verbosity of the block and of processes that it starts; `quiet` prints results and errors only."""
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = speech
     try:
@@ -29,32 +25,32 @@ def speaking(speech: Speech) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Return whether nothing but results and errors is said."""
+    """Return whether only results and errors are printed."""
     return os.environ.get(_VARIABLE) == "quiet"
 
 
 def is_verbose() -> bool:
-    """Return whether more is said than by default."""
+    """Return whether more than the default is printed."""
     return os.environ.get(_VARIABLE) == "verbose"
 
 
 def tell(line: str) -> None:
-    """Print a line for the person who watches, apart from the output that a script reads."""
+    """Print a message on standard error, unless quiet."""
     if not is_quiet():
         print(f"{time.strftime('%H:%M:%S')} {line}" if is_verbose() else line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Count units of work and print how fast they go and how long the rest takes.
+    """Progress of work: units done, their rate and the remaining time.
 
-    A terminal sees one line rewritten four times a second; a log file sees a line every thirty seconds. Work
-    that ends within two seconds prints nothing.
+    On a terminal one line is rewritten four times a second; a log file gets a line every thirty seconds. Work of less
+    than two seconds prints nothing.
 
     Args:
-        what: what is being done, for example `embedding`.
-        total: number of units of work that are expected.
-        unit: what a unit of work is, in the plural, for example `images`.
-        stream: where to print. Default: standard error, so that standard output stays machine-readable.
+        what: the activity, for example `embedding`.
+        total: expected number of units.
+        unit: noun for the units, in the plural, for example `images`.
+        stream: output. Default: standard error.
     """
 
     QUIET_SECONDS = 2.0
@@ -67,17 +63,17 @@ class Progress:
         self._start = time.monotonic()
         self._last = self._start
         self._interval = self.TERMINAL_SECONDS if self.stream.isatty() else self.LOG_SECONDS
-        self._spoke = False
+        self._has_printed = False
 
     @property
     def stream(self) -> TextIO:
-        """Where to print; looked up when needed, so that the object can be pickled along with a callback."""
+        """The output; looked up when needed, so that the object can be pickled."""
         return self._stream or sys.stderr
 
     def update(self, n: int = 1, note: str = "", worked: int | None = None) -> None:
-        """Count finished units of work, and print how far it is, with a note, if the last line is old enough.
+        """Add `n` finished units, and print a line with `note` if the last line is old enough.
 
-        The rate is that of the units that took work now, and were not found done; by default all.
+        The rate counts `worked` units, those that were not done before; by default all.
         """
         self.done += n
         self._worked += n if worked is None else worked
@@ -91,11 +87,11 @@ class Progress:
         self._print(f"{line}, {note}" if note else line, is_rewritten=True)
 
     def notify(self, line: str) -> None:
-        """Print `line` between the lines of progress."""
+        """Print a message between the lines of progress."""
         self._print(line)
 
     def close(self) -> float:
-        """Print the closing line if the work was long enough to be announced; return the seconds it took."""
+        """Print a last line after work of two seconds or more; return the seconds."""
         seconds = time.monotonic() - self._start
         if seconds >= self.QUIET_SECONDS:
             self._print(f"{self.done} {self.unit} in {seconds:.1f} s ({self._worked / seconds:.1f} {self.unit}/s)")
@@ -105,8 +101,8 @@ class Progress:
         if is_quiet():
             return
         on_terminal = self.stream.isatty()
-        lead = "\r\x1b[K" if on_terminal and (is_rewritten or self._spoke) else ""
+        lead = "\r\x1b[K" if on_terminal and (is_rewritten or self._has_printed) else ""
         end = "" if on_terminal and is_rewritten else "\n"
         self.stream.write(f"{lead}{self.what}: {line}{end}")
         self.stream.flush()
-        self._spoke = self._spoke or is_rewritten
+        self._has_printed = self._has_printed or is_rewritten

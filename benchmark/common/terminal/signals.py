@@ -1,4 +1,4 @@
-"""SIGTERM, and a terminal that closes, end a command as Ctrl-C does: what runs is stopped, what is finished is kept."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: running work is stopped, finished work is kept."""
 
 import signal
 import threading
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-OF_SIGNALS = 128  # exit codes of what a signal ended, less the number of the signal
-_last = signal.SIGINT  # of the signals that interrupt
+SIGNAL_BASE = 128  # plus the number of a signal: exit code of a command that it ended
+_last = signal.SIGINT  # last signal that interrupted
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in the block, once: while it is cleaned up, further ones are not heard.
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt in the block, once: further ones are ignored during cleanup.
 
-    So does SIGHUP, unless it is not to be heard, as below `nohup`.
+    The same holds for SIGHUP, unless it is ignored, as under `nohup`.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot set handlers
         yield
         return
     global _last
-    heard = [signal.SIGTERM] + [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
-    _last, before = signal.SIGINT, {number: signal.signal(number, _terminate) for number in heard}
+    handled = [signal.SIGTERM] + [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
+    _last, before = signal.SIGINT, {number: signal.signal(number, _terminate) for number in handled}
     try:
         yield
     finally:
@@ -30,8 +30,8 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def own_handler() -> Iterator[None]:
-    """Keep the handler of SIGTERM over a block that sets another."""
+def sigterm_handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM after a block that sets another."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -41,13 +41,13 @@ def own_handler() -> Iterator[None]:
 
 
 def exit_code() -> int:
-    """Return the exit code of a command that was interrupted, as a shell has it: 128 and the number of the signal."""
-    return OF_SIGNALS + _last
+    """Return the exit code of an interrupted command, as in a shell: 128 plus the number of the signal."""
+    return SIGNAL_BASE + _last
 
 
 def _terminate(number: int, *_: Any) -> None:
     global _last
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _last = signal.Signals(number)  # of an exception of its own, Ray's C++ would make a plain interrupt
+    _last = signal.Signals(number)  # Ray's C++ code turns custom exceptions into a plain interrupt
     raise KeyboardInterrupt

@@ -61,5 +61,5 @@ def test_a_right_one_comes_last_and_code_of_others_can_be_refused(monkeypatch: p
     monkeypatch.setenv(NO_PLUGINS, UNASKED)  # the command line has asked for it
     assert made("RIGHT")[-1] == "mine"
     monkeypatch.setenv(NO_PLUGINS, "1")
-    with pytest.raises(IcmBenchError, match="'tables_of_a_user:RIGHT' is code of somebody's own"):
+    with pytest.raises(IcmBenchError, match="'tables_of_a_user:RIGHT' is a plugin"):
         made("RIGHT")
