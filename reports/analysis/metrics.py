@@ -13,18 +13,10 @@ from benchmark.method.evaluation.inference import ImageInterval, difference_inte
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_CLASS, WORST_ENVIRONMENT, Answers, Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
+from reports.analysis import selections as chosen
 from reports.analysis.answers import Pooled
 from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, Lines, ValueInterval
 from reports.analysis.methods import Method
-from reports.analysis.selections import (
-    Selections,
-    SettingResults,
-    complete_answers,
-    complete_estimate,
-    has_choice,
-    mean_over_tests,
-    memoized,
-)
 from reports.analysis.settings import Setting, named
 from reports.render.formats import csv_lines
 
@@ -88,13 +80,13 @@ def further(metrics: Iterable[Metric]) -> list[Metric]:
 _LABELS = ("labels_fit", "labels_choice")
 
 
-@memoized
-def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
+@chosen.memoized
+def metrics_of(selections: chosen.Selections, rule: str) -> list[Metrics]:
     """Return the metrics of each method that has results for all held-out environments under a rule."""
     found = []
     for method in selections.parts:
         pooled = selections.pooled(method, rule)
-        of_two = {m.key: complete_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
+        of_two = {m.key: chosen.complete_estimate(selections, pooled, metric=m) for m in (ACCURACY, BALANCED)}
         estimate = of_two[ACCURACY.key]
         if estimate is None:
             continue
@@ -118,10 +110,10 @@ def metrics_of(selections: Selections, rule: str) -> list[Metrics]:
             method=method,
             means=means,
             intervals={key: one.interval for key, one in of_two.items() if one is not None},
-            source_accuracy=_known(100 * mean_over_tests(picks, "training_domain")),
+            source_accuracy=_known(100 * chosen.mean_over_tests(picks, "training_domain")),
             worst_environment=names[int(estimate.means[0].argmin())],
             worst_class=min(worst, key=lambda one: (one.accuracy, -one.n), default=None),
-            ece_scaled=_known(100 * mean_over_tests(picks, "ece_scaled", "n_test")),
+            ece_scaled=_known(100 * chosen.mean_over_tests(picks, "ece_scaled", "n_test")),
             temperature=float(np.exp(np.log(temperatures).mean())) if len(temperatures) else None,
             **{name: float(fits.frame()[name].mean()) for name in _LABELS},
         )
@@ -147,7 +139,7 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
     return np.bincount(label[first], minlength=classes)
 
 
-def chance_and_majority(selections: Selections) -> tuple[float, float]:
+def chance_and_majority(selections: chosen.Selections) -> tuple[float, float]:
     """Return the accuracy of uniform guessing and of the best constant prediction, in percent.
 
     The latter is averaged over held-out environments, with all seeds pooled.
@@ -179,13 +171,13 @@ class SelectionCost:
     gaps: Mapping[str, tuple[float, float | None]]
 
 
-def selection_costs(selections: Selections) -> list[SelectionCost]:
+def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
     """Return the accuracy under each rule of each method with more than one configuration."""
     costs = []
     for method, part in selections.parts.items():
-        candidates = selections.rules if has_choice(part) else ()
+        candidates = selections.rules if chosen.has_choice(part) else ()
         rules = [one.name for one in candidates if selections.is_complete(method, one.name)]
-        answers = complete_answers(selections, [(method, rule) for rule in rules]) if rules else None
+        answers = chosen.complete_answers(selections, [(method, rule) for rule in rules]) if rules else None
         if answers is None:
             continue
         accuracies = dict(zip(rules, (100 * answers.means.mean(axis=1)).tolist(), strict=True))
@@ -209,7 +201,7 @@ def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueI
     return lines[ZERO_SHOT].above(source, target), lines[LINEAR_PROBE].above(source, target) if learns else None
 
 
-def metrics_csv(parts: Sequence[tuple[Setting, Selections, Lines]]) -> str:
+def metrics_csv(parts: Sequence[tuple[Setting, chosen.Selections, Lines]]) -> str:
     """Return metrics.csv: metrics of all methods under all rules, shares in percent, four decimals."""
     setting, selections, _ = parts[0]
     among = further(selections.metrics)
@@ -244,7 +236,7 @@ def _cells(m: Metrics, lines: Lines, among: Sequence[Metric]) -> Iterator[object
         yield from (*map(four, (above.value, above.low, above.high)), len(line.source)) if above else ("", "", "", "")
 
 
-def per_class_csv(results: Iterable[SettingResults]) -> str:
+def per_class_csv(results: Iterable[chosen.SettingResults]) -> str:
     """Return per_class.csv: the accuracy of each class by setting, method, rule and environment.
 
     Folds and seeds are pooled; n is the number of distinct images.

@@ -4,19 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports.analysis.published_checks import (
-    AVERAGE,
-    CONTEXT,
-    DERIVED_AVERAGE,
-    EMPTY,
-    FAIL,
-    NOT_COMPARABLE,
-    OWN_ROWS,
-    PASS,
-    Check,
-    Ours,
-    accuracies,
-)
+from reports.analysis import published_checks as against
 from reports.analysis.settings import BANNER, named
 from reports.render.table import Block, Cell, Column, Line, Table
 
@@ -36,24 +24,24 @@ _NOTHING = (
     "environment."
 )
 _VERDICTS = {
-    PASS: "reproduced within the tolerance",
-    FAIL: "not reproduced",
-    NOT_COMPARABLE: "not comparable",
-    CONTEXT: "never decisive",
+    against.PASS: "reproduced within the tolerance",
+    against.FAIL: "not reproduced",
+    against.NOT_COMPARABLE: "not comparable",
+    against.CONTEXT: "never decisive",
 }
 
 
-def table_of(checks: Sequence[Check]) -> Table | None:
+def table_of(checks: Sequence[against.Check]) -> Table | None:
     """Return the table of checks, a block for each backbone and a line for each check; None without checks."""
     if not checks:
         return None
-    sources = dict.fromkeys(n.source.removesuffix(DERIVED_AVERAGE) for check in checks for n in check.sources)
+    sources = dict.fromkeys(n.source.removesuffix(against.DERIVED_AVERAGE) for check in checks for n in check.sources)
     numbers = {source: i for i, source in enumerate(sources, start=1)}
     blocks: dict[str, list[Line]] = {}
     for check in checks:
-        ours, values = check.ours, accuracies(check.sources)
+        ours, values = check.ours, against.accuracies(check.sources)
         spread = f"{min(values):.2f} to {max(values):.2f}" if len(set(values)) > 1 else None
-        used = sorted({numbers[n.source.removesuffix(DERIVED_AVERAGE)] for n in check.sources})
+        used = sorted({numbers[n.source.removesuffix(against.DERIVED_AVERAGE)] for n in check.sources})
         gap = None if values else check.detail
         own = (
             ours.cell,
@@ -76,38 +64,38 @@ def table_of(checks: Sequence[Check]) -> Table | None:
     return Table("published", caption, _COLUMNS, of_backbones, notes, corner="Data, method and split")
 
 
-def _name(ours: Ours, *more: str, whole: bool = False) -> str:
+def _name(ours: against.Ours, *more: str, whole: bool = False) -> str:
     """Return a name of an accuracy; the environment "test" of a variant is only in `whole` names."""
     environment = "" if ours.environment == "test" and not whole else f" {ours.environment}"
     return f"{', '.join((ours.dataset_name + environment, ours.method.label, *more))} ({ours.setting.test_split})"
 
 
-def _notes(checks: Sequence[Check]) -> list[str]:
+def _notes(checks: Sequence[against.Check]) -> list[str]:
     """Return the notes that apply to these checks."""
     verdicts = {check.verdict for check in checks}
-    gated, context = bool(verdicts & {PASS, FAIL}), CONTEXT in verdicts
-    fitted = {one.ours.rule for one in checks if not one.ours.method.learns_nothing or one.verdict == EMPTY}
-    averages = any(number.source.endswith(DERIVED_AVERAGE) for check in checks for number in check.sources)
+    gated, context = bool(verdicts & {against.PASS, against.FAIL}), against.CONTEXT in verdicts
+    fitted = {one.ours.rule for one in checks if not one.ours.method.learns_nothing or one.verdict == against.EMPTY}
+    averages = any(number.source.endswith(against.DERIVED_AVERAGE) for check in checks for number in check.sources)
     about = {
         "Tolerance: the spread of a cell's sources, never below 0.3 points; 0.3 for ImageNet and its variants, 1 for "
         "PACS with a single source.": gated,
         "Templates that differ only in a final full stop count as equal; if such a number fails, the template is the "
         "first suspect.": gated,
         "First suspect of a fail, in this order: template, class-name case, split, QuickGELU, fp16, Terra "
-        "variant.": FAIL in verdicts,
-        "Not comparable: split, template or backbone differ.": NOT_COMPARABLE in verdicts,
+        "variant.": against.FAIL in verdicts,
+        "Not comparable: split, template or backbone differ.": against.NOT_COMPARABLE in verdicts,
         "Context never decides: its source states no split, is second-hand or suspect, or trains otherwise.": context,
         "Averages that a source does not report are the means of its environments.": averages,
         f"What learns from images is chosen by {' or '.join(sorted(fitted))}.": bool(fitted),
-        f"{OWN_ROWS}.": EMPTY in verdicts,
+        f"{against.OWN_ROWS}.": against.EMPTY in verdicts,
     }
-    expected = dict.fromkeys(check.detail for check in checks if check.verdict == CONTEXT and check.detail)
+    expected = dict.fromkeys(check.detail for check in checks if check.verdict == against.CONTEXT and check.detail)
     return [*(sentence for sentence, wanted in about.items() if wanted), *expected]
 
 
-def record_of(check: Check) -> dict[str, object]:
+def record_of(check: against.Check) -> dict[str, object]:
     """Return a check as a record for CSV: accuracies in percent, differences in points, with four decimals."""
-    ours, setting, values = check.ours, check.ours.setting, accuracies(check.sources)
+    ours, setting, values = check.ours, check.ours.setting, against.accuracies(check.sources)
     return {
         "dataset": ours.dataset_name,
         "environment": ours.environment,
@@ -146,36 +134,36 @@ def _four(value: float | None) -> float | str:
     return "" if value is None else round(value, 4)
 
 
-def gate_sentence(checks: Sequence[Check]) -> str:
+def gate_sentence(checks: Sequence[against.Check]) -> str:
     """Return a sentence on how many comparable accuracies are within tolerance, and which are not."""
     counts = Counter(check.verdict for check in checks)
-    gated, others = counts[PASS] + counts[FAIL], counts[NOT_COMPARABLE]
+    gated, others = counts[against.PASS] + counts[against.FAIL], counts[against.NOT_COMPARABLE]
     more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
     if not gated:
         return f"No accuracy here is comparable with a published one{more}."
-    within = f"{counts[PASS]} of {gated} accuracies are within the tolerance of what is published{more}."
+    within = f"{counts[against.PASS]} of {gated} accuracies are within the tolerance of what is published{more}."
     outside = []
-    for one in [check for check in checks if check.verdict == FAIL][:3]:
+    for one in [check for check in checks if check.verdict == against.FAIL][:3]:
         name = _name(one.ours, one.ours.setting.backbone_label)
         outside.append(f"{name} by {one.difference:+.1f} points, first suspect {one.reason}")
-    outside += [f"{counts[FAIL] - 3} more"] if counts[FAIL] > 3 else []
+    outside += [f"{counts[against.FAIL] - 3} more"] if counts[against.FAIL] > 3 else []
     return f"{within} Not within it: {'; '.join(outside)}." if outside else within
 
 
-def published_notes(table: Table, checks: Sequence[Check]) -> tuple[str, str]:
+def published_notes(table: Table, checks: Sequence[against.Check]) -> tuple[str, str]:
     """Return two notes of a table on which of its numbers are published, reproduced, or not comparable."""
     kind, shared = table.name.partition("-")[0], ("protocol", "test_split", "dataset", "backbone")
     here = {name: table.context.get(name, "").split(", ") for name in shared}
     own = [one for one in checks if all(named(one.ours.setting)[name] in values for name, values in here.items())]
     whole, averages = kind in _OF_ENVIRONMENTS, kind in _OF_AVERAGES
-    own = [one for one in own if whole or (averages and one.ours.environment == AVERAGE)]
+    own = [one for one in own if whole or (averages and one.ours.environment == against.AVERAGE)]
     counts = Counter(one.verdict for one in own)
     if published := len({id(one.ours) for one in own if one.sources}):
         counted = ", ".join(f"{counts[verdict]} {words}" for verdict, words in _VERDICTS.items() if counts[verdict])
         note = f"Published: {published} of its numbers; {counted}. Each stands in the table of published accuracies."
     elif kind in (*_OF_AVERAGES, *_OF_ENVIRONMENTS):
-        reasons = [f" ({one.detail})" for one in own if one.verdict == NOT_COMPARABLE]
+        reasons = [f" ({one.detail})" for one in own if one.verdict == against.NOT_COMPARABLE]
         note = f"Published: none of its numbers{''.join(reasons[:1])}."
     else:
         note = _NOTHING
-    return note, f"{OWN_ROWS}."
+    return note, f"{against.OWN_ROWS}."

@@ -10,21 +10,7 @@ from benchmark.backbones.describe import describe, is_cached
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
-from benchmark.commands.preparing.checks import (
-    check_clusters,
-    check_lenders,
-    check_packages,
-    check_protocols,
-    left_out,
-    nameless,
-)
-from benchmark.commands.preparing.imported_sets import (
-    imported_subject,
-    manifest_of,
-    manifests_of,
-    texts_note,
-    without_views,
-)
+from benchmark.commands.preparing import checks, imported_sets
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
@@ -87,21 +73,25 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     if not recipe.is_imported and not all(map(is_cached, backbones)):
         connect()  # while the first backbone loads
-    manifests = manifests_of(recipe, storage)
+    manifests = imported_sets.manifests_of(recipe, storage)
     for manifest in manifests:
-        check_clusters(recipe, manifest.name, manifest.table.num_rows)
+        checks.check_clusters(recipe, manifest.name, manifest.table.num_rows)
         if recipe.interventions.text and manifest.reader.labelled and not recipe.is_imported:
             text_pairs_of(recipe, manifest)
     if held_out:
-        check_packages(recipe)
+        checks.check_packages(recipe)
         for manifest in manifests:
-            check_protocols(recipe, manifest)
-        check_lenders(recipe, manifests)
+            checks.check_protocols(recipe, manifest)
+        checks.check_lenders(recipe, manifests)
     check_nodes(storage, manifests, () if recipe.is_imported else backbones, notify)
     notes = [note for manifest in manifests for note in manifest.notes()]
     if recipe.is_imported:
-        subjects = [imported_subject(recipe, storage, manifest, spec) for spec in backbones for manifest in manifests]
-        notes += texts_note(recipe, subjects)
+        subjects = [
+            imported_sets.imported_subject(recipe, storage, manifest, spec)
+            for spec in backbones
+            for manifest in manifests
+        ]
+        notes += imported_sets.texts_note(recipe, subjects)
     else:
         subjects = []
         for spec in backbones:
@@ -113,11 +103,11 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
             spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
             facts = replace(facts, engine=spec.engine, label=spec.label)
             subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
-    notes += [*left_out(recipe, subjects), *nameless(recipe)] if held_out else ()
+    notes += [*checks.left_out(recipe, subjects), *checks.nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
     specs = {spec.name: spec.unlabelled for spec in recipe.located()}
-    others = {name: manifest_of(recipe, spec) for name, spec in specs.items() if spec}
+    others = {name: imported_sets.manifest_of(recipe, spec) for name, spec in specs.items() if spec}
     unlabelled = {
         subject.key: replace(
             subject,
@@ -191,7 +181,7 @@ def _subject(recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: Back
         facts = replace(facts, texts="none")  # there are no classes to embed
     pairs = text_pairs_of(recipe, manifest) if facts.texts == "any" else []
     subject = replace(
-        without_views(recipe, manifest, spec, facts, prompts),
+        imported_sets.without_views(recipe, manifest, spec, facts, prompts),
         texts="" if facts.texts == "none" else text_file(facts, manifest.prompt_names, prompts),
         text_pairs=pairs_file(facts, pairs) if pairs else None,
         clusters=recipe.clusters_of(manifest.name),

@@ -23,17 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import public
-from benchmark.common.storage.object_store import (
-    ANSWER_SECONDS,
-    CONNECT_SECONDS,
-    Access,
-    LocalCopies,
-    Objects,
-    Ranges,
-    Upload,
-    access_of,
-    current_copies,
-)
+from benchmark.common.storage import object_store
 from benchmark.common.storage.places import check_place, remedy, walk_folder, why_not_a_file
 from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
@@ -91,8 +81,8 @@ class Storage:
     def __init__(self, uri: str, timeout: float = TIMEOUT) -> None:
         check_place(uri)
         self.uri, self.timeout = uri, timeout
-        self._access: Access | None = None  # of the process that handed it on
-        self._copies: LocalCopies | None = None
+        self._access: object_store.Access | None = None  # of the process that handed it on
+        self._copies: object_store.LocalCopies | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
@@ -104,12 +94,12 @@ class Storage:
         """Return what travels: another process opens the storage at its first use, where an error can be told."""
         access = self._access
         if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
-            access = access_of(self._fs)
-        copies = self._copies or current_copies()
+            access = object_store.access_of(self._fs)
+        copies = self._copies or object_store.current_copies()
         return {"uri": self.uri, "timeout": self.timeout, "_access": access, "_copies": copies}
 
     @cached_property
-    def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, Objects | None]:
+    def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, object_store.Objects | None]:
         """The file system, the root in it, and of S3 its objects: they are listed by Arrow, and read one by one."""
         if "://" not in self.uri:
             return pyarrow.fs.LocalFileSystem(), self.uri, None
@@ -125,7 +115,9 @@ class Storage:
         root = root.rstrip("/")
         if system.type_name != "s3":
             return system, root, None
-        options = (self._access or Access()).options(system) | {"connect_timeout": CONNECT_SECONDS}
+        options = (self._access or object_store.Access()).options(system) | {
+            "connect_timeout": object_store.CONNECT_SECONDS
+        }
         if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
             raise IcmBenchError(
                 f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; let "
@@ -133,8 +125,8 @@ class Storage:
             )
         # `with_retries` retries and counts calls.
         once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
-        options |= {"request_timeout": ANSWER_SECONDS, "retry_strategy": once}
-        return pyarrow.fs.S3FileSystem(**options), root, Objects(root.partition("/")[0], options)
+        options |= {"request_timeout": object_store.ANSWER_SECONDS, "retry_strategy": once}
+        return pyarrow.fs.S3FileSystem(**options), root, object_store.Objects(root.partition("/")[0], options)
 
     @property
     def _fs(self) -> pyarrow.fs.FileSystem:
@@ -145,7 +137,7 @@ class Storage:
         return self._opened[1]
 
     @property
-    def _objects(self) -> Objects | None:
+    def _objects(self) -> object_store.Objects | None:
         return self._opened[2]
 
     @property
@@ -244,7 +236,9 @@ class Storage:
             if (size := self._with_retries(lambda: objects.size(key))) is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             read = partial(objects.get, key)
-            return pa.PythonFile(Ranges(lambda at, length: self._with_retries(partial(read, at, length)), size))
+            return pa.PythonFile(
+                object_store.Ranges(lambda at, length: self._with_retries(partial(read, at, length)), size)
+            )
 
     def _check_regular(self, name: str) -> None:
         if self.is_local and (why := why_not_a_file(Path(self._root, name))):
@@ -285,9 +279,9 @@ class Storage:
             return self._with_retries(read)
 
     @property
-    def _kept(self) -> LocalCopies | None:
+    def _kept(self) -> object_store.LocalCopies | None:
         """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
-        return None if self.is_local else self._copies or current_copies()
+        return None if self.is_local else self._copies or object_store.current_copies()
 
     def _copy_of(self, name: str) -> str:
         return f"{self.uri}/{name}"  # with the service: two may have buckets of the same name
@@ -368,7 +362,7 @@ class Storage:
         with suppress(FileNotFoundError):  # another process removed it
             self._with_retries(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
 
-    def open_uploads(self) -> list[Upload]:
+    def open_uploads(self) -> list[object_store.Upload]:
         """Return the uploads below the URI that somebody began and did not end; only S3 has such."""
         if not (objects := self._objects):
             return []
@@ -380,12 +374,12 @@ class Storage:
                 f"s3:ListBucketMultipartUploads, or let a lifecycle rule of the bucket end them."
             ) from error
 
-    def abort(self, upload: Upload) -> None:
+    def abort(self, upload: object_store.Upload) -> None:
         """End an open upload."""
         if objects := self._objects:
             self._with_retries(lambda: objects.abort(upload))
 
-    def upload_name(self, upload: Upload) -> str:
+    def upload_name(self, upload: object_store.Upload) -> str:
         """Return the name of the file that an open upload was to be."""
         return upload.key.removeprefix(self._key(""))
 
