@@ -5,16 +5,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from benchmark.method.subspace import directions
 from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import (
-    NEGLIGIBLE,
-    by_energy,
-    complement,
-    generalized_eigenvectors,
-    ordered_orthonormal,
-    regularized,
-    span,
-)
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -52,10 +44,12 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
         centres = (np.sqrt(counts / images.n) * means).T  # S_b is this times its own transpose
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between
-        if np.trace(within) <= NEGLIGIBLE * squared_length:
+        if np.trace(within) <= directions.NEGLIGIBLE * squared_length:
             raise ValueError("The embeddings of each class are all equal: there is no scatter within classes.")
-        ratios, vectors = generalized_eigenvectors(between, regularized(within, self.regularization))
-        rank = span(centres, squared_length).shape[1]
-        first = ordered_orthonormal(vectors[:, :rank])
-        rest, energies = by_energy(complement(first), c_z)
+        ratios, vectors = directions.generalized_eigenvectors(
+            between, directions.regularized(within, self.regularization)
+        )
+        rank = directions.span(centres, squared_length).shape[1]
+        first = directions.ordered_orthonormal(vectors[:, :rank])
+        rest, energies = directions.by_energy(directions.complement(first), c_z)
         return Basis(np.hstack([first, rest]), np.hstack([ratios[:rank], energies]))

@@ -5,15 +5,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from benchmark.method.subspace import directions
 from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import (
-    NEGLIGIBLE,
-    by_energy,
-    complement,
-    generalized_eigenvectors,
-    ordered_orthonormal,
-    regularized,
-)
 from benchmark.method.subspace.moments import SourceMoments
 
 
@@ -45,10 +38,10 @@ class Generalized(Projection, label="Generalised eigenproblem", short="direction
     def fit(self, sources: SourceMoments) -> Basis:
         """Return an orthonormal basis by decreasing ratio, then the rest of the space by energy."""
         c_z, c_d, squared_length = sources.c_z(self.centered), sources.c_d(), np.trace(sources.c_z())
-        if np.trace(c_d) <= NEGLIGIBLE * squared_length:
+        if np.trace(c_d) <= directions.NEGLIGIBLE * squared_length:
             raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")
-        ratios, vectors = generalized_eigenvectors(c_z, regularized(c_d, self.regularization))
-        rank = int((np.linalg.eigvalsh(c_z) > NEGLIGIBLE * squared_length).sum())
-        first = ordered_orthonormal(vectors[:, :rank])
-        rest, _ = by_energy(complement(first), c_z)
+        ratios, vectors = directions.generalized_eigenvectors(c_z, directions.regularized(c_d, self.regularization))
+        rank = int((np.linalg.eigvalsh(c_z) > directions.NEGLIGIBLE * squared_length).sum())
+        first = directions.ordered_orthonormal(vectors[:, :rank])
+        rest, _ = directions.by_energy(directions.complement(first), c_z)
         return Basis(np.hstack([first, rest]), np.where(np.arange(sources.dim) < rank, ratios, 0.0))
