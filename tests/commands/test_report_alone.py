@@ -57,7 +57,7 @@ def test_each_file_of_a_store_is_read_once(tmp_path: Path, monkeypatch: pytest.M
         return content(self, name, offset, length)
 
     said = {"headline": "", "verdicts": [], "texts": ["Page: ", "Page: "], "paper": "", "note": ""}
-    monkeypatch.setattr("reports.build._built", lambda *_: ({"report.md": b"", "index.html": b""}, said))
+    monkeypatch.setattr("reports.build._build", lambda *_: ({"report.md": b"", "index.html": b""}, said))
     monkeypatch.setattr(Storage, "_content", counted)
     for built in (True, False):
         read.clear()

@@ -267,7 +267,7 @@ def test_folds_hold_every_label_alike() -> None:
     [
         (slice(0, 480), {"folds": 1}, "at least 2"),
         (slice(0, 480), {"folds": 61}, "60 images, fewer than the 61 folds"),
-        (slice(0, 1), {}, "two of them"),
+        (slice(0, 1), {}, "at least two environments"),
     ],
 )
 def test_environments_that_cannot_be_told_apart_are_refused(keep, options, message) -> None:  # type: ignore[no-untyped-def]
