@@ -464,7 +464,7 @@ def texts_beside(folder: Path) -> Path:
         ("class", "--columns class: write KEY=COLUMN"),
         (
             "class=lable",
-            "has no column 'lable', (--columns class=...); did you mean 'label'? Valid: boxes, ",
+            "has no column 'lable' (--columns class=...); did you mean 'label'? Valid: boxes, ",
         ),
         ("class=label", "--columns class=label,image_id=id,environment=domain,embedding=vector (it has id, "),
         (f"{OPTION},group=boxes", "the column 'boxes' is of type list"),

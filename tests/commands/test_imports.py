@@ -297,7 +297,7 @@ def test_a_recipe_that_was_never_run_and_a_file_that_is_none_are_refused(
     file = written(held_out(answers), tmp_path)
     said = command.refused("import", swept_toy.file, file, "--set", "sweep.seeds=[0]")
     assert "holds no results of the recipe 'swept' as it stands" in said
-    for name, words in (("none.csv", "cannot be read"), ("answers.json", "neither .parquet nor .csv")):
+    for name, words in (("none.csv", "cannot be read"), ("answers.json", "the suffix is not .parquet or .csv")):
         assert words in command.refused("import", swept_toy.file, tmp_path / name)
 
 

@@ -51,5 +51,5 @@ def test_another_suffix_and_a_place_that_cannot_be_written_to_are_refused(
     swept_toy: Swept, tmp_path: Path, command: Command
 ) -> None:
     (tmp_path / "file").write_text("")
-    for to, words in (("splits.json", "neither .parquet nor .csv"), ("file/splits.csv", "cannot be written")):
+    for to, words in (("splits.json", "the suffix is not .parquet or .csv"), ("file/splits.csv", "cannot be written")):
         assert words in command.refused("splits", swept_toy.file, "--to", tmp_path / to)
