@@ -17,6 +17,9 @@ class Embeds(NamedTuple):
 class BackboneFacts:
     """Facts about a loaded backbone.
 
+    They are also stored as JSON: in the cache of `describe.py`, and with imported and exported embeddings. So a new
+    field needs a default, which files written before keep, and a tuple is converted where they are read, as `notes` is.
+
     Attributes:
         label: name of the backbone in outputs; it contains RANDOM WEIGHTS if the weights are random.
         fingerprint: SHA-256 (hex) over names, shapes and bytes of all weights, at full precision.
@@ -47,7 +50,7 @@ class BackboneFacts:
     texts: Texts = "any"
 
     def identity(self) -> dict[str, Any]:
-        """Return the dependencies of an embedding: weights, architecture, preprocessing, precision, engine if low."""
+        """Return what an embedding depends on: weights, architecture, preprocessing, precision; if low the engine."""
         names = ["fingerprint", "architecture", "preprocess", "precision"]
         names += ["engine"] if self.precision != "float32" else []
         return {name: asdict(self)[name] for name in names}

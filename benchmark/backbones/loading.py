@@ -196,7 +196,10 @@ def texts_of(spec: BackboneSpec) -> Texts:
 
 
 def best_device() -> str:
-    """Return the fastest torch device of this process: cuda, mps or cpu."""
+    """Return the fastest torch device of this process: cuda, mps or cpu.
+
+    A further device also needs a word in `Pool.device` (embedding/pool.py) and a batch size in embedding/encoder.py.
+    """
     import torch
 
     if torch.cuda.is_available():

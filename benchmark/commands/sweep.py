@@ -25,7 +25,7 @@ VIEWS_AT_ONCE = 32  # of a round of a search, at one visit of an image
 def sweep_stage(run: Run) -> None:
     """Run the trials that have no rows yet, of the grid and then of the search. Needs embedded views.
 
-    In a block of `connected`.
+    To be called in a block of `benchmark.common.ray.cluster.connected`.
 
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.

@@ -1,4 +1,4 @@
-"""The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of five vendors.
+"""The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of four vendors.
 
 Every concept is in every environment, so images must be split by concept (`groups.csv`): otherwise a probe is
 trained on the test concepts in another style.
@@ -20,6 +20,8 @@ NAME = "emoji_styles"
 # Increase it whenever a change of the code below changes the drawings.
 VERSION = 1
 
+# No style may come from `PRETRAINING_PACKS` of `emoji.py`: the demo encoder is trained on these. After a change of
+# styles or concepts, change environments, counts and fingerprint in `benchmark/datasets/catalog.py` too.
 ICONIFY_ENVIRONMENTS = {
     "noto": Pack("@iconify-json/noto", "1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
     "twemoji": Pack(

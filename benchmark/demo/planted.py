@@ -39,6 +39,8 @@ NAME = "planted"
 VERSION = 2
 
 T = TypeVar("T", str, tuple[str, str])
+# Recipes know the same words by `ShiftName` in datasets/spec.py; `changed` draws a shift, and `content_hash` has its
+# constants.
 Shift = Literal["dusk", "tint", "texture", "none"]
 
 # Shifts covered by the colour interventions `color_jitter` and `grayscale`.

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin,
 
 from benchmark.common.image_formats import FORMATS, NAMES
 
-__all__ = ["MAX_METADATA", "MAX_SECONDS", "UnreadableImage", "opened"]
+__all__ = ["MAX_METADATA", "MAX_SECONDS", "UnreadableImage", "opened", "orientation"]
 
 MAX_SECONDS = 30.0  # of CPU time for one image, independent of the load of the machine
 MAX_METADATA = 64 * 2**20  # bytes of EXIF, profiles and comments, stored or expanded
@@ -52,6 +52,9 @@ class UnreadableImage(Exception):
 @contextlib.contextmanager
 def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]:
     """Context manager that opens an image without loading it, by the decoders of `FORMATS` and `formats`.
+
+    `formats` are those of `images.formats` in the recipe, by Pillow's names. They add decoders and no files: readers
+    choose files by `IMAGE_SUFFIXES` (datasets/readers/base.py).
 
     Any error in the block becomes UnreadableImage, with the warnings of Pillow; warnings alone raise nothing.
     Raises UnreadableImage if the file has another format, is damaged, or exceeds a limit.

@@ -1,4 +1,6 @@
-"""The embedding stage on Ray Data: CPU tasks decode, encoder actors make and encode all views and write the parts.
+"""The embedding stage on Ray Data: CPU tasks decode, encoder actors make all views, encode them and write the parts.
+
+With `decoding.at_source` the CPU tasks make the views, at full resolution.
 
 The parts of a chunk are written while the next chunk is encoded, so a killed run loses at most two chunks per encoder.
 """

@@ -103,7 +103,10 @@ class Tally:
         self._progress.update(counts.finished, f"{self._total['images']} images", counts.views + counts.unreadable)
 
     def close(self, encoders: int) -> None:
-        """Compute the figures after the last chunk; `encoders` is the number that embedded something, 0 if unknown."""
+        """Compute the figures after the last chunk; `encoders` is the number that embedded something, 0 if unknown.
+
+        `start_up` and `first_embedding` are Unix times here; `pipeline` subtracts the start from both.
+        """
         speed, total = self._speed, self._total
         speed.actors = encoders or len(self._batch_sizes)
         speed.batch_size = min(self._batch_sizes.values(), default=0)

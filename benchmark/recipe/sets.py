@@ -11,6 +11,7 @@ from benchmark.method.subspace.moments import CROSS
 TEXT = "text"  # what intervention sets call pairs of texts
 DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and a sweep has trials enough for its cores
 
+# `benchmark.method.subspace.placebos` has their formulas; `placebos_of` in `benchmark/sweep/evaluate.py` chooses.
 PlaceboName = Literal["rotated", "matched", "shuffled", "borrowed"]
 
 

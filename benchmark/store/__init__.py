@@ -1,4 +1,6 @@
-"""Files of a store. Only this package creates and parses their names.
+"""Files of a store. This package creates and parses their names, but for `reports/rows-HASH` (commands/report.py).
+
+A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) and an entry in `_KINDS` (`upkeep.py`).
 
     STORE/                                a folder, s3:// or gs://; by default `store` in the cache folder
       embeddings/VIEW/                    one view of a data set under one backbone           embeddings.py
@@ -13,10 +15,11 @@
         KIND.safetensors                  of the differences of one kind of intervention
       texts/TEXTS.parquet                 the embeddings of class names in prompts
       texts/pairs-PAIRS.parquet           the embeddings of text pairs
+      texts/prompts-PROMPTS.parquet       the embeddings of the prompts of a projection
       imported/DATASET/                   description of imported embeddings      imported_embeddings.py
         images-DATA.parquet               identity, environment, class and group of every image
         BACKBONE-LABEL.json               facts, texts and views under one backbone; written last
-      clusters/IMAGES.parquet             cluster of each source image        moments.py
+      clusters/CLUSTERS.parquet           cluster of each source image        moments.py
       rows/TRIAL.parquet                  result rows of a finished trial                      rows.py
       index/TRIALS.parquet                copy of the rows of many trials, for faster reading  row_index.py
       failed/TRIAL.json                   why a trial failed; the next sweep tries it again
@@ -25,13 +28,17 @@
       runs/RECIPE/INPUTS/TEST.json        rows imported for one test of it
       tested/TESTED.parquet               images of one test, as positions in an image list    tested.py
       images/IMAGES.parquet               image list: id, path, environment, class  tested.py
-      reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run
+      reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run; -diagnostics- or -unlabelled- before
+                                          INPUTS for those commands
+      reports/rows-HASH/                  the same of several recipes, or of whole stores
+      details/                            predictions, of earlier versions; `store clean` removes them
 
 Words in capitals are hashes of what the content depends on. VIEW: fingerprint of the data set, backbone, intervention
 with seed, decoding. SPLIT: cells of all images, and whether embeddings are normalised. KIND: views. TRIAL: everything
 its rows depend on. INPUTS: fingerprints of data and weights. IMAGES: fingerprints of the data. LABEL: label of the
-backbone. Exceptions: NAME is the recipe's name, DATASET and BACKBONE are names, DATA is the data set's fingerprint.
+backbone. CLUSTERS: embeddings of the originals, images, number, seed. Exceptions: NAME is the recipe's name, DATASET
+and BACKBONE are names, DATA is the data set's fingerprint, TIME is the time of the run, and NUMBER is random.
 So a file is found again, whichever recipe, user or machine made it. Files are written atomically and verified at each
-read: Parquet and JSON by their bytes, before they are parsed, embeddings, moments and texts also by name and content
-(`sealed.py`). `upkeep.py` lists, verifies and cleans.
+read: Parquet and JSON by their bytes, before they are parsed; embeddings, moments, texts, clusters, image lists and
+images of imports also by name and content (`sealed.py`). `upkeep.py` lists, verifies and cleans.
 """

@@ -1,7 +1,7 @@
 """Result rows: one schema, one Parquet file per finished trial; each row contains what is needed to check it.
 
 `curve_columns` fills the columns of curves, `prediction_columns` those of predictions, `benchmark.sweep.evaluate` all
-others.
+others. For imported predictions, `benchmark.sweep.imported_predictions` leaves out what is unknown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -28,6 +28,8 @@ _MARK, _EMPTY = b"icm-bench-sha256:", b"0" * 64
 _KEY = "sha256"
 _NAMED_DIGEST = b"icm_bench_sha256"
 _HASH = r"[\w-]+"  # mostly hexadecimal digits; names made by people or desktops contain dots or spaces
+# A new kind of file also needs an entry in `_KINDS` of upkeep.py, which verifies it, and a line in store/__init__.py.
+# `details` is of earlier versions, and obsolete.
 _OWN_NAMES = (
     rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
     rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",

@@ -2,7 +2,7 @@
 
 Estimates are off by a factor that is nearly constant for each predictor, so it cancels when a measurement of the same
 predictor is scaled. Measurements contain the estimate at their time: after a formula changes, plans are less accurate
-until a run measures again.
+until a run measures again. Batches (`batches.py`) and the shipped `store/reference_costs.json` use estimates too.
 """
 
 import math

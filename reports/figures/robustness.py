@@ -66,6 +66,7 @@ def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
     for _, selections in group:
         n_labels, units = selections.rows["labels_choice"].dropna(), total_size(selections).units_per_seed
         n = float(n_labels.median()) if len(n_labels) else 0.0
+        # `shown_methods` has PCA, random, CLIP-ICM and shrinkage only: another projection must be added there too.
         methods = [m for m in shown_methods(selections, "zero_shot") if m.projection in (ICM, SHRINKAGE)]
         for method in (*(m for m in selections.parts if m == ZERO_SHOT), *methods):
             if point := point_of(selections, method):

@@ -1,4 +1,4 @@
-"""Spectrum figure: eigenvalues of M = C_z - lambda C_d in the order in which directions are kept, and of PCA."""
+"""Spectrum figure: eigenvalues of M = C_z - lambda C_d, largest first, and of PCA."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Escaping of untrusted text on terminals and in reports: control characters are escaped and secrets removed."""
+"""Escape control characters in untrusted text, on terminals and in reports; `safe_output` also removes secrets."""
 
 import json
 import os

@@ -84,7 +84,7 @@ class ImageReader(ABC):
         unlabelled: environments with unlabelled images, besides labelled ones: a labelled reader skips them, an
             unlabelled one reads only them. Default: none.
         timeout: seconds of retries for a storage that does not answer. Default 120.
-        formats: additional decoded formats, by their names in Pillow; they change which files are images.
+        formats: additional decoded formats, by their names in Pillow. Files are still chosen by `IMAGE_SUFFIXES`.
         passed_over: folders skipped by `entries` because of their names.
         left_out: other entries skipped by `entries`: description -> names.
         files_at_once: number of files read in parallel when images are hashed.

@@ -1,6 +1,6 @@
 """Parquet files with images, as written by Hugging Face `datasets`, or with a plain column of bytes.
 
-Files are read page by page; never more than one row group is held in memory.
+Files are read page by page. Of row groups before the current one, only images that the batch still waits for are kept.
 """
 
 import json

@@ -18,7 +18,8 @@ for the small operations of problems with few classes, and PyTorch tensors on a 
 
 The stopping criterion is the expected decrease relative to the objective. Problems of up to `PRECISE` images x classes
 end in double precision below 1e-9; in single precision below 1e-7 if solutions are only used for selection. Larger ones
-end in single precision below 3e-4, or below 1e-4 if a quarter of the images is solved first, as for results in tables.
+end in single precision below 3e-4; those of 4 x `SAMPLE` images or more, a quarter of which is solved first, below
+1e-4.
 If the processor multiplies bfloat16, which is twice as fast, products use it down to 3e-4. Rounding changes the
 objective by about 1e-5 of itself; if steps no longer decrease it, single precision takes over.
 """

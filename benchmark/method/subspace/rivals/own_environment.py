@@ -5,11 +5,13 @@
 
 mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source's
 training images, or of the target's test images, without labels. Both use images of the target, unlike all other
-methods, and tables mark them. Selection rules still use only sources: in leave-one-out fits, validation images of the
-left-out source take the place of the target.
+projections, and tables mark them. Selection rules still use only sources: in leave-one-out fits, validation images of
+the left-out source take the place of the target.
 
 CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
 here from each environment to the pool of sources, so that class texts and probes stay what they are.
+
+Recipes know these classes by their lines in `PROJECTIONS`, in `benchmark/method/subspace/__init__.py`.
 """
 
 from typing import Annotated, ClassVar
