@@ -36,7 +36,7 @@ SHOWN = {
         "commands/test_packing.py::test_what_is_named_goes_and_keeps_its_place",
         "jobs/test_submit.py::test_a_recipe_goes_with_its_files_alone_and_gives_the_tables_of_a_local_run",
     ],
-    "`icm-bench` imports nothing": [
+    "Without such classes, `icm-bench` imports nothing": [
         "common/test_plugins.py::test_a_command_takes_nothing_of_the_folder_that_it_is_called_from_for_a_package",
         "common/test_plugins.py::test_processes_that_try_something_look_into_no_working_directory",
         "common/test_plugins.py::test_an_empty_folder_hides_none_of_our_packages",
@@ -54,7 +54,7 @@ SHOWN = {
     "A page of a report": ["reports/page/test_build.py::test_only_the_page_s_own_code_and_style_may_run"],
     "**Files** go to": ["common/test_places.py::test_a_closed_store_cache_and_folder_of_ray"],
     "Images are never copied": ["reports/page/test_build.py::test_thumbnails_stand_in_it_only_where_they_are_given"],
-    "[Copies](docs/data.md#s3)": [
+    "Only you can read [copies](docs/data.md#s3)": [
         "common/test_kept.py::test_copies_are_private_and_gone_with_the_command",
         "common/test_kept.py::test_a_variable_limits_copies",
         "common/test_kept.py::test_what_a_killed_command_left_is_removed_and_what_another_one_uses_is_not",
