@@ -460,7 +460,7 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
-    """Return column -> value of constant columns from the statistics of a file: two of three, which need not be read.
+    """Return column -> value of the constant columns of a file (about two of three), from its statistics.
 
     Floats are left out, since statistics ignore NaN, unless the column is null.
     """

@@ -37,7 +37,7 @@ _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return the objects of the references under a key."""
+    """Return what the Ray references under `key` point to: a tuple for several references, else one object."""
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 

@@ -222,7 +222,7 @@ def why_not(selections: Selections, method: Method, baseline: Method) -> str:
 
 
 def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
-    """Return the pooled comparisons of settings that differ only in the data set, one family for each such group.
+    """Return pooled comparisons over settings that differ only in the data set: a family of tests for each group.
 
     If a data set has settings with several prompts, only settings with equal prompts are pooled.
     """

@@ -61,7 +61,7 @@ def _everywhere(rows: pd.DataFrame, name: str) -> bool:
 
 
 def memoized(made: Callable[Concatenate["Selections", P], T]) -> Callable[Concatenate["Selections", P], T]:
-    """Cache a function's results on its first argument, a `Selections`, by the other arguments."""
+    """Cache results of a function inside its first argument, a `Selections`, for each combination of the others."""
     others = [*signature(made).parameters.values()][1:]
 
     @wraps(made)
@@ -262,7 +262,7 @@ class Selections:
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return the stored predictions of each pick, for harmonic rows of both halves; empty if not stored."""
+        """Return the stored predictions of each pick: one entry, or one for each half; none if not stored."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]

@@ -201,7 +201,7 @@ def chapters(
 
 
 def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
-    """Return the paper's tables of a kind: one split, merged over data sets or backbones."""
+    """Return the tables of one kind as the paper shows them: of one split, and merged over data sets or backbones."""
     shown = of_one_split(one for one in tables if kind_of(one) == kind)
     if kind in _ONE_PREDICTOR:
         shown = of_one_predictor(shown, scope.predictors)

@@ -43,7 +43,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class RobustnessNumbers:
-    """Backbones of settings that differ only in the backbone.
+    """Numbers of the robustness figure, for settings that differ only in the backbone.
 
     Attributes:
         dots: plain zero-shot of every backbone, then the other methods.

@@ -334,8 +334,9 @@ def named(methods: Iterable[Method]) -> dict[Method, str]:
 def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
     """Return the common subject of the gains (or ""), and at most `MAX_MARKS` gains over plain prediction.
 
-    For one setting these are the gains of its methods, judged ones with adjusted p-values; for several settings the
-    gains of the headline. More than `MAX_MARKS` are subsampled evenly from the highest to the lowest.
+    For one setting these are the gains of its methods; methods with a verdict have adjusted p-values. For several
+    settings these are the gains of the headline. More than `MAX_MARKS` are subsampled evenly from the highest to the
+    lowest.
     """
     if alone:
         judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric

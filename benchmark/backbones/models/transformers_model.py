@@ -76,7 +76,8 @@ class TransformersModel(EncoderModel):
 
     @property
     def _canonical(self) -> bool:
-        """Whether texts are lowercased without punctuation, as in training, which tokenizers of SigLIP 2 do not do."""
+        """Whether texts must be lowercased and stripped of punctuation, as in training; tokenizers of SigLIP 2 do
+        not."""
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
@@ -191,9 +192,9 @@ def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]
 
 
 def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and std, for values on the scale 0 to 1, of a processor for values from 0 to 255.
+    """Return the normalisation of an image processor for values from 0 to 255 as mean and std for values from 0 to 1.
 
-    ALIGN's multiplies, subtracts 1 and does not normalise, which equals a mean and std of 0.5.
+    ALIGN's processor only multiplies and subtracts 1, which equals a mean and std of 0.5.
     """
     factor = 255 * float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 255.0
     factor = 1.0 if abs(factor - 1) < 1e-9 else factor

@@ -78,7 +78,7 @@ class Cells:
         return Cells(moments, self.shared, self.prompts)
 
     def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return moments with kinds of one intervention set merged, if they have equal numbers of pairs in each cell.
+        """Return moments in which kinds of an intervention set with equal numbers of pairs in every cell are merged.
 
         C_d is linear in their sums, so it does not change. Other kinds (of texts, across environments) stay separate.
         `weights`: kind of intervention -> weight in C_d of the fits; None for no intervention set.

@@ -452,7 +452,7 @@ class _ScoreAccumulator:
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Results:
-        """Return the results after the last point."""
+        """Return all results, after the last point (rank and setting)."""
         if self._held:
             self._fit(*self._held)
         self._predictions |= dict(self._best.values())

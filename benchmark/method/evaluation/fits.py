@@ -1,8 +1,9 @@
 """The fits of an evaluation, each with its validation blocks of the sources. Plain data, no arrays.
 
-For held-out environment e and tested fold k, the leave-one-domain-out score of a candidate comes from fits on the
-sources without s and on the folds without k and j, validated on fold j of s, for every source s and every other fold j;
-that of `training_domain` from fits on all sources. A fit is identified by its training images: the one without the
+Let e be the held-out environment and k the tested fold. For every source s and every fold j other than k, one fit
+leaves out s and the folds k and j, and is validated on fold j of s. These fits give a candidate its
+leave-one-domain-out score. Its score for `training_domain` comes from fits on all sources. A fit is identified by its
+training images: the one without the
 environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
 """
 

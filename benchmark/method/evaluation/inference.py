@@ -495,9 +495,9 @@ def smallest_gain(standard_error: float) -> float:
 def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of the TOST equivalence test (Schuirmann, 1987): small if the true value is within +/- margin.
 
-    For two methods with the same answers on all units it is the exact probability that none of `min_clusters` units
-    differs if a share of `margin` / `slope` does: at most 5 % if Clopper and Pearson's one-sided bound is below that
-    share. Other values without variation are not shown to be equivalent.
+    If two methods have the same answers on all units, the p-value is exact. It is the probability that none of
+    `min_clusters` units differs when the true share of differing units is `margin` / `slope`: at most 5 % if Clopper
+    and Pearson's one-sided bound is below that share. Other values without variation are not shown to be equivalent.
 
     Args:
         interval: of a difference.

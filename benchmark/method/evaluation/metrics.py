@@ -68,7 +68,7 @@ class AnswersOfSets(Answers):
     """Answers to several concatenated sets of images: metrics have one value for each set.
 
     Attributes:
-        of: number of each image's set, ascending, shape (m,); `correct` is of that shape too.
+        of: index of the set that each image belongs to, ascending, shape (m,); `correct` has the same shape.
         sets: number of sets.
     """
 

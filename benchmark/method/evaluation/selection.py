@@ -146,10 +146,11 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     target selects one setting for all folds together if all settings are present in all folds; otherwise (a search has
     its own points in each fold) one for each fold.
 
-    A one-standard-error rule selects plain prediction if the best candidate is not ahead by more than one standard
-    error: the row with the candidate's normalisation and the highest score. It selects nothing if plain prediction has
-    no rows, or the candidate's row no standard errors (before version 9 of the rows). The condition does not apply to
-    plain prediction itself, imported methods, methods with one candidate, and a single `rank`.
+    A one-standard-error rule keeps the best candidate only if it is more than one standard error ahead of plain
+    prediction. Otherwise it selects the row of plain prediction with the candidate's normalisation and the highest
+    score. It selects nothing if plain prediction has
+    no rows, or the candidate's row no standard errors (before version 9 of the rows). This test is skipped for plain
+    prediction itself, imported methods, methods with one candidate, and if `rank` is given.
 
     Args:
         rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; `Rows` for

@@ -31,7 +31,7 @@ class ClassMeans(Predictor, label="class means"):
     metric: Literal["cosine", "euclidean"] = "cosine"
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`. Without `renormalize` a curve costs one evaluation of the full rank."""
+        """See `Predictor.scores`. Without `renormalize`, all ranks together cost as much as the full rank alone."""
         absent = absent_classes(problem)
         for of_rank in self._curve(problem, ranks):
             yield [np.where(absent, -np.inf, scores) for scores in of_rank]

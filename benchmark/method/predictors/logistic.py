@@ -370,7 +370,7 @@ class _Stage(NamedTuple):
     in_bfloat16: bool = False
 
     def factor(self, array: AnyArray) -> AnyArray:
-        """Return an array as a factor of products: in bfloat16 if the stage uses it."""
+        """Return an array as an operand of matrix products: in bfloat16 if the stage uses it, else as it is."""
         if not self.in_bfloat16:
             return array
         import torch

@@ -205,8 +205,9 @@ class SourceMoments:
         shared: kind of intervention -> sums over differences without an environment, such as those of text pairs;
             default: none.
         prompts: embeddings of prompts available to the fit, by role; default: none.
-        budget: in which decompositions are kept; default: one of these moments' own.
-        together: kind -> weight of its differences in `TOGETHER`; default: none.
+        budget: memory limit for cached sums and decompositions; default: a new `Budget`.
+        together: kind -> its weight, for kinds that were merged into the kind `TOGETHER` (see `Cells.weighted`);
+            default: none.
         known: result of `image_cache` for moments of the same images; default: empty.
 
     Attributes:

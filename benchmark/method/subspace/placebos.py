@@ -6,12 +6,13 @@
     borrowed   C_d of another data set under the same encoder, scaled to the trace of the real one
     shuffled   second moment of z - z_do with z_do of another image (see `evaluation.cells.partners`), scaled likewise
 
-A placebo replaces only C_d: B, and t, the trace of the original C_d that scales B, stay. Rules choose lambda (or the
+A placebo replaces only C_d. B stays as it is, and so does t, the trace of the original C_d, by which B is scaled. Rules
+choose lambda (or the
 rank) and N for it as for the original. Q depends only on the draw: it is the same for every environment, fold,
 leave-one-out fit and seed.
 
-If C_z is singular, `matched` uses C_d within its range, and the orthogonal matrix nearest to the part of Q there, which
-is also uniformly random.
+If C_z is singular, `matched` uses only the part of C_d within the range of C_z, and instead of Q the orthogonal matrix
+nearest to the part of Q in that range, which is uniformly random too.
 """
 
 from dataclasses import dataclass

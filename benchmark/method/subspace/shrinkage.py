@@ -3,9 +3,10 @@
     F = C_z (C_z + lambda N)^-1,        x^ = F z
 
 With z = x + v, x the signal of the object and v the variation by interventions and environments, the Wiener filter is
-I - C_v C_z^-1. C_v is known only up to scale, and with lambda N instead the filter may be negative. F agrees with it
-to first order, 1 / (1 + lambda m) for 1 - lambda m with m the generalised eigenvalues of N against C_z, and stays
-between 0 and 1. lambda has no unit; 0 is the plain space. N is in `benchmark.method.subspace.nuisance`.
+I - C_v C_z^-1. C_v is known only up to scale. With lambda N in its place, this filter could become negative. F agrees
+with this filter to first order and stays between 0 and 1: where m is a generalised eigenvalue of N against C_z, F has
+the factor 1 / (1 + lambda m) instead of 1 - lambda m. lambda has no unit; 0 is the plain space. N is in
+`benchmark.method.subspace.nuisance`.
 
     symmetric   F^(1/2) on images and on texts:
                 F^(1/2) = C_z^(1/2) (I + lambda C_z^(-1/2) N C_z^(-1/2))^(-1/2) C_z^(-1/2)

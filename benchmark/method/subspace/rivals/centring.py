@@ -36,7 +36,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
 
     @property
     def variant(self) -> str:
-        """What is centred, if not both."""
+        """`images` or `texts` if only these are centred; empty if both are."""
         return "" if self.sides == "symmetric" else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
