@@ -76,8 +76,7 @@ class TransformersModel(EncoderModel):
 
     @property
     def _canonical(self) -> bool:
-        """Whether texts must be lowercased and stripped of punctuation, as in training; tokenizers of SigLIP 2 do
-        not."""
+        """Whether texts must be lowercased and stripped of punctuation, which SigLIP 2 tokenizers do not do."""
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
