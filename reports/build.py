@@ -255,7 +255,7 @@ def _page(report: ReportContent, forms: Mapping[str, Mapping[str, str]], thumbna
     if thumbnails_of is not None:
         ids = wanted(report.predictions.values())
         thumbnails = thumbnails_of(ids)
-        ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images that a list names"))
+        ledger.append(("thumbnails", f"{len(thumbnails.places):,} of {len(ids):,} images in the page's lists"))
     shown = report.origin, report.answer, report.results, report.tables, report.options
     return page(PageContent(*shown, forms, report.predictions, ledger, thumbnails))
 

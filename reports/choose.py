@@ -357,7 +357,7 @@ def _candidate(
         estimate = complete_estimate(selections, own) if methods else None
         if estimate is None:
             missing = sorted(set(selections.held_outs) - {held_out for held_out, _ in methods})
-            gap = f"no answers for {', '.join(missing)}" if missing else "no seed has all that is held out"
+            gap = f"no answers for {', '.join(missing)}" if missing else "no seed has every held-out environment"
             numbers.append((setting.dataset, cells.Number(Cell(note=gap))))
             continue
         trials = {t for (name, _), m in methods.items() for t in cells.trials_of(selections, m, rule, name)}

@@ -55,8 +55,8 @@ def write_folded(
         raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
     if not isinstance(backbone.encoder, OpenClipModel):
         raise IcmBenchError(
-            f"--fold: '{spec.label}' is no model of open_clip, in whose checkpoints a map is folded; export without "
-            f"--fold, and use ProjectedEncoder."
+            f"--fold: '{spec.label}' is not an open_clip model, and a map can only be folded into an open_clip "
+            f"checkpoint; export without --fold, and use ProjectedEncoder."
         )
     plain = _some_embeddings(backbone)
     fold(backbone.encoder.module, vectors)

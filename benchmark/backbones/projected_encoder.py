@@ -97,9 +97,9 @@ class ProjectedEncoder(torch.nn.Module):
         return logits, logits.T
 
     def forward(self, image: torch.Tensor | None = None, text: torch.Tensor | None = None) -> Any:
-        """Return image embeddings, text embeddings (each at unit length, or None) and exp(logit_scale), as open_clip.
+        """Return image and text embeddings of unit length (None without input) and exp(logit_scale), as open_clip.
 
-        As there, a model with `logit_bias` adds it, and one with `output_dict` returns a dictionary.
+        A model with `logit_bias` also returns it; a model with `output_dict` returns a dictionary, not a tuple.
 
         Args:
             image: preprocessed images as the model takes them, shape (n, 3, height, width), or None (default).

@@ -287,8 +287,8 @@ class DatasetSpec(Spec):
         theirs = self.layout in (AUTO, FOLDER, TABLE) and not (self.is_built or single or self.clusters)
         if self.labels is not None and (self.classes is not None or not theirs):
             raise ValueError(
-                f"'labels' is for folders and tables of images with classes and environments of their own, and "
-                f"'{self.name}' is something else; leave it out."
+                f"'labels' is for folders and tables of images with their own classes and environments, but "
+                f"'{self.name}' is not such a data set; leave labels out."
             )
         return self
 

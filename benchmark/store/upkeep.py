@@ -206,7 +206,7 @@ def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callab
     def problem_of_part(chunk: int, name: str) -> str:
         expected = min(size, directory.images - chunk * size) - len(rejected.get(chunk, []))
         if expected < 0:
-            return f"is no chunk of a data set of {directory.images} images"
+            return f"is beyond the last chunk of a data set with {directory.images} images"
         try:
             table = read_checked(storage, name)
         except DamagedError as error:

@@ -44,7 +44,7 @@ _NEEDS = {
     "table ablation_lambda": "a method with two lambdas or more",
     "table ablation_rank": "a method with two ranks or more",
     "table ablation_interventions": "two sets of interventions on images",
-    "table ablation_text": "a set of interventions on texts beside another set",
+    "table ablation_text": "two intervention sets, at least one with pairs of texts",
     "table cost": "--price AMOUNT, 0 for hours alone",
     "table backbones": "two backbones or more",
     "table trend": "three backbones or more",

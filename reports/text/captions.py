@@ -85,8 +85,8 @@ def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
     """Return the notes of every printed table: precision, protocol, bound, test split, signs of methods."""
     protocol, sees_target = setting.protocol_class, any(method.looks_at_target_images for method in selections.parts)
     marked = (
-        f"{SEES_TARGET} fitted at test time, on tested images or views of them, without labels, which the others never "
-        "see: not ranked with them, and never bold."
+        f"{SEES_TARGET} fitted at test time, on tested images or views of them, without labels. Other methods never "
+        "see those images, so such methods are not ranked with the others, and never bold."
     )
     return [
         f"Accuracy in %, {setting.precision}.",

@@ -107,7 +107,7 @@ def test_export_and_diagnose_work_and_a_sweep_says_what_it_needs(
     assert json.loads(capsys.readouterr().out)["environments"] == ["env0", "env1", "env2"]
     for name in ("sweep", "run"):
         assert command(name, {}) == 2
-        assert "mine has no classes, and the accuracies of a sweep need them" in capsys.readouterr().err
+        assert "mine has no classes, which a sweep needs" in capsys.readouterr().err
     for projection, what in {"within_classes": "classes, and mine has none", "biased_prompts": "prompts, and"}.items():
         assert command("export", {}, "--projection", projection, "--lambda", "1") == 2
         assert f"--projection: {projection} asks for {what}" in capsys.readouterr().err

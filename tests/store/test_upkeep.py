@@ -148,7 +148,7 @@ def not_finite(storage: Storage, view: View) -> None:
         (reject_another, "rejected-00001.json: is not what was written"),
         (lambda s, v: shutil.copy(list_of(s, v, 1), list_of(s, v, 2)), "rejected-00002.json: is not what was written"),
         (not_finite, "part-00001.parquet: holds numbers that are not finite"),
-        (lambda s, v: store.write_part(s, v, 3, part(v, 300, 2), []), "part-00003.parquet: is no chunk of"),
+        (lambda s, v: store.write_part(s, v, 3, part(v, 300, 2), []), "part-00003.parquet: is beyond the last chunk of"),
     ],
 )  # fmt: skip
 def test_damage_is_found_named_and_removed(

@@ -184,7 +184,7 @@ def test_missing_tables_and_figures_are_named_with_the_reason(tmp_path: Path) ->
         "Domain shift and open class: there are no rows of protocol held_out_open_class.",
         "ImageNet variants: there are no rows of protocol imagenet_shift.",
     ]
-    assert "no table ablation_text (it needs a set of interventions on texts beside another set)" in absent[6]
+    assert "no table ablation_text (it needs two intervention sets, at least one with pairs of texts)" in absent[6]
     assert absent[7].endswith(", no figure robustness (it needs eight backbones or more).")
     assert re.findall(r"\\section\{.*\}\n\\section", text) == []
 
