@@ -227,7 +227,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "poor-store-2-score": (altered("training_domain", lambda v: v[::-1]), VERIFY, "is not what was written"),
     "poor-store-3-line-twice": (twice, VERIFY, "is not what was written"),
     "poor-store-4-record": (changed_record, VERIFY, "is not what was written"),
-    "poor-store-5-later-version": (later_version, VERIFY, "1 files cannot be judged, and are left alone"),
+    "poor-store-5-later-version": (later_version, VERIFY, "1 files cannot be checked, and are kept"),
     "poor-line-1-no-store": (shutil.rmtree, VERIFY, "There is no store at"),
     "poor-line-1-no-store-listed": (shutil.rmtree, ("store", "list", "--store", "STORE"), "There is no store at"),
     "poor-line-1-empty": (emptied, VERIFY, "holds no file of a store"),
@@ -315,7 +315,7 @@ def test_texts_that_are_damaged_are_removed_before_anything_is_embedded(
     monkeypatch.setattr(embed, "alive_nodes", list)
     assert embed.embed_stage(run) == []
     assert not file.exists()
-    assert "it is made again" in said[0]
+    assert "it is recomputed" in said[0]
 
 
 def test_work_whose_file_was_removed_by_another_command_begins_anew(copied: Path) -> None:
