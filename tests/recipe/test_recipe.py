@@ -152,7 +152,7 @@ def test_recipes_are_frozen() -> None:
         ({"sweep": {"lamdas": [1]}}, "unknown key 'sweep.lamdas': did you mean 'lambdas'?"),
         ({"backbones": [{"nmae": "x"}]}, "unknown key 'backbones.0.nmae': did you mean 'name'?"),
         ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "unknown key 'sweep.lamda': did you mean 'lambdas'?"),
-        ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "; see to 'run.stor' as well."),
+        ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "; also check 'run.stor'."),
         ({"backbones": [{"name": "a", "precision": 1, "mean": 2, "seed": "q", "folder": 3, "quick_gelu": 9}]}, "1 more as"),
         ({"datasets": [{}]}, "recipe.yaml: the key 'datasets.0.name' is missing."),  # of both branches of a union
         ({"sweep": {"seeds": "x"}}, "sweep.seeds: input should be a valid list, not 'x'."),

@@ -83,7 +83,7 @@ def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> lis
     for pair in described:
         if pair.image_id not in by_name:
             raise IcmBenchError(
-                f"{file}: '{pair.image_id}' is not an image of {manifest.name}; give its path below the folder, or its id."
+                f"{file}: '{pair.image_id}' is not an image of {manifest.name}; give its path in the folder, or its id."
             )
     if described and len(described) < len(pairs):
         raise IcmBenchError(
