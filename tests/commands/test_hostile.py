@@ -165,7 +165,7 @@ def test_names_of_files_that_are_not_read_as_utf_8_are_refused_with_what_to_set(
     """poor-environment-1: LC_ALL=C with PYTHONUTF8=0."""
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
     said = command.refused("datasets")
-    assert "Names of files are read as ascii here, and not as UTF-8" in said
+    assert "File names are read as ascii here, not as UTF-8" in said
     assert "PYTHONUTF8=1" in said
 
 

@@ -149,7 +149,7 @@ def test_images_and_tables_that_would_end_the_process_are_refused(
     deadly: bytes, tmp_path: Path, read: Callable[[Path], object]
 ) -> None:
     (tmp_path / "a.parquet").write_bytes(deadly)
-    with pytest.raises(IcmBenchError, match=rf"{tmp_path}/a\.parquet is damaged: Arrow ends the process"):
+    with pytest.raises(IcmBenchError, match=rf"{tmp_path}/a\.parquet is damaged and crashes Arrow"):
         read(tmp_path / "a.parquet")
 
 
@@ -160,7 +160,7 @@ def test_bad_4_files_of_earlier_versions_that_would_end_the_process_are_named(
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_bytes(deadly)
     assert main(["store", "verify", "--store", str(tmp_path)]) == 2
-    assert f"{tmp_path / name}: is damaged: Arrow ends the process" in capsys.readouterr().err
+    assert f"{tmp_path / name}: is damaged and crashes Arrow" in capsys.readouterr().err
     assert main(["store", "repair", "--store", str(tmp_path)]) == 0
     assert not (tmp_path / name).exists()
 
@@ -171,7 +171,7 @@ def test_imported_embeddings_and_predictions_that_would_end_the_process_are_refu
     file = tmp_path / "two.parquet"
     file.write_bytes(deadly)
     code = main(["import-embeddings", str(file), "--name", "x", "--backbone", "y", "--store", str(tmp_path / "store")])
-    assert (code, capsys.readouterr().err.count(f"{file} is damaged: Arrow ends the process")) == (2, 1)
+    assert (code, capsys.readouterr().err.count(f"{file} is damaged and crashes Arrow")) == (2, 1)
 
 
 def test_one_process_reads_all_files_and_another_takes_its_place_once_it_ended(deadly: bytes) -> None:
