@@ -41,11 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     with safe_output(), interrupted_by_sigterm(), thread_faults() as faults:
         words = sys.argv[1:] if argv is None else argv
         args = argparse.Namespace(json="--json" in words, speech="normal")  # until the arguments are parsed
-        code = _called(words, args)
-        return _end_by_fault(faults[0], args, told=True) if faults and not code else code
+        code = _run_command(words, args)
+        return _report_fault(faults[0], args, printed=True) if faults and not code else code
 
 
-def _called(words: list[str], args: argparse.Namespace) -> int:
+def _run_command(words: list[str], args: argparse.Namespace) -> int:
     """Parse arguments into `args`, run the command, and return the exit code."""
     try:
         check_arguments(words)
@@ -60,10 +60,10 @@ def _called(words: list[str], args: argparse.Namespace) -> int:
     except Exception as error:
         outcome = outcome_of(error)
         if isinstance(outcome, FaultError):
-            return _end_by_fault(outcome, args)
+            return _report_fault(outcome, args)
         if args.speech == "verbose":
             traceback.print_exception(error)
-        _print_error(one_line(str(outcome)), args, told=isinstance(error, OutcomeError))
+        _print_error(one_line(str(outcome)), args, printed=isinstance(error, OutcomeError))
         return EXIT_USER_ERROR
 
 
@@ -89,7 +89,7 @@ def _set_plugins(args: argparse.Namespace) -> None:
         os.environ[NO_PLUGINS] = os.environ.get(NO_PLUGINS) or UNASKED
 
 
-def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = False) -> int:
+def _report_fault(fault: FaultError, args: argparse.Namespace, printed: bool = False) -> int:
     """Print the message about a bug of this package, and return the exit code."""
     file = write_traceback(fault)
     recipe = getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
@@ -100,14 +100,14 @@ def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = Fals
         f"`{words}` ended by a bug of icm-bench: {str(fault).rstrip('.')}; the traceback "
         f"{f'is in {file}' if file else 'is above'}, please report it; finished rows and embeddings are kept."
     )
-    _print_error(sentence, args, told or fault.told, kind="fault", path=file and str(file))
+    _print_error(sentence, args, printed or fault.told, kind="fault", path=file and str(file))
     return EXIT_FAULT
 
 
-def _print_error(sentence: str, args: argparse.Namespace, told: bool = False, **more: Any) -> None:
-    """Print an error message; with --json also as JSON, unless the printed outcome contains it (`told`)."""
+def _print_error(sentence: str, args: argparse.Namespace, printed: bool = False, **more: Any) -> None:
+    """Print an error message; with --json also as JSON, unless the printed outcome contains it."""
     sentence = shortened(sentence)
-    if args.json and not told:
+    if args.json and not printed:
         with suppress(OSError, IcmBenchError):  # standard error gets the message anyway
             print(json.dumps({"error": sentence, **more}))
     print(f"icm-bench: {sentence}", file=sys.stderr)

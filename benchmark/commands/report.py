@@ -94,7 +94,7 @@ def report_stage(
     gathered, trials, out, folder = rows_of(recipe, storage, subjects)
     if gathered.failed and not len(gathered.rows):
         raise failure(gathered, trials)
-    outcome = _written([recipe], gathered, [storage], (out, folder), options, images, embedded)
+    outcome = _write([recipe], gathered, [storage], (out, folder), options, images, embedded)
     if outcome.built:
         remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
     return outcome
@@ -141,10 +141,10 @@ def report_any(
     what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), out)
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _written(recipes, gathered, stores, place, options, images)
+    return _write(recipes, gathered, stores, place, options, images)
 
 
-def _written(
+def _write(
     recipes: Sequence[Recipe],
     gathered: Gathered,
     places: Sequence[Storage],

@@ -44,7 +44,7 @@ class Workers:
         self._count, self._module = count, module
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[Thread] = []
-        self._driven: list[_Calls] = []
+        self._queues: list[_Calls] = []
 
     def __enter__(self) -> Self:
         for _ in range(self._count):
@@ -61,8 +61,8 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()  # errors of unfinished calls are discarded
-        for waiting in self._driven:
-            self._end(waiting)
+        for waiting in self._queues:
+            self._end_queue(waiting)
         for thread in self._threads:
             thread.join()
         for process in self._processes:
@@ -70,7 +70,7 @@ class Workers:
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
         """Start calls; the returned function waits for all answers, and makes calls here that no worker has started."""
-        waiting, answers = self._drive()
+        waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))
 
@@ -89,7 +89,7 @@ class Workers:
                         raise error from None
                     left -= is_last
                     found[number] += [] if is_last else [answer]
-            self._end(waiting)
+            self._end_queue(waiting)
             return [answer for of_call in found for answer in of_call]
 
         return answers_of_all
@@ -105,40 +105,40 @@ class Workers:
             for number, arguments in enumerate(calls):
                 yield from ((number, answer) for answer in function(*arguments))
             return
-        waiting, answers = self._drive()
+        waiting, answers = self._new_queues()
         # Pickled in this thread, as arguments may change later; few in advance, as each may be large.
         pickled = ((number, pickle.dumps((function, arguments))) for number, arguments in enumerate(calls))
-        begun, room = 0, 2 * len(self._processes)
+        in_flight, room = 0, 2 * len(self._processes)
         while True:
             for call in islice(pickled, room):
                 waiting.put(call)
-                begun += 1
-            if not begun:
-                return self._end(waiting)
+                in_flight += 1
+            if not in_flight:
+                return self._end_queue(waiting)
             number, answer, error, is_last = answers.get()
             if error is not None:
                 raise error
-            begun, room = begun - is_last, int(is_last)
+            in_flight, room = in_flight - is_last, int(is_last)
             if not is_last:
                 yield number, answer
 
-    def _drive(self) -> "tuple[_Calls, SimpleQueue[_Reply]]":
+    def _new_queues(self) -> "tuple[_Calls, SimpleQueue[_Reply]]":
         """Let all workers process a new queue of calls; return it with the queue of replies."""
         waiting: _Calls = SimpleQueue()
         answers: SimpleQueue[_Reply] = SimpleQueue()
         for process in self._processes:
-            self._threads.append(Thread(target=_drive, args=(process, waiting, answers)))
+            self._threads.append(Thread(target=_run_calls, args=(process, waiting, answers)))
             self._threads[-1].start()
-        self._driven.append(waiting)
+        self._queues.append(waiting)
         return waiting, answers
 
-    def _end(self, waiting: _Calls) -> None:
+    def _end_queue(self, waiting: _Calls) -> None:
         """End a queue of calls for all workers."""
         for _ in self._processes:
             waiting.put(None)
 
 
-def _drive(process: "subprocess.Popen[bytes]", waiting: _Calls, answers: "SimpleQueue[_Reply]") -> None:
+def _run_calls(process: "subprocess.Popen[bytes]", waiting: _Calls, answers: "SimpleQueue[_Reply]") -> None:
     """Let a worker make the calls in a queue, until the queue ends or a call raises an error."""
     assert process.stdin
     assert process.stdout

@@ -209,7 +209,7 @@ class Recipe(Spec):
         return next((protocol for protocol in self.sweep.protocols if protocol.across_sets), None)
 
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
-        """Return the protocols of a data set; those across data sets belong to `SHIFT_SOURCE`, not to its variants."""
+        """Return the protocols of a data set; variants of `SHIFT_SOURCE` have none, they only serve as test sets."""
         variant = is_variant(dataset)
         if variant and dataset != SHIFT_SOURCE:
             return ()

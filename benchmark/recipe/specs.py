@@ -283,7 +283,7 @@ class SweepSpec(Spec):
             images in fits for selection by slow predictors (probes, `clip_adapter`): drawn by the seed, stratified by
             class; the in-split of an 80/20 split counts as four folds. Selected points and the last rank are refitted
             on all images; rows record these ranks. `null` uses all images everywhere. Default 1000, which is all
-            images of PACS and Office-Home.
+            images of data sets up to the size of Office-Home.
         choose_by: metric of selection rules: `metric` (default), the data set's, or `balanced`, class-balanced
             accuracy. Accuracy replaces metrics that need scores.
         search: a search instead of `lambdas`, for the projections that it covers. Default: none, the grid.

@@ -66,9 +66,9 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
             f"credentials by a role or a file on each node."
         )
     _check_places(recipe)
-    named, elsewhere = list[tuple[str, Path]](), list(_elsewhere(recipe))
+    named, elsewhere = list[tuple[str, Path]](), list(_unpacked_places(recipe))
     for key, path in _named_files(recipe):
-        if _is_fixed(path):
+        if _is_absolute(path):
             elsewhere.append(path)
         else:
             named += _below(key, path)
@@ -94,22 +94,22 @@ def _check_places(recipe: Recipe) -> None:
     outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
     roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
     for key, place in {**outputs, **roots}.items():
-        if place and not _is_fixed(place):
+        if place and not _is_absolute(place):
             raise IcmBenchError(
                 f"{key}: '{place}' would lie in the job's own folder, which is deleted after it; give an absolute path "
                 f"that all nodes have, or s3://..."
             )
 
 
-def _elsewhere(recipe: Recipe) -> Iterator[str]:
+def _unpacked_places(recipe: Recipe) -> Iterator[str]:
     """Yield the places of data and results in a recipe, without tables below a root."""
     for dataset in recipe.located():
         tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
-        yield from filter(None, [dataset.root, *(table for table in tables if table and _is_fixed(table))])
+        yield from filter(None, [dataset.root, *(table for table in tables if table and _is_absolute(table))])
     yield from filter(None, (recipe.run.store, recipe.run.out))
 
 
-def _is_fixed(path: str) -> bool:
+def _is_absolute(path: str) -> bool:
     """Return whether a path is independent of the working directory."""
     return "://" in path or Path(path).expanduser().is_absolute()
 

@@ -14,12 +14,12 @@ from benchmark.store import costs as cost_files
 from benchmark.store.costs import Cost
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing_work, work_of
 
-_FAR = 16.0  # ratio of work above which a measurement is used only without a closer one
+_MAX_RATIO = 16.0  # ratio of work above which a measurement is used only without a closer one
 _MAX_PARTS = 3  # most expensive parts of a recipe that are listed
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.charges`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
-_CALIBRATION = 15.0  # seconds after which no trial is started; one takes a few
-_WORDS = 5  # leading words of a kind of trial: predictor and projection with their parameters
+_CALIBRATION_SECONDS = 15.0  # seconds after which no trial is started; one takes a few
+_KIND_WORDS = 5  # leading words of a kind of trial: predictor and projection with their parameters
 Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most trusted place first
 
 
@@ -51,7 +51,7 @@ def seconds_of(known: Known, kind: tuple[str, ...], work: float, min_shared: int
     A more trusted place is preferred, unless a measurement elsewhere has a more similar kind or amount of work. The
     measured kind must share at least `min_shared` words with `kind`.
     """
-    near = {where: [c for c in costs if 1 / _FAR < c.work / work < _FAR] for where, costs in known.items()}
+    near = {where: [c for c in costs if 1 / _MAX_RATIO < c.work / work < _MAX_RATIO] for where, costs in known.items()}
     for places in (near, known):
         found = {where: cost_files.most_alike(costs, kind, work, min_shared) for where, costs in places.items()}
         there = [(where, cost) for where, cost in found.items() if cost]
@@ -166,10 +166,10 @@ def calibrate(work: Workload, storage: Storage) -> None:
             notify_on_stderr(f"note: {error}")
             continue
         costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else ""))
-    there = {cost.kind[:_WORDS] for cost in known}
-    examples = {kind_of(trial.spec)[:_WORDS]: (trial.spec, trial.size) for trial in work.trials}
+    there = {cost.kind[:_KIND_WORDS] for cost in known}
+    examples = {kind_of(trial.spec)[:_KIND_WORDS]: (trial.spec, trial.size) for trial in work.trials}
     missing = [example for kind, example in examples.items() if kind not in there]
     if missing:
         notify_on_stderr(f"calibrating {len(missing)} kinds of trials on simulated embeddings")
-    costs += measured(sorted(missing, key=lambda example: -work_of(*example)), _CALIBRATION)
+    costs += measured(sorted(missing, key=lambda example: -work_of(*example)), _CALIBRATION_SECONDS)
     cost_files.remember([cost_files.on_this_machine()], costs)

@@ -53,13 +53,13 @@ class PlannedSet:
 def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
     """Return the data sets of a recipe."""
     if not recipe.is_imported:
-        return [_located(recipe, spec) for spec in recipe.located()]
+        return [_from_spec(recipe, spec) for spec in recipe.located()]
     manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
     kinds = [imported_subject(recipe, storage, manifest, first).kinds for manifest in manifests]
-    return [_at_hand(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
+    return [_from_images(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
 
 
-def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
+def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     """Return a planned data set from its spec or the catalog, which need no images, or else from its images."""
     facts = CATALOG.get(spec.name)
     if spec.is_planted:  # its spec suffices, without drawing images
@@ -71,7 +71,7 @@ def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     else:
         manifest = read_manifest(spec)
         text_pairs_of(recipe, manifest)  # checks the file that a run would read
-        return _at_hand(recipe, spec, manifest)
+        return _from_images(recipe, spec, manifest)
     check_environments(recipe, spec.name, images)
     if recipe.interventions.text and recipe.interventions.text.pairs:
         read_text_pairs(recipe.interventions.text.pairs, spec.name)
@@ -79,7 +79,7 @@ def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     return PlannedSet(spec.name, len(images), count, classes, images, *more)
 
 
-def _at_hand(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
+def _from_images(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
     """Return a planned data set from its images, or from its imported embeddings with `kinds` of pairs."""
     check_protocols(recipe, manifest)
     images, views = dict(manifest.counts), recipe.view_count(spec.name)

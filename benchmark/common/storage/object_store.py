@@ -37,14 +37,14 @@ MAX_BYTES = 5 * 2**30  # maximum size of an object in one request
 _CONNECTIONS = 64  # maximum connections of a process
 _TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
 _TRANSIENT |= {"ConditionalRequestConflict", "OperationAborted"}  # concurrent writers
-_making = threading.Lock()  # clients read the same files during their creation
+_client_lock = threading.Lock()  # clients read the same files during their creation
 # botocore's names for sources of long-lived keys. Keys of roles expire within hours, and differ between machines.
-_SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
-_REMEMBERED = 300  # seconds for which keys are cached
+_LONG_LIVED = {"env", "shared-credentials-file", "config-file"}
+_KEYS_SECONDS = 300  # seconds for which keys are cached
 COPIES_SHARE, MAX_GIB = 0.25, 64.0  # limits of the cache: share of the free disk space at the start, and GiB
 COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # environment variable that replaces `MAX_GIB`; 0 for no cache
 _LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
-_SETTLED = 60.0  # seconds after which a folder without lock file is abandoned
+_ABANDONED_SECONDS = 60.0  # seconds after which a folder without lock file is abandoned
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Access:
 def access_of(system: pyarrow.fs.S3FileSystem) -> Access:
     """Return endpoint and keys of a file system of this process."""
     found = _own_keys()
-    keys = found[1] if found and found[0] in _SET_BY_HAND else None
+    keys = found[1] if found and found[0] in _LONG_LIVED else None
     return Access(_options(system)["endpoint_override"] or "", keys)
 
 
@@ -85,11 +85,11 @@ def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
 def _own_keys() -> tuple[str, tuple[str, str, str]] | None:
     """Return the source of AWS keys on this machine, and the keys; None if there are none."""
     variables = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    return _looked_up(variables, int(time.monotonic() / _REMEMBERED))
+    return _cached_keys(variables, int(time.monotonic() / _KEYS_SECONDS))
 
 
 @lru_cache(maxsize=4)
-def _looked_up(
+def _cached_keys(
     variables: frozenset[tuple[str, str]],  # noqa: ARG001  part of the cache key
     period: int,  # noqa: ARG001  limits the age of cached keys
 ) -> tuple[str, tuple[str, str, str]] | None:
@@ -170,7 +170,7 @@ class Objects:
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if address and not options["force_virtual_addressing"] else "auto"},
         )
-        with _making:
+        with _client_lock:
             return botocore.session.get_session().create_client(
                 "s3",
                 region_name=options["region"] or os.environ.get("AWS_REGION") or None,
@@ -332,7 +332,7 @@ def local_copies(wanted: bool = True) -> Iterator[None]:
         limit = -1.0
     if not limit >= 0:
         raise IcmBenchError(f"{COPIES_LIMIT} is {text!r:.60}, but must be a number of GiB, or 0 for no copies.")
-    _remove_left(root)
+    _remove_unused(root)
     made = _new_copies(root, limit) if wanted and limit else None
     if made is None:
         yield
@@ -375,7 +375,7 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left(root: Path) -> None:
+def _remove_unused(root: Path) -> None:
     """Remove unused folders."""
     with suppress(OSError, ImportError):
         for folder in root.iterdir():
@@ -383,7 +383,7 @@ def _remove_left(root: Path) -> None:
                 with _locked(folder, "r+b"):
                     _remove(folder)
             except FileNotFoundError:  # partly removed, or just created
-                if time.time() - folder.stat().st_mtime > _SETTLED:
+                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
                     _remove(folder)
             except OSError:
                 continue  # in use

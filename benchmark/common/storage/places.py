@@ -26,8 +26,8 @@ MAX_DEPTH = 200  # nesting of folders
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ADDRESS = re.compile(r"(?s)\s*([A-Za-z][A-Za-z0-9+.-]*)://(?:anonymous@)?([^/?#]*)([^?]*)(.*)")
-_LIKE_A_USER = re.compile(r"[^/:]*:[^/]*@")  # not the name of a folder
-_WITHOUT_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
+_USER_PREFIX = re.compile(r"[^/:]*:[^/]*@")  # not the name of a folder
+_NO_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
 _REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS for gs://"
 
 
@@ -47,7 +47,7 @@ def check_address(text: str, place: str) -> None:
 
     Other texts pass. Messages never contain the text, but start with `place`, a description of its origin.
     """
-    if _WITHOUT_SLASHES.match(text):
+    if _NO_SLASHES.match(text):
         raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
     if (match := _ADDRESS.match(text)) is None:
         return
@@ -60,7 +60,7 @@ def check_address(text: str, place: str) -> None:
 
 def check_place(uri: str) -> None:
     """Refuse the address of a storage with credentials, also if its scheme is missing."""
-    check_address(f"s3://{uri}" if _LIKE_A_USER.match(uri) else uri, "The place of a store, of images or of a report")
+    check_address(f"s3://{uri}" if _USER_PREFIX.match(uri) else uri, "The place of a store, of images or of a report")
 
 
 def check_arguments(words: Sequence[str]) -> None:
