@@ -31,39 +31,39 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Options, Outcome
     from benchmark.recipe.recipe import Recipe
 
-# Commands that compute nothing: they import classes that a recipe or rows name only with --plugins.
+# Commands that compute nothing: they import plugins named in a recipe or in rows only with --plugins.
 READING = {"choose", "datasets", "doctor", "init", "plan", "recipes", "report", "store"}
-STARTED = time.time()  # of the command: the time to the first embedding counts from here
+STARTED = time.time()  # start of the command, for the time to the first embedding
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 or 70 with a sentence on standard error, or that of a job."""
+    """Run the command line; return 0, 2 or 70 (with a message on standard error), or the exit code of a job."""
     with safe_output(), interrupted_by_sigterm(), thread_faults() as faults:
         words = sys.argv[1:] if argv is None else argv
-        args = argparse.Namespace(json="--json" in words, speech="normal")  # until all words are read
-        code = _called(words, args)
-        return _end_by_fault(faults[0], args, told=True) if faults and not code else code
+        args = argparse.Namespace(json="--json" in words, speech="normal")  # until the arguments are parsed
+        code = _run_command(words, args)
+        return _report_fault(faults[0], args, printed=True) if faults and not code else code
 
 
-def _called(words: list[str], args: argparse.Namespace) -> int:
-    """Read what words say into `args`, run the command that they ask for, and return the exit code."""
+def _run_command(words: list[str], args: argparse.Namespace) -> int:
+    """Parse arguments into `args`, run the command, and return the exit code."""
     try:
         check_arguments(words)
         command_parser().parse_args(words, args)
         with verbosity(args.speech):
             return _command(args)
     except KeyboardInterrupt:
-        _print_error("interrupted; what is finished is kept, run the same command to go on.", args)
+        _print_error("interrupted; finished work is kept, run the same command to go on.", args)
         return exit_code()
     except BrokenPipeError:  # the reader of our output left early: `icm-bench datasets | head`
         return 141
     except Exception as error:
         outcome = outcome_of(error)
         if isinstance(outcome, FaultError):
-            return _end_by_fault(outcome, args)
+            return _report_fault(outcome, args)
         if args.speech == "verbose":
             traceback.print_exception(error)
-        _print_error(one_line(str(outcome)), args, told=isinstance(error, OutcomeError))
+        _print_error(one_line(str(outcome)), args, printed=isinstance(error, OutcomeError))
         return EXIT_USER_ERROR
 
 
@@ -72,7 +72,7 @@ def _command(args: argparse.Namespace) -> int:
         check_output()
         check_working_directory()
         _find_recipes(args)
-        with importable_from(Path.cwd(), *_recipe_folders(args)):  # the first is where a job finds modules
+        with importable_from(Path.cwd(), *_recipe_folders(args)):  # jobs find modules in the first
             _set_plugins(args)
             return COMMANDS[args.command](args) or 0
     finally:
@@ -81,7 +81,7 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _set_plugins(args: argparse.Namespace) -> None:
-    """Say to all that follows which code of somebody's own may be imported."""
+    """Set the environment variable that allows or refuses the import of plugins."""
     wanted = getattr(args, "plugins", None)
     if wanted is False:
         os.environ[NO_PLUGINS] = "1"
@@ -89,8 +89,8 @@ def _set_plugins(args: argparse.Namespace) -> None:
         os.environ[NO_PLUGINS] = os.environ.get(NO_PLUGINS) or UNASKED
 
 
-def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = False) -> int:
-    """Print the message on a bug of this package, and return the exit code."""
+def _report_fault(fault: FaultError, args: argparse.Namespace, printed: bool = False) -> int:
+    """Print the message about a bug of this package, and return the exit code."""
     file = write_traceback(fault)
     recipe = getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
     words = f"icm-bench {getattr(args, 'command', '')} {recipe}".strip()
@@ -100,15 +100,15 @@ def _end_by_fault(fault: FaultError, args: argparse.Namespace, told: bool = Fals
         f"`{words}` ended by a bug of icm-bench: {str(fault).rstrip('.')}; the traceback "
         f"{f'is in {file}' if file else 'is above'}, please report it; finished rows and embeddings are kept."
     )
-    _print_error(sentence, args, told or fault.told, kind="fault", path=file and str(file))
+    _print_error(sentence, args, printed or fault.told, kind="fault", path=file and str(file))
     return EXIT_FAULT
 
 
-def _print_error(sentence: str, args: argparse.Namespace, told: bool = False, **more: Any) -> None:
-    """Print why a command ends; with --json also as JSON, unless the outcome that was printed tells."""
+def _print_error(sentence: str, args: argparse.Namespace, printed: bool = False, **more: Any) -> None:
+    """Print an error message; with --json also as JSON, unless the printed outcome contains it."""
     sentence = shortened(sentence)
-    if args.json and not told:
-        with suppress(OSError, IcmBenchError):  # what standard output does not take stands below
+    if args.json and not printed:
+        with suppress(OSError, IcmBenchError):  # standard error gets the message anyway
             print(json.dumps({"error": sentence, **more}))
     print(f"icm-bench: {sentence}", file=sys.stderr)
 
@@ -120,14 +120,14 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 
 
 def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
-    """Return the recipe of a file with what the command line says in the place of its own keys."""
+    """Return the recipe of a file, with the overrides of the command line."""
     from benchmark.recipe.loading import load_recipe
 
     return load_recipe(file, _overrides(items, **places))
 
 
 def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
-    """Return dotted key of a recipe -> what the command line says of it."""
+    """Return dotted key of a recipe -> its value on the command line."""
     from benchmark.common.plain import from_yaml
 
     overrides: dict[str, Any] = {}
@@ -137,13 +137,13 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
             raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
         overrides[key] = from_yaml(value, f"--set {key}=...")
     if empty := next((key for key, value in places.items() if value is not None and not value.strip()), None):
-        raise IcmBenchError(f"--{empty} is empty; name a place, or leave it out.")
+        raise IcmBenchError(f"--{empty} is empty; give a folder or URI, or leave it out.")
     return overrides | {f"run.{key}": value for key, value in places.items() if value is not None}
 
 
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
-    """Give a prepared run, and Ray where the block needs it; the first backbone loads meanwhile."""
+    """Yield a prepared run, with Ray if the block needs it; the first backbone loads meanwhile."""
     from benchmark.commands.stores import first_backbone_loading
 
     with first_backbone_loading(recipe):
@@ -205,7 +205,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _find_recipes(args: argparse.Namespace) -> None:
-    """Let a bare name that is no file here, such as `demo`, stand for the recipe of the package."""
+    """Replace names of packaged recipes, such as `demo`, by their files, unless such a file exists."""
 
     def found(place: Any) -> Any:
         if not place or Path(place).suffix or Path(place).is_file():
@@ -221,12 +221,12 @@ def _find_recipes(args: argparse.Namespace) -> None:
 
 
 def _recipe_folders(args: argparse.Namespace) -> list[Path]:
-    named = [getattr(args, "recipe", None), getattr(args, "recipe_file", None)]  # the second is written
+    named = [getattr(args, "recipe", None), getattr(args, "recipe_file", None)]  # `recipe_file` is written
     return [Path(file).absolute().parent for file in [*getattr(args, "recipes", ()), *filter(None, named)]]
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """Return the options of `_add_options` that change a recipe, as they were given."""
+    """Return the given options of `_add_options` that change a recipe."""
     places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
     given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
     refused = os.environ.get(NO_PLUGINS, "") not in ("", UNASKED)
@@ -302,7 +302,7 @@ def _report(args: argparse.Namespace) -> None:
     alone = args.stores[0] if len(args.stores) == 1 else None
     recipes = [_loaded(file, args.overrides, store=alone, out=args.out) for file in args.recipes]
     if not recipes and not args.stores:
-        raise IcmBenchError("report needs a RECIPE or a --store URI: whose rows shall it be of?")
+        raise IcmBenchError("report needs a RECIPE or --store URI to read rows from.")
     options = _report_options(args)
     if len(recipes) == 1 and len(args.stores) < 2 and not where:
         outcome = report_stage(recipes[0], read_store(recipes[0]), options=options, images=args.images)
@@ -338,7 +338,7 @@ def _report_options(args: argparse.Namespace) -> "Options":
 
 
 def _show(args: argparse.Namespace, record: Any, text: str) -> None:
-    """Print what came of a command: with --json its record, a dataclass or plain data, else a text."""
+    """Print the result of a command: with --json `record` (a dataclass or plain data), else `text`."""
     if args.json:
         print(json.dumps(record if isinstance(record, dict) else dataclasses.asdict(record), indent=2))
     else:
@@ -363,7 +363,7 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     recipe, folder = _recipe(args), Path(args.to or ("folded" if args.fold else "projection"))
-    if not args.fold:  # which takes an empty folder alone
+    if not args.fold:  # --fold requires an empty folder
         _check_absent(args, folder, "--to", "projection.safetensors", "projection.json")
     choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:
@@ -377,7 +377,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
-    """Refuse, before any work, to overwrite what the command line does not let us overwrite."""
+    """Refuse to overwrite files without --overwrite, before any work."""
     from benchmark.commands.interchange.files import check_absent
 
     if not args.overwrite:
@@ -386,7 +386,7 @@ def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *nam
 
 def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    if recipe.run.out:  # else the folder is named by what is asked
+    if recipe.run.out:  # else the folder name depends on the options
         _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
     choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:
@@ -455,7 +455,7 @@ def _export_embeddings(args: argparse.Namespace) -> None:
 
 
 def _choosing(args: argparse.Namespace, recipe: "Recipe") -> "Choosing":
-    """Return what the command line names of a projection, after refusing what the recipe does not have."""
+    """Return the options that select a projection; refuse values that are not in the recipe."""
     from benchmark.commands.choice import Choosing, check_asked
 
     named = {field.name: getattr(args, field.name) for field in dataclasses.fields(Choosing)}

@@ -247,7 +247,7 @@ def test_catalog_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_margin_is_a_number_of_points(margin: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["report", "recipe.yaml", "--margin", margin])
-    assert f"'{margin}' is no number of percentage points above 0 and below 100" in capsys.readouterr().err
+    assert f"'{margin}' is not a number of percentage points above 0 and below 100" in capsys.readouterr().err
 
 
 def test_every_word_of_the_command_line_is_a_command_that_takes_quiet_verbose_and_json() -> None:

@@ -69,7 +69,7 @@ def test_quiet_silences_notes_and_progress_and_leaves_the_result(
     for options, lines in (([], 1), (["-q"], 0)):
         assert main(["init", str(toy_root), "--out", str(tmp_path / f"{lines}.yaml"), *options]) == 0
         output, error = capsys.readouterr()
-        assert "a recipe to start with" in output
+        assert "a first recipe" in output
         assert error.count("images repeat the bytes of another one") == len(error.splitlines()) == lines
 
 
@@ -116,8 +116,8 @@ def test_sigterm_ends_a_command_as_an_interrupt_does(number: int, code: int) -> 
     assert process.returncode == code
     assert time.monotonic() - began < 3
     assert output.splitlines()[0] == "cleaned up"
-    assert json.loads(output.splitlines()[1])["error"].startswith("interrupted; what is finished is kept")
-    assert error == "icm-bench: interrupted; what is finished is kept, run the same command to go on.\n"
+    assert json.loads(output.splitlines()[1])["error"].startswith("interrupted; finished work is kept")
+    assert error == "icm-bench: interrupted; finished work is kept, run the same command to go on.\n"
 
 
 def test_the_handler_of_sigterm_is_given_back(plan: Plan) -> None:

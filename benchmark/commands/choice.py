@@ -28,14 +28,14 @@ class Choosing:
     projection: str | None = None  # label; None: the paper's `icm`, else one that uses interventions
     nuisance: str | None = None  # nuisance of the projection, if a rule chooses it
     intervention_set: str | None = None
-    lambda_: float | None = None  # one of the projection's own or the sweep's grid, or within the bounds of a search
+    lambda_: float | None = None  # of the projection's or the sweep's grid, or within the bounds of a search
     normalize: str | None = None  # place of the scaling to unit length
     seed: int | None = None  # of the split; None is the recipe's first
     without: tuple[str, ...] = ()  # environments that are left out, as if held out
 
 
 def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
-    """Refuse options that the recipe does not have, as far as known before backbones are loaded."""
+    """Refuse options that are not in the recipe, as far as known before backbones are loaded."""
     projection = _projection(recipe.sweep, choosing.projection)
     known: dict[str, tuple[Any, Iterable[Any]]] = {
         "--dataset": (choosing.dataset, [dataset.name for dataset in recipe.datasets]),
@@ -63,7 +63,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
     projection = _for_subject(recipe, subject, _projection(sweep, choosing.projection))
     projection = _setting(projection, choosing.nuisance)
     if (missing := _missing_input(projection, subject)) is not None:
-        raise IcmBenchError(f"--projection: {projection.label} needs {missing}; give another one of the recipe.")
+        raise IcmBenchError(f"--projection: {projection.label} needs {missing}; choose another one of the recipe.")
     intervention_set = None
     if projection.uses_interventions:
         sets = [s for s in recipe.intervention_sets() if not s.placebo and s.is_among(subject.kinds)]
@@ -84,7 +84,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
 
 
 def check_rank(rank: int | None, choice: Choice) -> None:
-    """Refuse a rank that a projection does not have; None passes."""
+    """Refuse a rank outside the projection's ranks; None passes."""
     dim, projection = choice.subject.facts.dim, choice.projection
     if rank is not None and not 1 <= rank <= dim:
         raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {dim}.")
@@ -123,7 +123,7 @@ def _missing_input(projection: Projection, subject: Subject) -> str | None:
     if projection.uses_labels and not subject.manifest.reader.labelled:
         return f"classes, and {name} has none"
     if projection.uses_prompts and subject.facts.texts != "any":
-        return f"prompts, and of {name} {subject.facts.label} has no texts"
+        return f"prompts, and {subject.facts.label} has no texts of {name}"
     if subject.clusters and names_environments(projection):
         return f"names of environments, and the clusters of {name} have none"
     return None

@@ -1,4 +1,4 @@
-"""`icm-bench choose`: which of a recipe's backbones, from the rows that exist."""
+"""`icm-bench choose`: recommends one of a recipe's backbones, from existing result rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]]) -> "ChoiceFiles":
-    """Say which backbone of a recipe its rows speak for, and write table and figure beside the report. Needs no Ray.
+    """Recommend a backbone of a recipe from its rows, and write table and figure beside the report. Needs no Ray.
 
     Args:
-        recipe: of two backbones or more.
+        recipe: recipe with two or more backbones.
         storage: its store.
-        where: column of the rows -> values, one of which a row must have.
+        where: column of the rows -> allowed values.
 
     Returns:
-        What was written; its record also has the folder of the files, their names, and sentences on what is missing.
+        The written files and their record, which includes the folder, file names, and messages about missing rows.
 
     Raises:
-        IcmBenchError: the recipe has one backbone, was never swept with this store, its rows are of unlike protocols or
-            of fewer than two backbones that can be compared, or a file cannot be written.
+        IcmBenchError: the recipe has one backbone or was never swept with this store, its rows have several protocols
+            or fewer than two comparable backbones, or a file cannot be written.
     """
     if len(recipe.backbones) < 2:
         raise IcmBenchError(
             f"The recipe '{recipe.name}' has one backbone, {recipe.backbones[0].label}, so there is nothing to choose: "
-            f"name others under 'backbones' and run it."
+            f"add others to 'backbones' and run it."
         )
     from reports.choose import write_choice
 
@@ -42,7 +42,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
     if gathered.failed and not len(gathered.rows):
         raise failure(gathered, trials)
     origin = origin_of(recipe.name, [recipe], gathered)
-    costs: dict[str, list[Mapping[str, Any]]] = {}  # of a backbone's embeddings, whatever engine the rows name
+    costs: dict[str, list[Mapping[str, Any]]] = {}  # costs of a backbone's embeddings, by label with any engine
     for spec in recipe.backbones:
         kind = embedding_kind(spec)
         of_backbone: list[Mapping[str, Any]] = [cost for cost in gathered.costs if tuple(cost["kind"]) == kind]

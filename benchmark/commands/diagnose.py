@@ -1,4 +1,4 @@
-"""`icm-bench diagnose`: what a projection keeps, what interventions move, how far subspaces lie apart."""
+"""`icm-bench diagnose`: spectrum, displacements by interventions and subspace angles of one projection."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,19 +22,19 @@ from benchmark.sweep.fitting import Choice, Fitting
 from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift
 from reports.text.diagnosis import write_diagnostics
 
-DRAWS = 20  # of each placebo of C_d that the shift is held against
+DRAWS = 20  # of each placebo of C_d, for comparison with the shift
 
 
 def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, list[str], str]:
-    """Look at one projection of a recipe; return what was found, the files, and their text. In a block of `connected`.
+    """Diagnose one projection of a recipe; return the diagnosis, its files and its text. In a block of `connected`.
 
-    Where the recipe has several backbones, the same projection of each is compared with that of the chosen one.
+    If the recipe has several backbones, the same projection of each is compared with that of the selected one.
 
     Args:
-        run: with the embeddings.
-        choosing: which of the recipe's projections.
-        rank: of the subspaces that are compared, 1 to D; by default the middle one of those that are evaluated. Of a
-            map without ranks there are no subspaces to compare.
+        run: run with the embeddings.
+        choosing: options that select the projection.
+        rank: rank of the compared subspaces, 1 to D; by default the middle one of the evaluated ranks. A map without
+            ranks has no subspaces to compare.
 
     Raises:
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the report cannot be written.
@@ -53,7 +53,7 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
 
 
 def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
-    """Return what a projection keeps and how stable it is, beside that of the recipe's other backbones."""
+    """Return the diagnosis of a projection, with angles to the same projection of the recipe's other backbones."""
     subject, seeds, backbones = choice.subject, run.recipe.sweep.seeds, None
     of_set = [s for s in run.subjects if s.manifest.name == subject.manifest.name]
     peers = [subject] if rank is None else [s for s in of_set if s.facts.dim >= rank]
@@ -110,7 +110,7 @@ def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
 
 
 def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displacement | None:
-    """Return what interventions move, direction by direction; None where the projection looks at none."""
+    """Return displacements by interventions in each direction; None if the projection uses no interventions."""
     if choice.intervention_set is None:
         return None
     differences = {kind: moments.differences(kind) for kind in moments.kinds()}
@@ -128,7 +128,7 @@ def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displ
 
 
 def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
-    """Return what a map without ranks leaves of images."""
+    """Return the energy and displacement that a map without ranks retains."""
     name, kinds = nuisance_of(choice.projection), moments.kinds() if choice.intervention_set else []
     ratio: list[float] | None = None
     objective: tuple[float, float] | tuple[None, None] = (None, None)
@@ -149,9 +149,9 @@ def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
 
 
 def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) -> Shift:
-    """Return what the projection removes of the shift of class means, and what with placebos of C_d it would.
+    """Return the share of the shift of class means that the projection removes, and the shares with placebos of C_d.
 
-    The target is what is left out; without that, there is the shift between sources alone.
+    The left-out environments are the target; without any, only the shift between sources is measured.
     """
     shifts = Shifts.of(moments, list(fitting.left_out(choice)))
     drawn = choice.projection.takes_placebo and choice.intervention_set is not None
@@ -169,14 +169,14 @@ def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) 
 
 
 def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
-    """Return the fits that are compared with each other: one environment left out, other seeds, one kind alone."""
+    """Return fits for comparison: with one environment left out, with other seeds, with a single kind."""
     kinds: dict[str, Choice] = {}
     chosen = choice.intervention_set
     if chosen and chosen.pairing == "each":
         for label in choice.subject.labels_of(chosen):
             alone = chosen.model_copy(update={"name": label, "kinds": (label,), "weights": None})
             kinds[label] = replace(choice, intervention_set=alone)
-    # What is left must be enough to fit on: pairs across environments need two, and so do environment means.
+    # The remaining environments must suffice: pairs across environments need two, and so do environment means.
     enough = len(moments.environments) > max(2 if CROSS in moments.kinds() else 1, choice.projection.min_sources)
     left_out = {name: replace(choice, without=(*choice.without, name)) for name in moments.environments if enough}
     other_seeds = {f"seed {seed}": choice.at_seed(seed, number) for number, seed in enumerate(seeds)}
@@ -187,8 +187,8 @@ def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -
     """Return the median canonical angle between the projected embeddings of the same images by several backbones.
 
     Args:
-        fittings: backbone -> its fitting and the choice for it.
-        rank: of the subspaces.
+        fittings: backbone -> its fitting and choice.
+        rank: rank of the subspaces.
     """
     ids = [set(fitting.ids) for fitting, _ in fittings.values()]
     first, choice = next(iter(fittings.values()))

@@ -20,24 +20,24 @@ T = TypeVar("T")
 
 
 def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
-    """Embed what the store lacks, subject by subject. In a block of `connected`.
+    """Embed the missing views of every subject. In a block of `connected`.
 
     Args:
-        run: whose views are embedded.
-        began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
+        run: run with the subjects.
+        began: start of the time to the first embedding, in seconds since 1970. Default: now.
 
     Raises:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
     texts = on_sound_embeddings(run, lambda: begin_texts_of(run, run.subjects), embed_again=False)
-    # Encoders that have no converted image tower, as on another node, hold the texts' side too; and pairs of texts are
-    # what can fail, with noise above all, which is to be known before hours of images.
+    # Wait for texts first if encoders hold the text tower too (no converted image tower, as on another node), or if
+    # text pairs may fail, above all with noise: that should be known before hours of images.
     beside = all(subject.backbone.engine == "openvino" and not subject.text_pairs for subject in run.subjects)
     if not beside or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:
-        # Start-up counts for the first subject that is embedded.
+        # Start-up time counts for the first embedded subject.
         first = None if any(report.speed for report in reports) else began
         report = embed_views(run, subject, subject.views, first)
         for path, reason in islice(report.rejected.items(), MAX_NAMES):
@@ -51,10 +51,10 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
 
 
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
-    """Embed what the store lacks of some views of a subject, and say what was done."""
+    """Embed the missing images of some views of a subject, and report the speed."""
     if subject.manifest.is_imported:
         return _imported(run, subject)
-    from benchmark.embedding.pipeline import EmbedJob, embed  # which imported embeddings can do without
+    from benchmark.embedding.pipeline import EmbedJob, embed  # not needed for imported embeddings
 
     start, backbone = time.time(), subject.backbone
     job = EmbedJob(run.storage, subject.manifest, backbone, subject.facts, tuple(views), subject.decoding)
@@ -71,9 +71,9 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
 
 
 def _imported(run: Run, subject: Subject) -> EmbedReport:
-    """Say that nothing is to be embedded of a subject whose embeddings were imported; refuse one that lost some."""
+    """Return the report of a subject with imported embeddings; refuse it if some are missing."""
     check_embedded(run.storage, subject)
-    run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing is to be embedded")
+    run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing to embed")
     table = subject.manifest.table
     unreadable = rejected(run.storage, subject.views)
     images = zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
@@ -83,33 +83,33 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
 
 
 def on_sound_embeddings(run: Run, work: Callable[[], T], embed_again: bool = True) -> T:
-    """Run a function on the store and return its result; repair damaged files that it meets, and run it again.
+    """Run a function on the store and return its result; repair damaged files that it finds, and run it again.
 
-    Where a part of a view is damaged, all parts of the data set under that backbone are looked at, since what damaged
-    one may have damaged others. What is damaged beside views, such as moments and texts, the work makes by itself.
+    If a part of a view is damaged, all parts of the data set under that backbone are checked, since the cause may have
+    damaged others. Other damaged files, such as moments and texts, are recomputed by `work`.
 
     Args:
-        run: whose store it is; in a block of `connected`.
-        work: reads embeddings, texts and moments; what it finds done, it does not do again.
-        embed_again: whether damaged views are embedded here. Default True; False where the work itself embeds.
+        run: run with the store; in a block of `connected`.
+        work: function that reads embeddings, texts and moments, and skips finished work.
+        embed_again: whether damaged views are embedded here. Default True; False if `work` embeds them.
 
     Raises:
-        IcmBenchError: whatever the work raises, or a file is damaged again after it was made again.
+        IcmBenchError: `work` raises one, or a file is damaged again after its repair.
     """
-    gone, excused = set[str](), set[str]()
+    removed_here, removed_by_others = set[str](), set[str]()
     while True:
         try:
             return work()
         except DamagedError as error:
             problems = error.problems
-        # Where several commands mend a store at the same moment, one may remove what another has just made again.
-        removed_by_others = {name for name, problem in problems.items() if problem == GONE} - excused
-        excused |= removed_by_others
-        if again := (gone & set(problems)) - removed_by_others:
+        # If several commands repair a store at the same time, one may remove a file that another has just rewritten.
+        newly_missing = {name for name, problem in problems.items() if problem == GONE} - removed_by_others
+        removed_by_others |= newly_missing
+        if again := (removed_here & set(problems)) - newly_missing:
             name = min(again)
             raise IcmBenchError(
-                f"{run.storage.path(name)} {problems[name]}, though it was made again just now: see whether the disk "
-                f"or the network behind the store can be trusted, or give another --store."
+                f"{run.storage.path(name)} {problems[name]}, although it was just rewritten: check the disk or "
+                f"the network of the store, or give another --store."
             )
         directories = {name.rpartition("/")[0] for name in problems if name.startswith(ROOT)}
         for subject in run.embedded:
@@ -117,8 +117,8 @@ def on_sound_embeddings(run: Run, work: Callable[[], T], embed_again: bool = Tru
             directories |= of_subject if directories & of_subject else set()
         removed = remove_damaged(run.storage, problems, sorted(directories))
         for name, problem in removed.items():
-            run.notify(f"damaged: {run.storage.path(name)} {problem}; it is made again")
-        gone |= set(removed)
+            run.notify(f"damaged: {run.storage.path(name)} {problem}; it is recomputed")
+        removed_here |= set(removed)
         for subject in run.embedded if embed_again else ():
             if views := [view for view in subject.views if view.directory in directories]:
                 embed_views(run, subject, views)

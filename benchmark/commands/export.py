@@ -1,4 +1,4 @@
-"""`icm-bench export`: one projection as two small files, or folded into a checkpoint, to be used elsewhere."""
+"""`icm-bench export`: writes one projection as safetensors and JSON, or folded into an open_clip checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,16 +22,16 @@ def export_projection(
     """Fit one projection of a recipe, write it into `folder`, and return its provenance. In a block of `connected`.
 
     Args:
-        run: with the embeddings.
-        choosing: which of the recipe's projections.
-        rank: number of directions kept, 1 to D; None where the projection has no ranks.
-        folder: where to; made if need be.
-        fold: whether the projection is multiplied into the backbone, and the whole written as a checkpoint of
-            open_clip into `folder`, which must not be there. Default False.
+        run: run with the embeddings.
+        choosing: options that select the projection.
+        rank: number of directions kept, 1 to D; None if the projection has no ranks.
+        folder: output folder, created if missing.
+        fold: whether to multiply the projection into the backbone, and to write the result as an open_clip checkpoint
+            into `folder`, which must not exist. Default False.
 
     Raises:
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, the folder is not writable, or
-            the projection is no map that could be folded.
+            the projection cannot be folded.
     """
     choice = choose(run, choosing)
     check_rank(rank, choice)
@@ -50,28 +50,28 @@ def export_projection(
 
 
 def _fold(choice: Choice, basis: Basis, rank: int, folder: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Write the backbone with the map in it; return in which of the recipe's rows answers may be others."""
+    """Write the folded backbone; return notes on how its predictions may differ from the recipe's rows."""
     from benchmark.backbones.folding import write_folded
 
     if basis.text_vectors is not None or rank < len(basis.vectors):
         raise IcmBenchError(
-            f"--fold: {choice.projection.label} at rank {rank} is not one square map of images and texts, as shrinkage "
-            f"with sides: symmetric is; export it without --fold."
+            f"--fold: {choice.projection.label} at rank {rank} is not a single square map of images and texts, unlike "
+            f"shrinkage with sides: symmetric; export it without --fold."
         )
     write_folded(choice.subject.backbone, basis.vectors, folder, facts)
     notes = []
     if len(choice.subject.prompts) > 1:
         notes.append(
             f"the recipe averages {len(choice.subject.prompts)} templates before the map, and open_clip after it, each "
-            f"at unit length: answers may differ where two classes are close (with one template they are equal)"
+            f"at unit length: predictions may differ if two classes are close (with one template they are equal)"
         )
     if choice.normalize != "none":
         notes.append(
-            f"normalize {choice.normalize} scales embeddings to unit length, and the checkpoint leaves their length: "
-            f"cosines are equal, inner products and what is trained on them need not be"
+            f"normalize {choice.normalize} scales embeddings to unit length, but the checkpoint does not: cosines are "
+            f"equal, inner products and heads trained on them may differ"
         )
     if choice.subject.facts.precision != "float32":
-        notes.append(f"the recipe ran in {choice.subject.facts.precision}: run the checkpoint so too")
+        notes.append(f"the recipe ran in {choice.subject.facts.precision}: run the checkpoint in it too")
     return notes
 
 
@@ -82,7 +82,7 @@ def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
 
 
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
-    """Return where a projection comes from, in plain data."""
+    """Return the provenance of a projection as plain data."""
     subject, intervention_set = choice.subject, choice.intervention_set
     interventions = subject.interventions.model_dump(mode="json")
     interventions["seed"] += subject.view_draw

@@ -1,4 +1,4 @@
-"""`icm-bench recipes`: the recipes that come with the package, listed, shown and copied."""
+"""`icm-bench recipes`: lists, prints and copies packaged recipes."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,16 +10,16 @@ DEMO = "demo"
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """Return name -> file of the recipes of the package, sorted by name."""
+    """Return name -> file of the packaged recipes, sorted by name."""
     folder = Path(str(files("jobs") / "recipes"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def packaged_recipe(name: str) -> Path:
-    """Return the file of a recipe of the package.
+    """Return the file of a packaged recipe.
 
     Raises:
-        IcmBenchError: there is none of that name.
+        IcmBenchError: the name is unknown.
     """
     recipes = packaged_recipes()
     if name not in recipes:
@@ -34,14 +34,14 @@ def about_recipes() -> dict[str, str]:
 
 
 def copy_recipe(name: str, out: Path) -> None:
-    """Copy a recipe of the package.
+    """Copy a packaged recipe.
 
     Args:
-        name: of the recipe.
-        out: file that it becomes.
+        name: name of the recipe.
+        out: file of the copy.
 
     Raises:
-        IcmBenchError: there is no such recipe, or the file is there already or cannot be written.
+        IcmBenchError: the name is unknown, or the file exists or cannot be written.
     """
     text = packaged_recipe(name).read_text(encoding="utf-8")
     if not write_new(out, text, "--out"):

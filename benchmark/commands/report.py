@@ -1,4 +1,4 @@
-"""`icm-bench report`: tables, figures and one page from the rows that exist."""
+"""`icm-bench report`: tables, figures and one page from existing result rows."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.records import RunRecord, read_record, record_files
 from benchmark.store.tested import read_images
-from reports.analysis.settings import Options as Options  # which commands build
+from reports.analysis.settings import Options as Options  # built by commands
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves.
+    """Result of a run and its report.
 
     Attributes:
-        embedded: number of (image, view) pairs that were computed now.
-        reused: number of those that were in the store.
-        rejected: path -> reason of the images that cannot be read.
+        embedded: number of (image, view) pairs embedded by this run.
+        reused: number of such pairs found in the store.
+        rejected: path -> reason, for unreadable images.
         trials: number of finished trials of the recipe.
-        rows: number of result rows, imported ones among them.
-        failed: trial in words -> reason, of the trials that failed.
-        faults: the tracebacks of those that failed by a mistake of this package, by trial in words.
+        rows: number of result rows, including imported ones.
+        failed: description of a failed trial -> reason.
+        faults: description of a trial that failed by a bug of this package -> traceback.
         report: URI of the report's folder.
-        files: its files.
-        headline: the answer in at most 45 words, the first that the text says.
-        verdicts: a record of each verdict, as in tables/verdicts.csv: of a setting, methods that
-            `compare` names come first.
-        conflicts: sentences on rows that are the same by name and differ in numbers; both are left out.
-        built: whether the report was written now; False where it was there, made of the same rows, options and code.
-        text: the answer as plain text.
+        files: files of the report.
+        headline: the conclusion in at most 45 words; the first sentence of `text`.
+        verdicts: one record for each verdict, as in tables/verdicts.csv; in each setting, methods in
+            `compare` come first.
+        conflicts: messages about rows with equal names and different numbers; both rows are left out.
+        built: whether this call wrote the report; False if one of the same rows, options and code existed.
+        text: the summary as plain text.
     """
 
     embedded: int
@@ -75,26 +75,26 @@ def report_stage(
     options: Options | None = None,
     images: bool = False,
 ) -> Outcome:
-    """Write the report from whatever rows of the recipe exist. Needs no Ray and no backbone; images for thumbnails.
+    """Write the report from all existing rows of a recipe. Needs no Ray and no backbone; images only for thumbnails.
 
     Args:
-        recipe: whose rows they are.
+        recipe: the recipe of the rows.
         storage: its store.
-        subjects: of the recipe, where they are at hand; without them the store must hold results of the recipe on one
-            state of data and weights only.
-        embedded: what the embedding stage did just before, for the outcome.
-        options: what the reader asks for.
-        images: whether the page gets thumbnails of images, which are read from the recipe's data sets.
+        subjects: subjects of the recipe, if known; without them, the store must hold results of the recipe for a
+            single state of data and weights.
+        embedded: reports of the preceding embedding stage, for the outcome.
+        options: options of the report.
+        images: whether the page shows thumbnails, read from the recipe's data sets.
 
     Raises:
-        IcmBenchError: the recipe was never swept with this store, images that are asked for cannot be read, or the
-            report cannot be written.
+        IcmBenchError: the recipe was never swept with this store, images for thumbnails cannot be read, or the report
+            cannot be written.
     """
     began = time.time()
     gathered, trials, out, folder = rows_of(recipe, storage, subjects)
     if gathered.failed and not len(gathered.rows):
         raise failure(gathered, trials)
-    outcome = _written([recipe], gathered, [storage], (out, folder), options, images, embedded)
+    outcome = _write([recipe], gathered, [storage], (out, folder), options, images, embedded)
     if outcome.built:
         remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
     return outcome
@@ -108,24 +108,24 @@ def report_any(
     images: bool = False,
     out: str | None = None,
 ) -> Outcome:
-    """Write the report of several recipes, or of all that stores hold.
+    """Write the report of several recipes, or of all rows in stores.
 
     Args:
-        recipes: whose rows count; with none, all that the stores hold.
-        stores: in which is looked, at least one; the first keeps the report where `out` is None.
-        where: column of the rows -> values, one of which a row must have.
-        options: what the reader asks for.
-        images: whether the page gets thumbnails of images, which are read from the recipes' data sets.
+        recipes: recipes of the rows; if empty, all rows of the stores.
+        stores: stores to search, at least one; the first gets the report if `out` is None.
+        where: column of the rows -> allowed values.
+        options: options of the report.
+        images: whether the page shows thumbnails, read from the recipes' data sets.
         out: folder or URI of the report.
 
     Raises:
-        IcmBenchError: there are no rows, a column is unknown, images are asked for without a recipe or cannot be read,
-            or the report cannot be written.
+        IcmBenchError: there are no rows, a column is unknown, thumbnails lack a recipe or readable images, or the
+            report cannot be written.
     """
     for given in {out, *(recipe.run.out for recipe in recipes)}:
         check_out(given, stores)
     if images and not recipes:
-        raise IcmBenchError("--images needs a RECIPE: it says where the images lie.")
+        raise IcmBenchError("--images needs a RECIPE, which contains the place of the images.")
     parts: list[tuple[Storage, RunRecord | None]] = [] if recipes else [(storage, None) for storage in stores]
     for recipe in recipes:
         files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
@@ -141,10 +141,10 @@ def report_any(
     what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), out)
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _written(recipes, gathered, stores, place, options, images)
+    return _write(recipes, gathered, stores, place, options, images)
 
 
-def _written(
+def _write(
     recipes: Sequence[Recipe],
     gathered: Gathered,
     places: Sequence[Storage],
@@ -158,7 +158,7 @@ def _written(
 
     storage, folder = place
     datasets = set(gathered.rows["dataset"])
-    # The metrics that tables show, and that of each data set: without a recipe those of the catalog.
+    # Metrics in tables, and the metric of each data set: from the recipes, else from the catalog.
     every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
     known: dict[str, Metric] = {n: METRICS.create(CATALOG[n].metric) for n in datasets if n in CATALOG}
     known |= {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
@@ -186,7 +186,7 @@ def _written(
 
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
-    """Return where rows of some recipes, or of whole stores, come from, and what is known to be missing."""
+    """Return the origin of the rows of recipes or stores, with their known gaps."""
     from reports.analysis.findings import Expected
     from reports.text.sentences import Origin
 
@@ -207,12 +207,12 @@ def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Orig
 
 
 def images_of(places: Sequence[Storage], hash_: str) -> "pa.Table | None":
-    """Return the list of images that rows name by a hash, from the first store that has it; None where none has."""
+    """Return the image list with a hash, from the first store that has it, or None."""
     return next((found for place in places if (found := read_images(place, hash_)) is not None), None)
 
 
 def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":
-    """Return thumbnails of images of the data sets that rows name; none is opened where no image is asked for."""
+    """Return thumbnails of images of the data sets in `names`; opens no data set if `ids` is empty."""
     from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports.page.data import Thumbnails
@@ -223,12 +223,12 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
 
 
 def failure(of: Gathered | Outcome, trials: int) -> IcmBenchError | FaultError:
-    """Return the error on failed trials, of so many in all: a fault, where one of them is."""
+    """Return the error for failed trials among `trials` trials; a fault if one of them is."""
     label = next(iter(of.faults or of.failed))
-    first = "the first by a fault" if of.faults else "the first"
+    first = "the first by a bug of icm-bench" if of.faults else "the first"
     words = (
         f"{len(of.failed)} of {trials} trials failed, {first} ({label}) with: {of.failed[label].rstrip('.')}; "
-        f"running again tries only these, and the store's folder 'failed' has tracebacks."
+        f"a new run repeats only these, and the store's folder 'failed' holds tracebacks."
     )
     if of.faults:
         return FaultError(words, of.faults[label])

@@ -1,4 +1,4 @@
-"""`icm-bench store`: what the store of embeddings holds, whether it is sound, and what can go."""
+"""`icm-bench store`: lists, verifies, repairs and cleans the store of embeddings."""
 
 import json
 import sys
@@ -16,15 +16,15 @@ from benchmark.store.upkeep import foreign
 
 
 def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: bool = False) -> None:
-    """List, verify or clean a store, and print what came of it.
+    """List, verify, repair or clean a store, and print the result.
 
     Args:
-        action: `list`, `verify` (read every file back), `repair` (remove what is damaged) or `clean` (and what is
-            stale, or was left by writers).
-        uri: of the store; None is the one in the cache folder.
-        dry_run: with `repair` and `clean`, say what would go, and keep it.
+        action: `list`, `verify` (read every file back), `repair` (remove damaged files) or `clean` (also remove stale
+            directories and leftovers of writers).
+        uri: URI of the store; None is the one in the cache folder.
+        dry_run: with `repair` and `clean`, list files without removing them.
         as_json: print JSON instead of text.
-        why: with `list`, say too which runs made it, on what, and what was computed again.
+        why: with `list`, also list the runs that wrote it, their devices, and repeated work.
 
     Raises:
         IcmBenchError: the store cannot be opened, or `verify` found damaged files.
@@ -32,9 +32,9 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
     storage = store_at(uri)
     place = storage.path("").rstrip("/")
     if storage.is_local and Path(place).is_file():
-        raise IcmBenchError(f"{place} is a file and no store; give the folder of one.")
+        raise IcmBenchError(f"{place} is a file, not a store; give the folder of a store.")
     if not storage.is_folder():
-        raise IcmBenchError(f"There is no store at {place}; give that of a run as --store.")
+        raise IcmBenchError(f"There is no store at {place}; give the store of a run as --store.")
     if remove := {"clean": upkeep.clean, "repair": upkeep.repair}.get(action):
         removed, done = remove(storage, dry_run), "would be removed" if dry_run else "removed"
         summary = f"{len(removed.names)} files and directories {done}, {removed.size / 1e6:.1f} MB"
@@ -43,7 +43,7 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
         return
     directories = upkeep.verify(storage) if action == "verify" else upkeep.directories(storage)
     if action == "verify" and not directories:
-        raise IcmBenchError(f"{place} holds no file of a store; give that of a run as --store.")
+        raise IcmBenchError(f"{place} holds no file of a store; give the store of a run as --store.")
     runs = read_made(storage) if why else []
     if as_json:
         listed = [{**asdict(d), "state": d.state} for d in directories]
@@ -56,10 +56,10 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
     problems, damaged = [p for d in directories for p in d.problems], sum(len(d.damaged) for d in directories)
     if problems:
         more = f" And {len(problems) - MAX_NAMES} more." if problems[MAX_NAMES:] else ""
-        repair = "`icm-bench store repair` removes them and the next run makes them again"
+        repair = "`icm-bench store repair` removes them and the next run recomputes them"
         says = [f"{damaged} damaged files; {repair}"] if damaged else []
         if others := len(problems) - damaged:
-            says.append(f"{others} files cannot be judged, and are left alone")
+            says.append(f"{others} files cannot be checked, and are kept")
         raise OutcomeError(f"{'; '.join(says)}: {' '.join(problems[:MAX_NAMES])}{more}")
     if action == "verify" and not as_json:
         print(f"verified: {sum(d.parts for d in directories if not d.stale)} files are sound")
@@ -73,4 +73,4 @@ def _print_directories(storage: Storage, directories: Sequence[upkeep.Directory]
     views = sum(d.name.startswith(ROOT) for d in directories)
     print(f"{views} views, {sum(d.size for d in directories) / 1e6:.1f} MB in {storage.path('')}")
     if others := foreign(storage):
-        print(f"note: not the store's own, and left alone: {some(others)}", file=sys.stderr)
+        print(f"note: foreign files in the store, which are kept: {some(others)}", file=sys.stderr)

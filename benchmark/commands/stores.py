@@ -1,4 +1,4 @@
-"""What comes before a command is imported: where its store is, and its first backbone. Nothing heavy is imported."""
+"""Steps before a command is imported: opens the store, preloads the first backbone. Imports no heavy package."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,19 +15,19 @@ from benchmark.recipe.recipe import Recipe
 
 
 def open_store(recipe: Recipe) -> Storage:
-    """Return the recipe's store, after making sure that it can be written to."""
+    """Return the recipe's store, after checking that it is writable."""
     storage = store_of(recipe)
     storage.check_writable()
     return storage
 
 
 def read_store(recipe: Recipe) -> Storage:
-    """Return the store of a recipe whose rows are read: it need not be writable where the report goes elsewhere."""
+    """Return a recipe's store for reading rows; it must be writable only if the report goes into it."""
     return store_of(recipe) if recipe.run.out else open_store(recipe)
 
 
 def store_of(recipe: Recipe) -> Storage:
-    """Return the recipe's store, after making sure that the report does not go into its files."""
+    """Return the recipe's store, after checking that the report does not go into its files."""
     storage = store_at(recipe.run.store, recipe.run.storage_timeout)
     check_out(recipe.run.out, [storage])
     return storage
@@ -39,7 +39,7 @@ def store_at(uri: str | None, timeout: float = TIMEOUT) -> Storage:
 
 
 def check_out(out: str | None, stores: Sequence[Storage]) -> None:
-    """Refuse a place for reports that is a store, or lies in one beside its folder for reports."""
+    """Refuse a place for reports that is a store, or lies in one outside its folder `reports`."""
 
     def parts(storage: Storage) -> tuple[str, ...]:
         place = storage.path("")
@@ -49,8 +49,8 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
         within, place = parts(store), parts(Storage(str(out)))
         if place[: len(within)] == within and place[len(within) : len(within) + 1] != ("reports",):
             raise IcmBenchError(
-                f"--out {Storage(str(out)).path('').rstrip('/')} lies in the store, whose files are its own; give a "
-                f"folder elsewhere, or none: reports then go to {store.path('reports')}."
+                f"--out {Storage(str(out)).path('').rstrip('/')} lies in the store, which holds only its own files; "
+                f"give a folder elsewhere, or omit --out: reports then go to {store.path('reports')}."
             )
 
 
@@ -62,16 +62,16 @@ def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
 
 @contextmanager
 def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
-    """Let a recipe's first backbone load beside, while the block imports the commands and starts Ray.
+    """Load a recipe's first backbone in the background, while the block imports commands and starts Ray.
 
     Raises:
-        IcmBenchError: something of a backbone must be fetched, and cannot be.
+        IcmBenchError: files of a backbone must be downloaded, and cannot be.
     """
     if recipe.is_imported:
         yield
         return
     for spec in recipe.backbones:
-        # A class of the user's own is asked where it is loaded; of what is known already, all may be embedded.
+        # User classes are checked when loaded; cached backbones may be embedded already.
         if spec.family and not is_cached(spec.with_absolute_paths()):
             model_class(spec).check_available(spec)
     with preloading(recipe.backbones[0].with_absolute_paths()):

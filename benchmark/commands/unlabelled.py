@@ -1,4 +1,4 @@
-"""`icm-bench unlabelled`: accuracies of environments without labels, estimated, with the errors of such estimates."""
+"""`icm-bench unlabelled`: estimated accuracies on environments without labels, with errors of the estimates."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def unlabelled(run: Run) -> tuple[dict[str, Any], str]:
-    """Estimate accuracies where nobody labelled, for every method of a recipe. Needs embedded views, and no sweep.
+    """Estimate the accuracy of every method on environments without labels. Needs embedded views, but no sweep.
 
-    In a block of `connected`. Placebos, and what is searched, are left out. Returned are all estimates and the names of
-    the files as plain data, and the tables as text.
+    In a block of `connected`. Placebos and searches are left out. Returns all estimates and file names as plain data,
+    and the tables as text.
 
     Raises:
         IcmBenchError: embeddings are missing, no method is left, or a file cannot be written.
@@ -45,14 +45,14 @@ def _estimates(run: Run) -> "list[Estimated]":
     have_embeddings(run, run.subjects)
     for subject in run.unlabelled.values():
         check_embedded(run.storage, subject)
-    # A trial of the protocol `held_out` with an 80/20 split stands for a method and a seed.
+    # One trial of the protocol `held_out` with an 80/20 split for each method and seed.
     held_out = {"protocols": (PROTOCOLS.create("held_out"),), "test_splits": ("full",), "folds": None}
     recipe = run.recipe.model_copy(update={"sweep": run.recipe.sweep.model_copy(update=held_out)})
     every = trials_of(recipe, [subject.with_unreadable(run.storage) for subject in run.subjects])
     chosen = [t for t in every if not (t.spec.space or (t.spec.intervention_set and t.spec.intervention_set.placebo))]
     trials = sorted(chosen, key=lambda trial: (trial.shares, trial.sums))
     if not trials:
-        raise IcmBenchError(f"'{run.recipe.name}' has placebos and searches only; add a projection with own lambdas.")
+        raise IcmBenchError(f"'{run.recipe.name}' has only placebos and searches; add a projection with own lambdas.")
     connect()
     by_case: dict[tuple[str, str, int], list[Answers]] = {}
     for answers in answers_of(run.storage, trials, run.unlabelled, run.recipe.run):
@@ -62,7 +62,7 @@ def _estimates(run: Run) -> "list[Estimated]":
 
 
 def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":
-    """Return the estimates of every method and environment, in the order of the recipe, as means over seeds."""
+    """Return mean estimates over seeds for every method and environment, in the order of the recipe."""
     from reports.analysis.diagnostics import Estimated
 
     found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}
@@ -87,9 +87,9 @@ def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], lis
 
 
 def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float]]:
-    """Yield what methods answer about one environment, each with the accuracy that their agreement speaks for.
+    """Yield the methods' answers on one environment, each with the accuracy estimated from their agreement.
 
-    Together go those that were asked about the same images: an image that one backbone cannot read is none for it.
+    Agreement is measured among methods with the same images; backbones may differ in unreadable images.
     """
     alike: dict[tuple[int, int], list[Answers]] = {}
     for answers in of_case:
@@ -104,7 +104,7 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
 
 
 def _methods(trials: Sequence[Trial]) -> list[str]:
-    """Return what tables call the method of each trial: with its set and scale, where there are several of these."""
+    """Return the label of each trial's method in tables, with set and scale if there are several."""
     from reports.analysis.methods import Method
 
     specs = [trial.spec for trial in trials]

@@ -1,10 +1,10 @@
-"""Code by its meaning, as hashes: what the answers of a class depend on.
+"""Hashes of code by its meaning, to identify the code that results depend on.
 
-The meaning of a module is its syntax tree without docstrings and without how reports show a class (`PRESENTATION`):
-comments, layout, documentation and labels do not count. A class of the user's own counts with its module and with all
-that this imports of the user's own, directly or not, at the top or inside functions: every module of its top-level
-package or, where it is in none, of the folder of its file. What is imported by a name that only exists at run time
-(`importlib.import_module`), and files of data, are not seen.
+The meaning of a module is its syntax tree without docstrings and without the keywords in `PRESENTATION`: comments,
+layout, documentation and labels do not count. The code of a user's class is its module with all imported modules of the
+user, directly or indirectly, at the top or inside functions. A module is the user's if it lies in the same top-level
+package or, without a package, in the same folder. Imports by run-time names (`importlib.import_module`) and data files
+are not tracked.
 """
 
 import ast
@@ -21,33 +21,33 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PRESENTATION = ("label", "short", "role", "place")  # keywords of a component's class
+PRESENTATION = ("label", "short", "role", "place")  # keywords of component classes, used only in reports
 PACKAGE = __name__.partition(".")[0]
 HOME = Path(__file__).parents[2]  # the folder of this project's packages
-NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # variable that keeps code that is not of this package from being imported
-UNASKED = "unasked"  # its value in commands that only read: what the command line does not ask for is not imported
-OWN_PATH = "ICM_BENCH_OWN_PATH"  # variable with folders, each a line, in which processes of ours look for modules last
-# Folders in which everybody's modules lie: there, one in no package counts alone.
+NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # environment variable that refuses plugins: code from outside this package
+UNASKED = "unasked"  # its value in commands that only read: imports only plugins that the command line names
+OWN_PATH = "ICM_BENCH_OWN_PATH"  # environment variable: folders, one per line, that our processes search last
+# Shared folders of modules: a user module there without a package counts alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
 
 class Source(NamedTuple):
-    """A file of code as it is now: one that is edited while a process lives is read again."""
+    """A version of a code file; a file edited while a process runs is read again."""
 
     file: Path
-    modified_ns: int  # since 1970
+    modified_ns: int  # time of modification, ns since 1970
     bytes: int
 
     @classmethod
     def of(cls, file: Path) -> "Source":
-        """Return the file as it is now."""
+        """Return the current version of a file."""
         info = file.stat()
         return cls(file, info.st_mtime_ns, info.st_size)
 
 
 @cache
 def tree_of(source: Source) -> ast.Module:
-    """Return the syntax tree of a file; an empty one where nobody can import it, since it is no valid Python."""
+    """Return the syntax tree of a file; an empty one if it is not valid Python and cannot be imported."""
     try:
         return ast.parse(source.file.read_bytes())
     except (SyntaxError, ValueError):
@@ -56,12 +56,12 @@ def tree_of(source: Source) -> ast.Module:
 
 @cache
 def meaning_of(source: Source) -> str:
-    """Return the hash (SHA-256, hex) of what a file means."""
+    """Return the hash (SHA-256, hex) of the meaning of a file."""
     return hashlib.sha256(meaning(tree_of(source)).encode()).hexdigest()
 
 
 def meaning(node: Any) -> str:
-    """Return a syntax tree as text: without docstrings, labels and places, and the same whatever Python's version."""
+    """Return a syntax tree as text, without docstrings and `PRESENTATION`, independent of Python's version."""
     if isinstance(node, list):
         return f"[{','.join(map(meaning, node))}]"
     if not isinstance(node, ast.AST):
@@ -71,15 +71,15 @@ def meaning(node: Any) -> str:
         fields["body"] = node.body[1:]
     if isinstance(node, ast.ClassDef):
         fields["keywords"] = [keyword for keyword in node.keywords if keyword.arg not in PRESENTATION]
-    # Later versions add fields that are empty where the syntax is not used.
+    # Later Python versions add fields that are empty if the syntax is not used.
     parts = (f"{name}={meaning(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(parts)})"
 
 
 def packages_as_they_are() -> str:
-    """Return the hash (SHA-256, hex) of the files of the packages that make a report, to the byte.
+    """Return the hash (SHA-256, hex) of the exact files of the packages that write reports.
 
-    Reports show labels and data files too, which a meaning is without.
+    Unlike the meaning, it includes labels and data files, which reports show too.
     """
     digest = hashlib.sha256()
     for package in (PACKAGE, "reports"):
@@ -89,7 +89,7 @@ def packages_as_they_are() -> str:
 
 
 def own_code(cls: type) -> str:
-    """Return the hash (SHA-256, hex) of a class of the user's own: of every module of `own_modules`."""
+    """Return the hash (SHA-256, hex) of a user's class: of all modules in `own_modules`."""
     digest = hashlib.sha256()
     for module, source in sorted(own_modules(cls).items()):
         digest.update(f"{module}\n{meaning_of(source)}\n".encode())
@@ -97,12 +97,12 @@ def own_code(cls: type) -> str:
 
 
 def own_modules(cls: type) -> dict[str, Source]:
-    """Return name -> file of the modules of the user's own that a class depends on, its own among them.
+    """Return name -> file of the user's modules that a class depends on, with the module of the class.
 
-    Of this package only the module that a class of this package is in.
+    For a class of this package: only its own module.
 
     Raises:
-        OSError, TypeError: the class is in no file.
+        OSError, TypeError: the class has no source file.
     """
     module, file = cls.__module__, Path(inspect.getfile(cls))
     place, modules = _Place.of(module, file), dict[str, Source]()
@@ -116,15 +116,15 @@ def own_modules(cls: type) -> dict[str, Source]:
     return modules
 
 
-_importable: list[str] = []  # folders of the blocks of `importable_from`
-_last: list[str] = []  # those that `find_own_code` has put at the end of Python's path
+_importable: list[str] = []  # folders of active blocks of `importable_from`
+_last: list[str] = []  # folders that `find_own_code` has appended to `sys.path`
 
 
 @contextmanager
 def importable_from(*folders: Path) -> Iterator[None]:
-    """Let code of the user's own that the block asks for lie in some folders too; see `find_own_code`.
+    """Allow the user's code to be imported from more folders inside the block; see `find_own_code`.
 
-    What the block sets of the variables `NO_PLUGINS` and `OWN_PATH` ends with it.
+    The environment variables `NO_PLUGINS` and `OWN_PATH` are restored at the end of the block.
     """
     path, already, variables = list(sys.path), list(_importable), {n: os.environ.get(n) for n in (NO_PLUGINS, OWN_PATH)}
     _importable.extend(map(str, folders))
@@ -139,9 +139,9 @@ def importable_from(*folders: Path) -> Iterator[None]:
 
 
 def find_own_code() -> None:
-    """Append the folders of `importable_from` to the search path: a class of the user's own is to be imported.
+    """Append the folders of `importable_from` to `sys.path`, before importing a user's class.
 
-    Processes that are started from here on look wherever this one does, after their own places.
+    Processes started later search the same folders, after their own.
     """
     new = [folder for folder in dict.fromkeys(_importable) if folder not in sys.path]
     sys.path += new
@@ -152,28 +152,28 @@ def find_own_code() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a process of ours that is to find the modules that this one finds.
+    """Return the environment of a child process that finds the same modules as this process.
 
-    Places of `find_own_code` are not in its PYTHONPATH, which comes first: it finds them by `OWN_PATH`.
+    Folders of `find_own_code` are passed in `OWN_PATH` instead of PYTHONPATH, to be searched last.
     """
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p and p not in _last)}
 
 
 def is_installed(file: Path) -> bool:
-    """Say whether a file of code is part of an installed package, or of Python."""
+    """Return whether a code file belongs to an installed package or to Python."""
     return bool(_SHARED & set(file.resolve().parents))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the modules lie that belong to a class of the user's own."""
+    """The package or folder of a user's class, in which its modules lie."""
 
-    package: str  # name of its top-level package; empty where it is in none
-    folders: tuple[Path, ...]  # of that package (several, where it is spread over some), else the one of its file
+    package: str  # name of its top-level package; empty for none
+    folders: tuple[Path, ...]  # folders of that package (several for a namespace package), else of its file
 
     @classmethod
     def of(cls, module: str, file: Path) -> "_Place":
-        """Return the place of the class that a module defines."""
+        """Return the place of a class in `module`."""
         top = module.partition(".")[0]
         if top == PACKAGE:
             return cls("", ())
@@ -182,7 +182,7 @@ class _Place:
         return cls("", () if file.parent.resolve() in _SHARED else (file.parent,))
 
     def file(self, module: str) -> Path | None:
-        """Return the file of a module that belongs to the class, None for any other."""
+        """Return the file of a module at this place; None for any other module."""
         top, *parts = module.split(".")
         if top == PACKAGE or (self.package and top != self.package):
             return None
@@ -195,7 +195,7 @@ class _Place:
 
 @cache
 def _imports(module: str, source: Source) -> tuple[str, ...]:
-    """Return every name that may be a module that a module imports anywhere in it, packages above it included."""
+    """Return all possible module names in the imports of a module, with their parent packages."""
     package = module if source.file.name == "__init__.py" else module.rpartition(".")[0]
     return tuple(dict.fromkeys(n for name in _named(tree_of(source), package) for n in (name, *_packages_of(name))))
 
@@ -207,12 +207,12 @@ def _named(tree: ast.Module, package: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             try:
                 home = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
-            except ImportError:  # beyond the top, or in no package: it cannot be imported
+            except ImportError:  # beyond the top-level package, or in no package: import fails
                 continue
             yield from (home, *(f"{home}.{alias.name}" for alias in node.names))
 
 
 def _packages_of(module: str) -> list[str]:
-    """Return the packages around a module, which are imported with it."""
+    """Return the parent packages of a module, which are imported with it."""
     parts = module.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]

@@ -1,7 +1,7 @@
-"""PyTorch modules that make numbers of pixels, converted to OpenVINO's models and run by it.
+"""Conversion of PyTorch modules on pixels to OpenVINO models, and their inference.
 
-Pixels are uint8, of shape (batch, 3, height, width). The numbers in float32 are PyTorch's within 1e-5 of their size; a
-model with others, by ten times that, is refused.
+Pixels are uint8, shape (batch, 3, height, width). In float32, outputs agree with PyTorch within 1e-5, relative to the
+largest; a model with ten times this error is refused.
 """
 
 import contextlib
@@ -23,43 +23,43 @@ from benchmark.common.errors import IcmBenchError
 
 Engine = Callable[[torch.Tensor], torch.Tensor]
 CONVERSION = 2
-"""To be raised where modules are converted in another way."""
+"""Version of the conversion; increase it when the conversion changes."""
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_FARTHEST = 1e-4  # that a converted module may be from PyTorch's, relative to the largest number; they are within 1e-5
-# Images that an infer request takes at most for each of its threads: of few, what it makes stays in a core's cache, but
-# weights are read for each. Measured on two cores: a fifth faster than a batch at once, a twentieth for transformers.
+_MAX_ERROR = 1e-4  # of a converted module against PyTorch, relative to the largest output; usual: 1e-5
+# Maximum images for each thread of an infer request: with few, activations stay in a core's cache, but weights are read
+# more often. Measured on two cores: 20 % faster than whole batches, 5 % for transformers.
 _CONVOLUTIONAL, _TRANSFORMER = 4, 16
-_AT_A_TIME = 32  # images that are under way at most
+_MAX_IN_FLIGHT = 32  # images in flight
 
 
 def openvino_missing() -> bool:
-    """Say whether OpenVINO is not installed here."""
+    """Return whether OpenVINO is not installed."""
     return find_spec("openvino") is None
 
 
 @contextlib.contextmanager
 def for_user() -> Iterator[None]:
-    """Let what the block raises come out as a sentence: OpenVINO is not installed, or cannot run a model."""
+    """Turn errors of the block into an IcmBenchError: OpenVINO is not installed, or cannot run the model."""
     if openvino_missing():
         raise IcmBenchError(
             f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
         )
     try:
         yield
-    except Exception as error:  # a model that it does not know can make a converter raise anything
+    except Exception as error:  # the converter can raise anything for unsupported models
         why = error.__cause__ or error
         first = (str(why).strip().splitlines() or [type(why).__name__])[0]
         raise IcmBenchError(f"OpenVINO cannot run this model ({first:.200}); engine: torch can.") from error
 
 
 def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
-    """Return OpenVINO's model of a module on the CPU, in float32, for batches of any size.
+    """Return a module as an OpenVINO model for the CPU, in float32, for any batch size.
 
-    The module makes numbers, shape (batch, any), of images of a height and width. Traced, which takes a third of the
-    time of `torch.export` and what its graph must be rewritten by.
+    The module maps images of `size` (height, width) to outputs of shape (batch, any). It is traced, which takes a third
+    of the time of `torch.export` with its graph rewrites.
 
     Raises:
-        ValueError: its numbers are others, or none.
+        ValueError: the model's outputs differ from the module's, or are NaN.
     """
     _openvino()
     from openvino.frontend import FrontEndManager
@@ -67,48 +67,48 @@ def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
 
     example = torch.zeros((2, 3, *size), dtype=torch.uint8)
     with _quiet(), traceable_attention(), torch.no_grad():
-        # The frontend does not keep it alive. `_check_numbers` checks more than tracing again would.
+        # `decoder` must stay alive for the frontend. `_check_outputs` checks more than `check_trace` would.
         decoder = TorchScriptPythonDecoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, 3, *size])
-    _check_numbers(model, module, size)
+    _check_outputs(model, module, size)
     return model
 
 
 def save(model: Any, file: str) -> None:
-    """Write a converted model into a file, and its weights beside it."""
+    """Write a converted model to a file, with its weights beside it."""
     _openvino().save_model(model, file, compress_to_fp16=False)
 
 
 def runner(model: Any, precision: str) -> Engine:
-    """Return what runs a converted model, on as many threads as torch has; not for several callers at a time.
+    """Return a function that runs a converted model on as many threads as torch uses; it is not thread-safe.
 
-    A batch is cut into pieces, of which several are under way, each on threads of its own. The model is as `converted`
-    returns it, or the name of a file of one; the precision float32, bfloat16 or float16.
+    A batch is cut into pieces that run concurrently, each on its own threads. `model` is a result of `converted` or the
+    name of a model file; `precision` is float32, bfloat16 or float16.
     """
     model = _core().read_model(model) if isinstance(model, str) else model
     convolutions = sum("Convolution" in operation.get_type_name() for operation in model.get_ops())
-    most = _CONVOLUTIONAL if convolutions > 1 else _TRANSFORMER  # one is that of the patches
+    max_images = _CONVOLUTIONAL if convolutions > 1 else _TRANSFORMER  # one is the patch embedding
     threads = torch.get_num_threads()
-    streams = max(n for n in range(1, _AT_A_TIME // most + 1) if threads % n == 0)
-    most *= threads // streams
+    streams = max(n for n in range(1, _MAX_IN_FLIGHT // max_images + 1) if threads % n == 0)
+    max_images *= threads // streams
     compiled = _core().compile_model(model, "CPU", _settings(precision) | {"NUM_STREAMS": streams})
     requests = [compiled.create_infer_request() for _ in range(streams)]
 
     def run(pixels: torch.Tensor) -> torch.Tensor:
-        pieces = pixels.contiguous().tensor_split(max(streams, -(-len(pixels) // most)))
-        found, under_way = [], deque[Any]()
+        pieces = pixels.contiguous().tensor_split(max(streams, -(-len(pixels) // max_images)))
+        found, in_flight = [], deque[Any]()
         try:
             for number, piece in enumerate(filter(len, pieces)):
-                if len(under_way) == streams:
-                    found.append(_result(under_way.popleft()))
+                if len(in_flight) == streams:
+                    found.append(_result(in_flight.popleft()))
                 requests[number % streams].start_async([piece.numpy()], share_inputs=True)
-                under_way.append(requests[number % streams])
-            while under_way:
-                found.append(_result(under_way.popleft()))
+                in_flight.append(requests[number % streams])
+            while in_flight:
+                found.append(_result(in_flight.popleft()))
         finally:
-            for request in under_way:  # of a batch that failed: they look at its pixels
+            for request in in_flight:  # after an error: these requests still read the pixels
                 with contextlib.suppress(Exception):
                     request.wait()
         return torch.cat(found)
@@ -122,8 +122,8 @@ def _result(request: Any) -> torch.Tensor:
 
 
 def _openvino() -> Any:
-    """Return OpenVINO, which reports to its maker that it was imported unless it finds nothing to report by."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
+    """Return OpenVINO, imported without its telemetry."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes its import fail
     import openvino
 
     return openvino
@@ -131,26 +131,26 @@ def _openvino() -> Any:
 
 @functools.cache
 def _core() -> Any:
-    """Return what models are compiled by: one in a process, and never given back.
+    """Return the only `openvino.Core` of this process, which is never destroyed.
 
-    Each gives the main thread a stack for its signals, and takes it away at its end, though that of another was there
-    before: with two that end in the order in which they began, the next Ctrl-C is a segmentation fault.
+    Each instance replaces the signal stack of the main thread, and restores the previous one when destroyed. If two are
+    destroyed in the order of their creation, the next Ctrl-C is a segmentation fault.
     """
     return _openvino().Core()
 
 
 def _settings(precision: str) -> dict[str, Any]:
-    """Return how models are compiled."""
+    """Return the compile options of models."""
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,  # others have the same cores, and two processes would be pinned to the same one
+        "ENABLE_CPU_PINNING": False,  # otherwise two processes might be pinned to the same core
     }
 
 
-def _check_numbers(model: Any, module: torch.nn.Module, size: tuple[int, int]) -> None:
-    """Refuse a model whose numbers are not those of the module: a trace may hold for some batches alone."""
+def _check_outputs(model: Any, module: torch.nn.Module, size: tuple[int, int]) -> None:
+    """Refuse a model whose outputs differ from the module's: a trace may be valid only for some batches."""
     compiled = _core().compile_model(model, "CPU", _settings("float32"))
     noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ramp = torch.linspace(90, 160, size[1]).to(torch.uint8).expand_as(noise)
@@ -158,14 +158,14 @@ def _check_numbers(model: Any, module: torch.nn.Module, size: tuple[int, int]) -
         with torch.inference_mode():
             expected = module(pixels)
         found = torch.from_numpy(compiled([pixels.numpy()])[0])
-        close = found.shape == expected.shape and (found - expected).abs().max() <= _FARTHEST * expected.abs().max()
-        if not close:  # as no number is to another
-            raise ValueError("what it makes of it has other numbers")
+        close = found.shape == expected.shape and (found - expected).abs().max() <= _MAX_ERROR * expected.abs().max()
+        if not close:  # also for NaN
+            raise ValueError("the outputs of the converted model differ")
 
 
 @contextlib.contextmanager
 def traceable_attention() -> Iterator[None]:
-    """Let attention take the way that can be traced: its fast one is opaque."""
+    """Disable the fast path of attention, which cannot be traced."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -176,7 +176,7 @@ def traceable_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what converters log and print, also of what they mend by themselves, from the person who watches."""
+    """Suppress log messages, warnings and output of converters, also about errors that they handle."""
     logging.disable(logging.CRITICAL)
     try:
         with (

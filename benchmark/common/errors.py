@@ -1,21 +1,21 @@
-"""The one exception a user is meant to read."""
+"""Exceptions of the package: user errors and bugs, and lists of names for messages."""
 
 from collections.abc import Iterable
 
 from benchmark.common.secrets import hidden
 
-EXIT_USER_ERROR = 2  # exit code of a command that ends with its sentence
-EXIT_FAULT = 70  # exit code of a command that ends by a mistake of this package
+EXIT_USER_ERROR = 2  # exit code after an IcmBenchError
+EXIT_FAULT = 70  # exit code after a bug of this package
 
 
 class IcmBenchError(Exception):
-    """Something the user can put right: one sentence that names the file, row or key, and the remedy.
+    """An error that the user can fix: one sentence that names the file, row or key, and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2. Secrets in what it is made
-    of are hidden.
+    The command line prints it without a traceback and ends with exit code 2. Secrets in its text are
+    redacted.
 
     Attributes:
-        node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
+        node: name of the node whose worker raised it; empty for the process that prints it.
     """
 
     node: str = ""
@@ -25,24 +25,24 @@ class IcmBenchError(Exception):
 
 
 class OutcomeError(IcmBenchError):
-    """Something is wrong with an outcome that was printed, which says it already."""
+    """A failure that the printed outcome already contains."""
 
 
 class UnwritableError(IcmBenchError):
-    """A place cannot be written to: whatever comes next could not be kept there either."""
+    """A place is not writable, so later results could not be stored there either."""
 
 
 class PluginError(IcmBenchError):
-    """A class that is named as `module:Class` is not imported, since the user wants none."""
+    """A class named as `module:Class` is refused, since plugins are disabled."""
 
 
 class FaultError(Exception):
-    """A mistake of this package, which nobody foresaw. It travels between processes, since all of it is text.
+    """A bug of this package. It consists of text, so that it can be pickled.
 
     Attributes:
         trace: the traceback, without secrets.
-        node: name of the node whose worker it comes from; empty where it comes from the process that prints it.
-        told: whether an outcome that was printed says it already.
+        node: name of the node whose worker raised it; empty for the process that prints it.
+        told: whether the printed outcome already contains it.
     """
 
     node: str = ""
@@ -53,22 +53,22 @@ class FaultError(Exception):
         self.trace = trace
 
 
-MAX_NAMES = 10  # number of names that a sentence lists: more help nobody
+MAX_NAMES = 10  # maximum number of names in a message
 
 
 def some(names: Iterable[object]) -> str:
-    """Return names as a list that ends at ten, with their number."""
+    """Return names as a list; if there are more than `MAX_NAMES`, the first ones and the total number."""
     listed = [str(name) for name in names]
     more = f", ... ({len(listed)} in all)" if len(listed) > MAX_NAMES else ""
     return ", ".join(listed[:MAX_NAMES]) + more
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """Return the ending of a sentence that refuses a word: the nearest valid name, and the first of them all.
+    """Return the end of a message about an unknown name: the nearest valid name, and a list of valid names.
 
     Args:
-        word: the name that was given.
-        valid: names that would be valid.
+        word: the unknown name.
+        valid: all valid names.
     """
     import difflib
 

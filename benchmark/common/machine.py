@@ -1,4 +1,4 @@
-"""What measured speeds depend on beside what is run: processor, cores, versions of packages."""
+"""Properties of this machine that measured speeds depend on: processor, cores, GPUs, package versions."""
 
 import contextlib
 import json
@@ -24,24 +24,24 @@ def _cpuinfo() -> str:
 
 
 def processor() -> str:
-    """Return the name of the processor, as far as the system knows it."""
+    """Return the name of the processor, as reported by the system."""
     found = re.search(r"(?m)^model name[^:\n]*:(.*)$", _cpuinfo())
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products in bfloat16, as far as Linux knows."""
+    """Return whether the processor has instructions for bfloat16 products, according to Linux."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo().split())
 
 
 def machine() -> list[str]:
-    """Return processor, number of cores and the versions of what runs encoders."""
+    """Return processor, number of cores and versions of the packages that run encoders."""
     return [processor(), str(os.cpu_count()), *encoder_versions()]
 
 
 def encoder_versions() -> list[str]:
-    """Return "package version" of what builds and runs encoders; packages that are not installed are left out."""
+    """Return "package version" of the installed packages that build and run encoders."""
     found = []
     for name in ("torch", "open_clip_torch", "timm", "openvino"):
         with contextlib.suppress(PackageNotFoundError):
@@ -50,25 +50,25 @@ def encoder_versions() -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """Return what tells, without any package, whether the GPUs have changed that a process may use."""
+    """Return the GPU devices and visibility variables, which change with the usable GPUs; needs no package."""
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*gpu_devices(), *visible]
 
 
 def gpu_devices() -> list[str]:
-    """Return the devices by which Linux knows the GPUs of this machine, hidden ones too."""
+    """Return the Linux device files of the GPUs of this machine, including hidden GPUs."""
     return sorted(str(device) for name in ("nvidia[0-9]*", "kfd") for device in Path("/dev").glob(name))
 
 
 def gpu_name() -> str:
-    """Return the name of the GPU of this process, as its driver calls it (`NVIDIA L4`)."""
+    """Return the driver's name of the GPU of this process (`NVIDIA L4`)."""
     import torch
 
     return torch.cuda.get_device_name()
 
 
 def peak_memory(device: str) -> int:
-    """Return the bytes that this process took at most so far: on `cuda` what PyTorch allocated, else all of it."""
+    """Return the peak memory of this process in bytes: on `cuda` allocated by PyTorch, else in total."""
     if device == "cuda":
         import torch
 
@@ -83,9 +83,9 @@ _GEMM_SECONDS = 0.5
 
 
 def gemm_peak(device: str, precision: str) -> float:
-    """Return the FLOP/s of a large matrix product on a device: what no encoder exceeds there.
+    """Return the FLOP/s of a large matrix product on a device, an upper bound for encoders.
 
-    By PyTorch, on as many threads as it has; measured once in half a second, and remembered in the cache folder.
+    Measured once with PyTorch on all its threads, in half a second, and cached in the cache folder.
     """
     import torch
 
@@ -96,13 +96,13 @@ def gemm_peak(device: str, precision: str) -> float:
         return float(json.loads(memory.read_bytes(name)))
     except (IcmBenchError, ValueError, TypeError):  # missing or damaged
         peak = _measured_gemm(device, precision)
-        with contextlib.suppress(IcmBenchError):  # where it cannot be kept it is measured again
+        with contextlib.suppress(IcmBenchError):  # if it cannot be cached, it is measured again
             memory.write_bytes(name, json.dumps(peak).encode())
         return peak
 
 
 def _measured_gemm(device: str, precision: str) -> float:
-    """Return the best of the products of square matrices that fit into the time."""
+    """Return the highest FLOP/s of products of square matrices within `_GEMM_SECONDS`."""
     import torch
 
     n = 8192 if device == "cuda" else 1024
@@ -110,6 +110,6 @@ def _measured_gemm(device: str, precision: str) -> float:
     best, began = 0.0, time.perf_counter()
     while not best or time.perf_counter() - began < _GEMM_SECONDS:
         start = time.perf_counter()
-        float((a @ a)[0, 0])  # a GPU is done when a number of the product is here
+        float((a @ a)[0, 0])  # reading a number waits for the GPU
         best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best

@@ -12,10 +12,10 @@ from benchmark.common.storage.places import why_not_a_file
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 2**20  # of YAML; the longest recipe of the project has 1 % of that
+MAX_BYTES = 2**20  # size of YAML; the longest recipe of the project has 1 % of it
 _OF_YAML_1_1 = re.compile(r"(?i)yes|no|on|off|=|[-+]?0[\d_b]+|[-+]?[\d_]+(:[0-5]?\d)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*")
-MAX_DEPTH = 40  # lists and mappings inside one another
-MAX_VALUES = 100_000  # of a document, what stands for others by `*name` written out
+MAX_DEPTH = 40  # nesting of lists and mappings
+MAX_VALUES = 100_000  # values of a document, with aliases (`*name`) expanded
 
 
 def canonical_hash(content: Any) -> str:
@@ -25,29 +25,29 @@ def canonical_hash(content: Any) -> str:
 
 
 def from_yaml(content: bytes | str, place: str) -> Any:
-    """Return what a YAML document says, with plain words read as people write them, and not as YAML 1.1 has it.
+    """Return the content of a YAML document, without the surprising plain scalars of YAML 1.1.
 
-    Only true and false are truth values: `on`, `yes` and `no` are texts. So are dates, 1:30, and 010, which is 8 there.
+    Only true and false are booleans: `on`, `yes` and `no` are strings. So are dates, 1:30, and 010 (8 in YAML 1.1).
 
     Args:
         content: the document, in UTF-8.
-        place: what it is, as sentences begin: "The recipe r.yaml".
+        place: name of the document at the start of messages, such as "The recipe r.yaml".
 
     Raises:
-        IcmBenchError: it is no YAML, is too large or too deep, has a key twice or a value that its type cannot have.
+        IcmBenchError: invalid YAML, too large or too deeply nested, a repeated key or an invalid value.
     """
     import yaml
 
     if len(content) > MAX_BYTES:
-        raise IcmBenchError(f"{place} has more than {MAX_BYTES} bytes; take out what is no setting.")
+        raise IcmBenchError(f"{place} has more than {MAX_BYTES} bytes; keep only settings in it.")
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # before a parser that calls itself sees it
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # before the recursive parser sees it
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH and event.start_mark:
                 line = event.start_mark.line + 1
-                raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} deep; a recipe is not.")
+                raise IcmBenchError(f"{place}, line {line} is nested more than {MAX_DEPTH} levels deep; flatten it.")
         if (node := yaml.compose(text, Loader=yaml.SafeLoader)) is None:
             return None
         _check_node(node, place, {})
@@ -66,7 +66,7 @@ def from_yaml(content: bytes | str, place: str) -> Any:
 
 
 def from_json(content: bytes | str, place: str) -> Any:
-    """Return what a JSON document in UTF-8 says; its size is for the caller to bound, `place` is what it is."""
+    """Return the content of a JSON document in UTF-8; the caller bounds its size. `place`: see `from_yaml`."""
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         return json.loads(text, object_pairs_hook=without_repeats)
@@ -79,11 +79,11 @@ def from_json(content: bytes | str, place: str) -> Any:
 
 
 class RepeatedKeyError(Exception):
-    """A key that an object holds twice: JSON readers disagree on which one counts."""
+    """A repeated key of an object; JSON readers disagree on which value counts."""
 
 
 def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of these keys and values, for `json.loads`. Raises RepeatedKeyError."""
+    """Return keys and values as a dict, for `json.loads`. Raises RepeatedKeyError."""
     content = dict(items)
     if len(content) < len(items):
         keys = [key for key, _ in items]
@@ -92,22 +92,22 @@ def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
-    """Return a file, open for reading; none that is a folder, a pipe or a device: these give nothing, or have no end.
+    """Return a file, open for reading; refuse folders, pipes and devices, which are empty or endless.
 
-    `what` is what it should be, as sentences begin ("The recipe"), `remedy` what to do where there is none.
+    Messages start with `what` ("The recipe") and end with `remedy`.
     """
     try:
         if not (reason := why_not_a_file(Path(path))):
             return Path(path).open("rb")
-    except (OSError, ValueError) as error:  # ValueError: no name of a file
+    except (OSError, ValueError) as error:  # ValueError: not a file name
         reason = getattr(error, "strerror", None) or "no file name"
     raise IcmBenchError(f"{what} {path} cannot be read: {reason}; {remedy}.")
 
 
 def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
-    """Return how many values a part of a document has, written out; refuse too many, or a key that stands twice.
+    """Return the number of values in a node, with aliases expanded; refuse too many, and repeated keys.
 
-    `sizes` has those known so far, by identity of the part; 0 while one is counted.
+    `sizes` caches the numbers by identity of the node; 0 while a node is being counted.
     """
     import yaml
 
@@ -123,8 +123,8 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
         line, name = key.start_mark.line + 1, (key.tag, str(key.value))
         if name in lines:
             raise IcmBenchError(
-                f"{place}, line {line}: the key {str(key.value)!r:.60} stands in line {lines[name]} already, and one "
-                f"of the two would be lost; keep one."
+                f"{place}, line {line}: the key {str(key.value)!r:.60} repeats line {lines[name]}, and one of the two "
+                f"would be lost; keep one."
             )
         lines[name] = line
     if isinstance(node, yaml.CollectionNode):

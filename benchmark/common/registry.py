@@ -1,7 +1,7 @@
 """Registries of components: interventions, projections, predictors and other parts that recipes name.
 
 A component is a frozen pydantic model; its fields are its parameters. A recipe writes it as a word (`grayscale`), as a
-mapping (`{name: posterize, bits: 2}`), or, for a class of the user, by its import path as the name
+mapping (`{name: posterize, bits: 2}`), or, for a user's class, with its import path as the name
 (`{name: "my_package.my_module:MyProjection"}`).
 """
 
@@ -44,7 +44,7 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
     traits: tuple[str, ...] = ()
 
     def columns(self, kind: str) -> dict[str, object]:
-        """Return it as columns of result rows: `projection_label` and so on for the kind `projection`."""
+        """Return the fields as columns of result rows, such as `projection_label` for the kind `projection`."""
         return {f"{kind}_{name}": value for name, value in self}
 
     @classmethod
@@ -54,13 +54,13 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 
 
 class Component(Spec):
-    """Base class of everything that a registry creates."""
+    """Base class of all components."""
 
     presentation: ClassVar[Presentation] = Presentation()
 
     def __init_subclass__(cls, **presentation: Any) -> None:
         super().__init_subclass__()
-        cls.presentation = Presentation(**presentation)  # a subclass does not inherit it
+        cls.presentation = Presentation(**presentation)  # not inherited by subclasses
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
         kind: noun for messages, in the singular.
         name: as the user writes it; also the import path, unless `home` is given.
         home: import path in this package.
-        asked: whether the command line names it, rather than a recipe or a row.
+        asked: whether the command line names it, rather than a recipe or row.
 
     Raises:
         PluginError: plugins are refused, see `NO_PLUGINS`.
@@ -127,17 +127,17 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
     if home is None:
         plugin, refused = f"The {kind} '{name}' is a plugin", os.environ.get(NO_PLUGINS)
         if refused == UNASKED and not asked:
-            raise PluginError(f"{plugin}, which this command imports only with --plugins; read its code, and add it.")
+            raise PluginError(f"{plugin}, which this command imports only with --plugins; check its code and add it.")
         if refused and refused != UNASKED:
             raise PluginError(
-                f"{plugin}, which --no-plugins (or {NO_PLUGINS}) refuses; read its code, and run without."
+                f"{plugin}, which --no-plugins (or {NO_PLUGINS}) refuses; check its code, and allow plugins."
             )
         find_own_code()
     module, _, attribute = (home or name).partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)  # their text says enough
+        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)  # the message suffices
         place = place_of_import(error) or ("" if is_known else where(error))
         why = f"{in_words(error)} at {place}" if place else error
         raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {why}.") from error
@@ -148,7 +148,7 @@ class ClassRegistry(Generic[C]):
 
     Args:
         kind: noun for messages, in the singular.
-        base: base class of all its classes.
+        base: base class of the classes.
         homes: registered name -> import path, "module:Class".
     """
 
@@ -190,7 +190,7 @@ class Registry(ClassRegistry[T]):
         """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.
 
         Raises:
-            IcmBenchError: unknown name, unknown parameter, or a value out of range; the sentence names it.
+            IcmBenchError: unknown name, unknown parameter, or a value out of range; the message names it.
         """
         if isinstance(spec, self.base):
             return spec
@@ -205,7 +205,7 @@ class Registry(ClassRegistry[T]):
             raise IcmBenchError(f"The {self.kind} '{name}' is not valid: {sentence(error, cls)}") from error
         except IcmBenchError:
             raise
-        except Exception as error:  # of a class of somebody's own
+        except Exception as error:  # raised by a user's class
             if meant := meant_for_user(error):
                 raise meant from error
             raise

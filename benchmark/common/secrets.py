@@ -1,8 +1,8 @@
-"""What must not be read: keys, tokens and passwords, taken out of any text before it is printed or written down.
+"""Redaction of keys, tokens and passwords in any text before it is printed or written.
 
-Secrets stand in front of the host of a URI, behind names such as `secret_key=`, and in variables of the environment.
-A secret may hold `/`, `@`, `+` and whatever else: of a URI all up to its last `@` is taken out. No URI with one is
-opened, see `storage.places`; it may still be quoted where it is refused, or in an old record.
+Secrets are found before the host of a URI, after names such as `secret_key=`, and in environment variables. A secret
+may hold any character, such as `/`, `@` and `+`, so everything up to the last `@` of a URI is redacted. No URI with
+a secret is opened, see `storage.places`, but it may appear in error messages or old records.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "***"
-MIN_LENGTH = 8  # characters of a secret that is looked for by itself: shorter ones are words, too
+MIN_LENGTH = 8  # characters of a secret that is searched by its value: shorter ones may be ordinary words
 _NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
 _WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
 _OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!/)([^\s"<>`]{0,2048})@""")
@@ -25,20 +25,20 @@ _VALUES = tuple(
         r"""authorization["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?""",
     )
 )
-# Names of variables that hold secrets, and of those that only say where one is.
+# Names of environment variables that hold secrets, or paths to secrets.
 _VARIABLE = re.compile(
     r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)$|SECRET_KEY|SECRET_ACCESS_KEY"
 )
-_known: set[str] = set()  # found elsewhere than in the environment
+_known: set[str] = set()  # secrets from outside the environment
 
 
 def public(uri: str) -> str:
-    """Return `uri` as it may be printed: without its query, which may hold secrets, and with `hidden` ones."""
+    """Return `uri` for printing: without its query, which may hold secrets, and with other secrets redacted."""
     return re.split(r"[?#]", hidden(uri))[0].rstrip("/") if "://" in uri else uri
 
 
 def hidden(text: str) -> str:
-    """Return a text with `***` in the place of every secret that it holds."""
+    """Return a text with every secret replaced by `***`."""
     if not text.strip():
         return text
     for pattern in _VALUES:
@@ -51,7 +51,7 @@ def hidden(text: str) -> str:
 
 
 def hidden_in(content: Any) -> Any:
-    """Return plain data with `hidden` texts, keys of mappings among them."""
+    """Return plain data with all texts redacted, also keys of mappings."""
     if isinstance(content, str):
         return hidden(content)
     if isinstance(content, dict):
@@ -62,27 +62,27 @@ def hidden_in(content: Any) -> Any:
 
 
 def _is_secret(key: Any, value: Any) -> bool:
-    """Say whether a value of a mapping is a secret by its key, and not by itself."""
+    """Return whether only the key of a mapping shows that its value is a secret."""
     return isinstance(value, str) and bool(value) and not has_secret(value) and has_secret(f"{key}={value}")
 
 
 def has_secret(text: str) -> bool:
-    """Say whether a text holds what `hidden` takes out."""
+    """Return whether a text holds a secret."""
     return hidden(text) != text
 
 
 def register_secrets(*secrets: str) -> None:
-    """Remember secrets that were found elsewhere than in the environment, as they are and as in a URI."""
+    """Register secrets from outside the environment, unchanged and quoted as in a URI."""
     _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 
 
 def _is_user(before: str) -> bool:
-    """Say whether what stands before the last `@` of a URI is user and password, and not a part of its path."""
+    """Return whether the text before the last `@` of a URI is user and password, rather than a part of its path."""
     return ":" in before or "@" in before.partition("/")[0] or "/" not in before
 
 
 def _of_environment() -> set[str]:
-    """Return the values of all variables of the environment that hold a secret, as they are and as in a URI."""
+    """Return the values of all secret environment variables, unchanged and quoted as in a URI."""
     values = {value for name, value in os.environ.items() if _VARIABLE.search(name.upper())}
     long = {value for value in values if len(value) >= MIN_LENGTH and not value.startswith("/")}
     return long | {quote(value, safe="") for value in long}

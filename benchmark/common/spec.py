@@ -1,4 +1,4 @@
-"""The base of everything that a recipe is made of, and pydantic's findings as one sentence."""
+"""Base class of the parts of a recipe, and pydantic's validation errors as one sentence."""
 
 from collections import Counter
 from typing import Annotated, Any, get_args
@@ -7,13 +7,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmark.common.errors import nearest
 
-MAX_ENTRIES = 1000  # of a list; of ranks there may be as many as embeddings are wide
+MAX_ENTRIES = 1000  # of a list, except ranks, limited by `MAX_WIDTH`
 MAX_WHOLE, MAX_REAL, MAX_WIDTH = 2**31, 1e30, 2**16
-MAX_OTHERS = 3  # keys that a sentence names beside the one that it explains
+MAX_OTHERS = 3  # further keys in a message about one key
 
 
 class Spec(BaseModel):
-    """Base of the parts of a recipe: frozen, bounded, and unknown keys are refused."""
+    """Base of the parts of a recipe: frozen, bounded, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -21,10 +21,10 @@ class Spec(BaseModel):
     def _bounded(self) -> Any:
         """Refuse numbers too large to compute with, and lists that are too long."""
         for name in type(self).model_fields:
-            value, most = getattr(self, name), MAX_WIDTH if name == "ranks" else MAX_ENTRIES
+            value, max_entries = getattr(self, name), MAX_WIDTH if name == "ranks" else MAX_ENTRIES
             values = value if isinstance(value, tuple) else (value,)
-            if len(values) > most:
-                raise ValueError(f"{name}: {len(values)} entries, of {most} at most.")
+            if len(values) > max_entries:
+                raise ValueError(f"{name}: {len(values)} entries; the maximum is {max_entries}.")
             for one in values:
                 if isinstance(one, int | float) and abs(one) > (MAX_WHOLE if isinstance(one, int) else MAX_REAL):
                     raise ValueError(f"{name}: a number of {len(str(int(one)))} digits; give a smaller one.")
@@ -33,7 +33,7 @@ class Spec(BaseModel):
 
 def _printable(name: str) -> str:
     if not name.isprintable():
-        raise ValueError(f"{name[:40]!a} is no name that can be printed in a line; take out line breaks and the like.")
+        raise ValueError(f"{name[:40]!a} is not a printable name; remove line breaks and control characters.")
     return name
 
 
@@ -41,37 +41,37 @@ Name = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_prin
 
 
 def distinct(items: Any, labels: list[Any], what: str) -> Any:
-    """Return `items` as they are, if no two have the same label; else raise ValueError, which says `what` they are."""
+    """Return `items` unchanged if all labels differ; else raise ValueError, with the noun `what` in its message."""
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise ValueError(f"the {what} '{twice[0]}' is given twice.")
     return items
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first finding on a model as a sentence that names the key and what would be valid, then other keys."""
+    """Return the first validation error as a sentence with key and valid values, and the keys of further errors."""
     findings = error.errors(include_url=False)
-    # An unknown key is mostly a misspelt one: say so before saying that the right one is missing.
+    # Report unknown keys first: usually a misspelling, which also makes the right key missing.
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
     text, keys = _explain(first, model), [_key(first)]
     for key in map(_key, findings):
-        # Of a union, pydantic reports an error for each branch, at this key or below it: the key is named once.
+        # For a union, pydantic reports an error for each branch, at the key or below it; list the key once.
         if not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in keys):
             keys.append(key)
     if len(keys) == 1:
         return text
     named = ", ".join(f"'{key}'" for key in keys[1 : MAX_OTHERS + 1])
     more = f" and {len(keys) - 1 - MAX_OTHERS} more" if len(keys) - 1 > MAX_OTHERS else ""
-    return f"{text.rstrip('.')}; see to {named}{more} as well."
+    return f"{text.rstrip('.')}; also check {named}{more}."
 
 
 def _key(finding: Any) -> str:
-    """Return the dotted key that a finding is about, as the user wrote it."""
-    # pydantic names the branch of a union as well ("tuple[...]").
+    """Return the dotted key of a validation error, as the user wrote it."""
+    # pydantic adds the branch of a union ("tuple[...]").
     return ".".join(str(part) for part in finding["loc"] if "[" not in str(part)) or "the whole"
 
 
 def _explain(finding: Any, model: type[BaseModel]) -> str:
-    """Return one finding of pydantic as a sentence that names the key."""
+    """Return one validation error as a sentence that names the key."""
     location, key = finding["loc"], _key(finding)
     if finding["type"] == "extra_forbidden":
         if remedy := getattr(model, "earlier_keys", {}).get(key):
@@ -79,7 +79,7 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
         parent = _model_at(model, location[:-1])
         fields = parent.model_fields.items() if parent else []
         valid = [info.alias or name for name, info in fields if name not in getattr(parent, "swept", ())]
-        return f"unknown key '{key}': {nearest(str(location[-1]), valid) if valid else 'there is none in its place.'}"
+        return f"unknown key '{key}': {nearest(str(location[-1]), valid) if valid else 'no keys are allowed there.'}"
     if finding["type"] == "missing":
         return f"the key '{key}' is missing."
     if finding["type"] == "value_error":
@@ -93,7 +93,7 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
     """Return the model that validates the mapping at `location` inside `model`."""
     for part in location:
-        if isinstance(part, str) and "[" not in part:  # no position, and no branch of a union
+        if isinstance(part, str) and "[" not in part:  # neither a list index nor a branch of a union
             info = model.model_fields.get(part)
             if not info or not (nested := _first_model(info.annotation)):
                 return None
@@ -102,7 +102,7 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 
 def _first_model(annotation: Any) -> type[BaseModel] | None:
-    """Return the first model that stands in a type annotation, however deep."""
+    """Return the first model in a type annotation, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((m for m in map(_first_model, get_args(annotation)) if m), None)

@@ -1,7 +1,7 @@
-"""Work of seconds done side by side without Ray: processes of one core each call functions, threads read small files.
+"""Short parallel work without Ray: single-core processes call functions, threads read small files.
 
-`python -m benchmark.common.workers MODULE` is such a process: calls come in, answers and errors go out, as pickles. It
-knows nothing of the caller's main module, which `multiprocessing` would import again.
+`python -m benchmark.common.workers MODULE` is a worker process: it reads pickled calls and writes pickled answers and
+errors. Unlike `multiprocessing`, it does not import the caller's main module again.
 """
 
 import importlib
@@ -23,28 +23,28 @@ from benchmark.common.terminal.progress import Progress
 
 T = TypeVar("T")
 Given = TypeVar("Given")
-_Reply = tuple[int, Any, Exception | None, bool]  # number of a call, an answer or error, whether it is the last reply
-_Calls = SimpleQueue[tuple[int, bytes] | None]  # the number of a call, and its pickle; None: no more will come
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each, as trials of one core have
-_READERS = 32  # threads at most
+_Reply = tuple[int, Any, Exception | None, bool]  # number of the call, answer or error, whether it is the last reply
+_Calls = SimpleQueue[tuple[int, bytes] | None]  # number and pickle of a call; None ends the queue
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one thread each, as in single-core trials
+_READERS = 32  # maximum number of threads
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Workers:
-    """Some processes, started when the block begins and ended with it. With none it is this one that calls.
+    """Worker processes for the time of a block. With `count` 0, this process makes the calls.
 
-    They import a module at once, while this process goes on.
+    The workers import `module` at their start, while this process continues.
     """
 
     def __init__(self, count: int, module: str = "benchmark.common.workers") -> None:
         self._count, self._module = count, module
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[Thread] = []
-        self._driven: list[_Calls] = []
+        self._queues: list[_Calls] = []
 
     def __enter__(self) -> Self:
         for _ in range(self._count):
@@ -53,24 +53,24 @@ class Workers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**environment(), **dict.fromkeys(_THREADS, "1")},
-                start_new_session=True,  # an interrupt is for who started it, and that ends it
+                start_new_session=True,  # Ctrl-C goes to the parent, which ends the worker
             )
             self._processes.append(process)
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()  # what is under way ends with an error that nobody reads
-        for waiting in self._driven:
-            self._end(waiting)
+            process.kill()  # errors of unfinished calls are discarded
+        for waiting in self._queues:
+            self._end_queue(waiting)
         for thread in self._threads:
             thread.join()
         for process in self._processes:
             process.communicate()
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
-        """Begin calls, and return what waits for all their answers: it makes here what no process has begun by then."""
-        waiting, answers = self._drive()
+        """Start calls; the returned function waits for all answers, and makes calls here that no worker has started."""
+        waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))
 
@@ -80,7 +80,7 @@ class Workers:
             while left:
                 try:
                     call = waiting.get_nowait()
-                    assert call  # no end of them is said before all are answered
+                    assert call  # None comes only after all answers
                     found[call[0]] = list(function(*calls[call[0]]))
                     left -= 1
                 except Empty:
@@ -89,57 +89,57 @@ class Workers:
                         raise error from None
                     left -= is_last
                     found[number] += [] if is_last else [answer]
-            self._end(waiting)
+            self._end_queue(waiting)
             return [answer for of_call in found for answer in of_call]
 
         return answers_of_all
 
     def call_all(self, function: Callable[..., Iterable[T]], calls: Iterable[Sequence[Any]]) -> Iterator[tuple[int, T]]:
-        """Yield (number of a call, one of its answers) as answers come; those of one call come in order.
+        """Yield (number of a call, one of its answers) as answers arrive, in order within each call.
 
-        The function stands at the top of a module, so that the processes find it, and returns or yields any number of
-        answers. Calls are begun in their order, and taken as they are begun. The first error of a call is raised; what
-        is not done by then is left.
+        The function must be defined at the top of a module, so that workers can import it, and returns or yields any
+        number of answers. Calls start in their order, and `calls` is read lazily. The first error is raised and ends
+        all calls.
         """
         if not self._processes:
             for number, arguments in enumerate(calls):
                 yield from ((number, answer) for answer in function(*arguments))
             return
-        waiting, answers = self._drive()
-        # Pickled here, as what is pickled may change while another thread does it; few ahead, as each may be large.
+        waiting, answers = self._new_queues()
+        # Pickled in this thread, as arguments may change later; few in advance, as each may be large.
         pickled = ((number, pickle.dumps((function, arguments))) for number, arguments in enumerate(calls))
-        begun, room = 0, 2 * len(self._processes)
+        in_flight, room = 0, 2 * len(self._processes)
         while True:
             for call in islice(pickled, room):
                 waiting.put(call)
-                begun += 1
-            if not begun:
-                return self._end(waiting)
+                in_flight += 1
+            if not in_flight:
+                return self._end_queue(waiting)
             number, answer, error, is_last = answers.get()
             if error is not None:
                 raise error
-            begun, room = begun - is_last, int(is_last)
+            in_flight, room = in_flight - is_last, int(is_last)
             if not is_last:
                 yield number, answer
 
-    def _drive(self) -> "tuple[_Calls, SimpleQueue[_Reply]]":
-        """Let all processes make the calls that will wait in a queue; return it, and that of the replies."""
+    def _new_queues(self) -> "tuple[_Calls, SimpleQueue[_Reply]]":
+        """Let all workers process a new queue of calls; return it with the queue of replies."""
         waiting: _Calls = SimpleQueue()
         answers: SimpleQueue[_Reply] = SimpleQueue()
         for process in self._processes:
-            self._threads.append(Thread(target=_drive, args=(process, waiting, answers)))
+            self._threads.append(Thread(target=_run_calls, args=(process, waiting, answers)))
             self._threads[-1].start()
-        self._driven.append(waiting)
+        self._queues.append(waiting)
         return waiting, answers
 
-    def _end(self, waiting: _Calls) -> None:
-        """Tell who makes the calls that wait in a queue that no more will."""
+    def _end_queue(self, waiting: _Calls) -> None:
+        """End a queue of calls for all workers."""
         for _ in self._processes:
             waiting.put(None)
 
 
-def _drive(process: "subprocess.Popen[bytes]", waiting: _Calls, answers: "SimpleQueue[_Reply]") -> None:
-    """Let a process make calls that wait, one after the other, until no more will or one ends with an error."""
+def _run_calls(process: "subprocess.Popen[bytes]", waiting: _Calls, answers: "SimpleQueue[_Reply]") -> None:
+    """Let a worker make the calls in a queue, until the queue ends or a call raises an error."""
     assert process.stdin
     assert process.stdout
     error: Exception | None = None
@@ -150,20 +150,20 @@ def _drive(process: "subprocess.Popen[bytes]", waiting: _Calls, answers: "Simple
             process.stdin.write(pickled)
             process.stdin.flush()
             while not is_last:
-                answer, error, is_last = pickle.load(process.stdout)  # noqa: S301  it comes from this very code
+                answer, error, is_last = pickle.load(process.stdout)  # noqa: S301  written by this module
                 answers.put((number, answer, error, is_last))
             continue
         except (OSError, EOFError, pickle.UnpicklingError):
-            error = IcmBenchError("A process ended without a word: it was killed, or ran out of memory.")
-        except Exception as raised:  # whatever making an answer again raises: who waits for it must hear of it
+            error = IcmBenchError("A worker process ended without an error: it was killed, or ran out of memory.")
+        except Exception as raised:  # unpickling an answer can raise anything; pass it to the caller
             error = raised
         answers.put((number, None, error, True))
 
 
 def main() -> None:
-    """Answer calls until the input ends."""
+    """Make the calls on standard input until it ends."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a call prints is no answer
+    os.dup2(2, 1)  # output of calls goes to standard error
     importlib.import_module(sys.argv[1])
 
     def reply(answer: Any, error: Exception | None, is_last: bool) -> None:
@@ -175,7 +175,7 @@ def main() -> None:
             function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301
         except EOFError:
             return
-        except Exception as error:  # whatever making the arguments raises; what is left of them cannot be told apart
+        except Exception as error:  # unpickling can raise anything; later calls cannot be separated
             reply(None, outcome_of(error), True)
             return
         try:
@@ -190,10 +190,10 @@ def main() -> None:
 def at_once(
     read: Callable[[Given], T], given: Sequence[Given], progress: Progress, units: int = 1, local: bool = True
 ) -> Iterator[T]:
-    """Yield what threads read of each of many things, in their order; the first error ends it.
+    """Yield `read(item)` for all items in order, read by threads; the first error ends it.
 
-    Each counts some units of progress, which is closed in the end. Where files do not lie on a local disk more are read
-    at a time: what waits for a network needs no core.
+    Each item counts `units` of progress, which is closed at the end. More threads are used if files are not on a local
+    disk, since waiting for a network needs no core.
     """
     threads = min(_READERS, 2 * (os.cpu_count() or 1) if local else _READERS, len(given))
     if threads < 2:

@@ -1,4 +1,4 @@
-"""Recipes from YAML files. Precedence: the command line over the file over the defaults of the specs."""
+"""Loading of recipes from YAML files. Precedence: command line, then file, then defaults of the specs."""
 
 import copy
 import re
@@ -19,14 +19,14 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Return the recipe in the YAML file at `path`.
 
     Args:
-        path: the file.
-        overrides: dotted key -> value, stronger than the file: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
+        path: path of the file.
+        overrides: dotted key -> value, instead of the file's: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
 
     Raises:
         IcmBenchError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong type or in
-            conflict with another; the sentence names file and key.
+            conflict with another; the message names file and key.
     """
-    remedy = "`icm-bench init FOLDER` writes one, and `icm-bench recipes` lists those that come with the package"
+    remedy = "`icm-bench init FOLDER` writes one, and `icm-bench recipes` lists packaged ones"
     with opened(path, "The recipe", remedy) as file:
         text = file.read(MAX_BYTES + 1)
     content = from_yaml(text, f"The recipe {path}")
@@ -38,7 +38,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 def parse_recipe(
     content: Mapping[str, Any], source: str = "recipe", overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return the recipe that `content` (plain data, as YAML gives it) describes; `source` is for messages."""
+    """Return the recipe in `content` (plain data, as parsed from YAML); `source` starts error messages."""
     changed = copy.deepcopy(dict(content))
     for key, value in (overrides or {}).items():
         _override(changed, key, value)
@@ -52,11 +52,11 @@ def parse_recipe(
 
 
 def _check_texts(content: Any, source: str, key: str = "") -> None:
-    """Refuse addresses with credentials, and signs that nobody sees, in whatever text of a recipe."""
+    """Refuse addresses with credentials, and control characters, in all texts of a recipe."""
     if isinstance(content, str):
         check_address(content, f"{source}: '{key}'")
         if sign := re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", content):
-            raise IcmBenchError(f"{source}: '{key}' holds the control character U+{ord(sign[0]):04X}; take it out.")
+            raise IcmBenchError(f"{source}: '{key}' holds the control character U+{ord(sign[0]):04X}; remove it.")
     items = enumerate(content) if isinstance(content, list | tuple) else ()
     for name, value in content.items() if isinstance(content, dict) else items:
         if isinstance(name, str):
@@ -65,14 +65,14 @@ def _check_texts(content: Any, source: str, key: str = "") -> None:
 
 
 def _override(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted key inside plain data, making mappings on the way."""
+    """Set one dotted key inside plain data, and create missing mappings."""
     place: Any = content
     parts = key.split(".")
     for left, part in zip(reversed(range(len(parts))), parts, strict=True):
         if isinstance(place, list) and not (part.isdecimal() and int(part) < len(place)):
             raise IcmBenchError(f"--set {key}: '{part}' is not a position in a list of {len(place)}.")
         if not isinstance(place, list | dict):
-            raise IcmBenchError(f"--set {key}: '{part}' lies inside a plain value.")
+            raise IcmBenchError(f"--set {key}: '{part}' is inside a value that is neither mapping nor list.")
         at: Any = int(part) if isinstance(place, list) else part
         if not left:
             place[at] = value

@@ -1,4 +1,4 @@
-"""The recipe: all specs composed, checked against each other, with a hash; and what is left of it without all views."""
+"""The recipe: all specs, checked against each other, with a hash; and its settings if views or texts are missing."""
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
@@ -23,8 +23,8 @@ from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
 
-SHIFT_SOURCE = "ImageNet"  # the data set that a protocol across data sets fits on
-MAX_SUBSETS = 1023  # of ten kinds
+SHIFT_SOURCE = "ImageNet"  # training data set of protocols across data sets
+MAX_SUBSETS = 1023  # subsets of ten kinds
 
 
 class Recipe(Spec):
@@ -32,17 +32,17 @@ class Recipe(Spec):
 
     Fields:
         name: name of the run in reports and their folders: letters, digits, `.`, `_` and `-`.
-        datasets: which images, one entry for each data set; a bare word is its `name`.
-        backbones: which dual encoders; a bare word is the `name` of one.
-        images: how image files become pixels.
-        interventions: which views of every image are embedded.
-        prompts: the texts behind zero-shot prediction.
-        sweep: what is fitted and evaluated for every held-out environment.
-        names: name of a method or data set -> a short one for printed tables; changes no number.
-        run: where and with what it runs; changes no number but for the last digits.
+        datasets: data sets, one entry each; a single word is the `name`.
+        backbones: dual encoders; a single word is the `name`.
+        images: decoding of image files.
+        interventions: views that are embedded for every image.
+        prompts: texts of zero-shot prediction.
+        sweep: projections, predictors and protocols that are fitted and evaluated.
+        names: name of a method or data set -> short name in printed tables; changes no number.
+        run: storage, devices and resources; changes at most the last digits of numbers.
     """
 
-    earlier_keys: ClassVar[Mapping[str, str]] = {  # keys of earlier versions -> what to do instead
+    earlier_keys: ClassVar[Mapping[str, str]] = {  # key of an earlier version -> remedy
         "captions": "delete it; docs/examples/captions.py writes the file of interventions.text.pairs",
         "run.storage_patience": "write 'run.storage_timeout'",
     }
@@ -75,7 +75,7 @@ class Recipe(Spec):
         if (draws := self.interventions.draws) > len(self.sweep.seeds):
             raise ValueError(
                 f"interventions.draws: {draws} draws of views for {len(self.sweep.seeds)} sweep.seeds, each of which "
-                f"sees one; ask for fewer draws, or give more seeds."
+                f"uses one; reduce the draws, or add seeds."
             )
         return self
 
@@ -84,47 +84,47 @@ class Recipe(Spec):
         return METRICS.create(dataset.judged_by)
 
     def chosen_by(self, dataset: str) -> Metric:
-        """Return the metric by which rules choose on a data set; accuracy stands for one that needs scores."""
+        """Return the metric that selection rules use on a data set; accuracy if the metric needs scores."""
         spec = next(spec for spec in self.datasets if spec.name == dataset)
         metric = METRICS.create("balanced") if self.sweep.choose_by == "balanced" else self.metric_of(spec)
         return ACCURACY if metric.needs == "scores" else metric
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All metrics that tables show: the built-in ones, those of the sweep, those of the data sets."""
+        """All metrics in tables: the built-in ones, those of the sweep and of the data sets."""
         return tuple(dict.fromkeys([*BUILT_IN, *self.sweep.metrics, *map(self.metric_of, self.datasets)]))
 
     @property
     def is_imported(self) -> bool:
-        """Whether its embeddings were imported: no image is opened and no backbone loaded."""
+        """Whether its embeddings are imported, so that neither images nor backbones are needed."""
         return self.datasets[0].is_imported
 
     def _check_datasets(self) -> None:
-        """Refuse prompts for data sets that take none, and a protocol across data sets without these."""
+        """Refuse prompts for data sets without own prompts, and a protocol across data sets without its data sets."""
         names = [d.name for d in self.datasets]
         if other := next((d.name for d in self.datasets if d.is_imported != self.is_imported), None):
             raise ValueError(
-                f"datasets: '{names[0]}' and '{other}': embeddings that were imported and such that are made stand in "
-                f"recipes of their own; `icm-bench report` takes several."
+                f"datasets: '{names[0]}' and '{other}': imported data sets and data sets with images need separate "
+                f"recipes; `icm-bench report` takes several."
             )
         across = self._across_sets
         for name in self.prompts.by_dataset:
             if name not in names:
-                raise ValueError(f"prompts.by_dataset: '{name}' is no data set of the recipe; {nearest(name, names)}")
+                raise ValueError(f"prompts.by_dataset: '{name}' is not one of the data sets; {nearest(name, names)}")
             if across and is_variant(name) and name != SHIFT_SOURCE:
-                raise ValueError(f"prompts.by_dataset: '{name}' takes those of {SHIFT_SOURCE}; give them there.")
+                raise ValueError(f"prompts.by_dataset: '{name}' uses the prompts of {SHIFT_SOURCE}; set them there.")
         if across and not (SHIFT_SOURCE in names and len([n for n in names if is_variant(n)]) > 1):
             raise ValueError(
                 f"the protocol '{across.name}' fits on {SHIFT_SOURCE} and tests on its variants: list {SHIFT_SOURCE} "
-                f"and one or more of them among the datasets."
+                f"and one or more variants in datasets."
             )
 
     def _check_sets(self) -> None:
-        """Refuse intervention sets with kinds that are not embedded, and projections that need what there is not."""
+        """Refuse intervention sets with kinds that are not embedded, and projections that lack views."""
         needing = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_interventions]
         needing += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_interventions]
-        whole = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
-        whole += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_views]
+        all_images = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
+        all_images += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_views]
         known = [*self.interventions.by_label(), *([TEXT] if self.interventions.text else []), CROSS]
         for intervention_set in self.intervention_sets():
             for label in intervention_set.kinds:
@@ -135,55 +135,55 @@ class Recipe(Spec):
                     )
             if needing and not intervention_set.kinds and not self.interventions.kinds:
                 raise ValueError(f"the {needing[0]} needs interventions, but interventions.kinds is empty.")
-            if intervention_set.pairs < 1 and whole:
+            if intervention_set.pairs < 1 and all_images:
                 raise ValueError(
-                    f"sweep.intervention_sets: the {whole[0]} needs a view of every image, and "
-                    f"'{intervention_set.name}' has a share of them; leave one of the two out."
+                    f"sweep.intervention_sets: the {all_images[0]} needs a view of every image, but "
+                    f"'{intervention_set.name}' has only a share; leave one of the two out."
                 )
         self._check_views()
         _check_placebos(self)
         self._check_grids()
 
     def _check_grids(self) -> None:
-        """Refuse grids that name a set that is not there, or a placebo without its real set."""
+        """Refuse grids with an unknown intervention set, or with a placebo without its real set."""
         sets = {chosen.name: chosen for chosen in self.intervention_sets()}
         for predictor, grid in self.sweep.grids.items():
             where = f"sweep.grids.{predictor}.intervention_sets"
             asked = list(grid.intervention_sets or ())
             for name in asked:
                 if name not in sets:
-                    raise ValueError(f"{where}: '{name}' is none of the intervention sets; {nearest(name, [*sets])}")
+                    raise ValueError(f"{where}: '{name}' is not an intervention set; {nearest(name, [*sets])}")
             for name in asked:
                 real = {one for one, chosen in sets.items() if chosen.is_real_set_of(sets[name])}
                 if sets[name].placebo and not real & set(asked):
-                    raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; name that too.")
+                    raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; add that set too.")
 
     def _check_views(self) -> None:
-        """Refuse predictors that ask for views of images where a set has none, or where tested images have none."""
+        """Refuse predictors that need views of images if a set or the test images have none."""
         across = self._across_sets
         for predictor in self.sweep.predictors:
             for chosen in self.intervention_sets() if predictor.uses_views else ():
                 used = self.sweep.uses_set(predictor, chosen.name)
                 if used and chosen.kinds and not set(chosen.kinds) & set(self.interventions.by_label()):
                     raise ValueError(
-                        f"sweep.intervention_sets: the predictor '{predictor.name}' needs views of images, and "
+                        f"sweep.intervention_sets: the predictor '{predictor.name}' needs views of images, but "
                         f"'{chosen.name}' has none; add one of interventions.kinds to it."
                     )
             if predictor.looks_at_target_images and across:
                 raise ValueError(
-                    f"sweep.predictors: '{predictor.name}' looks at views of the tested images, and of the variants of "
-                    f"{SHIFT_SOURCE} none are embedded; leave it out, or the protocol '{across.name}'."
+                    f"sweep.predictors: '{predictor.name}' uses views of the test images, but those of the variants of "
+                    f"{SHIFT_SOURCE} are not embedded; leave it out, or the protocol '{across.name}'."
                 )
 
     def located(self) -> tuple[DatasetSpec, ...]:
-        """Return the data sets with their roots; those that are built have none."""
+        """Return the data sets with their roots; built data sets have none."""
         return tuple(
             d if d.root is not None or d.is_built or d.is_imported else d.model_copy(update={"root": self.run.data})
             for d in self.datasets
         )
 
     def _check_strengths(self) -> None:
-        """Refuse strengths of kinds that are not embedded, or that a kind does not have."""
+        """Refuse searched strengths of kinds that are not embedded, or that a kind does not have."""
         by_label = self.interventions.by_label()
         for label, searched in self.sweep.search.strengths.items() if self.sweep.search else ():
             if label not in by_label:
@@ -205,39 +205,39 @@ class Recipe(Spec):
 
     @property
     def _across_sets(self) -> Protocol | None:
-        """The protocol that fits on one data set and tests on others, if the sweep has it."""
+        """The protocol across data sets, if the sweep has one."""
         return next((protocol for protocol in self.sweep.protocols if protocol.across_sets), None)
 
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
-        """Return the protocols that a data set takes part in; of ImageNet's, the one that is fitted on has them all."""
+        """Return the protocols of a data set; variants of `SHIFT_SOURCE` have none, they only serve as test sets."""
         variant = is_variant(dataset)
         if variant and dataset != SHIFT_SOURCE:
             return ()
         return tuple(protocol for protocol in self.sweep.protocols if protocol.takes(variant))
 
     def clusters_of(self, dataset: str) -> int:
-        """Return the number of clusters in the place of a data set's source environments; 0 where there are none."""
+        """Return the number of clusters that replace a data set's source environments; 0 for none."""
         return next(d.clusters for d in self.datasets if d.name == dataset)
 
     def shifts(self) -> tuple[int, ...]:
-        """Return the positions of the data sets that a protocol across data sets tests on."""
+        """Return the positions of the test sets of a protocol across data sets."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
 
     def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
-        """Return the kinds of intervention to embed of a data set: none where it is only tested on, as in a shift."""
+        """Return the kinds of intervention to embed for a data set; none if it is only a test set."""
         only_tested = self._across_sets is not None and is_variant(dataset) and dataset != SHIFT_SOURCE
         return () if only_tested else self.interventions.kinds
 
     def view_count(self, dataset: str) -> int:
-        """Return how many views of each image of a data set are embedded, the original among them."""
+        """Return the number of embedded views of each image of a data set, with the original."""
         return 1 + self.interventions.view_count(self.kinds_for(dataset))
 
     def search_space(
         self, dataset: str, projection: Projection, intervention_set: InterventionSet | None
     ) -> dict[str, tuple[float, float]]:
-        """Return what is searched for a method: parameter -> bounds, of lambda and of the kinds that its set has.
+        """Return the search space of a method: parameter -> bounds, for lambda and the kinds of its set.
 
-        What has no space is part of the grid.
+        Methods with an empty space belong to the grid.
         """
         search = self.sweep.search
         if search is None:
@@ -250,9 +250,9 @@ class Recipe(Spec):
         return space
 
     def lender_of(self, dataset: str, placebo: InterventionSet) -> str | None:
-        """Return the data set from which a data set borrows C_d, None where there is none.
+        """Return the data set from which a data set borrows C_d, or None.
 
-        By default the next one of the recipe, of the last the first, among those whose interventions are embedded.
+        Default: the next data set of the recipe (cyclically) with embedded interventions.
         """
         lenders = [d.name for d in self.datasets if self.kinds_for(d.name)]
         if placebo.lender:
@@ -264,16 +264,16 @@ class Recipe(Spec):
     def sets_for(
         self, dataset: str, predictor: Predictor, projection: Projection, kinds: Collection[str] | None = None
     ) -> tuple[InterventionSet | None, ...]:
-        """Return the intervention sets that projection and predictor are fitted with on a data set, None for no set.
+        """Return the intervention sets for fits of projection and predictor on a data set; None for no set.
 
-        Placebos are for those that take them; a data set without lender borrows nothing. Where a set is the scale of
-        lambda and no more, the first one with most pairs does.
+        Placebos are only for methods that take them, and borrowed ones need a lender. If the set only scales lambda,
+        the first one with the most pairs is used.
 
         Args:
             dataset: name of the data set.
-            predictor: how classes are predicted.
-            projection: how a basis is estimated.
-            kinds: what there is of the data set, see `InterventionSet.is_among`; by default all that the recipe has.
+            predictor: the predictor.
+            projection: the projection.
+            kinds: available kinds of the data set, see `InterventionSet.is_among`; default: all of the recipe.
         """
         if not (projection.uses_interventions or predictor.uses_interventions):
             return (None,)
@@ -293,7 +293,7 @@ class Recipe(Spec):
         )
 
     def intervention_sets(self) -> tuple[InterventionSet, ...]:
-        """Return the intervention sets of the sweep; `all_subsets` spelt out, the smallest first."""
+        """Return the intervention sets of the sweep; `all_subsets` is expanded, the smallest first."""
         if self.sweep.intervention_sets != "all_subsets":
             return self.sweep.intervention_sets
         labels = list(self.interventions.by_label())
@@ -306,10 +306,10 @@ class Recipe(Spec):
         )
 
     def hash(self) -> str:
-        """Return the SHA-256 (hex) of the canonical JSON of all that can change a number.
+        """Return the SHA-256 (hex) of the canonical JSON of all keys that can change a number.
 
-        The name, `names`, `run`, `sweep.metrics`, what is expected of a data set and how its images are
-        found do not take part: what is found there is known by the manifest's fingerprint.
+        Excluded are the name, `names`, `run`, `sweep.metrics`, `expected`, and the keys that locate the
+        images of a data set, which are identified by the manifest's fingerprint.
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
@@ -320,7 +320,7 @@ class Recipe(Spec):
 
 
 def _check_placebos(recipe: Recipe) -> None:
-    """Refuse placebos that have no real set beside them, nobody who takes them, or nothing to borrow."""
+    """Refuse placebos without a real set, without a method that takes them, or without a lender."""
     where, sets = "sweep.intervention_sets", recipe.intervention_sets()
     placebos = [chosen for chosen in sets if chosen.placebo]
     if not placebos:
@@ -330,54 +330,54 @@ def _check_placebos(recipe: Recipe) -> None:
     if not any([*takers, *(predictor.uses_c_d for predictor in recipe.sweep.predictors)]):
         raise ValueError(f"{where}: '{name}' is a placebo for icm, shrinkage and soft_penalty; add one of them.")
     if recipe.sweep.search:
-        raise ValueError(f"{where}: '{name}' is a placebo, which a search has none of; leave out sweep.search.")
+        raise ValueError(f"{where}: '{name}' is a placebo, which searches do not support; leave out sweep.search.")
     for placebo in placebos:
         if not any(real.is_real_set_of(placebo) for real in sets):
             raise ValueError(
-                f"{where}: '{placebo.name}' is a placebo of a set that is not there; add one of the same kinds, "
-                f"weights and pairing without placebo."
+                f"{where}: '{placebo.name}' has no real set; add a set with the same kinds, weights and "
+                f"pairing, and without placebo."
             )
     _check_lenders(recipe, where, [placebo for placebo in placebos if placebo.placebo == "borrowed"])
     drawn: set[tuple[object, ...]] = set()
-    for placebo in placebos:  # two sets with the same draws would be one method
+    for placebo in placebos:  # sets with the same draws would be the same method
         for one in placebo.drawn() if placebo.placebo != "borrowed" else ():
             key = (placebo.placebo, one.first, placebo.numbered, placebo.kinds, placebo.weights, placebo.pairing)
             if key in drawn:
                 raise ValueError(
-                    f"{where}: draw {one.first} of '{placebo.placebo}' comes twice, the second time in "
+                    f"{where}: draw {one.first} of '{placebo.placebo}' is repeated in "
                     f"'{placebo.name}'; give it another `first`."
                 )
             drawn.add(key)
 
 
 def _check_lenders(recipe: Recipe, where: str, borrowed: list[InterventionSet]) -> None:
-    """Refuse a lender that is not there, and data sets that borrow twice: a rule would choose between lenders."""
+    """Refuse an unknown lender, and data sets that borrow twice: selection rules would choose between lenders."""
     names = [dataset.name for dataset in recipe.datasets]
     for placebo in borrowed:
         if placebo.lender and placebo.lender not in names:
             raise ValueError(
-                f"{where}: '{placebo.lender}', from which '{placebo.name}' borrows, is no data set of the recipe; "
+                f"{where}: '{placebo.lender}', from which '{placebo.name}' borrows, is not a data set of the recipe; "
                 f"{nearest(placebo.lender, names)}"
             )
         if not any(recipe.lender_of(name, placebo) for name in names):
-            raise ValueError(f"{where}: '{placebo.name}' borrows C_d, and there is no other data set; list a second.")
+            raise ValueError(f"{where}: '{placebo.name}' borrows C_d, but there is no other data set; add a second.")
     for name in names:
         kinds = [(p.kinds, p.weights, p.pairing) for p in borrowed if recipe.lender_of(name, p)]
         if len(set(kinds)) < len(kinds):
             raise ValueError(
-                f"{where}: {name} borrows twice for the same kinds, and no rule may choose between lenders; leave "
+                f"{where}: {name} borrows twice for the same kinds, but rules must not choose between lenders; leave "
                 f"one of the sets out."
             )
 
 
-# What of a sweep is left where there are not all views, or not all texts: imported embeddings may lack both, and vision
-# towers have no texts. What goes is said by name.
+# The settings of a sweep if views or texts are missing: imported embeddings may lack both, and vision towers have no
+# texts. `not_available` names what is left out.
 Setting = tuple[Projection, InterventionSet | None]
 _LEARNS = " (if it needs no texts, let its class say learns_classes = True)"
 
 
 def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, ...]:
-    """Return the kinds of pairs that a data set has where all views can be made, by which texts can be embedded."""
+    """Return the kinds of pairs of a data set if all views can be made, given the texts that can be embedded."""
     text = [TEXT] if recipe.interventions.text and texts == "any" else []
     return (*dict.fromkeys(kind.label for kind in recipe.kinds_for(dataset)), *text, CROSS)
 
@@ -385,10 +385,10 @@ def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, .
 def settings_of(
     recipe: Recipe, dataset: str, predictor: Predictor, kinds: Collection[str], texts: Texts
 ) -> Iterator[Setting]:
-    """Yield each projection that a predictor is tried with, and the intervention set of the fit; None for no set.
+    """Yield each projection of a predictor, with the intervention set of the fit; None for no set.
 
-    Of projections that need pairs, and have none, what `Projection.without_interventions` leaves is tried; nothing
-    comes twice.
+    Projections that lack their pairs are replaced by `Projection.without_interventions`. Settings are not
+    repeated.
     """
     if not _has_texts(predictor, texts):
         return
@@ -405,17 +405,17 @@ def settings_of(
 
 
 def names_environments(projection: Projection) -> bool:
-    """Say whether a projection asks for prompts with names of environments, which clusters do not have."""
+    """Return whether a projection uses prompts with names of environments, which clusters do not have."""
     return any(prompt.environment is not None for prompt in projection.prompts(Names(("a",), ("b",), ("{}",))))
 
 
 def _has_texts(predictor: Predictor, texts: Texts) -> bool:
-    """Say whether a predictor has the texts that it asks for: of classes, or any where it learns prompts."""
+    """Return whether the texts suffice for a predictor: texts of classes, or any text if it learns prompts."""
     return texts == "any" or (not predictor.uses_text_tower and (texts == "classes" or predictor.learns_classes))
 
 
 def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: Texts) -> list[str]:
-    """Return, in words, what a sweep lacks because there are not all kinds of pairs or texts; nothing where all are."""
+    """Return, in words, the parts of a sweep that are left out because kinds of pairs or texts are missing."""
     absent = [kind for kind in kinds_of(recipe, dataset, texts) if kind not in kinds]
     sets = [chosen.name for chosen in recipe.intervention_sets() if not chosen.is_among(kinds)]
     gone: dict[str, list[str]] = {"projection": [], "predictor": []}
@@ -440,6 +440,6 @@ def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: T
 
 
 def _named(what: str, names: Collection[str]) -> str:
-    """Return some names after what they are, or nothing where there are none."""
+    """Return names after their noun `what`, such as "the views a, b"; empty without names."""
     distinct = list(dict.fromkeys(names))
     return f"the {what}{'s' if len(distinct) > 1 else ''} {some(distinct)}" if distinct else ""

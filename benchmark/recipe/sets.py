@@ -1,4 +1,4 @@
-"""Intervention sets: which views a projection is fitted for, and placebos in the place of what they say."""
+"""Intervention sets: the views that enter a projection's fit, and placebos of them."""
 
 from collections.abc import Collection
 from typing import Annotated, Literal
@@ -8,36 +8,36 @@ from pydantic import Field, model_validator
 from benchmark.common.spec import Name, Spec
 from benchmark.method.subspace.moments import CROSS
 
-TEXT = "text"  # what intervention sets call pairs of texts
-DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and a sweep has trials enough for its cores
+TEXT = "text"  # kind of text pairs in intervention sets
+DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and enough trials remain for all cores
 
 # `benchmark.method.subspace.placebos` has their formulas; `placebos_of` in `benchmark/sweep/evaluate.py` chooses.
 PlaceboName = Literal["rotated", "matched", "shuffled", "borrowed"]
 
 
 class InterventionSet(Spec):
-    """Which views enter the consistency term of one setting, or a placebo in the place of what they say.
+    """The views that enter the consistency term of one setting, or a placebo of them.
 
     Fields:
         name: name of the set in tables.
-        kinds: labels of embedded kinds, `text` (pairs of texts) or `cross_environment` (pairs of images of one class
+        kinds: labels of embedded kinds, `text` (text pairs) or `cross_environment` (pairs of images of one class
             from two source environments). Default: empty, which means all embedded kinds.
-        weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: all kinds alike.
+        weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: equal weights.
         pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
             one kind, drawn by seed and image, as the released code does. The first is the expectation of the second.
-        pairs: share of the images whose views enter C_d, above 0, up to 1: how many pairs are needed. They are drawn by
-            `seed`, classes and environments in proportion; a smaller share is a part of a larger one. All else has all
-            images. Less than 1 is a method of its own: no rule chooses between shares. Default 1.
+        pairs: share of the images whose views enter C_d, above 0, up to 1, to study how many pairs are needed. Images
+            are drawn by `seed`, stratified by class and environment; smaller shares are subsets of larger ones. Other
+            terms use all images. Each share below 1 is a separate method: no rule chooses between them. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
             eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
-            (C_d of another data set of the recipe). Another set must have the same kinds without it. For truncation,
-            shrinkage and the soft-penalty probe alone; no image is embedded. Default: none.
-        draws: number of draws of `rotated`, `matched` or `shuffled`, each a placebo of its own: 199 give p-values down
-            to 0.005, for zero-shot alone. Several are one line of a table, their mean. Default 1.
+            (C_d of another data set of the recipe). Another set must have the same kinds without placebo. Only for
+            truncation, shrinkage and the soft-penalty probe; no further image is embedded. Default: none.
+        draws: number of draws of `rotated`, `matched` or `shuffled`, each a separate placebo: 199 give p-values down
+            to 0.005, for zero-shot only. Tables show their mean in one line. Default 1.
         first: number of the first of these draws. Default 1.
         seed: seed of these draws, or of the pairs. Default 0.
-        lender: data set whose C_d is `borrowed`; itself has no such placebo. Default: the next one of the recipe, of
-            the last the first.
+        lender: data set whose C_d is `borrowed`; it has no such placebo itself. Default: the next data set of the
+            recipe, and for the last one the first.
     """
 
     name: Name
@@ -65,7 +65,7 @@ class InterventionSet(Spec):
         if not drawn and (self.draws, self.first, 0 if self.pairs < 1 else self.seed) != (1, 1, 0):
             raise ValueError(f"the set '{self.name}' has nothing to draw; leave out draws, first and seed.")
         if self.lender is not None and self.placebo != "borrowed":
-            raise ValueError(f"the set '{self.name}' has a lender and borrows nothing; give placebo: borrowed.")
+            raise ValueError(f"the set '{self.name}' has a lender but does not borrow; give placebo: borrowed.")
         if self.placebo in ("shuffled", "borrowed") and {TEXT, CROSS} & set(self.kinds):
             raise ValueError(f"the set '{self.name}': '{TEXT}' and '{CROSS}' cannot be {self.placebo}; leave them out.")
         if self.placebo == "shuffled" and self.pairing != "each":
@@ -73,27 +73,27 @@ class InterventionSet(Spec):
         return self
 
     def is_among(self, kinds: Collection[str]) -> bool:
-        """Return whether all that the set needs is there."""
+        """Return whether all kinds of the set are among the available `kinds`."""
         return set(self.kinds) <= set(kinds) if self.kinds else bool(set(kinds) - {TEXT, CROSS})
 
     @property
     def pairs_in_words(self) -> str:
-        """Which share of the pairs it has, in words: what makes it a method of its own; nothing where it has all."""
+        """The share of pairs in words, which makes it a separate method; empty for all pairs."""
         seed = f", seed {self.seed}" if self.seed else ""
         return f"{100 * self.pairs:g} % of the pairs{seed}" if self.pairs < 1 else ""
 
     @property
     def numbered(self) -> bool:
-        """Whether it is some of several draws, each of which is a method with a number."""
+        """Whether the set has several draws, each of which is a numbered method."""
         return self.draws > 1 or self.first > 1
 
     def drawn(self) -> "tuple[InterventionSet, ...]":
-        """Return the set once for each draw; itself where nothing is drawn."""
+        """Return one set for each draw; the set itself without draws."""
         numbers = range(self.first, self.first + self.draws)
         return tuple(self.model_copy(update={"first": number, "draws": 1}) for number in numbers)
 
     def in_trials(self) -> "tuple[InterventionSet, ...]":
-        """Return the set in parts, each of which is a trial: up to `DRAWS` draws share the moments of a fold."""
+        """Return one set for each trial, with up to `DRAWS` draws, which share the moments of a fold."""
         end = self.first + self.draws
         return tuple(
             self.model_copy(update={"first": first, "draws": min(DRAWS, end - first)})
@@ -101,6 +101,6 @@ class InterventionSet(Spec):
         )
 
     def is_real_set_of(self, placebo: "InterventionSet") -> bool:
-        """Return whether a placebo stands in the place of this set's C_d."""
+        """Return whether a set is a placebo of this one."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
         return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

@@ -1,7 +1,7 @@
-"""The parts of a recipe that belong to no other room: interventions, texts, images, prompts, sweep, search and run.
+"""Parts of a recipe: interventions, texts, images, prompts, sweep, search and run.
 
-A key that is added must leave the dump of recipes without it as it was, since recipes are known by a hash of it; see
-`ImagesSpec`. The keys of `run` are left out of the hash.
+A new key must not change the dump of recipes without it, since recipes are identified by its hash; see `ImagesSpec`.
+Keys of `run` are not in the hash.
 """
 
 from collections.abc import Iterable
@@ -34,13 +34,13 @@ from benchmark.method.prompts import Templates, resolve_templates
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.sets import InterventionSet
 
-LAMBDA = "lambda"  # what a search calls it
-MAX_SECONDS = 1e7  # that anything is waited for: four months
-MAX_VIEWS = 62  # of an image beside the original: bits of a whole number say which of them a chunk lacks
+LAMBDA = "lambda"  # name in a search space
+MAX_SECONDS = 1e7  # maximum timeout: four months
+MAX_VIEWS = 62  # of an image, without the original: one bit each in the mask of missing views
 
 
 def _projection(spec: object) -> Projection:
-    """Return the projection that a recipe's `spec` describes; what the sweep sets has no place there."""
+    """Return the projection in a recipe's `spec`; refuse parameters that the sweep sets."""
     given = set(spec) & {LAMBDA, *Projection.swept} if isinstance(spec, dict) else set()
     if given & {LAMBDA, "lambda_"}:
         raise ValueError("lambda is swept: give sweep.lambdas.")
@@ -61,20 +61,20 @@ AnyPredictor = Annotated[SerializeAsAny[Predictor], BeforeValidator(PREDICTORS.c
 
 
 class TextPairsSpec(Spec):
-    """Pairs of texts that say the same object in other surroundings: interventions that need no image.
+    """Pairs of texts that describe the same object in different surroundings: interventions without images.
 
     Fields:
-        pairs: path of a JSONL file with one object a line, with `caption` and `rewrite`. Pairs that describe single
-            images name them in `image_id` (the id, or the path below the data set's folder), and are left out where
-            the image is held out; pairs that name another data set in `dataset` are left out too.
-            `docs/examples/captions.py` writes such a file. Default: pairs are made from templates with lists of styles,
-            backgrounds and lights, for the data set's classes.
-        edits: which of CLAP's prompt edits make pairs, in the place of those lists: a prompt such as "a sketch of a
-            large red dog", and it with some of these edits. `size` and `colour` delete that word, `type` the type of
-            the image, `type_swap` puts another type, `order` says the object first, `noise` inserts Gaussian noise
-            among the tokens. Default: none.
-        per_class: number of pairs that are made for each class, 1 to 4096. Default 32.
-        seed: seed of the generator that makes pairs. Default 0.
+        pairs: path of a JSONL file with one object per line, with `caption` and `rewrite`. Pairs that describe single
+            images name them in `image_id` (the id, or the path below the data set's folder), and are left out if
+            the image is held out; pairs with another data set in `dataset` are left out too.
+            `docs/examples/captions.py` writes such a file. Default: pairs are generated from templates with lists of
+            styles, backgrounds and lights, for the data set's classes.
+        edits: prompt edits of CLAP that generate pairs instead of those lists: a prompt such as "a sketch of a large
+            red dog", and the same prompt after some of these edits. `size` and `colour` delete that word, `type`
+            deletes the type of the image, `type_swap` replaces it, `order` puts the object first, `noise` inserts
+            Gaussian noise among the tokens. Default: none.
+        per_class: number of generated pairs for each class, 1 to 4096. Default 32.
+        seed: seed of the generated pairs. Default 0.
     """
 
     pairs: str | None = None
@@ -85,25 +85,25 @@ class TextPairsSpec(Spec):
     @model_validator(mode="after")
     def _one_source(self) -> "TextPairsSpec":
         if self.pairs and self.edits:
-            raise ValueError("pairs: they come from a file or from edits; leave one of the two out.")
+            raise ValueError("pairs: a file and edits exclude each other; leave one of the two out.")
         distinct(self.edits, list(self.edits), "edit")
         return self
 
 
 class InterventionsSpec(Spec):
-    """Which views of every image are embedded: the original and one for each kind.
+    """The embedded views of every image: the original and one for each kind.
 
     Fields:
-        kinds: kinds of intervention, 62 at most; a kind may come twice with different strengths. Default: all seven.
-        seed: seed of what is drawn for each image. Default 0.
-        draws: how often kinds that draw are drawn, with seeds `seed`, `seed` + 1 and so on; not more often than
-            `sweep.seeds` has seeds. The first of these seeds sees the first draw, the second the second, and so on in
-            turn: what the draw of a view does to a result then is part of what differs between seeds. Default 1.
-        apply_at: where interventions act. `model_input` (default): on the image as the encoder takes it, resized and
+        kinds: kinds of intervention, 62 at most; a kind may be repeated with other strengths. Default: all seven.
+        seed: seed of the random parameters of each image. Default 0.
+        draws: number of draws of random kinds, with seeds `seed`, `seed` + 1 and so on; at most the number of
+            `sweep.seeds`. The first of these uses the first draw, the second the second, and so on in
+            turn, so that differences between seeds include the random views. Default 1.
+        apply_at: input of the interventions. `model_input` (default): on the image as the encoder takes it, resized and
             cropped. `source`: on the image at its full resolution, then resized and cropped, as in the authors'
             released code; strengths in pixels (`sigma` of the blur) are then pixels of the full resolution, and a blur
             of a large image is weaker at the model's input by the factor of the resize.
-        text: pairs of texts, which intervention sets call `text`; `{}` makes them from templates. Default: none.
+        text: text pairs, the kind `text` of intervention sets; `{}` generates them from templates. Default: none.
     """
 
     kinds: tuple[AnyIntervention, ...] = Field(
@@ -122,35 +122,35 @@ class InterventionsSpec(Spec):
     @model_validator(mode="after")
     def _fit_into_a_visit(self) -> "InterventionsSpec":
         if (views := self.view_count(self.kinds)) > MAX_VIEWS:
-            raise ValueError(f"draws: {self.draws} draws make {views} views of each image, of {MAX_VIEWS} at most.")
+            raise ValueError(f"draws: {self.draws} draws make {views} views of each image; the maximum is {MAX_VIEWS}.")
         return self
 
     def seed_of(self, kind: Intervention, draw: int) -> int:
-        """Return the seed of a kind's views in a draw, from 0: a kind that does not draw has the same in all."""
+        """Return the seed of a kind's views in a draw (from 0); kinds without randomness have one seed."""
         return self.seed + draw if kind.is_random else self.seed
 
     def seeds_of(self, kind: Intervention) -> range:
-        """Return the seeds with which views of a kind are made: one, or one for each draw."""
+        """Return the seeds of a kind's views: one, or one for each draw."""
         return range(self.seed, self.seed_of(kind, self.draws - 1) + 1)
 
     def view_count(self, kinds: Iterable[Intervention]) -> int:
-        """Return how many views of each image some kinds make."""
+        """Return the number of views of each image for some kinds."""
         return sum(len(self.seeds_of(kind)) for kind in kinds)
 
     def by_label(self) -> dict[str, Intervention]:
-        """Return the kinds by label (`posterize`, or `posterize(bits=3)` where not at its default)."""
+        """Return the kinds by label (`posterize`, or `posterize(bits=3)` if not at its default)."""
         return {kind.label: kind for kind in self.kinds}
 
 
 class ImagesSpec(Spec):
-    """How image files become pixels.
+    """Decoding of image files.
 
     Fields:
-        jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale where that still is twice the size it is resized to:
-            several times faster on photographs, with slightly other pixels than open_clip's. Default true; always off
-            where interventions act on the source.
-        formats: formats that are decoded beside JPEG, PNG, WebP, BMP, TIFF, PPM and the first frames of GIF and MPO, by
-            Pillow's names, as [AVIF, JPEG2000]. A format is known by content, and a file by its suffix. Default: none.
+        jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale if that is at least twice the size after resizing:
+            several times faster on photographs, with slightly other pixels than open_clip. Default true; always off
+            if interventions act on the source.
+        formats: Pillow's names of more formats, such as [AVIF, JPEG2000], besides JPEG, PNG, WebP, BMP, TIFF, PPM and
+            the first frames of GIF and MPO. Files are found by suffix, formats detected by content. Default: none.
     """
 
     jpeg_draft: bool = True
@@ -163,19 +163,19 @@ class ImagesSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields; formats only where they are given: recipes without them stay what they were."""
+        """Return the fields, `formats` only if given: the hash of recipes without it stays the same."""
         return {key: value for key, value in dump(self).items() if key != "formats" or value}
 
 
 class PromptsSpec(Spec):
-    """The texts behind zero-shot prediction: `{}` is the class name, with spaces for underscores.
+    """The texts of zero-shot prediction: `{}` is the class name, with spaces for underscores.
 
-    Several templates make an ensemble: the mean of their unit-length embeddings, at unit length again.
+    Several templates are an ensemble: the mean of their unit-length embeddings, scaled to unit length.
 
     Fields:
-        templates: templates for every data set that has none of its own; `openai` for the 80 of CLIP's authors for
-            ImageNet, `simple` for 7 of them, both as open_clip has them. Default: "a photo of a {}.".
-        by_dataset: name of a data set -> its own templates, or `openai` or `simple`. Default: none.
+        templates: templates for data sets without their own; `openai` for the 80 templates of CLIP's authors for
+            ImageNet, `simple` for 7 of them, both from open_clip. Default: "a photo of a {}.".
+        by_dataset: name of a data set -> its templates, or `openai` or `simple`. Default: none.
     """
 
     templates: Templates = ("a photo of a {}.",)
@@ -190,20 +190,20 @@ Bounds = tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[flo
 
 
 class SearchSpec(Spec):
-    """A search in the place of the grid, for projections with a lambda or with searched strengths.
+    """A search instead of the grid, for projections with a lambda or with searched strengths.
 
     Fields:
-        method: how points are suggested: `random` (default), or `optuna` (its tree-structured Parzen estimator; needs
+        method: sampler of points: `random` (default), or `optuna` (its tree-structured Parzen estimator; needs
             the package optuna).
-        samples: number of points that are tried for each method and held-out environment. Default 32.
-        batch: number of points whose views are embedded and whose trials run together, before scores are looked at
-            again. Default 8.
-        rule: selection rule whose score is maximised: `lodo` (default) or `training_domain`. None looks at a target.
-        lambdas: lower and upper bound of lambda; points are log-uniform where the lower one is above 0. Default 0.01 to
+        samples: number of points for each method and held-out environment. Default 32.
+        batch: number of points that are embedded and evaluated together, before the sampler uses their scores.
+            Default 8.
+        rule: selection rule whose score is maximised: `lodo` (default) or `training_domain`. Neither uses the target.
+        lambdas: lower and upper bound of lambda; sampled log-uniformly if the lower bound is above 0. Default 0.01 to
             1000.
         strengths: label of a kind -> parameter -> bounds, for example `{gaussian_blur: {sigma: [0.5, 4]}}`; each point
-            is a view of its own to be embedded. Default: no strength is searched.
-        seed: seed of the suggestions. Default 0.
+            needs its own embedded view. Default: no strength is searched.
+        seed: seed of the sampler. Default 0.
     """
 
     method: Literal["random", "optuna"] = "random"
@@ -228,13 +228,13 @@ Lambdas = Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ..
 
 
 class GridSpec(Spec):
-    """A grid of its own for a predictor, where the one of the sweep would cost too much.
+    """A separate grid for a predictor, for example if the grid of the sweep would cost too much.
 
     Fields:
-        ranks: in the place of `sweep.ranks`. Default: those of the sweep.
-        lambdas: in the place of `sweep.lambdas`. Default: those of the sweep.
-        projections: in the place of `sweep.projections`. Default: those of the sweep.
-        intervention_sets: names of those of `sweep.intervention_sets` that are used. Default: all.
+        ranks: replaces `sweep.ranks`. Default: those of the sweep.
+        lambdas: replaces `sweep.lambdas`. Default: those of the sweep.
+        projections: replaces `sweep.projections`. Default: those of the sweep.
+        intervention_sets: names of the used `sweep.intervention_sets`. Default: all.
     """
 
     ranks: Ranks | None = None
@@ -249,46 +249,46 @@ class GridSpec(Spec):
 
 
 class SweepSpec(Spec):
-    """What is fitted and evaluated for every held-out environment.
+    """Projections, predictors and protocols that are fitted and evaluated for every held-out environment.
 
     Fields:
-        protocols: what is fitted on which environments and tested on which: names of `PROTOCOLS`, or `module:Class`.
+        protocols: choices of training and test environments: names of `PROTOCOLS`, or `module:Class`.
             Default: `held_out`.
-        test_splits: which images of the held-out environment are tested: `out_20` (default, the released code's),
-            `in_80` (DomainBed's) or `full`. Only `held_out` and `held_out_pairs` leave the choice. With `folds` it is
-            `out_fold`, and no other.
-        folds: number of folds, 3 to 100, in the place of the 80/20 split: images (or groups, whole) are cut by the
-            seed, and each fold is tested in turn, so that every image is tested once. Rules choose by fits without the
-            tested fold and another one, validated on that one of the sources, for every other fold. Default: none.
-        base_classes: `floor` or `ceil`: how half an odd number of classes is rounded to that of base classes. Default:
+        test_splits: test images of the held-out environment: `out_20` (default, as in the released code),
+            `in_80` (as in DomainBed) or `full`. Only `held_out` and `held_out_pairs` allow a choice. With `folds`, only
+            `out_fold`.
+        folds: number of folds, 3 to 100, instead of the 80/20 split: images (or whole groups) are split by the
+            seed, and each fold is tested in turn, so that every image is tested once. For selection, fits leave out
+            the tested fold and one other, whose source images validate them, for every other fold. Default: none.
+        base_classes: `floor` or `ceil`: rounding of the number of base classes, half of all classes. Default:
             the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
-        seeds: seeds of the splits (DomainBed's trial seeds) or of the cuts into folds, and of everything random in a
+        seeds: seeds of the splits (DomainBed's trial seeds) or folds, and of all randomness in a
             trial. Default 0, 1, 2.
-        intervention_sets: which views enter the consistency term, and placebos of them; no rule chooses between a set
-            and a placebo. Default: one set with every embedded kind.
-            `all_subsets` means every subset of the embedded kinds: with seven, 127 sets, which cost linear algebra
-            alone.
-        projections: how bases are estimated; `identity` is the plain space. Default: `identity`, `pca`, `random`,
+        intervention_sets: views that enter the consistency term, and placebos of them; no rule chooses between a set
+            and a placebo. Default: one set with all embedded kinds.
+            `all_subsets` means all subsets of the embedded kinds: 127 sets for seven kinds, which cost only linear
+            algebra.
+        projections: estimators of bases; `identity` is the plain space. Default: `identity`, `pca`, `random`,
             `icm` in both orders and with the nuisance of shrinkage (equal-N truncation), `shrinkage`, `fixed`,
             `isotropic_environments` and `within_classes`.
-        lambdas: weights of the consistency term, 0 or above, for every projection that has one and no `lambdas` of its
-            own, as shrinkage has. Default 0.3, 1, 3, 10.
+        lambdas: weights of the consistency term, 0 or above, for projections with this term and without their own
+            `lambdas` (shrinkage has its own). Default 0.3, 1, 3, 10.
         ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
-            is every one.
-        normalize: where embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
+            is 1 to D.
+        normalize: place of the scaling to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
-        predictors: how classes are predicted inside the subspace. Default: `zero_shot` and `linear_probe`.
-        grids: name of a predictor -> ranks, lambdas, projections and intervention sets of its own. Default: none.
-        selection_images: most images of each source environment and fold by which rules choose, and that fits see
-            which only serve a choice, of predictors whose fits take long (probes, `clip_adapter`): drawn by the seed,
-            classes in proportion; the in-split of an 80/20 split counts as four folds. What a rule picks is fitted on
-            all images, and so is the last rank; rows say which ranks are. `null` takes all everywhere. Default 1000,
-            which is all of them up to PACS and Office-Home.
-        choose_by: `metric` (default), that of the data set, or `balanced`, class-balanced accuracy. A metric that needs
-            scores leaves the choice to accuracy.
-        search: a search in the place of `lambdas`, for the projections that it searches. Default: none, the grid.
-        metrics: metrics that tables show beside the built-in ones, as `module:Class`. One of scores is computed where
-            rules pick, and is part of what trials are known by; any other changes no trial. Default: none.
+        predictors: predictors of classes in the subspace. Default: `zero_shot` and `linear_probe`.
+        grids: name of a predictor -> its ranks, lambdas, projections and intervention sets. Default: none.
+        selection_images: maximum number of validation images in each source environment and fold, and of training
+            images in fits for selection by slow predictors (probes, `clip_adapter`): drawn by the seed, stratified by
+            class; the in-split of an 80/20 split counts as four folds. Selected points and the last rank are refitted
+            on all images; rows record these ranks. `null` uses all images everywhere. Default 1000, which is all
+            images of data sets up to the size of Office-Home.
+        choose_by: metric of selection rules: `metric` (default), the data set's, or `balanced`, class-balanced
+            accuracy. Accuracy replaces metrics that need scores.
+        search: a search instead of `lambdas`, for the projections that it covers. Default: none, the grid.
+        metrics: further metrics in tables, as `module:Class`. Metrics of scores are computed at selected points, and
+            are part of the identity of trials; others change no trial. Default: none.
     """
 
     protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
@@ -331,13 +331,13 @@ class SweepSpec(Spec):
     @model_validator(mode="after")
     def _splits_and_grids(self) -> "SweepSpec":
         if self.folds and self.test_splits != ("out_fold",):
-            raise ValueError("test_splits: with folds each fold is tested in turn; leave test_splits out.")
+            raise ValueError("test_splits: with folds, each fold is tested in turn; leave test_splits out.")
         if not self.folds and "out_fold" in self.test_splits:
             raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
         names = [predictor.name for predictor in self.predictors]
         for name in self.grids:
             if name not in names:
-                raise ValueError(f"grids: '{name}' is none of the predictors; {nearest(name, names)}")
+                raise ValueError(f"grids: '{name}' is not a predictor of the sweep; {nearest(name, names)}")
         return self
 
     @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks", "intervention_sets")
@@ -353,29 +353,29 @@ class SweepSpec(Spec):
         return distinct(components, [c.label for c in components], "entry")
 
     def rank_count(self, dim: int) -> int:
-        """Return how many ranks are evaluated for embeddings of width `dim`, of whatever predictor."""
+        """Return the number of evaluated ranks for embeddings of width `dim`, over all predictors."""
         return len({rank for predictor in self.predictors for rank in self.ranks_for(dim, predictor)})
 
     def _grid(self, predictor: Predictor) -> GridSpec:
         return self.grids.get(predictor.name, GridSpec())
 
     def lambdas_for(self, predictor: Predictor, projection: Projection) -> tuple[float, ...]:
-        """Return the weights of the consistency term, or strengths; (0.0,) where a projection has none."""
+        """Return the weights of the consistency term, or strengths; (0.0,) for projections without them."""
         if projection.own_lambdas:
             return projection.own_lambdas
         return (self._grid(predictor).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
 
     def projections_for(self, predictor: Predictor) -> list[Projection]:
-        """Return the projections that a predictor is tried with."""
+        """Return the projections of a predictor."""
         return list(self._grid(predictor).projections or self.projections)
 
     def uses_set(self, predictor: Predictor, name: str) -> bool:
-        """Return whether a predictor is tried with the intervention set of that name."""
+        """Return whether a predictor uses the intervention set with a name."""
         asked = self._grid(predictor).intervention_sets
         return asked is None or name in asked
 
     def all_projections(self) -> list[Projection]:
-        """Return every projection that some predictor is tried with."""
+        """Return the projections of all predictors."""
         every = [p for predictor in self.predictors for p in self.projections_for(predictor)]
         return list({projection.label: projection for projection in every}.values())
 
@@ -400,32 +400,32 @@ Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 
 
 class RunSpec(Spec):
-    """Where and with what it runs; changes no number but for the last digits, so it is no part of the hash.
+    """Storage, devices and resources; changes at most the last digits of numbers, so it is not in the hash.
 
     Fields:
         store: folder, s3:// or gs:// for embeddings and rows. Default: `store` in the cache folder.
-        data: folder or URI that holds the folders of those data sets that have no `root` of their own.
+        data: parent folder or URI of data sets without their own `root`.
         out: folder or URI of the report. Default: `reports/NAME-HASH` inside the store.
-        device: what encoders run on: `gpu`, `cpu`, or `auto` (default), GPUs where the cluster has some or its
-            autoscaler may bring some, else CPUs.
-        gpus: number of GPUs that encode; those that are not there are asked of the cluster's autoscaler. `auto`
-            (default) is what its configuration allows, and no more than there is work for.
-        encoders_per_gpu: number of encoders that share each GPU, 1 to 8. Default 1; small encoders leave a GPU idle.
-        wait_for_gpus: seconds after which a run ends that waits for its first GPU. Default 900.
+        device: device of encoders: `gpu`, `cpu`, or `auto` (default), which is GPUs if the cluster has some or its
+            autoscaler can add some, else CPUs.
+        gpus: number of GPUs for encoders; missing ones are requested from the cluster's autoscaler. `auto`
+            (default) is the number that its configuration allows, limited by the work.
+        encoders_per_gpu: number of encoders that share each GPU, 1 to 8. Default 1; use more for small encoders.
+        wait_for_gpus: seconds to wait for the first GPU before the run ends. Default 900.
         actors: number of encoders on CPUs. Default: one for each node.
-        chunk_timeout: seconds without an answer after which an encoder is replaced, 1 or more. `auto` (default) is ten
-            times the median time of its chunks, at least 120; until the first chunk it is 900.
-        batch_size: number of views in a forward pass. Default: 32 on a CPU; on a GPU what fits into its memory, 512 at
-            most. Halved when memory runs out.
+        chunk_timeout: seconds after which an unresponsive encoder is replaced, 1 or more. `auto` (default) is ten
+            times the median time of its chunks, at least 120; 900 until the first chunk.
+        batch_size: number of views in a forward pass. Default: 32 on a CPU; on a GPU as many as fit into its memory,
+            at most 512. Halved when memory runs out.
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs. Default false.
-        cpus_per_trial: number of CPU cores that a trial of the sweep reserves. Default 1.
-        gpus_per_trial: number of GPUs, or a share of one, that a trial reserves; logistic regressions then run there.
-            `auto` (default) is 1 where the cluster has one and a trained predictor chooses on some of the images, see
-            `sweep.selection_images`, and 0 elsewhere.
-        trial_timeout: seconds after which a trial is ended, tried once more, and then shown as a gap. Default: none.
-        loggers: who else follows the sweep, through Tune's own callbacks: `tensorboard`, `mlflow`, `wandb`. Default:
+        cpus_per_trial: number of CPU cores reserved for each trial of the sweep. Default 1.
+        gpus_per_trial: number or fraction of GPUs reserved for each trial, used for logistic regressions.
+            `auto` (default) is 1 if the cluster has a GPU and `sweep.selection_images` limits a trained
+            predictor, else 0.
+        trial_timeout: seconds after which a trial is stopped, retried once, and then shown as a gap. Default: none.
+        loggers: callbacks of Tune that log the sweep: `tensorboard`, `mlflow`, `wandb`. Default:
             none.
-        logs: folder in which Tune keeps the files of loggers. Default `icm-bench-logs`.
+        logs: folder of the loggers' files. Default `icm-bench-logs`.
         max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
         storage_timeout: seconds for which calls to storage are retried while it does not answer, before the
             run ends. Default 120.
@@ -453,7 +453,7 @@ class RunSpec(Spec):
     @model_validator(mode="after")
     def _one_device(self) -> "RunSpec":
         if self.actors and (self.device == "gpu" or self.gpus != "auto"):
-            raise ValueError("actors: it counts encoders on CPUs; leave it out and give gpus, or give device: cpu.")
+            raise ValueError("actors: this is the number of encoders on CPUs; give gpus instead, or device: cpu.")
         if self.device == "cpu" and self.gpus != "auto":
-            raise ValueError("gpus: with device: cpu there are none; leave one of the two out.")
+            raise ValueError("gpus: device: cpu uses none; leave one of the two out.")
         return self

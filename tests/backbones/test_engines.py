@@ -98,7 +98,9 @@ class Unlike(Tower):
 @pytest.mark.parametrize("where", ["one", "white", "nowhere"])
 def test_a_tower_that_a_trace_does_not_have_is_left_to_pytorch(where: str, spec_of: SpecOf) -> None:
     facts = replace(Backbone(spec_of(engine="torch")).facts, fingerprint=where)
-    with pytest.raises(IcmBenchError, match=r"cannot run this model \(.*other numbers\); engine: torch can\."):
+    with pytest.raises(
+        IcmBenchError, match=r"cannot run this model \(.*outputs of the converted model differ\); engine: torch can\."
+    ):
         engines.on_openvino(facts, lambda: Unlike(where))
     assert not is_converted(facts)
 
@@ -239,7 +241,7 @@ def test_engines_are_timed_in_turn() -> None:
 
 
 def test_pytorch_takes_over_where_openvino_cannot(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_check_numbers", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
+    monkeypatch.setattr(conversion, "_check_outputs", Mock(side_effect=RuntimeError("no rule for aten::new\nmore")))
     facts = with_engine(spec_of(engine="openvino"))
     assert facts.engine == "torch"
     assert "OpenVINO cannot run this model (no rule for aten::new); engine: torch can" in facts.notes[-1]

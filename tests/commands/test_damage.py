@@ -233,7 +233,7 @@ def test_what_is_damaged_is_named_and_made_again(
     files = [DAMAGES[name](place) for name in names]
     found = on_sound_embeddings(run, lambda: read_all(run))
     for file in files:
-        assert any(str(file) in line and line.endswith("it is made again") for line in damaged(lines)), file
+        assert any(str(file) in line and line.endswith("it is recomputed") for line in damaged(lines)), file
     assert_close(found, clean[1])
     lines.clear()
     on_sound_embeddings(run, lambda: read_all(run))  # from now on the store is sound
@@ -256,7 +256,7 @@ def test_a_store_that_cannot_be_trusted_ends_in_a_sentence(
         write(place.part(place.original, 0), embedding=reverse)  # whenever it is to be read
         return read_all(run)
 
-    with pytest.raises(IcmBenchError, match=r"part-00000.parquet is not what was written .*made again just now"):
+    with pytest.raises(IcmBenchError, match=r"part-00000.parquet is not what was written .*just rewritten"):
         on_sound_embeddings(run, work)
 
 

@@ -27,7 +27,7 @@ OPTIONS = {  # case -> what --set says, and how the answer goes on
     "batch": ("run.batch_size=1000000000", r"run.batch_size: input should be less than or equal to 65536"),
     "actors": ("run.actors=1000000000", r"run.actors: input should be less than"),
     "wait": ("run.storage_timeout=1.0e+300", r"run.storage_timeout: input should be less than"),
-    "seeds": (f"sweep.seeds={[*range(1001)]}", r"seeds: 1001 entries, of 1000 at most"),
+    "seeds": (f"sweep.seeds={[*range(1001)]}", r"seeds: 1001 entries; the maximum is 1000"),
     "ranks": ("sweep.ranks=[4, 99999999999]", r"ranks: a number of 11 digits"),
     "lambda": ("sweep.lambdas=[1e300]", r"lambdas: a number of 301 digits"),
     "epochs": ("sweep.predictors=[{name: coop, epochs: 99999999999}]", r"epochs: a number of 11 digits"),
@@ -37,8 +37,8 @@ OPTIONS = {  # case -> what --set says, and how the answer goes on
     "poor-recipes-1-std": ("backbones.0={name: ViT-B-32, pretrained: random, std: [.inf, 1, 1]}", r"std.0: .* finite"),
     "poor-recipes-1-blur": ("interventions.kinds=[{name: gaussian_blur, sigma: [.nan, 1]}]", r"sigma.0: .* finite"),
     "poor-recipes-1-c": ("sweep.predictors=[{name: linear_probe, C: [.inf]}]", r"C.0: .* finite"),
-    "poor-recipes-2": (r'datasets.0.name="a\nb"', r"datasets.0.name: 'a\\nb' is no name"),
-    "poor-recipes-2-set": (r'sweep.intervention_sets=[{name: "a\tb"}]', r"name: 'a\\tb' is no name"),
+    "poor-recipes-2": (r'datasets.0.name="a\nb"', r"datasets.0.name: 'a\\nb' is not a printable name"),
+    "poor-recipes-2-set": (r'sweep.intervention_sets=[{name: "a\tb"}]', r"name: 'a\\tb' is not a printable name"),
     "poor-recipes-2-nul": (r'datasets.0.root="/a\0b"', r"'datasets.0.root' holds the control character U\+0000"),
     "poor-recipes-2-key": (r'names={"a\eb": x}', r"'a key of names' holds the control character U\+001B"),
     "poor-recipes-3": ("sweep.projections=[{name: identity, foo: 1}]", r"unknown key 'foo': there is none"),
@@ -165,7 +165,7 @@ def test_names_of_files_that_are_not_read_as_utf_8_are_refused_with_what_to_set(
     """poor-environment-1: LC_ALL=C with PYTHONUTF8=0."""
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
     said = command.refused("datasets")
-    assert "Names of files are read as ascii here, and not as UTF-8" in said
+    assert "File names are read as ascii here, not as UTF-8" in said
     assert "PYTHONUTF8=1" in said
 
 

@@ -106,7 +106,7 @@ def test_an_export_gives_the_same_bytes_again_without_images(
     made: tuple[Path, Path], imported_again: Path, tmp_path: Path, command: Command
 ) -> None:
     said = command("run", imported_again).err
-    assert "imported, nothing is to be embedded" in said
+    assert "imported, nothing to embed" in said
     assert "not all views" not in said
     stores = made[0] / "store", tmp_path / "store"
     rows, again = (contents(store / "rows", ".parquet") for store in stores)

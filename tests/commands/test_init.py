@@ -42,7 +42,7 @@ def test_what_is_no_data_set_is_refused_and_leaves_no_recipe(toy_root: Path, tmp
     for environment in ("env1", "env2"):
         shutil.rmtree(toy_root / environment)
     for folder, sentence in (
-        (tmp_path / "nowhere", "does not exist or is no folder"),
+        (tmp_path / "nowhere", "does not exist or is not a folder"),
         (empty, "holds no images"),
         (toy_root, "has one environment only (env0)"),
     ):

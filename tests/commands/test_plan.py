@@ -81,7 +81,7 @@ def test_calibration_measures_what_nobody_did_and_nothing_twice(
 def test_what_is_dear_is_said_where_there_is_something_else() -> None:
     estimate = Estimate({"trials": 7200.0}, 4.0, 2, {STORE: 7200.0}, ["report"], {"linear_probe": 0.8})
     unknown, total, trials = estimate.text()
-    assert unknown.startswith("nobody measured report: ")  # poor-plan-1
+    assert unknown.startswith("not measured: report; ")  # poor-plan-1
     assert total.startswith("at least 2.0 h on 2 cores: trials 2.0 h; ")
     assert trials == "trials: 4 core-hours; 80% less without linear_probe"
     estimate.unknown = []
@@ -127,7 +127,7 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
             [
                 "\nrented, 1 x l4: sweep ",
                 ", together at least ",
-                "nobody measured embedding with ViT-B-16 openai float16 on l4 (calibrate where there is one)",
+                "not measured: embedding with ViT-B-16 openai float16 on l4 (calibrate on such a GPU)",
                 "\nat least ",
             ],
         ),

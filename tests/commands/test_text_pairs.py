@@ -68,7 +68,7 @@ def test_a_pair_of_unknown_class_is_refused_where_classes_are_open(manifest: Man
     assert [pair.class_name for pair in kept] == [manifest.classes[0], "of no data set"]
     two = recipe(text).model_copy(update={"datasets": recipe(text).datasets * 2})  # it may be of the other
     assert len(text_pairs_of(two, manifest)) == 2
-    with pytest.raises(IcmBenchError, match=r"base classes of toy \(cat to cat\), of which no pair is"):
+    with pytest.raises(IcmBenchError, match=r"base classes of toy \(cat to cat\), but has no pairs of them"):
         text_pairs_of(recipe(written(tmp_path, {"class_name": manifest.classes[1]})), manifest)
 
 

@@ -221,7 +221,7 @@ def test_trials_that_failed_by_a_fault_end_a_command_so(
     assert main(["plan", "a.yaml", *["--json"] * as_json]) == 70
     out, err = capsys.readouterr()
     (file,) = cache.iterdir()
-    assert "2 of 5 trials failed, the first by a fault (two) with: KeyError ('x') at a.py:1" in err
+    assert "2 of 5 trials failed, the first by a bug of icm-bench (two) with: KeyError ('x') at a.py:1" in err
     assert file.read_text().endswith("Traceback of it")
     if as_json:
         said = json.loads(out)

@@ -76,7 +76,7 @@ def test_a_variable_that_names_no_folder_is_told_before_ray_starts(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("A_FOLDER", str(tmp_path / "file" / "below"))
-    assert f"A_FOLDER names {tmp_path}/file/below, which cannot be made" in unusable_variable("UNSET", "A_FOLDER")
+    assert f"A_FOLDER names {tmp_path}/file/below, which cannot be created" in unusable_variable("UNSET", "A_FOLDER")
     monkeypatch.setenv("A_FOLDER", str(tmp_path / "to be made"))
     assert unusable_variable("A_FOLDER") == ""
 
@@ -88,7 +88,7 @@ def test_a_closed_store_cache_and_folder_of_ray(closed: Path, monkeypatch: pytes
     with pytest.raises(UnwritableError, match="or let the environment variable ICM_BENCH_CACHE name a folder"):
         Storage(str(closed / "store")).check_writable()
     monkeypatch.setenv("A_FOLDER", str(closed))
-    assert "cannot be written to; name another folder" in unusable_variable("A_FOLDER")
+    assert "is not writable; name another folder" in unusable_variable("A_FOLDER")
 
 
 def test_a_plan_needs_no_writable_cache(
@@ -109,4 +109,4 @@ def test_a_working_directory_that_was_removed_is_a_sentence(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     assert main(["datasets"]) == 2
-    assert "has been removed; change to another one" in capsys.readouterr().err
+    assert "was removed; change to another one" in capsys.readouterr().err

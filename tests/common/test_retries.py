@@ -72,7 +72,7 @@ def test_the_timeout_ends_in_a_sentence(faulty_s3: tuple[S3, Proxy], tmp_path: P
     assert time.monotonic() - began < 15
     with pytest.raises(StorageTimeoutError, match="did not answer"):
         storage.files("", "")
-    with pytest.raises(UnwritableError, match=r"does not answer .* see to its address"):
+    with pytest.raises(UnwritableError, match=r"does not answer .* check its address"):
         storage.check_writable()
 
 

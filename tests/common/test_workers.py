@@ -56,7 +56,7 @@ def test_what_no_process_has_begun_is_called_here(monkeypatch: pytest.MonkeyPatc
 
 def test_a_process_has_one_thread_and_one_that_dies_is_said() -> None:
     assert call_all(map, [(os.getenv, ("OMP_NUM_THREADS",))], 2) == [(0, "1")]
-    with pytest.raises(IcmBenchError, match="ended without a word"):
+    with pytest.raises(IcmBenchError, match="ended without an error"):
         call_all(map, [(os._exit, (3,))], 2)
 
 

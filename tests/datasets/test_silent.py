@@ -82,7 +82,7 @@ REFUSED: list[tuple[str, Write, str]] = [
     ("poor-data-2", lambda r: in_shards(r, NAMES, ("1.png", image(9)), ("1.cls", b"1")), "'cock' stands twice in"),
     ("poor-data-9", lambda r: with_link(r, "a/bird", "/dev/zero"), "a/bird is a pipe, a socket or a device"),
     ("poor-data-9-proc", lambda r: with_link(r, "a/bird", "/proc"), "a/bird is a pipe, a socket or a device"),
-    ("poor-data-9-up", lambda r: with_link(r, "a/cat/up", "/"), "a/cat/up is a link to /, a folder that it lies in"),
+    ("poor-data-9-up", lambda r: with_link(r, "a/cat/up", "/"), "a/cat/up is a link to /, a folder that contains it"),
 ]
 NOTED: list[tuple[str, Write, str, int]] = [  # with the number of images
     ("poor-data-3", lambda r: in_shards(r, NAMES, ("7.cls", b"1"), ("8.gif", b"")), "4 samples without an image", 8),

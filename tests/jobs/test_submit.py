@@ -238,7 +238,7 @@ def test_a_job_that_fails_is_submitted_again_under_a_number(
         job = icm_submit(head, folder, "--store", str(tmp_path / "store"))
         assert job.returncode == 2, job.stdout + job.stderr  # the job's own
         assert re.search(rf"icm-bench: .*{tmp_path / 'nowhere'}", job.stdout)  # and its sentence
-        said = re.search(r"icm-bench: (\S+) has failed with exit code 2; what is finished is kept", job.stderr)
+        said = re.search(r"icm-bench: (\S+) has failed with exit code 2; finished work is kept", job.stderr)
         assert said
         ids.append(said[1])
     assert ids[1] == f"{ids[0]}-2"

@@ -30,7 +30,7 @@ TABLE = {"layout": "table", "table": "list.csv"}
         pytest.param("\n".join([HEAD, *LINES]).replace(",", "\t"), TABLE, [], "columns apart by '\\t'", id="t28-tabs"),
         pytest.param(f"{'x' * 9_000},label\na,b\n", TABLE, [], "say in columns.path which it is", id="found-long"),
         pytest.param(None, {}, ["--out", "toy/report"], "run.out: toy/report lies in", id="c48"),
-        pytest.param(None, {}, ["--store", ""], "--store is empty; name a place", id="c51"),
+        pytest.param(None, {}, ["--store", ""], "--store is empty; give a folder or URI", id="c51"),
         pytest.param(None, {}, ["--out", "toy"], "run.out: toy lies in", id="c48-itself"),
         pytest.param(None, {}, ["--store", "toy/store"], "run.store: toy/store lies in", id="c48-store"),
     ],

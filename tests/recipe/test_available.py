@@ -79,7 +79,7 @@ def test_without_texts_what_asks_for_them_goes() -> None:
 
 def test_what_was_imported_and_what_is_to_be_made_stand_in_recipes_of_their_own() -> None:
     content = recipe().model_dump(mode="json")
-    with pytest.raises(IcmBenchError, match="'mine' and 'PACS': embeddings that were imported and such that are made"):
+    with pytest.raises(IcmBenchError, match="'mine' and 'PACS': imported data sets and data sets with images"):
         parse_recipe({**content, "datasets": [*content["datasets"], {"name": "PACS", "root": "/data"}]})
     with pytest.raises(IcmBenchError, match="'mine' was imported and lies in the store: leave root and columns out"):
         parse_recipe({**content, "datasets": [{"name": "mine", "layout": "imported", "root": "/data"}]})

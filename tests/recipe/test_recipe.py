@@ -152,8 +152,8 @@ def test_recipes_are_frozen() -> None:
         ({"sweep": {"lamdas": [1]}}, "unknown key 'sweep.lamdas': did you mean 'lambdas'?"),
         ({"backbones": [{"nmae": "x"}]}, "unknown key 'backbones.0.nmae': did you mean 'name'?"),
         ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "unknown key 'sweep.lamda': did you mean 'lambdas'?"),
-        ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "; see to 'run.stor' as well."),
-        ({"backbones": [{"name": "a", "precision": 1, "mean": 2, "seed": "q", "folder": 3, "quick_gelu": 9}]}, "1 more as"),
+        ({"sweep": {"lamda": 1}, "run": {"stor": 1}}, "; also check 'run.stor'."),
+        ({"backbones": [{"name": "a", "precision": 1, "mean": 2, "seed": "q", "folder": 3, "quick_gelu": 9}]}, "1 more."),
         ({"datasets": [{}]}, "recipe.yaml: the key 'datasets.0.name' is missing."),  # of both branches of a union
         ({"sweep": {"seeds": "x"}}, "sweep.seeds: input should be a valid list, not 'x'."),
         ({"datasets": []}, "datasets: list should have at least 1 item"),
@@ -179,9 +179,9 @@ def test_recipes_are_frozen() -> None:
         ({"backbones": [{"name": "x", "precision": "fp16"}]}, "'float32', 'bfloat16' or 'float16', not 'fp16'"),
         ({"prompts": {"templates": ["a photo"]}}, "must have exactly one {}"),
         ({"prompts": {"by_dataset": {"PACS": ["a photo"]}}}, "must have exactly one {}"),
-        ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is no data set of the recipe"),
+        ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is not one of the data sets"),
         ({"prompts": {"templates": "opena"}}, "input should be 'openai' or 'simple', not 'opena'"),
-        ({"interventions": {"text": {"pairs": "p.jsonl", "edits": ["size"]}}}, "they come from a file or from edits"),
+        ({"interventions": {"text": {"pairs": "p.jsonl", "edits": ["size"]}}}, "a file and edits exclude each other"),
         ({"interventions": {"text": {"edits": ["size", "size"]}}}, "the edit 'size' is given twice"),
         ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["text"]}]}}, "'text' of the set 'x' is not among"),
         ({"sweep": {"intervention_sets": [{"name": "x", "kinds": ["invert"], "weights": [1, 2]}]}}, "one weight"),
@@ -222,7 +222,7 @@ def test_an_override_reaches_into_lists_and_empty_sections_and_is_refused_where_
     assert (loaded.backbones[0].mean, loaded.run.store) == ((0.9, 0.2, 0.3), "s")
     with pytest.raises(IcmBenchError, match=r"--set datasets.3.root: '3' is not a position in a list of 1"):
         load_recipe(file, {"datasets.3.root": "/x"})
-    with pytest.raises(IcmBenchError, match="lies inside a plain value"):
+    with pytest.raises(IcmBenchError, match="is inside a value that is neither mapping nor list"):
         load_recipe(file, {"name.x": 1})
 
 
@@ -313,7 +313,7 @@ def test_a_grid_names_the_intervention_sets_of_its_predictor() -> None:
     for spec in trial_specs(asked(["all", "few"]), "PACS", 8):
         names[spec.predictor.name].add(spec.intervention_set.name if spec.intervention_set else None)
     assert names == {"zero_shot": {"all", "few", "rest", None}, "linear_probe": {"all", "few", None}}
-    for given, said in ((["al"], "'al' is none of .* 'all'"), (["few"], "'few' is a placebo of 'all'; name that too")):
+    for given, said in ((["al"], "'al' is not an .* 'all'"), (["few"], "'few' is a placebo of 'all'; add that set")):
         with pytest.raises(IcmBenchError, match=rf"linear_probe\.intervention_sets: {said}"):
             asked(given)
 
@@ -341,7 +341,11 @@ def test_strengths_and_shares_of_the_pairs_are_intervention_sets_and_no_set_for_
         ([{"name": "x", "pairs": 0.1, "placebo": "rotated"}], ["icm"], r"pairs below 1 need views"),
         ([{"name": "x", "seed": 1}], ["icm"], r"'x' has nothing to draw"),
         ([{"name": "x", "pairs": 0.1, "draws": 2}], ["icm"], r"'x' has nothing to draw"),
-        ([{"name": "x", "pairs": 0.1}], ["denoiser"], r"'denoiser' needs a view of every image, and 'x' has a share"),
+        (
+            [{"name": "x", "pairs": 0.1}],
+            ["denoiser"],
+            r"'denoiser' needs a view of every image, but 'x' has only a share",
+        ),
     ],
 )
 def test_shares_of_pairs_that_cannot_be_are_refused(sets: Any, projections: Any, message: str) -> None:

@@ -149,7 +149,7 @@ def test_images_and_tables_that_would_end_the_process_are_refused(
     deadly: bytes, tmp_path: Path, read: Callable[[Path], object]
 ) -> None:
     (tmp_path / "a.parquet").write_bytes(deadly)
-    with pytest.raises(IcmBenchError, match=rf"{tmp_path}/a\.parquet is damaged: Arrow ends the process"):
+    with pytest.raises(IcmBenchError, match=rf"{tmp_path}/a\.parquet is damaged and crashes Arrow"):
         read(tmp_path / "a.parquet")
 
 
@@ -160,7 +160,7 @@ def test_bad_4_files_of_earlier_versions_that_would_end_the_process_are_named(
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_bytes(deadly)
     assert main(["store", "verify", "--store", str(tmp_path)]) == 2
-    assert f"{tmp_path / name}: is damaged: Arrow ends the process" in capsys.readouterr().err
+    assert f"{tmp_path / name}: is damaged and crashes Arrow" in capsys.readouterr().err
     assert main(["store", "repair", "--store", str(tmp_path)]) == 0
     assert not (tmp_path / name).exists()
 
@@ -171,7 +171,7 @@ def test_imported_embeddings_and_predictions_that_would_end_the_process_are_refu
     file = tmp_path / "two.parquet"
     file.write_bytes(deadly)
     code = main(["import-embeddings", str(file), "--name", "x", "--backbone", "y", "--store", str(tmp_path / "store")])
-    assert (code, capsys.readouterr().err.count(f"{file} is damaged: Arrow ends the process")) == (2, 1)
+    assert (code, capsys.readouterr().err.count(f"{file} is damaged and crashes Arrow")) == (2, 1)
 
 
 def test_one_process_reads_all_files_and_another_takes_its_place_once_it_ended(deadly: bytes) -> None:
@@ -227,7 +227,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "poor-store-2-score": (altered("training_domain", lambda v: v[::-1]), VERIFY, "is not what was written"),
     "poor-store-3-line-twice": (twice, VERIFY, "is not what was written"),
     "poor-store-4-record": (changed_record, VERIFY, "is not what was written"),
-    "poor-store-5-later-version": (later_version, VERIFY, "1 files cannot be judged, and are left alone"),
+    "poor-store-5-later-version": (later_version, VERIFY, "1 files cannot be checked, and are kept"),
     "poor-line-1-no-store": (shutil.rmtree, VERIFY, "There is no store at"),
     "poor-line-1-no-store-listed": (shutil.rmtree, ("store", "list", "--store", "STORE"), "There is no store at"),
     "poor-line-1-empty": (emptied, VERIFY, "holds no file of a store"),
@@ -315,7 +315,7 @@ def test_texts_that_are_damaged_are_removed_before_anything_is_embedded(
     monkeypatch.setattr(embed, "alive_nodes", list)
     assert embed.embed_stage(run) == []
     assert not file.exists()
-    assert "it is made again" in said[0]
+    assert "it is recomputed" in said[0]
 
 
 def test_work_whose_file_was_removed_by_another_command_begins_anew(copied: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_others_left_is_named_and_left_alone(store: Path, capsys: pytest.Ca
         assert main(["store", action, "--store", str(store)]) == 0, capsys.readouterr().err
     assert main(["store", "verify", "--store", str(store)]) == 0
     said = capsys.readouterr().err
-    assert "note: not the store's own, and left alone:" in said
+    assert "note: foreign files in the store, which are kept:" in said
     assert "embeddings/notes.json" in said
     assert all(file.exists() for file in foreign)
     assert main(["report", "--store", str(store), "--json"]) == 0
@@ -123,7 +123,7 @@ def test_what_is_no_store_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     file.write_text("hello")
     for action in ("list", "verify", "repair", "clean"):
         assert main(["store", action, "--store", str(file)]) == 2
-        assert capsys.readouterr().err == f"icm-bench: {file} is a file and no store; give the folder of one.\n"
+        assert capsys.readouterr().err == f"icm-bench: {file} is a file, not a store; give the folder of a store.\n"
 
 
 def test_a_reason_of_failure_that_is_damaged_is_a_reason(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

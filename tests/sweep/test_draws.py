@@ -106,7 +106,7 @@ def test_more_draws_than_seeds_and_more_views_than_fit_are_refused() -> None:
         parse_recipe(content(4))
     many = content(1, seeds=list(range(70)))
     many["interventions"]["draws"] = 62
-    with pytest.raises(IcmBenchError, match=r"draws: 62 draws make 63 views of each image, of 62 at most"):
+    with pytest.raises(IcmBenchError, match=r"draws: 62 draws make 63 views of each image; the maximum is 62"):
         parse_recipe(many)
 
 

@@ -50,7 +50,7 @@ def test_a_terminated_sweep_keeps_reasons_and_leaves_nobody_behind(
     took = time.monotonic() - began
     assert run.returncode == 143, error
     assert output == ""
-    assert error.splitlines()[-1].startswith("icm-bench: interrupted; what is finished is kept")
+    assert error.splitlines()[-1].startswith("icm-bench: interrupted; finished work is kept")
     assert "Traceback" not in error
     assert "***" not in error  # as Ray's C++ begins its traces
     print(f"ended after {took:.1f} s")

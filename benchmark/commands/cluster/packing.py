@@ -1,7 +1,7 @@
-"""What goes to a cluster with a recipe: its file, and the files that it names; nothing that lies beside them.
+"""The files uploaded to a cluster: a recipe and the files that it names, and no others.
 
-Relative paths of a recipe go from the working directory, here as there, so that they keep their place. The recipe lies
-at the top: a folder `jobs` around it would hide the package of that name. Modules lie where Python finds them.
+Relative paths of a recipe start at the working directory here and on the cluster, so files keep their places. The
+recipe goes to the top: a folder `jobs` around it would hide the package `jobs`. Modules go where Python finds them.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from benchmark.datasets.readers import READERS
 from benchmark.recipe.recipe import Recipe
 
 PACKAGES = ("benchmark", "jobs", "reports")  # of this project
-MAX_BYTES = 100 * 2**20  # that Ray's dashboard takes in a request
+MAX_BYTES = 100 * 2**20  # limit of Ray's dashboard for a request
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is uploaded."""
+    """Uploaded files of a job."""
 
-    recipe: str  # its place in the package
-    files: dict[str, Path]  # place in it, with `/` -> the file here; sorted
-    elsewhere: tuple[str, ...]  # folders, files and URIs that the recipe names and every node must find by itself
+    recipe: str  # place of the recipe in the package
+    files: dict[str, Path]  # place in the package, with `/` -> local file; sorted
+    elsewhere: tuple[str, ...]  # folders, files and URIs in the recipe that are not uploaded; all nodes need access
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -41,34 +41,34 @@ class Package:
         return {place: hashlib.sha256(file.read_bytes()).hexdigest() for place, file in self.files.items()}
 
     def copy_to(self, folder: Path) -> None:
-        """Copy all files into a folder, each to its place."""
+        """Copy all files to their places in a folder."""
         for place, file in self.files.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / place)
 
 
 def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
-    """Return what goes to a cluster with a recipe.
+    """Return the package of a recipe.
 
     Args:
-        recipe: as it will run, with all that the command line overrides.
+        recipe: the recipe, with overrides of the command line.
         file: its YAML file.
-        options: of the command line, which the job gets too.
+        options: options of the command line that the job gets too.
 
     Raises:
-        IcmBenchError: a path would lead nowhere on the cluster, something holds a password, or it is all too large.
+        IcmBenchError: a path would not exist on the cluster, a value holds a password, or the package is too large.
     """
-    content = recipe.model_dump(mode="json")  # Ray keeps a job's files and its command
+    content = recipe.model_dump(mode="json")  # Ray stores a job's files and command
     texts = [*options, file.read_text(encoding="utf-8", errors="replace")]
     if any(map(has_secret, texts)) or hidden_in(content) != content:
         raise IcmBenchError(
-            f"{file} or an option has a password or a key, which Ray would write down: give the nodes their "
-            f"credentials by a role or a file of their own."
+            f"{file} or an option has a password or a key, which Ray would store: give the nodes their "
+            f"credentials by a role or a file on each node."
         )
     _check_places(recipe)
-    named, elsewhere = list[tuple[str, Path]](), list(_elsewhere(recipe))
+    named, elsewhere = list[tuple[str, Path]](), list(_unpacked_places(recipe))
     for key, path in _named_files(recipe):
-        if _is_fixed(path):
+        if _is_absolute(path):
             elsewhere.append(path)
         else:
             named += _below(key, path)
@@ -82,40 +82,40 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     if (total := sum(sizes.values())) > MAX_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
         raise IcmBenchError(
-            f"The recipe names {total / 2**20:,.0f} MiB of files, and Ray takes {MAX_BYTES // 2**20}; put {largest} "
-            f"where all nodes find it, and name it by its absolute path."
+            f"The recipe names {total / 2**20:,.0f} MiB of files, but Ray accepts {MAX_BYTES // 2**20}; put {largest} "
+            f"on storage that all nodes share, and give its absolute path."
         )
     return package
 
 
 def _check_places(recipe: Recipe) -> None:
-    """Refuse places that would lie in the folder of the job, which goes with it."""
+    """Refuse places inside the job's folder, which is deleted after the job."""
     outputs = {f"run.{key}": getattr(recipe.run, key) for key in ("store", "out", "data")}
     outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
     roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
     for key, place in {**outputs, **roots}.items():
-        if place and not _is_fixed(place):
+        if place and not _is_absolute(place):
             raise IcmBenchError(
                 f"{key}: '{place}' would lie in the job's own folder, which is deleted after it; give an absolute path "
                 f"that all nodes have, or s3://..."
             )
 
 
-def _elsewhere(recipe: Recipe) -> Iterator[str]:
-    """Yield the places of data and results that a recipe names; tables below a root come with it."""
+def _unpacked_places(recipe: Recipe) -> Iterator[str]:
+    """Yield the places of data and results in a recipe, without tables below a root."""
     for dataset in recipe.located():
         tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
-        yield from filter(None, [dataset.root, *(table for table in tables if table and _is_fixed(table))])
+        yield from filter(None, [dataset.root, *(table for table in tables if table and _is_absolute(table))])
     yield from filter(None, (recipe.run.store, recipe.run.out))
 
 
-def _is_fixed(path: str) -> bool:
-    """Say whether a path means the same in whatever folder a process works."""
+def _is_absolute(path: str) -> bool:
+    """Return whether a path is independent of the working directory."""
     return "://" in path or Path(path).expanduser().is_absolute()
 
 
 def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return key and path of each file or folder that a recipe names beside data."""
+    """Return key and path of each file or folder in a recipe, except data."""
     texts = recipe.interventions.text
     named = [("interventions.text.pairs", texts.pairs)] if texts and texts.pairs else []
     for i, backbone in enumerate(recipe.backbones):
@@ -123,24 +123,24 @@ def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
             named.append((f"backbones.{i}", backbone.local_folder))
         elif backbone.pretrained and Path(backbone.pretrained).expanduser().is_file():
             named.append((f"backbones.{i}.pretrained", backbone.pretrained))
-    for own in _own_components(recipe):  # those of the package read no files
+    for own in _own_components(recipe):  # components of the package read no files
         named += [(own.name, t) for t in _texts(own.params) if t and Path(t).expanduser().is_file()]
     return named
 
 
 def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of the file at a relative path, or of all files of the folder there."""
+    """Yield place and source of a file at a relative path, or of all files in a folder."""
     source, folder = Path(path), Path.cwd()
     place = PurePosixPath(source.as_posix())
     if ".." in place.parts:
         raise IcmBenchError(f"{key}: '{path}' lies outside {folder}; submit from a folder that holds it.")
     if any(part.startswith(".") for part in place.parts):
-        raise IcmBenchError(f"{key}: '{path}' is hidden, and such files are not uploaded; give it another name.")
+        raise IcmBenchError(f"{key}: '{path}' is hidden, and hidden files are not uploaded; rename it.")
     if place.parts and place.parts[0] in PACKAGES:
         raise IcmBenchError(f"{key}: a folder '{place.parts[0]}' would hide the package of that name; move '{path}'.")
     if source.is_dir():
         if not place.parts:
-            raise IcmBenchError(f"{key}: '{path}' is the folder from which you submit; put the files into one of it.")
+            raise IcmBenchError(f"{key}: '{path}' is the working directory; put the files into a folder inside it.")
         inside = ((file.relative_to(source), file) for file in sorted(source.rglob("*")) if file.is_file())
         yield from ((str(place / n.as_posix()), f) for n, f in inside if not any(p[0] == "." for p in n.parts))
     elif source.is_file():
@@ -150,7 +150,7 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
 
 
 def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of the modules of the user's own that a recipe's classes depend on."""
+    """Yield place and source of the user's modules that a recipe's classes depend on."""
     classes: list[type] = [type(component) for component in _own_components(recipe)]
     classes += [READERS.component_class(dataset.layout) for dataset in recipe.datasets if ":" in dataset.layout]
     classes += [model_class(backbone) for backbone in recipe.backbones if not backbone.family]
@@ -166,7 +166,7 @@ def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
 
 
 def _own_components(recipe: Recipe) -> list[Component]:
-    """Return the components of the user's own that a recipe names by `module:Class`."""
+    """Return the user's components, which the recipe names by `module:Class`."""
     sweep = recipe.sweep
     of_sweep = (*sweep.protocols, *sweep.all_projections(), *sweep.predictors)
     return [one for one in (*recipe.interventions.kinds, *recipe.metrics, *of_sweep) if ":" in one.name]

@@ -1,4 +1,4 @@
-"""The machines of a recipe: whether it fits those that there are, and what rented GPUs cost."""
+"""Machines for a recipe: whether it fits this machine or a cluster, and the cost of rented GPUs."""
 
 import json
 import math
@@ -15,54 +15,54 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.dashboard import nodes_of
 from benchmark.store.costs import most_alike
 
-SWEEP, TOGETHER = "sweep", "together"  # the sweep from the start of the command on, with moments
-Range = tuple[float, float | None]  # at least and at most; None where nobody knows the most
+SWEEP, TOGETHER = "sweep", "together"  # the sweep includes start-up and moments
+Range = tuple[float, float | None]  # lower and upper bound; None if the upper bound is unknown
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What somebody rents. Prices are of an hour of a machine with one GPU, in the reader's currency."""
+    """Rented GPUs. Prices are for an hour of a machine with one GPU, in any currency."""
 
-    gpu: str | None = None  # kind of GPU, as `l4`
+    gpu: str | None = None  # kind of GPU, such as `l4`
     gpus: int = 1
     price: float | None = None
-    spot_price: float | None = None  # of a machine that may be taken away
+    spot_price: float | None = None  # for a spot machine
 
 
 @dataclass(frozen=True)
 class GpuSpeed:
-    """How many views/s one GPU makes with a backbone."""
+    """Throughput of one GPU with a backbone, in views/s."""
 
-    low: float  # 0 where nobody knows how few
+    low: float  # 0 if no lower bound is known
     high: float
-    where: str  # it was measured, in words
-    public: bool  # whether it is a public figure, and nothing that this project measured
+    where: str  # source of the measurement, in words
+    public: bool  # whether it is a public figure, not measured by this project
 
 
 @dataclass(frozen=True)
 class Charge:
-    """The hours that one stage takes on all GPUs that are rented, at least and at most."""
+    """Hours of one stage on all rented GPUs: lower and upper bound."""
 
     hours: float
     most: float | None
 
     def times(self, factor: float) -> Range:
-        """Return both ends times a factor."""
+        """Return both bounds times a factor."""
         return self.hours * factor, None if self.most is None else self.most * factor
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What a recipe costs. A stage of which nothing is known has no charge, and without a price none has money."""
+    """Cost of a recipe. Stages with unknown time have no charge; without a price, `money` is empty."""
 
     offer: Offer
-    charges: dict[str, Charge]  # of each stage, and of all together
-    speeds: dict[str, GpuSpeed | None]  # of each backbone that GPUs embed with
-    money: dict[str, Range]  # of each charge
-    spot: Range | None  # of all together, on spot machines
+    charges: dict[str, Charge]  # stage -> hours; also of all stages together
+    speeds: dict[str, GpuSpeed | None]  # label of a backbone that runs on GPUs -> speed
+    money: dict[str, Range]  # stage -> price of its charge
+    spot: Range | None  # price of all stages on spot machines
 
     def text(self) -> list[str]:
-        """Return it in some lines."""
+        """Return the bill as lines of text."""
         parts = []
         for stage, charge in self.charges.items():
             paid = f" for {span(*self.money[stage])}" if self.money else ""
@@ -73,11 +73,11 @@ class Bill:
 
 
 def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None], views: int) -> Bill:
-    """Return what a recipe costs, of which each backbone with a speed on the rented GPUs embeds so many views."""
+    """Return the cost of a recipe; each backbone with a GPU speed embeds `views` views."""
     hours = {EMBEDDING: 0.0, SWEEP: 0.0, REPORTING: 0.0}
     for name, seconds in estimate.stages.items():
         hours[name if name in hours else SWEEP] += seconds / 3600
-    unsure = {"embedding" in name for name in estimate.unknown}  # whether of the embedding, or of the rest
+    unsure = {"embedding" in name for name in estimate.unknown}  # True: of the embedding; False: of other stages
     charges = {stage: Charge(h, None if (stage == EMBEDDING) in unsure else h) for stage, h in hours.items()}
     if known := [speed for speed in speeds.values() if speed]:
         each = views / offer.gpus / 3600
@@ -95,22 +95,22 @@ def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None],
 
 
 def amount(value: float) -> str:
-    """Return a number with two digits behind the point, or its first two digits where these would be zeros."""
+    """Return a number with two decimals; below 0.1, with two significant digits."""
     return f"{value:.2g}" if 0 < value < 0.1 else f"{value:,.2f}"
 
 
 def span(low: float, high: float | None, words: Callable[[float], str] = amount) -> str:
-    """Return a range in words, as one number where both ends look alike; with `high` None nobody knows its end."""
+    """Return a range in words, as one number if both bounds look equal; `high` None: no upper bound."""
     if high is None:
         return f"at least {words(low)}"
     return words(low) if words(low) == words(high) else f"{words(low)} to {words(high)}"
 
 
 def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSpeed | None:
-    """Return what one GPU, as a person calls it, makes with a backbone; None where nobody knows.
+    """Return the speed of a backbone on one GPU, named as users do; None if unknown.
 
-    Runs on such GPUs, the nearest in views first, come before public figures. These are of mixed precision: in single
-    precision a GPU is slower, by how much is not public.
+    Measured runs on such GPUs, the nearest in views first, come before public figures. Public figures are for mixed
+    precision; single precision is slower by an unknown factor.
     """
     for where, costs in known.items():
         fitting = [c for c in costs if c.device == "cuda" and is_named(gpu, c.gpu)]
@@ -120,7 +120,7 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
     table = public_figures()
     meant = [card for card in table["cards"] if is_named(gpu, card)]
     if len(meant) > 1:
-        raise IcmBenchError(f"--gpu {gpu} may be {' or '.join(meant)}: give its whole name.")
+        raise IcmBenchError(f"--gpu {gpu} may be {' or '.join(meant)}; give the full name.")
     names = {spec.name.removesuffix("-quickgelu"), spec.name.removeprefix("timm:").partition(".")[0]}
     figures = [
         speeds[card]
@@ -135,7 +135,7 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
 
 
 def is_named(asked: str, card: str) -> bool:
-    """Return whether a name that a person gives means a card: all its words are among the card's (`l4` is no L40S)."""
+    """Return whether a user's name matches a card: all its words are among the card's (`l4` does not match L40S)."""
     words, of_card = (
         set(re.findall(r"[a-z0-9]+", re.sub(r"(rtx|gtx)(?=[a-z0-9])", r"\1 ", name.lower()))) for name in (asked, card)
     )
@@ -143,25 +143,25 @@ def is_named(asked: str, card: str) -> bool:
 
 
 def public_figures() -> dict[str, Any]:
-    """Return the table of public figures that comes with the package: their source, cards and figures."""
+    """Return the packaged table of public figures: source, cards and figures."""
     content: dict[str, Any] = json.loads((files("benchmark.store") / "public_speeds.json").read_bytes())
     return content
 
 
 @dataclass(frozen=True)
 class Room:
-    """Where a recipe would run, and what does not fit there."""
+    """Machines for a recipe, and resources that they lack."""
 
-    where: str  # which machines they are, in words
-    cores: float  # of all of them
-    gib: float  # memory of all of them
-    gpus: int | None  # of all of them; None for this machine, where nobody looked
-    side_by_side: int  # trials that run at a time
-    trial_gib: float  # memory that a trial takes at most
-    lacking: list[str]  # what does not fit, each with its remedy
+    where: str  # description of the machines
+    cores: float  # total number of cores
+    gib: float  # total memory in GiB
+    gpus: int | None  # total number of GPUs; None for this machine, where GPUs are not counted
+    side_by_side: int  # number of concurrent trials
+    trial_gib: float  # maximum memory of a trial in GiB
+    lacking: list[str]  # missing resources, each with its remedy
 
     def text(self) -> str:
-        """Return it in one line."""
+        """Return the summary in one line."""
         gpus = "" if self.gpus is None else f", {self.gpus} GPUs"
         trials = f"{self.side_by_side} trials side by side take {self.side_by_side * self.trial_gib:.1f} GiB at most"
         fits = "; ".join(self.lacking) or "every stage fits"
@@ -169,14 +169,14 @@ class Room:
 
 
 def room_at(address: str | None, cpus_per_trial: float, trial_gib: float, gpus: int) -> Room:
-    """Return whether trials, and embedding on `gpus`, fit the cluster with this dashboard, or this machine for None."""
+    """Return whether trials and embedding on `gpus` GPUs fit the cluster at `address`, or this machine for None."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = nodes_of(address) if address else [{"CPU": os.cpu_count() or 1, "memory": memory}]
     nodes = [(node.get("memory", 0) / 2**30, node.get("CPU", 0)) for node in found]
     slots = [int(cores / cpus_per_trial) for _, cores in nodes]
     there, lacking = sum(int(node.get("GPU", 0)) for node in found) if address else None, []
     if there is not None and there < gpus:
-        lacking.append(f"embedding has {there} of the {gpus} GPUs, unless nodes join")
+        lacking.append(f"embedding gets {there} of the {gpus} GPUs, unless nodes join")
     if not sum(slots):
         lacking.append(f"no node has the {cpus_per_trial:g} cores that a trial reserves: lower run.cpus_per_trial")
     if full := [node for node, count in zip(nodes, slots, strict=True) if count * trial_gib > node[0]]:

@@ -1,4 +1,4 @@
-"""What a recipe amounts to, before anything costs time: counts, hours, memory, disk and price."""
+"""The plan of a recipe, made without running it: counts, hours, memory, disk and price."""
 
 from dataclasses import dataclass
 
@@ -16,41 +16,41 @@ class PlannedBackbone:
 
     label: str
     dim: int  # embedding width D
-    ranks: int  # how many are evaluated
+    ranks: int  # number of evaluated ranks
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe amounts to. Sizes are without compression."""
+    """Counts and estimates of a recipe. Sizes are without compression."""
 
     sets: list[PlannedSet]
     backbones: list[PlannedBackbone]
-    views: int  # of each image that is fitted on, the original included; without those of a search
+    views: int  # of each training image, with the original; without views of a search
     passes: int  # image embeddings over all data sets and backbones
-    searched_passes: int  # that a search adds, at most
-    trials: int  # of the sweep, search included
+    searched_passes: int  # maximum number added by a search
+    trials: int  # of the sweep, with the search
     rows: int
-    at_most: bool  # whether there may be fewer rows: of draws of a placebo those are kept that a rule picks
+    at_most: bool  # whether there may be fewer rows: only selected draws of a placebo are kept
     fits: dict[str, tuple[int, int, int]]  # data set and protocol -> see `TrialSpec.fit_counts`
     store_bytes: int  # of embeddings
     moment_bytes: int  # at most
     prediction_bytes: int  # at most
     room: Room
     estimate: Estimate
-    bill: Bill | None  # None where neither a GPU nor a price was named
+    bill: Bill | None  # None without a GPU and a price
 
     def text(self) -> str:
-        """Return the plan in some lines."""
+        """Return the plan as lines of text."""
         lines = []
         for one in self.sets:
-            clusters = f", those that are fitted on in {one.clusters} clusters" if one.clusters else ""
+            clusters = f", source environments replaced by {one.clusters} clusters" if one.clusters else ""
             beside = f", and {one.unlabelled} without labels" if one.unlabelled else ""
-            counted = "" if one.counted else " by the catalog (no images at hand: give --data)"
+            counted = "" if one.counted else " by the catalog (no images found: give --data)"
             metric = "" if one.metric == ACCURACY.title else f"; its metric is {one.metric}"
             of_set = f"{one.images} images in {one.environments} environments{clusters}{beside}{counted}{metric}"
             lines += [f"{one.name}: {of_set}", *(f"note: {note}" for note in one.notes)]
         lines += [f"{one.label}: D = {one.dim}, {one.ranks} ranks" for one in self.backbones]
-        searched = f", and up to {self.searched_passes} of a search" if self.searched_passes else ""
+        searched = f", and up to {self.searched_passes} for the search" if self.searched_passes else ""
         lines.append(f"{self.views} views of each image: {self.passes} forward passes{searched}")
         lines.append(f"{self.trials} trials, {'at most ' if self.at_most else ''}{self.rows} result rows")
         for where, (left_out, chosen, tested) in self.fits.items():
@@ -72,10 +72,10 @@ def plan(
     offer: Offer | None = None,
     address: str | None = None,
 ) -> Plan:
-    """Count what a recipe amounts to, on this machine or the cluster with the dashboard at `address`.
+    """Return the plan of a recipe, for this machine or the cluster with the dashboard at `address`.
 
-    With `calibrating`, what nobody measured is measured first, which loads backbones. `known` is by default what was
-    measured in the store, on this machine and on a reference machine.
+    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to the costs measured
+    in the store, on this machine and on a reference machine.
     """
     work = Workload(recipe, storage)
     if calibrating:
@@ -88,7 +88,7 @@ def plan(
     as_before = [spec for spec in embedded if spec.label not in speeds]
     estimate = estimated(work, known, as_before, min(room.side_by_side, counts["trials"]))
     unknown = [label for label, speed in speeds.items() if speed is None]
-    estimate.unknown += [f"embedding with {label} on {gpu} (calibrate where there is one)" for label in unknown]
+    estimate.unknown += [f"embedding with {label} on {gpu} (calibrate on such a GPU)" for label in unknown]
     bill = billed(offer, estimate, speeds, work.passes) if offer else None
     dims = zip(recipe.backbones, work.towers, strict=True)
     return Plan(

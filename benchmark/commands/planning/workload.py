@@ -1,4 +1,4 @@
-"""The data sets and trials of a recipe, counted without weights, without Ray, and even without the images."""
+"""Counts of the data sets and trials of a recipe, without weights, Ray, or even images."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,13 +23,13 @@ from benchmark.sweep.summing import bytes_of_sums
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import Size
 
-# Memory of a trial at most, measured (docs/limits.md): of a process, of each number of the embeddings (shared, fitted
-# and solved), of moments (four matrices of each view and environment, and sums of these), and of each class of each
-# image of a test (scores at two picks, and probabilities at one).
+# Measured upper bounds on the memory of a trial (docs/limits.md): GiB of a process; bytes for each number of the
+# embeddings (shared, fitted and solved); of moments (four matrices for each view and environment, and sums); and for
+# each class of each test image (scores at two selected points, probabilities at one).
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
-FLOAT_BYTES = {"float16": 2}  # of a stored number; 4 for every other precision
-Kinds = tuple[str, ...] | None  # of pairs that were imported, see `Subject.kinds`; None: all of the recipe
+FLOAT_BYTES = {"float16": 2}  # bytes of a stored number; 4 for every other precision
+Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all of the recipe
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,29 @@ class PlannedSet:
     environments: int
     images: int
     classes: int
-    by_environment: dict[str, int]  # images of each; of planted sets about
-    views: int = 1  # of each image, the original among them
-    clusters: int = 0  # in the place of source environments; 0 where these are its own
-    counted: bool = True  # or sure, as those of a planted set; else they are the catalog's: no images are at hand
-    metric: str = ACCURACY.title  # by which its authors judge
+    by_environment: dict[str, int]  # environment -> number of images; approximate for planted sets
+    views: int = 1  # of each image, with the original
+    clusters: int = 0  # number of clusters that replace source environments; 0 for none
+    counted: bool = True  # whether images were counted or planted; False: counts of the catalog, without images
+    metric: str = ACCURACY.title  # metric of its authors
     kinds: Kinds = None
-    unlabelled: int = 0  # images of its environments without labels, which are embedded and not swept
-    notes: tuple[str, ...] = ()  # what a user should know of its images, one sentence each
+    unlabelled: int = 0  # images of environments without labels, embedded but not swept
+    notes: tuple[str, ...] = ()  # remarks about its images, one sentence each
 
 
 def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
-    """Return what is known of a recipe's data sets."""
+    """Return the data sets of a recipe."""
     if not recipe.is_imported:
-        return [_located(recipe, spec) for spec in recipe.located()]
+        return [_from_spec(recipe, spec) for spec in recipe.located()]
     manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
     kinds = [imported_subject(recipe, storage, manifest, first).kinds for manifest in manifests]
-    return [_at_hand(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
+    return [_from_images(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
 
 
-def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
-    """Return what is known of a data set by its spec or the catalog, which need no images, or else by its images."""
+def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
+    """Return a planned data set from its spec or the catalog, which need no images, or else from its images."""
     facts = CATALOG.get(spec.name)
-    if spec.is_planted:  # its spec says it all, and nothing need be drawn
+    if spec.is_planted:  # its spec suffices, without drawing images
         planted, drawings = spec.planted, CATALOG[DEMO_SET]
         count, classes = sum(drawings.counted[style] for style in planted.styles), drawings.classes
         images = dict.fromkeys(planted.environments, round(count / len(planted.environments)))
@@ -70,8 +70,8 @@ def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
         images, classes, count = facts.counted, facts.classes, facts.images
     else:
         manifest = read_manifest(spec)
-        text_pairs_of(recipe, manifest)  # whose file a run would read
-        return _at_hand(recipe, spec, manifest)
+        text_pairs_of(recipe, manifest)  # checks the file that a run would read
+        return _from_images(recipe, spec, manifest)
     check_environments(recipe, spec.name, images)
     if recipe.interventions.text and recipe.interventions.text.pairs:
         read_text_pairs(recipe.interventions.text.pairs, spec.name)
@@ -79,8 +79,8 @@ def _located(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     return PlannedSet(spec.name, len(images), count, classes, images, *more)
 
 
-def _at_hand(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
-    """Return what is known of a data set by its images, or by its imported embeddings with these kinds of pairs."""
+def _from_images(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
+    """Return a planned data set from its images, or from its imported embeddings with `kinds` of pairs."""
     check_protocols(recipe, manifest)
     images, views = dict(manifest.counts), recipe.view_count(spec.name)
     if kinds is not None:
@@ -96,14 +96,14 @@ class PlannedTrial(NamedTuple):
 
     dataset: str
     spec: TrialSpec
-    size: Size  # what it runs on
-    points: int  # of a search; 1 for a trial of the grid
-    trials: int  # a point has one for each fold and, where its protocol fits them apart, holdout
-    rows: int  # at most
+    size: Size  # size of its data
+    points: int  # points of a search; 1 for a trial of the grid
+    trials: int  # one for each point, fold and, if its protocol fits holdouts apart, holdout
+    rows: int  # maximum
 
 
 def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[Embeds]) -> Iterator[PlannedTrial]:
-    """Yield a recipe's trials, under backbones with these widths and texts."""
+    """Yield a recipe's trials, for backbones with the widths and texts of `towers`."""
     for (dim, texts), one in product(towers, sets):
         of_sets = {s.name: sum(s.by_environment.values()) for s in (one, *(sets[i] for i in recipe.shifts()))}
         for spec, of_one in unfolded(recipe, one.name, dim, one.by_environment, one.kinds, texts):
@@ -118,7 +118,7 @@ def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[
 
 
 class Workload:
-    """The data sets, backbones and trials of a recipe, where nothing is done yet."""
+    """The data sets, backbones and trials of a recipe, if nothing is in the store yet."""
 
     def __init__(self, recipe: Recipe, storage: Storage) -> None:
         self.recipe, self.sets = recipe, planned_sets(recipe, storage)
@@ -130,7 +130,7 @@ class Workload:
         self.passes = 0 if recipe.is_imported else sum(of_each)
 
     def trial_gib(self) -> float:
-        """Return the memory of a trial in GiB, at most."""
+        """Return the maximum memory of a trial in GiB."""
         dim, most = max(self.towers).dim, 0.0
         for one in self.sets:
             embeddings = BYTES_OF_EMBEDDINGS * one.images * dim
@@ -140,14 +140,14 @@ class Workload:
         return GIB_OF_PROCESS + most / 2**30
 
     def counts(self) -> dict[str, int]:
-        """Return the number of trials and rows, and what is embedded for a search and written to disk, at most."""
+        """Return the maximum number of trials, rows, embeddings of a search, and bytes on disk."""
         recipe, summed = self.recipe, set()
         count = Counter(trials=0, rows=0, searched_passes=0, store_bytes=0, moment_bytes=0, prediction_bytes=0)
         of_set, by_label = {one.name: one for one in self.sets}, recipe.interventions.by_label()
         for name, spec, size, points, trials, rows in self.trials:
             summed.add((name, spec.split, scale_of(spec.normalize)))
             predictions = points * spec.prediction_count(size.images)
-            # Every point may be a view of its own for each kind whose strengths are searched; seeds share views.
+            # Every point may add a view for each kind with searched strengths; seeds share views.
             searched = {parameter.rpartition(".")[0] for parameter in spec.space} - {""}
             views = trials * recipe.interventions.view_count(by_label[label] for label in searched)
             count.update(trials=trials, rows=rows, searched_passes=of_set[name].images * views)

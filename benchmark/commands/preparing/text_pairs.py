@@ -1,4 +1,4 @@
-"""The pairs of texts that a recipe asks for: read from a JSONL file, or made, with the data set's names."""
+"""Text pairs of a recipe: read from a JSONL file, or generated from the data set's class names."""
 
 import json
 from dataclasses import replace
@@ -13,19 +13,19 @@ from benchmark.method.interventions.text import KEYS, REQUIRED_KEYS, TextPair, e
 from benchmark.recipe.recipe import Recipe
 from benchmark.recipe.sets import TEXT
 
-# What `docs/examples/captions.py` says beside a pair: where it comes from.
+# Provenance of a pair, written by `docs/examples/captions.py`.
 ORIGIN_KEYS = ("dataset", "captioner", "model", "prompt", "seed")
 _JSON_TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
-    """Return the pairs of texts of a recipe for one data set: of its file, of templates or edits; none by default.
+    """Return the text pairs of a recipe for one data set: from its file, templates or edits; none by default.
 
-    Classes are named as in `manifest.classes`, if they are among these.
+    Known classes are named as in `manifest.classes`.
 
     Raises:
-        IcmBenchError: the file cannot be read, more pairs are asked for than the templates give, or a protocol with
-            new classes could not do with them.
+        IcmBenchError: the file cannot be read, the templates give fewer pairs than requested, or the pairs do not
+            suit a protocol with new classes.
     """
     spec = recipe.interventions.text
     if spec is None:
@@ -37,8 +37,8 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
         pairs = [replace(pair, class_name=names.get(pair.class_name or "", pair.class_name)) for pair in read]
         _check_classes(recipe, manifest, pairs, spec.pairs)
         return pairs
-    # Two classes of ImageNet are called "missile": their pairs are the same, and are made once. They are of the later
-    # class, so that no fit on base classes sees what a new one is called.
+    # Two classes of ImageNet are called "missile": their pairs are equal, and generated once. They belong to the later
+    # class, so that fits on base classes never see the name of a new class.
     called = list(dict.fromkeys(manifest.prompt_names))
     try:
         if spec.edits:
@@ -51,72 +51,72 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
 
 
 def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], file: str) -> None:
-    """Refuse pairs with which a protocol with new classes cannot do: of nobody knows what, or of new ones alone.
+    """Refuse pairs that do not suit a protocol with new classes: pairs without class, or of new classes only.
 
-    Pairs that describe images are of the class of these. A class of another data set of the recipe is neither base nor
-    new, and is left out.
+    Pairs that describe images have the class of the image. Classes of other data sets of the recipe are neither base
+    nor new, and are left out.
     """
     novel = next((p for p in recipe.protocols_for(manifest.name) if p.open_class), None)
-    unsaid = [pair for pair in pairs if pair.image_id is None]
-    if not (novel and unsaid and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
+    without_image = [pair for pair in pairs if pair.image_id is None]
+    if not (novel and without_image and any(TEXT in chosen.kinds for chosen in recipe.intervention_sets())):
         return
-    known = {*manifest.classes, *(pair.class_name for pair in unsaid if len(recipe.datasets) > 1)} - {None}
-    if stray := next((pair for pair in unsaid if pair.class_name not in known), None):
+    known = {*manifest.classes, *(pair.class_name for pair in without_image if len(recipe.datasets) > 1)} - {None}
+    if stray := next((pair for pair in without_image if pair.class_name not in known), None):
         raise IcmBenchError(
             f"{file}: '{novel.name}' must not see new classes, and the pair '{stray.caption:.60}' names no class of "
             f"{manifest.name}; give it a 'class_name'."
         )
     rounding = recipe.sweep.base_classes or novel.rounding
     base = manifest.classes[: base_classes(len(manifest.classes), rounding)]
-    if not any(pair.class_name in base for pair in unsaid):
+    if not any(pair.class_name in base for pair in without_image):
         raise IcmBenchError(
-            f"{file}: '{novel.name}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), of which "
-            f"no pair is; add some, or leave '{TEXT}' out of the sets."
+            f"{file}: '{novel.name}' fits on the base classes of {manifest.name} ({base[0]} to {base[-1]}), but "
+            f"has no pairs of them; add some, or leave '{TEXT}' out of the sets."
         )
 
 
 def _with_image_ids(pairs: list[TextPair], manifest: Manifest, file: str) -> list[TextPair]:
-    """Return the pairs with images named by their ids; a path below the data set's folder will do in the file."""
+    """Return the pairs with image ids; the file may also name images by paths below the data set's folder."""
     ids = manifest.table["image_id"].to_pylist()
     by_name = {**dict(zip(manifest.table["path"].to_pylist(), ids, strict=True)), **{i: i for i in ids}}
     described = [pair for pair in pairs if pair.image_id is not None]
     for pair in described:
         if pair.image_id not in by_name:
             raise IcmBenchError(
-                f"{file}: '{pair.image_id}' is no image of {manifest.name}; give the path below its folder, or the id."
+                f"{file}: '{pair.image_id}' is not an image of {manifest.name}; give its path in the folder, or its id."
             )
     if described and len(described) < len(pairs):
         raise IcmBenchError(
             f"{file}: {len(described)} of {len(pairs)} pairs describe single images, which are left out with their "
-            f"environment, and the others none; put the two kinds into files of their own."
+            f"environment, and the others do not; put the two kinds into separate files."
         )
     return [replace(pair, image_id=by_name[pair.image_id]) if pair.image_id else pair for pair in pairs]
 
 
 def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPair]:
-    """Return the pairs of a file in JSONL (UTF-8), in its order.
+    """Return the pairs of a JSONL file (UTF-8), in the order of its lines.
 
     Each line is one object with the keys `caption` and `rewrite` and, if known, `class_name` and `image_id` (absent or
-    null otherwise). Blank lines are skipped. A `dataset` says of which data set the pair is; what else may stand beside
-    a pair (`ORIGIN_KEYS`) is for people.
+    null otherwise). Blank lines are skipped. `dataset` is the data set of the pair; the other keys of `ORIGIN_KEYS` are
+    for human readers.
 
     Args:
-        path: place of the file.
-        dataset: pairs of another data set are left out; None (default) leaves none out.
+        path: path of the file.
+        dataset: pairs of other data sets are left out; None (default) returns all pairs.
 
     Raises:
-        IcmBenchError: the file cannot be read, holds no pair, or a line is not such an object; names file and line.
+        IcmBenchError: the file cannot be read, holds no pair, or has an invalid line; the message names file and line.
     """
     pairs = []
-    with opened(path, "The file of text pairs", "give a JSONL file that exists and may be read") as lines:
+    with opened(path, "The file of text pairs", "give a readable JSONL file") as lines:
         for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES), b""), start=1):
             if len(line) == MAX_BYTES:
-                raise IcmBenchError(f"{path}, line {number} has {MAX_BYTES} bytes or more, and is no pair of texts.")
-            if line := line.removeprefix(b"\xef\xbb\xbf").strip():  # some editors begin with a mark
+                raise IcmBenchError(f"{path}, line {number} has {MAX_BYTES} bytes or more, too many for a text pair.")
+            if line := line.removeprefix(b"\xef\xbb\xbf").strip():  # byte order mark of some editors
                 pairs.append(_pair(line, f"{path}, line {number}"))
     mine = [pair for pair, of in pairs if None in (of, dataset) or of == dataset]
     if pairs and not mine:
-        raise IcmBenchError(f"{path}: all pairs are of other data sets than {dataset}; add some of it.")
+        raise IcmBenchError(f"{path}: all pairs are of other data sets than {dataset}; add pairs of {dataset}.")
     if not pairs:
         raise IcmBenchError(
             f"{path}, line 1: the file holds no text pair; write one JSON object with 'caption' and 'rewrite' a line."
@@ -125,13 +125,13 @@ def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPa
 
 
 def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
-    """Return the pair of a line, and the data set that it is of, or None if it does not say."""
+    """Return the pair in a line, and its data set, or None without `dataset`."""
     try:
         entry = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
     except UnicodeDecodeError as error:
         raise IcmBenchError(f"{place}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from error
     except RepeatedKeyError as error:
-        raise IcmBenchError(f"{place}: the key {str(error)!r:.60} stands twice; keep one of the two.") from error
+        raise IcmBenchError(f"{place}: the key {str(error)!r:.60} appears twice; keep one of the two.") from error
     except (ValueError, RecursionError) as error:
         why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise IcmBenchError(f"{place}: not JSON ({why}); write one JSON object on each line.") from error
@@ -150,7 +150,7 @@ def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
 
 
 def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
-    """Return the text under a key, or None if it is absent and may be."""
+    """Return the text under a key, or None if an optional key is absent."""
     if key not in entry and key in REQUIRED_KEYS:
         raise IcmBenchError(f"{place}: the key '{key}' is missing; add it, with text as its value.")
     value = entry.get(key)
@@ -162,6 +162,6 @@ def _text(entry: dict[str, Any], key: str, place: str) -> str | None:
     if not value.strip():
         part = "line" if key in REQUIRED_KEYS else "key"
         raise IcmBenchError(f"{place}: '{key}' is empty; fill it in, or delete the {part}.")
-    if any("\ud800" <= character <= "\udfff" for character in value):  # half of a character: nothing can encode it
+    if any("\ud800" <= character <= "\udfff" for character in value):  # half of a character cannot be encoded
         raise IcmBenchError(f"{place}: '{key}' holds half of a surrogate pair (\\ud800 to \\udfff); write it whole.")
     return value

@@ -1,7 +1,7 @@
 """Files under one URI: a folder, `s3://` or `gs://`, written atomically.
 
-Everything the suite keeps (embeddings, result rows, reports) goes through here, so that a laptop and a cluster
-differ by one string.
+All stored files (embeddings, result rows, reports) are read and written here, so that a laptop and a cluster
+differ only in the URI.
 """
 
 import errno
@@ -28,12 +28,12 @@ from benchmark.common.storage.places import check_place, remedy, walk_folder, wh
 from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
 T = TypeVar("T")
-LOOK_SECONDS = 10.0  # between two looks at a storage that workers use
+LOOK_SECONDS = 10.0  # between two checks of a storage in use by workers
 _PICKLED = "ray.data.arrow_pickled_object"
 
 
 class _Stored(pa.ExtensionType):
-    """What stands for Ray Data's type of Python objects in Arrow data: the type in which they are stored."""
+    """Replacement for Ray Data's Arrow type of pickled Python objects; it keeps them as bytes."""
 
     def __init__(self, stored: pa.DataType) -> None:
         super().__init__(stored, _PICKLED)
@@ -46,52 +46,52 @@ class _Stored(pa.ExtensionType):
         return cls(storage_type)
 
 
-# Ray Data lets Arrow unpickle Python objects wherever its type stands in a schema, as that of somebody's Parquet file.
-# Here they stay bytes, before Ray Data is imported and after: what it passes on between its processes are tables
-# without any, and it keeps the type that it finds.
-with suppress(pa.ArrowKeyError):  # it was not imported before
+# Ray Data's type lets Arrow unpickle Python objects in any schema, also of an untrusted Parquet file. Here they stay
+# bytes, before and after the import of Ray Data, which keeps a registered type, and passes tables without such objects
+# between its processes.
+with suppress(pa.ArrowKeyError):  # Ray Data was not imported before
     pa.unregister_extension_type(_PICKLED)
 pa.register_extension_type(_Stored(pa.large_binary()))
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file or folder as a listing shows it."""
+    """A file or folder in a listing."""
 
-    name: str  # place below the storage's URI, `/`-separated
+    name: str  # path below the storage's URI, `/`-separated
     is_folder: bool
     bytes: int  # 0 for folders
-    modified_ns: int  # since 1970; 0 where it is not known
-    odd: str = ""  # what it is that is neither (a link to nothing, a pipe), and must not be opened
+    modified_ns: int  # since 1970; 0 if unknown
+    odd: str = ""  # description of an entry that is neither (broken link, pipe), and must not be opened
 
 
 class Storage:
-    """Read and write files below `uri`. What fails for now is done again, see `benchmark.common.storage.retries`.
+    """Read and write files below `uri`. Transient errors are retried, see `benchmark.common.storage.retries`.
 
     Args:
-        uri: a folder (relative folders are taken from the working directory), or a URI that Arrow understands
-            (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). An S3 service that is not Amazon's is
-            named by the environment variable AWS_ENDPOINT_URL or by `?endpoint_override=HOST:PORT&scheme=http`.
+        uri: a folder (relative to the working directory), or a URI that Arrow understands
+            (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). For an S3 service other than Amazon's,
+            set the environment variable AWS_ENDPOINT_URL, or append `?endpoint_override=HOST:PORT&scheme=http`.
         timeout: seconds for which calls are retried while the storage does not answer. Default 120.
 
     Raises:
-        IcmBenchError: the URI cannot be understood, or a file cannot be read or written (with the reason).
+        IcmBenchError: the URI is invalid, or a file cannot be read or written (with the reason).
     """
 
     def __init__(self, uri: str, timeout: float = TIMEOUT) -> None:
         check_place(uri)
         self.uri, self.timeout = uri, timeout
-        self._access: object_store.Access | None = None  # of the process that handed it on
+        self._access: object_store.Access | None = None  # of the process that passed it on
         self._copies: object_store.LocalCopies | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
             region = self._fs.region
-            if region and "region=" not in uri:  # which Arrow asks the bucket for: so workers need not
+            if region and "region=" not in uri:  # saves workers Arrow's request for the region of the bucket
                 self.uri += f"{'&' if '?' in uri else '?'}region={region}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what travels: another process opens the storage at its first use, where an error can be told."""
+        """Return the pickled state; the receiver opens the storage at its first use, to report errors there."""
         access = self._access
         if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = object_store.access_of(self._fs)
@@ -100,13 +100,13 @@ class Storage:
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, object_store.Objects | None]:
-        """The file system, the root in it, and of S3 its objects: they are listed by Arrow, and read one by one."""
+        """The file system, the root in it, and for S3 its objects: Arrow lists them, botocore reads and writes them."""
         if "://" not in self.uri:
             return pyarrow.fs.LocalFileSystem(), self.uri, None
         try:
             system, root = pyarrow.fs.FileSystem.from_uri(self.uri)
         except ValueError as error:
-            unparsed = str(error).startswith("Cannot parse URI")  # Arrow quotes it, and nobody knows what it holds
+            unparsed = str(error).startswith("Cannot parse URI")  # Arrow quotes the URI, which may hold secrets
             where = f"{self.uri.partition('://')[0][:20]}://..." if unparsed else public(self.uri)
             why = "it cannot be parsed" if unparsed else str(error).replace(self.uri, where)
             raise IcmBenchError(f"The store '{where}' cannot be opened ({why}); give a folder or s3://...") from None
@@ -118,10 +118,10 @@ class Storage:
         options = (self._access or object_store.Access()).options(system) | {
             "connect_timeout": object_store.CONNECT_SECONDS
         }
-        if "@" in (options["endpoint_override"] or ""):  # which errors of the network would quote
+        if "@" in (options["endpoint_override"] or ""):  # network errors would quote it
             raise IcmBenchError(
-                f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; let "
-                f"AWS_ENDPOINT_URL or endpoint_override name host and port alone."
+                f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; "
+                f"AWS_ENDPOINT_URL or endpoint_override must be only host and port."
             )
         # `with_retries` retries and counts calls.
         once = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=1)
@@ -142,11 +142,11 @@ class Storage:
 
     @property
     def is_local(self) -> bool:
-        """Whether the files lie on this machine's own disk (or a mounted one)."""
+        """Whether the files are on a local or mounted disk of this machine."""
         return isinstance(self._fs, pyarrow.fs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """Return the place of file `name` (relative, `/`-separated) as a person would write it."""
+        """Return the full path or URI of file `name` (relative, `/`-separated), for messages."""
         return f"{self._root if self.is_local else public(self.uri)}/{name}"
 
     def _below(self, name: str) -> str:
@@ -161,7 +161,7 @@ class Storage:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Say of what the block cannot read which place it is: the one that the error names, else `name`."""
+        """Turn read errors of the block into IcmBenchError with the place in the error, else of `name`."""
         try:
             yield
         except OSError as error:
@@ -180,16 +180,16 @@ class Storage:
         return bool(self._info(name).is_file)
 
     def is_folder(self, name: str = "") -> bool:
-        """Return whether `name` is a folder; on an object store: whether anything lies below it."""
+        """Return whether `name` is a folder; on an object store: whether any object is below it."""
         return bool(self._info(name).type == pyarrow.fs.FileType.Directory)
 
     def state(self, name: str) -> tuple[int, int]:
-        """Return size (bytes) and time of the last change (ns since 1970; 0 where unknown) of `name`; 0, 0 for none."""
+        """Return size (bytes) and time of the last change (ns since 1970; 0 if unknown) of `name`; 0, 0 for none."""
         info = self._info(name)
         return info.size or 0, info.mtime_ns or 0
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return what lies in a folder below the URI, with `recursive` in its folders too, by name; follow links."""
+        """Return the entries of a folder, sorted by name, with `recursive` those of subfolders too; follow links."""
         if not self.is_local:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
@@ -198,7 +198,7 @@ class Storage:
             return sorted((FileInfo(one[0][start:], *one[1:]) for one in walk), key=lambda entry: entry.name)
 
     def _listed(self, folder: str, recursive: bool = True, allow_not_found: bool = True) -> list[FileInfo]:
-        """Return what lies in a folder, sorted by name; nothing where it is not there and need not be."""
+        """Return the entries of a folder, sorted by name; empty for a missing folder if `allow_not_found`."""
         below = self._below(folder.rstrip("/"))
         selector = pyarrow.fs.FileSelector(below, allow_not_found=allow_not_found, recursive=recursive)
         with self._reading(folder):
@@ -207,7 +207,7 @@ class Storage:
             except FileNotFoundError:
                 if not (allow_not_found and self.is_folder(folder)):
                     raise
-                infos = self._with_retries(lambda: self._fs.get_file_info(selector))  # another process made it just now
+                infos = self._with_retries(lambda: self._fs.get_file_info(selector))  # just created by another process
         found = [info for info in infos if info.type in (pyarrow.fs.FileType.File, pyarrow.fs.FileType.Directory)]
         start = len(self._root) + 1
         entries = (FileInfo(i.path[start:], not i.is_file, i.size or 0, i.mtime_ns or 0) for i in found)
@@ -218,16 +218,16 @@ class Storage:
         return [info.name for info in self.file_infos(folder, suffix)]
 
     def file_infos(self, folder: str, suffix: str) -> list[FileInfo]:
-        """Return the finished files below `folder` that end in `suffix`, sorted; of an absent folder none."""
+        """Return the finished files below `folder` that end in `suffix`, sorted; empty for a missing folder."""
         infos = [info for info in self._listed(folder) if not info.is_folder and info.name.endswith(suffix)]
         return [info for info in infos if not info.name.rpartition("/")[2].startswith(".")]
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return every file below `folder`, temporary ones too: name, bytes, time of change (s since 1970, or 0)."""
+        """Return all files below `folder`, also temporary: name, bytes, time of change (s since 1970; 0 if unknown)."""
         return [(i.name, i.bytes, i.modified_ns / 1e9) for i in self._listed(folder) if not i.is_folder]
 
     def open(self, name: str) -> pa.NativeFile:
-        """Return the file `name`, open for one thread, to be closed by the caller; reading from it raises OSError."""
+        """Return the opened file `name` for one thread; the caller closes it. Its reads raise OSError."""
         with self._reading(name):
             if not (objects := self._objects):
                 self._check_regular(name)
@@ -249,7 +249,7 @@ class Storage:
         return self._content(name, 0, None)
 
     def read_if_there(self, name: str) -> bytes | None:
-        """Return the content of file `name`; None where there is no such file."""
+        """Return the content of file `name`; None if it does not exist."""
         try:
             return self._content(name, 0, None)
         except IcmBenchError as error:
@@ -258,7 +258,7 @@ class Storage:
             raise
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
-        """Return `length` bytes of file `name` from `offset` on; fewer where it ends before."""
+        """Return `length` bytes of file `name` from `offset` on; fewer at its end."""
         return self._content(name, offset, length)
 
     def _content(self, name: str, offset: int, length: int | None) -> bytes:
@@ -280,14 +280,14 @@ class Storage:
 
     @property
     def _kept(self) -> object_store.LocalCopies | None:
-        """Where copies of objects lie on this machine, if they are kept; a folder needs none."""
+        """The disk cache for objects, if any; local folders need none."""
         return None if self.is_local else self._copies or object_store.current_copies()
 
     def _copy_of(self, name: str) -> str:
-        return f"{self.uri}/{name}"  # with the service: two may have buckets of the same name
+        return f"{self.uri}/{name}"  # includes the service: bucket names may repeat between services
 
     def keep(self, name: str, content: bytes) -> None:
-        """Keep the content of file `name` for who reads it on this machine in the same run, see `object_store`."""
+        """Cache the content of file `name` for readers on this machine in the same run, see `object_store`."""
         if copies := self._kept:
             copies.put(self._copy_of(name), content)
 
@@ -296,27 +296,27 @@ class Storage:
             copies.drop(self._copy_of(name))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write file `name` so that a reader sees all of it or nothing, even if the writer is killed."""
+        """Write file `name` atomically: readers see all of it or nothing, even if the writer is killed."""
         self._written(name, content)
 
     def write_files(self, folder: str, contents: Mapping[str, bytes]) -> dict[str, str]:
-        """Write files into a folder, "" for the storage itself, and return the path of each by its name."""
+        """Write files into a folder ("" for the root), and return file name -> path."""
         names = {file: f"{folder}/{file}" if folder else file for file in contents}
         for file, content in contents.items():
             self.write_bytes(names[file], content)
         return {file: self.path(name) for file, name in names.items()}
 
     def write_first(self, name: str, content: bytes) -> bool:
-        """Write file `name` as `write_bytes` does, unless an object store has it by now, and keep it.
+        """Write and cache file `name` as `write_bytes` does, unless it already exists in an object store.
 
-        Return whether this call wrote it: False says that another writer was first, or an earlier try of this one.
+        Return whether this call wrote it: False if another writer, or an earlier try of this call, was first.
         """
         if not self._objects:
             self.write_bytes(name, content)
             return True
         first = self._written(name, content, first=True)
         if first:
-            self.keep(name, content)  # as it stands there: who comes later leaves it so
+            self.keep(name, content)  # later writers do not change it
         return first is not False
 
     def _written(self, name: str, content: bytes, first: bool = False) -> bool | None:
@@ -328,13 +328,13 @@ class Storage:
             raise UnwritableError(f"{self.path(name)} cannot be written ({reason(error)}); {what_to_do}.") from error
 
     def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
-        """Write a file in one step, with `first` in an object store only where it is not; see `Objects.put_first`."""
+        """Write a file atomically; with `first`, do not overwrite an object, see `Objects.put_first`."""
         if objects := self._objects:
             return (objects.put_first if first else objects.put)(self._key(name), content)
         target = f"{self._root}/{name}"
         if not self.is_local:
             stream = self._fs.open_output_stream(target, compression=None)
-            stream.write(content)  # an upload that is not closed is never seen
+            stream.write(content)  # an upload that is not closed stays invisible
             stream.close()
             return None
         folder = Path(target).parent
@@ -351,19 +351,19 @@ class Storage:
         return None
 
     def delete(self, name: str) -> None:
-        """Delete file `name`; one that is not there is no error."""
+        """Delete file `name` if it exists."""
         self._drop(name)
         objects, path = self._objects, f"{self._root}/{name}"
         with suppress(FileNotFoundError):
             self._with_retries(lambda: objects.delete(self._key(name)) if objects else self._fs.delete_file(path))
 
     def delete_folder(self, name: str) -> None:
-        """Delete the folder `name` with all that it holds."""
+        """Delete the folder `name` with its content."""
         with suppress(FileNotFoundError):  # another process removed it
             self._with_retries(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
 
     def open_uploads(self) -> list[object_store.Upload]:
-        """Return the uploads below the URI that somebody began and did not end; only S3 has such."""
+        """Return the unfinished multipart uploads below the URI; empty except on S3."""
         if not (objects := self._objects):
             return []
         try:
@@ -371,20 +371,20 @@ class Storage:
         except OSError as error:
             raise IcmBenchError(
                 f"Open uploads of {self.path('')} cannot be listed ({reason(error)}); allow "
-                f"s3:ListBucketMultipartUploads, or let a lifecycle rule of the bucket end them."
+                f"s3:ListBucketMultipartUploads, or let a lifecycle rule of the bucket abort them."
             ) from error
 
     def abort(self, upload: object_store.Upload) -> None:
-        """End an open upload."""
+        """Abort an unfinished upload."""
         if objects := self._objects:
             self._with_retries(lambda: objects.abort(upload))
 
     def upload_name(self, upload: object_store.Upload) -> str:
-        """Return the name of the file that an open upload was to be."""
+        """Return the file name of an unfinished upload."""
         return upload.key.removeprefix(self._key(""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the Parquet file `name`, or only those of its columns that `columns` names."""
+        """Return the Parquet file `name` as a table, all or only the given `columns`."""
         source = f"{self._root}/{name}" if self.is_local else pa.BufferReader(self.read_bytes(name))
         try:
             return pq.read_table(source, columns=columns, page_checksum_verification=True)
@@ -394,31 +394,31 @@ class Storage:
             ) from error
 
     def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
-        """Write `table` as the Parquet file `name`, atomically; `compression` is one that Parquet knows."""
+        """Write `table` as the Parquet file `name`, atomically; `compression`: a codec of Parquet."""
         self.write_bytes(name, in_parquet(table, compression))
 
     def at_first(self) -> "Storage":
-        """Return the storage as one that is met for the first time, which is waited for some seconds only."""
+        """Return a copy with a short timeout, for the first contact with a storage."""
         first = copy(self)
         first.timeout = min(self.timeout, FIRST_CONTACT)
         return first
 
     def check_writable(self) -> None:
-        """Write and remove a small file, so that a read-only store is found before any work is done."""
+        """Write and remove a small file, to detect a read-only store before any work."""
         name, first = f".write-test-{uuid.uuid4().hex}", self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
             first.delete(name)
         except StorageTimeoutError as error:
             raise UnwritableError(
-                f"The store {self.path('').rstrip('/')} does not answer ({reason(error.__cause__ or error)}); see to "
-                f"its address, and to whether it can be reached from here."
+                f"The store {self.path('').rstrip('/')} does not answer ({reason(error.__cause__ or error)}); check "
+                f"its address, and whether it can be reached from here."
             ) from error
 
 
 @contextmanager
 def watched(storage: Storage) -> Iterator[None]:
-    """Look at a storage that workers use, but for a folder: one line says where it does not answer, not each worker."""
+    """Check a remote storage periodically, to report once, and not per worker, that it does not answer."""
     if storage.is_local:
         yield
         return
@@ -426,7 +426,7 @@ def watched(storage: Storage) -> Iterator[None]:
 
     def look() -> None:
         while not ended.wait(LOOK_SECONDS):
-            with suppress(IcmBenchError, OSError):  # a worker will say what is wrong
+            with suppress(IcmBenchError, OSError):  # workers report the error
                 storage.exists(".watched")
 
     threading.Thread(target=look, daemon=True).start()
@@ -437,14 +437,14 @@ def watched(storage: Storage) -> Iterator[None]:
 
 
 def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
-    """Return a table as the content of a Parquet file; `compression` is one that Parquet knows."""
+    """Return a table as the content of a Parquet file; `compression`: a codec of Parquet."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression=compression, write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
 
 
 def reason(error: BaseException) -> str:
-    """Return the operating system's reason in its own words, or the first line of the message."""
+    """Return the operating system's message of an error, or the first line of its text."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first = str(text).splitlines()[0]
-    return re.sub(r".*Detail: \[errno \d+\] ", "", first).rstrip(".")  # Arrow wraps the system's words in its own
+    return re.sub(r".*Detail: \[errno \d+\] ", "", first).rstrip(".")  # Arrow wraps the system's message

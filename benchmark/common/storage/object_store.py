@@ -1,12 +1,12 @@
-"""Object stores: requests to S3, and copies of what was read or written, kept on this machine while a command runs.
+"""Object stores: requests to S3, and a per-command disk cache of objects.
 
-Objects of S3, and of services that speak as it does, go through botocore, a request for each. Arrow, through which they
-are listed, asks for the size of whatever it reads, and writes in parts: what a killed writer leaves open has to be paid
-for, and an exception amid the parts publishes those that are there. A single PUT is there whole or not at all.
+Objects of S3 and compatible services are read and written with botocore, with one request each. Arrow only lists them:
+for reads it first requests the size, and it writes multipart uploads. Those cost money if a writer is killed, and an
+exception between parts publishes an incomplete object. A single PUT is atomic.
 
-An object store counts every request, and a network every byte. An image that is a file of its own is read to identify
-it, and to decode it under each backbone; a part of embeddings is read by sums soon after it was written, and lists of
-tested images by details and the report. Of these there are copies, and of nothing else.
+The cache saves repeated requests and traffic. It holds only images in separate files (read to identify them, and to
+decode them for each backbone), parts of embeddings (read again for moments), and lists of tested images (read by
+`details` and the report).
 """
 
 import errno
@@ -32,49 +32,49 @@ from benchmark.common.secrets import register_secrets
 from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import UnansweredError
 
-CONNECT_SECONDS, ANSWER_SECONDS = 3, 10  # after which a call that hangs is given up, to be made again
-MAX_BYTES = 5 * 2**30  # of an object that is written in one request
-_CONNECTIONS = 64  # of a process, at a time
+CONNECT_SECONDS, ANSWER_SECONDS = 3, 10  # timeouts of a request, before it is retried
+MAX_BYTES = 5 * 2**30  # maximum size of an object in one request
+_CONNECTIONS = 64  # maximum connections of a process
 _TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
-_TRANSIENT |= {"ConditionalRequestConflict", "OperationAborted"}  # two writers at the same moment
-_making = threading.Lock()  # two clients made at the same time read the same files
-# What AWS's tools call keys that a person has set. Those of roles end within hours, and other machines have their own.
-_SET_BY_HAND = {"env", "shared-credentials-file", "config-file"}
-_REMEMBERED = 300  # seconds for which keys are not looked up again
-COPIES_SHARE, MAX_GIB = 0.25, 64.0  # of what is free on the disk at the beginning; whatever is free
-COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # variable with another limit in the place of `MAX_GIB`; 0 for no copies
+_TRANSIENT |= {"ConditionalRequestConflict", "OperationAborted"}  # concurrent writers
+_client_lock = threading.Lock()  # clients read the same files during their creation
+# botocore's names for sources of long-lived keys. Keys of roles expire within hours, and differ between machines.
+_LONG_LIVED = {"env", "shared-credentials-file", "config-file"}
+_KEYS_SECONDS = 300  # seconds for which keys are cached
+COPIES_SHARE, MAX_GIB = 0.25, 64.0  # limits of the cache: share of the free disk space at the start, and GiB
+COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # environment variable that replaces `MAX_GIB`; 0 for no cache
 _LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
-_SETTLED = 60.0  # seconds after which a folder that nobody holds is one that was left
+_ABANDONED_SECONDS = 60.0  # seconds after which a folder without lock file is abandoned
 
 
 @dataclass(frozen=True)
 class Access:
-    """Address and keys of a service where a run was begun, for workers on nodes that do not know them by themselves.
+    """Endpoint and keys of a service on the driver, for workers on nodes without their own.
 
-    It travels inside the arguments of tasks and actors. Ray writes environments, runtime environments and commands
-    down; arguments only where its memory is full, into the folder of its session.
+    It is passed in the arguments of tasks and actors. Ray stores environments, runtime environments and commands on
+    disk, but arguments only if its memory is full, in its session folder.
     """
 
-    endpoint: str = ""  # as in the environment variable AWS_ENDPOINT_URL; empty: Amazon's
+    endpoint: str = ""  # as in AWS_ENDPOINT_URL; empty: Amazon's
     keys: tuple[str, str, str] | None = field(default=None, repr=False)  # access key, secret key, session token or ""
 
     def options(self, system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
-        """Return the options of a file system, made of the URI alone, with what this node does not know."""
+        """Return the options of a file system made from the URI, with endpoint and keys if unknown on this node."""
         options = _options(system)
         own = options["endpoint_override"] or ""
-        if own and own != self.endpoint:  # the driver's keys are for another service
+        if own and own != self.endpoint:  # the driver's keys belong to another service
             return options
         options["endpoint_override"] = self.endpoint or None
         if self.keys and not options["access_key"] and (self.endpoint != own or not _own_keys()):
-            register_secrets(*self.keys)  # which nothing here would know for secrets
+            register_secrets(*self.keys)  # otherwise unknown as secrets on this node
             options |= dict(zip(("access_key", "secret_key", "session_token"), self.keys, strict=True))
         return options
 
 
 def access_of(system: pyarrow.fs.S3FileSystem) -> Access:
-    """Return how a file system of this process reaches its service."""
+    """Return endpoint and keys of a file system of this process."""
     found = _own_keys()
-    keys = found[1] if found and found[0] in _SET_BY_HAND else None
+    keys = found[1] if found and found[0] in _LONG_LIVED else None
     return Access(_options(system)["endpoint_override"] or "", keys)
 
 
@@ -83,17 +83,17 @@ def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
 
 
 def _own_keys() -> tuple[str, tuple[str, str, str]] | None:
-    """Return where AWS's tools find keys on this machine, and the keys; None where there are none."""
+    """Return the source of AWS keys on this machine, and the keys; None if there are none."""
     variables = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    return _looked_up(variables, int(time.monotonic() / _REMEMBERED))
+    return _cached_keys(variables, int(time.monotonic() / _KEYS_SECONDS))
 
 
 @lru_cache(maxsize=4)
-def _looked_up(
-    variables: frozenset[tuple[str, str]],  # noqa: ARG001  other ones may lead to other keys
-    period: int,  # noqa: ARG001  files of keys are written anew
+def _cached_keys(
+    variables: frozenset[tuple[str, str]],  # noqa: ARG001  part of the cache key
+    period: int,  # noqa: ARG001  limits the age of cached keys
 ) -> tuple[str, tuple[str, str, str]] | None:
-    """Look for keys; a machine that may have some is asked for a second."""
+    """Return source and keys; a query of the instance metadata takes up to a second."""
     import botocore.exceptions
     import botocore.session
 
@@ -101,45 +101,45 @@ def _looked_up(
         if (found := botocore.session.get_session().get_credentials()) is None:
             return None
         keys = found.get_frozen_credentials()
-    except botocore.exceptions.BotoCoreError:  # such as a profile that is not there: told where keys are used
+    except botocore.exceptions.BotoCoreError:  # such as a missing profile: reported when keys are used
         return None
     register_secrets(keys.access_key, keys.secret_key, keys.token or "")
     return found.method, (keys.access_key, keys.secret_key, keys.token or "")
 
 
 class UnsupportedError(OSError):
-    """A service does not know what it was asked for, or does not take it."""
+    """A service does not support a request."""
 
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """Turn what botocore raises into errors of the system's kind."""
+    """Turn exceptions of botocore into OSError."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
     from botocore.exceptions import ConnectionError as NotConnectedError
 
     try:
         yield
     except ClientError as error:
-        said, status = error.response["Error"], error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = said.get("Code", "")
+        reported, status = error.response["Error"], error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = reported.get("Code", "")
         if code in ("NoSuchKey", "404"):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
-        words = f"{code}: {said['Message']}" if said.get("Message") else f"{code} {error.operation_name}"
-        if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_MODIFIED):  # as S3 has it, and as older MinIO had
+        words = f"{code}: {reported['Message']}" if reported.get("Message") else f"{code} {error.operation_name}"
+        if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_MODIFIED):  # S3; older MinIO
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         unknown = status in (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
         transient = status >= 500 or status in (408, 429) or code in _TRANSIENT
         if transient and status != HTTPStatus.NOT_IMPLEMENTED:
             raise UnansweredError(words) from error
         raise (UnsupportedError if unknown else OSError)(words) from error
-    except BotoCoreError as error:  # no credentials, no region and a certificate that is not trusted are for good
+    except BotoCoreError as error:  # not transient: no credentials, no region, an untrusted certificate
         transient = isinstance(error, HTTPClientError | IncompleteReadError | NotConnectedError)
         raise (UnansweredError if transient and type(error) is not SSLError else OSError)(str(error)) from error
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload in parts that somebody began (in seconds since 1970) and did not end."""
+    """An unfinished multipart upload; `began`: its start in seconds since 1970."""
 
     key: str
     id: str
@@ -147,9 +147,9 @@ class Upload:
 
 
 class Objects:
-    """Objects of one bucket. Errors are `OSError`; of what may be asked again `UnansweredError`.
+    """Objects of one bucket. Errors are `OSError`; transient ones `UnansweredError`.
 
-    Options are those of Arrow's `S3FileSystem`: address, region and credentials; botocore looks for those not given.
+    `options` are those of Arrow's `S3FileSystem`: endpoint, region and credentials; botocore finds missing ones.
     """
 
     def __init__(self, bucket: str, options: Mapping[str, Any]) -> None:
@@ -164,13 +164,13 @@ class Objects:
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
-            retries={"total_max_attempts": 1},  # calls are made again by who counts them
+            retries={"total_max_attempts": 1},  # `with_retries` retries calls
             max_pool_connections=_CONNECTIONS,
-            request_checksum_calculation="when_required",  # other services than Amazon's know no such sums
+            request_checksum_calculation="when_required",  # unsupported by other services than Amazon's
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if address and not options["force_virtual_addressing"] else "auto"},
         )
-        with _making:
+        with _client_lock:
             return botocore.session.get_session().create_client(
                 "s3",
                 region_name=options["region"] or os.environ.get("AWS_REGION") or None,
@@ -184,26 +184,26 @@ class Objects:
 
     @_as_os_errors()
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Return an object, or `length` bytes of it from `offset` on; fewer where it ends before."""
+        """Return an object, or `length` bytes from `offset` on; fewer at its end."""
         asked = {} if length is None else {"Range": f"bytes={offset}-{offset + length - 1}"}
         try:
             return bytes(self._client.get_object(Bucket=self._bucket, Key=key, **asked)["Body"].read())
         except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] == "InvalidRange":  # it ends before `offset`
+            if error.response["Error"]["Code"] == "InvalidRange":  # `offset` is behind its end
                 return b""
             raise
 
     @_as_os_errors()
     def put(self, key: str, content: bytes, **conditions: str) -> None:
-        """Write an object in one request: it is there whole or not at all."""
+        """Write an object atomically, in one request."""
         if len(content) > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"{len(content) / 2**30:.1f} GiB, more than the 5 GiB that one request may have")
+            raise OSError(errno.EFBIG, f"{len(content) / 2**30:.1f} GiB, more than the 5 GiB of one request")
         self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **conditions)
 
     def put_first(self, key: str, content: bytes) -> bool | None:
-        """Write an object as `put` does unless there is one, and return whether it did.
+        """Write an object as `put` does unless it exists, and return whether it was written.
 
-        None where the service knows no conditions: then it is written whatever there was.
+        Returns None if the service has no conditional writes; the object is overwritten then.
         """
         if not self._without_conditions:
             try:
@@ -217,7 +217,7 @@ class Objects:
         return None
 
     def size(self, key: str) -> int | None:
-        """Return the size of an object in bytes; None where there is none."""
+        """Return the size of an object in bytes; None if it does not exist."""
         try:
             with _as_os_errors():
                 return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
@@ -226,39 +226,39 @@ class Objects:
 
     @_as_os_errors()
     def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error."""
+        """Delete an object if it exists."""
         self._client.delete_object(Bucket=self._bucket, Key=key)
 
     @_as_os_errors()
     def uploads(self, prefix: str) -> list[Upload]:
-        """Return the open uploads of objects whose keys begin so."""
+        """Return the unfinished uploads of objects whose keys start with `prefix`."""
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
         found = [one for page in pages for one in page.get("Uploads", ())]
         return [Upload(one["Key"], one["UploadId"], one["Initiated"].timestamp()) for one in found]
 
     @_as_os_errors()
     def abort(self, upload: Upload) -> None:
-        """End an open upload, and free what its parts take."""
+        """Abort an unfinished upload, and free the storage of its parts."""
         self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
 
 
 class Ranges(io.RawIOBase):
-    """An object of some bytes, for `pyarrow.PythonFile`: `read` returns `length` bytes from `offset` on."""
+    """A file-like object of `size` bytes for `pyarrow.PythonFile`; `read(offset, length)` returns bytes."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the current position."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the object."""
+        """Set the position."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes, all that are left by default, in one request."""
+        """Return the next bytes (default: all remaining) in one request."""
         left = max(0, self._size - self._at)
         length = left if size is None or size < 0 else min(size, left)
         content = self._read(self._at, length) if length else b""
@@ -268,15 +268,15 @@ class Ranges(io.RawIOBase):
 
 @dataclass(frozen=True)
 class LocalCopies:
-    """Where the copies of a command lie; it travels to workers, of which those of the same machine find them."""
+    """The disk cache of a command; it is passed to workers, and used by those on the same machine."""
 
-    folder: str  # where it is not, as on another machine, nothing is kept and nothing found
-    floor: int  # bytes that stay free on its disk
+    folder: str  # if it does not exist, as on another machine, nothing is cached
+    floor: int  # minimum free bytes on its disk
 
     def put(self, place: str, content: bytes) -> None:
-        """Keep a copy, unless the disk gets too full."""
+        """Store a copy, unless less than `floor` bytes would stay free."""
         file = self._file(place)
-        with suppress(OSError):  # a copy that cannot be kept costs a request and nothing else
+        with suppress(OSError):  # without a copy, only a further request is needed
             if shutil.disk_usage(file.parents[1]).free - len(content) < self.floor:
                 return
             file.parent.mkdir(exist_ok=True)
@@ -288,14 +288,14 @@ class LocalCopies:
                 temporary.unlink(missing_ok=True)
 
     def get(self, place: str) -> bytes | None:
-        """Return the copy of what lies at a place; None where there is none."""
+        """Return the copy for a place; None if there is none."""
         try:
             return self._file(place).read_bytes()
         except OSError:
             return None
 
     def drop(self, place: str) -> None:
-        """Forget the copy of what lies at a place."""
+        """Remove the copy for a place."""
         with suppress(OSError):
             self._file(place).unlink()
 
@@ -304,35 +304,35 @@ class LocalCopies:
         return Path(self.folder, _COPIES, name[:2], name)
 
 
-_current: LocalCopies | None = None  # of the command of this process
+_current: LocalCopies | None = None  # cache of the command in this process
 
 
 def current_copies() -> LocalCopies | None:
-    """Return where the command of this process keeps copies; None where it does not."""
+    """Return the disk cache of the command in this process, or None."""
     return _current
 
 
 @contextmanager
 def local_copies(wanted: bool = True) -> Iterator[None]:
-    """Let storages of this process, and of workers that they travel to, keep copies for as long as the block lasts.
+    """Let storages of this process and its workers use a disk cache inside the block.
 
-    What a command left behind that was killed is removed. Files of a folder are at hand anyway, and not `wanted`.
+    Caches of killed commands are removed. `wanted` is False if all files are local.
 
     Raises:
-        IcmBenchError: the variable `COPIES_LIMIT` is no number of 0 or more.
+        IcmBenchError: the environment variable `COPIES_LIMIT` is not a number of 0 or more.
     """
     global _current
     if _current is not None:
         yield
         return
-    said, root = os.environ.get(COPIES_LIMIT), cache_dir() / "kept"
+    text, root = os.environ.get(COPIES_LIMIT), cache_dir() / "kept"
     try:
-        limit = float(said) if said else MAX_GIB
+        limit = float(text) if text else MAX_GIB
     except ValueError:
         limit = -1.0
     if not limit >= 0:
-        raise IcmBenchError(f"{COPIES_LIMIT} is {said!r:.60}, where a number of GiB is needed, or 0 for no copies.")
-    _remove_left(root)
+        raise IcmBenchError(f"{COPIES_LIMIT} is {text!r:.60}, but must be a number of GiB, or 0 for no copies.")
+    _remove_unused(root)
     made = _new_copies(root, limit) if wanted and limit else None
     if made is None:
         yield
@@ -347,11 +347,11 @@ def local_copies(wanted: bool = True) -> Iterator[None]:
 
 
 def _new_copies(root: Path, limit: float) -> tuple[LocalCopies, IO[bytes]] | None:
-    """Return a new folder for copies and the file that says that it is in use; None where there can be none."""
+    """Return a new disk cache and its lock file; None if it cannot be created."""
     folder = root / uuid.uuid4().hex
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(mode=0o700)  # images may be nobody else's business
+        folder.mkdir(mode=0o700)  # images may be confidential
         lock = _locked(folder, "w+b")
         (folder / _COPIES).mkdir()
         free = shutil.disk_usage(folder).free
@@ -362,28 +362,28 @@ def _new_copies(root: Path, limit: float) -> tuple[LocalCopies, IO[bytes]] | Non
 
 
 def _locked(folder: Path, mode: str) -> IO[bytes]:
-    import fcntl  # Windows has none
+    import fcntl  # missing on Windows
 
-    lock: IO[bytes] = (folder / _LOCK).open(mode)  # on NFS a file is locked only by who may write it
+    lock: IO[bytes] = (folder / _LOCK).open(mode)  # NFS locks need write access
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return lock
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, the file that says that it was used last: what is left half removed can be told."""
+    """Remove a folder, the lock file last, so that partly removed folders are recognized."""
     shutil.rmtree(folder / _COPIES, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left(root: Path) -> None:
-    """Remove the folders that no command uses."""
+def _remove_unused(root: Path) -> None:
+    """Remove unused folders."""
     with suppress(OSError, ImportError):
         for folder in root.iterdir():
             try:
                 with _locked(folder, "r+b"):
                     _remove(folder)
-            except FileNotFoundError:  # removed by halves, or made just now
-                if time.time() - folder.stat().st_mtime > _SETTLED:
+            except FileNotFoundError:  # partly removed, or just created
+                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
                     _remove(folder)
             except OSError:
                 continue  # in use

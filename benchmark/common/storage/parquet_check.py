@@ -1,8 +1,8 @@
-"""Parquet files without a digest of ours are read by another process first: Arrow can end the process that reads one.
+"""Test reads of untrusted Parquet files in a child process, since damaged files can crash Arrow.
 
-`python -m benchmark.common.storage.parquet_check` is that process: files come in as pickles, and a line goes out for
-each that was read, with or without an error. One process reads all files that this one asks about. Errors are left to
-whoever reads the file next, and says them in words of its own.
+`python -m benchmark.common.storage.parquet_check` is the child: it reads pickled files, and writes a line after each,
+with or without an error. One child reads all files of its parent. Exceptions are ignored here: the next reader of the
+file raises and reports them.
 """
 
 import os
@@ -20,27 +20,27 @@ import pyarrow.parquet as pq
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 
-ENDS = "is damaged: Arrow ends the process that reads it"
+ENDS = "is damaged and crashes Arrow"
 _Source = bytes | tuple[Storage, str]
 _FATAL = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-_MAX_MEMORY = 8 * 2**30  # bytes of addresses; a file that needs more is left to its reader
-_ROWS = 1024  # read at a time
+_MAX_MEMORY = 8 * 2**30  # bytes of address space; files that need more are not checked
+_ROWS = 1024  # rows per batch
 _lock = Lock()
 
 
 def check_tried(storage: Storage, name: str) -> None:
-    """Refuse a Parquet file of the user's that would end this process; columns of plain bytes (images) are not read."""
+    """Refuse a user's Parquet file that would crash this process; columns of plain bytes (images) are not read."""
     if ends_process((storage, name)):
-        raise IcmBenchError(f"{storage.path(name)} {ENDS}; get or write it again.")
+        raise IcmBenchError(f"{storage.path(name)} {ENDS}; download or write it again.")
 
 
 def ends_process(source: _Source) -> bool:
-    """Return whether reading a Parquet file, its content or (storage, name), ends a process."""
+    """Return whether reading a Parquet file, given as bytes or as (storage, name), crashes a process."""
     with _lock:
         process = _reader(os.getpid())
         assert process.stdin
         assert process.stdout
-        with suppress(OSError):  # it ended before
+        with suppress(OSError):  # the child has already ended
             process.stdin.write(pickle.dumps(source))
             process.stdin.flush()
             if process.stdout.readline():
@@ -52,30 +52,30 @@ def ends_process(source: _Source) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _reader(owner: int) -> "subprocess.Popen[bytes]":  # noqa: ARG001  a fork of this process has its own
+def _reader(owner: int) -> "subprocess.Popen[bytes]":  # noqa: ARG001  each fork has its own child
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "benchmark.common.storage.parquet_check"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # the last words of the C++ runtime
+        stderr=subprocess.DEVNULL,  # error output of the C++ runtime
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # an interrupt is for who started it: it ends with its input
+        start_new_session=True,  # Ctrl-C goes to the parent; the child ends with its input
     )
 
 
 def main() -> None:
     """Read files until the input ends."""
-    with suppress(ImportError, ValueError, OSError):  # where there are no such limits
+    with suppress(ImportError, ValueError, OSError):  # systems without such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     while True:
         try:
-            source: _Source = pickle.load(sys.stdin.buffer)  # noqa: S301  it comes from a process of this very code
+            source: _Source = pickle.load(sys.stdin.buffer)  # noqa: S301  written by this module
         except EOFError:
             return
-        with suppress(Exception):  # whoever reads it next meets the same
+        with suppress(Exception):  # the next reader gets the same exception
             _read(source)
         sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
@@ -89,7 +89,7 @@ def _read(source: _Source) -> None:
             with suppress(Exception):
                 _ = column.statistics and (column.statistics.min, column.statistics.max)
         leaves = [file.schema.column(i) for i in range(len(file.schema.names))]
-        if not isinstance(source, bytes):  # images take long, and are plain bytes
+        if not isinstance(source, bytes):  # images are plain bytes, and slow to read
             leaves = [leaf for leaf in leaves if (leaf.physical_type, leaf.logical_type.type) != ("BYTE_ARRAY", "NONE")]
         for _ in file.iter_batches(_ROWS, columns=[leaf.path for leaf in leaves], use_threads=False):
             pass

@@ -1,6 +1,6 @@
-"""Places of files: addresses, of which none may hold a user, a password or a key; and folders of this machine.
+"""Places of files: URIs, which must not contain credentials, and folders of this machine.
 
-Of folders: where the cache is, what lies in one, and why one cannot be written to, with what to do about that.
+For folders: the place of the cache, the content of a folder, and error messages for unwritable places.
 """
 
 import errno
@@ -19,20 +19,20 @@ from urllib.parse import unquote
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.secrets import has_secret
 
-NO_TARGET = "a link to nothing, as DVC and git-annex leave it where a file was not fetched"
+NO_TARGET = "a broken link, as left by DVC and git-annex for files that were not fetched"
 SPECIAL = "a pipe, a socket or a device"
-_OF_THE_SYSTEM = ("/dev/", "/proc", "/sys")  # folders of no files
-MAX_DEPTH = 200  # folders inside one another
+_OF_THE_SYSTEM = ("/dev/", "/proc", "/sys")  # folders without regular files
+MAX_DEPTH = 200  # nesting of folders
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ADDRESS = re.compile(r"(?s)\s*([A-Za-z][A-Za-z0-9+.-]*)://(?:anonymous@)?([^/?#]*)([^?]*)(.*)")
-_LIKE_A_USER = re.compile(r"[^/:]*:[^/]*@")  # and no folder's name
-_WITHOUT_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
+_USER_PREFIX = re.compile(r"[^/:]*:[^/]*@")  # not the name of a folder
+_NO_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
 _REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS for gs://"
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads and of what is built from them, which is safe to delete.
+    """Return the cache folder, of downloads and files built from them; it is safe to delete.
 
     $ICM_BENCH_CACHE, else $XDG_CACHE_HOME/icm-bench, else ~/.cache/icm-bench.
     """
@@ -43,11 +43,11 @@ def cache_dir() -> Path:
 
 
 def check_address(text: str, place: str) -> None:
-    """Refuse a text that is an address with credentials, or lacks the slashes by which these would be found.
+    """Refuse an address with credentials, or without the slashes that are needed to find credentials.
 
-    Other texts pass. The text itself is in no message: `place` is what holds it, as sentences begin.
+    Other texts pass. Messages never contain the text, but start with `place`, a description of its origin.
     """
-    if _WITHOUT_SLASHES.match(text):
+    if _NO_SLASHES.match(text):
         raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
     if (match := _ADDRESS.match(text)) is None:
         return
@@ -59,12 +59,12 @@ def check_address(text: str, place: str) -> None:
 
 
 def check_place(uri: str) -> None:
-    """Refuse the address of a storage that has credentials, or has lost what stands before them."""
-    check_address(f"s3://{uri}" if _LIKE_A_USER.match(uri) else uri, "The place of a store, of images or of a report")
+    """Refuse the address of a storage with credentials, also if its scheme is missing."""
+    check_address(f"s3://{uri}" if _USER_PREFIX.match(uri) else uri, "The place of a store, of images or of a report")
 
 
 def check_arguments(words: Sequence[str]) -> None:
-    """Refuse addresses with credentials among the words of a command line, before anything quotes them."""
+    """Refuse addresses with credentials in the arguments of a command line, before any message quotes them."""
     for before, word in pairwise(("", *words)):
         name, equals, value = word.partition("=")
         named = equals and "://" not in name
@@ -73,13 +73,13 @@ def check_arguments(words: Sequence[str]) -> None:
 
 
 def walk_folder(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
-    """Yield what lies in a folder: path, whether it is a folder, bytes, time of change (ns since 1970), and `odd`.
+    """Yield the entries of a folder: path, whether it is a folder, bytes, time of change (ns since 1970), and `odd`.
 
-    `odd` says what it is that is neither file nor folder, and is empty for these. Links are followed.
+    `odd` describes an entry that is neither file nor folder, and is empty for these. Links are followed.
 
     Raises:
         OSError: a folder cannot be read.
-        IcmBenchError: a name is not UTF-8, folders lie too deep, or a link leads to a folder that holds the link.
+        IcmBenchError: a name is not UTF-8, folders are nested too deeply, or a link points to a folder around it.
     """
     above = {*Path(folder).parents, *(real := Path(folder).resolve()).parents, real}
     yield from _walk_folder(folder, recursive, {_id(place.stat()) for place in above})
@@ -98,7 +98,7 @@ def _walk_folder(
                 shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
                 raise IcmBenchError(f"The file name '{shown}' is not UTF-8; rename it.") from error
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # it leads nowhere, or to itself
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # a broken link, or one to itself
                     raise
                 yield entry.path, False, 0, 0, NO_TARGET
                 continue
@@ -111,11 +111,11 @@ def _walk_folder(
                 continue
             identity = _id(stat)
             if len(above) > MAX_DEPTH:
-                raise IcmBenchError(f"{entry.path[:200]}... lies in more than {MAX_DEPTH} folders; move it up.")
+                raise IcmBenchError(f"{entry.path[:200]}... is nested in more than {MAX_DEPTH} folders; move it up.")
             if identity in above:
                 raise IcmBenchError(
-                    f"{entry.path} is a link to {os.path.realpath(entry.path)}, a folder that it lies in: its images "
-                    f"would come over and over; delete the link."
+                    f"{entry.path} is a link to {os.path.realpath(entry.path)}, a folder that contains it, so its "
+                    f"images would repeat endlessly; delete the link."
                 )
             yield entry.path, True, 0, stat.st_mtime_ns, ""
             if recursive:
@@ -127,18 +127,18 @@ def _id(stat: os.stat_result) -> tuple[int, int]:
 
 
 def why_not_a_file(place: Path) -> str:
-    """Return what a place is from which nothing comes, or no end; empty for a file."""
+    """Return why a place cannot be read as a file; empty for a regular file."""
     mode = place.stat().st_mode
     return "" if S_ISREG(mode) else "it is a folder" if S_ISDIR(mode) else f"it is {SPECIAL}"
 
 
 def remedy(error: OSError, place: str, option: str = "") -> str:
-    """Return what to do about a place that cannot be written to, as the second half of a sentence.
+    """Return the remedy for an unwritable place, as the second half of a sentence.
 
-    `option` is what of the command line or the recipe names the place, such as `--store or --out`.
+    `option` is the option or recipe key that sets the place, such as `--store or --out`.
     """
     variables = [name for name, folder in _named_by_variables() if Path(place).is_relative_to(folder)]
-    if option:  # a person chose that place
+    if option:  # the user chose that place
         variables = [name for name in variables if not name.endswith("TMPDIR")]
     if error.errno in FULL:
         first, folder = "free some space, or ", "a folder on a disk with more"
@@ -151,23 +151,23 @@ def remedy(error: OSError, place: str, option: str = "") -> str:
         plural = len(variables) > 1
         folder = folder.replace("a folder", "folders") if plural else folder
         ways.append(f"let the environment variable{'s' * plural} {' and '.join(variables)} name {folder}")
-    return f"{first}{' or '.join(ways) or 'give it a place elsewhere'}"
+    return f"{first}{' or '.join(ways) or 'choose another place'}"
 
 
 def check_working_directory() -> None:
-    """Make sure that the folder in which a command runs is there, and that names of files are read as UTF-8."""
+    """Check that the working directory exists, and that file names are read as UTF-8."""
     if (encoding := sys.getfilesystemencoding()).lower().replace("-", "") != "utf8":
-        raise IcmBenchError(f"Names of files are read as {encoding} here, and not as UTF-8; set PYTHONUTF8=1.")
+        raise IcmBenchError(f"File names are read as {encoding} here, not as UTF-8; set PYTHONUTF8=1.")
     try:
         Path.cwd()
     except FileNotFoundError:
-        raise IcmBenchError("The folder in which the command runs has been removed; change to another one.") from None
+        raise IcmBenchError("The working directory was removed; change to another one.") from None
 
 
 def unwritable(error: OSError) -> str:
-    """Return a sentence on a place that is full or closed; empty where an error says nothing of one.
+    """Return a message about a full or read-only place; empty for any other error.
 
-    A place that is closed must be one that an environment variable names: of others somebody else knows more.
+    A read-only place must be named by an environment variable: for other places, callers have better messages.
     """
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return "No temporary folder is writable; free some space, or let the environment variable TMPDIR name another."
@@ -186,7 +186,7 @@ def unwritable(error: OSError) -> str:
 
 
 def not_executable(error: OSError) -> str:
-    """Return a sentence on a program that this user may not start, such as Python; empty for any other error."""
+    """Return a message about a program that the user may not execute, such as Python; empty for any other error."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if error.errno not in DENIED or not frames or frames[-1].f_globals.get("__name__") != "subprocess":
         return ""
@@ -197,24 +197,24 @@ def not_executable(error: OSError) -> str:
 
 
 def unusable_variable(*names: str) -> str:
-    """Return a sentence on the first environment variable that names a folder nobody can write to; empty for none."""
+    """Return a message about the first environment variable that names an unwritable folder; empty for none."""
     for name in names:
         if not (folder := os.environ.get(name)):
             continue
         place = Path(folder).absolute()
         there = next(one for one in (place, *place.parents) if one.exists())
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):  # it is there, or can be made
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):  # it exists, or can be created
             continue
-        why = "cannot be written to" if place.is_dir() else "cannot be made"
+        why = "is not writable" if place.is_dir() else "cannot be created"
         return f"The environment variable {name} names {folder}, which {why}; name another folder, or unset it."
     return ""
 
 
 def _named_by_variables() -> Iterator[tuple[str, Path]]:
-    """Yield environment variables, and the folders that they name or would name, those inside others first."""
+    """Yield environment variables with their (default) folders, inner folders first."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     yield "HF_HOME", Path(os.environ.get("HF_HOME") or home / "huggingface")
     yield "ICM_BENCH_CACHE", cache_dir()
-    with suppress(FileNotFoundError):  # there is none that can be written to
+    with suppress(FileNotFoundError):  # no folder is writable
         yield "TMPDIR", Path(tempfile.gettempdir())
         yield "RAY_TMPDIR", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
