@@ -93,16 +93,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         ]
         notes += imported_sets.texts_note(recipe, subjects)
     else:
-        subjects = []
-        for spec in backbones:
-            notify(f"loading {spec.label}")
-            facts = describe(spec)
-            notes += facts.notes
-            # The facts consider GPUs of this machine only.
-            on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
-            spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
-            facts = replace(facts, engine=spec.engine, label=spec.label)
-            subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
+        subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
     notes += [*checks.left_out(recipe, subjects), *checks.nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
@@ -121,6 +112,23 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         if (other := others.get(subject.manifest.name))
     }
     return Run(recipe, storage, tuple(subjects), notify, unlabelled)
+
+
+def _embedded_subjects(
+    recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
+) -> list[Subject]:
+    """Return the data sets under each backbone, which is loaded for its facts; `notes` gets the notes of the facts."""
+    subjects = []
+    for spec in backbones:
+        notify(f"loading {spec.label}")
+        facts = describe(spec)
+        notes += facts.notes
+        # The facts consider GPUs of this machine only.
+        on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
+        spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
+        facts = replace(facts, engine=spec.engine, label=spec.label)
+        subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
+    return subjects
 
 
 def have_embeddings(run: Run, subjects: Sequence[Subject]) -> None:
