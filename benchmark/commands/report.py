@@ -116,7 +116,7 @@ def report_any(
         where: column of the rows -> allowed values.
         options: options of the report.
         images: whether the page shows thumbnails, read from the recipes' data sets.
-        out: folder or URI of the report.
+        out: folder or URI of the report; `run.out` of a recipe goes before it. With neither, the first store keeps it.
 
     Raises:
         IcmBenchError: there are no rows, a column is unknown, thumbnails lack a recipe or readable images, or the

@@ -1,4 +1,7 @@
-"""Properties of this machine that measured speeds depend on: processor, cores, GPUs, package versions."""
+"""Properties of this machine that measured speeds depend on: processor, cores, GPUs, package versions.
+
+They are part of the keys of remembered costs, cached facts and converted towers; of no embedding or row.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""The recipe: all specs, checked against each other, with a hash; and its settings if views or texts are missing."""
+"""The recipe: all specs, checked against each other, with a hash; and its settings if views or texts are missing.
+
+Only commands, `cli` and `sweep/trials.py` take a whole recipe; everything below gets the specs that it needs.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations

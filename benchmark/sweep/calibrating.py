@@ -25,7 +25,7 @@ _VIEW = "simulated"
 def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: int = IMAGES) -> list[Cost]:
     """Return measured costs of small versions of the planned trials, until `seconds` have passed.
 
-    Trials run on simulated embeddings of the planned width and number of classes, with fewer images and lambdas.
+    Trials run on simulated embeddings of the planned width, with fewer images, environments, classes and lambdas.
     Trials that need a text tower or prompts are left out.
     """
     ended, costs, data = time.monotonic() + seconds, [], {}

@@ -29,7 +29,8 @@ class Intervention(Component):
     """Base class of interventions on the variant factors of images: strengths, a random draw and a batched operation.
 
     To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and
-    give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe).
+    give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe). After a change of a built-in
+    kind, raise `STORE_VERSION` (store/embeddings.py): no hash sees it.
 
     Example:
         >>> import torch
