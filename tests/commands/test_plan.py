@@ -135,10 +135,10 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
             [*TWO, "--gpu", "4090"],
             [
                 "1 x 4090: embedding at least ",
-                "nobody measured embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
+                "not measured: embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
             ],
         ),
-        (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "nobody measured start of embedding ViT-B-16"]),
+        (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "not measured: start of embedding ViT-B-16"]),
         (
             [*SINGLE, "--gpu", "4090", "--price", "1"],
             ["1 x 4090: embedding at least ", " for at least ", ", together at least "],

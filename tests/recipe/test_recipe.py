@@ -275,7 +275,7 @@ def test_predictors_that_look_at_views_or_at_c_d_have_every_set_whatever_the_pro
     ("change", "message"),
     [
         ({"interventions": {"kinds": []}}, "needs interventions, but .*kinds is empty"),
-        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": [CROSS]}]}}, "needs views of images, and 'x' has none"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": [CROSS]}]}}, "needs views of images, but 'x' has none"),
         ({"sweep": {"intervention_sets": [{"name": "x", "pairs": 0.1}]}}, "needs a view of every image"),
         ({"datasets": ["ImageNet", "ImageNet-R"], "sweep": {"protocols": ["imagenet_shift"]}}, "variants of ImageNet"),
     ],
