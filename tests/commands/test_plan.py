@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPat
 
     assert lacking([large], 1, 4.0, 2) == []
     gpus, memory = lacking([small, large], 1, 4.0, 8)
-    assert "embedding has 2 of the 8 GPUs" in gpus
+    assert "embedding gets 2 of the 8 GPUs" in gpus
     # Six trials of 4 GiB fit 24 GiB; 16 cores with 3 each run five.
     assert memory.endswith("set run.cpus_per_trial to 3")
     assert lacking([small], 3, 4.0) == []
@@ -228,5 +228,5 @@ def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytes
     monkeypatch.setattr("benchmark.commands.planning.machines.nodes_of", lambda _: nodes)
     said = command(*PACS, "--gpu", "4090", "--gpus", "8", "--address", "http://head:8265").out
     assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
-    assert "embedding has 2 of the 8 GPUs" in said
+    assert "embedding gets 2 of the 8 GPUs" in said
     assert "on 52 cores: start" in said
