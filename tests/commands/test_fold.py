@@ -94,7 +94,7 @@ def test_the_checkpoint_answers_as_the_row_does(done: Path, tmp_path: Path, comm
     ("options", "sentence"),
     [
         (["--projection", "shrinkage(sides=images)", "--nuisance", "both", "--fold"], "is not a single square map"),
-        (["--projection", "pca", "--rank", "64", "--fold"], "pca at rank 64 is not one square map"),
+        (["--projection", "pca", "--rank", "64", "--fold"], "pca at rank 64 is not a single square map"),
         (["--projection", "pca", "--fold"], "--rank is needed"),
         (["--projection", LABEL, "--lambda", "10", "--fold", "--to", "."], "is there and not empty; name a folder"),
     ],

@@ -114,10 +114,7 @@ def test_the_id_follows_from_what_would_run(tmp_path: Path, monkeypatch: pytest.
         (["--set", "interventions.text.pairs=../pairs.jsonl"], "'../pairs.jsonl' lies outside"),
         (["--set", "interventions.text.pairs=absent.jsonl"], "there is no file 'absent.jsonl'"),
         (["--set", "interventions.text.pairs=.env"], "'.env' is hidden"),
-        (
-            ["--set", "interventions.text.pairs=large.bin"],
-            "names 1,024 MiB of files, but Ray accepts 100; put large.bin",
-        ),
+        (["--set", "interventions.text.pairs=large.bin"], "1,024 MiB of files, but Ray accepts 100; put large.bin"),
         (["--set", "backbones.0.folder=."], "'.' is the working directory"),
         (["--set", "interventions.text.pairs=jobs/pairs.jsonl"], "a folder 'jobs' would hide the package"),
         (["--store", "s3://key:hush@bucket/store"], "--store is an address with a user, a password or a key"),

@@ -135,10 +135,10 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
             [*TWO, "--gpu", "4090"],
             [
                 "1 x 4090: embedding at least ",
-                "nobody measured embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
+                "not measured: embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
             ],
         ),
-        (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "nobody measured start of embedding ViT-B-16"]),
+        (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "not measured: start of embedding ViT-B-16"]),
         (
             [*SINGLE, "--gpu", "4090", "--price", "1"],
             ["1 x 4090: embedding at least ", " for at least ", ", together at least "],
@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPat
 
     assert lacking([large], 1, 4.0, 2) == []
     gpus, memory = lacking([small, large], 1, 4.0, 8)
-    assert "embedding has 2 of the 8 GPUs" in gpus
+    assert "embedding gets 2 of the 8 GPUs" in gpus
     # Six trials of 4 GiB fit 24 GiB; 16 cores with 3 each run five.
     assert memory.endswith("set run.cpus_per_trial to 3")
     assert lacking([small], 3, 4.0) == []
@@ -228,5 +228,5 @@ def test_a_plan_fits_the_nodes_of_a_cluster(command: Command, monkeypatch: pytes
     monkeypatch.setattr("benchmark.commands.planning.machines.nodes_of", lambda _: nodes)
     said = command(*PACS, "--gpu", "4090", "--gpus", "8", "--address", "http://head:8265").out
     assert "2 nodes of http://head:8265: 52 cores, 2 GPUs, 188.0 GiB of memory; 52 trials side by side" in said
-    assert "embedding has 2 of the 8 GPUs" in said
+    assert "embedding gets 2 of the 8 GPUs" in said
     assert "on 52 cores: start" in said

@@ -44,7 +44,7 @@ GOOD = b'{"caption": "a dog", "rewrite": "a dog at night"}\n'
         (b'{"caption": "a", "rewrite": null}', "'rewrite' is a JSON null; it must be text"),
         (b'{"caption": "a", "rewrite": "b", "image_id": 17}', "'image_id' is a JSON number; it must be text"),
         (b'{"caption": "a", "rewrite": "b", "class_name": ""}', "'class_name' is empty"),
-        (b'{"caption": "a", "caption": "b", "rewrite": "c"}', "the key 'caption' stands twice"),
+        (b'{"caption": "a", "caption": "b", "rewrite": "c"}', "the key 'caption' appears twice"),
         (b'{"caption": "a dog", "rewrite": "a dog"}', "caption and rewrite are equal"),
         (b'{"caption": "\\ud83d", "rewrite": "a"}', "half of a surrogate pair"),
         (b'{"caption": "K\xe4fer", "rewrite": "a"}', "byte 15 is not UTF-8; save the file as UTF-8"),

@@ -76,7 +76,7 @@ def test_images_are_named_by_path_or_id(manifest: Manifest, tmp_path: Path) -> N
     (path, *_), (_, image_id, *_) = (manifest.table[name].to_pylist() for name in ("path", "image_id"))
     pairs = text_pairs_of(recipe(written(tmp_path, {"image_id": path}, {"image_id": image_id})), manifest)
     assert [pair.image_id for pair in pairs] == manifest.table["image_id"].to_pylist()[:2]
-    with pytest.raises(IcmBenchError, match=r"'nowhere.jpg' is no image of toy; give the path below its folder"):
+    with pytest.raises(IcmBenchError, match=r"'nowhere.jpg' is not an image of toy; give its path in the folder"):
         text_pairs_of(recipe(written(tmp_path, {"image_id": "nowhere.jpg"})), manifest)
     with pytest.raises(IcmBenchError, match="1 of 2 pairs describe single images"):
         text_pairs_of(recipe(written(tmp_path, {"image_id": path}, {})), manifest)

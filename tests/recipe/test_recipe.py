@@ -275,7 +275,7 @@ def test_predictors_that_look_at_views_or_at_c_d_have_every_set_whatever_the_pro
     ("change", "message"),
     [
         ({"interventions": {"kinds": []}}, "needs interventions, but .*kinds is empty"),
-        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": [CROSS]}]}}, "needs views of images, and 'x' has none"),
+        ({"sweep": {"intervention_sets": [{"name": "x", "kinds": [CROSS]}]}}, "needs views of images, but 'x' has none"),
         ({"sweep": {"intervention_sets": [{"name": "x", "pairs": 0.1}]}}, "needs a view of every image"),
         ({"datasets": ["ImageNet", "ImageNet-R"], "sweep": {"protocols": ["imagenet_shift"]}}, "variants of ImageNet"),
     ],
@@ -341,11 +341,7 @@ def test_strengths_and_shares_of_the_pairs_are_intervention_sets_and_no_set_for_
         ([{"name": "x", "pairs": 0.1, "placebo": "rotated"}], ["icm"], r"pairs below 1 need views"),
         ([{"name": "x", "seed": 1}], ["icm"], r"'x' has nothing to draw"),
         ([{"name": "x", "pairs": 0.1, "draws": 2}], ["icm"], r"'x' has nothing to draw"),
-        (
-            [{"name": "x", "pairs": 0.1}],
-            ["denoiser"],
-            r"'denoiser' needs a view of every image, but 'x' has only a share",
-        ),
+        ([{"name": "x", "pairs": 0.1}], ["denoiser"], r"'denoiser' needs a view of every image, but 'x' has only a"),
     ],
 )
 def test_shares_of_pairs_that_cannot_be_are_refused(sets: Any, projections: Any, message: str) -> None:
