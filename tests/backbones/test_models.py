@@ -173,7 +173,7 @@ def test_a_tower_without_texts_is_swept_with_what_needs_none(
     report = [(tmp_path / "report" / file).read_text() for file in ("report.md", "index.html")]
     assert all(left_out in re.sub(r"\s+", " ", text) for text in (said.err, *report))
     assert main(["run", str(recipe), "--store", store, "--set", "sweep.predictors=[zero_shot]"]) == 2
-    assert "Add a predictor that learns from images" in capsys.readouterr().err
+    assert "Add a predictor of images" in capsys.readouterr().err
 
 
 def test_a_tower_of_timm_is_the_tower_itself(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ OPTIONS = {  # case -> what --set says, and how the answer goes on
     "poor-recipes-2-set": (r'sweep.intervention_sets=[{name: "a\tb"}]', r"name: 'a\\tb' is not a printable name"),
     "poor-recipes-2-nul": (r'datasets.0.root="/a\0b"', r"'datasets.0.root' holds the control character U\+0000"),
     "poor-recipes-2-key": (r'names={"a\eb": x}', r"'a key of names' holds the control character U\+001B"),
-    "poor-recipes-3": ("sweep.projections=[{name: identity, foo: 1}]", r"unknown key 'foo': there is none"),
+    "poor-recipes-3": ("sweep.projections=[{name: identity, foo: 1}]", r"unknown key 'foo': no keys are allowed there"),
     "poor-recipes-3-views": ("sweep.intervention_sets=[{name: a, views: [x]}]", r"'sweep.intervention_sets.0.views': Valid: dr"),
     "poor-recipes-10": ("backbones.0={name: 'timm:'}", r"timm has no ''; Valid: (\w+, ){9}\w+, \.\.\. \(\d+ in all\)"),
     "poor-recipes-11": ("sweep.seeds=[010]", r"sweep.seeds.0: input should be a valid integer, not '010'"),
@@ -195,9 +195,9 @@ def with_row(value: float) -> Callable[[Any], Any]:
         pytest.param(embeddings(lambda v: v * 0), "row 1: the embedding is all zeros", id="poor-import-2"),
         pytest.param(embeddings(with_row(0.0)), "row 4: the embedding is all zeros", id="poor-import-2-row"),
         pytest.param(embeddings(lambda v: v * 0 + 1), "all 8 embeddings are equal", id="poor-import-2-equal"),
-        pytest.param(embeddings(with_row(np.inf)), "row 4: the embedding holds NaN or infinite", id="poor-import-2-inf"),
-        pytest.param(content(b"no archive"), "is no .npz; save it with numpy.savez", id="poor-import-3"),
-        pytest.param(content(b"\x93NUMPY\x01\x00"), "is no .npz; save it with numpy.savez", id="poor-import-3-array"),
+        pytest.param(embeddings(with_row(np.inf)), "row 4: the embedding has NaN or infinite", id="poor-import-2-inf"),
+        pytest.param(content(b"no archive"), "is not a .npz file; save it with numpy.savez", id="poor-import-3"),
+        pytest.param(content(b"\x93NUMPY\x01\x00"), "is not a .npz file; save it with numpy.savez", id="poor-import-3-array"),
     ],
 )  # fmt: skip
 def test_embeddings_that_say_nothing_are_refused(
