@@ -29,10 +29,10 @@ TABLE = {"layout": "table", "table": "list.csv"}
         pytest.param("\n".join([HEAD, *LINES]).replace(",", ";"), TABLE, [], "columns apart by ';'", id="t28"),
         pytest.param("\n".join([HEAD, *LINES]).replace(",", "\t"), TABLE, [], "columns apart by '\\t'", id="t28-tabs"),
         pytest.param(f"{'x' * 9_000},label\na,b\n", TABLE, [], "say in columns.path which it is", id="found-long"),
-        pytest.param(None, {}, ["--out", "toy/report"], "run.out: toy/report lies in", id="c48"),
+        pytest.param(None, {}, ["--out", "toy/report"], "run.out: toy/report is in", id="c48"),
         pytest.param(None, {}, ["--store", ""], "--store is empty; give a folder or URI", id="c51"),
-        pytest.param(None, {}, ["--out", "toy"], "run.out: toy lies in", id="c48-itself"),
-        pytest.param(None, {}, ["--store", "toy/store"], "run.store: toy/store lies in", id="c48-store"),
+        pytest.param(None, {}, ["--out", "toy"], "run.out: toy is in", id="c48-itself"),
+        pytest.param(None, {}, ["--store", "toy/store"], "run.store: toy/store is in", id="c48-store"),
     ],
 )
 def test_a_case_is_one_sentence(
