@@ -110,4 +110,4 @@ def test_export_and_diagnose_work_and_a_sweep_says_what_it_needs(
         assert "mine has no classes, which a sweep needs" in capsys.readouterr().err
     for projection, what in {"within_classes": "classes, and mine has none", "biased_prompts": "prompts, and"}.items():
         assert command("export", {}, "--projection", projection, "--lambda", "1") == 2
-        assert f"--projection: {projection} asks for {what}" in capsys.readouterr().err
+        assert f"--projection: {projection} needs {what}" in capsys.readouterr().err
