@@ -185,7 +185,7 @@ def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collectio
         z=np.zeros((len(position), 0), dtype=np.float32),
         environment=manifest.environment_index[readable],
         label=manifest.table["label"].to_numpy()[readable],
-        # The split is drawn over all images, so that a bad file does not change the side of others.
+        # The split is drawn over all images: an unreadable file does not move other images to another side.
         side={split: sides_of(manifest, split)[readable] for split in splits},
         text=NO_TEXT,
         environments=manifest.environments,
