@@ -50,7 +50,7 @@ from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
-RECHECK_SECONDS = 60.0  # age of a chunk's check; after that, the object store is listed again
+RECHECK_SECONDS = 60.0  # after this time an object store is asked again which views are missing
 CHECK_EVERY = 16  # chunks per check for another writer in an object store, until one is found
 
 
