@@ -189,8 +189,10 @@ def test_a_heading_sorts_within_its_block(browser: Any, file: Path) -> None:
 def test_copied_text_equals_the_file(browser: Any, file: Path) -> None:
     with Opened(browser, file, "#open=tables", permissions=["clipboard-read", "clipboard-write"]) as opened:
         for kind, text in FORMATS["main"].items():
-            opened.page.locator(f"#tables [data-copy={kind}]").click()
-            opened.page.wait_for_selector(".saved")
+            button = opened.page.locator(f"#tables [data-copy={kind}]")
+            button.click()
+            # The message of the kind copied before may still be shown.
+            opened.page.wait_for_selector(f".saved:text-is('{button.inner_text().removeprefix('Copy ')} copied')")
             assert opened.page.evaluate("navigator.clipboard.readText()") == text
 
 
