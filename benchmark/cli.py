@@ -252,7 +252,7 @@ def _plan(args: argparse.Namespace) -> None:
     from benchmark.commands.planning.plan import plan
     from benchmark.commands.stores import open_store
 
-    named = {name: getattr(args, name) for name in ("gpu", "gpus", "price", "spot_price")}
+    named = {name: getattr(args, name) for name in ("gpu", "gpus", "price")}
     given = {name: value for name, value in named.items() if value is not None}
     offer = Offer(**given) if given else None
     planned = plan(recipe, open_store(recipe), args.calibrate, offer=offer, address=args.address)

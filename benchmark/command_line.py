@@ -88,7 +88,6 @@ def _stages(command: _Command) -> None:
             add("--gpus", type=_positive, metavar="N", help="number of these GPUs; default: 1")
             about = "price per hour of a machine with one GPU: estimate the total cost"
             add("--price", type=_price, metavar="AMOUNT", help=about)
-            add("--spot-price", type=_price, metavar="AMOUNT", help="price per hour of such a spot machine")
             add("--address", metavar="URL", help="dashboard of a cluster: check that the run fits its nodes")
 
 

@@ -216,8 +216,7 @@ def _hours(planned: Plan) -> str:
     """Return the line on hours: of a GPU by public figures, and of the cores that run the trials."""
     bill, gpu = planned.bill, ""
     if bill and bill.speeds:  # else all is embedded in minutes on a CPU
-        charge = bill.charges[EMBEDDING]
-        gpu = f"{span(charge.hours, charge.most)} GPU hours on an {CARD} by public figures (not measured here); "
+        gpu = f"{span(*bill.hours[EMBEDDING])} GPU hours on an {CARD} by public figures (not measured here); "
     return f"#   hours     {gpu}trials {core_hours(planned.estimate.core_hours)}\n"
 
 

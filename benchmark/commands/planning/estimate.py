@@ -16,7 +16,7 @@ from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing
 
 _MAX_RATIO = 16.0  # ratio of work above which a measurement is used only without a closer one
 _MAX_PARTS = 3  # most expensive parts of a recipe that are listed
-EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.charges`
+EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 _CALIBRATION_SECONDS = 15.0  # seconds after which no trial is started; one takes a few
 _KIND_WORDS = 5  # leading words of a kind of trial: predictor and projection with their parameters

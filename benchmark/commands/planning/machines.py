@@ -16,7 +16,7 @@ from benchmark.common.ray.dashboard import nodes_of
 from benchmark.store.costs import most_alike
 
 SWEEP, TOGETHER = "sweep", "together"  # the sweep includes start-up and moments
-Range = tuple[float, float | None]  # lower and upper bound; None if the upper bound is unknown
+Range = tuple[float, float | None]  # lower and upper bound, see `span`; None if the upper bound is unknown
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Offer:
     gpu: str | None = None  # kind of GPU, such as `l4`
     gpus: int = 1
     price: float | None = None
-    spot_price: float | None = None  # for a spot machine
 
 
 @dataclass(frozen=True)
@@ -40,58 +39,48 @@ class GpuSpeed:
 
 
 @dataclass(frozen=True)
-class Charge:
-    """Hours of one stage on all rented GPUs: lower and upper bound."""
-
-    hours: float
-    most: float | None
-
-    def times(self, factor: float) -> Range:
-        """Return both bounds times a factor."""
-        return self.hours * factor, None if self.most is None else self.most * factor
-
-
-@dataclass(frozen=True)
 class Bill:
-    """Cost of a recipe. Stages with unknown time have no charge; without a price, `money` is empty."""
+    """Hours and price of a recipe. Stages of unknown time are absent; without a price, `money` is empty."""
 
     offer: Offer
-    charges: dict[str, Charge]  # stage -> hours; also of all stages together
+    hours: dict[str, Range]  # stage -> hours on all rented GPUs; also of all stages together
     speeds: dict[str, GpuSpeed | None]  # label of a backbone that runs on GPUs -> speed
-    money: dict[str, Range]  # stage -> price of its charge
-    spot: Range | None  # price of all stages on spot machines
+    money: dict[str, Range]  # stage -> price of its hours
 
     def text(self) -> list[str]:
         """Return the bill as lines of text."""
         parts = []
-        for stage, charge in self.charges.items():
+        for stage, hours in self.hours.items():
             paid = f" for {span(*self.money[stage])}" if self.money else ""
-            parts.append(f"{stage} {span(*charge.times(3600), in_words)}{paid}")
-        spot = f", on spot machines for {span(*self.spot)}" if self.spot else ""
-        rented = f"rented, {self.offer.gpus} x {self.offer.gpu or 'GPU'}: {', '.join(parts)}{spot}"
+            parts.append(f"{stage} {span(*times(hours, 3600), in_words)}{paid}")
+        rented = f"rented, {self.offer.gpus} x {self.offer.gpu or 'GPU'}: {', '.join(parts)}"
         return [rented, *dict.fromkeys(f"GPUs: {speed.where}" for speed in self.speeds.values() if speed)]
 
 
 def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None], views: int) -> Bill:
     """Return the cost of a recipe; each backbone with a GPU speed embeds `views` views."""
-    hours = {EMBEDDING: 0.0, SWEEP: 0.0, REPORTING: 0.0}
+    known = dict.fromkeys((EMBEDDING, SWEEP, REPORTING), 0.0)
     for name, seconds in estimate.stages.items():
-        hours[name if name in hours else SWEEP] += seconds / 3600
+        known[name if name in known else SWEEP] += seconds / 3600
     unsure = {"embedding" in name for name in estimate.unknown}  # True: of the embedding; False: of other stages
-    charges = {stage: Charge(h, None if (stage == EMBEDDING) in unsure else h) for stage, h in hours.items()}
-    if known := [speed for speed in speeds.values() if speed]:
+    hours: dict[str, Range] = {s: (h, None if (s == EMBEDDING) in unsure else h) for s, h in known.items()}
+    if rates := [speed for speed in speeds.values() if speed]:
         each = views / offer.gpus / 3600
         bounded = all(speed and speed.low for speed in speeds.values())
-        most = sum(each / speed.low for speed in known) if bounded else None
-        charges[EMBEDDING] = Charge(sum(each / speed.high for speed in known), most)
-    charges = {stage: charge for stage, charge in charges.items() if charge.hours}
-    ends = [charge.most for charge in charges.values() if charge.most is not None]
-    is_whole = len(ends) == len(charges) and not estimate.unknown
-    total = Charge(sum(charge.hours for charge in charges.values()), sum(ends) if is_whole else None)
-    charges[TOGETHER] = total
-    money = {} if offer.price is None else {n: c.times(offer.gpus * offer.price) for n, c in charges.items()}
-    spot = None if offer.spot_price is None else total.times(offer.gpus * offer.spot_price)
-    return Bill(offer, charges, speeds, money, spot)
+        most = sum(each / speed.low for speed in rates) if bounded else None
+        hours[EMBEDDING] = sum(each / speed.high for speed in rates), most
+    hours = {stage: bounds for stage, bounds in hours.items() if bounds[0]}
+    ends = [most for _, most in hours.values() if most is not None]
+    is_whole = len(ends) == len(hours) and not estimate.unknown
+    hours[TOGETHER] = sum(least for least, _ in hours.values()), sum(ends) if is_whole else None
+    money = {} if offer.price is None else {s: times(h, offer.gpus * offer.price) for s, h in hours.items()}
+    return Bill(offer, hours, speeds, money)
+
+
+def times(bounds: Range, factor: float) -> Range:
+    """Return both bounds times a factor."""
+    low, high = bounds
+    return low * factor, None if high is None else high * factor
 
 
 def amount(value: float) -> str:
