@@ -131,10 +131,7 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
     from benchmark.common.plain import from_yaml
 
     overrides: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not (key and equals):
-            raise IcmBenchError(f"--set {item}: write KEY=VALUE, for example --set sweep.seeds=[0,1].")
+    for key, value in _pairs(items, "--set KEY=VALUE", "sweep.seeds=[0,1]"):
         overrides[key] = from_yaml(value, f"--set {key}=...")
     if empty := next((key for key, value in places.items() if value is not None and not value.strip()), None):
         raise IcmBenchError(f"--{empty} is empty; give a folder or URI, or leave it out.")
@@ -314,12 +311,19 @@ def _report(args: argparse.Namespace) -> None:
 
 def _where(items: list[str]) -> dict[str, list[str]]:
     where: dict[str, list[str]] = {}
-    for item in items:
-        column, equals, value = item.partition("=")
-        if not (column and equals):
-            raise IcmBenchError(f"--where {item}: write COLUMN=VALUE, for example --where seed=0.")
+    for column, value in _pairs(items, "--where COLUMN=VALUE", "seed=0"):
         where.setdefault(column, []).append(value)
     return where
+
+
+def _pairs(items: list[str], usage: str, example: str) -> Iterator[tuple[str, str]]:
+    """Yield both sides of the equals sign of each item; `usage` is the option and the form of its values."""
+    option, form = usage.split()
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            raise IcmBenchError(f"{option} {item}: write {form}, for example {option} {example}.")
+        yield key, value
 
 
 def _report_options(args: argparse.Namespace) -> "Options":

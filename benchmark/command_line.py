@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import benchmark
 from benchmark.common.code import NO_PLUGINS
 
 RECIPE = "recipe.yaml"  # `init` writes it; commands read it by default
@@ -39,7 +40,7 @@ def command_parser() -> argparse.ArgumentParser:
         "predicting in an invariant subspace (CLIP-ICM) help?",
         epilog="Start with `icm-bench demo`: real images, no GPU, no account.",
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"icm-bench {benchmark.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, about: str, description: str = "", recipe_help: str = "") -> argparse.ArgumentParser:
@@ -54,14 +55,12 @@ def command_parser() -> argparse.ArgumentParser:
         add_commands(command)
     for sub in commands.choices.values():
         speech = sub.add_mutually_exclusive_group()
-        speech.add_argument(
-            "-q", "--quiet", dest="speech", action="store_const", const="quiet", default="normal",
-            help="print only results and errors",
-        )  # fmt: skip
-        speech.add_argument(
-            "-v", "--verbose", dest="speech", action="store_const", const="verbose",
-            help="print the start of each step, and tracebacks of errors",
-        )  # fmt: skip
+        for name, about in (
+            ("quiet", "print only results and errors"),
+            ("verbose", "print the start of each step, and tracebacks of errors"),
+        ):
+            how: Any = {"dest": "speech", "action": "store_const", "const": name, "default": "normal"}
+            speech.add_argument(f"-{name[0]}", f"--{name}", **how, help=about)
     return parser
 
 
@@ -354,9 +353,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1_000_000:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return f"icm-bench {version('icm-bench')}"

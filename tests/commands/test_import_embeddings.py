@@ -569,19 +569,19 @@ def test_a_recipe_that_is_of_something_else_stays_as_it_is(
 
 
 LISTS = {
-    "as it was written": ("backbones:\n- name: one\n", "backbones:\n- name: one\n- {name: two}\n"),
+    "as it was written": ("backbones:\n- name: one\n", "backbones:\n- {name: two}\n- name: one\n"),
     "comments": (
         "backbones:  # of the paper\n  # first\n  - name: one  # ours\n    # none below\n\nrun: {}\n",
-        "backbones:  # of the paper\n  # first\n  - name: one  # ours\n  - {name: two}\n    # none below\n\nrun: {}\n",
+        "backbones:  # of the paper\n  # first\n  - {name: two}\n  - name: one  # ours\n    # none below\n\nrun: {}\n",
     ),
-    "words": ("backbones: [one]  # mine\nrun: {}\n", "backbones: [one, {name: two}]  # mine\nrun: {}\n"),
+    "words": ("backbones: [one]  # mine\nrun: {}\n", "backbones: [{name: two}, one]  # mine\nrun: {}\n"),
     "lines in brackets": (
-        "backbones: [\n  {name: one},  # a\n]\n", "backbones: [\n  {name: one}, {name: two},  # a\n]\n"
+        "backbones: [\n  {name: one},  # a\n]\n", "backbones: [\n  {name: two}, {name: one},  # a\n]\n"
     ),
-    "last, without an end of line": ("backbones:\n  - one", "backbones:\n  - one\n  - {name: two}"),
+    "last, without an end of line": ("backbones:\n  - one", "backbones:\n  - {name: two}\n  - one"),
     "in the middle": (
         "backbones:\r\n- name: one\r\n  precision: float32\r\nrun: {}\r\n",
-        "backbones:\r\n- name: one\r\n  precision: float32\r\n- {name: two}\nrun: {}\r\n",
+        "backbones:\r\n- {name: two}\n- name: one\r\n  precision: float32\r\nrun: {}\r\n",
     ),
 }  # fmt: skip
 
@@ -597,7 +597,7 @@ def test_a_second_import_adds_its_backbone_and_leaves_all_else(before: str, tmp_
     assert "has the backbone 'two' too" in command(*asked(file, tmp_path, "--backbone", "two")).out
     assert recipe.read_bytes().decode().replace("\r\n", "\n") == (head + expected).replace("\r\n", "\n")
     assert recipe.stat().st_mode & 0o777 == 0o640
-    assert [spec.label for spec in load_recipe(recipe).backbones] == ["one", "two"]
+    assert [spec.label for spec in load_recipe(recipe).backbones] == ["two", "one"]
     assert "has this backbone already" in command(*asked(file, tmp_path, "--backbone", "two")).out
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
 

@@ -265,25 +265,18 @@ def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict
 
 
 def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
-    """Return the text of a recipe with one more backbone; None if its list cannot be extended."""
+    """Return the text of a recipe with one more backbone, the first of its list; None if that is not possible."""
     item = yaml.safe_dump(backbone, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()
     document: Any = yaml.compose(text, yaml.SafeLoader)
     listed = next((value for key, value in document.value if key.value == "backbones"), None)
     if not isinstance(listed, yaml.SequenceNode):
         return None
-    last = listed.value[-1]
-    if listed.flow_style:
-        end = last.end_mark.index
-        extended = f"{text[:end]}, {item}{text[end:]}"
-    else:
-        while isinstance(last, yaml.CollectionNode) and not last.flow_style:  # its own end is on a later line
-            last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
-        end = text.find("\n", last.end_mark.index)
-        end = len(text) if end < 0 else end
-        extended = f"{text[:end]}\n{' ' * listed.start_mark.column}- {item}{text[end:]}"
+    first = listed.value[0].start_mark.index
+    after_it = ", " if listed.flow_style else f"\n{' ' * listed.start_mark.column}- "
+    extended = f"{text[:first]}{item}{after_it}{text[first:]}"
     try:
         before, after = from_yaml(text, "before"), from_yaml(extended, "after")
         parse_recipe(after)
     except IcmBenchError:
         return None
-    return extended if after == {**before, "backbones": [*before["backbones"], backbone]} else None
+    return extended if after == {**before, "backbones": [backbone, *before["backbones"]]} else None

@@ -1,6 +1,5 @@
 """Time estimates of a recipe's stages, from costs measured in its store, on this or on a reference machine."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,7 +14,6 @@ from benchmark.store.costs import Cost
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing_work, work_of
 
 _MAX_RATIO = 16.0  # ratio of work above which a measurement is used only without a closer one
-_MAX_PARTS = 3  # most expensive parts of a recipe that are listed
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 _CALIBRATION_SECONDS = 15.0  # seconds after which no trial is started; one takes a few
@@ -70,7 +68,6 @@ class Estimate:
     cores: int = 1  # cores for the trials
     by: dict[str, float] = field(default_factory=dict)  # place of measurement -> seconds estimated from it
     unknown: list[str] = field(default_factory=list)  # kinds of work without measurement, in words
-    cheaper: dict[str, float] = field(default_factory=dict)  # optional part -> share of the trials' time
 
     def text(self) -> list[str]:
         """Return the estimate in some lines."""
@@ -83,8 +80,7 @@ class Estimate:
             by = ", ".join(f"{seconds / whole:.0%} {where}" for where, seconds in self.by.items())
             lines.append(f"{about} {in_words(whole)} on {self.cores} cores: {stages}; measured: {by}")
         if self.core_hours:
-            less = "".join(f"; {share:.0%} less without {what}" for what, share in self.cheaper.items())
-            lines.append(f"trials: {core_hours(self.core_hours)}{less}")
+            lines.append(f"trials: {core_hours(self.core_hours)}")
         return lines
 
 
@@ -102,7 +98,7 @@ def core_hours(hours: float) -> str:
 
 def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], cores: int) -> Estimate:
     """Return the time estimate of a recipe from measured costs; backbones in `embedding` use the measured device."""
-    estimate, of_parts = Estimate(cores=cores), defaultdict[str, float](float)
+    estimate = Estimate(cores=cores)
 
     def add(stage: str, kind: tuple[str, ...], amount: float, min_shared: int = 1, times: float = 1) -> float:
         """Add work to a stage, and return its seconds; 0 if unknown."""
@@ -128,16 +124,8 @@ def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], c
         spec = trial.spec
         seconds = cores * add("trials", kind_of(spec), work_of(spec, trial.size), 2, trial.points / cores)
         estimate.core_hours += seconds / 3600
-        for part in (trial.dataset, spec.predictor.label, spec.projection.label, spec.protocol.name):
-            of_parts[part] += seconds / 3600
     rows = cost_files.report_work(sum(trial.rows for trial in work.trials))
     add(REPORTING, cost_files.REPORT, rows, min_shared=len(cost_files.REPORT))
-    whole, seeds = estimate.core_hours, len(work.recipe.sweep.seeds)
-    optional = [part for part in of_parts if of_parts[part] < whole]  # parts of all trials cannot be left out
-    largest = sorted(optional, key=lambda part: -of_parts[part])[:_MAX_PARTS]
-    estimate.cheaper = {part: of_parts[part] / whole for part in largest}
-    if whole and seeds > 1:
-        estimate.cheaper["all seeds but one"] = 1 - 1 / seeds
     return estimate
 
 

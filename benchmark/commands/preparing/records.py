@@ -17,10 +17,7 @@ def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> Ru
     """Return the record of a run; refuse a recipe that was never swept with this store."""
     file = record_of(recipe, subjects)
     if not storage.exists(file):
-        raise IcmBenchError(
-            f"{storage.path('')} holds no results of the recipe '{recipe.name}' as it stands, beside which predictions "
-            f"could stand; run it first: icm-bench run RECIPE."
-        )
+        raise IcmBenchError(never_run(recipe, storage.path("")))
     return records.read_record(storage, file)
 
 
