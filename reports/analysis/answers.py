@@ -1,4 +1,4 @@
-"""Predictions of several methods on the same images, in the format of the inference module."""
+"""Correctness of methods on the same test images, in arrays that `benchmark.method.evaluation.inference` takes."""
 
 from collections import UserDict
 from collections.abc import Collection, Mapping, Sequence
@@ -55,7 +55,7 @@ class Accuracies:
         seeds: seeds with answers on all held-out environments, ascending.
         accuracies: accuracies, shape (methods, seeds, held_outs).
         size: number of tested units and images.
-        shared: whether an image is tested in several held-outs, as in pairs of environments.
+        shared: whether an image is tested in several of `held_outs`, such as overlapping pairs of environments.
     """
 
     held_outs: tuple[str, ...]
@@ -88,8 +88,8 @@ class MethodAnswers(Accuracies):
     Attributes:
         correct: whether each image is classified correctly, shape (methods, n).
         label: class of each image, shape (n,).
-        scores: per-image contributions to the metric, shape (methods, n): correctness, or contributions to
-            class-balanced accuracy or the harmonic mean; environments are numbered in the order of `held_outs`.
+        scores: contribution of each image to the metric, shape (methods, n). For plain accuracy it is the correctness.
+            Environments are numbered in the order of `held_outs`.
     """
 
     correct: NDArray[np.bool_]
@@ -98,7 +98,7 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """Accuracy of the only method, or of the first method minus the second."""
+        """Accuracy of a single method, or the first of two methods minus the second, with its interval."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))
@@ -153,7 +153,7 @@ class Answered(UserDict[Key, Pooled]):
     def estimate(
         self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
     ) -> Estimate | None:
-        """Return the accuracy with its interval, or None without answers."""
+        """Return the accuracy, or its difference to `minus`, with its interval; None without (common) test images."""
         asked = minus, held_out, metric
         if asked not in self._estimates:
             self.measure(metric)  # for all keys at once
@@ -166,7 +166,7 @@ class Answered(UserDict[Key, Pooled]):
 def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAnswers | None:
     """Return the predictions of methods on their common test images; None if there are none.
 
-    A held-out environment counts if all methods were tested on the same images of it under some seed; a seed counts if
+    A held-out environment counts if all methods were tested on the same images of it under some seed. A seed counts if
     it has all these environments.
     """
     common = _common(tuple(dict.fromkeys(method.tests for method in methods)))

@@ -28,7 +28,8 @@ from reports.analysis.methods import PLAIN, Method
 from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests
 from reports.analysis.settings import Setting
 
-MIN_BACKBONES = 8  # including the evaluated backbone
+# Including the evaluated backbone. docs/report.md and `_NEEDS` of reports/document/paper.py state this number.
+MIN_BACKBONES = 8
 ZERO_SHOT, LINEAR_PROBE = (Method(PLAIN, None, predictor) for predictor in ("zero_shot", "linear_probe"))
 _RULE = "training_domain"  # selection rule of a line's points: all rows have its score
 LOGIT_CLIP = 1e-3  # accuracies are clipped to [LOGIT_CLIP, 1 - LOGIT_CLIP] before the logit
@@ -66,8 +67,9 @@ class AccuracyLine:
     def expected(self, source: float) -> tuple[float, float, float]:
         """Return the expected held-out accuracy and the ends of its 95 % prediction interval, fractions.
 
-        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), with n backbones at x
-        (logits of source accuracies), s^2 = RSS / (n - 2), and Student's t with n - 2 degrees of freedom.
+        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), with the logit x_0 of
+        `source`, n backbones with logits x of source accuracies, their mean, s^2 = RSS / (n - 2), and the quantile t of
+        Student's t distribution with n - 2 degrees of freedom.
         """
         x, y = _logit(np.array(self.source)), _logit(np.array(self.target))
         slope, spread, error = _fit(x, y)
@@ -77,10 +79,9 @@ class AccuracyLine:
         return float(expit(middle)), float(expit(middle - half)), float(expit(middle + half))
 
     def above(self, source: float, target: float) -> ValueInterval | None:
-        """Return the signed distance of an accuracy from the line, in points; None without a line.
+        """Return how far the accuracy `target` lies above the line, in points; None without a line.
 
-        The ends are the accuracy minus the upper and minus the lower end of the prediction interval. Arguments are
-        fractions.
+        Its ends are `target` minus the upper and the lower end of the prediction interval. Arguments are fractions.
         """
         if not self.known or np.isnan(source):
             return None
@@ -88,7 +89,7 @@ class AccuracyLine:
         return ValueInterval(100 * (target - middle), 100 * (target - high), 100 * (target - low))
 
 
-# `ZERO_SHOT` and `LINEAR_PROBE`, in this order -> the line without the evaluated backbone.
+# `ZERO_SHOT` and `LINEAR_PROBE`, in this order -> the line through the other backbones.
 Lines = Mapping[Method, AccuracyLine]
 
 

@@ -98,8 +98,8 @@ def compare(
 ) -> Comparison | None:
     """Return the comparison of two methods on the same test images.
 
-    Metrics that are not means over images get a jackknife interval; metrics of scores, which rows do not store, get
-    none. Return None if the methods share no seed with the same test images.
+    A metric that is not a mean over images gets a jackknife interval. Metrics of scores get no interval, since rows do
+    not store scores. Return None if the methods share no seed with the same test images.
     """
     is_mean = metric in (ACCURACY, BALANCED)
     weighed = metric if is_mean else ACCURACY
@@ -140,7 +140,7 @@ def compare(
 def _with_jackknife(
     selections: Selections, answers: MethodAnswers, pair: Sequence[Method], rule: str, metric: Metric
 ) -> tuple[Any, ...]:
-    """Return a metric of two methods by environment, shape (2, E), and jackknife intervals: overall, then of each."""
+    """Return a metric of two methods in E environments, shape (2, E), and 1 + E jackknife intervals, overall first."""
     scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
     values = np.array([[selections.measure(one, rule, metric).get(key, np.nan) for key in keys] for one in pair])
     means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
@@ -236,7 +236,7 @@ class Ranked:
 
 @memoized
 def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = None) -> list[Ranked]:
-    """Return the ranking of each predictor with two or more methods, by default of all, in table order.
+    """Return a ranking for each predictor with two or more methods (of `among`, by default all), in table order.
 
     Only methods tested on all held-out environments are ranked, on the seeds that they share. Methods that look at
     test images are excluded, since the others do not see these images.
@@ -274,7 +274,7 @@ class Ties(Generic[T]):
 
 
 def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
-    """Return the items that are not separated from the one with the highest mean."""
+    """Return the best item and the items tied with it; `differences` has (one, other) -> one minus the other."""
     adjusted = holm([interval.p for interval in differences.values()]).tolist()
     ahead = dict.fromkeys(items, 0.0)
     for (one, other), interval in differences.items():
@@ -297,7 +297,8 @@ def p_value(real: float, draws: Sequence[float]) -> float:
 
 
 def to_records(one: Comparison, margin: float) -> list[dict[str, object]]:
-    """Return a comparison as records in points: average, then each held-out environment; p-values are unadjusted."""
+    """Return the records of tables/differences.csv in points: average, then environments. P-values are unadjusted."""
+    # docs/report.md describes the columns.
     shared: dict[str, object] = {
         "rule": one.rule,
         "baseline_rule": one.rule,

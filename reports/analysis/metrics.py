@@ -42,14 +42,14 @@ class Metrics:
 
     Attributes:
         method: the method.
-        means: metric key -> aggregate over held-out environments (mostly the mean), in percent for shares; without the
-            worst class. For metrics of scores, folds are weighted by their number of images.
+        means: key of a metric -> its aggregate over held-out environments (mostly the mean), shares in percent, without
+            the worst class. For metrics of scores, folds are weighted by their number of images.
         intervals: key of accuracy and of class-balanced accuracy -> interval over images, fractions.
         source_accuracy: accuracy on the sources' validation images at the rule's picks, in percent.
         worst_environment: environment with the lowest accuracy, averaged over seeds.
         worst_class: worst class among those with `MIN_CLASS_IMAGES` images or more in an environment; None without any.
         ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.
-        temperature: geometric mean of these temperatures.
+        temperature: geometric mean of the fitted temperatures.
         labels_fit: number of labelled images used by projection or predictor, mean over fits; NaN if unknown.
         labels_choice: number of labelled source images available to rules, mean over fits; NaN if unknown.
     """
@@ -73,7 +73,7 @@ class Metrics:
 
 
 def further(metrics: Iterable[Metric]) -> list[Metric]:
-    """Return the metrics that have no dedicated column in the table of metrics."""
+    """Return the metrics that have no fixed column in the table `behind` and in metrics.csv."""
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
@@ -162,8 +162,8 @@ class SelectionCost:
     Attributes:
         method: the method.
         accuracies: rule -> mean accuracy in percent; without rules that lack a held-out environment.
-        gaps: source rule -> accuracy of the cross-fitted oracle minus the rule's, in points, and its cluster-robust
-            standard error (None if unknown or 0). The ceiling is not used, since it is biased upwards.
+        gaps: source rule -> (accuracy of the cross-fitted oracle minus the rule's, its cluster-robust standard error),
+            both in points. The error is None if unknown or 0.
     """
 
     method: Method
@@ -193,7 +193,7 @@ def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
 def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueInterval | None]:
     """Return the effective robustness in points above the zero-shot line and above the linear-probe line.
 
-    The second is None for zero-shot methods; both are None without a line.
+    The second number is None for zero-shot methods. Both are None without a line.
     """
     shares = one.source_accuracy, one.means[ACCURACY.key]
     source, target = (math.nan if share is None else share / 100 for share in shares)
@@ -203,6 +203,7 @@ def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueI
 
 def metrics_csv(parts: Sequence[tuple[Setting, chosen.Selections, Lines]]) -> str:
     """Return metrics.csv: metrics of all methods under all rules, shares in percent, four decimals."""
+    # `_cells` yields the fields in the order of `columns`; a new column must be added to both.
     setting, selections, _ = parts[0]
     among = further(selections.metrics)
     columns = [

@@ -1,4 +1,4 @@
-"""Rows of one setting and the configurations that selection rules pick: test results, settings and predictions."""
+"""`Selections`: the rows of one setting, and the configurations that selection rules pick, with their test results."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _PICKED = (*KEY, "kept_plain", "rank", "score", "training_domain", *SETTING)
 
-# Columns that identify the base-class and new-class rows of a harmonic row.
+# Columns that identify a row. A harmonic row differs from its base-class and its new-class row only in the last one.
 ROW_KEY = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params", "class_half")
 _KEPT = ("tested", "images", "predicted_ranks", "predicted", "margins", "n_test")
 _HALVES = {"harmonic": ("base", "new")}
@@ -45,9 +45,9 @@ Predictions = Mapping[Method, pd.DataFrame]
 
 
 def rule_for(rows: pd.DataFrame) -> str:
-    """Return `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`; never the oracle.
+    """Return the rule of verdicts: `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`.
 
-    Without standard errors (rows of older versions) or without plain prediction: `lodo` or `training_domain`.
+    Rows without standard errors (older versions) or without plain prediction get `lodo` or `training_domain`.
     """
     score = "lodo" if _everywhere(rows, "lodo") else "training_domain"
     compares = _everywhere(rows, f"{score}_se") and (rows["projection"] == PLAIN).any()
@@ -95,7 +95,7 @@ class Kept:
 
 
 class Predicted:
-    """Lookup of stored predictions by result row; harmonic rows find the rows of both halves."""
+    """Lookup of the stored predictions of a result row; a harmonic row gets the predictions of both class halves."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
@@ -108,7 +108,7 @@ class Predicted:
         return {_name(row, row["class_half"]): {str(k): v for k, v in row.items()} for row in kept}
 
     def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
-        """Yield the predictions of a row at a rank, base then new classes; none if no source rule picks the rank."""
+        """Yield the predictions of a row at a rank, base classes first; nothing unless a source rule picks the rank."""
         for half in _HALVES.get(row["class_half"], (row["class_half"],)):
             own = self._known.get(_name(row, half))
             if own is not None and rank in own["predicted_ranks"]:
@@ -136,15 +136,15 @@ class Selections:
         draws: placebo averaged over draws -> the methods of its draws, in table order.
         rule: selection rule of verdicts, see `rule_for`.
         rules: selection rules whose scores some row has.
-        compared: methods that can be compared: those of `parts`, and shrinkage with its chosen N replaced.
+        compared: methods that can be compared: the keys of `parts`, and shrinkage in its variant `REPLACED`.
         folds: number of folds per test, 0 or 1 without folds.
         n_classes: number of classes.
         n_base: number of base classes for harmonic means of base and new classes; None otherwise.
 
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
-        tested: hash in rows -> test images.
-        predicted: predictions of all rows of the report; by default those of `rows`.
+        tested: hash in the column `tested` of the rows -> test images.
+        predicted: stored predictions of all rows of the report; by default only of `rows`.
         metrics: metrics shown in tables; by default the built-in ones.
         metric: metric of the data set; by default accuracy.
     """
@@ -189,7 +189,7 @@ class Selections:
 
     @property
     def base_rule(self) -> str:
-        """Rule for comparisons between methods: the score of `rule` without a preference for plain prediction."""
+        """Selection rule for comparisons between methods: `rule` without its preference for plain prediction."""
         return RULES[self.rule].base
 
     def plain_of(self, predictor: str) -> Method | None:
@@ -203,10 +203,10 @@ class Selections:
 
     @memoized
     def picks(self, method: Method, rule: str, rank: int | None = None) -> Picks:
-        """Return `selection.select` of a method's rows: one pick for each held-out environment, seed and fold.
+        """Return the rule's picks for a method (`selection.select`): one for each held-out environment, seed and fold.
 
-        Positions index the method's candidate rows followed by the rows of plain prediction, which a
-        one-standard-error rule may keep; `chosen_rows` looks them up.
+        The column `position` counts through the method's candidate rows, then through the rows of plain prediction,
+        which a one-standard-error rule may keep. `chosen_rows` looks up the rows.
         """
         return select(self._candidates(method, rule), rule, self.tested, rank)
 
@@ -214,7 +214,7 @@ class Selections:
         """Return the rows among which a rule chooses for a method."""
         if method.projection_variant != REPLACED:
             return self._rows(method)
-        # Rows that differ only in N from the rule's picks for shrinkage.
+        # These rows differ from the rule's picks for shrinkage only in the nuisance N.
         rows, chosen = self._every[method], self.picks(replace(method, projection_variant=None), rule)
         known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen.frame()))
         plain = self.plain_of(method.predictor)
@@ -227,7 +227,7 @@ class Selections:
 
     @memoized
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
-        """Return correctness by held-out environment and seed with all folds present; arguments as for `picks`."""
+        """Return the correctness at the picks for each held-out environment and seed that has all folds."""
         picks, pooled = self.picks(method, rule, rank), {}
         for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
             if len(folds) == max(1, self.folds):
@@ -262,7 +262,7 @@ class Selections:
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return the stored predictions of each pick: one entry, or one for each half; none if not stored."""
+        """Return for each pick a list of its stored predictions: one, or one for each class half, or none."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]
@@ -349,7 +349,7 @@ def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> flo
 def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the estimate over seeds with all held-out environments; None without such a seed."""
+    """Return the accuracy, or its difference to `minus`, over seeds with all held-out environments, or None."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
@@ -368,7 +368,7 @@ def has_choice(rows: pd.DataFrame) -> bool:
 
 
 def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
-    """Yield a record of each rule's pick for each method with a choice, held-out environment, seed and fold."""
+    """Yield a record of tables/picks.csv for each rule, method with a choice, held-out environment, seed and fold."""
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue

@@ -1,8 +1,8 @@
 """Verdicts: whether a method helps, by which metric, with which certainty, and which component explains the gain.
 
-The test plan is in METHOD, section 11: each judged method has one gain over plain prediction in each setting, by the
-metric of the data set and by class-balanced accuracy, adjusted over all gains of the report (see `multiple_testing`).
-Three questions attribute each gain that is significant by the metric (see `findings`). Other numbers are descriptive.
+In each setting, a method with a verdict has two gains over plain prediction: by the metric of the data set and by
+class-balanced accuracy. P-values are adjusted over all gains of the report (see `multiple_testing`). Three questions
+attribute each gain that is significant by the metric (see `findings`). Other numbers are descriptive.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from reports.analysis.settings import Setting, grouped, named
 
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"
 DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # verdicts with a shown difference
-MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm (METHOD, section 10)
+MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm. docs/report.md states the number.
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Verdict:
             `class_share_distance`.
         images: smallest number of fit images per dimension; NaN if unknown.
         why: reason for `NO_VERDICT`, else empty.
-        requested: whether the method is the user's own or named by the reader; it is then shown first.
+        requested: whether the method is the user's own or named by `--compare`; such methods are shown first.
     """
 
     setting: Setting
@@ -114,7 +114,7 @@ class Verdict:
         return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
 
     def record(self) -> dict[str, Any]:
-        """Return the verdict as a record: shares in percent, differences in points."""
+        """Return the verdict as a record of tables/verdicts.csv: shares in percent, differences in points."""
         gain, judged, others = self.gain, self.judged, self.gain.others if self.gain else None
         questions = {one.name: one for one in self.questions}
         new = self.in_new
@@ -177,9 +177,10 @@ class Standing:
         rule: selection rule.
         metric: metric of the data set.
         plain: value of plain prediction by the metric; NaN without rows.
-        verdicts: verdicts on the predictor's methods: named by the reader, the user's own, then table order.
-        entries: all methods with an accuracy, highest first; methods that look at test images only if judged.
-        direct: direct comparisons requested by the reader.
+        verdicts: verdicts on the predictor's methods: first those named by `--compare`, then the user's own methods,
+            then the others in table order.
+        entries: all methods with an accuracy, highest first. Methods that look at test images need a verdict.
+        direct: direct comparisons requested by `--compare`.
     """
 
     setting: Setting
@@ -192,7 +193,7 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, requested methods, the largest gain, the `best` most accurate, controls last."""
+        """Return plain prediction, requested methods, the largest gain, the `best` most accurate methods, controls."""
         leading = [one.method for one in self.verdicts if one.requested or one.method.is_paper]
         leading += [one.method for one in [best_of(self.verdicts)] if one and one.method not in leading]
         others = [one for one in self.entries if not one.method.is_plain]
@@ -209,8 +210,8 @@ class Answer:
 
     Attributes:
         standings: results of each setting and predictor, in table order.
-        left_out: (setting, method) without verdict: the method cannot predict the classes; or (setting, None) for a
-            setting without judged methods.
+        left_out: (setting, method) if the method has no verdict since it cannot predict the classes; (setting, None) if
+            no method of the setting has a verdict.
     """
 
     standings: tuple[Standing, ...]
@@ -252,9 +253,9 @@ def answer(results: Sequence[SettingResults], findings: Sequence[Findings]) -> A
     together = {_whole(setting) for setting, _ in results if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(results, findings, strict=True):
         if setting.protocol_class.looks_at_target:
-            continue  # bounds stand only in tables
+            continue  # bounds are only shown in tables
         if setting.class_half in ("base", "new") and _whole(setting) in together:
-            continue  # the verdict is on their harmonic mean
+            continue  # base and new classes have one verdict, on their harmonic mean
         requested = [m for m in made.requested if not m.is_plain]
         methods = dict.fromkeys([*requested, *sorted(judged(selections.parts), key=lambda m: not m.is_custom)])
         never = [m for m in methods if setting.class_half in ("new", "harmonic") and m.learns_classes]
@@ -315,7 +316,7 @@ def _whole(setting: Setting) -> Setting:
 def _accuracy(selections: Selections, method: Method) -> float:
     """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without any.
 
-    Without plain prediction, which the rule needs, the base rule picks.
+    If the rule picks nothing, since it needs rows of plain prediction, the base rule is used.
     """
     picks = selections.picks(method, selections.rule)
     picks = picks if len(picks) else selections.picks(method, selections.base_rule)

@@ -1,4 +1,4 @@
-"""Table, records, sentence and notes on the checks against published accuracies (`reports.analysis.published_checks`)."""
+"""Checks against published accuracies (see `reports.analysis.published_checks`) as table, records, sentence and notes."""
 
 import json
 from collections import Counter
