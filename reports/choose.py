@@ -208,7 +208,7 @@ class Choice:
         return [name for name, at in placed.items() if at not in behind]
 
     def p(self, name: str) -> float | None:
-        """Return the p-value of no difference to the best, Holm-adjusted over all pairs; None for the best itself."""
+        """Return the p-value of the difference to the best, Holm-adjusted over all pairs; None for the best itself."""
         return next((p for pair, p in self.ties.adjusted.items() if {*pair} == {name, self.best.name}), None)
 
     def times_as_fast(self, one: Candidate) -> float | None:

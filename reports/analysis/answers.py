@@ -72,7 +72,7 @@ class Accuracies:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Accuracies):
-    """An accuracy, or the difference of two on the same images, averaged over held-out environments.
+    """An accuracy, or a difference of two accuracies on the same images, averaged over held-out environments.
 
     Attributes:
         interval: interval of the accuracy, or of the first accuracy minus the second.
@@ -131,7 +131,7 @@ class Answered(UserDict[Key, Pooled]):
 
     @cached_property
     def tests(self) -> Tests:
-        """Test images of each key."""
+        """All pairs of a key (held_out, seed) and its test images."""
         return frozenset((key, one.tested) for key, one in self.data.items())
 
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
@@ -185,7 +185,7 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
 
 @lru_cache(maxsize=16)  # most methods of a setting have the same tests
 def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
-    """Return the common part of tests, as predictions of zero methods; None if no seed has all held-outs."""
+    """Return the tests that all methods share, as an object without methods; None if no seed has all environments."""
     first, *others = (dict(tests) for tests in methods)
     there = {key for key, tested in first.items() if all(other.get(key) == tested for other in others)}
     held_outs = sorted({held_out for held_out, _ in there})

@@ -2,7 +2,7 @@
 
 **Effective robustness**: the distance of a method's held-out accuracy from the line fitted through other backbones
 without intervention, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
-accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649); a robust model lies above the line (Taori et al.,
+accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649). A robust model lies above the line (Taori et al.,
 2020, arXiv 2007.00644, section 2). Both accuracies are means over held-out environments and seeds. The 95 % prediction
 interval covers one more backbone without intervention. The evaluated backbone is left out of its own line.
 
@@ -11,8 +11,8 @@ interval covers one more backbone without intervention. The evaluated backbone i
     gain_b = intercept + slope plain_b,   least squares over backbones b with equal weights
 
 with a t interval (n - 2 degrees of freedom) for the slope. The gain contains plain accuracy with a negative sign, so
-test noise biases that slope downwards; regression on the mean of both accuracies (Oldham, 1962) is unbiased if both
-have equal noise. Both slopes are reported. Backbones of one family are not a random sample.
+test noise biases the slope downwards. Regression on the mean of both accuracies (Oldham, 1962) is unbiased if both have
+equal noise. Both slopes are reported. Backbones of one family are not a random sample.
 """
 
 from collections.abc import Mapping, Sequence

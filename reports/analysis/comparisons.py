@@ -54,7 +54,7 @@ class Difference:
         baseline: subtrahend.
         rule: selection rule of both.
         interval: interval for the tested environments.
-        others: inference for new environments.
+        others: interval for new environments, and numbers of environments in which the method is ahead or behind.
         grouped: whether images come in groups that span several environments.
         adjusted: family-adjusted p-value, see `in_family`; by default no family.
     """
@@ -79,8 +79,8 @@ class Comparison(Difference):
         accuracies: mean metric of the method and of the baseline (accuracy unless another metric was compared).
         single: interval for each of `held_outs`.
         shared: whether held-out environments share images, which rules out an interval for new environments.
-        changed: for each of `held_outs` the number of images that only the method, and only the baseline, classifies
-            correctly; empty with several seeds, with groups, and for harmonic means.
+        changed: for each of `held_outs` the numbers of images on which only the method, or only the baseline, is
+            correct. Empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]
@@ -177,7 +177,7 @@ def _with_jackknife(
 class Overall(Difference):
     """A method minus a baseline, averaged over data sets with equal weights.
 
-    `others` is inference for a new environment of a new data set; `grouped` is whether any data set has groups.
+    `others` is for a new environment of a new data set. `grouped` is whether any data set has groups.
 
     Attributes:
         datasets: names of the data sets.
@@ -258,11 +258,11 @@ def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = 
 
 @dataclass(frozen=True)
 class Ties(Generic[T]):
-    """Items that are not separated from the best, from all paired differences.
+    """The best of some items, and the items tied with it, which have no significant difference to it.
 
     Attributes:
         best: item with the highest mean, the first of equals.
-        tied: items not separated from the best, itself included, in their order; empty if no pair has an interval.
+        tied: the best and the items tied with it, in input order; empty if no pair has an interval.
         equal: whether all means are equal.
         adjusted: (one, other) -> p-value of no difference, adjusted by Holm over all pairs; NaN without an interval.
     """
@@ -291,7 +291,7 @@ def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Tie
 def p_value(real: float, draws: Sequence[float]) -> float:
     """Return the permutation p-value of the real C_d among its placebos: (1 + draws at least as good) / (1 + draws).
 
-    It is reported with intervals and never decides alone.
+    Reports show it with intervals. No verdict depends on it alone.
     """
     return (1 + sum(draw >= real - EQUAL_WITHIN for draw in draws)) / (1 + len(draws))
 

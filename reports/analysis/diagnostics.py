@@ -44,7 +44,7 @@ class Readability:
 
 @dataclass(frozen=True)
 class Displacement:
-    """Displacement of embeddings by interventions. Every list has D entries, one per direction, the first kept first.
+    """Displacement of embeddings by interventions. Lists have one entry per direction, in the order of keeping them.
 
     Attributes:
         energy: second moment of the embeddings along each direction.
@@ -84,7 +84,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Shift:
-    """Removed shares of the shift of class means, for the real C_d and for placebos.
+    """Shares of the shift of class means that a projection removes, with the real C_d and with placebos.
 
     Attributes:
         target: environments left out of the fit; their labels enter the shift to them.

@@ -156,7 +156,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Return the comparisons of all judged methods with plain prediction and with baselines that may explain a gain."""
+    """Return the comparisons of methods with a verdict, with plain prediction and baselines that may explain a gain."""
     if setting.protocol_class.looks_at_target:
         return Findings()
     known = {method.label: method for method in selections.compared}

@@ -1,4 +1,4 @@
-"""`Method`: what identifies a line of the tables, with its label, its traits and its position among the lines."""
+"""`Method` identifies a line of the tables. It has a label, traits, and a position in the order of the lines."""
 
 import re
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Method:
             Default: none.
         predictor_variant: variant of the predictor: "4 shots". Default: none.
         placebo: replacement of C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) for the real C_d.
-        draw: number of a draw of a placebo; None (default) without draws.
+        draw: number of the random draw of a placebo; None (default) without draws.
         pairs_share: share of the images whose views enter C_d; None (default) for all.
         pairs_seed: seed that selects these images; None (default) for all.
         draws: number of draws that an averaged placebo combines; 0 by default.
@@ -96,7 +96,7 @@ class Method:
 
     @property
     def plain(self) -> "Method":
-        """Prediction in the plain space with the same predictor."""
+        """Plain prediction, which has no projection, with the same predictor."""
         bare = Method(PLAIN, None, self.predictor_name, None, self.predictor_variant)
         return replace(bare, of_projection=Presentation(role="plain"), of_predictor=self.of_predictor)
 
@@ -166,7 +166,7 @@ class Method:
 
     @property
     def learns_classes(self) -> bool:
-        """Whether the predictor can only predict classes with training images."""
+        """Whether the predictor can only predict classes that have training images."""
         return "learns_classes" in self.of_predictor.traits
 
     @property
@@ -234,7 +234,7 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
         for m, part in parts.items()
         if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
-    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance need no other fit
+    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance are a method too
         of_each = {name: parts[method][parts[method]["nuisance"] == name] for name in ALONE}
         parts |= {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
@@ -259,7 +259,7 @@ def _with_real_candidates(
         known[key] = found
     tested = pd.MultiIndex.from_frame(rows[list(KEY)])
     candidates = known[key]
-    candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # or gaps would be filled
+    candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # keeps gaps
     if candidates.empty:
         return rows
     both = pd.concat([rows, candidates])

@@ -142,7 +142,7 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
 def chance_and_majority(selections: chosen.Selections) -> tuple[float, float]:
     """Return the accuracy of uniform guessing and of the best constant prediction, in percent.
 
-    The latter is averaged over held-out environments, with all seeds pooled.
+    The second accuracy is averaged over held-out environments, with all seeds pooled.
     """
     count, shares = selections.n_classes, []
     for _, tested in selections.rows[selections.rows["n_test"] > 0].groupby("held_out")["tested"]:

@@ -1,7 +1,7 @@
 """Checks of our accuracies against published ones: pass, fail (with the first suspect) or not comparable.
 
-reports/published.csv has the published numbers as their sources print them; an empty cell means unknown. Its columns
-are the fields of `PublishedNumber`. Some numbers are context only and never decide a check.
+reports/published.csv has the published numbers as their sources print them; an empty cell means unknown. `COLUMNS` has
+its columns, the fields of `PublishedNumber`. Some numbers are context only and never decide a check.
 """
 
 import csv
@@ -155,7 +155,7 @@ def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
-    """Return the numbers, and an average for each source with all environments of a data set but no average.
+    """Return the numbers and computed averages, for sources that have all environments of a data set but no average.
 
     The source of a computed average ends with `DERIVED_AVERAGE`; the average is not rounded.
     """
@@ -178,8 +178,8 @@ class Ours:
 
     Attributes:
         setting: setting of its rows.
-        dataset: name in `published.csv`; the variant for shifts of ImageNet.
-        environment: name in rows, `average`, or `test` for a variant.
+        dataset: name in `published.csv`; for shifts of ImageNet the name of the variant.
+        environment: name in rows, `average`, or `test` for a variant of ImageNet.
         method: plain prediction or CLIP-ICM.
         rule: selection rule.
         accuracy: in percent, mean over seeds.
@@ -295,10 +295,10 @@ def tolerance(sources: Sequence[PublishedNumber]) -> float:
 def against_published(results: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
     """Check each of our plain accuracies against published ones.
 
-    Only results over all classes, of protocols that fit on other environments, are checked. Each data set, environment,
-    method and backbone has a check of each setting with comparable numbers. Without any, it has one check against the
-    nearest number. A check against context follows. A backbone without published numbers has one check for each data
-    set and method.
+    Only results over all classes, under protocols that fit on other environments, are checked. For each data set,
+    environment, method and backbone, every setting with comparable numbers has a check. If no setting has any, there is
+    one check against the nearest number. The check against context numbers comes last. A backbone without published
+    numbers has one check for each data set and method.
     """
     fair = [one for one in results if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
     every = (one for part in fair for one in _ours(*part, options or Options()))

@@ -182,7 +182,7 @@ class Selections:
         return all(map(any, known))
 
     def judged_by(self, rule: str) -> "Selections":
-        """Return a copy with another rule for verdicts; the cache of picks is shared."""
+        """Return a copy with another rule for verdicts, which shares the cache of picks."""
         other = copy(self)
         other.rule = rule
         return other
@@ -349,14 +349,14 @@ def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> flo
 def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the accuracy, or its difference to `minus`, over seeds with all held-out environments, or None."""
+    """Return the accuracy, or its difference to `minus`, over seeds with all environments; None without any."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 
 
 def complete_answers(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
-    """Return the predictions of (method, rule) pairs on seeds with all held-out environments; None if there is none."""
+    """Return the correctness of (method, rule) pairs on seeds with all held-out environments; None without any."""
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
@@ -435,7 +435,7 @@ def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
 def read_of(selections: Selections) -> dict[Method, list[float]]:
     """Return method -> environment decodability before and after its projection, and chance level.
 
-    Balanced accuracies in percent, means over the picks of the setting's rule that have them.
+    The three numbers are balanced accuracies in percent, averaged over the picks of the setting's rule that have them.
     """
     found, columns = {}, ("read_ranks", "read_before", "read_after", "read_chance")
     for method in selections.parts:

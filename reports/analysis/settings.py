@@ -1,4 +1,4 @@
-"""`Setting`: data set, backbone, protocol and other facts shared by all rows of a table. `Options`: those of a report."""
+"""`Setting`: data set, backbone, protocol and other facts shared by all rows of a table. `Options`: for a report."""
 
 import json
 import re
@@ -151,6 +151,8 @@ def distinct(words: Iterable[str]) -> list[str]:
 @dataclass(frozen=True)
 class Options:
     """Options of a report.
+
+    `_report_options` of benchmark/cli.py sets them from the command line, and benchmark/commands/report.py the metrics.
 
     Attributes:
         plus_minus: error after ± in tables: `images` (cluster-robust standard error, default) or `seeds` (DomainBed's

@@ -27,7 +27,7 @@ MIN_SETTINGS = 8  # smallest number of settings in an environment for a rank cor
 # reports/figures/interventions.py.
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
 MOVED = ("shift_moved_sources", "shift_moved_target")
-CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative to removed energy
+CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative: / energy_removed
 
 
 @memoized
@@ -155,7 +155,7 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
     """Return name in `CORRELATED` -> rank correlation of the removed share with accuracy over settings.
 
     A setting is a combination of lambda, rank, intervention set and nuisance. Shares with too few settings are left
-    out; the result is empty if the shift between sources has too few.
+    out. If the shift between sources has too few, the result is empty.
     """
     # Accuracy and shares by held-out environment and setting (rank included), averaged over folds and seeds.
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}

@@ -40,7 +40,7 @@ class Verdict:
         accuracy: accuracy of the method; NaN if the rule picks nothing.
         gain: method minus plain prediction by the metric, with adjusted p-value; None if not comparable.
         balanced: method minus plain prediction by class-balanced accuracy.
-        judged: tests of both gains over all gains of the report; None without a gain.
+        judged: tests of both gains, adjusted over all gains of the report; None without a gain.
         ungated: gain by the metric under the base rule, which has no preference for plain prediction.
         questions: attribution of the gain; empty if it is not significant by the metric.
         others: other comparisons of the method, in display order.
@@ -108,7 +108,7 @@ class Verdict:
 
     @property
     def holds_in_new(self) -> bool:
-        """Whether the interval for new environments excludes 0 on the side of a significant gain."""
+        """Whether the gain is significant and the interval for new environments excludes 0 on the same side."""
         new = self.in_new
         sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
         return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
@@ -296,8 +296,8 @@ def _standings(
 def class_share_distance(selections: Selections, method: Method, rule: str) -> float | None:
     """Return the total variation distance between predicted and true class shares, from 0 to 1.
 
-    Half the sum over classes of |share of predictions - share of images|, averaged over held-out environments and
-    seeds; None if rows lack predictions.
+    It is half the sum over classes of |share of predictions - share of images|, averaged over held-out environments and
+    seeds. It is None if rows lack predictions.
     """
     pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
     if not pooled or len(predicted) < len(pooled):

@@ -41,7 +41,7 @@ class ForestNumbers:
 
 
 def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers:
-    """Return the comparisons of a forest plot: if more than `MAX_LINES`, the first ones with plain prediction."""
+    """Return the comparisons of a forest plot: at most `MAX_LINES`; with more, those with plain prediction are kept."""
     drawn = list(compared)
     if len(drawn) > MAX_LINES:
         drawn = ([pair for pair in drawn if pair[1].baseline.is_plain] or drawn)[:MAX_LINES]

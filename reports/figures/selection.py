@@ -36,7 +36,7 @@ class Cloud:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Cloud]]:
-    """Return predictor label -> settings of its methods, plain prediction first, if there is more than one.
+    """Return label of a predictor -> settings of its methods, plain prediction first, if there are more than two.
 
     Scores and accuracies are means over folds (weighted by images), then seeds, then held-out environments.
     """

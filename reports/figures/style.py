@@ -1,7 +1,7 @@
 """Common style of all figures: sizes in inches, letters of at least 6.5 pt, methods distinct without colour.
 
-Only `of_predictors` and `shown_methods` read `Selections`, for the list of methods. Figures use Matplotlib's objects
-without pyplot, and contain neither title nor caption.
+Figures use Matplotlib's objects without pyplot, and contain neither title nor caption. `of_predictors` and
+`shown_methods` choose what figures show; they are the only functions here that read result rows.
 """
 
 import math
@@ -95,6 +95,7 @@ class Look:
         return Line2D([], [], **self.marks(**more))
 
 
+# Projection, and its order or variant -> look. Other methods get one of `_OTHERS`.
 _LOOKS = {
     (PLAIN, ""): Look(BLACK, "|", _DASHED),
     ("pca", ""): Look(ORANGE, "s", _DASHED),
@@ -148,8 +149,8 @@ def on_grid(
 ) -> Iterator[tuple[list[Axes], T]]:
     """Yield (axes, numbers) of each panel for drawing, then add its title and axis labels.
 
-    `labels` are the labels of the horizontal axes (lowest panels), and of the upper (vertical text) and lower
-    (horizontal text) vertical axes (left panels); each panel has `high` axes below one another.
+    Each panel has `high` axes below one another. `labels` has three texts: one for the horizontal axes of the lowest
+    panels, and two for the left panels' upper vertical axis (vertical text) and lower one (horizontal text).
     """
     rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
@@ -179,8 +180,8 @@ def note(
 ) -> Annotation:
     """Write small text near a position of an axes.
 
-    `at` is (fraction of the width, height); the height is in data units, or a fraction if `up` is "axes fraction";
-    `shift` is in points.
+    `at` is (fraction of the width, height). The height is in data units, or a fraction if `up` is "axes fraction".
+    `shift`, the offset of the text from there, is in points.
     """
     how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
     return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)

@@ -1,4 +1,4 @@
-"""Tables over backbones: accuracy, gain and effective robustness of each, and the trend of the gain."""
+"""Tables over backbones: accuracy, gain and effective robustness of each backbone, and the trend of the gain."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ _TOO_FEW = f"Effective robustness needs {backbones.MIN_BACKBONES} backbones with
 _NO_ROWS = Cell(note="no result rows of this method")
 
 
-_Backbone = Mapping[str, Entry]  # projection -> entry, for one backbone on one data set or on all
+_Backbone = Mapping[str, Entry]  # projection -> entry, for one backbone on one data set or on all data sets
 
 
 def _blocks(request: Request) -> Iterator[Draft[_Backbone]]:

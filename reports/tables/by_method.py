@@ -70,11 +70,11 @@ class Entry:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all picks of the method are the full space."""
+        """Whether all picks of the method keep the full space."""
         return cells.is_plain((x for _, x in self.results), self.method, self.request.rule)
 
     def accuracy(self, held_out: str | None = None, **of: str) -> cells.Number:
-        """Return the accuracy on one environment, or averaged. `of` selects the setting: `dataset="PACS"`."""
+        """Return the accuracy on one environment, or averaged over all. `of` selects the setting: `dataset="PACS"`."""
         return self._number(of, partial(cells.accuracy, held_out=held_out))
 
     def gain(self, **of: str) -> cells.Number:

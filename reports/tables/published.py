@@ -1,4 +1,4 @@
-"""Checks against published accuracies (see `reports.analysis.published_checks`) as table, records, sentence and notes."""
+"""The checks of `reports.analysis.published_checks` as a table, records, one sentence, and notes of other tables."""
 
 import json
 from collections import Counter

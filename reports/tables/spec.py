@@ -28,7 +28,7 @@ _NAMED = 6  # largest number of columns without bold that are listed by name
 
 @dataclass(frozen=True)
 class Request:
-    """What a table is built from: its settings and the options of the report.
+    """Input of a table: its settings and the options of the report.
 
     Attributes:
         results: settings that share the table, each with its rows.

@@ -23,7 +23,7 @@ from reports.text.verdicts import INTERVAL_TEXT, capital, headline, pair_name, s
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
 MAX_SENTENCES = 7
-FINDINGS = ("Over all data sets", "Controls", "Against published numbers")
+FINDINGS = ("Over all data sets", "Controls", "Against published numbers")  # `_markdown` of reports/build.py has each
 _HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "verdict")
 
 
@@ -46,8 +46,8 @@ def report_markdown(
 ) -> str:
     """Return report.md.
 
-    `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences, of which the
-    first are shown.
+    `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences. Long lists of
+    sentences are cut.
     """
     random = markdown_escape(", ".join(sorted({s.backbone for s in settings if s.random_weights})))
     placed = list(zip(answer.places, answer.standings, strict=True))
@@ -133,7 +133,7 @@ def _gain(metric: Metric, one: Comparison | None) -> str:
 
 
 def _first_table(tables: Sequence[Table], elsewhere: set[str], room: int) -> list[str]:
-    """Return the first table without notes that stand elsewhere, or only its path if it has too many lines."""
+    """Return the first table without the notes in `elsewhere`, or only its path if it has more than `room` lines."""
     if not tables:
         return []
     table = replace(tables[0], notes=tuple(note for note in tables[0].notes if note not in elsewhere), details=())
@@ -187,7 +187,7 @@ def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool
 
 
 def _table(answer: Answer, room: int) -> list[str]:
-    """Return a heading, then plain prediction and methods of each standing, or one line each if there are many."""
+    """Return a heading, then the lines of each standing (setting and predictor); of many standings, one line each."""
     known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
     if not known:
         return []
