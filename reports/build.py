@@ -230,7 +230,7 @@ def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
 
 
 def _records(report: ReportContent) -> dict[str, bytes]:
-    """Return path -> bytes of the tidy CSV files."""
+    """Return path -> bytes of the CSV files that have a row per result."""
     # A new file also needs its name in `_TAKEN` of reports/tables/all.py, and a line in docs/report.md.
     results, margin = report.results, report.options.margin
     made = [(setting, selections, f) for (setting, selections), f in zip(results, report.findings, strict=True)]

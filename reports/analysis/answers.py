@@ -36,7 +36,7 @@ class Size:
     """Number of tested units and images.
 
     Attributes:
-        units: number of distinct units over all seeds: groups if the data set has groups, else images.
+        units: number of distinct units over all seeds. A unit is a group if the data set has groups, else an image.
         units_per_seed: number of distinct units per seed, mean over seeds.
         images_per_seed: number of distinct images per seed, mean over seeds.
     """
@@ -98,7 +98,7 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """Accuracy of a single method, or the first of two methods minus the second, with its interval."""
+        """Accuracy of the only method with its interval, or of the first of two methods minus the second."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))

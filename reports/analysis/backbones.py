@@ -46,7 +46,7 @@ class ValueInterval:
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """Line through the accuracies of one method without intervention, over backbones.
+    """Line through the accuracies of backbones with plain prediction by one predictor.
 
     Attributes:
         source: source accuracy of each backbone but the evaluated one, fractions.
@@ -67,9 +67,9 @@ class AccuracyLine:
     def expected(self, source: float) -> tuple[float, float, float]:
         """Return the expected held-out accuracy and the ends of its 95 % prediction interval, fractions.
 
-        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), with the logit x_0 of
-        `source`, n backbones with logits x of source accuracies, their mean, s^2 = RSS / (n - 2), and the quantile t of
-        Student's t distribution with n - 2 degrees of freedom.
+        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - m)^2 / sum (x - m)^2). Here x_0 is the logit of
+        `source`, and x are the logits of the n backbones' source accuracies, with mean m. s^2 is the sum of squared
+        residuals divided by n - 2, and t the quantile of Student's t distribution with n - 2 degrees of freedom.
         """
         x, y = _logit(np.array(self.source)), _logit(np.array(self.target))
         slope, spread, error = _fit(x, y)

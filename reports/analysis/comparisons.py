@@ -56,7 +56,7 @@ class Difference:
         interval: interval for the tested environments.
         others: interval for new environments, and numbers of environments in which the method is ahead or behind.
         grouped: whether images come in groups that span several environments.
-        adjusted: family-adjusted p-value, see `in_family`; by default no family.
+        adjusted: p-value adjusted for its family, see `in_family`; by default not adjusted yet (NaN).
     """
 
     method: Method
@@ -177,7 +177,7 @@ def _with_jackknife(
 class Overall(Difference):
     """A method minus a baseline, averaged over data sets with equal weights.
 
-    `others` is for a new environment of a new data set. `grouped` is whether any data set has groups.
+    The interval in `others` is for a new environment of a new data set. `grouped` is whether any data set has groups.
 
     Attributes:
         datasets: names of the data sets.
@@ -353,5 +353,5 @@ def _others(others: OtherEnvironments) -> dict[str, object]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number for tidy files, rounded to six decimals; None if unknown."""
+    """Return a number rounded to six decimals, for CSV files; None if unknown."""
     return None if value is None or np.isnan(value) else round(float(value), 6)

@@ -3,8 +3,8 @@
 Three questions attribute a gain to a component. Each is an intersection-union test (see `multiple_testing`): the
 component is credited if the method is significantly ahead of every baseline that lacks it.
 
-- environment means: ahead of interventions alone, once with its own settings and once with the method's settings except
-  the nuisance N. (Settings that are selected separately differ by chance, which no interval covers.)
+- environment means: ahead of interventions alone, once with separately selected settings, and once with the method's
+  settings except the nuisance N. (Separate selections differ by chance, which no interval covers.)
 - interventions: ahead of environments alone, isotropic shrinkage with environments, and borrowed interventions.
 - shrinking: ahead of truncation with the same candidates for N.
 
@@ -189,7 +189,7 @@ def check_requested(every: Sequence[Selections], asked: Sequence[tuple[str, str]
     """Check that all methods requested for comparison have rows.
 
     Raises:
-        IcmBenchError: a label has no rows; names it and the nearest known label.
+        IcmBenchError: a label has no rows. The message names the label and the nearest known one.
     """
     known = sorted({method.label for selections in every for method in selections.compared})
     for label in dict.fromkeys(label for pair in asked for label in pair):

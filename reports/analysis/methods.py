@@ -86,12 +86,12 @@ class Method:
 
     @property
     def with_all_pairs(self) -> "Method":
-        """The same method with C_d from all pairs."""
+        """The same method with C_d from all pairs of images and views, not only a share of them."""
         return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
     def real(self) -> "Method":
-        """The same method with the real C_d."""
+        """The same method with the real C_d in the place of a placebo."""
         return replace(self, placebo=None, draw=None, draws=0)
 
     @property

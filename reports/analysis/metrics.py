@@ -47,7 +47,7 @@ class Metrics:
         intervals: key of accuracy and of class-balanced accuracy -> interval over images, fractions.
         source_accuracy: accuracy on the sources' validation images at the rule's picks, in percent.
         worst_environment: environment with the lowest accuracy, averaged over seeds.
-        worst_class: worst class among those with `MIN_CLASS_IMAGES` images or more in an environment; None without any.
+        worst_class: worst class with `MIN_CLASS_IMAGES` images or more in an environment; None if no class has them.
         ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.
         temperature: geometric mean of the fitted temperatures.
         labels_fit: number of labelled images used by projection or predictor, mean over fits; NaN if unknown.
@@ -162,8 +162,8 @@ class SelectionCost:
     Attributes:
         method: the method.
         accuracies: rule -> mean accuracy in percent; without rules that lack a held-out environment.
-        gaps: source rule -> (accuracy of the cross-fitted oracle minus the rule's, its cluster-robust standard error),
-            both in points. The error is None if unknown or 0.
+        gaps: source rule -> (oracle accuracy minus the rule's accuracy, its cluster-robust standard error) in points,
+            with the cross-fitted oracle. The error is None if unknown or 0.
     """
 
     method: Method
@@ -172,7 +172,7 @@ class SelectionCost:
 
 
 def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
-    """Return the accuracy under each rule of each method with more than one configuration."""
+    """Return a `SelectionCost` for each method with more than one configuration."""
     costs = []
     for method, part in selections.parts.items():
         candidates = selections.rules if chosen.has_choice(part) else ()
@@ -261,5 +261,5 @@ def per_class_csv(results: Iterable[chosen.SettingResults]) -> str:
 
 
 def four(value: float | None) -> str | None:
-    """Return a number for tidy files with four decimals; None (an empty field) if unknown."""
+    """Return a number with four decimals for CSV files; None (an empty field) if the number is unknown."""
     return None if value is None or math.isnan(value) else f"{value:.4f}"

@@ -126,7 +126,7 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
     """Return the published numbers of a CSV file.
 
     Raises:
-        IcmBenchError: a column is missing or an accuracy is not a number from 0 to 100; names file, line and field.
+        IcmBenchError: a column is missing, or an accuracy is not a number from 0 to 100. It names file, line and field.
     """
     lines = csv.DictReader(io.StringIO(text))
     if missing := [column for column in COLUMNS if column not in (lines.fieldnames or ())]:
@@ -155,7 +155,7 @@ def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
-    """Return the numbers and computed averages, for sources that have all environments of a data set but no average.
+    """Return the numbers and, for sources that have all environments of a data set but no average, their average.
 
     The source of a computed average ends with `DERIVED_AVERAGE`; the average is not rounded.
     """

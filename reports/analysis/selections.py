@@ -1,4 +1,8 @@
-"""`Selections`: the rows of one setting, and the configurations that selection rules pick, with their test results."""
+"""`Selections`: the rows of one setting, and the configurations that selection rules pick, with their test results.
+
+A test is one held-out environment, seed and fold. A pick is the row and rank that a rule selects for a test, among the
+rows of one method. A harmonic row combines a base-class row and a new-class row by the harmonic mean of accuracies.
+"""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -126,7 +130,7 @@ def _name(row: Mapping[Any, Any], half: str) -> tuple[object, ...]:
 
 
 class Selections:
-    """The rows of one setting by method, with cached picks of each selection rule.
+    """The rows of one setting, grouped by method. The picks of each selection rule are cached.
 
     Attributes:
         parts: method -> its rows, for all methods with a table line; single draws of a placebo are in `draws`.
@@ -197,7 +201,7 @@ class Selections:
         return next((m for m in self.parts if m.is_plain and m.predictor == predictor), None)
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
-        """Return name of an intervention set -> the method's rows with that set, for all shares of the pairs."""
+        """Return name of an intervention set -> the method's rows with this set, including all shares of the pairs."""
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
@@ -310,7 +314,7 @@ class Selections:
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
 
     def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> Picks:
-        """Return columns of the picked rows, one entry for each held-out environment, seed and fold."""
+        """Return the given columns of the picked rows, with one entry for each held-out environment, seed and fold."""
         positions = self.picks(method, rule, rank)["position"].astype(np.int64)
         candidates = self._candidates(method, rule)
         return Picks({name: candidates.values(name)[positions] for name in columns})
@@ -320,7 +324,7 @@ SettingResults: TypeAlias = tuple[Setting, Selections]  # a setting and its rows
 
 
 def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
-    """Return (held_out, seed) -> the values of each fold; `values` are in the order of `picks`."""
+    """Return (held_out, seed) -> a tuple of values for each fold. Each of `values` is in the order of `picks`."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
     keys = map(_key, picks["held_out"].tolist(), picks["seed"].tolist())
     for key, *of_fold in zip(keys, *values, strict=True):
@@ -349,14 +353,14 @@ def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> flo
 def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the accuracy, or its difference to `minus`, over seeds with all environments; None without any."""
+    """Return the accuracy, or its difference to `minus`, over seeds with all environments; None if no seed has all."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 
 
 def complete_answers(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
-    """Return the correctness of (method, rule) pairs on seeds with all held-out environments; None without any."""
+    """Return the correctness of (method, rule) pairs on seeds with all environments; None if no seed has all."""
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
@@ -383,8 +387,8 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
 def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
     """Return the predictions of each method of a setting under the source rules.
 
-    `class` and `predicted` are class names; `margin` is the best score minus the second best, NaN if unknown. Methods
-    are in table order, without those that have no stored predictions.
+    `class` and `predicted` are class names. `margin` is the best score minus the second best, NaN if unknown. Methods
+    are in table order; methods without stored predictions are left out.
     """
 
     @cache

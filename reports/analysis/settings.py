@@ -106,7 +106,7 @@ def split_place(split: str) -> int:
 
 
 def named(setting: Setting) -> dict[str, object]:
-    """Return the columns that identify a setting in tidy files; "class_group" is the class half."""
+    """Return the fields that identify a setting in CSV files; "class_group" is the class half."""
     return {
         "dataset": setting.dataset,
         "backbone": setting.backbone_label,

@@ -33,7 +33,7 @@ class Verdict:
 
     Attributes:
         setting: setting of its rows.
-        method: the judged method.
+        method: the method.
         rule: selection rule.
         kind: one of `KINDS`, `IS_PLAIN` or `NO_VERDICT`.
         metric: metric of the data set.
@@ -219,7 +219,7 @@ class Answer:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Verdicts on all judged methods, predictors and settings."""
+        """All verdicts: for each method that has one, each predictor and each setting."""
         return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
     @property
@@ -239,7 +239,7 @@ class Answer:
 
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return the verdict with the largest significant gain, a control only if nothing else helps; None without any."""
+    """Return the verdict with the largest significant gain, or None. A control counts only if no other method helps."""
     helping = [one for one in verdicts if one.kind in (multiple_testing.HELPS, multiple_testing.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
@@ -314,7 +314,7 @@ def _whole(setting: Setting) -> Setting:
 
 
 def _accuracy(selections: Selections, method: Method) -> float:
-    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without any.
+    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without rows.
 
     If the rule picks nothing, since it needs rows of plain prediction, the base rule is used.
     """

@@ -98,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter with its tables and figures; the first notes of each table are on published numbers."""
+    """A chapter with its tables and figures. The first notes of each table are about published numbers."""
 
     title: str
     tables: tuple[Table, ...]
@@ -342,7 +342,7 @@ class Paper:
 
 
 def answer_paragraphs(answer: Answer) -> list[str]:
-    """Return the first paragraphs: the headline, then the verdicts, those with a shown difference first."""
+    """Return the first paragraphs: the headline, then the verdicts, significant differences first."""
     decided = sorted(answer.verdicts, key=lambda one: one.kind not in DECIDED)
     more = len(decided) - MAX_VERDICTS
     rest = [f"{more:,} more verdicts stand in tables/verdicts.csv of the report."] if more > 0 else []

@@ -1,4 +1,5 @@
 """Environments figure: gains of methods over plain prediction in each held-out environment, with intervals."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -118,7 +118,8 @@ def groups_of(results: Sequence[SettingResults]) -> list[list[SettingResults]]:
     """Return groups of settings that differ only in the data set, for figures.
 
     Settings whose fits use target labels are left out. Protocols over environments come first, then open-class ones,
-    then those over ImageNet variants, each with the released code's test split first. A paper shows the first group.
+    then protocols over ImageNet variants. In each kind the released code's test split comes first. A paper shows the
+    first group.
     """
     groups: list[list[SettingResults]] = []
     for one in sorted(results, key=lambda one: _place(one[0])):

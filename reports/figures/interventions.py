@@ -1,4 +1,5 @@
-"""Interventions figure: displacement along the shift between environments, kept shares, and gain of each set."""
+"""Interventions figure: for each intervention set the displacement along the shift, the kept shares, and the gain."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Line:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
-    """Return "" (no title) -> the lines of the first predictor that has any; empty without any.
+    """Return {"": lines} for the first predictor that has lines, where "" means no title; empty if none has lines.
 
     There is a line for each intervention set of CLIP-ICM (largest), or else of shrinkage. With a single set there is a
     line for each method.

@@ -1,4 +1,5 @@
 """Rank figure: gain over plain prediction against the kept rank, with paired intervals as bands and picks below."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """Effective-robustness figure: held-out accuracy against source accuracy of backbones and methods, on logit axes."""
+# `all_drawings` of every.py makes it. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass

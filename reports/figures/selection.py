@@ -1,4 +1,5 @@
 """Selection figure: source score against held-out accuracy of every setting of a method."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """Spectrum figure: eigenvalues of M = C_z - lambda C_d (symbols: docs/glossary.md), largest first, and of PCA."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ class Spectra:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
-    """Return "" (no title) -> the spectra of CLIP-ICM (one per lambda) and of PCA; empty without spectra.
+    """Return {"": spectra of CLIP-ICM (one per lambda) and of PCA}, where "" means no title; empty without spectra.
 
     The released order has the same eigenvalues reversed, so only the order "largest" is shown if both exist. Of several
     intervention sets and normalisations, the pair that `rule` picks most often is shown.

@@ -114,7 +114,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
-    """Return the style of each method, equal for all predictors and in all figures; placebos are hollow."""
+    """Return method -> its style, equal for all predictors and in all figures. Placebos have hollow markers."""
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:
@@ -128,14 +128,14 @@ def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
 
 
 def sheet_of(width: float, height: float) -> Sheet:
-    """Return an empty figure of a width and height in inches."""
+    """Return an empty figure with the given width and height in inches."""
     sheet = Sheet(figsize=(width, height))
     FigureCanvasAgg(sheet)
     return sheet
 
 
 def sheet_for(panels: Panels[T], height: float) -> Sheet:
-    """Return an empty figure of a height in inches, at column width for one panel, at page width for several."""
+    """Return an empty figure with a height in inches. It is a column wide for one panel, a page wide for several."""
     return sheet_of(COLUMN if len(panels) == 1 else PAGE, height)
 
 

@@ -2,7 +2,7 @@
 
 The first screen has the headline, a forest plot and a table, rendered by template.html and answer.html. Forest plots
 have a line for each difference. Their positions are in percent of the width, so that text keeps its size. The script
-page.js shows the rest.
+page.js shows the rest from the data of data.py.
 """
 
 import base64
@@ -287,7 +287,7 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
 
 
 def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
-    """Return a forest plot of all comparisons of judged methods, grouped by method; None without any."""
+    """Return a forest plot of all comparisons of methods with a verdict, grouped by method; None if there are none."""
     found = []
     for one in judged:
         for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
@@ -313,7 +313,7 @@ def leading(standing: Standing) -> list[Method]:
 
 
 def how_sure(answer: Answer) -> str:
-    """Return sentences on the certainty of the largest significant gain, else of the first method; or empty."""
+    """Return sentences on the certainty of the largest significant gain or, if there is none, of the first verdict."""
     one = best_of(answer.verdicts) or next(iter(answer.verdicts), None)
     if one is None:
         return ""
@@ -391,7 +391,7 @@ def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
 
 
 def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
-    """Return a table with a line for each standing: plain prediction, the headline's methods, best method, worst."""
+    """Return a table with a line for each standing (setting and predictor) and a column for each leading method."""
     heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
     requested = list(heads)[:MAX_REQUESTED]
     rows = []

@@ -84,7 +84,7 @@ def with_average(values: NDArray[np.float64]) -> Any:
 
 
 def rules_of(selections: Selections) -> list[str]:
-    """Return the rules that the page offers: source rules with scores, else only the oracle."""
+    """Return the rules that the page offers: the source rules that have scores or, without scores, the oracle."""
     return [rule.name for rule in selections.rules if not rule.looks_at_target] or [ORACLE]
 
 
@@ -177,7 +177,7 @@ def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[
 
 
 def _more(rows: pd.DataFrame) -> dict[str, dict[object, str]]:
-    """Return column of other selected settings -> value -> those of its parameters that vary, in words."""
+    """Return name of a column -> value -> description of the parameters in which the column's values differ."""
     words: dict[str, dict[object, str]] = {}
     for column in ("normalize", "predictor_params", "projection_params"):
         values = [value for value in rows[column].unique() if isinstance(value, str)]

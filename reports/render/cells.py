@@ -49,7 +49,7 @@ def is_gap(cell: Cell) -> bool:
 
 
 def value_text(cell: Cell, minus: str = "-") -> str:
-    """Return the text of a cell, its number without error or interval, or a gap."""
+    """Return the text of a cell: `Cell.text`, its number without error or interval, or `GAP`."""
     if cell.text is not None:
         return one_line(cell.text)
     value = finite(cell.value)

@@ -1,4 +1,4 @@
-"""Content of tables, independent of the format: cells, columns, lines, blocks. No arithmetic."""
+"""Content of tables, whatever the format: cells, columns, lines, blocks. A gap is a cell without a number or text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -157,7 +157,7 @@ def _times(values: Sequence[Value]) -> Cell:
 
 
 def _mean(cell: Callable[[Value], Cell], values: Sequence[Value]) -> Cell:
-    """Return the cell of a single value, or of several values the mean over those that have a number."""
+    """Return the cell of a single value. For several values, return the mean over all that have a number."""
     own = [cell(value) for value in values]
     known = [one.value for one in own if one.value is not None]
     if len(own) == 1 or not known:
@@ -303,7 +303,7 @@ def _of_images(sets: _Sets) -> _Sets:
 
 
 def _of_texts(sets: _Sets) -> _Sets:
-    """Return the intervention sets with pairs of texts and the largest set without; empty if no set has texts."""
+    """Return the intervention sets that have pairs of texts, and the largest other set; empty if no set has texts."""
     images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
     texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
     largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)

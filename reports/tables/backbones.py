@@ -100,6 +100,7 @@ TABLE = TableSpec(
     corner="Backbone",
 )
 
+# Projection and variant of the methods that get a trend.
 _WITH_TREND = ((ICM, ""), EQUAL_N_TRUNCATION, OURS, ("isotropic_environments", ""))
 _TREND_NOTES = (
     "Slope: points of gain over plain prediction for a point of accuracy, least squares over backbones, each counting "

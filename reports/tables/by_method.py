@@ -96,7 +96,7 @@ class Entry:
         return measured(selections, self.method, rule, self.request.options).of(bound, plain)
 
     def over_sets(self, number: Callable[..., cells.Number], sets: Iterable[str] | None = None) -> Cell:
-        """Return the mean of `number` (`accuracy` or `gain`) over data sets; by default over all of the table's."""
+        """Return the mean of `number` (`accuracy` or `gain`) over data sets, by default over those of the table."""
         every = [(name, number(self, dataset=name)) for name in (self.request.sets if sets is None else sets)]
         return cells.over_sets(every, self.request.options)
 
@@ -107,7 +107,7 @@ def accuracy(entry: Entry, held_out: str | None = None, **of: str) -> Cell:
 
 
 def setting_of(results: Sequence[SettingResults], **of: str) -> SettingResults | None:
-    """Return the first setting with the given field values, with its rows; None without any."""
+    """Return the first setting whose fields have the values in `of`, with its rows; None if there is none."""
     return next((one for one in results if all(getattr(one[0], key) == value for key, value in of.items())), None)
 
 
@@ -158,7 +158,7 @@ def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
 
 
 def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return the ranking of a block's methods in the setting that `of` selects; None without one."""
+    """Return the ranking of a block's methods in the setting that `of` selects; None if they cannot be ranked."""
     _, entry = draft.lines[0]
     found = setting_of(entry.results, **of)
     compared = ranked(found[1], entry.request.rule, frozenset(draft.methods)) if found else None
@@ -166,7 +166,7 @@ def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
 
 
 def mean_ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return the ranking of a block's methods by their mean over data sets (equal weights); None without one.
+    """Return the ranking of a block's methods by their mean over data sets with equal weights, or None.
 
     The methods that every data set ranks are compared in pairs, by pooled intervals. P-values are Holm-adjusted over
     all pairs.

@@ -36,7 +36,7 @@ class _Draws(Entry):
         return cells.Number(Cell(value=value, seeds=tuple(self.selections.seeds), note=note))
 
     def plain_picks(self) -> Cell:
-        """Return a gap: picks are only counted for single draws."""
+        """Return an empty cell, since picks are only counted for single draws."""
         return _ALONE
 
 

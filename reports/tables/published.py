@@ -1,4 +1,5 @@
 """The checks of `reports.analysis.published_checks` as a table, records, one sentence, and notes of other tables."""
+# The notes of other tables leave out a verdict that has no words in `_VERDICTS`.
 
 import json
 from collections import Counter

@@ -94,7 +94,7 @@ class Request:
 
 
 def rule_in_domain(selections: Selections) -> str:
-    """Return the selection rule for fits on the tested environment: the source rule if it has scores, else `oracle`."""
+    """Return the selection rule for fits on the tested environment: the source rule or, without scores, `oracle`."""
     return selections.rule if RULES[selections.rule] in selections.rules else "oracle"
 
 
@@ -130,7 +130,7 @@ class Values(Generic[T]):
         column: the column's name, short name, group and unit.
         cell: function from the subject of a line to a cell.
         ranked: function from a block to the ranking of its methods; the best are bold. None (default): no bold.
-        named: name of the column in the note on blocks without bold; by default the column's name.
+        named: name of the column in the note that lists columns without bold; by default the column's name.
         marked: whether numbers in lines that equal plain prediction get the sign "="; default True.
     """
 
@@ -150,9 +150,9 @@ class TableSpec(Generic[T]):
         caption: request -> caption, at most 40 words.
         blocks: request -> blocks, in order.
         columns: request -> columns, in order; empty columns are left out.
-        notes: (request, table without notes) -> sentences of its own; empty ones are left out.
+        notes: (request, table without notes) -> further sentences for this table; empty ones are left out.
         scope: settings that share one table, see `Scope`.
-        settings: request -> settings of the table, empty for no table; by default all of the request.
+        settings: request -> settings of the table (empty: there is no table); by default all settings of the request.
         rule: selection rule. `fair` (default): the source rule. `base`: the source rule without its preference for
             plain prediction, so that values differ. `every`: the table has several rules.
         corner: heading of the names of the lines.

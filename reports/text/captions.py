@@ -145,7 +145,7 @@ def _span(counts: "pd.Series[Any]") -> str:
 
 
 def sample_words(selections: Selections) -> str:
-    """Return a sentence on the subsample on which trained predictors are fitted for selection; empty without one."""
+    """Return a sentence on the subsample on which selection fits trained predictors; empty if there is no subsample."""
     images = _span(selections.rows["n_selection"])
     words = (
         f"Trained predictors: choices rest on fits to {images} of the training images, drawn by the seed with classes "
@@ -242,7 +242,7 @@ def _named(names: "pd.Series[Any]") -> list[str]:
 
 
 def imported_words(selections: Selections) -> str:
-    """Return a sentence on imported methods and the selection among their settings; empty without any."""
+    """Return a sentence on imported methods and the selection among their settings; empty if none is imported."""
     words = []
     for method, rows in ((m, rows) for m, rows in selections.parts.items() if m.imported):
         settings = number(rows["predictor_params"].nunique())
@@ -289,7 +289,7 @@ def protocols(results: Sequence[SettingResults], options: Options) -> list[str]:
 
 
 def each_once(results: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
-    """Return for each topic its distinct sentences, prefixed with the names of their settings if they differ."""
+    """Return for each topic its distinct sentences. If sentences of settings differ, each begins with its setting."""
     topics = []
     for sentences in zip(*(words(setting, selections, options) for setting, selections in results), strict=True):
         owners = grouped(zip(sentences, results, strict=True), lambda one: one[0])
@@ -335,6 +335,6 @@ def _names(kinds: frozenset[str]) -> str:
 
 
 def place_of(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
-    """Return a sort key: sets of all kinds, of one kind, of all but one, then others; last, shares of the pairs."""
+    """Return a sort key: all kinds, one kind, all but one, other sets; then sets that use only a share of the pairs."""
     place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else OTHERS
     return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

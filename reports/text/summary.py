@@ -2,6 +2,7 @@
 
 Terminal text has 80 columns and at most 16 lines for one setting, 30 for several.
 """
+# The golden files in tests/reports/golden/answers have both texts, and tests/reports/text/test_answers.py writes them.
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,7 +98,7 @@ def _listed(heading: str, sentences: Sequence[str], max_sentences: int = MAX_SEN
 
 
 def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
-    """Return the table of plain prediction, judged methods and the best method, then the requested comparisons."""
+    """Return a table of plain prediction, methods with a verdict and the best method, then requested comparisons."""
     lines = [line for place, standing in placed for line in _of_standing(place, standing)]
     if not lines:
         return []
@@ -111,7 +112,7 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
 
 
 def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
-    """Yield the lines of plain prediction, of judged methods, and of the most accurate method if it is not judged."""
+    """Yield the lines of plain prediction, the methods with a verdict, and the most accurate method if it has none."""
     shown = standing.metric.shown
     if standing.plain == standing.plain:
         name = f"{place}: plain prediction" if place else "Plain prediction"
@@ -187,7 +188,7 @@ def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool
 
 
 def _table(answer: Answer, room: int) -> list[str]:
-    """Return a heading, then the lines of each standing (setting and predictor); of many standings, one line each."""
+    """Return a heading and the lines of each standing (setting and predictor); one line for each if there are many."""
     known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
     if not known:
         return []

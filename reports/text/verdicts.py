@@ -1,4 +1,5 @@
 """Verdicts as sentences: headline, outcome, attribution of the gain, and reliability."""
+# The golden files in tests/reports/golden/answers have these sentences; tests/reports/text/test_answers.py writes them.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ def p_words(p: float) -> str:
 
 
 def with_interval(one: Comparison | Overall, metric: Metric = ACCURACY, unit: str = "", ends: str = "[{}, {}]") -> str:
-    """Return a difference with its interval, "+1.0 [-0.5, +2.5]", or without one if there is none."""
+    """Return a difference with its interval, "+1.0 [-0.5, +2.5]"; without an interval, only the difference."""
     interval = one.interval
     points, low, high = (f"{metric.shown(value):+.1f}" for value in (interval.estimate, interval.low, interval.high))
     return f"{points}{unit} {ends.format(low, high)}" if interval.standard_error > 0 else f"{points}{unit}"
@@ -111,7 +112,7 @@ def explained(questions: Sequence[Question]) -> str:
 
 
 def not_ahead_of(one: Verdict, who: str) -> str:
-    """Return a sentence on the baselines that a method with a gain is not significantly ahead of; empty without any."""
+    """Return a sentence on baselines that a method with a gain does not significantly exceed; may be empty."""
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]
@@ -203,7 +204,7 @@ def _alone(one: Verdict, several: bool) -> str:
 
 
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
-    """Return one sentence for all verdicts on a method; verdicts of no difference are omitted if others differ."""
+    """Return one sentence for all verdicts on a method. Verdicts "no difference" are omitted if there are others."""
     name, n = capital(short_name(verdicts[0].method)), len(verdicts)
     if n == 1:
         return _alone(verdicts[0], total > 1)
