@@ -1,12 +1,12 @@
 """Analyses over several backbones: effective robustness and the trend of a gain.
 
-**Effective robustness**: the distance of a method's held-out accuracy from the line fitted through other backbones
-without intervention, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
+**Effective robustness**: the distance of a method's held-out accuracy from the line fitted through plain prediction of
+other backbones, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
 accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649). A robust model lies above the line (Taori et al.,
 2020, arXiv 2007.00644, section 2). Both accuracies are means over held-out environments and seeds. The 95 % prediction
-interval covers one more backbone without intervention. The evaluated backbone is left out of its own line.
+interval covers one more backbone with plain prediction. The evaluated backbone is left out of its own line.
 
-**Trend**: does the gain survive a better encoder? Gain over plain prediction regressed on plain accuracy:
+**Trend**: does the gain survive a better encoder? The gain over plain prediction is regressed on plain accuracy:
 
     gain_b = intercept + slope plain_b,   least squares over backbones b with equal weights
 
@@ -46,7 +46,7 @@ class ValueInterval:
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """Line through the accuracies of backbones with plain prediction by one predictor.
+    """Line through the plain accuracies of backbones, for one predictor.
 
     Attributes:
         source: source accuracy of each backbone but the evaluated one, fractions.

@@ -38,8 +38,8 @@ class Method:
         projection: name in recipes.
         order: order of the eigenvectors; None without eigenvectors.
         predictor_name: name of the predictor in recipes: "few_shot".
-        projection_variant: variant of the projection that has its own line: side of shrinkage, candidate nuisances.
-            Default: none.
+        projection_variant: variant of the projection that has its own line, such as shrinkage of texts only or with
+            other candidate nuisances. Default: none.
         predictor_variant: variant of the predictor: "4 shots". Default: none.
         placebo: replacement of C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) for the real C_d.
         draw: number of the random draw of a placebo; None (default) without draws.

@@ -91,7 +91,7 @@ class Look:
         return {"linestyle": "none", **own, **more}
 
     def handle(self, **more: Any) -> Line2D:
-        """Return the legend handle of such markers."""
+        """Return the legend entry for markers of this look, with Matplotlib's keyword arguments `more`."""
         return Line2D([], [], **self.marks(**more))
 
 

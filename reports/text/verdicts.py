@@ -123,8 +123,8 @@ def not_ahead_of(one: Verdict, who: str) -> str:
 def in_question(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts that the headline is about.
 
-    The user's own and requested methods come first, then the paper's method. Without any, the first method is taken.
-    The method with the largest gain is added.
+    The user's own and requested methods come first, then the paper's method. If there are none of these, the first
+    method is taken. The method with the largest gain is added.
     """
     about, best = [one for one in verdicts if one.requested], best_of(verdicts)
     about += [one for one in verdicts if one.method.is_paper and not one.requested]
