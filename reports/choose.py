@@ -193,7 +193,10 @@ class Choice:
 
     @property
     def chosen(self) -> Candidate | None:
-        """The fastest of `tied` if `MIN_FASTER` times as fast as the best, else the best; None if it is unknown."""
+        """The chosen backbone: the best, or the fastest of `tied` if it is `MIN_FASTER` times as fast as the best.
+
+        None if intervals or speeds are missing.
+        """
         if not self.tied:
             return self.best if self.ties.tied else None
         times = self.times_as_fast(self.tied[0])

@@ -98,7 +98,7 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """Accuracy of the only method with its interval, or of the first of two methods minus the second."""
+        """Estimate of the accuracy if there is one method, else of the first method's minus the second method's."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))

@@ -44,12 +44,12 @@ class Readability:
 
 @dataclass(frozen=True)
 class Displacement:
-    """Displacement of embeddings by interventions. Lists have one entry per direction, in the order of keeping them.
+    """Displacement of embeddings by interventions. Each list has one entry per direction; directions kept first lead.
 
     Attributes:
         energy: second moment of the embeddings along each direction.
         invariance_ratio: displacement divided by energy along each direction; None without energy.
-        moved_by: kind of intervention -> second moment along each direction of the differences that it makes.
+        moved_by: kind of intervention -> second moment of the differences that it causes, along each direction.
         reconstruction: reconstruction term of the objective at each rank; None without lambda.
         consistency: consistency term of the objective at each rank; None without lambda.
     """

@@ -326,7 +326,7 @@ def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequenc
 
 @lru_cache(maxsize=8192)
 def spelled(text: str) -> str:
-    """Return text in characters that LaTeX can print. Others are transliterated, or written like U+4E2D."""
+    """Return text in characters that LaTeX can print. Others are transliterated, or written as a code ("U+4E2D")."""
     written: list[str] = []
     for sign in unicodedata.normalize("NFC", one_line(text)):
         own = _transliterated(sign)

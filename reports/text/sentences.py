@@ -1,4 +1,7 @@
-"""Further sentences of a report, on pooled data sets, decodability of environments, controls, placebos and warnings."""
+"""Further sentences of a report, on pooled data sets, decodability of environments, controls, placebos and warnings.
+
+`Origin` has the provenance of the rows.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
