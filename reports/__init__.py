@@ -1,1 +1,4 @@
-"""Tables, findings and figures as pure functions of result rows."""
+"""Reports from result rows. `build.write_report` writes a whole report, `choose.write_choice` compares backbones.
+
+docs/architecture.md describes the packages in this one. `LEVELS` of tests/test_architecture.py lists their imports.
+"""

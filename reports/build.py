@@ -1,6 +1,7 @@
-"""Write one report from result rows: the answer, tables in five formats, figures in three, one page.
+"""Write one report from result rows: the answer, tables in five formats, figures in three, and one HTML page.
 
-A manifest (`made.json`) has the key of the inputs; a report with unchanged inputs is not built again.
+`icm-bench run` and `icm-bench report` call `write_report`. The manifest `made.json` holds a key, which is a hash of all
+inputs. A report is not built again while its key is unchanged.
 """
 
 import hashlib
@@ -62,7 +63,7 @@ class ReportFiles:
         files: paths or URIs of all files, report.md first.
         text: the answer for a terminal, 80 characters wide.
         headline: headline of the answer.
-        verdicts: a record of each verdict, with its sentence.
+        verdicts: one record for each verdict; the field `sentence` is the verdict in words.
         built: whether the report was built now; False if it existed with equal rows, options and code.
     """
 
@@ -78,8 +79,8 @@ class ReportContent:
     """Content of a report before rendering: settings, comparisons, answer, tables and predictions.
 
     Attributes:
-        compared: comparisons of the forest plot: the gain of each verdict, then its other comparisons.
-        verdicts: a record of each verdict, with its sentence.
+        compared: (setting, comparison) pairs of the forest plot: for each verdict its gain, then its other comparisons.
+        verdicts: one record for each verdict; the field `sentence` is the verdict in words.
     """
 
     def __init__(
@@ -120,14 +121,14 @@ def write_report(
 ) -> ReportFiles:
     """Write the report of result rows into one folder, unless it is up to date. Equal rows give equal bytes.
 
-    The report is up to date if the key in the folder's `made.json` equals that of the inputs and no file is changed or
+    The report is up to date if `made.json` in the folder has the key of these inputs, and no file was changed or is
     missing.
 
     Args:
-        rows: rows of `benchmark.store.rows.read_rows`, of any number of data sets and backbones.
-        tested: hash in rows -> test images, see `benchmark.store.tested.read_tested`.
+        rows: result rows from `benchmark.store.rows.read_rows`, of any number of data sets and backbones.
+        tested: hash in the column `tested` of the rows -> test images, see `benchmark.store.tested.read_tested`.
         storage: storage to write to.
-        folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
+        folder: folder inside the storage, or "" for its top level. Files with the same names are replaced.
         origin: provenance of the rows, and missing results.
         options: options of the report; by default `Options()`.
         images: lists and thumbnails of images; by default none.
@@ -146,7 +147,7 @@ def write_report(
     own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
     pdf = options.paper and shutil.which("pdflatex") is not None
     inputs = replace(options, color=False), own, pdf, images.thumbnails_of is not None
-    # Commands add costs that a report does not show.
+    # `Origin.costs` also has costs of commands, which a report does not show.
     shown = [cost for cost in origin.costs if "kind" not in cost or cost["kind"][0] in ("embedding", "trial")]
     origin = replace(origin, costs=() if options.price is None else tuple(shown))
     key = key_of(rows, sorted(tested), there, origin, *inputs)
@@ -158,14 +159,14 @@ def write_report(
     with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
         rows = rows.astype(dict.fromkeys(texts, "category")).astype(dict.fromkeys(texts, object))
         contents, summary_data = _build(rows, tested, origin, options, replace(images, images_of=lists))
-    # The code of own tables is not in the key; a failure of pdflatex may be temporary.
+    # The key does not cover the code of a user's own tables, and a failure of pdflatex may be temporary.
     is_cacheable = not options.tables and (not pdf or summary_data["paper"].endswith(".pdf"))
     made = write_made(storage, folder, key if is_cacheable else "", contents, summary_data)
     return _report_files(made, storage, folder, options.color, built=True)
 
 
 def _report_files(made: Mapping[str, Any], storage: Storage, folder: str, color: bool, built: bool) -> ReportFiles:
-    """Return the `ReportFiles` of a manifest."""
+    """Return the `ReportFiles` that a manifest describes."""
     paths = {name: storage.path(_name(folder, name)) for name in [*dict(made["files"]), MADE]}
     page, paper = paths["index.html"], made["paper"]
     shown = [made["texts"][color] + page, *([f"Paper: {paths[paper]}"] if paper else []), made["note"]]
@@ -176,7 +177,7 @@ def _report_files(made: Mapping[str, Any], storage: Storage, folder: str, color:
 def _build(
     rows: pd.DataFrame, tested: Mapping[str, Tested], origin: Origin, options: Options, images: Images
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return file name -> content of a report, and its headline, verdicts and texts as plain data."""
+    """Return the report's files (name -> bytes), and its headline, verdicts and terminal texts for the manifest."""
     with Workers(int(len(rows) > MIN_ROWS_FOR_WORKER and cores() > 1), "reports.figures") as workers:
         report = ReportContent(rows, tested, origin, options, images.images_of)
         drawings = all_drawings(report.results, report.compared, options)
@@ -205,7 +206,7 @@ def _build(
     return contents | paper.contents, {
         "headline": headline(report.answer),
         "verdicts": [[*one.items()] for one in report.verdicts],  # pairs keep their order in JSON
-        # The path of the page is appended later.
+        # `_report_files` appends the path of the page.
         "texts": [summary.terminal_text(report.answer, gaps, "", color) for color in (False, True)],
         "paper": paper.main,
         "note": paper.note,
@@ -213,13 +214,13 @@ def _build(
 
 
 def _rendered(one: Drawing | Table) -> Iterable[Figure | Mapping[str, str]]:
-    """Return a drawn figure, or suffix -> rendered table."""
+    """Return one item: the drawn figure, or the table as file suffix -> text."""
     forms = {**FORMATS, "html": html}
     return [{suffix: form(one) for suffix, form in forms.items()}] if isinstance(one, Table) else drawn([one])
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
-    """Return a sentence on numbers of rows and trials, recipes, code versions and stores."""
+    """Return one sentence with the numbers of rows and trials, hashes of recipes, code versions, and stores."""
     recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
     own = rows[rows["projection"] != IMPORTED]
     trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
@@ -229,10 +230,11 @@ def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
 
 
 def _records(report: ReportContent) -> dict[str, bytes]:
-    """Return the tidy CSV files: verdicts, accuracies, comparisons, picks, metrics, classes, findings."""
+    """Return path -> bytes of the CSV files that have a row per result."""
+    # A new file also needs its name in `_TAKEN` of reports/tables/all.py, and a line in docs/report.md.
     results, margin = report.results, report.options.margin
     made = [(setting, selections, f) for (setting, selections), f in zip(results, report.findings, strict=True)]
-    # Generated one at a time, since some are long.
+    # The values are generators, so that only one of the long tables is in memory at a time.
     records: dict[str, Iterable[dict[str, object]]] = {
         "verdicts": report.verdicts,
         "accuracies": report.accuracies,
@@ -287,7 +289,7 @@ def key_of(rows: pd.DataFrame, *inputs: object) -> str:
 
 
 def unchanged(storage: Storage, folder: str, key: str) -> dict[str, Any] | None:
-    """Return the manifest of a report with this key whose files are all unchanged; None if there is none."""
+    """Return the manifest in the folder if it has this key and all its files are unchanged; else None."""
     try:
         made: dict[str, Any] = read_json(storage, _name(folder, MADE))
         if made["key"] != key:

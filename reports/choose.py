@@ -1,6 +1,6 @@
-"""Choice between backbones from result rows: a sentence, a table and a figure.
+"""Choice between backbones from result rows: a sentence, a table and a figure, written by `icm-bench choose`.
 
-The sentence only claims differences that intervals show, and speeds measured in one run.
+The sentence only claims differences that intervals show. It only compares speeds that were measured in the same run.
 """
 
 import textwrap
@@ -43,7 +43,8 @@ _LETTERS = 30  # longest name next to its dot
 Cost: TypeAlias = Mapping[str, Any]  # fields of `benchmark.store.costs.Cost`
 NAME = "choose"
 MIN_FASTER = 1.1  # smallest ratio of speeds that counts as faster
-_COMPARED_BY = ("run", "machine", "device", "actors", "cores")  # fields that comparable speeds share
+_COMPARED_BY = ("run", "machine", "device", "actors", "cores")  # speeds are comparable if these fields are equal
+# `table_of` makes the cells in this order.
 _COLUMNS = (
     Column(ZERO_SHOT.label, "Plain"),
     Column("what the rule picks", "Picked"),
@@ -65,7 +66,7 @@ _MEMORY = "GiB: peak memory; on a GPU as allocated by PyTorch, else of the encod
 
 @dataclass(frozen=True)
 class Dot:
-    """One backbone: images per second, accuracy in the worst environment (percent), on the Pareto front or not."""
+    """One backbone in the figure: `speed` in images per second, and `worst`, the accuracy in its worst environment."""
 
     name: str
     speed: float
@@ -129,19 +130,19 @@ def _names_beside(axes: Axes, dots: Sequence[Dot]) -> None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backbone with the rule's picks of method and setting for each held-out environment and seed.
+    """One compared backbone. For each held-out environment and seed, a selection rule picks its method and settings.
 
     Attributes:
         name: label of the backbone.
-        answers: data set -> correctness at the picks.
-        methods: label of a method -> number of tests in which it is picked.
-        plain: accuracy of plain zero-shot in percent, averaged over data sets.
-        average: accuracy at the picks, averaged over data sets.
-        worst: lowest accuracy over the environments of all data sets.
-        worst_name: environment with the lowest accuracy; with several data sets prefixed by the data set.
+        answers: data set -> which test images are classified correctly with the picked methods.
+        methods: label of a method -> number of (held-out environment, seed) pairs for which it is picked.
+        plain: zero-shot accuracy without a projection, in percent, averaged over data sets.
+        average: accuracy at the picks in percent, averaged over data sets.
+        worst: lowest accuracy at the picks over the environments of all data sets, in percent.
+        worst_name: name of that environment, after the name of its data set if there are several.
         ece: calibration error at the picks, in percent.
-        speed: images (views) per second through decoding, interventions and encoder; None if the run whose speeds are
-            compared did not measure it.
+        speed: images (views) per second through decoding, interventions and encoder; None if not measured in the run
+            whose speeds are compared.
         memory: peak memory of an encoder in bytes; None if unknown.
     """
 
@@ -164,9 +165,9 @@ class Choice:
     Attributes:
         rule: selection rule.
         candidates: compared backbones, the highest average first.
-        ties: labels of backbones that are not separated from the best.
-        differences: backbone -> its picks minus the best backbone's, on the same images.
-        measured_on: encoders and machine of the speeds, in words; empty if no speeds are comparable.
+        ties: labels of the backbones whose difference to the best backbone is not significant.
+        differences: backbone -> its accuracy minus the accuracy of the best backbone, at the picks, on the same images.
+        measured_on: encoders and machine with which speeds were measured; empty if no speeds are comparable.
         left_out: sentences on excluded backbones and missing methods.
         results: compared settings, each with its rows.
     """
@@ -186,13 +187,16 @@ class Choice:
 
     @property
     def tied(self) -> list[Candidate]:
-        """Other backbones that are not separated from the best, the fastest first, unknown speeds last."""
+        """The other backbones that are tied with the best: the fastest first, unknown speeds last."""
         others = [one for one in self.candidates[1:] if one.name in self.ties.tied]
         return sorted(others, key=lambda one: -(one.speed or 0.0))
 
     @property
     def chosen(self) -> Candidate | None:
-        """The chosen backbone: the fastest of those tied with the best; None if intervals or speeds are missing."""
+        """The chosen backbone: the best, or the fastest of `tied` if it is `MIN_FASTER` times as fast as the best.
+
+        None if intervals or speeds are missing.
+        """
         if not self.tied:
             return self.best if self.ties.tied else None
         times = self.times_as_fast(self.tied[0])
@@ -207,7 +211,7 @@ class Choice:
         return [name for name, at in placed.items() if at not in behind]
 
     def p(self, name: str) -> float | None:
-        """Return the p-value of no difference to the best, Holm-adjusted over all pairs; None for the best itself."""
+        """Return the p-value of the difference to the best, Holm-adjusted over all pairs; None for the best itself."""
         return next((p for pair, p in self.ties.adjusted.items() if {*pair} == {name, self.best.name}), None)
 
     def times_as_fast(self, one: Candidate) -> float | None:
@@ -216,7 +220,7 @@ class Choice:
 
 
 def table_of(choice: Choice, options: Options, names: Mapping[str, str]) -> Table:
-    """Return the table of backbones, the highest average first; the note of a gap has the reason."""
+    """Return the table of backbones, the highest average first. The note of an empty cell says why it is empty."""
     results, tied = choice.results, choice.ties.tied
     bold = len(tied) < len(choice.candidates)
     gap = "not measured in the run whose speeds are compared" if choice.measured_on else "no run recorded it"
@@ -306,11 +310,11 @@ def _check_two(there: Sequence[str], left_out: Sequence[str]) -> None:
 
 
 def of_one_run(costs: Mapping[str, Sequence[Cost]]) -> tuple[dict[str, Cost], str]:
-    """Return the embedding costs of backbones in one run with equal encoders, and the encoders in words.
+    """Return backbone -> its embedding cost in one run with equal encoders, and a description of the encoders.
 
-    The run with most backbones counts, then the one with most images. For each backbone the measurement with most
-    images counts, since start and end affect it least. Costs without a run (earlier versions) are left out, since the
-    load of the machine is unknown.
+    The run with the most backbones is taken, and among equals the one with the most images. Within the run, each
+    backbone's measurement with the most images counts, since start and end affect it least. Costs of earlier versions
+    do not name their run. They are left out, since the load of the machine is unknown.
     """
     runs: dict[tuple[Any, ...], dict[str, Cost]] = {}
     for backbone, every in costs.items():
@@ -327,7 +331,7 @@ def of_one_run(costs: Mapping[str, Sequence[Cost]]) -> tuple[dict[str, Cost], st
 
 
 def _difference(parts: Sequence[SettingResults], one: Candidate, other: Candidate) -> ImageInterval:
-    """Return the picks of one backbone minus those of another on the same images, averaged over data sets."""
+    """Return the accuracy of `one` minus the accuracy of `other`, on the same images, averaged over data sets."""
     intervals = []
     for setting, selections in parts:
         estimate = complete_estimate(selections, one.answers[setting.dataset], other.answers[setting.dataset])
@@ -343,10 +347,10 @@ def _difference(parts: Sequence[SettingResults], one: Candidate, other: Candidat
 def _candidate(
     name: str, parts: Sequence[SettingResults], rule: str, options: Options, cost: Cost | None
 ) -> Candidate | str:
-    """Return the candidate of a backbone from its settings, one per data set; or the reason of its exclusion."""
+    """Return a backbone as a candidate, or the reason why it is excluded. `parts` has one setting per data set."""
     answers: dict[str, Answered] = {}
     labels: list[str] = []
-    numbers, worst, errors = [], [], []  # a number for each data set; the others only for complete data sets
+    numbers, worst, errors = [], [], []  # `numbers` has every data set, the other two only complete data sets
     for setting, selections in parts:
         picked = _picked(setting, selections, rule)
         methods = {key: method for key, (_, method, _) in picked.items()}
@@ -387,7 +391,8 @@ def _candidate(
 def _picked(setting: Setting, selections: Selections, rule: str) -> dict[Key, tuple[float, Method, pd.DataFrame]]:
     """Return (held_out, seed) -> score, method and picks of the method with the highest source score.
 
-    Methods that look at test images are excluded, and those that cannot predict new classes if these are tested.
+    Methods that look at test images are excluded. If only a part of the classes is tested, methods that cannot predict
+    classes without training images are excluded too.
     """
     found: dict[Key, tuple[float, Method, pd.DataFrame]] = {}
     for method in methods_of([(setting, selections)]):  # the first of equals wins; plain prediction comes first
@@ -428,11 +433,11 @@ def write_choice(
     """Write the comparison of backbones as sentence, table and figure. Equal rows and costs give equal bytes.
 
     Args:
-        rows: rows of `benchmark.store.rows.read_rows`, of two or more backbones under one protocol.
-        tested: hash in rows -> test images.
-        costs: backbone name in rows -> costs of its embeddings.
+        rows: result rows from `benchmark.store.rows.read_rows`, of two or more backbones under one protocol.
+        tested: hash in the column `tested` of the rows -> test images.
+        costs: name of a backbone, as in the rows -> costs of computing its embeddings.
         storage: storage to write to.
-        folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
+        folder: folder inside the storage, or "" for its top level. Files with the same names are replaced.
         origin: provenance of the rows, and missing results.
 
     Raises:
@@ -512,7 +517,7 @@ def drawings(choice: Choice, names: Mapping[str, str]) -> list[Drawing]:
 
 
 def sentence(choice: Choice) -> str:
-    """Return a sentence on the best backbone, those tied with it, the faster one, and the choice."""
+    """Return a sentence that names the best backbone, the backbones tied with it, a faster one, and the choice."""
     best, others, tied = choice.best, choice.candidates[1:], choice.tied
     accuracy = f"{best.average.value:.1f} %"
     highest = f"{best.name} has the highest average, {accuracy}"

@@ -1,1 +1,1 @@
-"""Analysis of result rows as numbers: selections, comparisons, verdicts, and what explains a gain."""
+"""Analysis of result rows as numbers: selections, comparisons, verdicts, and the attribution of gains."""

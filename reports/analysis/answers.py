@@ -1,4 +1,4 @@
-"""Predictions of several methods on the same images, in the format of the inference module."""
+"""Correctness of methods on the same test images, in arrays that `benchmark.method.evaluation.inference` takes."""
 
 from collections import UserDict
 from collections.abc import Collection, Mapping, Sequence
@@ -36,7 +36,7 @@ class Size:
     """Number of tested units and images.
 
     Attributes:
-        units: number of distinct units over all seeds: groups if the data set has groups, else images.
+        units: number of distinct units over all seeds. A unit is a group if the data set has groups, else an image.
         units_per_seed: number of distinct units per seed, mean over seeds.
         images_per_seed: number of distinct images per seed, mean over seeds.
     """
@@ -55,7 +55,7 @@ class Accuracies:
         seeds: seeds with answers on all held-out environments, ascending.
         accuracies: accuracies, shape (methods, seeds, held_outs).
         size: number of tested units and images.
-        shared: whether an image is tested in several held-outs, as in pairs of environments.
+        shared: whether an image is tested in several of `held_outs`, such as overlapping pairs of environments.
     """
 
     held_outs: tuple[str, ...]
@@ -72,7 +72,7 @@ class Accuracies:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Accuracies):
-    """An accuracy, or the difference of two on the same images, averaged over held-out environments.
+    """An accuracy, or a difference of two accuracies on the same images, averaged over held-out environments.
 
     Attributes:
         interval: interval of the accuracy, or of the first accuracy minus the second.
@@ -88,8 +88,8 @@ class MethodAnswers(Accuracies):
     Attributes:
         correct: whether each image is classified correctly, shape (methods, n).
         label: class of each image, shape (n,).
-        scores: per-image contributions to the metric, shape (methods, n): correctness, or contributions to
-            class-balanced accuracy or the harmonic mean; environments are numbered in the order of `held_outs`.
+        scores: contribution of each image to the metric, shape (methods, n). For plain accuracy it is the correctness.
+            Environments are numbered in the order of `held_outs`.
     """
 
     correct: NDArray[np.bool_]
@@ -98,7 +98,7 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """Accuracy of the only method, or of the first method minus the second."""
+        """Estimate of the accuracy if there is one method, else of the first method's minus the second method's."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))
@@ -131,7 +131,7 @@ class Answered(UserDict[Key, Pooled]):
 
     @cached_property
     def tests(self) -> Tests:
-        """Test images of each key."""
+        """All pairs of a key (held_out, seed) and its test images."""
         return frozenset((key, one.tested) for key, one in self.data.items())
 
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
@@ -153,7 +153,7 @@ class Answered(UserDict[Key, Pooled]):
     def estimate(
         self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
     ) -> Estimate | None:
-        """Return the accuracy with its interval, or None without answers."""
+        """Return the accuracy, or its difference to `minus`, with its interval; None without (common) test images."""
         asked = minus, held_out, metric
         if asked not in self._estimates:
             self.measure(metric)  # for all keys at once
@@ -166,7 +166,7 @@ class Answered(UserDict[Key, Pooled]):
 def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAnswers | None:
     """Return the predictions of methods on their common test images; None if there are none.
 
-    A held-out environment counts if all methods were tested on the same images of it under some seed; a seed counts if
+    A held-out environment counts if all methods were tested on the same images of it under some seed. A seed counts if
     it has all these environments.
     """
     common = _common(tuple(dict.fromkeys(method.tests for method in methods)))
@@ -185,7 +185,7 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
 
 @lru_cache(maxsize=16)  # most methods of a setting have the same tests
 def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
-    """Return the common part of tests, as predictions of zero methods; None if no seed has all held-outs."""
+    """Return the tests that all methods share, as an object without methods; None if no seed has all environments."""
     first, *others = (dict(tests) for tests in methods)
     there = {key for key, tested in first.items() if all(other.get(key) == tested for other in others)}
     held_outs = sorted({held_out for held_out, _ in there})

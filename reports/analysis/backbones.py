@@ -1,18 +1,18 @@
 """Analyses over several backbones: effective robustness and the trend of a gain.
 
-**Effective robustness**: the distance of a method's held-out accuracy from the line fitted through other backbones
-without intervention, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
-accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649); a robust model lies above the line (Taori et al.,
+**Effective robustness**: the distance of a method's held-out accuracy from the line fitted through plain prediction of
+other backbones, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
+accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649). A robust model lies above the line (Taori et al.,
 2020, arXiv 2007.00644, section 2). Both accuracies are means over held-out environments and seeds. The 95 % prediction
-interval covers one more backbone without intervention. The evaluated backbone is left out of its own line.
+interval covers one more backbone with plain prediction. The evaluated backbone is left out of its own line.
 
-**Trend**: does the gain survive a better encoder? Gain over plain prediction regressed on plain accuracy:
+**Trend**: does the gain survive a better encoder? The gain over plain prediction is regressed on plain accuracy:
 
     gain_b = intercept + slope plain_b,   least squares over backbones b with equal weights
 
 with a t interval (n - 2 degrees of freedom) for the slope. The gain contains plain accuracy with a negative sign, so
-test noise biases that slope downwards; regression on the mean of both accuracies (Oldham, 1962) is unbiased if both
-have equal noise. Both slopes are reported. Backbones of one family are not a random sample.
+test noise biases the slope downwards. Regression on the mean of both accuracies (Oldham, 1962) is unbiased if both have
+equal noise. Both slopes are reported. Backbones of one family are not a random sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ from reports.analysis.methods import PLAIN, Method
 from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests
 from reports.analysis.settings import Setting
 
-MIN_BACKBONES = 8  # including the evaluated backbone
+# Including the evaluated backbone. docs/report.md and `_NEEDS` of reports/document/paper.py state this number.
+MIN_BACKBONES = 8
 ZERO_SHOT, LINEAR_PROBE = (Method(PLAIN, None, predictor) for predictor in ("zero_shot", "linear_probe"))
 _RULE = "training_domain"  # selection rule of a line's points: all rows have its score
 LOGIT_CLIP = 1e-3  # accuracies are clipped to [LOGIT_CLIP, 1 - LOGIT_CLIP] before the logit
@@ -45,7 +46,7 @@ class ValueInterval:
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """Line through the accuracies of one method without intervention, over backbones.
+    """Line through the plain accuracies of backbones, for one predictor.
 
     Attributes:
         source: source accuracy of each backbone but the evaluated one, fractions.
@@ -66,8 +67,9 @@ class AccuracyLine:
     def expected(self, source: float) -> tuple[float, float, float]:
         """Return the expected held-out accuracy and the ends of its 95 % prediction interval, fractions.
 
-        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - mean)^2 / sum (x - mean)^2), with n backbones at x
-        (logits of source accuracies), s^2 = RSS / (n - 2), and Student's t with n - 2 degrees of freedom.
+        The half-width in logits is t s sqrt(1 + 1 / n + (x_0 - m)^2 / sum (x - m)^2). Here x_0 is the logit of
+        `source`, and x are the logits of the n backbones' source accuracies, with mean m. s^2 is the sum of squared
+        residuals divided by n - 2, and t the quantile of Student's t distribution with n - 2 degrees of freedom.
         """
         x, y = _logit(np.array(self.source)), _logit(np.array(self.target))
         slope, spread, error = _fit(x, y)
@@ -77,10 +79,9 @@ class AccuracyLine:
         return float(expit(middle)), float(expit(middle - half)), float(expit(middle + half))
 
     def above(self, source: float, target: float) -> ValueInterval | None:
-        """Return the signed distance of an accuracy from the line, in points; None without a line.
+        """Return how far the accuracy `target` lies above the line, in points; None without a line.
 
-        The ends are the accuracy minus the upper and minus the lower end of the prediction interval. Arguments are
-        fractions.
+        Its ends are `target` minus the upper and the lower end of the prediction interval. Arguments are fractions.
         """
         if not self.known or np.isnan(source):
             return None
@@ -88,7 +89,7 @@ class AccuracyLine:
         return ValueInterval(100 * (target - middle), 100 * (target - high), 100 * (target - low))
 
 
-# `ZERO_SHOT` and `LINEAR_PROBE`, in this order -> the line without the evaluated backbone.
+# `ZERO_SHOT` and `LINEAR_PROBE`, in this order -> the line through the other backbones.
 Lines = Mapping[Method, AccuracyLine]
 
 

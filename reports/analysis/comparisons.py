@@ -54,9 +54,9 @@ class Difference:
         baseline: subtrahend.
         rule: selection rule of both.
         interval: interval for the tested environments.
-        others: inference for new environments.
+        others: interval for new environments, and numbers of environments in which the method is ahead or behind.
         grouped: whether images come in groups that span several environments.
-        adjusted: family-adjusted p-value, see `in_family`; by default no family.
+        adjusted: p-value adjusted for its family, see `in_family`; by default not adjusted yet (NaN).
     """
 
     method: Method
@@ -79,8 +79,8 @@ class Comparison(Difference):
         accuracies: mean metric of the method and of the baseline (accuracy unless another metric was compared).
         single: interval for each of `held_outs`.
         shared: whether held-out environments share images, which rules out an interval for new environments.
-        changed: for each of `held_outs` the number of images that only the method, and only the baseline, classifies
-            correctly; empty with several seeds, with groups, and for harmonic means.
+        changed: for each of `held_outs` the numbers of images on which only the method, or only the baseline, is
+            correct. Empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]
@@ -98,8 +98,8 @@ def compare(
 ) -> Comparison | None:
     """Return the comparison of two methods on the same test images.
 
-    Metrics that are not means over images get a jackknife interval; metrics of scores, which rows do not store, get
-    none. Return None if the methods share no seed with the same test images.
+    A metric that is not a mean over images gets a jackknife interval. Metrics of scores get no interval, since rows do
+    not store scores. Return None if the methods share no seed with the same test images.
     """
     is_mean = metric in (ACCURACY, BALANCED)
     weighed = metric if is_mean else ACCURACY
@@ -140,7 +140,7 @@ def compare(
 def _with_jackknife(
     selections: Selections, answers: MethodAnswers, pair: Sequence[Method], rule: str, metric: Metric
 ) -> tuple[Any, ...]:
-    """Return a metric of two methods by environment, shape (2, E), and jackknife intervals: overall, then of each."""
+    """Return a metric of two methods in E environments, shape (2, E), and 1 + E jackknife intervals, overall first."""
     scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
     values = np.array([[selections.measure(one, rule, metric).get(key, np.nan) for key in keys] for one in pair])
     means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
@@ -177,7 +177,7 @@ def _with_jackknife(
 class Overall(Difference):
     """A method minus a baseline, averaged over data sets with equal weights.
 
-    `others` is inference for a new environment of a new data set; `grouped` is whether any data set has groups.
+    The interval in `others` is for a new environment of a new data set. `grouped` is whether any data set has groups.
 
     Attributes:
         datasets: names of the data sets.
@@ -236,7 +236,7 @@ class Ranked:
 
 @memoized
 def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = None) -> list[Ranked]:
-    """Return the ranking of each predictor with two or more methods, by default of all, in table order.
+    """Return a ranking for each predictor with two or more methods (of `among`, by default all), in table order.
 
     Only methods tested on all held-out environments are ranked, on the seeds that they share. Methods that look at
     test images are excluded, since the others do not see these images.
@@ -258,11 +258,11 @@ def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = 
 
 @dataclass(frozen=True)
 class Ties(Generic[T]):
-    """Items that are not separated from the best, from all paired differences.
+    """The best of some items, and the items tied with it, which have no significant difference to it.
 
     Attributes:
         best: item with the highest mean, the first of equals.
-        tied: items not separated from the best, itself included, in their order; empty if no pair has an interval.
+        tied: the best and the items tied with it, in input order; empty if no pair has an interval.
         equal: whether all means are equal.
         adjusted: (one, other) -> p-value of no difference, adjusted by Holm over all pairs; NaN without an interval.
     """
@@ -274,7 +274,7 @@ class Ties(Generic[T]):
 
 
 def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
-    """Return the items that are not separated from the one with the highest mean."""
+    """Return the best item and the items tied with it; `differences` has (one, other) -> one minus the other."""
     adjusted = holm([interval.p for interval in differences.values()]).tolist()
     ahead = dict.fromkeys(items, 0.0)
     for (one, other), interval in differences.items():
@@ -291,13 +291,14 @@ def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Tie
 def p_value(real: float, draws: Sequence[float]) -> float:
     """Return the permutation p-value of the real C_d among its placebos: (1 + draws at least as good) / (1 + draws).
 
-    It is reported with intervals and never decides alone.
+    Reports show it with intervals. No verdict depends on it alone.
     """
     return (1 + sum(draw >= real - EQUAL_WITHIN for draw in draws)) / (1 + len(draws))
 
 
 def to_records(one: Comparison, margin: float) -> list[dict[str, object]]:
-    """Return a comparison as records in points: average, then each held-out environment; p-values are unadjusted."""
+    """Return the records of tables/differences.csv in points: average, then environments. P-values are unadjusted."""
+    # docs/report.md describes the columns.
     shared: dict[str, object] = {
         "rule": one.rule,
         "baseline_rule": one.rule,
@@ -352,5 +353,5 @@ def _others(others: OtherEnvironments) -> dict[str, object]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number for tidy files, rounded to six decimals; None if unknown."""
+    """Return a number rounded to six decimals, for CSV files; None if unknown."""
     return None if value is None or np.isnan(value) else round(float(value), 6)

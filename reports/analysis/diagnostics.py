@@ -1,4 +1,5 @@
-"""Results of `diagnose` (properties of a projection) and `unlabelled` (estimated accuracies), as numbers."""
+"""Results of `icm-bench diagnose` (properties of a projection) and `unlabelled` (estimated accuracies), as numbers."""
+# benchmark/commands/diagnose.py and unlabelled.py fill these fields; reports/text/diagnosis.py shows them.
 
 import math
 from dataclasses import asdict, dataclass
@@ -43,12 +44,12 @@ class Readability:
 
 @dataclass(frozen=True)
 class Displacement:
-    """Displacement by interventions; every list runs over the D directions, in the order in which they are kept.
+    """Displacement of embeddings by interventions. Each list has one entry per direction; directions kept first lead.
 
     Attributes:
         energy: second moment of the embeddings along each direction.
-        invariance_ratio: displacement relative to energy; None without energy.
-        moved_by: kind of intervention -> second moment of its differences along each direction.
+        invariance_ratio: displacement divided by energy along each direction; None without energy.
+        moved_by: kind of intervention -> second moment of the differences that it causes, along each direction.
         reconstruction: reconstruction term of the objective at each rank; None without lambda.
         consistency: consistency term of the objective at each rank; None without lambda.
     """
@@ -83,7 +84,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Shift:
-    """Removed shares of the shift of class means, for the real C_d and for placebos.
+    """Shares of the shift of class means that a projection removes, with the real C_d and with placebos.
 
     Attributes:
         target: environments left out of the fit; their labels enter the shift to them.
@@ -105,7 +106,7 @@ class Diagnosis:
         dataset: name of the data set.
         backbone: label of the backbone.
         random_weights: whether the weights are random; accuracies are then meaningless.
-        normalize: where embeddings were scaled to unit length.
+        normalize: step at which embeddings were scaled to unit length.
         seed: seed of the split.
         split: fitted images of each environment, in words.
         rank: rank of the compared subspaces; None for full-rank maps.

@@ -1,14 +1,14 @@
 """Plan of comparisons: which methods are compared, which component explains a gain, and pooling over data sets.
 
-Three questions attribute a gain to a component (METHOD, section 11). Each is an intersection-union test (see
-`multiple_testing`): a component is credited if the method is significantly ahead of every baseline that lacks it.
+Three questions attribute a gain to a component. Each is an intersection-union test (see `multiple_testing`): the
+component is credited if the method is significantly ahead of every baseline that lacks it.
 
-- environment means: ahead of interventions alone, both as the rule selects them and with all settings but N as selected
-  for the method (independent selections differ by chance, which no interval covers);
-- interventions: ahead of environments alone, isotropic shrinkage with environments, and borrowed interventions;
-- shrinking: ahead of equal-N truncation.
+- environment means: ahead of interventions alone, once with separately selected settings, and once with the method's
+  settings except the nuisance N. (Separate selections differ by chance, which no interval covers.)
+- interventions: ahead of environments alone, isotropic shrinkage with environments, and borrowed interventions.
+- shrinking: ahead of truncation with the same candidates for N.
 
-Both sides are selected without a preference for plain prediction; otherwise they would tie at plain prediction.
+A rule without preference for plain prediction selects both methods. Otherwise both would often equal plain prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,8 @@ Kind = tuple[str, str]  # projection and variant
 OURS: Kind = (SHRINKAGE, "")
 EQUAL_N_TRUNCATION: Kind = (ICM, EQUAL_N)
 _OWN = ""  # placeholder for the method's own projection
-# Question -> name -> baseline that the method must be ahead of.
+# Question -> name -> baseline that the method must be ahead of. A new question also needs its words in `CAUSES` of
+# reports/text/verdicts.py, and an entry in docs/report.md.
 QUESTIONS: Mapping[str, Mapping[str, Kind]] = {
     ENVIRONMENTS: {
         "interventions alone": (_OWN, INTERVENTIONS),
@@ -81,8 +82,8 @@ class Question:
 def judged(methods: Iterable[Method]) -> list[Method]:
     """Return the methods that get a verdict, in their order.
 
-    These are methods with the role `method`, methods of the user (imported, or a class of the user's own), and
-    `fixed`; never placebos, shares of the pairs, parts of another method, or the released order of eigenvectors.
+    These are `fixed`, methods with the role `method`, and the user's own methods (imported, or a class). Placebos,
+    shares of the pairs, parts of another method and the released order of eigenvectors get no verdict.
     """
     every = [
         m
@@ -95,13 +96,13 @@ def judged(methods: Iterable[Method]) -> list[Method]:
 
 
 def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
-    """Return plain prediction with a method's predictor (imported: with the first predictor); None without rows."""
+    """Return plain prediction with a method's predictor, or with the first predictor if imported; None without rows."""
     same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
     return next(same, None)
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
-    """Return the baselines of `QUESTIONS` with rows, and `fixed`; none for a method without parts of its own."""
+    """Return the baselines of `QUESTIONS` that have rows, and `fixed`; nothing if no part of the method has rows."""
     same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
     kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
     own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
@@ -131,8 +132,8 @@ class Findings:
         compared: gains over plain prediction under the setting's rule and its base rule; all other comparisons under
             the base rule.
         missing: (method, baseline, reason) of comparisons that could not be made.
-        requested: methods named by the reader, in that order.
-        direct: requested comparisons in `compared`, except gains over plain prediction.
+        requested: methods named by `--compare`, in that order.
+        direct: comparisons in `compared` that `--compare` names, except gains over plain prediction.
     """
 
     compared: tuple[Comparison, ...] = ()
@@ -155,7 +156,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Return the comparisons of all judged methods with plain prediction and with baselines that may explain a gain."""
+    """Return the comparisons of methods with a verdict, with plain prediction and baselines that may explain a gain."""
     if setting.protocol_class.looks_at_target:
         return Findings()
     known = {method.label: method for method in selections.compared}
@@ -188,7 +189,7 @@ def check_requested(every: Sequence[Selections], asked: Sequence[tuple[str, str]
     """Check that all methods requested for comparison have rows.
 
     Raises:
-        IcmBenchError: a label has no rows; names it and the nearest known label.
+        IcmBenchError: a label has no rows. The message names the label and the nearest known one.
     """
     known = sorted({method.label for selections in every for method in selections.compared})
     for label in dict.fromkeys(label for pair in asked for label in pair):
@@ -199,8 +200,8 @@ def check_requested(every: Sequence[Selections], asked: Sequence[tuple[str, str]
 def _explaining(selections: Selections, method: Method) -> list[Method]:
     """Return further baselines that may explain a gain: PCA, random, the best rival, and placebos.
 
-    The best rival has the highest source score among rivals that use no labels. Placebos with several draws are ranked
-    instead, see `comparisons.p_value`; `borrowed` is already among `baselines`.
+    The best rival has the highest source score among rivals that use no labels. Placebos with several draws are left
+    out, since `comparisons.p_value` ranks them; so is `borrowed`, which `baselines` already has.
     """
     same = [m for m in selections.parts if m.predictor == method.predictor]
     found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
@@ -222,7 +223,7 @@ def why_not(selections: Selections, method: Method, baseline: Method) -> str:
 
 
 def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
-    """Return pooled comparisons over settings that differ only in the data set: a family of tests for each group.
+    """Return comparisons pooled over settings that differ only in the data set. Each group of settings is a family.
 
     If a data set has settings with several prompts, only settings with equal prompts are pooled.
     """
@@ -243,7 +244,7 @@ def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
 
 @dataclass(frozen=True)
 class Expected:
-    """Components that must be credited in a control data set with a known answer, and no others.
+    """The known answer of a control data set: exactly these components must be credited.
 
     Attributes:
         parts: components of shrinkage's gain: `interventions`, `environments`, both or none.
@@ -298,7 +299,7 @@ class ControlResult:
 def control_result(compared: Iterable[Comparison], expected: Expected) -> ControlResult | None:
     """Return the result of a control data set; None without a gain of shrinkage.
 
-    Gains are tested and attributed as in reports; with `expected.held_out`, by the intervals of that environment.
+    Gains are tested and attributed as in reports. If `expected.held_out` is set, only this environment counts.
     """
     looked = [one for one in compared if one.method.predictor == expected.predictor]
     if expected.held_out is not None:

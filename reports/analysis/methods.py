@@ -1,4 +1,4 @@
-"""Methods, the lines of tables: identity, label and order."""
+"""`Method` identifies a line of the tables. It has a label, traits, and a position in the order of the lines."""
 
 import re
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sourc
 PLAIN = "identity"
 ICM = "icm"
 SHRINKAGE = "shrinkage"
-EQUAL_N = "equal N"  # truncation with the same candidate nuisances as shrinkage
+EQUAL_N = "equal N"  # variant of truncation with the same candidate nuisance matrices N as shrinkage
 SEES_TARGET = "‡"  # suffix of methods that look at test images
-# Nuisances of shrinkage whose rows also form a method of their own.
+# Nuisances of shrinkage; the rows of each also form a method of their own.
 ALONE = ("interventions", "environments")
-# The selected configuration of shrinkage with the selected N replaced by interventions alone.
+# Variant of shrinkage: the configuration that the rule selects, except that its nuisance N is interventions alone.
 REPLACED = "interventions alone, all else as chosen"
-ENVIRONMENTS = "environments"  # nuisance that C_d only scales: its rows are candidates of placebos too
+ENVIRONMENTS = "environments"  # C_d only scales this nuisance, so rows with it are candidates of placebos too
 _RENAMED = {"Shrinkage, nothing chosen": "Fixed shrinkage"}  # label in older rows -> current label
 _ORDERS = ("released", "largest")  # orders of eigenvectors, in table order
-# Columns that identify a method, in the order of the fields of `Method`.
+# Columns of rows that identify a method, in the order of the fields of `Method`; a new column needs a field there.
 _KEY_COLUMNS = (
     "projection", "order", "predictor", "projection_variant", "predictor_variant", "placebo", "placebo_draw",
     "pairs_share", "pairs_seed",
@@ -38,16 +38,16 @@ class Method:
         projection: name in recipes.
         order: order of the eigenvectors; None without eigenvectors.
         predictor_name: name of the predictor in recipes: "few_shot".
-        projection_variant: variant of the projection with its own table line: side of shrinkage, candidate nuisances.
-            Default: none.
+        projection_variant: variant of the projection that has its own line, such as shrinkage of texts only or with
+            other candidate nuisances. Default: none.
         predictor_variant: variant of the predictor: "4 shots". Default: none.
         placebo: replacement of C_d: "rotated", "matched", "shuffled", "borrowed"; None (default) for the real C_d.
-        draw: number of a draw of a placebo; None (default) without draws.
+        draw: number of the random draw of a placebo; None (default) without draws.
         pairs_share: share of the images whose views enter C_d; None (default) for all.
-        pairs_seed: seed of the choice of these images; None (default) for all.
+        pairs_seed: seed that selects these images; None (default) for all.
         draws: number of draws that an averaged placebo combines; 0 by default.
-        of_projection: presentation of the projection (role, label, traits); empty by default, ignored in comparisons.
-        of_predictor: presentation of the predictor; likewise.
+        of_projection: role, label and traits of the projection; empty by default, ignored by `==`.
+        of_predictor: role, label and traits of the predictor; empty by default, ignored by `==`.
     """
 
     projection: str
@@ -86,17 +86,17 @@ class Method:
 
     @property
     def with_all_pairs(self) -> "Method":
-        """The same method with C_d from all pairs."""
+        """The same method with C_d from all pairs of images and views, not only a share of them."""
         return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
     def real(self) -> "Method":
-        """The same method with the real C_d."""
+        """The same method with the real C_d in the place of a placebo."""
         return replace(self, placebo=None, draw=None, draws=0)
 
     @property
     def plain(self) -> "Method":
-        """Prediction in the plain space with the same predictor."""
+        """Plain prediction, which has no projection, with the same predictor."""
         bare = Method(PLAIN, None, self.predictor_name, None, self.predictor_variant)
         return replace(bare, of_projection=Presentation(role="plain"), of_predictor=self.of_predictor)
 
@@ -119,39 +119,39 @@ class Method:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is plain prediction: no projection, and no placebo in the predictor."""
+        """Whether the method is plain prediction: no projection, and no placebo in the predictor."""
         return self.of_projection.role == "plain" and not self.variant
 
     @property
     def is_paper(self) -> bool:
-        """Whether it is the paper's CLIP-ICM: largest eigenvalues first, nuisance C_d."""
+        """Whether the method is the paper's CLIP-ICM: largest eigenvalues first, nuisance C_d."""
         return (self.projection, self.order, self.variant) == (ICM, "largest", "")
 
     @property
     def is_shrinkage(self) -> bool:
-        """Whether it is shrinkage with all its candidate nuisances."""
+        """Whether the method is shrinkage with all its candidate nuisances."""
         return (self.projection, self.variant) == (SHRINKAGE, "")
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a part of shrinkage, a full-rank control, or a full-rank rival."""
+        """Whether the method is a part of shrinkage, a full-rank control, or a full-rank rival."""
         is_part, about = self.projection in (SHRINKAGE, PLAIN) and bool(self.variant), self.of_projection
         return is_part or (about.role in ("control", "rival") and "full_rank_only" in about.traits)
 
     @property
     def is_rival(self) -> bool:
-        """Whether it is a published rival that uses neither labels nor test images."""
+        """Whether the method is a published rival that uses neither labels nor test images."""
         of_others = self.of_projection.role == "rival" and not self.variant
         return of_others and not (self.looks_at_target_images or "uses_labels" in self.of_projection.traits)
 
     @property
     def imported(self) -> bool:
-        """Whether its predictions were imported; the predictor field then has the method's name."""
+        """Whether predictions of the method were imported; `predictor_name` is then the name of the method."""
         return self.projection == IMPORTED
 
     @property
     def is_custom(self) -> bool:
-        """Whether it is the user's own method: imported, or a class given as `module:Class`."""
+        """Whether the method is the user's own: imported, or a class given as `module:Class`."""
         return self.imported or ":" in self.projection
 
     @property
@@ -166,7 +166,7 @@ class Method:
 
     @property
     def learns_classes(self) -> bool:
-        """Whether the predictor can only predict classes with training images."""
+        """Whether the predictor can only predict classes that have training images."""
         return "learns_classes" in self.of_predictor.traits
 
     @property
@@ -220,7 +220,7 @@ def _natural(words: str) -> str:
 
 
 def as_rows_of(method: Method, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of a variant of a method, or of a share of its pairs, relabelled as rows of the method."""
+    """Return a copy of `rows`, which belong to a variant of a method, relabelled as rows of the method itself."""
     return rows.assign(projection_variant=method.projection_variant, pairs_share=np.nan, pairs_seed=np.nan)
 
 
@@ -234,7 +234,7 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
         for m, part in parts.items()
         if m.placebo and m.real in parts and not m.predictor_uses_c_d
     }
-    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance need no other fit
+    for method in [m for m in parts if m.is_shrinkage]:  # rows of one nuisance are a method too
         of_each = {name: parts[method][parts[method]["nuisance"] == name] for name in ALONE}
         parts |= {replace(method, projection_variant=name): part for name, part in of_each.items() if len(part)}
     return {method: parts[method] for method in sorted(parts, key=lambda m: m.place)}
@@ -243,9 +243,9 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
 def _with_real_candidates(
     method: Method, rows: pd.DataFrame, real: pd.DataFrame, known: dict[tuple[object, ...], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows of a placebo together with the real method's rows that are also its candidates.
+    """Return the rows of a placebo, together with the rows of the real method that are also candidates of the placebo.
 
-    With environments as nuisance, C_d only sets the scale, so these rows are not refitted for placebos. They are
+    If the nuisance is environments, C_d only sets the scale, so such rows are not fitted again for placebos. They are
     inserted in grid order, since a rule takes the first of equal scores. For single draws only rows picked by source
     rules are stored. `known` caches the rows of real methods over draws.
     """
@@ -259,7 +259,7 @@ def _with_real_candidates(
         known[key] = found
     tested = pd.MultiIndex.from_frame(rows[list(KEY)])
     candidates = known[key]
-    candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # or gaps would be filled
+    candidates = candidates[pd.MultiIndex.from_frame(candidates[list(KEY)]).isin(tested)]  # keeps gaps
     if candidates.empty:
         return rows
     both = pd.concat([rows, candidates])

@@ -42,14 +42,14 @@ class Metrics:
 
     Attributes:
         method: the method.
-        means: metric key -> aggregate over held-out environments (mostly the mean), in percent for shares; without the
-            worst class. For metrics of scores, folds are weighted by their number of images.
+        means: key of a metric -> its aggregate over held-out environments (mostly the mean), shares in percent, without
+            the worst class. For metrics of scores, folds are weighted by their number of images.
         intervals: key of accuracy and of class-balanced accuracy -> interval over images, fractions.
         source_accuracy: accuracy on the sources' validation images at the rule's picks, in percent.
         worst_environment: environment with the lowest accuracy, averaged over seeds.
-        worst_class: worst class among those with `MIN_CLASS_IMAGES` images or more in an environment; None without any.
+        worst_class: worst class with `MIN_CLASS_IMAGES` images or more in an environment; None if no class has them.
         ece_scaled: expected calibration error with the temperature fitted on the sources, in percent.
-        temperature: geometric mean of these temperatures.
+        temperature: geometric mean of the fitted temperatures.
         labels_fit: number of labelled images used by projection or predictor, mean over fits; NaN if unknown.
         labels_choice: number of labelled source images available to rules, mean over fits; NaN if unknown.
     """
@@ -73,7 +73,7 @@ class Metrics:
 
 
 def further(metrics: Iterable[Metric]) -> list[Metric]:
-    """Return the metrics that have no dedicated column in the table of metrics."""
+    """Return the metrics that have no fixed column in the table `behind` and in metrics.csv."""
     return [metric for metric in metrics if metric not in (ACCURACY, WORST_CLASS, WORST_ENVIRONMENT, ECE)]
 
 
@@ -142,7 +142,7 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
 def chance_and_majority(selections: chosen.Selections) -> tuple[float, float]:
     """Return the accuracy of uniform guessing and of the best constant prediction, in percent.
 
-    The latter is averaged over held-out environments, with all seeds pooled.
+    The second accuracy is averaged over held-out environments, with all seeds pooled.
     """
     count, shares = selections.n_classes, []
     for _, tested in selections.rows[selections.rows["n_test"] > 0].groupby("held_out")["tested"]:
@@ -162,8 +162,8 @@ class SelectionCost:
     Attributes:
         method: the method.
         accuracies: rule -> mean accuracy in percent; without rules that lack a held-out environment.
-        gaps: source rule -> accuracy of the cross-fitted oracle minus the rule's, in points, and its cluster-robust
-            standard error (None if unknown or 0). The ceiling is not used, since it is biased upwards.
+        gaps: source rule -> (oracle accuracy minus the rule's accuracy, its cluster-robust standard error) in points,
+            with the cross-fitted oracle. The error is None if unknown or 0.
     """
 
     method: Method
@@ -172,7 +172,7 @@ class SelectionCost:
 
 
 def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
-    """Return the accuracy under each rule of each method with more than one configuration."""
+    """Return a `SelectionCost` for each method with more than one configuration."""
     costs = []
     for method, part in selections.parts.items():
         candidates = selections.rules if chosen.has_choice(part) else ()
@@ -193,7 +193,7 @@ def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
 def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueInterval | None]:
     """Return the effective robustness in points above the zero-shot line and above the linear-probe line.
 
-    The second is None for zero-shot methods; both are None without a line.
+    The second number is None for zero-shot methods. Both are None without a line.
     """
     shares = one.source_accuracy, one.means[ACCURACY.key]
     source, target = (math.nan if share is None else share / 100 for share in shares)
@@ -203,6 +203,7 @@ def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueI
 
 def metrics_csv(parts: Sequence[tuple[Setting, chosen.Selections, Lines]]) -> str:
     """Return metrics.csv: metrics of all methods under all rules, shares in percent, four decimals."""
+    # `_cells` yields the fields in the order of `columns`; a new column must be added to both.
     setting, selections, _ = parts[0]
     among = further(selections.metrics)
     columns = [
@@ -260,5 +261,5 @@ def per_class_csv(results: Iterable[chosen.SettingResults]) -> str:
 
 
 def four(value: float | None) -> str | None:
-    """Return a number for tidy files with four decimals; None (an empty field) if unknown."""
+    """Return a number with four decimals for CSV files; None (an empty field) if the number is unknown."""
     return None if value is None or math.isnan(value) else f"{value:.4f}"

@@ -1,7 +1,7 @@
-"""Comparison of our accuracies with published ones: pass, fail or not comparable, and the first suspect of a fail.
+"""Checks of our accuracies against published ones: pass, fail (with the first suspect) or not comparable.
 
-`published.csv` of the package has the published numbers with their sources, as printed there. An empty cell means
-unknown. Some numbers are context only and never decide a check.
+reports/published.csv has the published numbers as their sources print them; an empty cell means unknown. `COLUMNS` has
+its columns, the fields of `PublishedNumber`. Some numbers are context only and never decide a check.
 """
 
 import csv
@@ -38,7 +38,7 @@ _EIGHTY_SPELT = ("80 ImageNet templates", "ensemble of 80")  # prefixes of the s
 # Data set name in `published.csv` -> catalog entry.
 _FACTS = {facts.folder.lower(): facts for facts in CATALOG.values()}
 PASS, FAIL, NOT_COMPARABLE, CONTEXT, EMPTY = "pass", "fail", "not comparable", "context", "empty"
-MIN_TOLERANCE, PACS_TOLERANCE = 0.3, 1.0  # tolerances in points
+MIN_TOLERANCE, PACS_TOLERANCE = 0.3, 1.0  # points; also stated in reports/tables/published.py and docs/reproducing.md
 NO_SUSPECT = "none of the usual"
 OWN_ROWS = "CLIP-ICM's own numbers could not be obtained, so there is nothing to compare with"
 EXPECTED = (
@@ -126,7 +126,7 @@ def parse(text: str, name: str) -> tuple[PublishedNumber, ...]:
     """Return the published numbers of a CSV file.
 
     Raises:
-        IcmBenchError: a column is missing or an accuracy is not a number from 0 to 100; names file, line and field.
+        IcmBenchError: a column is missing, or an accuracy is not a number from 0 to 100. It names file, line and field.
     """
     lines = csv.DictReader(io.StringIO(text))
     if missing := [column for column in COLUMNS if column not in (lines.fieldnames or ())]:
@@ -155,7 +155,7 @@ def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
-    """Return the numbers, and an average for each source with all environments of a data set but no average.
+    """Return the numbers and, for sources that have all environments of a data set but no average, their average.
 
     The source of a computed average ends with `DERIVED_AVERAGE`; the average is not rounded.
     """
@@ -178,8 +178,8 @@ class Ours:
 
     Attributes:
         setting: setting of its rows.
-        dataset: name in `published.csv`; the variant for shifts of ImageNet.
-        environment: name in rows, `average`, or `test` for a variant.
+        dataset: name in `published.csv`; for shifts of ImageNet the name of the variant.
+        environment: name in rows, `average`, or `test` for a variant of ImageNet.
         method: plain prediction or CLIP-ICM.
         rule: selection rule.
         accuracy: in percent, mean over seeds.
@@ -265,7 +265,7 @@ class Check:
 
     @property
     def gated(self) -> bool:
-        """Whether it passed or failed."""
+        """Whether the check passed or failed."""
         return self.verdict in (PASS, FAIL)
 
     @property
@@ -282,7 +282,8 @@ def accuracies(numbers: Iterable[PublishedNumber]) -> tuple[float, ...]:
 def tolerance(sources: Sequence[PublishedNumber]) -> float:
     """Return the largest accepted distance, in points, between our accuracy and the mean of its sources.
 
-    The range of the sources, at least 0.3; 0.3 for ImageNet and its variants; 1 for PACS with a single source.
+    It is the range of the sources, but at least 0.3. For ImageNet and its variants it is always 0.3, for PACS with a
+    single source 1.
     """
     dataset, values = sources[0].dataset, accuracies(sources)
     if dataset == "pacs" and len({one.source for one in sources}) == 1:
@@ -294,9 +295,10 @@ def tolerance(sources: Sequence[PublishedNumber]) -> float:
 def against_published(results: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
     """Check each of our plain accuracies against published ones.
 
-    Only protocols that fit on other environments are checked, over all classes. For each data set, environment, method
-    and backbone the checks are: the comparable numbers of each setting, else the nearest that is not comparable, then
-    the context. A backbone without published numbers has one check for each data set and method.
+    Only results over all classes, under protocols that fit on other environments, are checked. For each data set,
+    environment, method and backbone, every setting with comparable numbers has a check. If no setting has any, there is
+    one check against the nearest number. The check against context numbers comes last. A backbone without published
+    numbers has one check for each data set and method.
     """
     fair = [one for one in results if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
     every = (one for part in fair for one in _ours(*part, options or Options()))
@@ -399,7 +401,7 @@ def _spelt(environment: str) -> str:
 
 
 def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check:
-    """Return the check against the published numbers with the fewest differences, none of them comparable."""
+    """Return the check against the published numbers that differ least from ours; none of them is comparable."""
     pairs = [(one, number) for number in numbers for one in group]
     one, number = min(pairs, key=lambda pair: (len(differing(*pair)), not pair[1].prompt))
     sources = tuple(n for n in numbers if (n.split, n.prompt) == (number.split, number.prompt))

@@ -1,4 +1,8 @@
-"""Rows of one setting and the configurations that selection rules pick: test results, settings and predictions."""
+"""`Selections`: the rows of one setting, and the configurations that selection rules pick, with their test results.
+
+A test is one held-out environment, seed and fold. A pick is the row and rank that a rule selects for a test, among the
+rows of one method. A harmonic row combines a base-class row and a new-class row by the harmonic mean of accuracies.
+"""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _PICKED = (*KEY, "kept_plain", "rank", "score", "training_domain", *SETTING)
 
-# Columns that identify the base-class and new-class rows of a harmonic row.
+# Columns that identify a row. A harmonic row differs from its base-class and its new-class row only in the last one.
 ROW_KEY = ("trial_id", *KEY, "test_split", "lambda_", "projection_params", "predictor_params", "class_half")
 _KEPT = ("tested", "images", "predicted_ranks", "predicted", "margins", "n_test")
 _HALVES = {"harmonic": ("base", "new")}
@@ -45,9 +49,9 @@ Predictions = Mapping[Method, pd.DataFrame]
 
 
 def rule_for(rows: pd.DataFrame) -> str:
-    """Return `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`; never the oracle.
+    """Return the rule of verdicts: `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`.
 
-    Without standard errors (rows of older versions) or without plain prediction: `lodo` or `training_domain`.
+    Rows without standard errors (older versions) or without plain prediction get `lodo` or `training_domain`.
     """
     score = "lodo" if _everywhere(rows, "lodo") else "training_domain"
     compares = _everywhere(rows, f"{score}_se") and (rows["projection"] == PLAIN).any()
@@ -95,7 +99,7 @@ class Kept:
 
 
 class Predicted:
-    """Lookup of stored predictions by result row; harmonic rows find the rows of both halves."""
+    """Lookup of the stored predictions of a result row; a harmonic row gets the predictions of both class halves."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows = rows
@@ -108,7 +112,7 @@ class Predicted:
         return {_name(row, row["class_half"]): {str(k): v for k, v in row.items()} for row in kept}
 
     def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
-        """Yield the predictions of a row at a rank, base then new classes; none if no source rule picks the rank."""
+        """Yield the predictions of a row at a rank, base classes first; nothing unless a source rule picks the rank."""
         for half in _HALVES.get(row["class_half"], (row["class_half"],)):
             own = self._known.get(_name(row, half))
             if own is not None and rank in own["predicted_ranks"]:
@@ -126,7 +130,7 @@ def _name(row: Mapping[Any, Any], half: str) -> tuple[object, ...]:
 
 
 class Selections:
-    """The rows of one setting by method, with cached picks of each selection rule.
+    """The rows of one setting, grouped by method. The picks of each selection rule are cached.
 
     Attributes:
         parts: method -> its rows, for all methods with a table line; single draws of a placebo are in `draws`.
@@ -136,15 +140,15 @@ class Selections:
         draws: placebo averaged over draws -> the methods of its draws, in table order.
         rule: selection rule of verdicts, see `rule_for`.
         rules: selection rules whose scores some row has.
-        compared: methods that can be compared: those of `parts`, and shrinkage with its chosen N replaced.
+        compared: methods that can be compared: the keys of `parts`, and shrinkage in its variant `REPLACED`.
         folds: number of folds per test, 0 or 1 without folds.
         n_classes: number of classes.
         n_base: number of base classes for harmonic means of base and new classes; None otherwise.
 
     Args:
         rows: rows of `benchmark.store.rows.schema` of one setting, at least one.
-        tested: hash in rows -> test images.
-        predicted: predictions of all rows of the report; by default those of `rows`.
+        tested: hash in the column `tested` of the rows -> test images.
+        predicted: stored predictions of all rows of the report; by default only of `rows`.
         metrics: metrics shown in tables; by default the built-in ones.
         metric: metric of the data set; by default accuracy.
     """
@@ -182,14 +186,14 @@ class Selections:
         return all(map(any, known))
 
     def judged_by(self, rule: str) -> "Selections":
-        """Return a copy with another rule for verdicts; the cache of picks is shared."""
+        """Return a copy with another rule for verdicts, which shares the cache of picks."""
         other = copy(self)
         other.rule = rule
         return other
 
     @property
     def base_rule(self) -> str:
-        """Rule for comparisons between methods: the score of `rule` without a preference for plain prediction."""
+        """Selection rule for comparisons between methods: `rule` without its preference for plain prediction."""
         return RULES[self.rule].base
 
     def plain_of(self, predictor: str) -> Method | None:
@@ -197,16 +201,16 @@ class Selections:
         return next((m for m in self.parts if m.is_plain and m.predictor == predictor), None)
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
-        """Return name of an intervention set -> the method's rows with that set, for all shares of the pairs."""
+        """Return name of an intervention set -> the method's rows with this set, including all shares of the pairs."""
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @memoized
     def picks(self, method: Method, rule: str, rank: int | None = None) -> Picks:
-        """Return `selection.select` of a method's rows: one pick for each held-out environment, seed and fold.
+        """Return the rule's picks for a method (`selection.select`): one for each held-out environment, seed and fold.
 
-        Positions index the method's candidate rows followed by the rows of plain prediction, which a
-        one-standard-error rule may keep; `chosen_rows` looks them up.
+        The column `position` counts through the method's candidate rows, then through the rows of plain prediction,
+        which a one-standard-error rule may keep. `chosen_rows` looks up the rows.
         """
         return select(self._candidates(method, rule), rule, self.tested, rank)
 
@@ -214,7 +218,7 @@ class Selections:
         """Return the rows among which a rule chooses for a method."""
         if method.projection_variant != REPLACED:
             return self._rows(method)
-        # Rows that differ only in N from the rule's picks for shrinkage.
+        # These rows differ from the rule's picks for shrinkage only in the nuisance N.
         rows, chosen = self._every[method], self.picks(replace(method, projection_variant=None), rule)
         known, wanted = (pd.MultiIndex.from_frame(one[_ALL_BUT_N]) for one in (rows, chosen.frame()))
         plain = self.plain_of(method.predictor)
@@ -227,7 +231,7 @@ class Selections:
 
     @memoized
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
-        """Return correctness by held-out environment and seed with all folds present; arguments as for `picks`."""
+        """Return the correctness at the picks for each held-out environment and seed that has all folds."""
         picks, pooled = self.picks(method, rule, rank), {}
         for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
             if len(folds) == max(1, self.folds):
@@ -262,7 +266,7 @@ class Selections:
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return the stored predictions of each pick: one entry, or one for each half; none if not stored."""
+        """Return for each pick a list of its stored predictions: one, or one for each class half, or none."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]
@@ -310,7 +314,7 @@ class Selections:
         return any(all((name, seed) in keys for name in self.held_outs) for seed in {seed for _, seed in keys})
 
     def chosen_rows(self, method: Method, rule: str, columns: Sequence[str], rank: int | None = None) -> Picks:
-        """Return columns of the picked rows, one entry for each held-out environment, seed and fold."""
+        """Return the given columns of the picked rows, with one entry for each held-out environment, seed and fold."""
         positions = self.picks(method, rule, rank)["position"].astype(np.int64)
         candidates = self._candidates(method, rule)
         return Picks({name: candidates.values(name)[positions] for name in columns})
@@ -320,7 +324,7 @@ SettingResults: TypeAlias = tuple[Setting, Selections]  # a setting and its rows
 
 
 def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
-    """Return (held_out, seed) -> the values of each fold; `values` are in the order of `picks`."""
+    """Return (held_out, seed) -> a tuple of values for each fold. Each of `values` is in the order of `picks`."""
     found: dict[Key, list[tuple[Any, ...]]] = {}
     keys = map(_key, picks["held_out"].tolist(), picks["seed"].tolist())
     for key, *of_fold in zip(keys, *values, strict=True):
@@ -349,14 +353,14 @@ def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> flo
 def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the estimate over seeds with all held-out environments; None without such a seed."""
+    """Return the accuracy, or its difference to `minus`, over seeds with all environments; None if no seed has all."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 
 
 def complete_answers(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
-    """Return the predictions of (method, rule) pairs on seeds with all held-out environments; None if there is none."""
+    """Return the correctness of (method, rule) pairs on seeds with all environments; None if no seed has all."""
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
@@ -368,7 +372,7 @@ def has_choice(rows: pd.DataFrame) -> bool:
 
 
 def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
-    """Yield a record of each rule's pick for each method with a choice, held-out environment, seed and fold."""
+    """Yield a record of tables/picks.csv for each rule, method with a choice, held-out environment, seed and fold."""
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue
@@ -383,8 +387,8 @@ def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
 def predictions_of(selections: Selections, images_of: ImagesOf) -> Predictions:
     """Return the predictions of each method of a setting under the source rules.
 
-    `class` and `predicted` are class names; `margin` is the best score minus the second best, NaN if unknown. Methods
-    are in table order, without those that have no stored predictions.
+    `class` and `predicted` are class names. `margin` is the best score minus the second best, NaN if unknown. Methods
+    are in table order; methods without stored predictions are left out.
     """
 
     @cache
@@ -435,7 +439,7 @@ def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
 def read_of(selections: Selections) -> dict[Method, list[float]]:
     """Return method -> environment decodability before and after its projection, and chance level.
 
-    Balanced accuracies in percent, means over the picks of the setting's rule that have them.
+    The three numbers are balanced accuracies in percent, averaged over the picks of the setting's rule that have them.
     """
     found, columns = {}, ("read_ranks", "read_before", "read_after", "read_chance")
     for method in selections.parts:

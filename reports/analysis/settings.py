@@ -1,4 +1,4 @@
-"""Settings: data set, backbone and protocol shared by all rows of one table, and the options of a report."""
+"""`Setting`: data set, backbone, protocol and other facts shared by all rows of a table. `Options`: for a report."""
 
 import json
 import re
@@ -17,13 +17,17 @@ from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 BANNER = "RANDOM WEIGHTS, NOT A RESULT"
-SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")  # split of the released code first
-IMPORTED_TEXTS = "imported texts"  # with a digest, in place of unknown templates
+# Test splits in display order, the released code's first. Each also needs its meaning in reports/text/captions.py.
+SPLIT_ORDER = ("out_20", "in_80", "full", "out_fold")
+IMPORTED_TEXTS = "imported texts"  # followed by a digest, this is the prompt if templates are unknown
 
 
 @dataclass(frozen=True)
 class Setting:
     """Columns of `benchmark.store.rows.schema` that are equal in all rows of one table."""
+
+    # A new field also needs an entry in `_ALL_SHARE` or `_OWNERS` of reports/tables/spec.py; otherwise settings that
+    # differ in it share a table. `named` has the fields of CSV files.
 
     dataset: str
     dataset_fingerprint: str
@@ -79,7 +83,7 @@ class Setting:
         return f", {halves[self.class_half]}" if self.class_half in halves else ""
 
     def without(self, *names: str) -> tuple[object, ...]:
-        """Return all fields but the named ones: a grouping key of settings that differ only in these."""
+        """Return the values of all fields except the named ones, as a key for grouping settings."""
         return tuple(getattr(self, key) for key in _KEYS if key not in names)
 
 
@@ -102,7 +106,7 @@ def split_place(split: str) -> int:
 
 
 def named(setting: Setting) -> dict[str, object]:
-    """Return the columns that identify a setting in tidy files; "class_group" is the class half."""
+    """Return the fields that identify a setting in CSV files; "class_group" is the class half."""
     return {
         "dataset": setting.dataset,
         "backbone": setting.backbone_label,
@@ -148,12 +152,14 @@ def distinct(words: Iterable[str]) -> list[str]:
 class Options:
     """Options of a report.
 
+    `_report_options` of benchmark/cli.py sets them from the command line, and benchmark/commands/report.py the metrics.
+
     Attributes:
         plus_minus: error after ± in tables: `images` (cluster-robust standard error, default) or `seeds` (DomainBed's
             standard error over seeds).
         margin: equivalence margin of two accuracies (TOST), a fraction; default one point.
-        compare: (method, baseline) label pairs to compare directly; these methods come first in the answer, with their
-            gains. Default: none.
+        compare: pairs (method, baseline) of labels that are compared directly. These methods come first in the answer,
+            with their gains. Default: none.
         published: whether to check numbers against published ones; default False.
         price: price of a GPU hour in any currency, for the table of costs; None (default) omits the table.
         paper: whether to also write the report as one paper, with checks against published numbers; default False.

@@ -1,8 +1,7 @@
-"""Rank curves over all settings of a method, and the correlation of the removed shift with accuracy.
+"""Do the interventions span the shift? Rank curves of a method, and correlations of the removed shift with accuracy.
 
-Do the interventions span the shift? Rows store the shares of the shift that methods remove
-(`benchmark.method.evaluation.spans`). Shares of the shift between sources use no target labels; shares of the shift to
-the held-out environment do (†).
+Rows store the shares of the shift that methods remove (`benchmark.method.evaluation.spans`). The shift between sources
+uses no target labels. The shift to the held-out environment does (†).
 """
 
 import math
@@ -24,9 +23,11 @@ Labels = NDArray[np.int64]
 
 
 MIN_SETTINGS = 8  # smallest number of settings in an environment for a rank correlation
+# Columns of rows. Also in `_SHARES` of reports/tables/behind.py and of reports/text/diagnosis.py, and in `_KEPT` of
+# reports/figures/interventions.py.
 SHARES = ("energy_removed", "shift_removed_sources", "shift_removed_target")
 MOVED = ("shift_moved_sources", "shift_moved_target")
-CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative to removed energy
+CORRELATED = ("shift_removed_sources", "shift_removed_relative", "shift_removed_target")  # relative: / energy_removed
 
 
 @memoized
@@ -36,7 +37,7 @@ def spread_of(selections: Selections, method: Method) -> "Spread":
 
 
 class Spread:
-    """The rows of one method with their rank curves as arrays.
+    """The rows of one method with their rank curves (columns with a value for each rank) as arrays.
 
     Attributes:
         rows: rows of `benchmark.store.rows.schema` of one method.
@@ -72,10 +73,10 @@ class Spread:
         return self._curves[column]
 
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
-        """Return source score and accuracy for each kind of row and rank, with all else selected by a rule.
+        """Return source score and accuracy for each kind of row (such as a lambda) and rank; a rule selects the rest.
 
-        For each test, kind and rank the rule takes the row with the highest score, the first of equals. Folds are
-        weighted by their number of images, seeds equally. Values are NaN if a test of the environment has no row.
+        For each test (held-out environment, seed and fold), kind and rank the rule takes the first row with the highest
+        score. Folds are weighted by their number of images, seeds equally. A value is NaN if a test lacks a row.
 
         Args:
             rule: name of a source rule.
@@ -137,7 +138,7 @@ class GoesWith:
 
 @memoized
 def picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
-    """Return the mean shares of a method at a rule's picks, fractions; None if a pick has none."""
+    """Return name of a share -> its mean over a rule's picks, a fraction; None if a pick lacks the share."""
     rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
     ranks = selections.picks(method, rule)["rank"].tolist()
     at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
@@ -154,7 +155,7 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
     """Return name in `CORRELATED` -> rank correlation of the removed share with accuracy over settings.
 
     A setting is a combination of lambda, rank, intervention set and nuisance. Shares with too few settings are left
-    out; the result is empty if the shift between sources has too few.
+    out. If the shift between sources has too few, the result is empty.
     """
     # Accuracy and shares by held-out environment and setting (rank included), averaged over folds and seeds.
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}
@@ -175,8 +176,8 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
 def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
     """Return the rank correlation of a share with accuracy; None with too few settings, or without the share.
 
-    Subtracting plain accuracy within an environment changes no rank, so accuracy stands for the gain. Settings without
-    the share (such as 0 of 0 removed) are left out.
+    Accuracy is used in place of the gain, which has the same ranks: within an environment, both differ by a constant.
+    Settings without the share (such as 0 of 0 removed) are left out.
     """
     known = by_setting.dropna(subset=[name])
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:

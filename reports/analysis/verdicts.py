@@ -1,8 +1,8 @@
 """Verdicts: whether a method helps, by which metric, with which certainty, and which component explains the gain.
 
-The test plan is in METHOD, section 11: each judged method has one gain over plain prediction in each setting, by the
-metric of the data set and by class-balanced accuracy, adjusted over all gains of the report (see `multiple_testing`).
-Three questions attribute each gain that is significant by the metric (see `findings`). Other numbers are descriptive.
+In each setting, a method with a verdict has two gains over plain prediction: by the metric of the data set and by
+class-balanced accuracy. P-values are adjusted over all gains of the report (see `multiple_testing`). Three questions
+attribute each gain that is significant by the metric (see `findings`). Other numbers are descriptive.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from reports.analysis.settings import Setting, grouped, named
 
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"
 DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # verdicts with a shown difference
-MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm (METHOD, section 10)
+MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm. docs/report.md states the number.
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Verdict:
 
     Attributes:
         setting: setting of its rows.
-        method: the judged method.
+        method: the method.
         rule: selection rule.
         kind: one of `KINDS`, `IS_PLAIN` or `NO_VERDICT`.
         metric: metric of the data set.
         accuracy: accuracy of the method; NaN if the rule picks nothing.
         gain: method minus plain prediction by the metric, with adjusted p-value; None if not comparable.
         balanced: method minus plain prediction by class-balanced accuracy.
-        judged: tests of both gains over all gains of the report; None without a gain.
+        judged: tests of both gains, adjusted over all gains of the report; None without a gain.
         ungated: gain by the metric under the base rule, which has no preference for plain prediction.
         questions: attribution of the gain; empty if it is not significant by the metric.
         others: other comparisons of the method, in display order.
@@ -49,7 +49,7 @@ class Verdict:
             `class_share_distance`.
         images: smallest number of fit images per dimension; NaN if unknown.
         why: reason for `NO_VERDICT`, else empty.
-        requested: whether the method is the user's own or named by the reader; it is then shown first.
+        requested: whether the method is the user's own or named by `--compare`; such methods are shown first.
     """
 
     setting: Setting
@@ -108,13 +108,13 @@ class Verdict:
 
     @property
     def holds_in_new(self) -> bool:
-        """Whether the interval for new environments excludes 0 on the side of a significant gain."""
+        """Whether the gain is significant and the interval for new environments excludes 0 on the same side."""
         new = self.in_new
         sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
         return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
 
     def record(self) -> dict[str, Any]:
-        """Return the verdict as a record: shares in percent, differences in points."""
+        """Return the verdict as a record of tables/verdicts.csv: shares in percent, differences in points."""
         gain, judged, others = self.gain, self.judged, self.gain.others if self.gain else None
         questions = {one.name: one for one in self.questions}
         new = self.in_new
@@ -177,9 +177,10 @@ class Standing:
         rule: selection rule.
         metric: metric of the data set.
         plain: value of plain prediction by the metric; NaN without rows.
-        verdicts: verdicts on the predictor's methods: named by the reader, the user's own, then table order.
-        entries: all methods with an accuracy, highest first; methods that look at test images only if judged.
-        direct: direct comparisons requested by the reader.
+        verdicts: verdicts on the predictor's methods: first those named by `--compare`, then the user's own methods,
+            then the others in table order.
+        entries: all methods with an accuracy, highest first. Methods that look at test images need a verdict.
+        direct: direct comparisons requested by `--compare`.
     """
 
     setting: Setting
@@ -192,7 +193,7 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, requested methods, the largest gain, the `best` most accurate, controls last."""
+        """Return plain prediction, requested methods, the largest gain, the `best` most accurate methods, controls."""
         leading = [one.method for one in self.verdicts if one.requested or one.method.is_paper]
         leading += [one.method for one in [best_of(self.verdicts)] if one and one.method not in leading]
         others = [one for one in self.entries if not one.method.is_plain]
@@ -209,8 +210,8 @@ class Answer:
 
     Attributes:
         standings: results of each setting and predictor, in table order.
-        left_out: (setting, method) without verdict: the method cannot predict the classes; or (setting, None) for a
-            setting without judged methods.
+        left_out: (setting, method) if the method has no verdict since it cannot predict the classes; (setting, None) if
+            no method of the setting has a verdict.
     """
 
     standings: tuple[Standing, ...]
@@ -218,7 +219,7 @@ class Answer:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Verdicts on all judged methods, predictors and settings."""
+        """All verdicts: for each method that has one, each predictor and each setting."""
         return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
     @property
@@ -238,7 +239,7 @@ class Answer:
 
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return the verdict with the largest significant gain, a control only if nothing else helps; None without any."""
+    """Return the verdict with the largest significant gain, or None. A control counts only if no other method helps."""
     helping = [one for one in verdicts if one.kind in (multiple_testing.HELPS, multiple_testing.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
@@ -252,9 +253,9 @@ def answer(results: Sequence[SettingResults], findings: Sequence[Findings]) -> A
     together = {_whole(setting) for setting, _ in results if setting.class_half == "harmonic"}
     for (setting, selections), made in zip(results, findings, strict=True):
         if setting.protocol_class.looks_at_target:
-            continue  # bounds stand only in tables
+            continue  # bounds are only shown in tables
         if setting.class_half in ("base", "new") and _whole(setting) in together:
-            continue  # the verdict is on their harmonic mean
+            continue  # base and new classes have one verdict, on their harmonic mean
         requested = [m for m in made.requested if not m.is_plain]
         methods = dict.fromkeys([*requested, *sorted(judged(selections.parts), key=lambda m: not m.is_custom)])
         never = [m for m in methods if setting.class_half in ("new", "harmonic") and m.learns_classes]
@@ -295,8 +296,8 @@ def _standings(
 def class_share_distance(selections: Selections, method: Method, rule: str) -> float | None:
     """Return the total variation distance between predicted and true class shares, from 0 to 1.
 
-    Half the sum over classes of |share of predictions - share of images|, averaged over held-out environments and
-    seeds; None if rows lack predictions.
+    It is half the sum over classes of |share of predictions - share of images|, averaged over held-out environments and
+    seeds. It is None if rows lack predictions.
     """
     pooled, predicted = selections.pooled(method, rule), selections.predicted(method, rule)
     if not pooled or len(predicted) < len(pooled):
@@ -313,9 +314,9 @@ def _whole(setting: Setting) -> Setting:
 
 
 def _accuracy(selections: Selections, method: Method) -> float:
-    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without any.
+    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without rows.
 
-    Without plain prediction, which the rule needs, the base rule picks.
+    If the rule picks nothing, since it needs rows of plain prediction, the base rule is used.
     """
     picks = selections.picks(method, selections.rule)
     picks = picks if len(picks) else selections.picks(method, selections.base_rule)

@@ -37,7 +37,7 @@ from reports.text.verdicts import capital
 
 Family: TypeAlias = Literal["shift", "open", "both", "variants"]
 _PUBLISHED = "published"
-# Kind of a table or figure -> rows that it needs.
+# Kind of a table or figure -> rows that it needs, for all tables and figures in `_PLANS`.
 _NEEDS = {
     **dict.fromkeys(("table main", "table environments", "table open_class", "table imagenet"), "two methods or more"),
     f"table {_PUBLISHED}": "a data set with published accuracies",
@@ -69,7 +69,8 @@ _ONE_PREDICTOR = ("environments", "backbones", "over_data_sets", *_OVER_DATA_SET
 
 
 MAX_VALUES = 9  # lines of a block over data sets, including the rule's picks
-HELD_OUT = "accuracy on what is held out"  # column that a table over data sets repeats for each data set
+# Column that a table over data sets repeats for each data set; `_HELD_OUT` of reports/tables/ablations.py.
+HELD_OUT = "accuracy on what is held out"
 _FEWER = (
     f"Of more than {MAX_VALUES} values of a method those that stand in most data sets are shown, with the lowest and "
     "the highest."
@@ -86,7 +87,7 @@ _ENVIRONMENT = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any"
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a chapter: kinds of tables and figures, for one family of protocols or for all."""
+    """Plan of a chapter: its kinds of tables and figures, and the family of protocols that it is for (default: all)."""
 
     title: str
     tables: tuple[str, ...]
@@ -97,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter with its tables and figures; the first notes of each table are on published numbers."""
+    """A chapter with its tables and figures. The first notes of each table are about published numbers."""
 
     title: str
     tables: tuple[Table, ...]
@@ -106,7 +107,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Scope:
-    """The settings of a report, and the selection of them that its paper shows.
+    """The settings of a report, and the properties that say which of them the paper shows.
 
     Attributes:
         results: all settings, each with its rows.
@@ -150,6 +151,7 @@ def _family(protocol: type[Protocol]) -> Family:
     return "variants" if protocol.across_sets else "shift"
 
 
+# Every table and figure here also needs an entry in `_NEEDS`. tests/jobs/test_recipes.py lists missing tables.
 _PLANS = (
     Plan("Domain shift", ("main", "environments", _PUBLISHED), ("forest", "environments"), "shift", "held_out"),
     Plan("Open class", ("open_class",), (), "open", "open_class"),
@@ -167,7 +169,7 @@ _PLANS = (
 def chapters(
     scope: Scope, tables: Sequence[Table], figures: Sequence[Figure], checks: Sequence[Check]
 ) -> tuple[list[Chapter], list[str]]:
-    """Return the non-empty chapters, and sentences on missing tables and figures with the rows that they need.
+    """Return the non-empty chapters, and sentences that name missing tables and figures and the rows they need.
 
     The last sentence names the tables that are only in the report. The paper has the first figure of each kind.
     """
@@ -218,7 +220,7 @@ def of_one_split(tables: Iterable[Table]) -> list[Table]:
 
 
 def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list[Table]:
-    """Return tables cut to the blocks of the first predictor with any; unchanged if titles name no predictor."""
+    """Return tables cut to the first predictor that has blocks. They are unchanged if titles name no predictor."""
     made = []
     for one in tables:
         found = ([b for b in one.blocks if b.title == name or b.title.endswith(f", {name}")] for name in predictors)
@@ -340,7 +342,7 @@ class Paper:
 
 
 def answer_paragraphs(answer: Answer) -> list[str]:
-    """Return the first paragraphs: the headline, then the verdicts, those with a shown difference first."""
+    """Return the first paragraphs: the headline, then the verdicts, significant differences first."""
     decided = sorted(answer.verdicts, key=lambda one: one.kind not in DECIDED)
     more = len(decided) - MAX_VERDICTS
     rest = [f"{more:,} more verdicts stand in tables/verdicts.csv of the report."] if more > 0 else []

@@ -1,4 +1,5 @@
 """Environments figure: gains of methods over plain prediction in each held-out environment, with intervals."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Panel:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Panel]:
-    """Return predictor label -> gains over plain prediction, with two or more environments."""
+    """Return label of a predictor -> gains over plain prediction; empty with a single environment."""
     names = selections.held_outs
 
     def panel(plain: Method) -> Panel | None:
@@ -52,7 +53,7 @@ def panels(selections: Selections, rule: str) -> dict[str, Panel]:
 
 
 def draw(panels: style.Panels[Panel]) -> style.Sheet:
-    """Draw panels (title, gains): a row for the average and for each environment."""
+    """Draw panels (title, gains), with one row for the average and one for each environment."""
     looks = style.looks_of(method for _, panel in panels for method in panel.gains)
     each = _LINE * max(len(panel.gains) for _, panel in panels) + _ROOM
     heights = [each * max(len(panel.rows) for _, panel in row) for row in style.rows_of(panels)]

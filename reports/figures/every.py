@@ -22,14 +22,15 @@ from reports.render.latex import latex_escape
 from reports.text.captions import number, rule_meaning, sample_words, split_words, total_size, unit_words
 
 DPI = 200
-# Metadata of each format that Matplotlib would write: dates and program versions.
+# Format -> metadata that Matplotlib would write and that are left out: dates and program versions.
 _LEFT_OUT = {"pdf": ("CreationDate", "Creator", "Producer"), "svg": ("Date", "Creator"), "png": ("Software",)}
 
 
-MAX_SETTINGS = 5  # settings in groups with figures (the first group always has them): each takes some seconds
+MAX_SETTINGS = 5  # settings that get figures, each of which takes seconds; the first group gets them in any case
 MAX_PANELS = 9  # panels that fit on a page
-# Figure modules, each named like its figure: `panels(selections, rule)` returns title -> numbers, `draw` takes (title,
-# numbers) pairs of one or several settings, `caption(numbers, setting)` returns the caption.
+# Figure modules, each named like its figure. `panels(selections, rule)` returns title -> numbers, `draw` takes (title,
+# numbers) pairs of one or several settings, `caption(numbers, setting)` returns the caption. A new figure also needs a
+# name in docs/report.md, in tests/reports/figures/test_drawing.py and, for the paper, in reports/document/paper.py.
 _KINDS: tuple[ModuleType, ...] = (environments, rank, lambda_rank, selection, interventions, spectrum)
 
 
@@ -87,7 +88,7 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[Figure]:
 def banner(sheet: Sheet) -> None:
     """Write the warning of random weights across a sheet."""
     wide, tall = map(float, sheet.get_size_inches())
-    size = min(3.2 * wide, 16.0 * tall)  # nine tenths of the width, where that is not too high
+    size = min(3.2 * wide, 16.0 * tall)  # nine tenths of the width, unless that is too high
     sheet.text(
         0.5, 0.5, BANNER, fontsize=max(size, 6.5), color="#B00020", alpha=0.35, rotation=12 if tall > 1.5 else 0,
         ha="center", va="center", zorder=10,
@@ -116,8 +117,9 @@ def latex_figure(one: Figure) -> str:
 def groups_of(results: Sequence[SettingResults]) -> list[list[SettingResults]]:
     """Return groups of settings that differ only in the data set, for figures.
 
-    Settings whose fits use target labels are left out. Held-out environments come first, then new classes, then
-    variants of a data set; the split of the released code first. The first group is shown in a paper.
+    Settings whose fits use target labels are left out. Protocols over environments come first, then open-class ones,
+    then protocols over ImageNet variants. In each kind the released code's test split comes first. A paper shows the
+    first group.
     """
     groups: list[list[SettingResults]] = []
     for one in sorted(results, key=lambda one: _place(one[0])):

@@ -1,4 +1,5 @@
 """Forest plot: differences of methods to plain prediction and to other baselines in each setting, with intervals."""
+# `all_drawings` of every.py makes it. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 import math
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class ForestNumbers:
 
 
 def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers:
-    """Return the comparisons of a forest plot: if more than `MAX_LINES`, the first ones with plain prediction."""
+    """Return at most `MAX_LINES` comparisons. If there are more, only comparisons with plain prediction are kept."""
     drawn = list(compared)
     if len(drawn) > MAX_LINES:
         drawn = ([pair for pair in drawn if pair[1].baseline.is_plain] or drawn)[:MAX_LINES]
@@ -51,7 +52,7 @@ def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> Fo
 
 
 def _new(one: Comparison) -> list[float]:
-    """Return the ends of the interval for new environments, in points; empty without one."""
+    """Return the two ends of the interval for new environments, in points; empty if there is no such interval."""
     interval = one.others.interval
     return in_points(interval)[1:] if interval and interval.standard_error > 0 else []
 

@@ -1,4 +1,5 @@
-"""Interventions figure: displacement along the shift between environments, kept shares, and gain of each set."""
+"""Interventions figure: for each intervention set the displacement along the shift, the kept shares, and the gain."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from reports.figures.style import draw_interval, of_predictors
 from reports.text.captions import kinds_of, pairs_of, place_of, set_words
 
 MAX_SETS = 30
+# Column of rows -> name of the share and its look. `SHARES` of reports/analysis/spans.py lists the same columns.
 _KEPT: Mapping[str, tuple[str, style.Look]] = {
     "energy_removed": ("energy", style.Look(style.GREEN, "^", "-")),
     "shift_removed_sources": ("shift between sources", style.Look(style.BLUE, "s", "-")),
@@ -32,8 +34,8 @@ class Line:
         of: label of the method with the set; empty if the line is a method.
         label: name of the set or method.
         moved: displacement by C_d along the shift between sources, 1 for an average direction; None if unknown.
-        kept: column of shares -> kept share at the rule's picks, in percent, if known.
-        gain: accuracy minus plain prediction's for this set; None without such a comparison.
+        kept: column in `_KEPT` -> kept share at the rule's picks, in percent; unknown shares are left out.
+        gain: accuracy with this set minus the accuracy of plain prediction; None without such a comparison.
     """
 
     of: str
@@ -44,9 +46,10 @@ class Line:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
-    """Return the lines of the first predictor that has any, with an empty title; empty without any.
+    """Return {"": lines} for the first predictor that has lines, where "" means no title; empty if none has lines.
 
-    One line for each intervention set of CLIP-ICM (largest), else of shrinkage; with a single set, for each method.
+    There is a line for each intervention set of CLIP-ICM (largest), or else of shrinkage. With a single set there is a
+    line for each method.
     """
     first = next(of_predictors(selections, lambda plain: _lines(selections, plain, rule)), None)
     return {"": first[1]} if first else {}

@@ -1,4 +1,5 @@
 """Lambda-by-rank heat maps: source score of the rule, and held-out accuracy."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """Rank figure: gain over plain prediction against the kept rank, with paired intervals as bands and picks below."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 import math
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from reports.analysis.settings import Setting
 from reports.figures import style
 from reports.figures.style import in_points, of_predictors, shown_methods
 
-MAX_DROP = 4.0  # lowest value of the panel: minus this times the highest gain (at least `_MIN_SPAN` points)
+MAX_DROP = 4.0  # a panel ends at -MAX_DROP times its highest gain, which counts as `_MIN_SPAN` points or more
 _MIN_SPAN = 3.0
 _HEAD, _LETTERS = 0.15, 0.4  # heights of the legend and of the letters around a row of panels, in inches
 _HIGH, _LOWER, _STRIP = 2.0, 1.25, 0.1  # heights of a panel in one row, in several rows, and of a method's picks
@@ -59,7 +60,7 @@ def _ranked(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def draw(panels: style.Panels[Sequence[Curve]]) -> style.Sheet:
-    """Draw panels (title, curves) with a strip for each curve below, whose marker areas are shares of the picks."""
+    """Draw panels (title, curves). Below, each curve has a strip of markers whose areas are shares of the picks."""
     every = {curve.method: curve for _, curves in panels for curve in curves}
     looks, rows = style.looks_of(every), len(style.rows_of(panels))
     heights = [_HIGH if rows == 1 else _LOWER, _STRIP * max(len(_ranked(curves)) for _, curves in panels)]

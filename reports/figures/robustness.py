@@ -1,4 +1,5 @@
-"""Effective-robustness figure: held-out against source accuracy over backbones on logit axes, with methods."""
+"""Effective-robustness figure: held-out accuracy against source accuracy of backbones and methods, on logit axes."""
+# `all_drawings` of every.py makes it. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class RobustnessNumbers:
     Attributes:
         dots: plain zero-shot of every backbone, then the other methods.
         line: line through plain zero-shot of all backbones.
-        above: method other than plain -> mean distance above the line over backbones, in points.
+        above: method other than plain -> its distance above the line in points, averaged over backbones.
     """
 
     dots: tuple[Dot, ...]
@@ -59,8 +60,8 @@ class RobustnessNumbers:
 def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
     """Return the dots of settings that differ only in the backbone.
 
-    None with fewer than `MIN_BACKBONES` backbones with plain zero-shot. The rule `training_domain` selects the
-    configuration of each method; its score is the source accuracy.
+    Return None if fewer than `MIN_BACKBONES` backbones have plain zero-shot. The rule `training_domain` selects the
+    configuration of each method. The score of this rule is the source accuracy.
     """
     dots = []
     for _, selections in group:

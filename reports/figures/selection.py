@@ -1,4 +1,5 @@
 """Selection figure: source score against held-out accuracy of every setting of a method."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Cloud:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Cloud]]:
-    """Return predictor label -> settings of its methods, plain prediction first, if there is more than one.
+    """Return label of a predictor -> settings of its methods, plain prediction first, if there are more than two.
 
     Scores and accuracies are means over folds (weighted by images), then seeds, then held-out environments.
     """

@@ -1,4 +1,5 @@
-"""Spectrum figure: eigenvalues of M = C_z - lambda C_d, largest first, and of PCA."""
+"""Spectrum figure: eigenvalues of M = C_z - lambda C_d (symbols: docs/glossary.md), largest first, and of PCA."""
+# `_KINDS` of every.py lists this module. The figure's name is also in docs/report.md and reports/document/paper.py.
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,10 +42,10 @@ class Spectra:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
-    """Return the spectra of CLIP-ICM (one per lambda) and of PCA, with an empty title; empty without spectra.
+    """Return {"": spectra of CLIP-ICM (one per lambda) and of PCA}, where "" means no title; empty without spectra.
 
-    The released order has the same eigenvalues reversed, so only the largest order is shown if both exist. With several
-    intervention sets or normalisations, the pair that `rule` picks most often is shown.
+    The released order has the same eigenvalues reversed, so only the order "largest" is shown if both exist. Of several
+    intervention sets and normalisations, the pair that `rule` picks most often is shown.
     """
     known = {
         method: part[part["spectrum"].map(lambda values: isinstance(values, list | np.ndarray) and len(values) > 0)]

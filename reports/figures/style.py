@@ -1,7 +1,7 @@
 """Common style of all figures: sizes in inches, letters of at least 6.5 pt, methods distinct without colour.
 
-Only `of_predictors` and `shown_methods` read `Selections`, for the list of methods. Figures use Matplotlib's objects
-without pyplot, and contain neither title nor caption.
+Figures use Matplotlib's objects without pyplot, and contain neither title nor caption. `of_predictors` and
+`shown_methods` choose what figures show; they are the only functions here that read result rows.
 """
 
 import math
@@ -91,10 +91,11 @@ class Look:
         return {"linestyle": "none", **own, **more}
 
     def handle(self, **more: Any) -> Line2D:
-        """Return the legend handle of such markers."""
+        """Return the legend entry for markers of this look, with Matplotlib's keyword arguments `more`."""
         return Line2D([], [], **self.marks(**more))
 
 
+# Projection, and its order or variant -> look. Other methods get one of `_OTHERS`.
 _LOOKS = {
     (PLAIN, ""): Look(BLACK, "|", _DASHED),
     ("pca", ""): Look(ORANGE, "s", _DASHED),
@@ -113,7 +114,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
-    """Return the style of each method, equal for all predictors and in all figures; placebos are hollow."""
+    """Return method -> its style, equal for all predictors and in all figures. Placebos have hollow markers."""
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:
@@ -127,14 +128,14 @@ def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
 
 
 def sheet_of(width: float, height: float) -> Sheet:
-    """Return an empty figure of a width and height in inches."""
+    """Return an empty figure with the given width and height in inches."""
     sheet = Sheet(figsize=(width, height))
     FigureCanvasAgg(sheet)
     return sheet
 
 
 def sheet_for(panels: Panels[T], height: float) -> Sheet:
-    """Return an empty figure of a height in inches, at column width for one panel, at page width for several."""
+    """Return an empty figure with a height in inches. It is a column wide for one panel, a page wide for several."""
     return sheet_of(COLUMN if len(panels) == 1 else PAGE, height)
 
 
@@ -148,8 +149,8 @@ def on_grid(
 ) -> Iterator[tuple[list[Axes], T]]:
     """Yield (axes, numbers) of each panel for drawing, then add its title and axis labels.
 
-    `labels` are the labels of the horizontal axes (lowest panels), and of the upper (vertical text) and lower
-    (horizontal text) vertical axes (left panels); each panel has `high` axes below one another.
+    Each panel has `high` axes below one another. `labels` has three texts: one for the horizontal axes of the lowest
+    panels, and two for the left panels' upper vertical axis (vertical text) and lower one (horizontal text).
     """
     rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
@@ -179,8 +180,8 @@ def note(
 ) -> Annotation:
     """Write small text near a position of an axes.
 
-    `at` is (fraction of the width, height); the height is in data units, or a fraction if `up` is "axes fraction";
-    `shift` is in points.
+    `at` is (fraction of the width, height). The height is in data units, or a fraction if `up` is "axes fraction".
+    `shift`, the offset of the text from there, is in points.
     """
     how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
     return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)

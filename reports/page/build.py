@@ -1,7 +1,8 @@
 """Build the page: one self-contained HTML file of at most `MAX_BYTES`, without external requests.
 
-The first screen has the headline, a forest plot and a table. Forest plots have a line for each difference; positions
-are in percent of the width, so that text keeps its size.
+The first screen has the headline, a forest plot and a table, rendered by template.html and answer.html. Forest plots
+have a line for each difference. Their positions are in percent of the width, so that text keeps its size. The script
+page.js shows the rest from the data of data.py.
 """
 
 import base64
@@ -35,9 +36,10 @@ from reports.text import captions, sentences, verdicts
 from reports.text.sentences import Origin
 from reports.text.verdicts import capital, compared, headline, in_question, intervals, left_out, sentence, short_name
 
-MAX_BYTES = 2_000_000
+MAX_BYTES = 2_000_000  # `LEFT` in page.js states this number
 PLANNED = "lodo_1se"  # preregistered selection rule of verdicts, see docs/preregistration.md
-# Prefix of data -> description, in the order in which data are dropped if the page is too large.
+# Prefix of a key of the page's data -> description. If the page is too large, data are dropped in this order. New data
+# of `page` need an entry here, and code in page.js that reads them.
 _DROPPED = {
     "thumbs": "thumbnails of images",
     "copies-csv": "CSV of tables to be copied; the files in tables/ have it",
@@ -73,7 +75,7 @@ class PageContent:
         options: options of the report.
         forms: name of a table -> format -> text: `html` for display, `tex`, `csv` and `md` for copying.
         predictions: setting -> predictions of single images, if stored.
-        ledger: (name, value) pairs of devices, versions and the like, for the end of the page.
+        ledger: (name, value) pairs for the end of the page, such as the provenance of the rows.
         thumbnails: thumbnails of images; None (default) for none.
     """
 
@@ -99,7 +101,7 @@ def page(of: PageContent) -> bytes:
             "name": table.name,
             "ablation": table.name.startswith(("ablation", "selection")),
             "html": of.forms[table.name]["html"],
-            # Keys that locate its numbers in the settings.
+            # Keys by which page.js finds the setting of the table's numbers.
             "key": {name: table.context.get(name, "") for name in data.IN_CONTEXT},
             "columns": [dict(column.key) for column in table.columns],
             "lines": [dict(line.key) for _, line in table.lines()],
@@ -117,7 +119,7 @@ def page(of: PageContent) -> bytes:
         every[f"images-{k}"] = data.predictions_of(selections, own, small.places if small else None)
     blobs = {key: pack(value) for key, value in every.items() if value or key == "tables"}
     random = sorted({setting.backbone for setting, _ in results if setting.random_weights})
-    # Identifying fields of settings, named as in the context of tables.
+    # Fields that identify settings, with the names that `Table.context` uses.
     settings = [
         {
             **{name: str(getattr(s, name)) for name in data.IN_CONTEXT if name != "backbone"},
@@ -227,7 +229,7 @@ def _squeezed(form: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A standing with its name, the rows of its setting, and their `data.core`."""
+    """A standing (setting and predictor) with its name, the rows of its setting, and the `data.core` of these rows."""
 
     standing: Standing
     name: str
@@ -240,7 +242,7 @@ class _Place:
         return next((one.method for one in self.standing.entries if one.method.is_plain), None)
 
     def minus_plain(self, method: Method, metric: Metric) -> Comparison | None:
-        """Return a method minus plain prediction by a metric; None for plain prediction itself or without it."""
+        """Return a method minus plain prediction by a metric; None for plain prediction itself, or if it is missing."""
         plain, rule = self.plain, self.standing.rule
         return None if plain in (None, method) else compare(self.selections, method, rule, plain, metric=metric)
 
@@ -268,7 +270,7 @@ class _Place:
 def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
     """Return forest plot and table of an answer, and a line on the tested data.
 
-    `known` has the rows with the answer's rule as `Selections.rule`.
+    `known` has the rows of each setting; their `Selections.rule` is the rule of the answer.
     """
     every = zip(answer.standings, answer.places, strict=True)
     places = [_Place(one, name, *known[one.setting]) for one, name in every if one.entries]
@@ -285,7 +287,7 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
 
 
 def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
-    """Return a forest plot of all comparisons of judged methods, grouped by method; None without any."""
+    """Return a forest plot of all comparisons of methods with a verdict, grouped by method; None if there are none."""
     found = []
     for one in judged:
         for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
@@ -299,8 +301,8 @@ def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
 def leading(standing: Standing) -> list[Method]:
     """Return the methods of a predictor in display order.
 
-    First requested methods and the paper's, then the largest gain, the most accurate method, the baselines of the
-    questions about the gain, and all others by accuracy.
+    The order is: requested methods, the paper's method, the method with the largest gain, the most accurate method, the
+    baselines of the questions about the gain, and all others by accuracy.
     """
     helping = best_of(standing.verdicts)
     parts = [made.baseline for q in (helping.questions if helping else ()) for made in q.parts.values() if made]
@@ -311,7 +313,7 @@ def leading(standing: Standing) -> list[Method]:
 
 
 def how_sure(answer: Answer) -> str:
-    """Return sentences on the certainty of the largest significant gain, else of the first method; or empty."""
+    """Return sentences on the certainty of the largest significant gain or, if there is none, of the first verdict."""
     one = best_of(answer.verdicts) or next(iter(answer.verdicts), None)
     if one is None:
         return ""
@@ -389,7 +391,7 @@ def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
 
 
 def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
-    """Return a table with a line for each standing: plain prediction, the headline's methods, best method, worst."""
+    """Return a table with a line for each standing (setting and predictor) and a column for each leading method."""
     heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
     requested = list(heads)[:MAX_REQUESTED]
     rows = []
@@ -460,7 +462,7 @@ def _difference(made: Comparison, metric: Metric) -> Cell:
 
 
 def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str = "") -> Plain:
-    """Return a line of a forest plot before scaling; `judged`: whether its adjusted p-value determines its kind."""
+    """Return a line of a forest plot before scaling. `judged` is whether the adjusted p-value determines its kind."""
     cell, adjusted, estimate = _difference(made, metric), made.adjusted, made.interval.estimate
     sign = "better" if estimate > 0 else "worse"
     return {

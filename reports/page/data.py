@@ -1,8 +1,9 @@
-"""Data of one setting for the page's script (`page.js`): plain data, sorted, with few digits, without NaN.
+"""Data of one setting for the page's script: plain data, sorted, with few digits, without NaN. page.js reads all keys.
 
 Keys of a cell, in percent: `v` accuracy, `e` standard error, `l` and `h` ends of its interval, `d` difference to plain
-prediction, `dl` and `dh` its ends; `n` number of images, `why` reason of a gap.
+prediction, `dl` and `dh` ends of its interval. `n` is the number of images, `why` the reason of a gap.
 """
+# After a change of these data, change page.js and write tests/reports/golden/page_data.txt anew.
 
 import json
 import math
@@ -38,8 +39,8 @@ class Thumbnails:
     """Thumbnails in sprites: WebP files with several images below one another.
 
     Attributes:
-        size: height and width of an image in pixels, as in the page's style sheet.
-        rows: number of images per sprite; the last may have fewer.
+        size: height and width of an image in pixels; `.thumb` in page.css has the same size.
+        rows: number of images per sprite; the last sprite may have fewer.
         places: image id -> index over all sprites.
         sprites: WebP files.
     """
@@ -58,8 +59,8 @@ class Images:
     """Sources of image lists and thumbnails.
 
     Attributes:
-        images_of: hash in rows -> image list, or None if absent; by default always None.
-        thumbnails_of: image ids, most important first -> thumbnails; None (default) for a page without thumbnails.
+        images_of: function from the hash of an image list to the list, or None if absent; by default always None.
+        thumbnails_of: function from image ids, the most important first, to thumbnails; by default no thumbnails.
     """
 
     images_of: ImagesOf = lambda _: None
@@ -67,7 +68,7 @@ class Images:
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """Return a rounded number, unrounded if rounding would change its first decimal in print; None for NaN."""
+    """Return a rounded number, or the number itself if rounding changed its first printed decimal; None for NaN."""
     if isinstance(value, list):
         return [rounded(one, digits) for one in value]
     if value is None or not math.isfinite(value):
@@ -83,7 +84,7 @@ def with_average(values: NDArray[np.float64]) -> Any:
 
 
 def rules_of(selections: Selections) -> list[str]:
-    """Return the rules that the page offers: source rules with scores, else only the oracle."""
+    """Return the rules that the page offers: the source rules that have scores or, without scores, the oracle."""
     return [rule.name for rule in selections.rules if not rule.looks_at_target] or [ORACLE]
 
 
@@ -163,7 +164,7 @@ def _cell(estimate: Estimate | None, difference: Interval | None, seeds: int, ga
 
 
 def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[Any]]]:
-    """Return for each environment [rank, lambda, set, other settings, count] of each distinct pick, by count."""
+    """Return for each environment its distinct picks, the most frequent first: [rank, lambda, set, others, count]."""
     more, picks = _more(selections.parts[method]), selections.picks(method, rule)
     counted: dict[str, Counter[tuple[Any, ...]]] = {name: Counter() for name in selections.held_outs}
     columns = ["held_out", "rank", "lambda_", "intervention_set", *more]
@@ -176,7 +177,7 @@ def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[
 
 
 def _more(rows: pd.DataFrame) -> dict[str, dict[object, str]]:
-    """Return further selected column -> value -> its varying parameters in words."""
+    """Return name of a column -> value -> description of the parameters in which the column's values differ."""
     words: dict[str, dict[object, str]] = {}
     for column in ("normalize", "predictor_params", "projection_params"):
         values = [value for value in rows[column].unique() if isinstance(value, str)]
@@ -204,7 +205,7 @@ def classes(selections: Selections) -> Plain:
     All folds and seeds count; `images` has the number of distinct images.
     """
     n = len(selections.rows["classes"].iloc[0])
-    # Predictions by class -> index of this list, and distinct images by class.
+    # Numbers of predictions by class -> index of this tuple among all, and numbers of distinct images by class.
     totals: dict[tuple[int, ...], tuple[int, list[int]]] = {}
 
     def right_of(here: Sequence[Pooled]) -> list[Any] | None:
@@ -310,9 +311,9 @@ def predictions_of(
 
 
 def wanted(predictions: Iterable[Predictions]) -> list[str]:
-    """Return the ids of the images in the page's lists: those misclassified by a method or by plain prediction.
+    """Return the ids of the images in the page's lists, which a method or plain prediction misclassifies.
 
-    They are sorted by their best position in any list; lists are in the order of ids.
+    The ids are sorted by their best position in any list. Each list is in the order of ids.
     """
     key, found = ["rule", *_TEST], []
     for of_setting in predictions:

@@ -1,3 +1,4 @@
+// Keys of the data are made in reports/page/data.py and `page` of build.py, elements with an id in template.html.
 "use strict";
 (() => {
 const $ = id => document.getElementById(id);

@@ -10,7 +10,7 @@ from benchmark.common.terminal.escaping import one_line
 from reports.render.table import GAP, Cell, Column, Table
 
 DECIMALS = 6  # decimals of numbers in data files
-_STEPS = 40  # limits that are tried to equalise pieces
+_STEPS = 40  # number of limits that `balanced` tries
 BOUND_SIGN = "†"
 PLAIN_SIGN = "="  # suffix of numbers equal to plain prediction's
 _UNNAMED_UNITS = ("", "%")  # units that headings omit: captions say that accuracies are in percent
@@ -49,7 +49,7 @@ def is_gap(cell: Cell) -> bool:
 
 
 def value_text(cell: Cell, minus: str = "-") -> str:
-    """Return the text of a cell, its number without error or interval, or a gap."""
+    """Return the text of a cell: `Cell.text`, its number without error or interval, or `GAP`."""
     if cell.text is not None:
         return one_line(cell.text)
     value = finite(cell.value)
@@ -59,7 +59,7 @@ def value_text(cell: Cell, minus: str = "-") -> str:
 def error_text(cell: Cell) -> str:
     """Return one standard error, "0.5", or "<0.1" if it would be printed as zero.
 
-    Empty for gaps and texts, and for differences with an interval, which is printed instead.
+    It is empty for gaps and texts, and for differences with an interval, since the interval is printed instead.
     """
     error = finite(cell.error)
     if error is None or not is_number(cell) or (cell.signed and interval_text(cell)):
@@ -126,9 +126,9 @@ def heading_text(column: Column, table: Table) -> str:
 
 
 def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
-    """Return the notes of a table, adding explanations of its signs and unit that its own notes lack.
+    """Return the notes of a table, and explanations of its signs and unit if the notes have none.
 
-    Notes `shared` by a document stand at its end; the table refers to them by number, counted from 1.
+    Notes `shared` by a document are at its end. The table refers to them by number, counted from 1.
     """
     notes = [one_line(note) for note in table.notes]
     known = " ".join([one_line(table.caption), *notes])
@@ -154,7 +154,7 @@ def shared_notes(tables: Iterable[Table]) -> list[str]:
 
 
 def footnotes(table: Table) -> dict[str, int]:
-    """Return note of a cell as a sentence -> footnote number; equal notes share one, in order of appearance."""
+    """Return note of a cell, as a sentence -> number of its footnote. Equal notes share a footnote."""
     return {note: i for i, note in enumerate(dict.fromkeys(sentence(c.note) for c in _cells(table) if c.note), 1)}
 
 
@@ -188,7 +188,10 @@ def _cells(table: Table) -> Iterable[Cell]:
 
 
 def filled(sizes: Sequence[float], limit: float) -> list[list[int]]:
-    """Return the indices of the sizes in pieces filled in order up to a limit; a larger size gets its own piece."""
+    """Split sizes, in order, into pieces of at most `limit` in sum, and return the indices in each piece.
+
+    A size above the limit is a piece of its own.
+    """
     pieces: list[list[int]] = []
     total = 0.0
     for i, size in enumerate(sizes):

@@ -23,6 +23,8 @@ from reports.render.cells import DECIMALS, exact_text
 from reports.render.table import Cell, Table
 
 _PLACE = ("block", "part", "line", "column", "group", "unit")
+# Fields of `Cell` in CSV: all but `signed` and `decimals`. A new field of `Cell` belongs here too. It then changes the
+# golden files in tests/reports/render/golden and tests/reports/golden/tables.
 _OF_CELL = (
     "value", "text", "low", "high", "error", "spread", "n_images", "n_clusters", "seeds", "folds", "note",
     "equals_plain", "best", "bound", "trials",
@@ -188,8 +190,8 @@ def _attributes(cell: Cell) -> dict[str, str]:
 def text(table: Table, width: int = WIDTH) -> list[str]:
     """Return caption, grid, notes and footnotes as lines of at most `width` characters.
 
-    A table that is too wide loses its errors, then its headings are cut, then intervals are dropped; remaining columns
-    are printed below, with the names of the lines repeated.
+    If the table is too wide, errors are dropped, then headings are cut, then intervals are dropped. Columns that still
+    do not fit are printed below, with the names of the lines repeated.
     """
     below = ["* stands for bold."] if any(cell.best for _, line in table.lines() for cell in line.cells) else []
     below += [*cells.notes_of(table), *(f"({i}) {note}" for note, i in cells.footnotes(table).items())]
@@ -228,7 +230,7 @@ def _grid(table: Table, width: int) -> Iterator[str]:
 
 
 def _columns(table: Table, signs: cells.Signs, heading: int) -> Iterator[Sequence[str]]:
-    """Yield heading and cells of each column, padded to one width; at most `heading` letters of the heading count."""
+    """Yield heading and cells of each column, padded to one width. A heading widens it to at most `heading` letters."""
     notes = cells.footnotes(table)
     for place, column in enumerate(table.columns):
         name = cells.heading_text(column, table)

@@ -1,7 +1,7 @@
 r"""LaTeX renderer of tables with booktabs, tabularx and graphicx; LaTeX scales tables that are wider than the line.
 
-Widths are estimated by counting letters: they decide between column and page width, and where a table is split, so
-that no font is scaled below 6 points.
+Widths are estimated by counting letters. They decide whether a table has column or page width, and where it is split.
+So no font is scaled below 6 points.
 """
 
 import math
@@ -17,7 +17,7 @@ from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
 from reports.render.table import Table
 
-MAX_WORDS = 40  # longest caption, in words
+MAX_WORDS = 40  # longest caption, in words; `MAX_CAPTION_WORDS` of reports/tables/words.py is equal
 _MIN_SCALE = 6 / 7  # smallest scale of a table: \scriptsize, its smallest font, has 7 points
 _LETTERS = {"table": 54, "table*": 113}  # letters of \footnotesize on a line of 3.25 and of 6.75 in
 _LINES = 48  # lines of \footnotesize on a page of a plain article
@@ -28,6 +28,7 @@ _BETWEEN = 8  # tables between page breaks: LaTeX holds only a few dozen floats 
 # Column types of a number, a number with error or interval, a text, and a wrapped text.
 _NUMBER, _PAIR, _WORDS = "r", r"r@{}>{\scriptsize}l", "l"
 _BROKEN = r">{\raggedright\arraybackslash\hangindent=1em}X"
+# docs/report.md names the packages, and so does the first line that `latex` writes.
 PACKAGES = r"""\usepackage{booktabs,graphicx,tabularx}
 \usepackage[textwidth=6.75in,textheight=9in,columnsep=0.25in]{geometry}"""
 COMMANDS = r"""\providecommand{\icmfit}[1]{\sbox0{#1}%
@@ -325,7 +326,7 @@ def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequenc
 
 @lru_cache(maxsize=8192)
 def spelled(text: str) -> str:
-    """Return text in characters that LaTeX can print; others are transliterated or written as U+4E2D."""
+    """Return text in characters that LaTeX can print. Others are transliterated, or written as a code ("U+4E2D")."""
     written: list[str] = []
     for sign in unicodedata.normalize("NFC", one_line(text)):
         own = _transliterated(sign)

@@ -1,4 +1,4 @@
-"""Content of tables, independent of the format: cells, columns, lines, blocks. No arithmetic."""
+"""Content of tables, whatever the format: cells, columns, lines, blocks. A gap is a cell without a number or text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ GAP = "—"
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, or a text.
+    """One number of a table, or a text. A new field also belongs in `_OF_CELL` of reports/render/formats.py.
 
     Attributes:
         value: accuracy in percent, difference in points, or number in the unit of its column; None for a gap.
@@ -21,13 +21,13 @@ class Cell:
         seeds: seeds of the number.
         folds: number of folds per seed, 0 without folds.
         note: reason of a gap, or of a smaller sample than in other cells; None without a note.
-        equals_plain: whether all picks are the full space, so that the number is plain prediction's.
-        best: whether it is not separated from the best of its block (printed bold).
-        bound: whether target labels enter it: a bound (†), not a result.
-        signed: whether it is a difference, printed with its sign.
+        equals_plain: whether all picks keep the full space, so that the number equals plain prediction's.
+        best: whether the number is the best of its block or tied with it; it is printed bold.
+        bound: whether target labels enter the number, which is then a bound (†) and not a result.
+        signed: whether the number is a difference, printed with its sign.
         decimals: number of printed decimals.
         text: text printed instead of a number.
-        trials: ids of the trials of the number.
+        trials: ids of the trials from which the number comes.
     """
 
     value: float | None = None
@@ -70,8 +70,8 @@ class Column(_Headed):
         short: name in printed tables; empty (default) for the full name.
         group: heading shared with neighbouring columns; empty for none.
         unit: "%", "points", or another unit; empty for texts and counts.
-        key: fields that identify the setting of its numbers: `dataset`, `class_half`; and `held_out`, empty for the
-            average. Empty if its numbers belong to no single setting.
+        key: fields that identify the setting of the column's numbers: `dataset`, `class_half`, and `held_out` ("" for
+            the average). Empty if the numbers belong to no single setting.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Line(_Headed):
         name: full name.
         cells: one cell for each column.
         short: name in printed tables; empty (default) for the full name.
-        equals_plain: whether all picks are the full space.
+        equals_plain: whether all picks keep the full space.
         key: labels of `backbone` and `method`; empty if the line belongs to no single method.
     """
 
@@ -102,7 +102,7 @@ class Line(_Headed):
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that are ranked together, such as those of one backbone and predictor.
+    """Lines that are ranked together, such as the methods of one backbone and predictor.
 
     Attributes:
         title: common part of the lines; empty if the table has a single block.

@@ -1,4 +1,4 @@
-"""Tables of a paper as specs; this package exports everything that a user's own table needs."""
+"""The tables of a report, each as a `TableSpec`. docs/adding.md builds a user's own table from the exported names."""
 
 from reports.render.table import Cell, Column
 from reports.tables.all import paper_tables

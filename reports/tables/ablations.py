@@ -1,8 +1,9 @@
-"""Ablation tables: one setting fixed (lambda, rank, intervention set, order, predictor), the others by the rule.
+"""Ablation tables: one setting (lambda, rank, intervention set, order, predictor) is fixed, a rule selects the others.
 
-Each table has a line for each value and one for the rule's own picks, with source score, held-out accuracy, gain over
-plain prediction, and how often the rule picks the value.
+Each table has a line for each value and one for the rule's own picks. The columns are source score, held-out accuracy,
+gain over plain prediction, and how often the rule picks the value.
 """
+# A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
 import json
 from collections import Counter
@@ -28,7 +29,7 @@ MAX_VALUES = 16  # lines of a block; more values are thinned, see `thinned`
 MANY_ROWS, FEW_VALUES = 20_000, 6  # a method with more rows gets fewer lines, since each value scans all rows
 PICKED = "by the rule"
 _SOURCE_SCORE = Column("source score", "Source score")
-_HELD_OUT = Column("accuracy on what is held out", "Held out")
+_HELD_OUT = Column("accuracy on what is held out", "Held out")  # `HELD_OUT` in reports/document/paper.py has this name
 _GAIN = Column("minus plain", "− plain", unit="points")
 _FIXED = (
     "Source score: score of the rule, mean over environments, seeds and folds. − plain: mean difference to plain "
@@ -50,10 +51,10 @@ class Value:
     Attributes:
         entry: the method, in the settings of one backbone.
         picks: picks with the fixed value, see `Selections.picks`.
-        pooled: correctness at these picks.
-        trials: ids of their trials.
-        times: (k, n): k of the rule's n unrestricted picks have the value; None if the rule never considers it.
-        equals_plain: whether all picks are the full space.
+        pooled: which test images are classified correctly at these picks.
+        trials: ids of the trials of these picks.
+        times: (k, n): k of the rule's n unrestricted picks have the value; None if the rule never considers the value.
+        equals_plain: whether all picks keep the full space, so that the method equals plain prediction.
     """
 
     entry: Entry
@@ -65,7 +66,7 @@ class Value:
 
 
 def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, rank: int | None = None) -> Value:
-    """Return the results of a method at the rule's picks among some rows, at one rank or over all."""
+    """Return the results at the rule's picks among the method's rows in `selections`, at one rank or over all ranks."""
     method, rule = entry.method, entry.request.rule
     picks, pooled = selections.picks(method, rule, rank), selections.pooled(method, rule, rank)
     is_full = rank == int(selections.parts[method]["dim"].iloc[0])
@@ -74,7 +75,7 @@ def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, 
 
 
 def _of_rows(entry: Entry, rows: pd.DataFrame, times: tuple[int, int] | None) -> Value:
-    """Return the results at the rule's picks among some rows of a method."""
+    """Return the results at the rule's picks if the method has no other rows than these."""
     return _value(entry, Selections(as_rows_of(entry.method, rows), entry.selections.tested), times)
 
 
@@ -94,9 +95,10 @@ def _ablation(
     takes_part: Callable[[Method], bool],
     own: Callable[[Request], Iterable[str]] = lambda _: _SHOWN,
 ) -> TableSpec[Sequence[Value]]:
-    """Return a spec with a block for each backbone and method that `takes_part` and has two values or more.
+    """Return a spec with a block for each backbone and method.
 
-    `what` names the fixed setting; `corner` is the heading of its values; `own` returns further notes.
+    A method has a block if `takes_part` is true for it and it has two values or more. `what` names the fixed setting,
+    `corner` is the heading of its values, and `own` returns further notes.
     """
 
     def blocks(request: Request) -> Iterator[Draft[Sequence[Value]]]:
@@ -149,13 +151,13 @@ def _gain(value: Value) -> Cell:
 
 
 def _times(values: Sequence[Value]) -> Cell:
-    """Return how often the unrestricted rule picks a value, or any of several."""
+    """Return the cell "k of n": k of the n unrestricted picks of the rule have one of the values."""
     times = [one.times for one in values if one.times]
     return cells.count(sum(k for k, _ in times), times[0][1]) if times else Cell(note="a choice of its own")
 
 
 def _mean(cell: Callable[[Value], Cell], values: Sequence[Value]) -> Cell:
-    """Return the cell of a value, or the mean over several values without gaps."""
+    """Return the cell of a single value. For several values, return the mean over all that have a number."""
     own = [cell(value) for value in values]
     known = [one.value for one in own if one.value is not None]
     if len(own) == 1 or not known:
@@ -234,7 +236,10 @@ def _alternative(
     title_of: Callable[[Request, Method], str],
     name_of: Callable[[Method], str],
 ) -> TableSpec[Entry]:
-    """Return a spec with a block for each backbone and title with two or more methods, lines named by `name_of`."""
+    """Return a spec that compares alternative methods: each block has two or more, under one backbone.
+
+    `shown` returns the methods. Methods with equal `title_of` are in one block, in lines named by `name_of`.
+    """
 
     def blocks(request: Request) -> Iterator[Draft[Entry]]:
         methods = shown(request)
@@ -278,7 +283,7 @@ PREDICTOR = _alternative(
 )
 
 
-TEXT = json.dumps({"name": "text"})  # kind of intervention: pairs of texts
+TEXT = json.dumps({"name": "text"})  # the kind of intervention that consists of pairs of texts, as in rows
 _ON_SETS = (
     "A share of the pairs (of the images whose views enter C_d) is a method of its own, which the rule does not choose "
     "beside the others.",
@@ -293,12 +298,12 @@ _MANY = (
 
 
 def _of_images(sets: _Sets) -> _Sets:
-    """Return the sets without pairs of texts."""
+    """Return the intervention sets that have no pairs of texts."""
     return {name: rows for name, rows in sets.items() if TEXT not in kinds_of(rows)}
 
 
 def _of_texts(sets: _Sets) -> _Sets:
-    """Return the sets with pairs of texts, and the largest of the others; empty without texts."""
+    """Return the intervention sets that have pairs of texts, and the largest other set; empty if no set has texts."""
     images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
     texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
     largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
@@ -307,13 +312,13 @@ def _of_texts(sets: _Sets) -> _Sets:
 
 
 def _has_sets(method: Method) -> bool:
-    """Return whether a method has a block: CLIP-ICM, truncation or shrinkage; no placebos or parts of methods."""
+    """Return whether a method is CLIP-ICM, truncation or shrinkage, and neither a placebo nor a part of a method."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
     return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
 
 
 def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
-    """Return a line for each set; for many sets the informative ones, then one line for each number of kinds."""
+    """Return a line for each intervention set. `_MANY` describes the lines for more than `MAX_VALUES` sets."""
     sets = of(entry.selections.by_set(entry.method))
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}
@@ -341,7 +346,7 @@ def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
 
 
 def _by_set(name: str, what: str, of: Callable[[_Sets], _Sets]) -> TableSpec[Sequence[Value]]:
-    """Return the spec of a table of CLIP-ICM and shrinkage by intervention sets, each selected on its own."""
+    """Return the spec of a table with a line for each intervention set; the rule selects among the rows of this set."""
 
     def own(request: Request) -> Iterator[str]:
         yield from _ON_SETS

@@ -1,4 +1,4 @@
-"""All built-in tables of a report in a fixed order, and the user's own tables."""
+"""All built-in tables of a report in a fixed order, and the user's own tables. `reports.build` calls `paper_tables`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,15 @@ from reports.render.table import Table
 from reports.tables import ablations, backbones, behind, cost, environments, main, words
 from reports.tables.spec import Request, Scope, TableSpec, by_data_set, groups
 
+# A new table also needs its name in docs/report.md. If the paper shows the table, `_PLANS` and `_NEEDS` of
+# reports/document/paper.py need the name too.
 TABLES: tuple[TableSpec[Any], ...] = (
     main.TABLE, environments.TABLE, main.OPEN_CLASS, main.IMAGENET, backbones.TABLE, backbones.TREND,
     ablations.LAMBDA, ablations.RANK, ablations.IMAGES, ablations.TEXTS, ablations.ORDER, ablations.PREDICTOR,
     behind.SELECTION, behind.SHIFT, behind.TABLE, main.OVER_SETS, main.COMPARISONS, cost.TABLE,
 )  # fmt: skip
 
-# Names of other files in the folder of tables.
+# Names of the other files in the folder `tables`, most of them from `_records` of reports/build.py.
 _TAKEN = {"accuracies", "against_published", "all", "controls", "differences", "findings", "metrics", "per_class",
           "picks", "published", "verdicts"}  # fmt: skip
 
@@ -30,9 +32,10 @@ def paper_tables(
     costs: Sequence[Mapping[str, Any]] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Table]:
-    """Return all tables that the rows support; tables with fewer than two lines or without numbers are left out.
+    """Return all tables that the rows support. Tables with fewer than two lines or without numbers are left out.
 
-    Settings that cannot share a table get one each, whose name ends with the fields that differ, or with a number.
+    Settings that cannot share a table get a table each. The names of these tables end with the fields in which they
+    differ, or with a number.
 
     Args:
         results: settings, each with its rows, in the order of `settings.by_setting`.
@@ -83,7 +86,7 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
 def _scopes(results: Sequence[SettingResults]) -> Mapping[Scope, Sequence[Sequence[SettingResults]]]:
     """Return scope -> groups of settings that share a table; see `spec.Scope`."""
     every = [(group[0][0].protocol_class, group) for group in groups(results)]
-    # The environments of variants are whole data sets.
+    # Under such a protocol (ImageNet variants), each environment is a whole data set.
     variants = [part for of, group in every if of.across_sets for part in by_data_set(group).values()]
     whole = [(of, group) for of, group in every if group[0][0].class_half == "all" and not of.across_sets]
     fair_groups = [group for of, group in whole if not of.looks_at_target]

@@ -1,4 +1,4 @@
-"""Tables over backbones: accuracy, gain and effective robustness of each, and the trend of the gain."""
+"""Tables over backbones: accuracy, gain and effective robustness of each backbone, and the trend of the gain."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from reports.tables import cells, words
 from reports.tables.by_method import Entry, methods_of, predictor_words, predictors_of
 from reports.tables.spec import Draft, Request, TableSpec, Values, by_backbone, by_data_set
 
-SHOWN = {PLAIN: "Plain", "pca": "PCA", ICM: "CLIP-ICM", SHRINKAGE: "Shrinkage"}
+SHOWN = {PLAIN: "Plain", "pca": "PCA", ICM: "CLIP-ICM", SHRINKAGE: "Shrinkage"}  # projection -> heading of its column
 _GAINS = (ICM, SHRINKAGE)
 _ROBUST = (
     "Effective robustness: points above the line through plain prediction of the other backbones, accuracy on held-out "
@@ -24,7 +24,7 @@ _TOO_FEW = f"Effective robustness needs {backbones.MIN_BACKBONES} backbones with
 _NO_ROWS = Cell(note="no result rows of this method")
 
 
-_Backbone = Mapping[str, Entry]  # projection -> entry, for one backbone on one data set or on all
+_Backbone = Mapping[str, Entry]  # projection -> entry, for one backbone on one data set or on all data sets
 
 
 def _blocks(request: Request) -> Iterator[Draft[_Backbone]]:
@@ -57,7 +57,7 @@ def _columns(request: Request) -> Iterator[Values[_Backbone]]:
 
 
 def _over_sets(name: str, number: Callable[..., cells.Number], of: _Backbone) -> Cell:
-    """Return the number of a single data set, or the mean over the backbone's data sets."""
+    """Return `number` (`accuracy` or `gain`) on a single data set, or its mean over the backbone's data sets."""
     if (entry := of.get(name)) is None:
         return _NO_ROWS
     sets = [setting.dataset for setting, _ in entry.results]
@@ -100,6 +100,7 @@ TABLE = TableSpec(
     corner="Backbone",
 )
 
+# Projection and variant of the methods that get a trend.
 _WITH_TREND = ((ICM, ""), EQUAL_N_TRUNCATION, OURS, ("isotropic_environments", ""))
 _TREND_NOTES = (
     "Slope: points of gain over plain prediction for a point of accuracy, least squares over backbones, each counting "
@@ -114,7 +115,7 @@ _Slope = tuple[backbones.Trend, backbones.ValueInterval | None]
 
 
 def _trends(request: Request) -> Iterator[Draft[_Slope]]:
-    """Yield a block for each data set and method with a trend: its two slopes."""
+    """Yield a block with two slopes for each data set and method that has a trend."""
     groups = backbones.same_but_backbone(request.results)
     for group in groups:
         dataset = request.short(group[0][0].dataset)

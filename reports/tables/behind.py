@@ -1,4 +1,8 @@
-"""Tables behind mean accuracies: further metrics and calibration, cost of selection, and the removed shift."""
+"""Tables behind mean accuracies: `behind` (further metrics), `selection` (accuracy by each rule), `shift` (see below).
+
+`shift` has the share of the shift between environments that each method removes.
+"""
+# A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +34,7 @@ _NO_RULE = "not all that is held out has answers under this rule"
 
 
 _RHO = "rho with the gain"
+# Column of rows -> column of the table. `SHARES` and `MOVED` of reports/analysis/spans.py list the same column names.
 _SHARES = {
     "energy_removed": Column("energy removed", "energy", "Removed"),
     "shift_removed_sources": Column("shift removed (sources)", "shift (sources)", "Removed"),
@@ -65,7 +70,7 @@ _NO_RHO = f"fewer than {MIN_SETTINGS} settings in an environment, or rows withou
 
 
 def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Metrics]]:
-    """Yield the methods with results on all held-out environments."""
+    """Yield a line with its metrics for each method that has results on all held-out environments."""
     for entry in entries:
         every = metrics.metrics_of(entry.selections, entry.request.rule)
         yield from ((line_of(entry), found) for found in every if found.method == entry.method)
@@ -126,7 +131,7 @@ TABLE = TableSpec("behind", _caption, by_method(_lines), _columns, _notes, "data
 
 
 def _with_choice(entries: list[Entry]) -> Iterator[tuple[Line, SelectionCost]]:
-    """Yield the methods with more than one configuration."""
+    """Yield a line with its accuracy under each rule, for each method with more than one configuration."""
     costs = {one.method: one for one in metrics.selection_costs(entries[0].selections)}
     return ((line_of(entry, False), costs[entry.method]) for entry in entries if entry.method in costs)
 
@@ -170,7 +175,10 @@ SELECTION = TableSpec(
 
 @dataclass(frozen=True)
 class _Removed:
-    """Removed shares of a method, one mapping per draw (a single one for real methods), and their correlations."""
+    """Shares that a method removes: one mapping in `shares` for each draw of a placebo, a single one for other methods.
+
+    `rhos` has the correlations of the shares with accuracy. `gap` says why correlations are missing.
+    """
 
     shares: list[dict[str, float | None]]
     trials: tuple[str, ...]
@@ -179,7 +187,7 @@ class _Removed:
 
 
 def _removing(entries: list[Entry]) -> Iterator[tuple[Line, _Removed]]:
-    """Yield the methods whose rows have removed shares, all draws of a placebo as one line."""
+    """Yield a line for each method whose rows have removed shares. All draws of a placebo are one line."""
     request, selections = entries[0].request, entries[0].selections
     own = [m for m in selections.draws if block_of(m) == block_of(entries[0].method)]
     for entry in sorted([*entries, *(replace(entries[0], method=m) for m in own)], key=lambda one: one.method.place):
@@ -197,7 +205,7 @@ def _removing(entries: list[Entry]) -> Iterator[tuple[Line, _Removed]]:
 
 def _removed_columns(request: Request) -> Iterator[Values[_Removed]]:
     def share(name: str, of: _Removed) -> Cell:
-        """Return a removed share in percent, or a relative displacement; for several draws the mean with its range."""
+        """Return a removed share in percent, or a relative displacement. Several draws give their mean and range."""
         bound = request.bound or name.endswith("target")
         factor, decimals = (100.0, 1) if name in SHARES else (1.0, 2)
         known = [factor * value for values in of.shares if (value := values[name]) is not None]

@@ -1,4 +1,4 @@
-"""Tables with a block for each backbone and predictor, and a line for each method."""
+"""Parts of tables that have a block for each backbone and predictor, and a line for each method."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ PICKS = Column("plain in k of n picks", "Plain picks", unit="")
 def methods_of(results: Sequence[SettingResults], predictor: str | None = None, every: bool = False) -> list[Method]:
     """Return the methods of all settings, in table order.
 
-    Placebos, parts of other methods and shares of the pairs are included only with `every`: they appear in tables of
-    one data set and backbone, and in comparisons.
+    If `every`, the list includes placebos, parts of other methods, and methods fitted on a share of the pairs. Tables
+    of one data set and backbone, and tables of comparisons, show them.
     """
     found = {method for _, selections in results for method in selections.parts}
     found = {m for m in found if predictor in (None, block_of(m))}
@@ -34,7 +34,7 @@ def methods_of(results: Sequence[SettingResults], predictor: str | None = None, 
 
 
 def predictors_of(results: Sequence[SettingResults], every: bool = False) -> list[str]:
-    """Return the predictors of `methods_of`, in table order; imported methods are one block."""
+    """Return the blocks of `methods_of` in table order: the predictors, and one block for imported methods."""
     return list(dict.fromkeys(block_of(method) for method in methods_of(results, every=every)))
 
 
@@ -70,19 +70,19 @@ class Entry:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all picks of the method are the full space."""
+        """Whether all picks of the method keep the full space."""
         return cells.is_plain((x for _, x in self.results), self.method, self.request.rule)
 
     def accuracy(self, held_out: str | None = None, **of: str) -> cells.Number:
-        """Return the accuracy on one environment, or averaged, in the setting with given fields such as `dataset`."""
+        """Return the accuracy on one environment, or averaged over all. `of` selects the setting: `dataset="PACS"`."""
         return self._number(of, partial(cells.accuracy, held_out=held_out))
 
     def gain(self, **of: str) -> cells.Number:
-        """Return the accuracy minus plain prediction's on the same images, in the setting with given fields."""
+        """Return the accuracy minus plain prediction's on the same images, in the setting that `of` selects."""
         return self._number(of, cells.gain)
 
     def plain_picks(self) -> Cell:
-        """Return the number of picks that are the full space."""
+        """Return the cell "k of n": k of n picks keep the full space."""
         return cells.count(*cells.plain_picks((x for _, x in self.results), self.method, self.request.rule))
 
     def _number(self, of: dict[str, str], measured: Callable[..., cells.Number]) -> cells.Number:
@@ -96,7 +96,7 @@ class Entry:
         return measured(selections, self.method, rule, self.request.options).of(bound, plain)
 
     def over_sets(self, number: Callable[..., cells.Number], sets: Iterable[str] | None = None) -> Cell:
-        """Return the mean of `accuracy` or `gain` over data sets; by default over all of the table."""
+        """Return the mean of `number` (`accuracy` or `gain`) over data sets, by default over those of the table."""
         every = [(name, number(self, dataset=name)) for name in (self.request.sets if sets is None else sets)]
         return cells.over_sets(every, self.request.options)
 
@@ -107,7 +107,7 @@ def accuracy(entry: Entry, held_out: str | None = None, **of: str) -> Cell:
 
 
 def setting_of(results: Sequence[SettingResults], **of: str) -> SettingResults | None:
-    """Return the first setting with the given field values, with its rows; None without any."""
+    """Return the first setting whose fields have the values in `of`, with its rows; None if there is none."""
     return next((one for one in results if all(getattr(one[0], key) == value for key, value in of.items())), None)
 
 
@@ -129,7 +129,8 @@ def by_method(
     """Return a `TableSpec.blocks` function with a block for each backbone and predictor.
 
     Args:
-        lines: entries of a block -> (line, subject of its cells) pairs; see `each`.
+        lines: function that takes the entries of a block and returns (line, subject) pairs; cells are computed from the
+            subject. See `each`.
         every: whether placebos and parts of methods are included; default False.
     """
 
@@ -149,7 +150,7 @@ def by_method(
 
 
 def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
-    """Return the column of plain picks; empty if no pick of a method equals plain prediction."""
+    """Return a list with the column of plain picks; an empty list if no method's pick equals plain prediction."""
     every, rule = [selections for _, selections in request.results], request.rule
     if not any(cells.plain_picks(every, method, rule)[0] for method in methods if not method.is_plain):
         return []
@@ -157,7 +158,7 @@ def picks(request: Request, methods: Iterable[Method]) -> list[Values[Entry]]:
 
 
 def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return the ranking of a block's methods, in the setting with given fields."""
+    """Return the ranking of a block's methods in the setting that `of` selects; None if they cannot be ranked."""
     _, entry = draft.lines[0]
     found = setting_of(entry.results, **of)
     compared = ranked(found[1], entry.request.rule, frozenset(draft.methods)) if found else None
@@ -165,9 +166,10 @@ def ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
 
 
 def mean_ranking(draft: Draft[Entry], **of: str) -> Ranked | None:
-    """Return the methods of a block that are not separated from the best mean over data sets (equal weights).
+    """Return the ranking of a block's methods by their mean over data sets with equal weights, or None.
 
-    All pairs of methods that every data set ranks are compared by pooled intervals, Holm-adjusted over all pairs.
+    The methods that every data set ranks are compared in pairs, by pooled intervals. P-values are Holm-adjusted over
+    all pairs.
     """
     of_sets = [ranking(draft, dataset=name, **of) for name in draft.lines[0][1].request.sets]
     every = [(one.methods, one.ranking) for one in of_sets if one is not None and one.ranking is not None]

@@ -1,6 +1,7 @@
-"""Arithmetic of cells: an accuracy or a difference, on one data set or averaged over K, with interval and sizes.
+"""Functions that make the cells of tables: accuracies and differences with intervals and sample sizes.
 
-All numbers are in percent and points. Data sets have equal weights: the variance of a mean is the sum of theirs / K^2.
+Numbers are in percent or points, on one data set or averaged over K. Data sets have equal weights, so the variance of
+an average is the sum of the K variances / K^2.
 """
 
 import math
@@ -29,7 +30,7 @@ def cell_of(parts: Sequence[Estimate], options: Options, **more: object) -> Cell
     """Return the cell of an accuracy, or of a difference of two methods, averaged over data sets."""
     signed = len(parts[0].accuracies) > 1  # a difference of two methods
     whole = pooled_interval([estimate.interval for estimate in parts])
-    of_seeds: list[float] = []  # averaged over data sets; empty if their seeds differ
+    of_seeds: list[float] = []  # a mean over data sets for each seed; empty if the seeds of data sets differ
     if len({estimate.seeds for estimate in parts}) == 1:
         accuracies = [estimate.accuracies.mean(axis=2) for estimate in parts]
         of_seeds = np.mean([one[0] - one[1] if signed else one[0] for one in accuracies], axis=0).tolist()
@@ -62,7 +63,7 @@ def points(interval: Interval, **more: object) -> Cell:
 
 @dataclass(frozen=True)
 class Number:
-    """A cell and its estimate; None for a gap."""
+    """A cell and the estimate that it shows; the estimate of an empty cell is None."""
 
     cell: Cell
     estimate: Estimate | None = None
@@ -76,9 +77,9 @@ class Number:
 def accuracy(
     selections: Selections, method: Method, rule: str, options: Options, held_out: str | None = None
 ) -> Number:
-    """Return the accuracy of a method on one environment, or averaged over all; the note of a gap has the reason.
+    """Return the accuracy of a method on one environment, or (default) averaged over all held-out environments.
 
-    Only seeds with all held-out environments enter the average.
+    Only seeds with all held-out environments enter the average. The note of an empty cell says why it is empty.
     """
     if method not in selections.parts:
         return Number(Cell(note="no result rows of this method"))
@@ -106,7 +107,7 @@ def gain(selections: Selections, method: Method, rule: str, options: Options) ->
 def minus(
     selections: Selections, ours: Answered, baseline: Method, rule: str, options: Options, trials: Sequence[str]
 ) -> Number:
-    """Return an accuracy minus that of a baseline method on the same images."""
+    """Return the accuracy of `ours` minus the accuracy of a baseline on the same images."""
     estimate = complete_estimate(selections, ours, selections.pooled(baseline, rule))
     if estimate is None:
         return Number(Cell(note="no seed has both on the same test images, of all that is held out"))
@@ -115,7 +116,7 @@ def minus(
 
 
 def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
-    """Return the mean over data sets with equal weights; a gap if one of them is a gap."""
+    """Return the mean over data sets with equal weights; an empty cell if a data set has no number."""
     if len({number.cell.note for _, number in parts}) == 1 and parts[0][1].estimate is None:
         return parts[0][1].cell
     missing = [name for name, number in parts if number.estimate is None]
@@ -136,7 +137,7 @@ def over_sets(parts: Sequence[tuple[str, Number]], options: Options) -> Cell:
 def trials_of(
     selections: Selections, method: Method, rule: str, held_out: str | None = None, rank: int | None = None
 ) -> tuple[str, ...]:
-    """Return the ids of the trials of a rule's picks for a method, sorted."""
+    """Return the sorted ids of the trials whose rows a rule picks for a method."""
     found = _trials(selections, method, rule, rank)
     return tuple(sorted({trial for name, trial in found if held_out in (None, name)}))
 
@@ -148,13 +149,13 @@ def _trials(selections: Selections, method: Method, rule: str, rank: int | None)
 
 
 def plain_picks(results: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
-    """Return (k, n): k of n picks of a method, over all settings that have it, are the full space."""
+    """Return (k, n) over all settings with the method: k of its n picks keep the full space."""
     counts = [one.plain_picks(method, rule) for one in results if method in one.parts]
     return sum(k for k, _ in counts), sum(n for _, n in counts)
 
 
 def is_plain(results: Iterable[Selections], method: Method, rule: str) -> bool:
-    """Return whether all picks of a method are the full space, so that its numbers equal plain prediction's."""
+    """Return whether all picks of a method keep the full space, so that it equals plain prediction."""
     k, n = plain_picks(results, method, rule)
     return k == n > 0 and not method.is_plain
 
@@ -171,20 +172,20 @@ def count(k: int, n: int) -> Cell:
 
 
 def source_score(picks: Picks) -> Cell:
-    """Return the mean score of a rule's picks in percent, over folds, seeds, then environments."""
+    """Return the source score of a rule's picks in percent, averaged over folds, then seeds, then environments."""
     score = mean_over_tests(picks, "score")
     return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)
 
 
 def known(value: float | None, gap: str, **more: object) -> Cell:
-    """Return the cell of a number, or a gap with a note if it is unknown."""
+    """Return the cell of a number; if the number is unknown, an empty cell with the note `gap`."""
     if value is None or math.isnan(value):
         return Cell(note=gap)
     return replace(Cell(value=value), **more)  # type: ignore[arg-type]
 
 
 def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
-    """Return the cell of a value of `reports.analysis.metrics.Metrics.of`, or a gap that says what the metric needs."""
+    """Return the cell of a metric's value from `Metrics.of`; without a value, the note says what the metric needs."""
     gap = f"rows keep {metric.needs} at what rules of the sources pick alone, and some have none"
     return known(value, gap, decimals=1 if metric.percent else 3, **more)
 
@@ -220,10 +221,11 @@ def _gap(selections: Selections, method: Method, rule: str, held_out: str | None
 
 
 def accuracy_records(results: Iterable[SettingResults], options: Options) -> Iterator[dict[str, object]]:
-    """Yield a record for each accuracy, in percent; gaps have a note with the reason. Progress is printed.
+    """Yield a record of tables/accuracies.csv for each accuracy, in percent, and print progress.
 
-    `source_accuracy` is the accuracy on the sources' validation images at the rule's picks; `labels_fit` and
-    `labels_choice` are the largest numbers of labelled images used by a fit and available to a rule.
+    `source_accuracy` is the accuracy on the sources' validation images at the rule's picks. `labels_fit` is the largest
+    number of labelled images that a fit used, `labels_choice` the largest number that a rule had. `note` says why an
+    accuracy is missing.
     """
     every = [*results]
     progress = Progress("selecting", sum(len(one.parts) * len(one.rules) for _, one in every), "methods")
@@ -262,7 +264,7 @@ def accuracy_records(results: Iterable[SettingResults], options: Options) -> Ite
 
 
 def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
-    """Return held-out environment or average -> accuracy on its sources in percent, and numbers of labels."""
+    """Return held-out environment, or `AVERAGE` -> its source accuracy in percent and numbers of labels, as fields."""
     labels = _labels(selections, method)
     picks, scores = selections.picks(method, rule), dict[str, list[float]]()
     for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
@@ -278,7 +280,7 @@ def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, 
 
 @memoized
 def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
-    """Return held-out environment, and last the average -> largest numbers of labels."""
+    """Return held-out environment, or `AVERAGE` (last) -> column in `_LABELS` -> its largest value."""
     rows = selections.parts[method]
     of, labels = rows["held_out"].to_numpy(dtype=object), rows[[*_LABELS]].to_numpy(dtype=np.float64)
     most = {str(name): np.fmax.reduce(labels[of == name]) for name in sorted(set(of.tolist()))}

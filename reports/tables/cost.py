@@ -28,7 +28,7 @@ _Cells = tuple[Cell, ...]  # one for each column
 
 
 def _blocks(request: Request) -> Iterator[Draft[_Cells]]:
-    """Yield the embeddings of backbones, then the trials of each predictor and projection.
+    """Yield a block with the costs of embeddings, then a block with the costs of trials.
 
     Raises:
         IcmBenchError: a cost lacks `kind`, `work` or `seconds`, or its work is not positive.
@@ -43,7 +43,7 @@ def _blocks(request: Request) -> Iterator[Draft[_Cells]]:
 
 
 def _embeddings(request: Request) -> Iterator[tuple[str, _Cells]]:
-    """Yield each measured run of an encoder."""
+    """Yield a line's name and cells for each measured run of an encoder."""
     for cost in (one for one in request.costs if one["kind"][0] == "embedding"):
         seconds, work = float(cost["seconds"]), float(cost["work"])
         ceiling, actors = cost.get("ceiling"), int(cost.get("actors") or 1)
@@ -59,7 +59,7 @@ def _embeddings(request: Request) -> Iterator[tuple[str, _Cells]]:
 
 
 def _trials(request: Request) -> Iterator[tuple[str, _Cells]]:
-    """Yield each predictor and projection whose trials were measured."""
+    """Yield a line's name and cells for each predictor and projection whose trials were measured."""
     counted: dict[tuple[str, ...], set[str]] = {}
     for _, selections in request.results:
         columns = selections.rows[["trial_id", "predictor", "predictor_label", "projection"]]
@@ -89,9 +89,9 @@ def _notes(request: Request, _: Table) -> Iterator[str]:
     yield f"Price: {request.options.price:g} for an hour." if request.options.price is not None else ""
 
 
-# Costs have the fields `kind` (general to specific), `work`, `seconds` and `machine` of `benchmark.store.costs.Cost`;
-# those of embeddings also `ceiling` (views/s of the bare encoder), `actors`, `cores` (per actor) and `device`, if
-# known. The price is per GPU hour with a GPU, else per core hour, in the reader's currency.
+# Costs have the fields `kind` (general to specific), `work`, `seconds` and `machine` of `benchmark.store.costs.Cost`.
+# Costs of embeddings also have `ceiling` (views/s of the bare encoder), `actors`, `cores` (per actor) and `device`, if
+# known. The price is per GPU hour if a GPU was used, else per core hour, in the reader's currency.
 TABLE = TableSpec(
     "cost",
     lambda _: "What embeddings and trials cost.",

@@ -1,4 +1,4 @@
-"""Table of methods by held-out environments, with average and worst, for one data set and backbone."""
+"""Table of methods by held-out environments of one data set and backbone, with the average and the worst one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ _ALONE = Cell(note="of single draws alone")
 
 @dataclass(frozen=True)
 class _Draws(Entry):
-    """A placebo averaged over several draws. Attribute `draws`: the method of each draw."""
+    """A placebo averaged over its random draws; `draws` has the method of each draw."""
 
     draws: Sequence[Method] = ()
 
@@ -36,7 +36,7 @@ class _Draws(Entry):
         return cells.Number(Cell(value=value, seeds=tuple(self.selections.seeds), note=note))
 
     def plain_picks(self) -> Cell:
-        """Return a gap: picks are only counted for single draws."""
+        """Return an empty cell, since picks are only counted for single draws."""
         return _ALONE
 
 
@@ -52,7 +52,7 @@ def _lines(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
 
 def _columns(request: Request) -> Iterator[Values[Entry]]:
     def worst(entry: Entry) -> Cell:
-        """Return the lowest of the environments' cells; a gap if one of them is a gap."""
+        """Return the cell of the environment with the lowest accuracy; an empty cell if an environment has none."""
         single = {name: accuracy(entry, name) for name in entry.selections.held_outs}
         missing = [name for name, cell in single.items() if cell.value is None]
         if missing:
@@ -70,7 +70,7 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
 
 
 def _in_domain(request: Request) -> Selections | None:
-    """Return the rows with fits on the tested environments, for the same data set and backbone; None without any."""
+    """Return rows of this data set and backbone whose fits use the tested environments; None if there are none."""
     own = ("protocol", "test_split", "rounding")
     for other, candidate in () if request.bound else request.report:
         same = other.without(*own) == request.setting.without(*own)

@@ -1,4 +1,5 @@
 """Tables of methods by data sets: main table, differences to baselines, base and new classes, ImageNet variants."""
+# A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -33,7 +34,7 @@ _SOURCE = (
 BASELINES = {PLAIN: "plain", "pca": "PCA", "random": "random"}
 _MIN_P = 0.001  # smaller p-values are printed as "<0.001"
 _NOT_COMPARED = "a baseline itself, or no rows of both on the same images"
-Compared = Mapping[str, Comparison | Overall]  # projection of a baseline -> method minus baseline
+Compared = Mapping[str, Comparison | Overall]  # projection of a baseline -> one method minus this baseline
 
 
 def _columns(request: Request) -> Iterator[Values[Entry]]:
@@ -156,7 +157,10 @@ IMAGENET = TableSpec(
 
 
 def _compared_lines(entries: list[Entry]) -> Iterator[tuple[Line, Compared]]:
-    """Yield each method minus each preceding baseline, on one data set or pooled over several, adjusted together."""
+    """Yield a line for each method, with its differences to the baselines that precede it in table order.
+
+    Over several data sets the differences are pooled. P-values are adjusted over all differences of the block.
+    """
     results, methods, rule = entries[0].results, [one.method for one in entries], entries[0].request.rule
     own = {m.projection: m for m in methods if m.projection in BASELINES and not m.variant and m.order != "released"}
     baselines = [own[name] for name in BASELINES if name in own]

@@ -1,4 +1,5 @@
-"""Checks against published accuracies as a table, records, one sentence, and notes of other tables."""
+"""The checks of `reports.analysis.published_checks` as a table, records, one sentence, and notes of other tables."""
+# The notes of other tables leave out a verdict that has no words in `_VERDICTS`.
 
 import json
 from collections import Counter
@@ -17,7 +18,7 @@ _COLUMNS = (
     Column("verdict", unit=""),
     Column("source", unit=""),
 )
-# Kinds of tables with plain accuracies: averages only, or environments and averages.
+# Names of tables with plain accuracies. The first have averages only, the others also have single environments.
 _OF_AVERAGES, _OF_ENVIRONMENTS = ("main", "backbones"), ("environments", "imagenet")
 _NOTHING = (
     "Published: no number of this table. Plain prediction is compared with published accuracies by data set and by "
@@ -65,7 +66,7 @@ def table_of(checks: Sequence[against.Check]) -> Table | None:
 
 
 def _name(ours: against.Ours, *more: str, whole: bool = False) -> str:
-    """Return a name of an accuracy; the environment "test" of a variant is only in `whole` names."""
+    """Return the name of an accuracy. The environment "test" of an ImageNet variant is left out unless `whole`."""
     environment = "" if ours.environment == "test" and not whole else f" {ours.environment}"
     return f"{', '.join((ours.dataset_name + environment, ours.method.label, *more))} ({ours.setting.test_split})"
 
@@ -135,7 +136,7 @@ def _four(value: float | None) -> float | str:
 
 
 def gate_sentence(checks: Sequence[against.Check]) -> str:
-    """Return a sentence on how many comparable accuracies are within tolerance, and which are not."""
+    """Return a sentence that counts the comparable accuracies within the tolerance, and names those outside."""
     counts = Counter(check.verdict for check in checks)
     gated, others = counts[against.PASS] + counts[against.FAIL], counts[against.NOT_COMPARABLE]
     more = f"; {others} {'is' if others == 1 else 'are'} not comparable" if others else ""
@@ -151,7 +152,7 @@ def gate_sentence(checks: Sequence[against.Check]) -> str:
 
 
 def published_notes(table: Table, checks: Sequence[against.Check]) -> tuple[str, str]:
-    """Return two notes of a table on which of its numbers are published, reproduced, or not comparable."""
+    """Return two notes of a table: how many of its numbers are published, reproduced or not comparable; `OWN_ROWS`."""
     kind, shared = table.name.partition("-")[0], ("protocol", "test_split", "dataset", "backbone")
     here = {name: table.context.get(name, "").split(", ") for name in shared}
     own = [one for one in checks if all(named(one.ours.setting)[name] in values for name, values in here.items())]

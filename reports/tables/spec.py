@@ -1,7 +1,7 @@
-"""Specification of tables: the settings that share one, its blocks, columns, cells and notes.
+"""`TableSpec`: which settings share a table, and how its blocks, columns, cells and notes are made from them.
 
-`TableSpec.build` returns a `reports.render.table.Table`. A new table is one `TableSpec` in one file; users name their
-own as `module:TABLE`.
+`TableSpec.build` returns a `reports.render.table.Table`. A new built-in table is one `TableSpec` with an entry in
+`TABLES` of reports/tables/all.py. Users name their own table as `module:TABLE`, see docs/adding.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,15 +19,16 @@ from reports.render.table import Block, Cell, Column, Line, Table
 from reports.tables import cells, words
 
 T = TypeVar("T")
-# Settings that share a table: all data sets and backbones; all of one data set; one setting; open-class protocols with
-# all class halves; one data set whose environments are whole data sets; all of the report.
+# Settings that share a table. data sets: all data sets and backbones. data set: all backbones of one data set. setting:
+# a single one. open class: all class halves of an open-class protocol. variants: one data set whose environments are
+# whole data sets. report: all settings. `_scopes` of reports/tables/all.py makes these groups; a new scope needs one.
 Scope = Literal["data sets", "data set", "setting", "open class", "variants", "report"]
 _NAMED = 6  # largest number of columns without bold that are listed by name
 
 
 @dataclass(frozen=True)
 class Request:
-    """The settings of one table and the options of the report.
+    """Input of a table: its settings and the options of the report.
 
     Attributes:
         results: settings that share the table, each with its rows.
@@ -78,12 +79,12 @@ class Request:
 
     @property
     def bound(self) -> bool:
-        """Whether the numbers are bounds, since target labels enter them."""
+        """Whether target labels enter the numbers, which are then bounds and not results."""
         return cells.bound_by(self.rule, self.setting.protocol_class.looks_at_target)
 
     @property
     def what(self) -> str:
-        """The data set and the backbone for captions, each only if there is a single one."""
+        """Text for captions: the data set if there is only one, and the backbone if there is only one."""
         shared = {s.dataset for s, _ in self.results}, {s.backbone_label for s, _ in self.results}
         return ", ".join(next(iter(names)) for names in shared if len(names) == 1)
 
@@ -93,12 +94,12 @@ class Request:
 
 
 def rule_in_domain(selections: Selections) -> str:
-    """Return the selection rule for fits on the tested environment: the source rule if it has scores, else `oracle`."""
+    """Return the selection rule for fits on the tested environment: the source rule or, without scores, `oracle`."""
     return selections.rule if RULES[selections.rule] in selections.rules else "oracle"
 
 
 def source_fits(request: Request) -> Sequence[SettingResults]:
-    """Return the settings whose fits use no target labels: results, not bounds."""
+    """Return the settings whose fits use no target labels. Their numbers are results, not bounds."""
     return [one for one in request.results if not one[0].protocol_class.looks_at_target]
 
 
@@ -126,11 +127,11 @@ class Values(Generic[T]):
     """A column and the function that computes its cells.
 
     Attributes:
-        column: heading.
-        cell: subject of a line -> cell.
-        ranked: block -> ranking of its methods, whose best are bold; None (default) for no bold.
-        named: name of the column in the note on blocks without bold; by default the column's name.
-        marked: whether numbers of lines equal to plain prediction get the sign "=".
+        column: the column's name, short name, group and unit.
+        cell: function from the subject of a line to a cell.
+        ranked: function from a block to the ranking of its methods; the best are bold. None (default): no bold.
+        named: name of the column in the note that lists columns without bold; by default the column's name.
+        marked: whether numbers in lines that equal plain prediction get the sign "="; default True.
     """
 
     column: Column
@@ -149,11 +150,11 @@ class TableSpec(Generic[T]):
         caption: request -> caption, at most 40 words.
         blocks: request -> blocks, in order.
         columns: request -> columns, in order; empty columns are left out.
-        notes: (request, table without notes) -> sentences of its own; empty ones are left out.
+        notes: (request, table without notes) -> further sentences for this table; empty ones are left out.
         scope: settings that share one table, see `Scope`.
-        settings: request -> settings of the table, empty for no table; by default all of the request.
-        rule: selection rule: `fair`, the source rule; `base`, the same without a preference for plain prediction, so
-            that values differ; or `every`, for a table with several rules.
+        settings: request -> settings of the table (empty: there is no table); by default all settings of the request.
+        rule: selection rule. `fair` (default): the source rule. `base`: the source rule without its preference for
+            plain prediction, so that values differ. `every`: the table has several rules.
         corner: heading of the names of the lines.
         whole: whether `Table.details` describes how the numbers were measured in full.
     """
@@ -204,9 +205,9 @@ class TableSpec(Generic[T]):
 
 
 def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, all_tied: list[str]) -> Block:
-    """Return a block with its cells; numbers not separated from the best of a column are bold.
+    """Return a block with its cells. In each column, the best number and the numbers tied with it are bold.
 
-    Columns in which all methods are tied have no bold and are appended to `all_tied`.
+    A column in which all methods are tied has no bold numbers; its name is appended to `all_tied`.
     """
     made = []
     for line, subject in draft.lines:
@@ -227,8 +228,9 @@ def _filled(draft: Draft[T], columns: Sequence[Values[T]], request: Request, all
     return Block(draft.title, tuple(lines), draft.part)
 
 
+# Fields of `Setting` that are equal in all settings of a table.
 _ALL_SHARE = ("protocol", "test_split", "folds", "rounding", "precision", "class_half")
-# Templates, groups and images may differ between data sets, but not within one.
+# Fields that are equal for one data set or one backbone of a table -> the field that names the data set or backbone.
 _OWNERS = {
     **dict.fromkeys(("templates", "grouped", "dataset_fingerprint"), "dataset"),
     "backbone_fingerprint": "backbone_label",
@@ -241,7 +243,7 @@ _SAME_TEMPLATES = "use equal prompts.templates for all backbones, or report on o
 def groups(results: Sequence[SettingResults], halves: bool = False) -> list[list[SettingResults]]:
     """Return groups of settings that can share a table, in the order of the settings; see `check_compatible`.
 
-    A data set with several prompts or fingerprints is in one group for each. Settings with equal prompts are grouped.
+    If a data set has several prompts or fingerprints, each gets a group. Settings with equal prompts share a group.
     """
     shared = [name for name in _ALL_SHARE if not (halves and name == _HALVES)]
     parts = [*grouped(results, lambda one: tuple(getattr(one[0], name) for name in shared)).values()]
@@ -254,8 +256,8 @@ def check_compatible(results: Sequence[SettingResults], table: str, halves: bool
     """Check that settings can share a table.
 
     Raises:
-        IcmBenchError: protocol, split, folds, precision or class half differ; or prompts, groups or images of one data
-            set; or the weights of one backbone. Names the field.
+        IcmBenchError: a field in `_ALL_SHARE` differs, or a field in `_OWNERS` differs within one data set or backbone.
+            The message names the field.
     """
     owners = {**dict.fromkeys(_ALL_SHARE, ""), **_OWNERS}
     for name, owner in owners.items():
@@ -297,7 +299,10 @@ def by_backbone(results: Sequence[SettingResults]) -> dict[str, list[SettingResu
 
 
 def _apart(results: Sequence[SettingResults], name: str, owner: str) -> list[list[SettingResults]]:
-    """Split settings if an owner has several values of a field: templates by value, fingerprints by their position."""
+    """Split settings if one value of the field `owner` (a data set or backbone) has several values of the field `name`.
+
+    Templates are split by value. Other fields are split by the order in which an owner's values appear.
+    """
     values: dict[str, list[object]] = {}
     for setting, _ in results:
         own = values.setdefault(getattr(setting, owner), [])

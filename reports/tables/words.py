@@ -9,7 +9,7 @@ from reports.analysis.settings import BANNER, Options, Setting, distinct
 from reports.render.table import Table
 from reports.text import captions
 
-MAX_CAPTION_WORDS = 40  # words
+MAX_CAPTION_WORDS = 40  # `MAX_WORDS` of reports/render/latex.py, which refuses longer captions, is equal
 INTERVAL = "In brackets: 95 % interval for these environments (cluster-robust, Student's t)."
 BOLD = "Bold: not separated from the best of its block (all paired differences of the block, adjusted by Holm)."
 PLAIN_PICKS = (
@@ -21,10 +21,12 @@ _SHORT = {
     "CLIP-ICM (largest)": "CLIP-ICM",
     "CLIP-ICM (released order)": "CLIP-ICM, released",
 }
+# Fields of `Setting` in `Table.context`. The page finds settings by some of them: `IN_CONTEXT` in reports/page/data.py.
 _SHARED = (
     "protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone_label", "random_weights",
     "prompts", "dataset_fingerprint", "backbone_fingerprint",
 )  # fmt: skip
+# Fields by which the names of tables of one kind differ.
 _NAMING = ("protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone")
 
 
@@ -42,7 +44,7 @@ def caption(results: Sequence[SettingResults], words: str) -> str:
 
 
 def context(results: Sequence[SettingResults], rule: str | None, options: Options) -> dict[str, str]:
-    """Return field -> value shared by all numbers of a table; fields with several values list them."""
+    """Return field -> value in the settings of a table. Several values are listed with commas between them."""
     shared = {name.removesuffix("_label"): [_as_text(getattr(s, name)) for s, _ in results] for name in _SHARED}
     values = {name: ", ".join(dict.fromkeys(words)) for name, words in shared.items()}
     return {**values, "rule": rule or "", "plus_minus": options.plus_minus}
@@ -55,7 +57,7 @@ def _as_text(value: object) -> str:
 
 
 def notes(results: Sequence[SettingResults], rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
-    """Return the notes of a table, each sentence once; sentences that differ name their data set or setting."""
+    """Return the notes of a table, each sentence once. Sentences that differ begin with their data set or setting."""
 
     def sentences(setting: Setting, selections: Selections, options: Options) -> list[str]:
         *before, marked = captions.brief(setting, selections)

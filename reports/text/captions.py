@@ -16,6 +16,7 @@ from reports.analysis.methods import SEES_TARGET
 from reports.analysis.selections import Selections, SettingResults, has_choice, memoized
 from reports.analysis.settings import Options, Setting, grouped
 
+# A new test split also needs its position in `SPLIT_ORDER` of reports/analysis/settings.py.
 _SPLIT_MEANING = {
     "out_20": "the 20 % out-split of the held-out environment",
     "in_80": "the 80 % in-split of the held-out environment",
@@ -75,14 +76,14 @@ def rule_meaning(rule: str, setting: Setting) -> str:
 
 
 def oracle_words(setting: Setting) -> str:
-    """Return the images by which a cross-fitted rule selects: the out-split if the in-split is tested, else halves."""
+    """Return words for the images on which a cross-fitted rule selects: the out-split or, if it is tested, halves."""
     if setting.test_split == "in_80":
         return f"chosen on the out-split of the {setting.protocol_class.tested}, which is not tested"
     return "chosen on one half of the tested images and reported on the other, both ways"
 
 
 def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
-    """Return the notes of every printed table: precision, protocol, bound, test split, signs of methods."""
+    """Return the notes that every printed table has: precision, protocol, bound, test split, signs of methods."""
     protocol, sees_target = setting.protocol_class, any(method.looks_at_target_images for method in selections.parts)
     marked = (
         f"{SEES_TARGET} fitted at test time, on tested images or views of them, without labels. Other methods never "
@@ -144,7 +145,7 @@ def _span(counts: "pd.Series[Any]") -> str:
 
 
 def sample_words(selections: Selections) -> str:
-    """Return a sentence on selection fits of trained predictors on a subsample; empty without such fits."""
+    """Return a sentence on the subsample on which selection fits trained predictors; empty if there is no subsample."""
     images = _span(selections.rows["n_selection"])
     words = (
         f"Trained predictors: choices rest on fits to {images} of the training images, drawn by the seed with classes "
@@ -187,7 +188,7 @@ def _choosing(setting: Setting, selections: Selections) -> list[str]:
 
 
 def _open_class(setting: Setting, selections: Selections) -> str:
-    """Return a sentence on base and new classes; empty if all classes are fitted on."""
+    """Return a sentence on base and new classes; empty if fits use all classes."""
     if setting.class_half == "all":
         return ""
     first = selections.rows.iloc[0]
@@ -241,7 +242,7 @@ def _named(names: "pd.Series[Any]") -> list[str]:
 
 
 def imported_words(selections: Selections) -> str:
-    """Return a sentence on imported methods and the selection among their settings; empty without any."""
+    """Return a sentence on imported methods and the selection among their settings; empty if none is imported."""
     words = []
     for method, rows in ((m, rows) for m, rows in selections.parts.items() if m.imported):
         settings = number(rows["predictor_params"].nunique())
@@ -288,7 +289,7 @@ def protocols(results: Sequence[SettingResults], options: Options) -> list[str]:
 
 
 def each_once(results: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
-    """Return for each topic its distinct sentences, prefixed with the names of their settings if they differ."""
+    """Return for each topic its distinct sentences. If sentences of settings differ, each begins with its setting."""
     topics = []
     for sentences in zip(*(words(setting, selections, options) for setting, selections in results), strict=True):
         owners = grouped(zip(sentences, results, strict=True), lambda one: one[0])
@@ -334,6 +335,6 @@ def _names(kinds: frozenset[str]) -> str:
 
 
 def place_of(kinds: frozenset[str], every: frozenset[str], share: float) -> tuple[int, float, int, list[str]]:
-    """Return a sort key: all kinds, one kind, all but one, others by number of kinds; shares of the pairs last."""
+    """Return a sort key: all kinds, one kind, all but one, other sets; then sets that use only a share of the pairs."""
     place = 0 if kinds == every else 1 if len(kinds) == 1 else 2 if len(every - kinds) == 1 else OTHERS
     return place if share == 1 else 4, share, len(kinds), sorted(every - kinds if place == 2 else kinds)

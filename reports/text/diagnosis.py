@@ -1,4 +1,5 @@
-"""Files written by `diagnose` (properties of a projection) and `unlabelled` (estimated accuracies)."""
+"""Files of `icm-bench diagnose` (properties of a projection) and `icm-bench unlabelled` (estimated accuracies)."""
+# The numbers are classes of reports/analysis/diagnostics.py; a new field of `Diagnosis` needs a line of Markdown here.
 
 import io
 import json
@@ -36,7 +37,7 @@ _SHOWN = 8  # directions in the table
 
 
 NAME = "estimates"
-# Estimate -> long and short name.
+# Field of `Estimated` -> long and short name of the estimate.
 _WAYS = {"source": ("sources' accuracy", "sources"), "atc": ("ATC", ""), "agreement": ("agreement", "agree")}
 _ESTIMATE_NOTES = (
     "Sources' accuracy: accuracy on unseen images of the sources. As an estimate it assumes no shift; an estimate with "
@@ -54,10 +55,10 @@ def write_diagnostics(diagnosis: Diagnosis, storage: Storage, folder: str) -> tu
     Args:
         diagnosis: result of `icm-bench diagnose`.
         storage: storage to write to.
-        folder: folder inside the storage, "" for the storage itself.
+        folder: folder inside the storage, or "" for its top level.
 
     Returns:
-        Paths or URIs of the files, diagnostics.md first, and its Markdown.
+        Paths or URIs of the files, diagnostics.md first, and the text of diagnostics.md.
     """
     page = diagnosis_markdown(diagnosis)
     data = json.dumps(diagnosis.content(), indent=2, ensure_ascii=False) + "\n"
@@ -206,7 +207,7 @@ def write_estimates(estimates: Sequence[Estimated], storage: Storage, folder: st
     Args:
         estimates: estimates of all methods and environments.
         storage: storage to write to.
-        folder: folder inside the storage, "" for the storage itself; files of the same names are replaced.
+        folder: folder inside the storage, or "" for its top level. Files with the same names are replaced.
         name: name of the recipe.
 
     Returns:
@@ -268,7 +269,7 @@ def _shares(one: Estimated) -> list[Cell]:
 
 
 def _errors(estimates: Sequence[Estimated]) -> list[Cell]:
-    """Return the mean absolute error of each estimate; a gap if unknown."""
+    """Return a cell for the mean absolute error of each estimate, empty if the error is unknown."""
     return [_share_cell(fmean(one.error(way) for one in estimates) if estimates else math.nan) for way in _WAYS]
 
 

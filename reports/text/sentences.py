@@ -1,4 +1,7 @@
-"""Further sentences of a report: pooled data sets, decodability of environments, controls, placebos, notes of fits."""
+"""Further sentences of a report, on pooled data sets, decodability of environments, controls, placebos and warnings.
+
+`Origin` has the provenance of the rows.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +17,7 @@ from reports.analysis.selections import Selections, SettingResults, complete_ans
 from reports.analysis.settings import Setting
 from reports.text.verdicts import explained, p_words, with_interval
 
-MAX_PLACES = 6  # largest number of tests that are listed for a note of fits
+MAX_PLACES = 6  # largest number of tests that are listed for a warning of fits
 _PARTS = dict(zip(ALONE, ("interventions", "environment means"), strict=True))
 
 
@@ -87,13 +90,13 @@ def _control(setting: Setting, one: ControlResult) -> tuple[str, ...]:
 
 
 def notes(setting: Setting, selections: Selections, findings: Findings) -> Iterator[str]:
-    """Yield sentences on missing comparisons, ranks among placebos, and notes of fits."""
+    """Yield sentences on missing comparisons, ranks among placebos, and warnings of fits."""
     for method, baseline, why in findings.missing:
         yield f"{setting.banner}{method.label} was not compared with {baseline.label}: {why}."
     for placebo, draws in selections.draws.items():
         if draws[0].real in selections.parts:
             yield f"{setting.banner}{draws[0].real.label} {_among_draws(selections, placebo, draws)}"
-    # Notes of fits, such as non-convergence: one line for each method and note.
+    # Warnings of fits, such as non-convergence: one line for each method and warning.
     for method, rows in selections.parts.items():
         where: dict[str, list[str]] = {}
         for row in rows[["held_out", "seed", "fold", "notes"]].to_dict("records"):
@@ -130,14 +133,14 @@ def _among_draws(selections: Selections, placebo: Method, draws: Sequence[Method
 
 @dataclass(frozen=True)
 class Origin:
-    """Provenance of the rows of a report.
+    """Provenance of the rows of a report, made by `origin_of` in benchmark/commands/report.py.
 
     Attributes:
-        name: name of the report: the recipe's.
+        name: name of the report, made from the names of its recipes.
         stores: stores with the rows.
         planned: number of planned trials; None if unknown.
         finished: number of planned trials with rows; None if unknown.
-        failed: failed trial in words -> reason.
+        failed: description of a failed trial -> reason.
         conflicts: sentences on rows with equal keys but different numbers; both are left out.
         expected: control data set -> components that must be credited in it.
         left_out: sentences on backbones that are excluded from a part of the recipe.

@@ -2,6 +2,7 @@
 
 Terminal text has 80 columns and at most 16 lines for one setting, 30 for several.
 """
+# The golden files in tests/reports/golden/answers have both texts, and tests/reports/text/test_answers.py writes them.
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from reports.text.verdicts import INTERVAL_TEXT, capital, headline, pair_name, s
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
 MAX_SENTENCES = 7
-FINDINGS = ("Over all data sets", "Controls", "Against published numbers")
+FINDINGS = ("Over all data sets", "Controls", "Against published numbers")  # `_markdown` of reports/build.py has each
 _HEADINGS = ("gain with classes counted equally", "ahead in (environments)", "verdict")
 
 
@@ -46,8 +47,8 @@ def report_markdown(
 ) -> str:
     """Return report.md.
 
-    `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences, of which the
-    first are shown.
+    `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences. Long lists of
+    sentences are cut.
     """
     random = markdown_escape(", ".join(sorted({s.backbone for s in settings if s.random_weights})))
     placed = list(zip(answer.places, answer.standings, strict=True))
@@ -97,7 +98,7 @@ def _listed(heading: str, sentences: Sequence[str], max_sentences: int = MAX_SEN
 
 
 def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
-    """Return the table of plain prediction, judged methods and the best method, then the requested comparisons."""
+    """Return a table of plain prediction, methods with a verdict and the best method, then requested comparisons."""
     lines = [line for place, standing in placed for line in _of_standing(place, standing)]
     if not lines:
         return []
@@ -111,7 +112,7 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
 
 
 def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
-    """Yield the lines of plain prediction, of judged methods, and of the most accurate method if it is not judged."""
+    """Yield the lines of plain prediction, the methods with a verdict, and the most accurate method if it has none."""
     shown = standing.metric.shown
     if standing.plain == standing.plain:
         name = f"{place}: plain prediction" if place else "Plain prediction"
@@ -133,7 +134,7 @@ def _gain(metric: Metric, one: Comparison | None) -> str:
 
 
 def _first_table(tables: Sequence[Table], elsewhere: set[str], room: int) -> list[str]:
-    """Return the first table without notes that stand elsewhere, or only its path if it has too many lines."""
+    """Return the first table without the notes in `elsewhere`, or only its path if it has more than `room` lines."""
     if not tables:
         return []
     table = replace(tables[0], notes=tuple(note for note in tables[0].notes if note not in elsewhere), details=())
@@ -187,7 +188,7 @@ def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool
 
 
 def _table(answer: Answer, room: int) -> list[str]:
-    """Return a heading, then plain prediction and methods of each standing, or one line each if there are many."""
+    """Return a heading and the lines of each standing (setting and predictor); one line for each if there are many."""
     known = [(place, one) for place, one in zip(answer.places, answer.standings, strict=True) if one.entries]
     if not known:
         return []

@@ -1,4 +1,5 @@
 """Verdicts as sentences: headline, outcome, attribution of the gain, and reliability."""
+# The golden files in tests/reports/golden/answers have these sentences; tests/reports/text/test_answers.py writes them.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, NO_VERDICT, Answer, 
 
 MAX_WORDS = 45
 _DIFFER = ("data set", "encoder", "predictor", "protocol")  # fields in which settings differ
+# `KINDS` of benchmark/method/evaluation/multiple_testing.py has the first six kinds, reports/analysis/verdicts.py the
+# last two. A new kind also needs an entry in docs/report.md.
 KIND_WORDS = {  # kind of a verdict -> predicate of a sentence about its method
     HELPS: "helps",
     METRIC_ONLY: "helps, but not with classes counted equally",
@@ -26,7 +29,7 @@ KIND_WORDS = {  # kind of a verdict -> predicate of a sentence about its method
     IS_PLAIN: "is never chosen over plain prediction",
     NO_VERDICT: "cannot be judged",
 }
-_NAMES = {
+_NAMES = {  # projection and variant -> name inside a sentence
     (SHRINKAGE, ENVIRONMENTS): "shrinkage without interventions",
     (SHRINKAGE, INTERVENTIONS): "shrinkage by interventions alone",
     ("isotropic", ""): "uniform shrinkage",
@@ -46,7 +49,7 @@ def p_words(p: float) -> str:
 
 
 def with_interval(one: Comparison | Overall, metric: Metric = ACCURACY, unit: str = "", ends: str = "[{}, {}]") -> str:
-    """Return a difference with its interval, "+1.0 [-0.5, +2.5]", or without one if there is none."""
+    """Return a difference with its interval, "+1.0 [-0.5, +2.5]"; without an interval, only the difference."""
     interval = one.interval
     points, low, high = (f"{metric.shown(value):+.1f}" for value in (interval.estimate, interval.low, interval.high))
     return f"{points}{unit} {ends.format(low, high)}" if interval.standard_error > 0 else f"{points}{unit}"
@@ -55,8 +58,8 @@ def with_interval(one: Comparison | Overall, metric: Metric = ACCURACY, unit: st
 def headline(answer: Answer) -> str:
     """Return the answer of a report in at most `MAX_WORDS` words.
 
-    In this order: plain prediction, the methods in question, the best other method, harm by fixed shrinkage, and the
-    attribution of the gain. Sentences beyond the limit are dropped from the end, except the one on harm.
+    The sentences are on plain prediction, the methods in question, the best other method, harm by fixed shrinkage, and
+    the attribution of the gain. If the limit is exceeded, the last ones are dropped, but never the one on harm.
     """
     standings = [one for one in answer.standings if one.verdicts or one.plain == one.plain]
     if not standings:
@@ -109,7 +112,7 @@ def explained(questions: Sequence[Question]) -> str:
 
 
 def not_ahead_of(one: Verdict, who: str) -> str:
-    """Return the baselines that a helping method is not significantly ahead of; empty if it is ahead of all."""
+    """Return a sentence on baselines that a method with a gain does not significantly exceed; may be empty."""
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]
@@ -118,9 +121,10 @@ def not_ahead_of(one: Verdict, who: str) -> str:
 
 
 def in_question(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts of the headline.
+    """Return the verdicts that the headline is about.
 
-    First the user's own and requested methods, then the paper's method, else the first method; then the largest gain.
+    The user's own and requested methods come first, then the paper's method. If there are none of these, the first
+    method is taken. The method with the largest gain is added.
     """
     about, best = [one for one in verdicts if one.requested], best_of(verdicts)
     about += [one for one in verdicts if one.method.is_paper and not one.requested]
@@ -143,7 +147,7 @@ def _of_methods(verdicts: Sequence[Verdict], total: int) -> tuple[list[str], str
         who = "It"
     else:
         why = why.replace(" gain", f" gain of {short_name(best.method)}", 1)
-    alone = len(groups[best.name]) == 1  # else it may be so in one setting only
+    alone = len(groups[best.name]) == 1  # with several settings it may hold in one only
     return outcomes, harm, [not_ahead_of(best, who) if alone else "", why]
 
 
@@ -200,7 +204,7 @@ def _alone(one: Verdict, several: bool) -> str:
 
 
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
-    """Return one sentence for all verdicts on a method; verdicts of no difference are omitted if others differ."""
+    """Return one sentence for all verdicts on a method. Verdicts "no difference" are omitted if there are others."""
     name, n = capital(short_name(verdicts[0].method)), len(verdicts)
     if n == 1:
         return _alone(verdicts[0], total > 1)
