@@ -19,7 +19,9 @@ from benchmark.sweep.identity import code_version
 def export_projection(
     run: Run, choosing: Choosing, rank: int | None, folder: Path, fold: bool = False
 ) -> dict[str, Any]:
-    """Fit one projection of a recipe, write it into `folder`, and return its provenance. In a block of `connected`.
+    """Fit one projection of a recipe, write it into `folder`, and return its provenance.
+
+    Call it in a block of `connected`.
 
     Args:
         run: run with the embeddings.
@@ -82,7 +84,10 @@ def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
 
 
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
-    """Return the provenance of a projection as plain data."""
+    """Return the provenance of a projection as plain data.
+
+    Programs that read exports rely on `backbone`, `fingerprint` and `normalize`: see backbones/projection_files.py.
+    """
     subject, intervention_set = choice.subject, choice.intervention_set
     interventions = subject.interventions.model_dump(mode="json")
     interventions["seed"] += subject.view_draw
