@@ -1,7 +1,4 @@
-"""Selection of one projection of a recipe by command line options, for `export` and `diagnose`.
-
-A *subject* is one data set under one backbone.
-"""
+"""Selection of one projection of a recipe by command line options, for `export` and `diagnose`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,10 +21,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choosing:
-    """Options that select a projection; None means the only value in the recipe.
+    """Options that select a projection; None means the only value in the recipe."""
 
-    A new field needs an option of the same name in `_projections` of benchmark/command_line.py.
-    """
+    # A new field needs an option of the same name in `_projections` of benchmark/command_line.py.
 
     dataset: str | None = None
     backbone: str | None = None  # label of the backbone
@@ -61,7 +57,7 @@ def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
 
 
 def choose(run: Run, choosing: Choosing) -> Choice:
-    """Return the selected projection, subject and split; refuse values that are ambiguous or not in the recipe."""
+    """Return the selected projection, data set, backbone and split; refuse ambiguous and unknown values."""
     recipe, sweep = run.recipe, run.recipe.sweep
     dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
@@ -114,7 +110,7 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
 
 
 def _for_subject(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return the projection, or its variant without interventions if the subject lacks the views of every set."""
+    """Return the projection; if the data set has no views under the backbone, its variant without interventions."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection

@@ -54,10 +54,8 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
 
 
 def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
-    """Return the diagnosis of a projection.
-
-    A new field goes into `reports.analysis.diagnostics.Diagnosis`, and into the text of reports/text/diagnosis.py.
-    """
+    """Return the diagnosis of a projection, with angles between the recipe's backbones if there are several."""
+    # A new field goes into `reports.analysis.diagnostics.Diagnosis`, and into the text of reports/text/diagnosis.py.
     subject, seeds, backbones = choice.subject, run.recipe.sweep.seeds, None
     of_set = [s for s in run.subjects if s.manifest.name == subject.manifest.name]
     peers = [subject] if rank is None else [s for s in of_set if s.facts.dim >= rank]

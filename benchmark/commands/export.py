@@ -19,9 +19,7 @@ from benchmark.sweep.identity import code_version
 def export_projection(
     run: Run, choosing: Choosing, rank: int | None, folder: Path, fold: bool = False
 ) -> dict[str, Any]:
-    """Fit one projection of a recipe, write it into `folder`, and return its provenance.
-
-    Call it in a block of `connected`.
+    """Fit one projection of a recipe, write it into `folder`, return its provenance. Call it in a block of `connected`.
 
     Args:
         run: run with the embeddings.
@@ -84,10 +82,8 @@ def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
 
 
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
-    """Return the provenance of a projection as plain data.
-
-    Programs that read exports rely on `backbone`, `fingerprint` and `normalize`: see backbones/projection_files.py.
-    """
+    """Return the provenance of a projection as plain data."""
+    # benchmark/backbones/projection_files.py requires `backbone`, `fingerprint` and `normalize` in an export.
     subject, intervention_set = choice.subject, choice.intervention_set
     interventions = subject.interventions.model_dump(mode="json")
     interventions["seed"] += subject.view_draw

@@ -1,6 +1,7 @@
-"""Emoji packs of several vendors: pinned packages, concepts that match them, and rendering.
+"""Emoji drawings of several vendors: pinned packages, the concepts that are drawn, and rendering.
 
-Packs are matched by the slug of the CLDR short name, which OpenMoji's table lists with groups and tags.
+Drawings of one concept are found by the slug of its CLDR short name; OpenMoji's table lists the names with groups and
+tags. If the rendering changes, raise `VERSION` in emoji_styles.py and minilit.py (tests/demo/test_golden.py).
 """
 
 import csv
@@ -44,12 +45,12 @@ class Concept:
     group: str  # such as `animals-nature`
     subgroup: str  # such as `animal-bird`
     tags: tuple[str, ...]  # further keywords
-    hexcode: str  # its code points, also the file name of its drawings
+    hexcode: str  # code points of the emoji; also the file name of OpenMoji's drawings
 
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept, from a vendor that is no environment of `emoji_styles`."""
+    """A drawing of a concept for training MiniLiT; its pack is no environment of `emoji_styles`."""
 
     pack: str
     concept: Concept
@@ -82,7 +83,7 @@ def slug(name: str) -> str:
 
 
 def concepts() -> dict[str, Concept]:
-    """Return slug -> concept of OpenMoji's table, without skin tones and OpenMoji's own extras."""
+    """Return slug -> concept for OpenMoji's table, without skin tones and without OpenMoji's own extras."""
     table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
     by_slug: dict[str, Concept] = {}
     for row in csv.DictReader(io.StringIO(table)):
@@ -130,7 +131,7 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
 def draw_files(documents: Mapping[Path, str], description: str) -> None:
     """Render SVG documents into their files; folders are created.
 
-    One core stays free: usually an encoder is built or loaded meanwhile, which takes longer.
+    One core stays free, since an encoder is usually built or loaded at the same time, which takes longer.
     """
     for folder in {file.parent for file in documents}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ def pretraining_images() -> list[PretrainingImage]:
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
     images: list[PretrainingImage] = []
     for pack in PRETRAINING_PACKS:
-        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # its hyphens differ from CLDR
+        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # hyphens in this pack differ from CLDR
         named = {name.replace(dropped, ""): concept for name, concept in things.items()}
         images += [
             PretrainingImage(pack.name, named[key], svg)

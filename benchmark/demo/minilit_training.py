@@ -1,4 +1,4 @@
-"""Build and train MiniLiT and write it into the cache, from where open_clip loads it; see `minilit`."""
+"""Trains MiniLiT (see minilit.py) and writes it into the cache, from where open_clip loads it."""
 
 import hashlib
 import json
@@ -39,11 +39,11 @@ _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of the pretraining images."""
+    """Features of the pretraining images and their captions, from the frozen towers."""
 
     images: Tensor  # pooled features, (n, 1280), or (v, n, 1280) with v views per image
     captions: Tensor  # pooled features, (c, n, 384), of c captions per image
-    concepts: Tensor  # (n,) number of the concept of each image
+    concepts: Tensor  # (n,), number of each image's concept
 
 
 def build(training: Training | None = None) -> Path:
@@ -80,7 +80,7 @@ def _write_config(where: Path, folder: Path, training: Training) -> None:
 
 
 def trained_model(folder: Path, training: Training) -> nn.Module:
-    """Return the trained encoder as a model of open_clip."""
+    """Return the trained encoder as a model of open_clip; `folder` holds its tokenizer and configuration."""
     known = _features_file(training).is_file()
     # Workers start before packages are fetched and towers loaded, since their imports take as long.
     with Workers(0) if known else feature_workers() as workers, _reproducible(training.seed):
@@ -135,7 +135,7 @@ def _features_file(training: Training) -> Path:
 
 
 def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
-    """Return the features, cached for training with another width or seed."""
+    """Return the features, from the cache if possible: training with another width or seed uses the same ones."""
     file = _features_file(training)
     if file.is_file():
         return Features(**load_safetensors(file.read_bytes()))
@@ -178,9 +178,10 @@ def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear, Tensor]:
-    """Train the two maps on standardised features; return them for raw features, and the log logit scale.
+    """Train the linear maps of images and texts; return both, for raw features, and the logarithm of the logit scale.
 
-    Image features are centred and scaled, caption features scaled only: open_clip's text map has no bias.
+    Training features are standardised: image features centred and scaled, caption features only scaled, since
+    open_clip's text map has no bias.
     """
     views = features.images if features.images.ndim == 3 else features.images[None]
     image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6

@@ -9,9 +9,10 @@ from benchmark.common.spec import Name, Spec
 from benchmark.method.subspace.moments import CROSS
 
 TEXT = "text"  # kind of text pairs in intervention sets
-DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and enough trials remain for all cores
+DRAWS = 20  # maximum draws of a placebo in one trial: they share moments, but all cores should have trials
 
-# `benchmark.method.subspace.placebos` has their formulas; `placebos_of` in `benchmark/sweep/evaluate.py` chooses.
+# A new placebo needs a formula in benchmark/method/subspace/placebos.py, and a branch of `placebos_of` in
+# benchmark/sweep/evaluate.py.
 PlaceboName = Literal["rotated", "matched", "shuffled", "borrowed"]
 
 
@@ -78,7 +79,7 @@ class InterventionSet(Spec):
 
     @property
     def pairs_in_words(self) -> str:
-        """The share of pairs in words, which makes it a separate method; empty for all pairs."""
+        """The share of pairs in words, as part of the method's name in tables; empty for all pairs."""
         seed = f", seed {self.seed}" if self.seed else ""
         return f"{100 * self.pairs:g} % of the pairs{seed}" if self.pairs < 1 else ""
 
@@ -101,6 +102,6 @@ class InterventionSet(Spec):
         )
 
     def is_real_set_of(self, placebo: "InterventionSet") -> bool:
-        """Return whether a set is a placebo of this one."""
+        """Return whether `placebo` is a placebo of this set: the same kinds, weights and pairing."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
         return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

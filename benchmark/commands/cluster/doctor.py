@@ -1,7 +1,8 @@
-"""`icm-bench doctor`: check that every node of a cluster can run a recipe; runs on several nodes do it first.
+"""`icm-bench doctor`: check that every node of a cluster can run a recipe. Runs on several nodes check it first too.
 
 `probe` runs once on each node, as a Ray task. Each check that may hang (an object store, a mount, a GPU driver) has a
-timeout, so that the node still answers. Nodes import this module for the probe: the driver's imports are local.
+timeout, so that the node still answers. Nodes import this module for the probe, so imports that only the driver needs
+are inside functions.
 """
 
 import hashlib
@@ -46,11 +47,11 @@ TIMEOUT = 12.0  # seconds for all nodes together
 _TRY_STORE = (
     "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None, 0).check_writable()"
 )
-Image = tuple[str, Any, dict[str, list[Any]]]
+Image = tuple[str, Any, dict[str, list[Any]]]  # data set, its reader, and one image as columns of the manifest
 PACKAGES = ("icm-bench", "torch", "open_clip_torch", "timm", "openvino")  # compared between nodes
 LIMIT = 8.0  # seconds for the checks of a node, which run side by side
 MIN_FREE = 2**30  # free bytes of a disk, below which a node gets a warning
-_DIGEST_BYTES = 2**20  # at each end of a file
+_DIGEST_BYTES = 2**20  # bytes hashed at each end of a file
 _GPUS = (
     "import json, torch; print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]))"
 )
@@ -58,10 +59,10 @@ _GPUS = (
 
 @dataclass(frozen=True)
 class Needs:
-    """What every node must be able to reach."""
+    """Store, images and weights that every node must be able to reach."""
 
-    storage: Storage | None = None  # where workers write; None if they write nothing
-    marker: str = ""  # a file of the driver in `storage`
+    storage: Storage | None = None  # store to which workers write; None if they write nothing
+    marker: str = ""  # name of a file that the driver has written into `storage`
     # Name and reader of each data set, and one of its images as columns of the manifest.
     images: tuple[tuple[str, ImageReader, Mapping[str, list[Any]]], ...] = ()
     files: Mapping[str, str] | None = None  # path of weights -> their digest on the driver
@@ -71,7 +72,7 @@ class Needs:
 class NodeAnswer:
     """Result of the probe of a node."""
 
-    versions: Mapping[str, str]  # of installed packages
+    versions: Mapping[str, str]  # package of `PACKAGES` -> installed version
     gpus: tuple[str, ...]  # names of the GPUs that PyTorch sees; empty if Ray declares none
     free_bytes: Mapping[str, int]  # folder of Ray or the cache -> free bytes of its disk
     problems: tuple[str, ...]  # sentences on errors that a run would meet
@@ -119,8 +120,8 @@ def doctor(recipe: "Recipe | None", notify: Callable[[str], None]) -> Checked:
     """Check the cluster that RAY_ADDRESS names, or else this machine.
 
     Args:
-        recipe: every node must reach its store, data and weights. None: packages, GPUs and disks only.
-        notify: takes each message.
+        recipe: recipe whose store, data and weights every node must reach. None: packages, GPUs and disks only.
+        notify: function that receives each message.
     """
     with connected():
         connect()
@@ -162,7 +163,7 @@ def check_nodes(
 
 
 def _writable_store(recipe: "Recipe") -> Storage:
-    """Return the recipe's store; another process tries it first, since one that hangs would block this one's exit."""
+    """Return the recipe's store; another process tries it first, since a store that hangs blocks the process's exit."""
     try:
         subprocess.run(
             [sys.executable, "-P", "-c", _TRY_STORE], input=recipe.run.store or "", timeout=LIMIT,
@@ -250,7 +251,7 @@ def _summarized(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | 
 
 
 def _version_problems(gpus: int, answer: NodeAnswer) -> list[str]:
-    """Return a sentence on each package that a node with this many GPUs lacks or has in another version than here."""
+    """Return a sentence on each package that a node with `gpus` GPUs lacks, or whose version is not the driver's."""
     sentences = []
     for package, here in versions().items():
         if package == "openvino" and gpus:
@@ -275,7 +276,7 @@ def _start_problem(error: Exception) -> str:
 
 
 def probe(needs: Needs, declared: int) -> NodeAnswer:
-    """Check the node it runs on, which has `declared` GPUs in Ray, within about `LIMIT` seconds."""
+    """Check the node that runs this, within about `LIMIT` seconds; `declared` is its number of GPUs in Ray."""
     doubts: list[str] = []
     gpus: list[str] = []
     free: dict[str, int] = {}
@@ -338,7 +339,7 @@ def versions() -> dict[str, str]:
 
 
 def digest(path: str) -> str:
-    """Return the hash of a file, or of all files of a folder: of their names, sizes, and both ends."""
+    """Return a hash of a file, or of all files of a folder. It covers names, sizes, and the bytes at both ends."""
     place = Path(path)
     known = hashlib.sha256()
     for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
@@ -355,7 +356,7 @@ def digest(path: str) -> str:
 
 @contextmanager
 def marked(storage: Storage | None) -> Iterator[str]:
-    """Write a small file, by which nodes recognize the storage of the driver, for the block; yield its name."""
+    """Yield the name of a small file by which nodes recognize the driver's storage; delete it after the block."""
     if storage is None:
         yield ""
         return
@@ -388,7 +389,7 @@ def _check_image(reader: ImageReader, image: Mapping[str, list[Any]]) -> None:
 
 
 def _check_file(path: str, known: str) -> None:
-    """Compare weights with those of the driver."""
+    """Compare a node's weights with the driver's, whose digest is `known`."""
     if not Path(path).exists():
         raise _not_shared(path)
     if digest(path) != known:
@@ -400,7 +401,7 @@ def _not_shared(place: str) -> IcmBenchError:
 
 
 def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
-    """Fill in the free bytes where Ray and the cache write."""
+    """Fill in the free bytes of the disks to which Ray and the cache write."""
     from ray._private import worker
 
     node = worker._global_node  # the public API has no path of the session
@@ -417,7 +418,7 @@ def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
 
 
 def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
-    """Fill in the GPUs that another process sees: Ray hides them from a task without GPUs."""
+    """Fill in the GPUs that PyTorch sees in another process, since Ray hides GPUs from a task that reserves none."""
     hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     words = [sys.executable, "-P", "-c", _GPUS]

@@ -2,6 +2,8 @@
 
 Relative paths of a recipe start at the working directory here and on the cluster, so files keep their places. The
 recipe goes to the top: a folder `jobs` around it would hide the package `jobs`. Modules go where Python finds them.
+A new recipe key for a file goes into `_named_files`; one for a place of data or results into `_check_places` and
+`_unpacked_places`.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from benchmark.common.secrets import has_secret, hidden_in, public
 from benchmark.datasets.readers import READERS
 from benchmark.recipe.recipe import Recipe
 
-PACKAGES = ("benchmark", "jobs", "reports")  # of this project
+PACKAGES = ("benchmark", "jobs", "reports")  # packages of this project, which uploaded files must not hide
 MAX_BYTES = 100 * 2**20  # limit of Ray's dashboard for a request
 
 
@@ -51,8 +53,8 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     """Return the package of a recipe.
 
     Args:
-        recipe: the recipe, with overrides of the command line.
-        file: its YAML file.
+        recipe: the recipe, with the overrides of the command line.
+        file: YAML file of the recipe.
         options: options of the command line that the job gets too.
 
     Raises:
@@ -102,7 +104,7 @@ def _check_places(recipe: Recipe) -> None:
 
 
 def _unpacked_places(recipe: Recipe) -> Iterator[str]:
-    """Yield the places of data and results in a recipe, without tables below a root."""
+    """Yield the places of data and results in a recipe; a table inside a data set's root is not listed separately."""
     for dataset in recipe.located():
         tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
         yield from filter(None, [dataset.root, *(table for table in tables if table and _is_absolute(table))])
@@ -129,7 +131,7 @@ def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of a file at a relative path, or of all files in a folder."""
+    """Yield (place in the package, local file) for the file at a relative path, or for all files in a folder."""
     source, folder = Path(path), Path.cwd()
     place = PurePosixPath(source.as_posix())
     if ".." in place.parts:
@@ -150,7 +152,7 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
 
 
 def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of the user's modules that a recipe's classes depend on."""
+    """Yield (place in the package, local file) for the user's modules that a recipe's classes depend on."""
     classes: list[type] = [type(component) for component in _own_components(recipe)]
     classes += [READERS.component_class(dataset.layout) for dataset in recipe.datasets if ":" in dataset.layout]
     classes += [model_class(backbone) for backbone in recipe.backbones if not backbone.family]

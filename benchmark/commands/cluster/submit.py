@@ -23,7 +23,7 @@ from benchmark.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-DIGITS = 12  # of the hash in the id of a job
+DIGITS = 12  # number of digits of the hash in the id of a job
 TIMEOUT = 60.0  # seconds without an answer, after which a job is no longer followed
 PAUSE = 1.0  # seconds before a reconnection
 STOPPING = 30.0  # seconds that a stopped job has to end
@@ -34,7 +34,7 @@ RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 class Submission:
     """A job of a cluster that runs a recipe."""
 
-    id: str  # from the hash of recipe, files, overrides and version; later tries add a number
+    id: str  # name of the recipe and hash of files, command and version; later tries add a number
     package: Package  # uploaded files
     entrypoint: str  # command that the cluster runs
     command: str  # command of the user, for messages on how to follow and stop the job
@@ -61,7 +61,7 @@ class Job:
 
     id: str
     status: str  # `succeeded`, `failed`, `stopped`, or `running` if it is no longer followed
-    exit_code: int  # of the command line: that of the job
+    exit_code: int  # exit code of the command line, which is the job's own after a failure
     text: str  # message
 
 
@@ -71,10 +71,10 @@ def submission(
     """Return a job that runs a recipe or `icm-bench doctor`; nothing is sent.
 
     Args:
-        recipe: with the overrides of the command line; None, for `doctor` only, checks nodes and packages.
+        recipe: recipe with the overrides of the command line. None, only for `doctor`, checks nodes and packages.
         file: YAML file of the recipe.
-        options: of the command line; the job gets them too.
-        address: of the dashboard, as given on the command line.
+        options: options of the command line that the job gets too.
+        address: URL of the dashboard, as given on the command line.
         command: `submit` (default) or `doctor`.
 
     Raises:
@@ -94,9 +94,9 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
 
     Args:
         job: the job.
-        address: of the dashboard; see `job_server`.
+        address: URL of the dashboard; see `job_server`.
         log: receives the output of the job.
-        again: run it even if it has succeeded before.
+        again: whether to run the job even if it has succeeded before. Default False.
 
     Raises:
         IcmBenchError: the cluster cannot be reached or refuses the job, or the job ended without an exit code.
@@ -182,7 +182,7 @@ def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
 async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log: TextIO) -> "JobDetails":
     """Write the output of a job until it has ended, and return its details.
 
-    After a reconnection the output comes from its start; the part that was written is skipped.
+    After a reconnection, Ray sends the output from its start; the part that was written before is skipped.
     """
     import aiohttp
 

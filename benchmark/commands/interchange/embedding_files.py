@@ -27,7 +27,7 @@ from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.parquet_check import check_tried
 from benchmark.datasets.readers.base import USUAL_COLUMNS
 
-WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # text columns of an image
+WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # text columns of a row
 EMBEDDING = "embedding"
 USUAL = {  # key of --columns -> other common names of the column
     "image_id": ("id", "uid"),
@@ -40,7 +40,7 @@ USUAL = {  # key of --columns -> other common names of the column
 }
 SUFFIXES = (".parquet", ".npz")
 METADATA = b"icm_bench_embeddings"  # key of the metadata of an export
-VERSION = 1  # of the file format and its metadata; raise it when either changes
+VERSION = 1  # raise it if the file format changes, or the keys in `_metadata` of export_embeddings.py
 BLOCK = 4096  # rows read at a time
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException)
 
@@ -55,7 +55,7 @@ class Block:
 
 
 class Digest:
-    """Hash of rows; does not depend on how they are cut into blocks."""
+    """Hash of rows, whatever the blocks in which they are added."""
 
     def __init__(self) -> None:
         self._by_column: dict[str, Any] = {}
@@ -73,7 +73,7 @@ class Digest:
 
 
 def files_of(place: Path, texts: Path | None) -> tuple[Path, Path | None]:
-    """Return the embeddings file and the texts file (or None) of a folder, or those that the user names."""
+    """Return the file of embeddings, and the file of texts or None: found in a folder, or given by the user."""
     if place.is_dir():
         found = {name: [place / f"{name}{s}" for s in SUFFIXES] for name in ("embeddings", "texts")}
         existing = {name: next((file for file in files if file.is_file()), None) for name, files in found.items()}
@@ -128,7 +128,7 @@ def columns_of(
     Args:
         file: Parquet or npz.
         needed: groups of keys; the file must have one key of each group, and `embedding`.
-        known: keys that it may have.
+        known: keys that the file may have.
         given: key -> column, if the names differ.
     """
     names = _names_in(file)
@@ -164,7 +164,7 @@ def _names_in(file: Path) -> list[str]:
 
 @contextmanager
 def _damage_reported(file: Path) -> Iterator[None]:
-    """Report errors of the readers as a damaged file."""
+    """Turn an error of a Parquet or npz reader into the message that the file is damaged."""
     try:
         yield
     except _READ_ERRORS as error:
@@ -325,6 +325,6 @@ class Writer:
 
 
 def seal_of(metadata: Mapping[str, Any], rows: Digest, texts: str) -> str:
-    """Return the digest of the metadata, the rows and the texts (their digest, empty for no texts) of an export."""
+    """Return the digest of an export: of metadata, rows, and texts (given by their digest, empty without texts)."""
     content = {key: value for key, value in metadata.items() if key != "digest"}
     return canonical_hash([content, rows.hexdigest(), texts])

@@ -38,10 +38,10 @@ class Exported:
 
 
 def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbone: str | None = None) -> Exported:
-    """Write all views of a data set under a backbone, and text embeddings of its classes. In a block of `connected`.
+    """Write all views of a data set under a backbone, and texts of its classes. Call it in a block of `connected`.
 
     Args:
-        run: with embedded views.
+        run: run with embedded views.
         folder: output folder; `embeddings.parquet` and `texts.parquet` in it are replaced atomically.
         dataset: name of the data set; None if the recipe has one only.
         backbone: label of the backbone; None if the recipe has one only.
@@ -110,7 +110,7 @@ def _words(images: pa.Table, view: str) -> dict[str, list[str | None]]:
 
 
 def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, Any]:
-    """Return the metadata: everything beside the rows that identities of trials depend on."""
+    """Return the metadata: all that identities of trials depend on, except the rows. read_embeddings.py reads it."""
     rejected = {name: store.rejected_in(run.storage, view.directory) for name, view in names.items()}
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table
@@ -126,7 +126,7 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
         "facts": asdict(subject.facts),
         "prompts": list(subject.prompts) if subject.texts else [],
         "views": [{"view": n, "label": v.label, "seed": v.seed, "depends_on": v.depends_on} for n, v in names.items()],
-        # Images without rows: duplicates of another one's bytes, and unreadable ones.
+        # Images without rows: unreadable ones, and duplicates of other images.
         "without": [dict(zip(rest, row, strict=True)) for row in zip(*rest.values(), strict=True)],
         "rejected": {name: {str(chunk): rows for chunk, rows in of.items()} for name, of in rejected.items()},
         "recipe": _recipe_part(run, subject),

@@ -1,6 +1,6 @@
-"""Atomic writes of the user's files, and CSV text that a spreadsheet would run as a formula.
+"""Atomic writes of users' files, and protection of CSV text that a spreadsheet would run as a formula.
 
-Such text gets an apostrophe in front when it is written, and loses it when it is read.
+Such text gets a leading apostrophe when it is written, and loses it when it is read.
 """
 
 import errno
@@ -23,7 +23,7 @@ _MARKED = re.compile(rf"'(?:{_FORMULA_START})")
 
 
 def row_error(file: Path, row: int, problem: str) -> IcmBenchError:
-    """Return the error on a row of a file, numbered from 1."""
+    """Return the error about one row of a file; rows are numbered from 1."""
     return IcmBenchError(f"{file}, row {row}: {problem}")
 
 

@@ -30,7 +30,7 @@ from benchmark.sweep.imported_predictions import Answered, ImportedTest, importe
 from benchmark.sweep.subject import Seen, seen
 from benchmark.sweep.trials import Trial, trials_of
 
-Key = tuple[Any, ...]  # values of `TEST`
+Key = tuple[Any, ...]  # values of the columns `TEST`
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Matching:
 
     @cached_property
     def tests(self) -> dict[Key, tuple[Trial, Holdout, TestSplit]]:
-        """Tests of the recipe: values of `TEST` -> a trial with this test, its held-out part, its test split."""
+        """Tests of the recipe: values of the columns `TEST` -> (a trial with this test, its holdout, its split)."""
         tests: dict[Key, tuple[Trial, Holdout, TestSplit]] = {}
         for trial in trials_of(self._run.recipe, self._run.subjects):
             spec, subject = trial.spec, trial.subject
@@ -106,7 +106,7 @@ class _Matching:
         return tests
 
     def rows(self) -> Iterator[tuple[str, Evaluated]]:
-        """Yield (test and method as text, its rows), in the order of the file."""
+        """Yield (test and method as one text, result rows) for each test and method, in the order of the file."""
         lines = self._with_tests()
         known: dict[tuple[str, bool, Split], Seen] = {}  # images of a protocol, without unreadable ones
         for row, name in lines["method"].drop_duplicates().items():
@@ -139,7 +139,7 @@ class _Matching:
             yield json.dumps([*map(str, key), method], ensure_ascii=False), imported_rows(test, method, answered)
 
     def _with_tests(self) -> pd.DataFrame:
-        """Return the lines with all columns of `TEST`; one that the file lacks must have one value in the recipe."""
+        """Return the lines with all columns of `TEST`; a column that the file lacks gets the recipe's only value."""
         lines = self._lines.copy()
         for place, name in enumerate(TEST):
             known = list(dict.fromkeys(key[place] for key in self.tests))

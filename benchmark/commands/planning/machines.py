@@ -23,6 +23,7 @@ Range = tuple[float, float | None]  # lower and upper bound, see `span`; None if
 class Offer:
     """Rented GPUs. Prices are for an hour of a machine with one GPU, in any currency."""
 
+    # Fields are options of `icm-bench plan` with the same names; `_plan` in benchmark/cli.py lists them.
     gpu: str | None = None  # kind of GPU, such as `l4`
     gpus: int = 1
     price: float | None = None
@@ -96,10 +97,10 @@ def span(low: float, high: float | None, words: Callable[[float], str] = amount)
 
 
 def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSpeed | None:
-    """Return the speed of a backbone on one GPU, named as users do; None if unknown.
+    """Return the speed of a backbone on one GPU, whose name `gpu` is the user's, such as `l4`; None if unknown.
 
-    Measured runs on such GPUs, the nearest in views first, come before public figures. Public figures are for mixed
-    precision; single precision is slower by an unknown factor.
+    The measured run on such a GPU with the nearest number of views is used, or else public figures. These are for mixed
+    precision. Single precision is slower by an unknown factor, so its lower bound is 0.
     """
     for where, costs in known.items():
         fitting = [c for c in costs if c.device == "cuda" and is_named(gpu, c.gpu)]
@@ -158,7 +159,7 @@ class Room:
 
 
 def room_at(address: str | None, cpus_per_trial: float, trial_gib: float, gpus: int) -> Room:
-    """Return whether trials and embedding on `gpus` GPUs fit the cluster at `address`, or this machine for None."""
+    """Return whether trials, and embedding on `gpus` GPUs, fit the cluster at `address`; None means this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = nodes_of(address) if address else [{"CPU": os.cpu_count() or 1, "memory": memory}]
     nodes = [(node.get("memory", 0) / 2**30, node.get("CPU", 0)) for node in found]
