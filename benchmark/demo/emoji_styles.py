@@ -17,7 +17,7 @@ from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, concepts, draw_file
 from benchmark.demo.packages import fetch_together, publish
 
 NAME = "emoji_styles"
-# Increase it if a change of the code below changes the drawings, and write the new values into tests/demo/test_golden.py.
+# Increase it if a change of the code below changes the drawings, and write the new values into test_golden.py.
 VERSION = 1
 
 # No style may come from `PRETRAINING_PACKS` of `emoji.py`: the demo encoder is trained on these. After a change of
