@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Commands that compute nothing. They import plugins (users' classes, named in a recipe or in rows) only with --plugins.
 # tests/common/test_plugins.py requires each command without the option --plugins to be here.
 READING = {"choose", "datasets", "doctor", "init", "plan", "recipes", "report", "store"}
-STARTED = time.time()  # start of the command, for the time to the first embedding
+STARTED = time.time()  # from here the time to the first embedding is counted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,7 +82,7 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _set_plugins(args: argparse.Namespace) -> None:
-    """Set the environment variable that allows or refuses the import of plugins."""
+    """Set the environment variable that allows or refuses the import of plugins, which are users' own classes."""
     wanted = getattr(args, "plugins", None)
     if wanted is False:
         os.environ[NO_PLUGINS] = "1"
@@ -343,7 +343,7 @@ def _report_options(args: argparse.Namespace) -> "Options":
 
 
 def _show(args: argparse.Namespace, record: Any, text: str) -> None:
-    """Print the result of a command: with --json `record` (a dataclass or plain data), else `text`."""
+    """Print the result of a command: `record` (a dataclass or a dict) as JSON with --json, else `text`."""
     if args.json:
         print(json.dumps(record if isinstance(record, dict) else dataclasses.asdict(record), indent=2))
     else:
@@ -382,7 +382,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
-    """Refuse to overwrite files without --overwrite, before any work."""
+    """Without --overwrite, refuse to continue if an output file exists; called before any work."""
     from benchmark.commands.interchange.files import check_absent
 
     if not args.overwrite:
@@ -391,7 +391,7 @@ def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *nam
 
 def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    if recipe.run.out:  # else the folder name depends on the options
+    if recipe.run.out:  # the other folder's name has a hash of the options
         _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
     choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:

@@ -19,7 +19,7 @@ _Add = Callable[..., Any]  # the `add_argument` of a command
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument parser that also prints usage errors as JSON with `--json`."""
+    """Argument parser that, with `--json`, also prints usage errors as JSON."""
 
     _as_json = False
 

@@ -27,7 +27,7 @@ class Choosing:
 
     dataset: str | None = None
     backbone: str | None = None  # label of the backbone
-    projection: str | None = None  # label; None: the paper's `icm`, else one that uses interventions
+    projection: str | None = None  # label; None: the paper's `icm`, else one with interventions
     nuisance: str | None = None  # nuisance, if the recipe lists several for the projection
     intervention_set: str | None = None
     lambda_: float | None = None  # in the grid of the projection or sweep, or within the bounds of a search

@@ -1,4 +1,4 @@
-"""`icm-bench choose`: recommends one of a recipe's backbones, from existing result rows."""
+"""`icm-bench choose`: recommends one of a recipe's backbones, from existing result rows; reports/choose.py decides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -112,7 +112,7 @@ def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
 
 
 def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displacement | None:
-    """Return displacements by interventions in each direction; None if the projection uses no interventions."""
+    """Return how far interventions move embeddings in each direction; None if the projection uses no interventions."""
     if choice.intervention_set is None:
         return None
     differences = {kind: moments.differences(kind) for kind in moments.kinds()}
@@ -130,7 +130,7 @@ def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displ
 
 
 def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
-    """Return the energy and displacement that a map without ranks retains."""
+    """Return the shares of energy and displacement that remain after a map without ranks, such as shrinkage."""
     name, kinds = nuisance_of(choice.projection), moments.kinds() if choice.intervention_set else []
     ratio: list[float] | None = None
     objective: tuple[float, float] | tuple[None, None] = (None, None)

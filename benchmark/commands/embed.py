@@ -37,7 +37,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
     if not beside or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:
-        # Start-up time counts for the first embedded subject.
+        # The time since `began` is reported with the first subject that is embedded.
         first = None if any(report.speed for report in reports) else began
         report = embed_views(run, subject, subject.views, first)
         for path, reason in islice(report.rejected.items(), MAX_NAMES):
@@ -71,7 +71,7 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
 
 
 def _imported(run: Run, subject: Subject) -> EmbedReport:
-    """Return the report of a subject with imported embeddings; refuse it if some are missing."""
+    """Return the report of a subject with imported embeddings; refuse the subject if some of them are missing."""
     check_embedded(run.storage, subject)
     run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing to embed")
     table = subject.manifest.table

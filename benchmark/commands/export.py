@@ -50,7 +50,7 @@ def export_projection(
 
 
 def _fold(choice: Choice, basis: Basis, rank: int, folder: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Write the folded backbone; return notes on how its predictions may differ from the recipe's rows."""
+    """Multiply the projection into the backbone and write it; return notes on differences from the recipe's rows."""
     from benchmark.backbones.folding import write_folded
 
     if basis.text_vectors is not None or rank < len(basis.vectors):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmark.sweep.subject import Subject
 
 MAX_CONFLICTS = 20  # number of conflicts that are listed one by one
-# Columns with results: rows with the same identity (columns `IDENTIFYING`) are in conflict if these differ.
+# Rows of one identity (columns `IDENTIFYING` of benchmark/store/rows.py) conflict if one of these columns differs.
 _NUMBERS = ("ranks", *SCORES, *(metric.key for metric in CURVES), "correct", "tested")
 _STORE = "store"  # column with the store of each row
 

@@ -53,7 +53,7 @@ sweep:
 
 @dataclass(frozen=True)
 class StartedSet:
-    """One data set of a first recipe."""
+    """One data set of the written recipe."""
 
     name: str
     layout: str  # see `DatasetSpec.layout`
@@ -63,7 +63,7 @@ class StartedSet:
 
 @dataclass(frozen=True)
 class StartedRecipe:
-    """A first recipe."""
+    """The written recipe and its data sets."""
 
     recipe: str  # path of its file
     datasets: list[StartedSet]

@@ -1,6 +1,7 @@
 """`icm-bench recipes`: lists, prints and copies packaged recipes, the files in jobs/recipes/.
 
-A new recipe must be named in docs/reproducing.md; `python -m tests.docs.generate` writes the numbers in its head.
+A new recipe must be named in docs/reproducing.md; `python -m tests.docs.generate` writes the counts in its head. If its
+line `compare` has published numbers, tests/reports/analysis/test_published.py needs them too.
 """
 
 from importlib.resources import files

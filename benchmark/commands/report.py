@@ -1,4 +1,4 @@
-"""`icm-bench report`: tables, figures and one page from existing result rows."""
+"""`icm-bench report`: collects result rows, from which reports/build.py writes tables, figures and one page."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -212,7 +212,7 @@ def images_of(places: Sequence[Storage], hash_: str) -> "pa.Table | None":
 
 
 def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":
-    """Return thumbnails of images of the data sets in `names`; opens no data set if `ids` is empty."""
+    """Return thumbnails of the images `ids` in the data sets `names`; no data set is opened if `ids` is empty."""
     from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports.page.data import Thumbnails

@@ -1,4 +1,4 @@
-"""`icm-bench store`: lists, verifies, repairs and cleans the store of embeddings."""
+"""`icm-bench store`: lists, verifies, repairs and cleans a store, by the functions of benchmark/store/upkeep.py."""
 
 import json
 import sys

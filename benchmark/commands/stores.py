@@ -22,7 +22,7 @@ def open_store(recipe: Recipe) -> Storage:
 
 
 def read_store(recipe: Recipe) -> Storage:
-    """Return a recipe's store for reading rows; it must be writable only if the report goes into it."""
+    """Return a recipe's store for reading rows; it must be writable only if the report is written into the store."""
     return store_of(recipe) if recipe.run.out else open_store(recipe)
 
 

@@ -1,4 +1,4 @@
-"""`icm-bench unlabelled`: estimated accuracies on environments without labels, with errors of the estimates."""
+"""`icm-bench unlabelled`: estimates accuracies on environments without labels, and the errors of the estimates."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -63,6 +63,7 @@ def _estimates(run: Run) -> "list[Estimated]":
 
 def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":
     """Return the estimates of every method on every environment, averaged over seeds, in the order of the recipe."""
+    # A new estimate also goes into `Estimated` (reports/analysis/diagnostics.py) and reports/text/diagnosis.py.
     from reports.analysis.diagnostics import Estimated
 
     found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}

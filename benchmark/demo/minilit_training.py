@@ -33,7 +33,7 @@ from benchmark.demo.trunk_features import feature_workers, image_features, pixel
 from benchmark.method.interventions import INTERVENTIONS
 
 TEXT_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-# Sample photos of scikit-learn -> ImageNet class: palace and daisy.
+# Sample photo of scikit-learn -> number of its ImageNet class (palace, daisy).
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 
 
@@ -159,9 +159,9 @@ def _features(model: nn.Module, folder: Path, training: Training, workers: Worke
 
 @torch.inference_mode()
 def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Return pooled features before the projection, (n, 384), of tokens, (n, CONTEXT_LENGTH).
+    """Return pooled text features before the projection, shape (n, 384); `tokens` has shape (n, CONTEXT_LENGTH).
 
-    Batches contain texts of similar length without their common padding, which saves time and changes no feature.
+    A batch contains texts of similar length and omits their common padding, which saves time and changes no feature.
     """
     text: Any = model.get_submodule("text")
     lengths = (tokens != text.config.pad_token_id).sum(1)
@@ -201,7 +201,7 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
         for step in range(per_epoch):
             rows = order[step * training.batch_size :][: training.batch_size]
             way = torch.randint(len(captions), rows.shape)
-            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: no random draw
+            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # with one view, no draw
             z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
             logits = log_scale.exp() * normalize(z, dim=-1) @ normalize(w, dim=-1).T
             # CLIP's symmetric loss; the target is uniform over pairs of the same concept.

@@ -61,7 +61,7 @@ LINE = 6.0
 SPACING = 30.0
 # Share by which a dusk of strength 1 darkens the image.
 DUSK = 0.9
-# Weights of red, green and blue in the grey of a dusk, as in the intervention `grayscale`.
+# Weights of red, green and blue in the grey of a dusk; the intervention `grayscale` has the same.
 LUMA = (0.2989, 0.587, 0.114)
 
 
@@ -179,11 +179,11 @@ def content_hash(planted: Planted) -> str:
 
 
 def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[PlantedImage]:
-    """Return the images of a planted data set with their changes, sorted by path, without rendering them."""
+    """Return the images of a planted data set, sorted by path, without rendering; `classes`: class -> concepts."""
     environment = deal(classes, planted.styles, planted.environments, planted.seed)
     images = []
     for place in planted.environments:
-        # By class; the order within a class decides which drawings have its change.
+        # Sorted by class. The order within a class decides which drawings have the change of their class.
         drawings = [
             (name, concept, style)
             for name in sorted(classes)
@@ -249,7 +249,7 @@ def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
         light = round(255 * (1 - DUSK * size))
         drawing = f'{_fade_filter(size)}<g filter="url(#fade)">{drawing}</g>{_multiply_layer(place, (light,) * 3)}'
     if size := sizes.get("tint"):
-        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the hue circle: red 0, green 2, blue 4
+        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # hue in sixths of the circle: red 0, green 2, blue 4
         distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
         channels = (min(max(2 - distance, 0), 1) for distance in distances)
         drawing += _multiply_layer(place, tuple(round(255 * (1 - size * TINT * (1 - channel))) for channel in channels))

@@ -21,7 +21,7 @@ from benchmark.method.interventions import INTERVENTIONS
 
 # Images per forward pass. One process makes each pass, so that features do not depend on the number of processes.
 BATCH = 16
-# Each process loads PyTorch and a tower: more would take longer to start than to work.
+# Each process loads PyTorch and a tower. More processes would take longer to start than to work.
 MAX_PROCESSES = 8
 
 
@@ -81,8 +81,8 @@ class _PooledTower(nn.Module):
 
 @functools.cache
 def _feature_engine(trunk: str, size: int) -> Engine:
-    """Return a function from pixels of this size to features: by OpenVINO, twice as fast, if installed."""
+    """Return a function from pixels of this size to features; it uses OpenVINO (twice as fast) if that is installed."""
     tower = _PooledTower(trunk)
-    with suppress(Exception):  # not installed, or a converter error of any type: PyTorch works too
+    with suppress(Exception):  # if OpenVINO is missing or its converter fails, use PyTorch
         return runner(converted(tower, (size, size)), "float32")
     return tower

@@ -28,7 +28,7 @@ from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
 
 SHIFT_SOURCE = "ImageNet"  # training data set of protocols across data sets
-MAX_SUBSETS = 1023  # subsets of ten kinds
+MAX_SUBSETS = 1023  # maximum of `all_subsets`: the subsets of ten kinds
 
 
 class Recipe(Spec):
@@ -95,12 +95,12 @@ class Recipe(Spec):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All metrics in tables: the built-in ones, those of the sweep and of the data sets."""
+        """All metrics in tables: the built-in ones, the sweep's, and the data sets'."""
         return tuple(dict.fromkeys([*BUILT_IN, *self.sweep.metrics, *map(self.metric_of, self.datasets)]))
 
     @property
     def is_imported(self) -> bool:
-        """Whether its embeddings are imported, so that neither images nor backbones are needed."""
+        """Whether the embeddings are imported, so that neither images nor backbones are needed."""
         return self.datasets[0].is_imported
 
     def _check_datasets(self) -> None:
@@ -124,7 +124,7 @@ class Recipe(Spec):
             )
 
     def _check_sets(self) -> None:
-        """Refuse intervention sets with kinds that are not embedded, and projections that lack views."""
+        """Refuse intervention sets with kinds that are not embedded, and methods whose views are not embedded."""
         needing = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_interventions]
         needing += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_interventions]
         all_images = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
@@ -163,7 +163,7 @@ class Recipe(Spec):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; add that set too.")
 
     def _check_views(self) -> None:
-        """Refuse predictors that need views of images if a set or the test images have none."""
+        """Refuse predictors that need views of images, if an intervention set or the test images have none."""
         across = self._across_sets
         for predictor in self.sweep.predictors:
             for chosen in self.intervention_sets() if predictor.uses_views else ():
@@ -187,7 +187,7 @@ class Recipe(Spec):
         )
 
     def _check_strengths(self) -> None:
-        """Refuse searched strengths of kinds that are not embedded, or that a kind does not have."""
+        """Refuse a search over the strengths of kinds that are not embedded, or over unknown parameters or values."""
         by_label = self.interventions.by_label()
         for label, searched in self.sweep.search.strengths.items() if self.sweep.search else ():
             if label not in by_label:
@@ -239,7 +239,7 @@ class Recipe(Spec):
     def search_space(
         self, dataset: str, projection: Projection, intervention_set: InterventionSet | None
     ) -> dict[str, tuple[float, float]]:
-        """Return the search space of a method: parameter -> bounds, for lambda and the kinds of its set.
+        """Return the search space of a method: parameter -> bounds, for lambda and the strengths of the set's kinds.
 
         Methods with an empty space belong to the grid.
         """
@@ -408,7 +408,7 @@ def settings_of(
 
 
 def names_environments(projection: Projection) -> bool:
-    """Return whether a projection uses prompts with names of environments, which clusters do not have."""
+    """Return whether a projection uses prompts with environments' names, which clusters do not have."""
     return any(prompt.environment is not None for prompt in projection.prompts(Names(("a",), ("b",), ("{}",))))
 
 

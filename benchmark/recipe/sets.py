@@ -31,14 +31,15 @@ class InterventionSet(Spec):
             terms use all images. Each share below 1 is a separate method: no rule chooses between them. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
             eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
-            (C_d of another data set of the recipe). Another set must have the same kinds without placebo. Only for
-            truncation, shrinkage and the soft-penalty probe; no further image is embedded. Default: none.
+            (C_d of another data set of the recipe). The sweep also needs a set with the same kinds and no placebo.
+            Placebos are only for truncation, shrinkage and the soft-penalty probe; no further image is embedded.
+            Default: none.
         draws: number of draws of `rotated`, `matched` or `shuffled`, each a separate placebo: 199 give p-values down
             to 0.005, for zero-shot only. Tables show their mean in one line. Default 1.
         first: number of the first of these draws. Default 1.
         seed: seed of these draws, or of the pairs. Default 0.
-        lender: data set whose C_d is `borrowed`; it has no such placebo itself. Default: the next data set of the
-            recipe, and for the last one the first.
+        lender: data set whose C_d is `borrowed`; the placebo is left out for the lender itself. Default: the next data
+            set of the recipe, and for the last one the first.
     """
 
     name: Name
@@ -74,7 +75,7 @@ class InterventionSet(Spec):
         return self
 
     def is_among(self, kinds: Collection[str]) -> bool:
-        """Return whether all kinds of the set are among the available `kinds`."""
+        """Return whether all kinds of the set are in `kinds`, the available ones."""
         return set(self.kinds) <= set(kinds) if self.kinds else bool(set(kinds) - {TEXT, CROSS})
 
     @property
@@ -89,7 +90,7 @@ class InterventionSet(Spec):
         return self.draws > 1 or self.first > 1
 
     def drawn(self) -> "tuple[InterventionSet, ...]":
-        """Return one set for each draw; the set itself without draws."""
+        """Return one set for each draw; a set with one draw is returned as it is."""
         numbers = range(self.first, self.first + self.draws)
         return tuple(self.model_copy(update={"first": number, "draws": 1}) for number in numbers)
 

@@ -1,7 +1,8 @@
 """Parts of a recipe: interventions, texts, images, prompts, sweep, search and run.
 
 The hash of its dump identifies a recipe, so a new key must not appear in the dump of recipes without it: see
-`ImagesSpec._as_written`. Keys of `run` are not hashed. `make docs` writes these docstrings into docs/recipe.md.
+`ImagesSpec._as_written`. Keys of `run` are not hashed. After a change, `make docs` writes these docstrings and defaults
+into docs/recipe.md, and the counts into the heads of jobs/recipes/.
 """
 
 from collections.abc import Iterable
@@ -126,7 +127,7 @@ class InterventionsSpec(Spec):
         return self
 
     def seed_of(self, kind: Intervention, draw: int) -> int:
-        """Return the seed of a kind's views in a draw (from 0); kinds without randomness have one seed."""
+        """Return the seed of a kind's views in a draw (numbered from 0); kinds without randomness have one seed."""
         return self.seed + draw if kind.is_random else self.seed
 
     def seeds_of(self, kind: Intervention) -> range:
@@ -138,7 +139,7 @@ class InterventionsSpec(Spec):
         return sum(len(self.seeds_of(kind)) for kind in kinds)
 
     def by_label(self) -> dict[str, Intervention]:
-        """Return the kinds by label (`posterize`, or `posterize(bits=3)` if not at its default)."""
+        """Return label -> kind; a label is `posterize`, or `posterize(bits=3)` if parameters are not the defaults."""
         return {kind.label: kind for kind in self.kinds}
 
 

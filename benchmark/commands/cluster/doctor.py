@@ -65,12 +65,12 @@ class Needs:
     marker: str = ""  # name of a file that the driver has written into `storage`
     # Name and reader of each data set, and one of its images as columns of the manifest.
     images: tuple[tuple[str, ImageReader, Mapping[str, list[Any]]], ...] = ()
-    files: Mapping[str, str] | None = None  # path of weights -> their digest on the driver
+    files: Mapping[str, str] | None = None  # path of weights -> digest of the driver's copy
 
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """Result of the probe of a node."""
+    """What `probe` found on a node."""
 
     versions: Mapping[str, str]  # package of `PACKAGES` -> installed version
     gpus: tuple[str, ...]  # names of the GPUs that PyTorch sees; empty if Ray declares none
@@ -81,22 +81,22 @@ class NodeAnswer:
 
 @dataclass(frozen=True)
 class Node:
-    """A node: its resources in Ray, and the result of its probe."""
+    """A node: its resources in Ray, and the answer of `probe` on it."""
 
     name: str  # host name, with the start of Ray's id if several nodes share it
     cpus: int
     gpus: int
-    answer: NodeAnswer | None  # None if the probe did not answer
+    answer: NodeAnswer | None  # answer of the probe; None if there was none
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of the check of a cluster; sentences name the node."""
+    """Result of checking a cluster; each sentence names its node."""
 
     nodes: tuple[Node, ...]
     problems: tuple[str, ...]  # errors that a run would meet
     doubts: tuple[str, ...]  # warnings: a run works, but badly or not for long
-    notes: tuple[str, ...]  # on nodes that died during the check
+    notes: tuple[str, ...]  # remarks about nodes that died during the check
 
     def text(self) -> str:
         """Return the nodes that answered as a text table."""
@@ -191,7 +191,7 @@ def _check(
 
 
 def _probe_all(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer | Exception | None]:
-    """Return the answer of each node, or its error; None after the timeout."""
+    """Return for each node its answer or error; None if it has not answered before the timeout."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     task = ray.remote(num_cpus=0, max_retries=0)(propagate_user_errors(probe))
     with ThreadPoolExecutor(len(nodes)) as pool:
@@ -216,7 +216,7 @@ def _probe_all(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer
 
 
 def _death(node: dict[str, Any]) -> OSError | None:
-    """Return the error that shows that a node has died, which Ray notices after 20 s; None for a live node."""
+    """Return a connection error if the node has died, which Ray notices only after 20 s; None for a live node."""
     try:
         socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=1).close()
     except OSError as error:  # a node that is only slow may still answer
@@ -225,7 +225,7 @@ def _death(node: dict[str, Any]) -> OSError | None:
 
 
 def _summarized(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exception | None]) -> Checked:
-    """Return the result of the check from the answers of the nodes."""
+    """Return the result of the check; `answers` are in the order of `nodes`."""
     problems: list[str] = []
     doubts: list[str] = []
     notes: list[str] = []
@@ -265,7 +265,7 @@ def _version_problems(gpus: int, answer: NodeAnswer) -> list[str]:
 
 
 def _start_problem(error: Exception) -> str:
-    """Return a sentence on a node where the probe does not start."""
+    """Return the error message for a node on which the probe does not start."""
     module = re.search(r"No module named '([\w.]+)'", str(error))
     if module and module[1].partition(".")[0] == "benchmark":
         return f"icm-bench is not installed; install version {versions()['icm-bench']} with constraints.txt."
@@ -369,8 +369,8 @@ def marked(storage: Storage | None) -> Iterator[str]:
 
 
 def _check_store(storage: Storage, marker: str) -> None:
-    """Write, read and delete a small object."""
-    if not storage.exists(marker):  # before writing, which would make the folder
+    """Write, read and delete a small file in the store; refuse a store without the driver's file `marker`."""
+    if not storage.exists(marker):  # checked first, since writing would create the folder
         raise _not_shared(storage.path("").rstrip("/"))
     name, content = f".node-test-{uuid.uuid4().hex}", b"x" * 4096
     storage.write_bytes(name, content)
@@ -382,10 +382,10 @@ def _check_store(storage: Storage, marker: str) -> None:
 
 
 def _check_image(reader: ImageReader, image: Mapping[str, list[Any]]) -> None:
-    """Read one image."""
+    """Read one image of a data set."""
     if (folder := reader.local_folder) and not folder.exists():
         raise _not_shared(str(folder))
-    next(iter(reader.read(image)))  # a rejected image is no fault of the node
+    next(iter(reader.read(image)))  # that the image is rejected is not the node's fault
 
 
 def _check_file(path: str, known: str) -> None:
@@ -401,10 +401,10 @@ def _not_shared(place: str) -> IcmBenchError:
 
 
 def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
-    """Fill in the free bytes of the disks to which Ray and the cache write."""
+    """Fill `free` with the free bytes of the disks to which Ray and the cache write."""
     from ray._private import worker
 
-    node = worker._global_node  # the public API has no path of the session
+    node = worker._global_node  # Ray's public API does not give this path
     session = Path(node.get_session_dir_path() if node else "/tmp/ray")
     for name, folder, variable in (("Ray", session, "RAY_TMPDIR"), ("the cache", cache_dir(), "ICM_BENCH_CACHE")):
         while not folder.exists():
@@ -418,7 +418,7 @@ def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
 
 
 def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
-    """Fill in the GPUs that PyTorch sees in another process, since Ray hides GPUs from a task that reserves none."""
+    """Fill `gpus` with the GPUs that PyTorch sees in a new process: Ray hides GPUs from a task that reserves none."""
     hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     words = [sys.executable, "-P", "-c", _GPUS]

@@ -60,7 +60,7 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     Raises:
         IcmBenchError: a path would not exist on the cluster, a value holds a password, or the package is too large.
     """
-    content = recipe.model_dump(mode="json")  # Ray stores a job's files and command
+    content = recipe.model_dump(mode="json")  # checked for secrets, since Ray stores a job's files
     texts = [*options, file.read_text(encoding="utf-8", errors="replace")]
     if any(map(has_secret, texts)) or hidden_in(content) != content:
         raise IcmBenchError(
@@ -91,7 +91,7 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
 
 
 def _check_places(recipe: Recipe) -> None:
-    """Refuse places inside the job's folder, which is deleted after the job."""
+    """Refuse outputs and data inside the job's folder, which is deleted after the job."""
     outputs = {f"run.{key}": getattr(recipe.run, key) for key in ("store", "out", "data")}
     outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
     roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
@@ -117,7 +117,7 @@ def _is_absolute(path: str) -> bool:
 
 
 def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return key and path of each file or folder in a recipe, except data."""
+    """Return (recipe key, path) of each file or folder that a recipe names, except data."""
     texts = recipe.interventions.text
     named = [("interventions.text.pairs", texts.pairs)] if texts and texts.pairs else []
     for i, backbone in enumerate(recipe.backbones):
@@ -125,7 +125,7 @@ def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
             named.append((f"backbones.{i}", backbone.local_folder))
         elif backbone.pretrained and Path(backbone.pretrained).expanduser().is_file():
             named.append((f"backbones.{i}.pretrained", backbone.pretrained))
-    for own in _own_components(recipe):  # components of the package read no files
+    for own in _own_components(recipe):  # built-in components read no files
         named += [(own.name, t) for t in _texts(own.params) if t and Path(t).expanduser().is_file()]
     return named
 
@@ -175,7 +175,7 @@ def _own_components(recipe: Recipe) -> list[Component]:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """Yield every text in plain data."""
+    """Yield every string inside plain data."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict):

@@ -32,7 +32,7 @@ RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 
 @dataclass(frozen=True)
 class Submission:
-    """A job of a cluster that runs a recipe."""
+    """A cluster job that runs a recipe, before it is sent."""
 
     id: str  # name of the recipe and hash of files, command and version; later tries add a number
     package: Package  # uploaded files
@@ -62,7 +62,7 @@ class Job:
     id: str
     status: str  # `succeeded`, `failed`, `stopped`, or `running` if it is no longer followed
     exit_code: int  # exit code of the command line, which is the job's own after a failure
-    text: str  # message
+    text: str  # message for the user
 
 
 def submission(
@@ -124,7 +124,7 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
 
 
 def stop(job: Submission, address: str | None) -> Job:
-    """Stop the running try of a job, and wait until it has ended."""
+    """Stop a job if it runs, and wait until it has ended; refuse a job that does not run."""
     client = job_server(address)
     _, last = _last(client, job.id)
     if last is None or last.status not in RUNNING:
@@ -145,7 +145,7 @@ _KEPT = "finished work is kept, submit it again to continue"
 
 
 def _last(client: "JobSubmissionClient", name: str) -> tuple[int, "JobDetails | None"]:
-    """Return number and details of the last try of a job; 0 and None if there is none."""
+    """Return the number and Ray's details of the last submission of a job; 0 and None if there is none."""
     with _answering(client, "list its jobs"):
         jobs = client.list_jobs()
     found = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", info.submission_id or ""), info) for info in jobs]
@@ -170,7 +170,7 @@ def _send(client: "JobSubmissionClient", job: Submission, name: str) -> None:
 
 @contextmanager
 def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
-    """Turn errors of Ray's client, whose last line has the reason, into one sentence."""
+    """Turn an error of Ray's client into one sentence with the reason, which is the last line of the error."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -208,7 +208,7 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
 
 
 def _ended(info: "JobDetails") -> Job:
-    """Return a job that has ended; raise an error if it was stopped or never ran."""
+    """Return the outcome of a job that has ended; raise an error if it was stopped or did not start."""
     name, code = info.submission_id, info.driver_exit_code
     if info.status == SUCCEEDED:
         return Job(name, "succeeded", 0, f"{name} has succeeded.")
@@ -222,7 +222,7 @@ def _ended(info: "JobDetails") -> Job:
     if not code:
         why = next((line.strip() for line in message.splitlines() if line.strip()), "no reason is known").rstrip(".")
         raise IcmBenchError(f"{name} has failed ({why}); {_KEPT}.")
-    code = code if code > 0 else 128 - code  # a signal, as in a shell
+    code = code if code > 0 else 128 - code  # a negative code is a signal; shells use 128 + signal
     return Job(name, "failed", code, f"{name} has failed with exit code {code}; {_KEPT}.")
 
 

@@ -1,8 +1,9 @@
 """Files of embeddings, Parquet or npz: one row per image and view; class text embeddings are in a second file.
 
 A folder holds `embeddings.parquet` and optionally `texts.parquet` (or both as .npz). Columns of the first: image_id or
-path (or both), environment, class, group, view, embedding. Columns of the second: class, embedding. An exported file
-also has metadata on how the embeddings were made, with a digest, so that an import can verify that they are unchanged.
+path (or both), environment, class, group, view, embedding. Columns of the second: class, embedding. docs/data.md lists
+them for users. An exported file also has metadata on how the embeddings were made. A digest in it lets an import verify
+that the file is unchanged.
 """
 
 import hashlib
@@ -175,7 +176,8 @@ def _damage_reported(file: Path) -> Iterator[None]:
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     """Yield the rows of a file in blocks.
 
-    Embeddings of different widths, with NaN or infinite values, all zeros, or all equal are refused.
+    Refused are embeddings of unequal width, with NaN or infinite values, or with only zeros, and files in which all
+    embeddings are equal.
     """
     width, rows, first, differ = 0, 0, None, False
     for block in (_parquet_blocks if file.suffix == ".parquet" else _npz_blocks)(file, columns):
@@ -280,7 +282,7 @@ class Texts:
 
 
 def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
-    """Read the text embeddings of classes; `given` names columns as in `columns_of`, if the file has them."""
+    """Read the text embeddings of classes; entries of `given` (see `columns_of`) that the file lacks are ignored."""
     digest, classes, parts = Digest(), [], []
     seen: set[str] = set()
     names = _names_in(file)

@@ -43,7 +43,7 @@ def check_absent(place: str | Path, option: str, *names: str) -> None:
 
 
 def write_new(file: Path, text: str, option: str) -> bool:
-    """Write a file atomically unless it exists; return whether it was written. `option` names it in messages."""
+    """Write a file atomically unless it exists; return whether it was written. `option` names the file in errors."""
     temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write_new(file: Path, text: str, option: str) -> bool:
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                with file.open("xb") as stream:  # no hard links here
+                with file.open("xb") as stream:  # this file system has no hard links
                     stream.write(temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def write_new(file: Path, text: str, option: str) -> bool:
 def atomic_file(file: Path, option: str = "--to") -> Iterator[Path]:
     """Yield a temporary path that becomes `file` if the block succeeds and is removed otherwise.
 
-    `option` names the file in messages.
+    `option` names the file in error messages.
     """
     place = file.with_name(f".{uuid.uuid4().hex}.tmp")
     try:

@@ -143,7 +143,7 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
 
 
 def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
-    """Refuse to replace another import, and images that differ from those imported for another backbone."""
+    """Refuse to replace an import without `overwrite`, and images that differ from another backbone's import."""
     own = imports.import_file(content.dataset, content.facts.label)
     for name in imports.imports_of(storage, content.dataset):
         if problem_of(storage, name):
@@ -164,7 +164,7 @@ def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
 def _write_view(
     storage: Storage, read: ReadFile, manifest: Manifest, facts: BackboneFacts, name: str, view: View
 ) -> int:
-    """Write the parts of a view that the store lacks; return how many."""
+    """Write the parts of a view that the store lacks; return the number of written parts."""
     about = {key: getattr(facts, key) for key in ("random_weights", "dim", "precision")}
     store.write_about(storage, view, {"dataset": manifest.name, "backbone": facts.label, **about})
     images = manifest.table.take(store.distinct(manifest.table["image_id"]))

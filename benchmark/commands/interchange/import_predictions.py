@@ -38,11 +38,11 @@ class Imported:
     """Summary of an import."""
 
     file: str
-    predictions: int  # lines of the file
+    predictions: int  # number of lines of the file
     methods: list[str]
-    rows: int  # result rows of the file
-    written: int  # rows that the store did not have
-    replaced: int  # earlier imports of the same method and test that were replaced
+    rows: int  # number of result rows made from the file
+    written: int  # number of these rows that the store did not have
+    replaced: int  # number of earlier imports of the same method and test that were replaced
 
 
 def import_predictions(run: Run, predictions: Predictions) -> Imported:
@@ -51,11 +51,11 @@ def import_predictions(run: Run, predictions: Predictions) -> Imported:
     The lines of a method in a test replace an earlier import of the same method and test.
 
     Raises:
-        IcmBenchError: the recipe was not swept, or a line does not fit it or its data; names file and row.
+        IcmBenchError: the recipe was not swept, or a line does not fit the recipe or its data (with file and row).
     """
     swept(run.recipe, run.storage, run.subjects)
     for subject in run.subjects:
-        check_embedded(run.storage, subject)  # unreadable images are known only then
+        check_embedded(run.storage, subject)  # after embedding, unreadable images are known
     evaluated = dict(_Matching(run, predictions).rows())  # all lines are checked before any row is written
     ids = {}  # test and method -> hash of its rows
     for name, result in evaluated.items():
@@ -154,7 +154,7 @@ class _Matching:
         return lines
 
     def _check_scores(self, test: ImportedTest, answered: list[Answered], lines: pd.DataFrame) -> None:
-        """Refuse several settings without a score each, and scores that the protocol cannot use."""
+        """Refuse several settings of which one has no source_score, and scores that the protocol cannot use."""
         scored = [not np.isnan(one.source_score) for one in answered]
         problem = ""
         if len(answered) > 1 and test.can_choose and not all(scored):

@@ -1,4 +1,4 @@
-"""Files of predictions of methods trained elsewhere: one line per image. Reading, and matching to test images."""
+"""Reads files of predictions by methods trained elsewhere, one line per image, and matches lines to test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def read_predictions(file: Path) -> Predictions:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Return all columns as text; missing values are empty."""
+    """Return all columns of a file as text; missing values become empty text."""
     if file.suffix not in (".csv", ".parquet"):
         raise IcmBenchError(f"{file}: the suffix is not .parquet or .csv; give a file in one of these formats.")
     try:

@@ -29,7 +29,7 @@ from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, STORE_VERSION, View
 
 LOGIT_SCALE = 100.0  # default: its value at the end of CLIP's training
-ID_COLUMNS = ("image_id", "path")  # either identifies images; the first one that a file has counts
+ID_COLUMNS = ("image_id", "path")  # each identifies images; the first that a file has is used
 NEEDED = ("environment", "class")
 SHARED = ("environment", "class", "group", "path")  # must be equal in all views of an image
 _MAX_LENGTH = 1024  # characters of a value
@@ -58,7 +58,7 @@ class Rows:
         self._codes_of: dict[str, dict[str | None, int]] = {}  # column -> value -> code; None is an empty value
 
     def add(self, block: Block) -> None:
-        """Add rows. Each needs an environment, a class and an image name, and values that are printable."""
+        """Add rows. Each row needs an environment, a class, an id or path of its image, and printable values."""
         self.id_column = next(name for name in ID_COLUMNS if name in block.words)
         for name in (self.id_column, *NEEDED, *(["view"] if "view" in block.words else [])):
             if None in block.words[name]:
@@ -88,7 +88,7 @@ class Rows:
         return np.flatnonzero(self.codes["view"] == self._codes_of["view"][view])
 
     def words(self, column: str, rows: NDArray[np.int64]) -> list[str | None]:
-        """Return the values of some rows in a column; None for each if the file lacks the column."""
+        """Return the values of a column in some rows; all None if the file lacks the column."""
         if column not in self.codes:
             return [None] * len(rows)
         values = [*self._codes_of[column]]
@@ -140,7 +140,7 @@ class ReadFile:
     texts: Texts | None  # texts of the classes
     texts_file: Path
     unused: list[str]  # columns that are not read
-    # View -> for each chunk of the store, the rows that it gets; `views_of` fills it.
+    # Name of a view -> for each chunk of the store, positions of the rows in it; `views_of` fills it.
     chunks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
 
 
@@ -280,7 +280,7 @@ def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[s
             one = exported[name]
             views[name] = View(one["label"], None, one["seed"], len(order), one["depends_on"])
         else:
-            digest = hashlib.sha256("\n".join(order).encode())  # of ids and embeddings, in the manifest's order
+            digest = hashlib.sha256("\n".join(order).encode())  # hash of ids and embeddings in manifest order
             for chunk in read.chunks[name]:
                 digest.update(np.ascontiguousarray(read.vectors[chunk]).tobytes())
             identity = {"kind": name, "imported": digest.hexdigest(), "version": STORE_VERSION}

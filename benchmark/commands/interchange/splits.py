@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         ("held_out", pa.string()),
         ("test_split", pa.string()),
         ("seed", pa.int64()),
-        ("fold", pa.int64()),  # tested fold; -1 for an 80/20 split
+        ("fold", pa.int64()),  # number of the tested fold; -1 for an 80/20 split
         ("role", pa.string()),  # train, test or unused, in the tested fit
         ("role_in_choice", pa.string()),  # train, judge (validation) or unused, in fits for model selection
     ]
@@ -69,11 +69,11 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
 
 
 def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
-    """Yield the lines of each test."""
+    """Yield one table for each test, with one line per image."""
     variants = [manifests[i] for i in recipe.shifts()]
-    dim = embeds_of(recipe, store_of(recipe))[0].dim  # changes ranks only, not splits
+    dim = embeds_of(recipe, store_of(recipe))[0].dim  # any width does: it changes ranks, not splits
     for manifest in manifests:
-        turns: dict[tuple[str, int, int], TrialSpec] = {}  # any trial of (protocol, seed, fold or -1)
+        turns: dict[tuple[str, int, int], TrialSpec] = {}  # (protocol, seed, fold or -1) -> one of its trials
         for spec in (turn for one in trial_specs(recipe, manifest.name, dim) for turn in one.turns):
             turns.setdefault((spec.protocol.name, spec.seed, -1 if spec.fold is None else spec.fold), spec)
         for (protocol, seed, fold), spec in turns.items():

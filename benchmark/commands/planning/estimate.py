@@ -17,7 +17,7 @@ _MAX_RATIO = 16.0  # ratio of work above which a measurement is used only withou
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 _CALIBRATION_SECONDS = 15.0  # after these seconds no trial is started; a trial takes a few seconds
-_KIND_WORDS = 5  # leading words of a kind of trial: predictor and projection with their parameters
+_KIND_WORDS = 5  # first words of `kind_of` in sweep/work.py; tests/performance/reference_costs.py uses them too
 Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most trusted place first
 
 
@@ -35,7 +35,7 @@ def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
 
 
 def known_costs(storage: Storage) -> Known:
-    """Return the costs measured in a store, on this machine, and on a reference machine."""
+    """Return the costs that were measured in a store, on this machine, and on a reference machine."""
     here = cost_files.read(cost_files.on_this_machine())
     return {STORE: cost_files.read(storage), MACHINE: here, REFERENCE: of_reference()}
 
@@ -55,7 +55,7 @@ def seconds_of(known: Known, kind: tuple[str, ...], work: float, min_shared: int
     for places in (near, known):
         found = {where: cost_files.most_alike(costs, kind, work, min_shared) for where, costs in places.items()}
         there = [(where, cost) for where, cost in found.items() if cost]
-        if there:  # the first place among the most similar kinds
+        if there:  # of the places with the most similar kind, take the first
             where, cost = max(there, key=lambda one: cost_files.shared(one[1].kind, kind))
             return cost.seconds * work / cost.work, where
     return None
@@ -72,7 +72,7 @@ class Estimate:
     unknown: list[str] = field(default_factory=list)  # kinds of work without measurement, in words
 
     def text(self) -> list[str]:
-        """Return the estimate in some lines."""
+        """Return the estimate as lines of text."""
         lines, whole = list[str](), sum(self.stages.values())
         if self.unknown:
             lines.append(f"not measured: {', '.join(self.unknown)}; hours exclude it; `--calibrate` measures it")
@@ -152,7 +152,7 @@ def calibrate(work: Workload, storage: Storage) -> None:
             engine = facts.engine if device == "cpu" else "torch"
             backbone = Backbone(spec.model_copy(update={"engine": engine}))
             rate = throughputs({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
-        except IcmBenchError as error:  # its weights are not available
+        except IcmBenchError as error:  # the weights are not available
             notify_on_stderr(f"note: {error}")
             continue
         costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else ""))

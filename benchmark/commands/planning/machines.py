@@ -33,7 +33,7 @@ class Offer:
 class GpuSpeed:
     """Throughput of one GPU with a backbone, in views/s."""
 
-    low: float  # 0 if no lower bound is known
+    low: float  # lower bound; 0 if none is known
     high: float
     where: str  # source of the measurement, in words
     public: bool  # whether it is a public figure, not measured by this project
@@ -90,7 +90,7 @@ def amount(value: float) -> str:
 
 
 def span(low: float, high: float | None, words: Callable[[float], str] = amount) -> str:
-    """Return a range in words, as one number if both bounds look equal; `high` None: no upper bound."""
+    """Return a range in words, or one number if both bounds have the same words; `high` None means no upper bound."""
     if high is None:
         return f"at least {words(low)}"
     return words(low) if words(low) == words(high) else f"{words(low)} to {words(high)}"
@@ -125,7 +125,7 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
 
 
 def is_named(asked: str, card: str) -> bool:
-    """Return whether a user's name matches a card: all its words are among the card's (`l4` does not match L40S)."""
+    """Return whether all words of a user's name are words of the card's name (`l4` does not match L40S)."""
     words, of_card = (
         set(re.findall(r"[a-z0-9]+", re.sub(r"(rtx|gtx)(?=[a-z0-9])", r"\1 ", name.lower()))) for name in (asked, card)
     )
@@ -133,14 +133,14 @@ def is_named(asked: str, card: str) -> bool:
 
 
 def public_figures() -> dict[str, Any]:
-    """Return the packaged table of public figures: source, cards and figures."""
+    """Return the packaged table of published GPU speeds: source, names of GPUs, and views/s by model and size."""
     content: dict[str, Any] = json.loads((files("benchmark.store") / "public_speeds.json").read_bytes())
     return content
 
 
 @dataclass(frozen=True)
 class Room:
-    """Machines for a recipe, and resources that they lack."""
+    """The machines for a recipe, and the resources that the recipe needs but the machines lack."""
 
     where: str  # description of the machines
     cores: float  # total number of cores

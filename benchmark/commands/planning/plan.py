@@ -27,8 +27,8 @@ class Plan:
     sets: list[PlannedSet]
     backbones: list[PlannedBackbone]
     views: int  # number of views of each training image, including the original, without views of a search
-    passes: int  # image embeddings over all data sets and backbones
-    searched_passes: int  # maximum number added by a search
+    passes: int  # number of image embeddings over all data sets and backbones
+    searched_passes: int  # maximum number of image embeddings that a search adds
     trials: int  # number of trials of the grid and the search
     rows: int  # number of result rows
     at_most: bool  # whether `rows` is an upper bound: of numbered placebos, only selected draws are kept
@@ -75,8 +75,8 @@ def plan(
 ) -> Plan:
     """Return the plan of a recipe, for this machine or the cluster with the dashboard at `address`.
 
-    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to the costs measured
-    in the store, on this machine and on a reference machine.
+    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to `known_costs`. With
+    `offer`, the bill for rented GPUs is added.
     """
     work = Workload(recipe, storage)
     if calibrating:

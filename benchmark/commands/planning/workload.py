@@ -1,4 +1,4 @@
-"""Counts of the data sets and trials of a recipe, without weights, Ray, or even images."""
+"""Counts the images, trials and rows of a recipe, without weights, Ray, or even images; `plan` uses the counts."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -45,14 +45,14 @@ class PlannedSet:
     views: int = 1  # number of views of each image, including the original
     clusters: int = 0  # number of clusters that replace source environments; 0 for none
     counted: bool = True  # False if the counts come from the catalog, since no images were found
-    metric: str = ACCURACY.title  # metric of its authors
+    metric: str = ACCURACY.title  # metric that the data set's authors use
     kinds: Kinds = None
-    unlabelled: int = 0  # images of environments without labels, embedded but not swept
-    notes: tuple[str, ...] = ()  # remarks about its images, one sentence each
+    unlabelled: int = 0  # number of images without labels, embedded but not swept
+    notes: tuple[str, ...] = ()  # remarks about the images, one sentence each
 
 
 def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
-    """Return the data sets of a recipe."""
+    """Return the sizes of a recipe's data sets."""
     if not recipe.is_imported:
         return [_from_spec(recipe, spec) for spec in recipe.located()]
     manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
@@ -63,7 +63,7 @@ def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
 def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     """Return a planned data set, counted from its spec if it is planted, from the catalog, or from its images."""
     facts = CATALOG.get(spec.name)
-    if spec.is_planted:  # its spec suffices, without drawing images
+    if spec.is_planted:  # the spec suffices, no image is drawn
         planted, drawings = spec.planted, CATALOG[DEMO_SET]
         count, classes = sum(drawings.counted[style] for style in planted.styles), drawings.classes
         images = dict.fromkeys(planted.environments, round(count / len(planted.environments)))
@@ -71,7 +71,7 @@ def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
         images, classes, count = facts.counted, facts.classes, facts.images
     else:
         manifest = read_manifest(spec)
-        text_pairs_of(recipe, manifest)  # checks the file that a run would read
+        text_pairs_of(recipe, manifest)  # refuses a wrong file of text pairs, as a run would
         return _from_images(recipe, spec, manifest)
     check_environments(recipe, spec.name, images)
     if recipe.interventions.text and recipe.interventions.text.pairs:
@@ -81,7 +81,7 @@ def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
 
 
 def _from_images(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
-    """Return a planned data set from its images, or from its imported embeddings with `kinds` of pairs."""
+    """Return a planned data set from its images; `kinds` are the kinds of pairs if its embeddings were imported."""
     check_protocols(recipe, manifest)
     images, views = dict(manifest.counts), recipe.view_count(spec.name)
     if kinds is not None:
@@ -164,7 +164,7 @@ class Workload:
         return count
 
     def fits(self) -> dict[str, tuple[int, int, int]]:
-        """Return the number of fits of each data set and protocol, see `TrialSpec.fit_counts`."""
+        """Return "DATA SET, PROTOCOL" -> maximum numbers of fits in a trial, see `TrialSpec.fit_counts`."""
         fits: dict[str, tuple[int, int, int]] = {}
         for trial in self.trials:
             name, one = f"{trial.dataset}, {trial.spec.protocol.name}", trial.spec

@@ -41,7 +41,7 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
-    """Return the manifest of a data set, read with a recipe's timeout and formats; see `read_manifest`."""
+    """Return the manifest of a data set, whose images are read with the recipe's timeout and formats."""
     manifest, images = read_manifest(spec), recipe.images
     reader = replace(manifest.reader, timeout=recipe.run.storage_timeout, formats=images.formats)
     return replace(manifest, reader=reader)

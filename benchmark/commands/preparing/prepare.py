@@ -1,4 +1,4 @@
-"""Preparation of a run: store, Ray, manifests, facts about backbones, and all checks."""
+"""Preparation of a run: store, Ray, checks, and its subjects. A *subject* is one data set under one backbone."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
-        """All subjects whose views are embedded."""
+        """All subjects whose views `embed` makes: with and without labels."""
         return *self.subjects, *self.unlabelled.values()
 
     def remember(self, costs: Sequence[Cost]) -> None:
@@ -72,7 +72,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     if not recipe.is_imported and not all(map(is_cached, backbones)):
-        connect()  # while the first backbone loads
+        connect()  # Ray starts while the first backbone loads
     manifests = imported_sets.manifests_of(recipe, storage)
     for manifest in manifests:
         checks.check_clusters(recipe, manifest.name, manifest.table.num_rows)
@@ -175,7 +175,7 @@ def report_place(run: Run, folder: str) -> tuple[Storage, str]:
 def _check_resources(recipe: Recipe) -> None:
     asked = recipe.run.gpus_per_trial
     if recipe.run.cpus_per_trial <= 1 and asked in (0, "auto"):
-        return  # any machine has that
+        return  # any machine has these resources
     connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g}, but the largest node has {largest}.")

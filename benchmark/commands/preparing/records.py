@@ -12,7 +12,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
 
-if TYPE_CHECKING:  # reports read records too, and need no Ray
+if TYPE_CHECKING:  # not at run time: reports use this module without Ray
     from benchmark.sweep.subject import Subject
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 NO_SUSPECT = "none of the usual"
+# Packages whose versions are in the file for bug reports.
 _PACKAGES = ("icm-bench", "torch", "open_clip_torch", "transformers", "timm", "pillow", "numpy", "ray")
 _AS_PUBLISHED = Suspect("", "")
 _COUNT_TOLERANCE = 0.05  # relative difference from the number of images in the catalog
@@ -46,7 +47,7 @@ class Environment:
 
     accuracy: float  # measured here
     published: float  # mean of the published accuracies
-    tolerance: float  # maximal difference in points
+    tolerance: float  # maximum difference in points
     images: int  # number of readable images
 
     @property
@@ -251,7 +252,7 @@ def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = 
 
 
 def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "dict[str, list[PublishedNumber]]":
-    """Return environment -> published accuracies of the same weights; each environment must have one."""
+    """Return environment -> accuracies published for the same weights; each environment must have at least one."""
     spec, name = subject.backbone, subject.manifest.name
     weights = " ".join(filter(None, [spec.name, spec.pretrained]))
     numbers = _gates(published, name, weights)
@@ -264,7 +265,7 @@ def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "di
 
 
 def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
-    """Return the first suspect and a sentence: the change that explains the difference, else the nearest one."""
+    """Return the name of the first suspect, or `NO_SUSPECT`, and a sentence on the change that comes nearest."""
     if not tried:
         return NO_SUSPECT, "there was no change to try."
     nearest = min(tried, key=lambda one: (not one.explains, one.distance))
