@@ -19,7 +19,7 @@ FOLDER = "predictions"  # inside the folder of the report
 class Written:
     """Summary of the written files."""
 
-    files: list[str]  # paths or URIs in the report's order: one for each method on each data set, backbone, ...
+    files: list[str]  # paths or URIs in the report's order, one for each method and setting
     predictions: int  # number of lines in all files
 
     def text(self) -> str:

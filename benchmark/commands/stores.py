@@ -55,7 +55,7 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
 
 
 def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
-    """Return a context that keeps local copies of the recipe's files from object stores; see `local_copies`."""
+    """Return a context manager that keeps local copies of files from object stores; see `local_copies`."""
     places = (recipe.run.store, *(dataset.root for dataset in recipe.located()))
     return local_copies(any("://" in (place or "") for place in places))
 

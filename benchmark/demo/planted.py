@@ -3,8 +3,8 @@
 The correct result of a method is therefore known. Two properties of a shift are varied independently:
 
 - whether interventions cover it: `dusk` reduces colour and light, `tint` adds a colour cast, and `color_jitter` and
-  `grayscale` vary both. `texture` adds dark hatching behind the drawing, which no colour intervention varies. `none`
-  changes nothing.
+  `grayscale` vary both. `texture` adds dark hatching behind the drawing, which these two do not vary. `none` changes
+  nothing.
 - whether the means of the source environments show it: they do if the sources have different strengths.
 
 A data set may have two shifts with separate strengths.
@@ -119,7 +119,7 @@ class Planted:
         return tuple(name for name in ("interventions", "environments") if name in found)
 
     def sizes(self, environment: str) -> dict[Shift, float]:
-        """Return shift -> strength in an environment, without shifts of strength 0."""
+        """Return shift -> strength in an environment; shifts of strength 0 are left out."""
         sizes = {shift: strength[environment] for shift, strength in self.shifts.items() if shift != "none"}
         return {shift: size for shift, size in sizes.items() if size}
 
@@ -211,8 +211,8 @@ def deal(
 ) -> dict[tuple[str, str], str]:
     """Return (concept, style) -> environment, assigned in rotation.
 
-    The drawings of a concept are spread over as many environments as possible. Environments have equally many drawings
-    of every class, of every style, and of every class in every style, up to one per style.
+    The drawings of a concept are spread over as many environments as possible. All environments have the same number of
+    drawings of each class, of each style, and of each class in each style, up to a difference of one per style.
     """
     concepts = [concept for name in sorted(classes) for concept in _shuffled(classes[name], seed, "deal")]
     return {

@@ -1,4 +1,4 @@
-"""Loading of recipes from YAML files. Precedence: command line, then file, then defaults of the specs."""
+"""Loads recipes from YAML files. The command line overrides the file, and the file overrides the specs' defaults."""
 
 import copy
 import re

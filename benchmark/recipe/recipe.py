@@ -413,7 +413,7 @@ def names_environments(projection: Projection) -> bool:
 
 
 def _has_texts(predictor: Predictor, texts: Texts) -> bool:
-    """Return whether the texts suffice for a predictor: texts of classes, or any text if it learns prompts."""
+    """Return whether `texts` is enough: "any" to use the text tower, "classes" otherwise, "none" to learn classes."""
     return texts == "any" or (not predictor.uses_text_tower and (texts == "classes" or predictor.learns_classes))
 
 

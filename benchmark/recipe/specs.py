@@ -446,7 +446,7 @@ class RunSpec(Spec):
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     trial_timeout: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
-    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()  # as `LOGGERS` in benchmark/sweep/batches.py
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
     storage_timeout: Seconds = TIMEOUT

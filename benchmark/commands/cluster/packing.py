@@ -27,7 +27,7 @@ MAX_BYTES = 100 * 2**20  # limit of Ray's dashboard for a request
 
 @dataclass(frozen=True)
 class Package:
-    """Uploaded files of a job."""
+    """The files that are uploaded for a job."""
 
     recipe: str  # place of the recipe in the package
     files: dict[str, Path]  # place in the package, with `/` -> local file; sorted

@@ -124,7 +124,7 @@ def columns_given(items: Sequence[str]) -> dict[str, str]:
 def columns_of(
     file: Path, needed: Sequence[Sequence[str]], known: Sequence[str], given: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return key -> column of a file, and the names of its other columns.
+    """Return key of `USUAL` -> column of a file, and the names of the file's other columns.
 
     Args:
         file: Parquet or npz.

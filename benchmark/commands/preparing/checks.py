@@ -117,7 +117,7 @@ def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
 
 
 def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
-    """Return a sentence for each subject (a data set under one backbone) that lacks parts of the sweep, and why."""
+    """Return a sentence for each data set and backbone for which parts of the sweep are left out: reason and parts."""
     found = []
     for subject in subjects:
         dataset = subject.manifest.name

@@ -43,7 +43,7 @@ class Run:
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
-        """All subjects whose views `embed` makes: with and without labels."""
+        """All subjects to embed: `subjects`, then the environments in `unlabelled`."""
         return *self.subjects, *self.unlabelled.values()
 
     def remember(self, costs: Sequence[Cost]) -> None:
