@@ -318,7 +318,7 @@ def _where(items: list[str]) -> dict[str, list[str]]:
 
 
 def _pairs(items: list[str], usage: str, example: str) -> Iterator[tuple[str, str]]:
-    """Yield both sides of the equals sign of each item; `usage` is the option and the form of its values."""
+    """Yield (key, value) of each item "key=value"; `usage` and `example` are for error messages."""
     option, form = usage.split()
     for item in items:
         key, equals, value = item.partition("=")

@@ -84,7 +84,7 @@ def _stages(command: _Command) -> None:
         if name == "plan":
             about = "first measure speeds that are unknown on this machine; about 20 s, and the time to load backbones"
             _flag(add, "--calibrate", about)
-            # The next four are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
+            # The next three are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
             add("--gpu", metavar="KIND", help="estimate hours for embedding on this GPU, such as l4 or 'RTX 4090'")
             add("--gpus", type=_positive, metavar="N", help="number of these GPUs; default: 1")
             about = "price per hour of a machine with one GPU: estimate the total cost"

@@ -265,7 +265,7 @@ def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict
 
 
 def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
-    """Return the text of a recipe with one more backbone, the first of its list; None if that is not possible."""
+    """Return the text of a recipe with `backbone` put first in its list; None if the list cannot be extended."""
     item = yaml.safe_dump(backbone, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()
     document: Any = yaml.compose(text, yaml.SafeLoader)
     listed = next((value for key, value in document.value if key.value == "backbones"), None)

@@ -13,7 +13,7 @@ from benchmark.store import costs as cost_files
 from benchmark.store.costs import Cost
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing_work, work_of
 
-_MAX_RATIO = 16.0  # ratio of work above which a measurement is used only without a closer one
+_MAX_RATIO = 16.0  # a measurement of 16 times more or less work is used only without a closer one
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
 _CALIBRATION_SECONDS = 15.0  # after these seconds no trial is started; a trial takes a few seconds
@@ -99,7 +99,7 @@ def core_hours(hours: float) -> str:
 
 
 def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], cores: int) -> Estimate:
-    """Return the time estimate of a recipe from measured costs; backbones in `embedding` use the measured device."""
+    """Return the time estimate of a recipe; `embedding` has the backbones that do not run on rented GPUs."""
     estimate = Estimate(cores=cores)
 
     def add(stage: str, kind: tuple[str, ...], amount: float, min_shared: int = 1, times: float = 1) -> float:

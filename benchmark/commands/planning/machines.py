@@ -44,9 +44,9 @@ class Bill:
     """Hours and price of a recipe. Stages of unknown time are absent; without a price, `money` is empty."""
 
     offer: Offer
-    hours: dict[str, Range]  # stage -> hours on all rented GPUs; also of all stages together
+    hours: dict[str, Range]  # stage -> hours on all rented GPUs; `TOGETHER` -> hours of all stages
     speeds: dict[str, GpuSpeed | None]  # label of a backbone that runs on GPUs -> speed
-    money: dict[str, Range]  # stage -> price of its hours
+    money: dict[str, Range]  # stage -> price of these hours
 
     def text(self) -> list[str]:
         """Return the bill as lines of text."""
@@ -59,11 +59,11 @@ class Bill:
 
 
 def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None], views: int) -> Bill:
-    """Return the cost of a recipe; each backbone with a GPU speed embeds `views` views."""
+    """Return the cost of a recipe on rented GPUs, on which each backbone in `speeds` embeds `views` views."""
     known = dict.fromkeys((EMBEDDING, SWEEP, REPORTING), 0.0)
     for name, seconds in estimate.stages.items():
         known[name if name in known else SWEEP] += seconds / 3600
-    unsure = {"embedding" in name for name in estimate.unknown}  # True: of the embedding; False: of other stages
+    unsure = {"embedding" in name for name in estimate.unknown}  # has True if embedding is unsure, False if others are
     hours: dict[str, Range] = {s: (h, None if (s == EMBEDDING) in unsure else h) for s, h in known.items()}
     if rates := [speed for speed in speeds.values() if speed]:
         each = views / offer.gpus / 3600
