@@ -1,20 +1,20 @@
 """icm-bench: does a vision-language model hold up in an unseen environment, and does an invariant subspace help?
 
-`benchmark.run(recipe)` does what `icm-bench run` does. Nothing heavy is imported until it is used.
+`benchmark.run(recipe)` does what `icm-bench run` does. The module of a public name is imported at its first use.
 """
 
 import sys
 
 if sys.argv[:1] == ["-m"] and {"benchmark.cli", "-mbenchmark.cli"} & {*sys.orig_argv} and not sys.flags.safe_path:
-    del sys.path[0]  # of `python -m benchmark.cli`: the working directory, before what is installed
+    del sys.path[0]  # `python -m` puts the working directory before installed packages
 
 import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# A folder `reports` without code in the working directory is a namespace package, which wins over an editable install.
-# A regular package wins over it, wherever its folder stands on the path. The variable is of `benchmark.common.code`.
+# A folder `reports` without code in the working directory is a namespace package, and hides an editable install. These
+# folders of regular packages hide it in turn, wherever they are on the path. `benchmark.common.code` has the variable.
 for _folder in (str(Path(__file__).parents[1]), *os.environ.get("ICM_BENCH_OWN_PATH", "").splitlines()):
     if _folder not in sys.path:
         sys.path.append(_folder)
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
+# Public name -> its module. Import a new name above too, for type checkers; tests/test_architecture.py imports each.
 _HOMES = {
     "EncoderModel": "benchmark.backbones.models",
     "Intervention": "benchmark.method.interventions",
@@ -52,7 +53,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":  # pyproject.toml says it
+    if name == "__version__":  # set in pyproject.toml
         from importlib.metadata import version
 
         return version("icm-bench")

@@ -1,6 +1,6 @@
 """The command line `icm-bench`: parses arguments, runs one command, prints its result.
 
-Heavy packages are imported by the command that needs them.
+Each command imports the heavy packages that it needs. A new command is added to `COMMANDS` at the end.
 """
 
 import argparse
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Options, Outcome
     from benchmark.recipe.recipe import Recipe
 
-# Commands that compute nothing: they import plugins named in a recipe or in rows only with --plugins.
+# Commands that compute nothing. They import plugins (users' classes, named in a recipe or in rows) only with --plugins.
+# tests/common/test_plugins.py requires each command without the option --plugins to be here.
 READING = {"choose", "datasets", "doctor", "init", "plan", "recipes", "report", "store"}
-STARTED = time.time()  # start of the command, for the time to the first embedding
+STARTED = time.time()  # from here the time to the first embedding is counted
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return 0, 2 or 70 (with a message on standard error), or the exit code of a job."""
+    """Run one command; return its exit code: 0, 2 after a user error, 70 after a bug, or the exit code of a job."""
     with safe_output(), interrupted_by_sigterm(), thread_faults() as faults:
         words = sys.argv[1:] if argv is None else argv
-        args = argparse.Namespace(json="--json" in words, speech="normal")  # until the arguments are parsed
+        args = argparse.Namespace(json="--json" in words, speech="normal")  # used until the arguments are parsed
         code = _run_command(words, args)
         return _report_fault(faults[0], args, printed=True) if faults and not code else code
 
@@ -72,7 +73,7 @@ def _command(args: argparse.Namespace) -> int:
         check_output()
         check_working_directory()
         _find_recipes(args)
-        with importable_from(Path.cwd(), *_recipe_folders(args)):  # jobs find modules in the first
+        with importable_from(Path.cwd(), *_recipe_folders(args)):  # a job's modules are in the first
             _set_plugins(args)
             return COMMANDS[args.command](args) or 0
     finally:
@@ -81,7 +82,7 @@ def _command(args: argparse.Namespace) -> int:
 
 
 def _set_plugins(args: argparse.Namespace) -> None:
-    """Set the environment variable that allows or refuses the import of plugins."""
+    """Set the environment variable that allows or refuses the import of plugins, which are users' own classes."""
     wanted = getattr(args, "plugins", None)
     if wanted is False:
         os.environ[NO_PLUGINS] = "1"
@@ -105,7 +106,7 @@ def _report_fault(fault: FaultError, args: argparse.Namespace, printed: bool = F
 
 
 def _print_error(sentence: str, args: argparse.Namespace, printed: bool = False, **more: Any) -> None:
-    """Print an error message; with --json also as JSON, unless the printed outcome contains it."""
+    """Print an error message on standard error; with --json also print it as JSON, unless it was `printed` already."""
     sentence = shortened(sentence)
     if args.json and not printed:
         with suppress(OSError, IcmBenchError):  # standard error gets the message anyway
@@ -120,14 +121,14 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 
 
 def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
-    """Return the recipe of a file, with the overrides of the command line."""
+    """Return the recipe in a file, changed by the overrides of the command line."""
     from benchmark.recipe.loading import load_recipe
 
     return load_recipe(file, _overrides(items, **places))
 
 
 def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
-    """Return dotted key of a recipe -> its value on the command line."""
+    """Return the recipe's values that the command line overrides: dotted key -> value."""
     from benchmark.common.plain import from_yaml
 
     overrides: dict[str, Any] = {}
@@ -140,7 +141,7 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
-    """Yield a prepared run, with Ray if the block needs it; the first backbone loads meanwhile."""
+    """Yield a prepared run, in a block where Ray can be used; the first backbone is loaded in the background."""
     from benchmark.commands.stores import first_backbone_loading
 
     with first_backbone_loading(recipe):
@@ -202,7 +203,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _find_recipes(args: argparse.Namespace) -> None:
-    """Replace names of packaged recipes, such as `demo`, by their files, unless such a file exists."""
+    """Replace the name of a packaged recipe, such as `demo`, by its file, unless a file of that name exists."""
 
     def found(place: Any) -> Any:
         if not place or Path(place).suffix or Path(place).is_file():
@@ -218,12 +219,12 @@ def _find_recipes(args: argparse.Namespace) -> None:
 
 
 def _recipe_folders(args: argparse.Namespace) -> list[Path]:
-    named = [getattr(args, "recipe", None), getattr(args, "recipe_file", None)]  # `recipe_file` is written
+    named = [getattr(args, "recipe", None), getattr(args, "recipe_file", None)]  # `recipe_file` is an output
     return [Path(file).absolute().parent for file in [*getattr(args, "recipes", ()), *filter(None, named)]]
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """Return the given options of `_add_options` that change a recipe."""
+    """Return the options of `command_line._add_options` that change the recipe, for the command of a cluster job."""
     places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
     given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
     refused = os.environ.get(NO_PLUGINS, "") not in ("", UNASKED)
@@ -317,7 +318,7 @@ def _where(items: list[str]) -> dict[str, list[str]]:
 
 
 def _pairs(items: list[str], usage: str, example: str) -> Iterator[tuple[str, str]]:
-    """Yield both sides of the equals sign of each item; `usage` is the option and the form of its values."""
+    """Yield (key, value) of each item "key=value"; `usage` and `example` are for error messages."""
     option, form = usage.split()
     for item in items:
         key, equals, value = item.partition("=")
@@ -342,7 +343,7 @@ def _report_options(args: argparse.Namespace) -> "Options":
 
 
 def _show(args: argparse.Namespace, record: Any, text: str) -> None:
-    """Print the result of a command: with --json `record` (a dataclass or plain data), else `text`."""
+    """Print the result of a command: `record` (a dataclass or a dict) as JSON with --json, else `text`."""
     if args.json:
         print(json.dumps(record if isinstance(record, dict) else dataclasses.asdict(record), indent=2))
     else:
@@ -381,7 +382,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
-    """Refuse to overwrite files without --overwrite, before any work."""
+    """Without --overwrite, refuse to continue if an output file exists; called before any work."""
     from benchmark.commands.interchange.files import check_absent
 
     if not args.overwrite:
@@ -390,7 +391,7 @@ def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *nam
 
 def _diagnose(args: argparse.Namespace) -> None:
     recipe = _recipe(args)
-    if recipe.run.out:  # else the folder name depends on the options
+    if recipe.run.out:  # the other folder's name has a hash of the options
         _check_absent(args, recipe.run.out, "--out", "diagnostics.md", "diagnostics.json")
     choosing = _choosing(args, recipe)
     with _prepared(recipe, held_out=False) as run:
@@ -508,6 +509,7 @@ def _datasets(args: argparse.Namespace) -> None:
     list_catalog(args.json)
 
 
+# A new command also needs a parser in command_line.py, in this order. If it computes nothing, add it to `READING` too.
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": _run,
     "plan": _plan,

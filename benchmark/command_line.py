@@ -1,4 +1,4 @@
-"""The argument parser: all commands and their options. Does not import the commands."""
+"""The argument parser: all commands, in the order of `COMMANDS` in cli.py, and their options. Imports no command."""
 
 import argparse
 import json
@@ -12,13 +12,14 @@ from benchmark.common.code import NO_PLUGINS
 
 RECIPE = "recipe.yaml"  # `init` writes it; commands read it by default
 _STORE = "folder, s3:// or gs://; default: the one in the cache folder"
-# Adds a command: name, help, description (default: the help), and help of the argument RECIPE, if required.
+# A function that adds a command. Its arguments: name, help, description (default: the help), and the help of the
+# argument RECIPE, which the command has only if this help is given.
 _Command = Callable[..., argparse.ArgumentParser]
 _Add = Callable[..., Any]  # the `add_argument` of a command
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument parser that also prints usage errors as JSON with `--json`."""
+    """Argument parser that, with `--json`, also prints usage errors as JSON."""
 
     _as_json = False
 
@@ -33,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """Return the parser; its namespace holds the name of the command as `command`."""
+    """Return the parser; it stores the name of the command in the attribute `command`."""
     parser = _Parser(
         prog="icm-bench",
         description="Does a vision-language model hold up in an environment it was not trained on, and does "
@@ -83,6 +84,7 @@ def _stages(command: _Command) -> None:
         if name == "plan":
             about = "first measure speeds that are unknown on this machine; about 20 s, and the time to load backbones"
             _flag(add, "--calibrate", about)
+            # The next three are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
             add("--gpu", metavar="KIND", help="estimate hours for embedding on this GPU, such as l4 or 'RTX 4090'")
             add("--gpus", type=_positive, metavar="N", help="number of these GPUs; default: 1")
             about = "price per hour of a machine with one GPU: estimate the total cost"
@@ -154,7 +156,7 @@ def _demo(command: _Command) -> None:
     sub.set_defaults(recipe=None)
 
 
-def _projections(command: _Command) -> None:
+def _projections(command: _Command) -> None:  # options of the selection: fields of `Choosing` in commands/choice.py
     only = "required if the recipe has several"
     for name, about in (
         ("export", "fit one projection and write it as safetensors and JSON for other programs"),
@@ -301,6 +303,7 @@ def _add_plugins(add: _Add) -> None:
     add("--plugins", action=argparse.BooleanOptionalAction, help=about)
 
 
+# `_options` in cli.py passes these to a cluster job: add a new option that changes the recipe there too.
 def _add_options(add: _Add) -> None:
     _add_set(add, "override a key of the recipe; VALUE is YAML: --set sweep.seeds=[0,1]")
     add("--store", metavar="URI", help="folder, s3:// or gs:// for embeddings and rows (run.store)")
@@ -310,6 +313,7 @@ def _add_options(add: _Add) -> None:
     _add_plugins(add)
 
 
+# A new option also goes into `_report_options` in cli.py and `Options` in reports/analysis/settings.py.
 def _add_report_options(add: _Add) -> None:
     add(
         "--pm", choices=("images", "seeds"), default="images",

@@ -1,1 +1,1 @@
-"""Entry points of cluster jobs, cluster configurations and recipes."""
+"""Packaged recipes (`recipes/`), cluster configurations (`clusters/`), and the start of a cluster job (`run.py`)."""

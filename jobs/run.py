@@ -1,4 +1,4 @@
-"""Entry point of a cluster job, equivalent to `icm-bench run`.
+"""Entry point of a cluster job, equivalent to `icm-bench run`; `submission` in commands/cluster/submit.py names it.
 
 ray job submit --working-dir . -- python -m jobs.run jobs/recipes/demo.yaml [--store s3://...] [--set KEY=VALUE]
 """

@@ -1,1 +1,1 @@
-"""The commands, one file for each, and what they share: preparation, checks, the choice of one projection."""
+"""The commands of `icm-bench`, one file for each, and the code that they share, such as preparation and checks."""

@@ -1,4 +1,4 @@
-"""Selection of one projection of a recipe by command line options."""
+"""Selection of one projection of a recipe by command line options, for `export` and `diagnose`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,21 +21,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choosing:
-    """Options that select a projection; None takes the only value in the recipe."""
+    """Options that select a projection; None means the only value in the recipe."""
+
+    # A new field needs an option of the same name in `_projections` of benchmark/command_line.py.
 
     dataset: str | None = None
-    backbone: str | None = None  # label
-    projection: str | None = None  # label; None: the paper's `icm`, else one that uses interventions
-    nuisance: str | None = None  # nuisance of the projection, if a rule chooses it
+    backbone: str | None = None  # label of the backbone
+    projection: str | None = None  # label; None: the paper's `icm`, else one with interventions
+    nuisance: str | None = None  # nuisance, if the recipe lists several for the projection
     intervention_set: str | None = None
-    lambda_: float | None = None  # of the projection's or the sweep's grid, or within the bounds of a search
-    normalize: str | None = None  # place of the scaling to unit length
-    seed: int | None = None  # of the split; None is the recipe's first
+    lambda_: float | None = None  # in the grid of the projection or sweep, or within the bounds of a search
+    normalize: str | None = None  # when embeddings are scaled to unit length, see `SweepSpec`
+    seed: int | None = None  # seed of the split; None: the recipe's first seed
     without: tuple[str, ...] = ()  # environments that are left out, as if held out
 
 
 def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
-    """Refuse options that are not in the recipe, as far as known before backbones are loaded."""
+    """Refuse values that the recipe does not have, as far as this is known before backbones are loaded."""
     projection = _projection(recipe.sweep, choosing.projection)
     known: dict[str, tuple[Any, Iterable[Any]]] = {
         "--dataset": (choosing.dataset, [dataset.name for dataset in recipe.datasets]),
@@ -55,7 +57,7 @@ def check_asked(recipe: Recipe, choosing: Choosing, rank: int | None) -> None:
 
 
 def choose(run: Run, choosing: Choosing) -> Choice:
-    """Return the selected projection; refuse options that the recipe lacks, and ambiguous ones."""
+    """Return the selected projection, data set, backbone and split; refuse ambiguous and unknown values."""
     recipe, sweep = run.recipe, run.recipe.sweep
     dataset = one_of("--dataset", choosing.dataset, [s.manifest.name for s in run.subjects], str)
     backbone = one_of("--backbone", choosing.backbone, [s.facts.label for s in run.subjects], str)
@@ -84,7 +86,7 @@ def choose(run: Run, choosing: Choosing) -> Choice:
 
 
 def check_rank(rank: int | None, choice: Choice) -> None:
-    """Refuse a rank outside the projection's ranks; None passes."""
+    """Refuse a rank that the projection does not have; None is always accepted."""
     dim, projection = choice.subject.facts.dim, choice.projection
     if rank is not None and not 1 <= rank <= dim:
         raise IcmBenchError(f"--rank: {rank} is not between 1 and the embedding width D = {dim}.")
@@ -98,7 +100,7 @@ def nuisance_of(projection: Projection) -> Nuisance | None:
 
 
 def _projection(sweep: SweepSpec, label: str | None) -> Projection:
-    """Return the projection with a label, or the default one."""
+    """Return the projection with this label; for None, the default described at `Choosing.projection`."""
     fitted = [p for p in sweep.projections if p.name != "identity"]
     if not fitted:
         raise IcmBenchError("The recipe has only the identity projection; add another to sweep.projections.")
@@ -108,7 +110,7 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
 
 
 def _for_subject(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return the projection, or its variant without interventions if the subject has no intervention set."""
+    """Return the projection; if the data set has no views under the backbone, its variant without interventions."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection
@@ -118,7 +120,7 @@ def _for_subject(recipe: Recipe, subject: Subject, projection: Projection) -> Pr
 
 
 def _missing_input(projection: Projection, subject: Subject) -> str | None:
-    """Return, in words, an input of a projection that a subject does not have; None if it has all."""
+    """Return in words the first input that the projection needs and the subject lacks; None if it lacks none."""
     name = subject.manifest.name
     if projection.uses_labels and not subject.manifest.reader.labelled:
         return f"classes, and {name} has none"
@@ -130,14 +132,14 @@ def _missing_input(projection: Projection, subject: Subject) -> str | None:
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:
-    """Return the setting of a projection with a nuisance, or its only setting."""
+    """Return the projection with the nuisance `name`; for None, its only variant."""
     if name is not None and not hasattr(projection, "nuisance"):
         raise IcmBenchError(f"--nuisance: {projection.label} has no nuisance to choose; leave --nuisance out.")
     return one_of("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))
 
 
 def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> float:
-    """Return the given lambda: one of the grid, or within the bounds of a search."""
+    """Return lambda: `given` if it is in the grid or within the bounds of the search; for None, the only value."""
     if projection.own_lambdas:
         return one_of("--lambda", given, projection.own_lambdas, float)
     if given is None or sweep.search is None:
@@ -149,7 +151,7 @@ def _lambda(sweep: SweepSpec, projection: Projection, given: float | None) -> fl
 
 
 def one_of(option: str, given: Any, known: Iterable[T], label: Callable[[T], Any]) -> T:
-    """Return the item with the `given` label, or the only item."""
+    """Return the item whose label is `given`; for None, the only item. Refuse everything else."""
     by_label = {label(item): item for item in known}
     if given is None and len(by_label) == 1:
         return next(iter(by_label.values()))

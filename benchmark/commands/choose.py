@@ -1,4 +1,4 @@
-"""`icm-bench choose`: recommends one of a recipe's backbones, from existing result rows."""
+"""`icm-bench choose`: recommends one of a recipe's backbones, from existing result rows; reports/choose.py decides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]]) -> "ChoiceFiles":
-    """Recommend a backbone of a recipe from its rows, and write table and figure beside the report. Needs no Ray.
+    """Recommend a backbone of a recipe from its rows; write table and figure into the report's folder. Needs no Ray.
 
     Args:
         recipe: recipe with two or more backbones.
-        storage: its store.
-        where: column of the rows -> allowed values.
+        storage: the recipe's store.
+        where: column of the rows -> allowed values, as text.
 
     Returns:
         The written files and their record, which includes the folder, file names, and messages about missing rows.
@@ -42,7 +42,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
     if gathered.failed and not len(gathered.rows):
         raise failure(gathered, trials)
     origin = origin_of(recipe.name, [recipe], gathered)
-    costs: dict[str, list[Mapping[str, Any]]] = {}  # costs of a backbone's embeddings, by label with any engine
+    costs: dict[str, list[Mapping[str, Any]]] = {}  # label of a backbone, with each engine -> costs of embedding
     for spec in recipe.backbones:
         kind = embedding_kind(spec)
         of_backbone: list[Mapping[str, Any]] = [cost for cost in gathered.costs if tuple(cost["kind"]) == kind]

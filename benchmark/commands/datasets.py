@@ -1,15 +1,15 @@
-"""`icm-bench datasets`: the catalog of known data sets."""
+"""`icm-bench datasets`: prints the catalog of known data sets, `benchmark/datasets/catalog.py`."""
 
 import json
 from dataclasses import asdict
 
 from benchmark.datasets.catalog import CATALOG
 
-MAX_ENVIRONMENTS = 6  # that are listed, of a set that has more
+MAX_ENVIRONMENTS = 6  # number of environments listed for a data set that has more
 
 
 def list_catalog(as_json: bool) -> None:
-    """Print what is known of every data set, as text or as JSON."""
+    """Print the facts about every data set, as text or as JSON."""
     if as_json:
         print(json.dumps([{**asdict(facts), "images": facts.images} for facts in CATALOG.values()], indent=2))
         return

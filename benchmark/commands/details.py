@@ -1,4 +1,4 @@
-"""`icm-bench details`: what the picks of the rules predict, image by image, as files that other tools open."""
+"""`icm-bench details`: writes the predictions at selected points for each image, as Parquet files for other tools."""
 
 import re
 from dataclasses import dataclass
@@ -12,29 +12,30 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.recipe import Recipe
 
-FOLDER = "predictions"  # inside the report's
+FOLDER = "predictions"  # inside the folder of the report
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `details` wrote."""
+    """Summary of the written files."""
 
-    files: list[str]  # paths or URIs, one for each method of each setting, in the order of the report
-    predictions: int  # their lines
+    files: list[str]  # paths or URIs in the report's order, one for each method and setting
+    predictions: int  # number of lines in all files
 
     def text(self) -> str:
-        """Return it in a line for each file."""
+        """Return the summary as text, one line for each file."""
         return "\n".join([f"{self.predictions:,} predictions in {len(self.files)} files:", *self.files])
 
 
 def write_details(recipe: Recipe, storage: Storage) -> Written:
-    """Write the predictions of all picks as Parquet files, columns of `reports.analysis.selections.COLUMNS`.
+    """Write the predictions at all selected points as Parquet files.
 
-    They are read from the rows: nothing is fitted, and neither images nor a backbone are needed.
+    The columns are `reports.analysis.selections.COLUMNS`. Predictions are read from the rows, so nothing is fitted, and
+    neither images nor a backbone are needed.
 
     Args:
-        recipe: whose rows they are.
-        storage: its store.
+        recipe: the recipe of the rows.
+        storage: the recipe's store.
 
     Raises:
         IcmBenchError: the recipe was never swept with this store, or its rows have no predictions.
@@ -51,7 +52,7 @@ def write_details(recipe: Recipe, storage: Storage) -> Written:
         for method, table in predictions_of(Selections(rows, gathered.tested, predicted), named).items():
             words = re.sub(r"[^A-Za-z0-9.]+", "-", method.label).strip("-").lower()
             name = f"{folder}/{FOLDER}/{words}{suffix}.parquet".lstrip("/")
-            if out.path(name) in files:  # two methods whose labels differ in other characters alone
+            if out.path(name) in files:  # two labels may differ only in replaced characters
                 name = name.replace(".parquet", f"-{len(files)}.parquet")
             out.write_table(name, pa.Table.from_pandas(table, preserve_index=False))
             files.append(out.path(name))

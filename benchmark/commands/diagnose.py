@@ -22,19 +22,20 @@ from benchmark.sweep.fitting import Choice, Fitting
 from reports.analysis.diagnostics import Angles, Diagnosis, Displacement, Mapped, Readability, Shift
 from reports.text.diagnosis import write_diagnostics
 
-DRAWS = 20  # of each placebo of C_d, for comparison with the shift
+DRAWS = 20  # number of draws of each placebo of C_d
 
 
 def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis, list[str], str]:
-    """Diagnose one projection of a recipe; return the diagnosis, its files and its text. In a block of `connected`.
+    """Diagnose one projection of a recipe; return the diagnosis, the names of the written files, and the text.
 
-    If the recipe has several backbones, the same projection of each is compared with that of the selected one.
+    Call it in a block of `connected`. If the recipe has several backbones, the projection is fitted under each of them,
+    and the projected embeddings are compared.
 
     Args:
         run: run with the embeddings.
         choosing: options that select the projection.
-        rank: rank of the compared subspaces, 1 to D; by default the middle one of the evaluated ranks. A map without
-            ranks has no subspaces to compare.
+        rank: rank of the compared subspaces, 1 to D. None: the middle one of the recipe's ranks. Ignored for a map
+            without ranks, which has no subspaces to compare.
 
     Raises:
         IcmBenchError: the choice is ambiguous or impossible, embeddings are missing, or the report cannot be written.
@@ -53,7 +54,8 @@ def diagnose(run: Run, choosing: Choosing, rank: int | None) -> tuple[Diagnosis,
 
 
 def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
-    """Return the diagnosis of a projection, with angles to the same projection of the recipe's other backbones."""
+    """Return the diagnosis of a projection, with angles between the recipe's backbones if there are several."""
+    # A new field goes into `reports.analysis.diagnostics.Diagnosis`, and into the text of reports/text/diagnosis.py.
     subject, seeds, backbones = choice.subject, run.recipe.sweep.seeds, None
     of_set = [s for s in run.subjects if s.manifest.name == subject.manifest.name]
     peers = [subject] if rank is None else [s for s in of_set if s.facts.dim >= rank]
@@ -110,7 +112,7 @@ def _diagnosis(run: Run, choice: Choice, rank: int | None) -> Diagnosis:
 
 
 def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displacement | None:
-    """Return displacements by interventions in each direction; None if the projection uses no interventions."""
+    """Return how far interventions move embeddings in each direction; None if the projection uses no interventions."""
     if choice.intervention_set is None:
         return None
     differences = {kind: moments.differences(kind) for kind in moments.kinds()}
@@ -128,7 +130,7 @@ def _displacement(choice: Choice, basis: Basis, moments: SourceMoments) -> Displ
 
 
 def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
-    """Return the energy and displacement that a map without ranks retains."""
+    """Return the shares of energy and displacement that remain after a map without ranks, such as shrinkage."""
     name, kinds = nuisance_of(choice.projection), moments.kinds() if choice.intervention_set else []
     ratio: list[float] | None = None
     objective: tuple[float, float] | tuple[None, None] = (None, None)
@@ -149,9 +151,9 @@ def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
 
 
 def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) -> Shift:
-    """Return the share of the shift of class means that the projection removes, and the shares with placebos of C_d.
+    """Return the share of the shift of class means that the projection removes, also with each placebo in C_d's place.
 
-    The left-out environments are the target; without any, only the shift between sources is measured.
+    The target is the left-out environments. If none is left out, only the shift between sources is measured.
     """
     shifts = Shifts.of(moments, list(fitting.left_out(choice)))
     drawn = choice.projection.takes_placebo and choice.intervention_set is not None
@@ -169,7 +171,7 @@ def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) 
 
 
 def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
-    """Return fits for comparison: with one environment left out, with other seeds, with a single kind."""
+    """Return fits to compare as varied factor -> label -> fit: one environment left out, another seed, or one kind."""
     kinds: dict[str, Choice] = {}
     chosen = choice.intervention_set
     if chosen and chosen.pairing == "each":
@@ -184,10 +186,10 @@ def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]
 
 
 def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -> Angles:
-    """Return the median canonical angle between the projected embeddings of the same images by several backbones.
+    """Return, for each pair of backbones, the median canonical angle between their projected embeddings of images.
 
     Args:
-        fittings: backbone -> its fitting and choice.
+        fittings: label of a backbone -> its fits and the selected projection.
         rank: rank of the subspaces.
     """
     ids = [set(fitting.ids) for fitting, _ in fittings.values()]

@@ -1,4 +1,4 @@
-"""`icm-bench embed`: embed every image and its interventions once, and repair damaged files."""
+"""`icm-bench embed`: embeds every image and its views once. Other commands use its repair of damaged files."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,24 +20,24 @@ T = TypeVar("T")
 
 
 def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
-    """Embed the missing views of every subject. In a block of `connected`.
+    """Embed the missing views of every subject (a data set under one backbone). Call it in a block of `connected`.
 
     Args:
         run: run with the subjects.
-        began: start of the time to the first embedding, in seconds since 1970. Default: now.
+        began: time (seconds since 1970) from which the time to the first embedding is counted. Default: now.
 
     Raises:
         IcmBenchError: too many images cannot be read, or the store cannot be written.
     """
     reports: list[EmbedReport] = []
     texts = on_sound_embeddings(run, lambda: begin_texts_of(run, run.subjects), embed_again=False)
-    # Wait for texts first if encoders hold the text tower too (no converted image tower, as on another node), or if
-    # text pairs may fail, above all with noise: that should be known before hours of images.
+    # Texts are embedded before images if the encoders hold the text tower too: without a converted image tower, or with
+    # other nodes. Text pairs also come first: if they fail (most likely with noise), better before hours of images.
     beside = all(subject.backbone.engine == "openvino" and not subject.text_pairs for subject in run.subjects)
     if not beside or len(alive_nodes()) > 1:
         wait_for(texts)
     for subject in run.embedded:
-        # Start-up time counts for the first embedded subject.
+        # The time since `began` is reported with the first subject that is embedded.
         first = None if any(report.speed for report in reports) else began
         report = embed_views(run, subject, subject.views, first)
         for path, reason in islice(report.rejected.items(), MAX_NAMES):
@@ -51,7 +51,7 @@ def embed_stage(run: Run, began: float | None = None) -> list[EmbedReport]:
 
 
 def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float | None = None) -> EmbedReport:
-    """Embed the missing images of some views of a subject, and report the speed."""
+    """Embed the missing images of some views of a subject; return counts, unreadable images and speed."""
     if subject.manifest.is_imported:
         return _imported(run, subject)
     from benchmark.embedding.pipeline import EmbedJob, embed  # not needed for imported embeddings
@@ -71,7 +71,7 @@ def embed_views(run: Run, subject: Subject, views: Sequence[View], began: float 
 
 
 def _imported(run: Run, subject: Subject) -> EmbedReport:
-    """Return the report of a subject with imported embeddings; refuse it if some are missing."""
+    """Return the report of a subject with imported embeddings; refuse the subject if some of them are missing."""
     check_embedded(run.storage, subject)
     run.notify(f"{subject.manifest.name} with {subject.facts.label}: imported, nothing to embed")
     table = subject.manifest.table
@@ -83,13 +83,13 @@ def _imported(run: Run, subject: Subject) -> EmbedReport:
 
 
 def on_sound_embeddings(run: Run, work: Callable[[], T], embed_again: bool = True) -> T:
-    """Run a function on the store and return its result; repair damaged files that it finds, and run it again.
+    """Run a function that reads the store, and return its result; after damage, repair the files and run it again.
 
-    If a part of a view is damaged, all parts of the data set under that backbone are checked, since the cause may have
-    damaged others. Other damaged files, such as moments and texts, are recomputed by `work`.
+    If embeddings are damaged, all embeddings of the same data set and backbone are checked, since the cause may have
+    damaged more of them. Other damaged files, such as moments and texts, are removed, and `work` recomputes them.
 
     Args:
-        run: run with the store; in a block of `connected`.
+        run: run with the store, inside a block of `connected`.
         work: function that reads embeddings, texts and moments, and skips finished work.
         embed_again: whether damaged views are embedded here. Default True; False if `work` embeds them.
 

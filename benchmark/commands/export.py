@@ -19,7 +19,7 @@ from benchmark.sweep.identity import code_version
 def export_projection(
     run: Run, choosing: Choosing, rank: int | None, folder: Path, fold: bool = False
 ) -> dict[str, Any]:
-    """Fit one projection of a recipe, write it into `folder`, and return its provenance. In a block of `connected`.
+    """Fit one projection of a recipe, write it into `folder`, return its provenance. Call it in a block of `connected`.
 
     Args:
         run: run with the embeddings.
@@ -50,7 +50,7 @@ def export_projection(
 
 
 def _fold(choice: Choice, basis: Basis, rank: int, folder: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Write the folded backbone; return notes on how its predictions may differ from the recipe's rows."""
+    """Multiply the projection into the backbone and write it; return notes on differences from the recipe's rows."""
     from benchmark.backbones.folding import write_folded
 
     if basis.text_vectors is not None or rank < len(basis.vectors):
@@ -83,6 +83,7 @@ def _fitted(run: Run, choice: Choice) -> tuple[SourceMoments, Basis]:
 
 def _provenance(run: Run, choice: Choice, moments: SourceMoments) -> dict[str, Any]:
     """Return the provenance of a projection as plain data."""
+    # benchmark/backbones/projection_files.py requires `backbone`, `fingerprint` and `normalize` in an export.
     subject, intervention_set = choice.subject, choice.intervention_set
     interventions = subject.interventions.model_dump(mode="json")
     interventions["seed"] += subject.view_draw

@@ -1,4 +1,4 @@
-"""Collection of result rows for reports: of recipes or whole stores, filtered by columns."""
+"""Collects the result rows of recipes or whole stores for reports, filtered by the values of columns."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,26 @@ from benchmark.store.tested import read_tested
 if TYPE_CHECKING:
     from benchmark.sweep.subject import Subject
 
-MAX_CONFLICTS = 20  # that are named one by one
+MAX_CONFLICTS = 20  # number of conflicts that are listed one by one
+# Rows of one identity (columns `IDENTIFYING` of benchmark/store/rows.py) conflict if one of these columns differs.
 _NUMBERS = ("ranks", *SCORES, *(metric.key for metric in CURVES), "correct", "tested")
-_STORE = "store"  # column: where a row lies
+_STORE = "store"  # column with the store of each row
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Rows, and what is known of them."""
+    """Result rows, and facts about their trials and stores."""
 
-    rows: pd.DataFrame  # of `benchmark.store.rows.schema`, each identity once
-    tested: Mapping[str, Tested]  # hash -> the tested images that rows name by it
-    stores: tuple[str, ...]  # where they lie, without secrets
-    planned: int | None  # trials that there should be; None where no recipe says so
-    finished: int  # trials with rows
-    failed: dict[str, str]  # trial in words -> reason, of those that failed and have no rows
-    faults: dict[str, str]  # the tracebacks of those that failed by a mistake of this package
-    conflicts: tuple[str, ...] = ()  # sentences on rows that are the same by name and differ in numbers: left out
-    costs: tuple[dict[str, Any], ...] = ()  # what work cost in these stores
-    left_out: tuple[str, ...] = ()  # sentences on backbones that take no part in some of a recipe
+    rows: pd.DataFrame  # columns of `benchmark.store.rows.schema`; one row for each identity
+    tested: Mapping[str, Tested]  # hash in the column `tested` -> tested images
+    stores: tuple[str, ...]  # URIs of the stores, without secrets
+    planned: int | None  # number of trials of the recipes; None without a recipe, or if rows are filtered
+    finished: int  # number of trials with rows
+    failed: dict[str, str]  # description of a failed trial -> reason
+    faults: dict[str, str]  # description of a trial that failed by a bug of this package -> traceback
+    conflicts: tuple[str, ...] = ()  # a sentence for each identity whose rows differ in numbers; they are left out
+    costs: tuple[dict[str, Any], ...] = ()  # measured costs in these stores, as fields of `Cost`
+    left_out: tuple[str, ...] = ()  # sentences on backbones for which parts of a recipe are left out
 
 
 def rows_of(
@@ -51,7 +52,7 @@ def rows_of(
     subjects: "Sequence[Subject]" = (),
     where: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Gathered, int, Storage, str]:
-    """Return the rows of the only record of a recipe, how many trials that has, and place and folder of its report."""
+    """Return the rows in a recipe's only record, its number of trials, and the storage and folder of its report."""
     file = only_record_of(recipe, storage, subjects)
     record = read_record(storage, file)
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
@@ -62,11 +63,11 @@ def rows_of(
 def gather(
     parts: Sequence[tuple[Storage, RunRecord | None]], where: Mapping[str, Sequence[str]] | None = None
 ) -> Gathered:
-    """Return the rows of runs, or of whole stores, as one.
+    """Return the rows of several runs or whole stores in one table.
 
     Args:
-        parts: stores, each with the record of the run whose rows count; with None all rows count that it holds.
-        where: column -> values, one of which a row must have, as text.
+        parts: pairs of a store and the record of a run in it; None in place of the record means all rows of the store.
+        where: column -> allowed values, as text. Default: all rows.
     """
     found = []
     failed: dict[str, str] = {}
@@ -121,7 +122,7 @@ def _as_text(value: object) -> str:
 
 
 def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return rows with each identity once, and a sentence on each identity that stands for unequal numbers."""
+    """Return one row for each identity; leave out identities with unequal numbers, and return a sentence on each."""
     names = list(IDENTIFYING)
     if not rows.duplicated(names).any():
         return rows, ()

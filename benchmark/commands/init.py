@@ -21,6 +21,7 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
 
 WIDTH = 110  # characters in a line of comments
+# A recipe key that is renamed must be renamed in these three texts too: `init_recipe` parses the result.
 _HEAD = """\
 # {what}
 #
@@ -52,7 +53,7 @@ sweep:
 
 @dataclass(frozen=True)
 class StartedSet:
-    """One data set of a first recipe."""
+    """One data set of the written recipe."""
 
     name: str
     layout: str  # see `DatasetSpec.layout`
@@ -62,7 +63,7 @@ class StartedSet:
 
 @dataclass(frozen=True)
 class StartedRecipe:
-    """A first recipe."""
+    """The written recipe and its data sets."""
 
     recipe: str  # path of its file
     datasets: list[StartedSet]
@@ -86,7 +87,8 @@ def init_recipe(folder: str, out: Path) -> StartedRecipe:
         out: file of the recipe, which is never overwritten.
 
     Raises:
-        IcmBenchError: no folder, no data set fit for a sweep, or the recipe's file exists or is not writable.
+        IcmBenchError: the folder does not exist, a data set is not fit for a sweep, or the recipe's file exists or is
+            not writable.
     """
     check_absent(out, "--out")
     found = [(spec, read_manifest(spec)) for spec in _specs(folder)]
@@ -104,7 +106,7 @@ def init_recipe(folder: str, out: Path) -> StartedRecipe:
 
 
 def _specs(folder: str) -> list[DatasetSpec]:
-    """Return the data sets of the catalog in a folder, by folder names; else the folder itself as a data set."""
+    """Return the catalog's data sets whose folders are in a folder; if there are none, the folder as one data set."""
     root = folder if "://" in folder else str(Path(folder).expanduser().absolute())
     storage = Storage(root)
     if not storage.is_folder():

@@ -1,4 +1,8 @@
-"""`icm-bench recipes`: lists, prints and copies packaged recipes."""
+"""`icm-bench recipes`: lists, prints and copies packaged recipes, the files in jobs/recipes/.
+
+A new recipe must be named in docs/reproducing.md; `python -m tests.docs.generate` writes the counts in its head. If its
+line `compare` has published numbers, tests/reports/analysis/test_published.py needs them too.
+"""
 
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +32,7 @@ def packaged_recipe(name: str) -> Path:
 
 
 def about_recipes() -> dict[str, str]:
-    """Return name -> description, the first comment of the file."""
+    """Return the name of each packaged recipe -> its description, the first line of the file."""
     texts = {name: file.read_text(encoding="utf-8") for name, file in packaged_recipes().items()}
     return {name: text.partition("\n")[0].lstrip("# ") for name, text in texts.items()}
 

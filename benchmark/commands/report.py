@@ -1,4 +1,4 @@
-"""`icm-bench report`: tables, figures and one page from existing result rows."""
+"""`icm-bench report`: collects result rows, from which reports/build.py writes tables, figures and one page."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
 from benchmark.store.records import RunRecord, read_record, record_files
 from benchmark.store.tested import read_images
-from reports.analysis.settings import Options as Options  # built by commands
+from reports.analysis.settings import Options as Options  # commands build it
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run and its report.
+    """Result of a run and its report. With --json, cli.py prints all fields but `text` and `faults`.
 
     Attributes:
         embedded: number of (image, view) pairs embedded by this run.
@@ -47,7 +47,7 @@ class Outcome:
         verdicts: one record for each verdict, as in tables/verdicts.csv; in each setting, methods in
             `compare` come first.
         conflicts: messages about rows with equal names and different numbers; both rows are left out.
-        built: whether this call wrote the report; False if one of the same rows, options and code existed.
+        built: whether this call wrote the report; False if a report of the same rows, options and code existed.
         text: the summary as plain text.
     """
 
@@ -75,13 +75,13 @@ def report_stage(
     options: Options | None = None,
     images: bool = False,
 ) -> Outcome:
-    """Write the report from all existing rows of a recipe. Needs no Ray and no backbone; images only for thumbnails.
+    """Write the report from all existing rows of a recipe. Needs neither Ray nor a backbone.
 
     Args:
         recipe: the recipe of the rows.
-        storage: its store.
-        subjects: subjects of the recipe, if known; without them, the store must hold results of the recipe for a
-            single state of data and weights.
+        storage: the recipe's store.
+        subjects: subjects of the recipe (data sets under backbones), if they were prepared. Without them, the store
+            must hold results for a single state of data and weights.
         embedded: reports of the preceding embedding stage, for the outcome.
         options: options of the report.
         images: whether the page shows thumbnails, read from the recipe's data sets.
@@ -111,12 +111,12 @@ def report_any(
     """Write the report of several recipes, or of all rows in stores.
 
     Args:
-        recipes: recipes of the rows; if empty, all rows of the stores.
+        recipes: recipes of the rows; if empty, all rows of the stores are reported.
         stores: stores to search, at least one; the first gets the report if `out` is None.
-        where: column of the rows -> allowed values.
+        where: column of the rows -> allowed values, as text.
         options: options of the report.
         images: whether the page shows thumbnails, read from the recipes' data sets.
-        out: folder or URI of the report; `run.out` of a recipe goes before it. With neither, the first store keeps it.
+        out: folder or URI of the report, unless a recipe has `run.out`. Without both, the first store gets the report.
 
     Raises:
         IcmBenchError: there are no rows, a column is unknown, thumbnails lack a recipe or readable images, or the
@@ -186,7 +186,7 @@ def _write(
 
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
-    """Return the origin of the rows of recipes or stores, with their known gaps."""
+    """Return the origin of rows, for the report: recipes, stores, costs, and failed or missing trials."""
     from reports.analysis.findings import Expected
     from reports.text.sentences import Origin
 
@@ -207,12 +207,12 @@ def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Orig
 
 
 def images_of(places: Sequence[Storage], hash_: str) -> "pa.Table | None":
-    """Return the image list with a hash, from the first store that has it, or None."""
+    """Return the list of images with the hash `hash_` from the first store that has it; None if none has."""
     return next((found for place in places if (found := read_images(place, hash_)) is not None), None)
 
 
 def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Sequence[str]) -> "Thumbnails":
-    """Return thumbnails of images of the data sets in `names`; opens no data set if `ids` is empty."""
+    """Return thumbnails of the images `ids` in the data sets `names`; no data set is opened if `ids` is empty."""
     from benchmark.commands.preparing.imported_sets import manifest_of
     from benchmark.embedding.thumbnails import ROWS, SIZE, thumbnails
     from reports.page.data import Thumbnails
@@ -223,7 +223,7 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
 
 
 def failure(of: Gathered | Outcome, trials: int) -> IcmBenchError | FaultError:
-    """Return the error for failed trials among `trials` trials; a fault if one of them is."""
+    """Return the error for failed trials, out of `trials`; a `FaultError` if one failed by a bug of this package."""
     label = next(iter(of.faults or of.failed))
     first = "the first by a bug of icm-bench" if of.faults else "the first"
     words = (

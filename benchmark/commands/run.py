@@ -1,4 +1,4 @@
-"""`icm-bench run`: embed, sweep, report. Each stage reads only what the one before wrote."""
+"""`icm-bench run`: embed, sweep, report. Each stage reads only the output of the stage before it."""
 
 import time
 
@@ -15,16 +15,16 @@ from benchmark.store.costs import START, Cost
 def run(
     recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None, asked: Options | None = None
 ) -> Outcome:
-    """Embed, sweep and report: what `icm-bench run` does. Finished work is found in the store and not done again.
+    """Embed, sweep and report, as `icm-bench run` does. Finished work in the store is not repeated.
 
     Args:
-        recipe: what to do.
-        notify: takes each line for the person who watches; by default they go to standard error.
-        began: time of day (seconds since 1970) from which the time to the first embedding counts; by default now.
-        asked: what the reader asks of the report.
+        recipe: the recipe.
+        notify: function that receives each progress message. Default: it is printed on standard error.
+        began: time (seconds since 1970) from which the time to the first embedding is counted. Default: now.
+        asked: options of the report. Default: `Options()`.
 
     Raises:
-        IcmBenchError: whatever the user can put right, in one sentence; finished work is kept.
+        IcmBenchError: an error that the user can fix, such as a missing data set; finished work is kept.
     """
     began = began or time.time()
     if recipe.run.out:

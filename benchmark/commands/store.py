@@ -1,4 +1,4 @@
-"""`icm-bench store`: lists, verifies, repairs and cleans the store of embeddings."""
+"""`icm-bench store`: lists, verifies, repairs and cleans a store, by the functions of benchmark/store/upkeep.py."""
 
 import json
 import sys
@@ -20,11 +20,11 @@ def tend_store(action: str, uri: str | None, dry_run: bool, as_json: bool, why: 
 
     Args:
         action: `list`, `verify` (read every file back), `repair` (remove damaged files) or `clean` (also remove stale
-            directories and leftovers of writers).
-        uri: URI of the store; None is the one in the cache folder.
+            directories and leftovers of killed writers).
+        uri: URI of the store; None means the store in the cache folder.
         dry_run: with `repair` and `clean`, list files without removing them.
         as_json: print JSON instead of text.
-        why: with `list`, also list the runs that wrote it, their devices, and repeated work.
+        why: with `list`, also list the runs that wrote the store, their devices, and repeated work. Default False.
 
     Raises:
         IcmBenchError: the store cannot be opened, or `verify` found damaged files.

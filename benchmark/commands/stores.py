@@ -1,4 +1,4 @@
-"""Steps before a command is imported: opens the store, preloads the first backbone. Imports no heavy package."""
+"""Opens a recipe's store and preloads its first backbone, before a command's modules. Imports no heavy package."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,12 +22,12 @@ def open_store(recipe: Recipe) -> Storage:
 
 
 def read_store(recipe: Recipe) -> Storage:
-    """Return a recipe's store for reading rows; it must be writable only if the report goes into it."""
+    """Return a recipe's store for reading rows; it must be writable only if the report is written into the store."""
     return store_of(recipe) if recipe.run.out else open_store(recipe)
 
 
 def store_of(recipe: Recipe) -> Storage:
-    """Return the recipe's store, after checking that the report does not go into its files."""
+    """Return the recipe's store; refuse a `run.out` that lies among its files."""
     storage = store_at(recipe.run.store, recipe.run.storage_timeout)
     check_out(recipe.run.out, [storage])
     return storage
@@ -39,7 +39,7 @@ def store_at(uri: str | None, timeout: float = TIMEOUT) -> Storage:
 
 
 def check_out(out: str | None, stores: Sequence[Storage]) -> None:
-    """Refuse a place for reports that is a store, or lies in one outside its folder `reports`."""
+    """Refuse a place for reports that is a store or lies inside one; the folder `reports` of a store is allowed."""
 
     def parts(storage: Storage) -> tuple[str, ...]:
         place = storage.path("")
@@ -55,7 +55,7 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
 
 
 def with_copies(recipe: Recipe) -> AbstractContextManager[None]:
-    """Return a block that keeps local copies of a recipe's files in object stores, see `local_copies`."""
+    """Return a context manager that keeps local copies of files from object stores; see `local_copies`."""
     places = (recipe.run.store, *(dataset.root for dataset in recipe.located()))
     return local_copies(any("://" in (place or "") for place in places))
 
@@ -65,13 +65,13 @@ def first_backbone_loading(recipe: Recipe) -> Iterator[None]:
     """Load a recipe's first backbone in the background, while the block imports commands and starts Ray.
 
     Raises:
-        IcmBenchError: files of a backbone must be downloaded, and cannot be.
+        IcmBenchError: files of a backbone are missing and cannot be downloaded.
     """
     if recipe.is_imported:
         yield
         return
     for spec in recipe.backbones:
-        # User classes are checked when loaded; cached backbones may be embedded already.
+        # A user's class is checked when it is loaded. A cached backbone needs no check: its embeddings may exist.
         if spec.family and not is_cached(spec.with_absolute_paths()):
             model_class(spec).check_available(spec)
     with preloading(recipe.backbones[0].with_absolute_paths()):

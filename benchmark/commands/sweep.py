@@ -1,4 +1,4 @@
-"""`icm-bench sweep`: all settings on the stored embeddings, and a search round by round."""
+"""`icm-bench sweep`: fits and evaluates all settings on stored embeddings; a search runs in rounds."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ from benchmark.sweep.subject import list_of
 from benchmark.sweep.trials import trials_of
 from benchmark.sweep.tune import sweep
 
-VIEWS_AT_ONCE = 32  # of a round of a search, at one visit of an image
+VIEWS_AT_ONCE = 32  # number of views in a search round that are made each time an image is decoded
 
 
 def sweep_stage(run: Run) -> None:
     """Run the trials that have no rows yet, of the grid and then of the search. Needs embedded views.
 
-    To be called in a block of `benchmark.common.ray.cluster.connected`.
+    Call it in a block of `benchmark.common.ray.cluster.connected`.
 
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.
@@ -45,7 +45,7 @@ def _sweep(run: Run) -> None:
     ids = [trial.id for trial in trials]
     before = _write_record(run, ids, len(ids) + trial_count(recipe.sweep.search, studies))
     if (gone := {*before} - {*ids}) and (obsolete := sorted(gone & finished(storage))):
-        try:  # trials that an earlier run has rows of are run anew where other code made these
+        try:  # an earlier run has rows of trials that this run lacks: the code, part of a trial's id, may have changed
             codes = [*read_rows(storage, obsolete[:1], ["code_version"])["code_version"]]
         except IcmBenchError:
             codes = ["of an earlier version"]
@@ -54,7 +54,7 @@ def _sweep(run: Run) -> None:
                 f"note: the rows of {len(obsolete)} trials of this recipe were made by icm-bench {codes[0]}; the code "
                 f"of this one ({code_version()}) differs, so these trials are run anew."
             )
-    for trial in {trial.images: trial for trial in every}.values():  # lists of images in which rows name positions
+    for trial in {trial.images: trial for trial in every}.values():  # rows name images by positions in these lists
         subjects = (trial.subject, *trial.variants)
         unreadable = {s.manifest.name: store.rejected(storage, s.views) for s in subjects}
         first, *others = (subject.manifest for subject in subjects)
@@ -69,7 +69,7 @@ def _sweep(run: Run) -> None:
 
 
 def _write_record(run: Run, ids: list[str], planned: int) -> list[str]:
-    """Write down which trials a run has, and how many it will have; return which trials stood there before."""
+    """Write the record of a run: ids of its trials, and their planned number. Return the ids in an earlier record."""
     recipe, subjects = run.recipe, run.subjects
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:
@@ -80,7 +80,7 @@ def _write_record(run: Run, ids: list[str], planned: int) -> list[str]:
 
 
 def _search(run: Run, spec: SearchSpec, studies: Sequence[Study], ids: list[str]) -> None:
-    """Run a recipe's search: all views of a round are embedded, then all its trials run; their ids join `ids`."""
+    """Run a recipe's search. Each round embeds its views, then runs its trials and appends their ids to `ids`."""
     recipe, storage = run.recipe, run.storage
     search, rounds = Search(spec, studies), rounds_of(spec)
     planned = len(ids) + trial_count(spec, studies)

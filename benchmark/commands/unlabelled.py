@@ -1,4 +1,4 @@
-"""`icm-bench unlabelled`: estimated accuracies on environments without labels, with errors of the estimates."""
+"""`icm-bench unlabelled`: estimates accuracies on environments without labels, and the errors of the estimates."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def unlabelled(run: Run) -> tuple[dict[str, Any], str]:
     """Estimate the accuracy of every method on environments without labels. Needs embedded views, but no sweep.
 
-    In a block of `connected`. Placebos and searches are left out. Returns all estimates and file names as plain data,
-    and the tables as text.
+    Call it in a block of `connected`. Placebos and searches are left out. Returns estimates and file names as plain
+    data, and the tables as text.
 
     Raises:
         IcmBenchError: embeddings are missing, no method is left, or a file cannot be written.
@@ -62,7 +62,8 @@ def _estimates(run: Run) -> "list[Estimated]":
 
 
 def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], list[Answers]]) -> "list[Estimated]":
-    """Return mean estimates over seeds for every method and environment, in the order of the recipe."""
+    """Return the estimates of every method on every environment, averaged over seeds, in the order of the recipe."""
+    # A new estimate also goes into `Estimated` (reports/analysis/diagnostics.py) and reports/text/diagnosis.py.
     from reports.analysis.diagnostics import Estimated
 
     found: dict[tuple[str, str, str, str], list[tuple[Answers, float, int]]] = {}
@@ -89,7 +90,7 @@ def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], lis
 def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float]]:
     """Yield the methods' answers on one environment, each with the accuracy estimated from their agreement.
 
-    Agreement is measured among methods with the same images; backbones may differ in unreadable images.
+    Agreement is measured among methods with the same readable images, which may differ between backbones.
     """
     alike: dict[tuple[int, int], list[Answers]] = {}
     for answers in of_case:
@@ -104,7 +105,7 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
 
 
 def _methods(trials: Sequence[Trial]) -> list[str]:
-    """Return the label of each trial's method in tables, with set and scale if there are several."""
+    """Return the label of each trial's method, as in tables, with intervention set and scaling if these vary."""
     from reports.analysis.methods import Method
 
     specs = [trial.spec for trial in trials]

@@ -1,1 +1,1 @@
-"""The demo: real images and a real small dual encoder, from packages. Nothing else needs them."""
+"""The demo's data sets and its small encoder, built from published packages. Other data sets do not need them."""

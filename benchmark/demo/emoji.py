@@ -1,6 +1,7 @@
-"""Emoji packs of several vendors: pinned packages, concepts that match them, and rendering.
+"""Emoji drawings of several vendors: pinned packages, the concepts that are drawn, and rendering.
 
-Packs are matched by the slug of the CLDR short name, which OpenMoji's table lists with groups and tags.
+Drawings of one concept are found by the slug of its CLDR short name; OpenMoji's table lists the names with groups and
+tags. If the rendering changes, raise `VERSION` in emoji_styles.py and minilit.py (tests/demo/test_golden.py).
 """
 
 import csv
@@ -19,7 +20,7 @@ from benchmark.demo.packages import INSTALL, npm_package, read_member, read_memb
 
 IMAGE_SIZE = 224
 _BATCH = 8  # images per call of a process
-_MAX_PROCESSES = 8  # more would take longer to start than to draw
+_MAX_PROCESSES = 8  # more processes would take longer to start than to draw
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Pack:
     sha256: str
 
     def fetch(self) -> Path:
-        """Return the cached archive; errors as in `packages.npm_package`."""
+        """Return the cached archive, downloaded if missing; see `packages.npm_package`."""
         return npm_package(self.name, self.version, self.sha256)
 
 
@@ -39,17 +40,17 @@ class Pack:
 class Concept:
     """One row of OpenMoji's table: the meaning of an emoji, independent of the vendor."""
 
-    slug: str  # see `slug`
+    slug: str  # name in ASCII, see the function `slug`
     name: str
     group: str  # such as `animals-nature`
     subgroup: str  # such as `animal-bird`
     tags: tuple[str, ...]  # further keywords
-    hexcode: str  # its code points, also the file name of its drawings
+    hexcode: str  # code points of the emoji; also the file name of OpenMoji's drawings
 
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept, from a vendor that is no environment of `emoji_styles`."""
+    """A drawing of a concept for training MiniLiT; its pack is no environment of `emoji_styles`."""
 
     pack: str
     concept: Concept
@@ -82,7 +83,7 @@ def slug(name: str) -> str:
 
 
 def concepts() -> dict[str, Concept]:
-    """Return slug -> concept of OpenMoji's table, without skin tones and OpenMoji's own extras."""
+    """Return slug -> concept for OpenMoji's table, without skin tones and without OpenMoji's own extras."""
     table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
     by_slug: dict[str, Concept] = {}
     for row in csv.DictReader(io.StringIO(table)):
@@ -112,7 +113,7 @@ def iconify_svgs(pack: Pack) -> dict[str, str]:
 
 
 def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
-    """Return slug -> SVG document of OpenMoji, in the `style` `color` or `black`."""
+    """Return slug -> SVG document of OpenMoji; `style` is `color` or `black`."""
     members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
     contents = read_members(OPENMOJI.fetch(), members.values())
     return {name: contents[member].decode("utf-8") for name, member in members.items()}
@@ -130,7 +131,7 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
 def draw_files(documents: Mapping[Path, str], description: str) -> None:
     """Render SVG documents into their files; folders are created.
 
-    One core stays free: usually an encoder is built or loaded meanwhile, which takes longer.
+    One core stays free, since an encoder is usually built or loaded at the same time, which takes longer.
     """
     for folder in {file.parent for file in documents}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,12 +154,12 @@ def _draw_files(documents: Sequence[tuple[Path, str]]) -> Iterator[Path]:
 def pretraining_images() -> list[PretrainingImage]:
     """Return the drawings of objects (no faces, people, symbols, flags) in the four pretraining packs, in pack order.
 
-    The demo encoder is trained on them; none of these vendors is an environment of `emoji_styles`.
+    The demo encoder is trained on these drawings; no environment of `emoji_styles` has drawings of these packs.
     """
     things = {name: concept for name, concept in concepts().items() if concept.group in OBJECT_GROUPS}
     images: list[PretrainingImage] = []
     for pack in PRETRAINING_PACKS:
-        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # its hyphens differ from CLDR
+        dropped = "-" if pack.name.endswith("/fxemoji") else ""  # hyphens in this pack differ from CLDR
         named = {name.replace(dropped, ""): concept for name, concept in things.items()}
         images += [
             PretrainingImage(pack.name, named[key], svg)

@@ -1,7 +1,7 @@
 """The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of four vendors.
 
-Every concept is in every environment, so images must be split by concept (`groups.csv`): otherwise a probe is
-trained on the test concepts in another style.
+Every concept is in every environment. Images must therefore be split by concept (`groups.csv`), or a probe is trained
+on the tested concepts in another style. The control data sets of planted.py use the same drawings.
 """
 
 import csv
@@ -17,7 +17,7 @@ from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, concepts, draw_file
 from benchmark.demo.packages import fetch_together, publish
 
 NAME = "emoji_styles"
-# Increase it whenever a change of the code below changes the drawings.
+# Increase it if a change of the code below changes the drawings, and write the new values into test_golden.py.
 VERSION = 1
 
 # No style may come from `PRETRAINING_PACKS` of `emoji.py`: the demo encoder is trained on these. After a change of
@@ -39,6 +39,7 @@ ICONIFY_ENVIRONMENTS = {
 OPENMOJI_ENVIRONMENTS = {"openmoji": "color", "line_art": "black"}
 ENVIRONMENTS = (*ICONIFY_ENVIRONMENTS, *OPENMOJI_ENVIRONMENTS)
 
+# OpenMoji's subgroup -> class; class -> expected number of concepts; concepts that do not show their class.
 CLASS_OF_SUBGROUP = {
     "animal-bird": "bird", "clothing": "clothing", "food-prepared": "dish", "plant-flower": "flower",
     "food-fruit": "fruit", "animal-bug": "insect", "musical-instrument": "instrument", "animal-mammal": "mammal",
@@ -117,6 +118,6 @@ def drawings() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:
-    """Write `groups.csv` into the folder of a data set, from (relative path, group) of each image."""
+    """Write `groups.csv` into the folder of a data set; `groups` has (relative path, group) for each image."""
     with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *groups])

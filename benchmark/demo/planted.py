@@ -2,17 +2,18 @@
 
 The correct result of a method is therefore known. Two properties of a shift are varied independently:
 
-- whether interventions cover it: `dusk` reduces colour and light and `tint` adds a colour cast, both of which
-  `color_jitter` and `grayscale` vary; `texture` adds dark hatching behind the drawing, which neither of them varies;
-  `none` changes nothing;
-- whether it is seen in the means of the source environments: it is if the sources have different strengths.
+- whether interventions cover it: `dusk` reduces colour and light, `tint` adds a colour cast, and `color_jitter` and
+  `grayscale` vary both. `texture` adds dark hatching behind the drawing, which these two do not vary. `none` changes
+  nothing.
+- whether the means of the source environments show it: they do if the sources have different strengths.
 
 A data set may have two shifts with separate strengths.
 
-Coverage was measured with MiniLiT at 160 pixels, without any method, as v'C_d v / v'C_z v over trace(C_d) / trace(C_z),
-where v is the difference of means from sources to target; an average direction has 1. With `color_jitter` and
-`grayscale` it is 4.6 for the dusk and 0.2 to 0.4 for the hatching. At strength 1 plain zero-shot loses 29 of 60 points
-to the dusk and 30 to the hatching.
+Coverage was measured with MiniLiT at 160 pixels, without any method, as v'C_d v / v'C_z v over trace(C_d) / trace(C_z).
+Here v is the difference of the means of target and sources, C_z the second moment of embeddings, and C_d the second
+moment of their changes under interventions; an average direction has coverage 1. With `color_jitter` and `grayscale`
+it is 4.6 for the dusk, and 0.2 to 0.4 for the hatching. At strength 1, plain zero-shot loses 29 of 60 points to the
+dusk and 30 to the hatching.
 
 Every drawing is in one environment. With as many styles as environments, every concept is in each environment, in
 different styles. All environments have equally many drawings of each class and style, so they differ only by the shift
@@ -35,12 +36,13 @@ from benchmark.demo.emoji import IMAGE_SIZE, draw_files
 from benchmark.demo.packages import publish
 
 NAME = "planted"
-# Increase it whenever a change of the code below changes the assignment or the drawings.
+# Increase it if a change of the code below changes the assignment or the drawings, and write the new values into
+# tests/demo/test_planted.py.
 VERSION = 2
 
 T = TypeVar("T", str, tuple[str, str])
-# Recipes know the same words by `ShiftName` in datasets/spec.py; `changed` draws a shift, and `content_hash` has its
-# constants.
+# A new shift also goes into `ShiftName` in benchmark/datasets/spec.py; `changed` must draw it, and `content_hash` must
+# include its constants.
 Shift = Literal["dusk", "tint", "texture", "none"]
 
 # Shifts covered by the colour interventions `color_jitter` and `grayscale`.
@@ -49,7 +51,7 @@ COVERED: frozenset[Shift] = frozenset({"dusk", "tint"})
 CHANGES = 10
 # Share by which a tint of strength 1 darkens the channels that its hue lacks.
 TINT = 0.85
-# Hue of change 0 in tenths of the circle: blue, of all hues tried the one that the seven interventions vary most.
+# Hue of change 0 in tenths of the circle: blue. Of all hues tried, the seven interventions vary it most.
 FIRST_HUE = 6
 # Grey level of the hatching of strength 1 on white.
 INK = 60
@@ -59,7 +61,7 @@ LINE = 6.0
 SPACING = 30.0
 # Share by which a dusk of strength 1 darkens the image.
 DUSK = 0.9
-# Weights of red, green and blue in the grey of a dusk, as in the intervention `grayscale`.
+# Weights of red, green and blue in the grey of a dusk; the intervention `grayscale` has the same.
 LUMA = (0.2989, 0.587, 0.114)
 
 
@@ -71,10 +73,10 @@ class Planted:
         styles: environments of `emoji_styles` whose drawings are used, one or more.
         shifts: shift -> environment -> strength, 0 (drawing unchanged) to 1; all shifts have the environments of the
             data set.
-        correlation: environment -> share, 0 to 1, of the images of each class that have the change of their class; the
-            others have the change of another class. None (default): all images have the same change, so environments
-            differ only by strength.
-        seed: seed of the assignment to environments, of the change of each class, and of the images that have it.
+        correlation: environment -> share of each class's images, 0 to 1, that have the change of their class (a change
+            is a variant of the shift, such as a hue); the others have the change of another class. None (default): all
+            images have the same change, so environments differ only by strength.
+        seed: seed of three draws: environment of each drawing, change of each class, and images that have this change.
             Default 0.
     """
 
@@ -98,12 +100,12 @@ class Planted:
 
     @property
     def parts(self) -> tuple[str, ...] | None:
-        """Parts that must be found with `target` held out: `interventions`, `environments`, both or neither.
+        """Parts of shrinkage to be credited with `target` held out: `interventions`, `environments`, both or neither.
 
-        `interventions` if they cover a shift that the means of the sources do not see; `environments` if the means see
-        a shift that interventions do not cover. None if both see the same shift: one of them is enough, so neither
-        must add to the other, as a credit requires. Empty with a correlation: it helps in all sources, so a rule that
-        selects on sources keeps it.
+        `interventions` if they cover a shift that the means of the sources do not show; `environments` if the means
+        show a shift that interventions do not cover. None if both find the same shift: a credit requires that a part
+        adds to the other one, but here either is enough. Empty with a correlation: it helps in all sources, so a rule
+        that selects on sources keeps it.
         """
         target = self.target
         if target is None or self.correlation:
@@ -117,7 +119,7 @@ class Planted:
         return tuple(name for name in ("interventions", "environments") if name in found)
 
     def sizes(self, environment: str) -> dict[Shift, float]:
-        """Return shift -> strength in an environment, without shifts of strength 0."""
+        """Return shift -> strength in an environment; shifts of strength 0 are left out."""
         sizes = {shift: strength[environment] for shift, strength in self.shifts.items() if shift != "none"}
         return {shift: size for shift, size in sizes.items() if size}
 
@@ -134,9 +136,9 @@ class PlantedImage:
 
     environment: str
     class_name: str
-    concept: str  # also its group
-    style: str  # environment of `emoji_styles` of the drawing
-    change: int  # number of its change, 0 to `CHANGES` - 1
+    concept: str  # also the group of the image in splits
+    style: str  # environment of `emoji_styles` from which the drawing is taken
+    change: int  # number of the variant of the shift, 0 to `CHANGES` - 1
 
     @property
     def path(self) -> str:
@@ -177,11 +179,11 @@ def content_hash(planted: Planted) -> str:
 
 
 def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[PlantedImage]:
-    """Return the images of a planted data set with their changes, sorted by path, without rendering them."""
+    """Return the images of a planted data set, sorted by path, without rendering; `classes`: class -> concepts."""
     environment = deal(classes, planted.styles, planted.environments, planted.seed)
     images = []
     for place in planted.environments:
-        # By class; the order within a class decides which drawings have its change.
+        # Sorted by class. The order within a class decides which drawings have the change of their class.
         drawings = [
             (name, concept, style)
             for name in sorted(classes)
@@ -195,7 +197,7 @@ def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[Pla
         for number, (name, concept, style) in enumerate(drawings):
             change = 0
             if planted.correlation is not None:
-                # The share with the change of its class is exact up to half a drawing overall, up to one in any run.
+                # The number of drawings with their class's change is exact up to 0.5 overall, and up to 1 in any run.
                 share, others = planted.correlation[place], sorted(own[other] for other in own if other != name)
                 carries = math.floor(share * (number + 1) + 0.5) > math.floor(share * number + 0.5)
                 drawn = others[_digest(planted.seed, "other", concept, style) % len(others)]
@@ -209,8 +211,8 @@ def deal(
 ) -> dict[tuple[str, str], str]:
     """Return (concept, style) -> environment, assigned in rotation.
 
-    The drawings of a concept are spread over as many environments as possible. Environments have equally many drawings
-    of every class, of every style, and of every class in every style, up to one per style.
+    The drawings of a concept are spread over as many environments as possible. All environments have the same number of
+    drawings of each class, of each style, and of each class in each style, up to a difference of one per style.
     """
     concepts = [concept for name in sorted(classes) for concept in _shuffled(classes[name], seed, "deal")]
     return {
@@ -221,12 +223,12 @@ def deal(
 
 
 def changes_of_classes(classes: Iterable[str], seed: int) -> dict[str, int]:
-    """Return class -> its change under a correlation, distinct numbers from 0 to `CHANGES` - 1."""
+    """Return class -> number of its change under a correlation; numbers are distinct, from 0 to `CHANGES` - 1."""
     return {name: change for change, name in enumerate(_shuffled(classes, seed, "change"))}
 
 
 def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
-    """Return the drawing with all shifts of the given strengths (`sizes`) and the number of the change.
+    """Return an SVG drawing after the shifts in `sizes` (shift -> strength), in the variant number `change`.
 
     `texture` adds dark lines behind the drawing: LINE wide, SPACING apart, opacity `size`, rotated by change × 18
     degrees. `dusk`, independent of the change, desaturates all pixels by `size` and darkens the whole image, including
@@ -247,7 +249,7 @@ def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
         light = round(255 * (1 - DUSK * size))
         drawing = f'{_fade_filter(size)}<g filter="url(#fade)">{drawing}</g>{_multiply_layer(place, (light,) * 3)}'
     if size := sizes.get("tint"):
-        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # of the hue circle: red 0, green 2, blue 4
+        sixth = 6 * ((change + FIRST_HUE) % CHANGES) / CHANGES  # hue in sixths of the circle: red 0, green 2, blue 4
         distances = (min(abs(sixth - centre), 6 - abs(sixth - centre)) for centre in (0, 2, 4))
         channels = (min(max(2 - distance, 0), 1) for distance in distances)
         drawing += _multiply_layer(place, tuple(round(255 * (1 - size * TINT * (1 - channel))) for channel in channels))

@@ -19,16 +19,16 @@ from benchmark.demo.emoji import PretrainingImage
 from benchmark.demo.minilit import TRUNKS
 from benchmark.method.interventions import INTERVENTIONS
 
-# Images per forward pass, made by one process, so that features do not depend on the number of processes.
+# Images per forward pass. One process makes each pass, so that features do not depend on the number of processes.
 BATCH = 16
-# Each process loads PyTorch and a tower: more would take longer to start than to work.
+# Each process loads PyTorch and a tower. More processes would take longer to start than to work.
 MAX_PROCESSES = 8
 
 
 def image_features(
     workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, description: str
 ) -> Tensor:
-    """Return pooled features, (n, 1280), of the drawings, or of one view of each if `kind` names an intervention."""
+    """Return pooled features of the drawings, shape (n, 1280); with `kind`, of their views under this intervention."""
     progress = Progress(description, len(images), "images")
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     found: list[Tensor] = [torch.empty(0)] * len(batches)
@@ -40,7 +40,7 @@ def image_features(
 
 
 def feature_workers() -> Workers:
-    """Return workers for features, one per core with their imports done; none on a single core."""
+    """Return worker processes for features, one per core, which import at once; none on a single core."""
     return Workers(min(cores(), MAX_PROCESSES) if cores() > 1 else 0, __name__)
 
 
@@ -67,7 +67,7 @@ def _batch_features(
 
 
 class _PooledTower(nn.Module):
-    """The tower without classifier, from uint8 pixels, (batch, 3, height, width), to pooled features."""
+    """The image tower without classifier: uint8 pixels, shape (batch, 3, height, width), to pooled features."""
 
     def __init__(self, trunk: str) -> None:
         super().__init__()
@@ -81,8 +81,8 @@ class _PooledTower(nn.Module):
 
 @functools.cache
 def _feature_engine(trunk: str, size: int) -> Engine:
-    """Return a function from pixels of this size to features: by OpenVINO, twice as fast, if installed."""
+    """Return a function from pixels of this size to features; it uses OpenVINO (twice as fast) if that is installed."""
     tower = _PooledTower(trunk)
-    with suppress(Exception):  # not installed, or a converter error of any type: PyTorch works too
+    with suppress(Exception):  # if OpenVINO is missing or its converter fails, use PyTorch
         return runner(converted(tower, (size, size)), "float32")
     return tower

@@ -1,1 +1,1 @@
-"""The recipe: one frozen, validated, hashable description of a benchmark run."""
+"""The recipe: a frozen, validated description of a benchmark run, with a hash."""

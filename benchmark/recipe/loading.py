@@ -1,4 +1,4 @@
-"""Loading of recipes from YAML files. Precedence: command line, then file, then defaults of the specs."""
+"""Loads recipes from YAML files. The command line overrides the file, and the file overrides the specs' defaults."""
 
 import copy
 import re
@@ -20,7 +20,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Args:
         path: path of the file.
-        overrides: dotted key -> value, instead of the file's: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
+        overrides: dotted key -> value that replaces the file's: `{"sweep.seeds": [0], "datasets.0.root": "/data"}`.
 
     Raises:
         IcmBenchError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong type or in
@@ -52,7 +52,7 @@ def parse_recipe(
 
 
 def _check_texts(content: Any, source: str, key: str = "") -> None:
-    """Refuse addresses with credentials, and control characters, in all texts of a recipe."""
+    """Refuse control characters, and addresses with credentials, in any text of a recipe."""
     if isinstance(content, str):
         check_address(content, f"{source}: '{key}'")
         if sign := re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", content):
@@ -65,7 +65,7 @@ def _check_texts(content: Any, source: str, key: str = "") -> None:
 
 
 def _override(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted key inside plain data, and create missing mappings."""
+    """Set the value of a dotted key in plain data; missing mappings on the way are created."""
     place: Any = content
     parts = key.split(".")
     for left, part in zip(reversed(range(len(parts))), parts, strict=True):

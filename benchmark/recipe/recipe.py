@@ -1,6 +1,7 @@
-"""The recipe: all specs, checked against each other, with a hash; and its settings if views or texts are missing.
+"""The recipe: all specs, checked against each other, with a hash. Last, its settings if views or texts are missing.
 
-Only commands, `cli` and `sweep/trials.py` take a whole recipe; everything below gets the specs that it needs.
+Only commands, `cli` and `sweep/trials.py` take a whole recipe; other code gets the specs that it needs. `make docs`
+writes docs/recipe.md from the docstrings of specs; a test compares them.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -27,7 +28,7 @@ from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import LAMBDA, ImagesSpec, InterventionsSpec, PromptsSpec, RunSpec, SweepSpec
 
 SHIFT_SOURCE = "ImageNet"  # training data set of protocols across data sets
-MAX_SUBSETS = 1023  # subsets of ten kinds
+MAX_SUBSETS = 1023  # maximum of `all_subsets`: the subsets of ten kinds
 
 
 class Recipe(Spec):
@@ -45,7 +46,7 @@ class Recipe(Spec):
         run: storage, devices and resources; changes at most the last digits of numbers.
     """
 
-    earlier_keys: ClassVar[Mapping[str, str]] = {  # key of an earlier version -> remedy
+    earlier_keys: ClassVar[Mapping[str, str]] = {  # key of an earlier version -> remedy, for the error message
         "captions": "delete it; docs/examples/captions.py writes the file of interventions.text.pairs",
         "run.storage_patience": "write 'run.storage_timeout'",
     }
@@ -87,23 +88,23 @@ class Recipe(Spec):
         return METRICS.create(dataset.judged_by)
 
     def chosen_by(self, dataset: str) -> Metric:
-        """Return the metric that selection rules use on a data set; accuracy if the metric needs scores."""
+        """Return the metric that selection rules use on a data set: accuracy if the chosen metric needs scores."""
         spec = next(spec for spec in self.datasets if spec.name == dataset)
         metric = METRICS.create("balanced") if self.sweep.choose_by == "balanced" else self.metric_of(spec)
         return ACCURACY if metric.needs == "scores" else metric
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All metrics in tables: the built-in ones, those of the sweep and of the data sets."""
+        """All metrics in tables: the built-in ones, the sweep's, and the data sets'."""
         return tuple(dict.fromkeys([*BUILT_IN, *self.sweep.metrics, *map(self.metric_of, self.datasets)]))
 
     @property
     def is_imported(self) -> bool:
-        """Whether its embeddings are imported, so that neither images nor backbones are needed."""
+        """Whether the embeddings are imported, so that neither images nor backbones are needed."""
         return self.datasets[0].is_imported
 
     def _check_datasets(self) -> None:
-        """Refuse prompts for data sets without own prompts, and a protocol across data sets without its data sets."""
+        """Refuse imported data sets beside others, prompts of unknown data sets, and missing ImageNet variants."""
         names = [d.name for d in self.datasets]
         if other := next((d.name for d in self.datasets if d.is_imported != self.is_imported), None):
             raise ValueError(
@@ -123,7 +124,7 @@ class Recipe(Spec):
             )
 
     def _check_sets(self) -> None:
-        """Refuse intervention sets with kinds that are not embedded, and projections that lack views."""
+        """Refuse intervention sets with kinds that are not embedded, and methods whose views are not embedded."""
         needing = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_interventions]
         needing += [f"predictor '{p.name}'" for p in self.sweep.predictors if p.uses_interventions]
         all_images = [f"projection '{p.name}'" for p in self.sweep.all_projections() if p.uses_products]
@@ -162,7 +163,7 @@ class Recipe(Spec):
                     raise ValueError(f"{where}: '{name}' is a placebo of '{min(real)}'; add that set too.")
 
     def _check_views(self) -> None:
-        """Refuse predictors that need views of images if a set or the test images have none."""
+        """Refuse predictors that need views of images, if an intervention set or the test images have none."""
         across = self._across_sets
         for predictor in self.sweep.predictors:
             for chosen in self.intervention_sets() if predictor.uses_views else ():
@@ -179,14 +180,14 @@ class Recipe(Spec):
                 )
 
     def located(self) -> tuple[DatasetSpec, ...]:
-        """Return the data sets with their roots; built data sets have none."""
+        """Return the data sets, with `run.data` as the root of those that have none and need one."""
         return tuple(
             d if d.root is not None or d.is_built or d.is_imported else d.model_copy(update={"root": self.run.data})
             for d in self.datasets
         )
 
     def _check_strengths(self) -> None:
-        """Refuse searched strengths of kinds that are not embedded, or that a kind does not have."""
+        """Refuse a search over the strengths of kinds that are not embedded, or over unknown parameters or values."""
         by_label = self.interventions.by_label()
         for label, searched in self.sweep.search.strengths.items() if self.sweep.search else ():
             if label not in by_label:
@@ -212,7 +213,7 @@ class Recipe(Spec):
         return next((protocol for protocol in self.sweep.protocols if protocol.across_sets), None)
 
     def protocols_for(self, dataset: str) -> tuple[Protocol, ...]:
-        """Return the protocols of a data set; variants of `SHIFT_SOURCE` have none, they only serve as test sets."""
+        """Return the protocols of a data set; variants of `SHIFT_SOURCE` have none, since they are only test sets."""
         variant = is_variant(dataset)
         if variant and dataset != SHIFT_SOURCE:
             return ()
@@ -223,7 +224,7 @@ class Recipe(Spec):
         return next(d.clusters for d in self.datasets if d.name == dataset)
 
     def shifts(self) -> tuple[int, ...]:
-        """Return the positions of the test sets of a protocol across data sets."""
+        """Return the positions in `datasets` of the test sets of a protocol across data sets."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
 
     def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
@@ -232,13 +233,13 @@ class Recipe(Spec):
         return () if only_tested else self.interventions.kinds
 
     def view_count(self, dataset: str) -> int:
-        """Return the number of embedded views of each image of a data set, with the original."""
+        """Return the number of embedded views of each image of a data set, including the original."""
         return 1 + self.interventions.view_count(self.kinds_for(dataset))
 
     def search_space(
         self, dataset: str, projection: Projection, intervention_set: InterventionSet | None
     ) -> dict[str, tuple[float, float]]:
-        """Return the search space of a method: parameter -> bounds, for lambda and the kinds of its set.
+        """Return the search space of a method: parameter -> bounds, for lambda and the strengths of the set's kinds.
 
         Methods with an empty space belong to the grid.
         """
@@ -253,9 +254,9 @@ class Recipe(Spec):
         return space
 
     def lender_of(self, dataset: str, placebo: InterventionSet) -> str | None:
-        """Return the data set from which a data set borrows C_d, or None.
+        """Return the name of the data set from which `dataset` borrows C_d; None if there is none.
 
-        Default: the next data set of the recipe (cyclically) with embedded interventions.
+        Without `placebo.lender`, it is the next data set of the recipe (cyclically) with embedded interventions.
         """
         lenders = [d.name for d in self.datasets if self.kinds_for(d.name)]
         if placebo.lender:
@@ -269,14 +270,14 @@ class Recipe(Spec):
     ) -> tuple[InterventionSet | None, ...]:
         """Return the intervention sets for fits of projection and predictor on a data set; None for no set.
 
-        Placebos are only for methods that take them, and borrowed ones need a lender. If the set only scales lambda,
-        the first one with the most pairs is used.
+        Placebos are only for methods that take them, and a borrowed placebo needs a lender. If a projection uses its
+        set only to scale lambda, the first set with the largest share of pairs is enough.
 
         Args:
             dataset: name of the data set.
             predictor: the predictor.
             projection: the projection.
-            kinds: available kinds of the data set, see `InterventionSet.is_among`; default: all of the recipe.
+            kinds: available kinds of the data set, see `InterventionSet.is_among`. Default: all kinds of the recipe.
         """
         if not (projection.uses_interventions or predictor.uses_interventions):
             return (None,)
@@ -311,8 +312,8 @@ class Recipe(Spec):
     def hash(self) -> str:
         """Return the SHA-256 (hex) of the canonical JSON of all keys that can change a number.
 
-        Excluded are the name, `names`, `run`, `sweep.metrics`, `expected`, and the keys that locate the
-        images of a data set, which are identified by the manifest's fingerprint.
+        Excluded are the name, `names`, `run`, `sweep.metrics`, `expected`, and the keys that locate the images of a
+        data set, which the manifest's fingerprint identifies. Exclude a new key here if it changes no number.
         """
         content = self.model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
@@ -323,7 +324,7 @@ class Recipe(Spec):
 
 
 def _check_placebos(recipe: Recipe) -> None:
-    """Refuse placebos without a real set, without a method that takes them, or without a lender."""
+    """Refuse placebos without a real set, without a method that takes them, or without a data set to borrow from."""
     where, sets = "sweep.intervention_sets", recipe.intervention_sets()
     placebos = [chosen for chosen in sets if chosen.placebo]
     if not placebos:
@@ -354,7 +355,7 @@ def _check_placebos(recipe: Recipe) -> None:
 
 
 def _check_lenders(recipe: Recipe, where: str, borrowed: list[InterventionSet]) -> None:
-    """Refuse an unknown lender, and data sets that borrow twice: selection rules would choose between lenders."""
+    """Refuse unknown lenders, and data sets that borrow twice, since selection rules would choose between lenders."""
     names = [dataset.name for dataset in recipe.datasets]
     for placebo in borrowed:
         if placebo.lender and placebo.lender not in names:
@@ -374,13 +375,13 @@ def _check_lenders(recipe: Recipe, where: str, borrowed: list[InterventionSet]) 
 
 
 # The settings of a sweep if views or texts are missing: imported embeddings may lack both, and vision towers have no
-# texts. `not_available` names what is left out.
+# texts. `settings_of` yields what remains, and `not_available` names what is left out.
 Setting = tuple[Projection, InterventionSet | None]
 _LEARNS = " (if it needs no texts, let its class say learns_classes = True)"
 
 
 def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, ...]:
-    """Return the kinds of pairs of a data set if all views can be made, given the texts that can be embedded."""
+    """Return the kinds of pairs that a data set has if all its views can be made; text pairs only for `texts` "any"."""
     text = [TEXT] if recipe.interventions.text and texts == "any" else []
     return (*dict.fromkeys(kind.label for kind in recipe.kinds_for(dataset)), *text, CROSS)
 
@@ -390,8 +391,7 @@ def settings_of(
 ) -> Iterator[Setting]:
     """Yield each projection of a predictor, with the intervention set of the fit; None for no set.
 
-    Projections that lack their pairs are replaced by `Projection.without_interventions`. Settings are not
-    repeated.
+    A projection whose pairs are missing is replaced by its `without_interventions()`, unless the sweep has this too.
     """
     if not _has_texts(predictor, texts):
         return
@@ -408,12 +408,12 @@ def settings_of(
 
 
 def names_environments(projection: Projection) -> bool:
-    """Return whether a projection uses prompts with names of environments, which clusters do not have."""
+    """Return whether a projection uses prompts with environments' names, which clusters do not have."""
     return any(prompt.environment is not None for prompt in projection.prompts(Names(("a",), ("b",), ("{}",))))
 
 
 def _has_texts(predictor: Predictor, texts: Texts) -> bool:
-    """Return whether the texts suffice for a predictor: texts of classes, or any text if it learns prompts."""
+    """Return whether `texts` is enough: "any" to use the text tower, "classes" otherwise, "none" to learn classes."""
     return texts == "any" or (not predictor.uses_text_tower and (texts == "classes" or predictor.learns_classes))
 
 

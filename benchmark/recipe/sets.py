@@ -9,9 +9,10 @@ from benchmark.common.spec import Name, Spec
 from benchmark.method.subspace.moments import CROSS
 
 TEXT = "text"  # kind of text pairs in intervention sets
-DRAWS = 20  # of a placebo in one trial: they share the moments of a fold, and enough trials remain for all cores
+DRAWS = 20  # maximum draws of a placebo in one trial: they share moments, but all cores should have trials
 
-# `benchmark.method.subspace.placebos` has their formulas; `placebos_of` in `benchmark/sweep/evaluate.py` chooses.
+# A new placebo needs a formula in benchmark/method/subspace/placebos.py, and a branch of `placebos_of` in
+# benchmark/sweep/evaluate.py.
 PlaceboName = Literal["rotated", "matched", "shuffled", "borrowed"]
 
 
@@ -30,14 +31,15 @@ class InterventionSet(Spec):
             terms use all images. Each share below 1 is a separate method: no rule chooses between them. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised
             eigenvalues against C_z), `shuffled` (pairs of different images of an environment and fold) or `borrowed`
-            (C_d of another data set of the recipe). Another set must have the same kinds without placebo. Only for
-            truncation, shrinkage and the soft-penalty probe; no further image is embedded. Default: none.
+            (C_d of another data set of the recipe). The sweep also needs a set with the same kinds and no placebo.
+            Placebos are only for truncation, shrinkage and the soft-penalty probe; no further image is embedded.
+            Default: none.
         draws: number of draws of `rotated`, `matched` or `shuffled`, each a separate placebo: 199 give p-values down
             to 0.005, for zero-shot only. Tables show their mean in one line. Default 1.
         first: number of the first of these draws. Default 1.
         seed: seed of these draws, or of the pairs. Default 0.
-        lender: data set whose C_d is `borrowed`; it has no such placebo itself. Default: the next data set of the
-            recipe, and for the last one the first.
+        lender: data set whose C_d is `borrowed`; the placebo is left out for the lender itself. Default: the next data
+            set of the recipe, and for the last one the first.
     """
 
     name: Name
@@ -73,12 +75,12 @@ class InterventionSet(Spec):
         return self
 
     def is_among(self, kinds: Collection[str]) -> bool:
-        """Return whether all kinds of the set are among the available `kinds`."""
+        """Return whether all kinds of the set are in `kinds`, the available ones."""
         return set(self.kinds) <= set(kinds) if self.kinds else bool(set(kinds) - {TEXT, CROSS})
 
     @property
     def pairs_in_words(self) -> str:
-        """The share of pairs in words, which makes it a separate method; empty for all pairs."""
+        """The share of pairs in words, as part of the method's name in tables; empty for all pairs."""
         seed = f", seed {self.seed}" if self.seed else ""
         return f"{100 * self.pairs:g} % of the pairs{seed}" if self.pairs < 1 else ""
 
@@ -88,7 +90,7 @@ class InterventionSet(Spec):
         return self.draws > 1 or self.first > 1
 
     def drawn(self) -> "tuple[InterventionSet, ...]":
-        """Return one set for each draw; the set itself without draws."""
+        """Return one set for each draw; a set with one draw is returned as it is."""
         numbers = range(self.first, self.first + self.draws)
         return tuple(self.model_copy(update={"first": number, "draws": 1}) for number in numbers)
 
@@ -101,6 +103,6 @@ class InterventionSet(Spec):
         )
 
     def is_real_set_of(self, placebo: "InterventionSet") -> bool:
-        """Return whether a set is a placebo of this one."""
+        """Return whether `placebo` is a placebo of this set: the same kinds, weights and pairing."""
         same = (self.kinds, self.weights, self.pairing) == (placebo.kinds, placebo.weights, placebo.pairing)
         return self.placebo is None and self.pairs == 1 and placebo.placebo is not None and same

@@ -1,7 +1,8 @@
 """Parts of a recipe: interventions, texts, images, prompts, sweep, search and run.
 
-A new key must not change the dump of recipes without it, since recipes are identified by its hash; see `ImagesSpec`.
-Keys of `run` are not in the hash.
+The hash of its dump identifies a recipe, so a new key must not appear in the dump of recipes without it: see
+`ImagesSpec._as_written`. Keys of `run` are not hashed. After a change, `make docs` writes these docstrings and defaults
+into docs/recipe.md, and the counts into the heads of jobs/recipes/.
 """
 
 from collections.abc import Iterable
@@ -34,9 +35,9 @@ from benchmark.method.prompts import Templates, resolve_templates
 from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.sets import InterventionSet
 
-LAMBDA = "lambda"  # name in a search space
+LAMBDA = "lambda"  # name of lambda in a search space
 MAX_SECONDS = 1e7  # maximum timeout: four months
-MAX_VIEWS = 62  # of an image, without the original: one bit each in the mask of missing views
+MAX_VIEWS = 62  # maximum besides the original: one bit for each in `missing_views` of embedding/chunks.py
 
 
 def _projection(spec: object) -> Projection:
@@ -64,15 +65,15 @@ class TextPairsSpec(Spec):
     """Pairs of texts that describe the same object in different surroundings: interventions without images.
 
     Fields:
-        pairs: path of a JSONL file with one object per line, with `caption` and `rewrite`. Pairs that describe single
-            images name them in `image_id` (the id, or the path below the data set's folder), and are left out if
-            the image is held out; pairs with another data set in `dataset` are left out too.
-            `docs/examples/captions.py` writes such a file. Default: pairs are generated from templates with lists of
-            styles, backgrounds and lights, for the data set's classes.
-        edits: prompt edits of CLAP that generate pairs instead of those lists: a prompt such as "a sketch of a large
-            red dog", and the same prompt after some of these edits. `size` and `colour` delete that word, `type`
-            deletes the type of the image, `type_swap` replaces it, `order` puts the object first, `noise` inserts
-            Gaussian noise among the tokens. Default: none.
+        pairs: path of a JSONL file; each line is an object with `caption` and `rewrite`. A pair that describes one
+            image names it in `image_id` (its id, or its path below the data set's folder), and is left out if the
+            image is held out. A pair with another data set in `dataset` is left out too. `docs/examples/captions.py`
+            writes such a file. Default: pairs are generated for the data set's classes, from templates with lists of
+            styles, backgrounds and lights.
+        edits: prompt edits of CLAP, which generate pairs instead of the templates: a prompt such as "a sketch of a
+            large red dog", and the same prompt after some of these edits. `size` and `colour` delete that word, `type`
+            deletes the type of the image, `type_swap` replaces the type, `order` puts the object first, `noise`
+            inserts Gaussian noise among the tokens. Default: none.
         per_class: number of generated pairs for each class, 1 to 4096. Default 32.
         seed: seed of the generated pairs. Default 0.
     """
@@ -97,12 +98,12 @@ class InterventionsSpec(Spec):
         kinds: kinds of intervention, 62 at most; a kind may be repeated with other strengths. Default: all seven.
         seed: seed of the random parameters of each image. Default 0.
         draws: number of draws of random kinds, with seeds `seed`, `seed` + 1 and so on; at most the number of
-            `sweep.seeds`. The first of these uses the first draw, the second the second, and so on in
-            turn, so that differences between seeds include the random views. Default 1.
-        apply_at: input of the interventions. `model_input` (default): on the image as the encoder takes it, resized and
-            cropped. `source`: on the image at its full resolution, then resized and cropped, as in the authors'
-            released code; strengths in pixels (`sigma` of the blur) are then pixels of the full resolution, and a blur
-            of a large image is weaker at the model's input by the factor of the resize.
+            `sweep.seeds`. The seeds of the sweep use the draws in turn, so that differences between seeds include the
+            random views. Default 1.
+        apply_at: the image that interventions change. `model_input` (default) is the encoder's input, resized and
+            cropped. `source` is the image at full resolution, which is resized and cropped afterwards, as in the
+            authors' released code. Strengths in pixels (`sigma` of the blur) then count pixels of the full resolution,
+            and the resize makes the blur of a large image weaker.
         text: text pairs, the kind `text` of intervention sets; `{}` generates them from templates. Default: none.
     """
 
@@ -126,7 +127,7 @@ class InterventionsSpec(Spec):
         return self
 
     def seed_of(self, kind: Intervention, draw: int) -> int:
-        """Return the seed of a kind's views in a draw (from 0); kinds without randomness have one seed."""
+        """Return the seed of a kind's views in a draw (numbered from 0); kinds without randomness have one seed."""
         return self.seed + draw if kind.is_random else self.seed
 
     def seeds_of(self, kind: Intervention) -> range:
@@ -138,7 +139,7 @@ class InterventionsSpec(Spec):
         return sum(len(self.seeds_of(kind)) for kind in kinds)
 
     def by_label(self) -> dict[str, Intervention]:
-        """Return the kinds by label (`posterize`, or `posterize(bits=3)` if not at its default)."""
+        """Return label -> kind; a label is `posterize`, or `posterize(bits=3)` if parameters are not the defaults."""
         return {kind.label: kind for kind in self.kinds}
 
 
@@ -146,9 +147,9 @@ class ImagesSpec(Spec):
     """Decoding of image files.
 
     Fields:
-        jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 scale if that is at least twice the size after resizing:
-            several times faster on photographs, with slightly other pixels than open_clip. Default true; always off
-            if interventions act on the source.
+        jpeg_draft: whether to decode a JPEG at 1/2, 1/4 or 1/8 scale, if that is at least twice the size after
+            resizing. This is several times faster on photographs, but pixels differ slightly from open_clip's.
+            Default true; always off if interventions act on the source.
         formats: Pillow's names of more formats, such as [AVIF, JPEG2000], besides JPEG, PNG, WebP, BMP, TIFF, PPM and
             the first frames of GIF and MPO. Files are found by suffix, formats detected by content. Default: none.
     """
@@ -163,7 +164,7 @@ class ImagesSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields, `formats` only if given: the hash of recipes without it stays the same."""
+        """Return the fields; `formats` only if given, so that the hash of recipes without it stays the same."""
         return {key: value for key, value in dump(self).items() if key != "formats" or value}
 
 
@@ -196,7 +197,7 @@ class SearchSpec(Spec):
         method: sampler of points: `random` (default), or `optuna` (its tree-structured Parzen estimator; needs
             the package optuna).
         samples: number of points for each method and held-out environment. Default 32.
-        batch: number of points that are embedded and evaluated together, before the sampler uses their scores.
+        batch: number of points that are embedded and evaluated together; then the sampler uses their scores.
             Default 8.
         rule: selection rule whose score is maximised: `lodo` (default) or `training_domain`. Neither uses the target.
         lambdas: lower and upper bound of lambda; sampled log-uniformly if the lower bound is above 0. Default 0.01 to
@@ -231,10 +232,10 @@ class GridSpec(Spec):
     """A separate grid for a predictor, for example if the grid of the sweep would cost too much.
 
     Fields:
-        ranks: replaces `sweep.ranks`. Default: those of the sweep.
-        lambdas: replaces `sweep.lambdas`. Default: those of the sweep.
-        projections: replaces `sweep.projections`. Default: those of the sweep.
-        intervention_sets: names of the used `sweep.intervention_sets`. Default: all.
+        ranks: replaces `sweep.ranks`. Default: `sweep.ranks`.
+        lambdas: replaces `sweep.lambdas`. Default: `sweep.lambdas`.
+        projections: replaces `sweep.projections`. Default: `sweep.projections`.
+        intervention_sets: names of the sets in `sweep.intervention_sets` that the predictor uses. Default: all.
     """
 
     ranks: Ranks | None = None
@@ -257,11 +258,11 @@ class SweepSpec(Spec):
         test_splits: test images of the held-out environment: `out_20` (default, as in the released code),
             `in_80` (as in DomainBed) or `full`. Only `held_out` and `held_out_pairs` allow a choice. With `folds`, only
             `out_fold`.
-        folds: number of folds, 3 to 100, instead of the 80/20 split: images (or whole groups) are split by the
+        folds: number of folds, 3 to 100, instead of the 80/20 split. Images (or whole groups) are split by the
             seed, and each fold is tested in turn, so that every image is tested once. For selection, fits leave out
-            the tested fold and one other, whose source images validate them, for every other fold. Default: none.
-        base_classes: `floor` or `ceil`: rounding of the number of base classes, half of all classes. Default:
-            the protocol's, `floor` for `held_out_open_class` (the released code) and `ceil` for `open_class`.
+            the tested fold and, in turn, each other fold, whose source images are the validation images. Default: none.
+        base_classes: `floor` or `ceil`: how half the number of classes is rounded to the number of base classes.
+            Default: the protocol's, `floor` for `held_out_open_class` (the released code), `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or folds, and of all randomness in a
             trial. Default 0, 1, 2.
         intervention_sets: views that enter the consistency term, and placebos of them; no rule chooses between a set
@@ -275,17 +276,17 @@ class SweepSpec(Spec):
             `lambdas` (shrinkage has its own). Default 0.3, 1, 3, 10.
         ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
             is 1 to D.
-        normalize: place of the scaling to unit length: `before` the projection, `after` it, `both` or `none`
+        normalize: when embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
         predictors: predictors of classes in the subspace. Default: `zero_shot` and `linear_probe`.
         grids: name of a predictor -> its ranks, lambdas, projections and intervention sets. Default: none.
-        selection_images: maximum number of validation images in each source environment and fold, and of training
-            images in fits for selection by slow predictors (probes, `clip_adapter`): drawn by the seed, stratified by
-            class; the in-split of an 80/20 split counts as four folds. Selected points and the last rank are refitted
-            on all images; rows record these ranks. `null` uses all images everywhere. Default 1000, which is all
-            images of data sets up to the size of Office-Home.
-        choose_by: metric of selection rules: `metric` (default), the data set's, or `balanced`, class-balanced
-            accuracy. Accuracy replaces metrics that need scores.
+        selection_images: maximum number of images that selection uses in each source environment and fold: validation
+            images, and, for slow predictors (probes, `clip_adapter`), training images. They are drawn by the seed,
+            stratified by class; the in-split of an 80/20 split counts as four folds. Selected points and the last rank
+            are refitted on all images; rows record these ranks. `null` uses all images everywhere. Default 1000, which
+            is all images of data sets up to the size of Office-Home.
+        choose_by: metric that selection rules use: `metric` (default) is the data set's metric, `balanced` is
+            class-balanced accuracy. Accuracy replaces metrics that need scores.
         search: a search instead of `lambdas`, for the projections that it covers. Default: none, the grid.
         metrics: further metrics in tables, as `module:Class`. Metrics of scores are computed at selected points, and
             are part of the identity of trials; others change no trial. Default: none.
@@ -360,7 +361,7 @@ class SweepSpec(Spec):
         return self.grids.get(predictor.name, GridSpec())
 
     def lambdas_for(self, predictor: Predictor, projection: Projection) -> tuple[float, ...]:
-        """Return the weights of the consistency term, or strengths; (0.0,) for projections without them."""
+        """Return the values of lambda: weights of the consistency term, or strengths; (0.0,) for other projections."""
         if projection.own_lambdas:
             return projection.own_lambdas
         return (self._grid(predictor).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
@@ -409,7 +410,7 @@ class RunSpec(Spec):
         device: device of encoders: `gpu`, `cpu`, or `auto` (default), which is GPUs if the cluster has some or its
             autoscaler can add some, else CPUs.
         gpus: number of GPUs for encoders; missing ones are requested from the cluster's autoscaler. `auto`
-            (default) is the number that its configuration allows, limited by the work.
+            (default) is the number that the cluster's configuration allows, limited by the work.
         encoders_per_gpu: number of encoders that share each GPU, 1 to 8. Default 1; use more for small encoders.
         wait_for_gpus: seconds to wait for the first GPU before the run ends. Default 900.
         actors: number of encoders on CPUs. Default: one for each node.
@@ -422,13 +423,13 @@ class RunSpec(Spec):
         gpus_per_trial: number or fraction of GPUs reserved for each trial, used for logistic regressions.
             `auto` (default) is 1 if the cluster has a GPU and `sweep.selection_images` limits a trained
             predictor, else 0.
-        trial_timeout: seconds after which a trial is stopped, retried once, and then shown as a gap. Default: none.
-        loggers: callbacks of Tune that log the sweep: `tensorboard`, `mlflow`, `wandb`. Default:
-            none.
+        trial_timeout: seconds after which a trial is stopped and retried; after a second time, it is a gap in the
+            tables. Default: none.
+        loggers: callbacks of Tune that log the sweep: `tensorboard`, `mlflow`, `wandb`. Default: none.
         logs: folder of the loggers' files. Default `icm-bench-logs`.
         max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
-        storage_timeout: seconds for which calls to storage are retried while it does not answer, before the
-            run ends. Default 120.
+        storage_timeout: seconds for which calls to storage that does not answer are retried; then the run ends.
+            Default 120.
     """
 
     store: str | None = None
@@ -445,7 +446,7 @@ class RunSpec(Spec):
     cpus_per_trial: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     trial_timeout: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
-    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()  # as `LOGGERS` in benchmark/sweep/batches.py
     logs: str = Field(default="icm-bench-logs", min_length=1)
     max_bad_images: float = Field(default=0.01, ge=0, le=1)
     storage_timeout: Seconds = TIMEOUT

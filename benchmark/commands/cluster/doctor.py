@@ -1,7 +1,8 @@
-"""`icm-bench doctor`: check that every node of a cluster can run a recipe; runs on several nodes do it first.
+"""`icm-bench doctor`: check that every node of a cluster can run a recipe. Runs on several nodes check it first too.
 
 `probe` runs once on each node, as a Ray task. Each check that may hang (an object store, a mount, a GPU driver) has a
-timeout, so that the node still answers. Nodes import this module for the probe: the driver's imports are local.
+timeout, so that the node still answers. Nodes import this module for the probe, so imports that only the driver needs
+are inside functions.
 """
 
 import hashlib
@@ -46,11 +47,11 @@ TIMEOUT = 12.0  # seconds for all nodes together
 _TRY_STORE = (
     "import sys; from benchmark.commands.stores import store_at; store_at(sys.stdin.read() or None, 0).check_writable()"
 )
-Image = tuple[str, Any, dict[str, list[Any]]]
+Image = tuple[str, Any, dict[str, list[Any]]]  # data set, its reader, and one image as columns of the manifest
 PACKAGES = ("icm-bench", "torch", "open_clip_torch", "timm", "openvino")  # compared between nodes
 LIMIT = 8.0  # seconds for the checks of a node, which run side by side
 MIN_FREE = 2**30  # free bytes of a disk, below which a node gets a warning
-_DIGEST_BYTES = 2**20  # at each end of a file
+_DIGEST_BYTES = 2**20  # bytes hashed at each end of a file
 _GPUS = (
     "import json, torch; print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]))"
 )
@@ -58,20 +59,20 @@ _GPUS = (
 
 @dataclass(frozen=True)
 class Needs:
-    """What every node must be able to reach."""
+    """Store, images and weights that every node must be able to reach."""
 
-    storage: Storage | None = None  # where workers write; None if they write nothing
-    marker: str = ""  # a file of the driver in `storage`
+    storage: Storage | None = None  # store to which workers write; None if they write nothing
+    marker: str = ""  # name of a file that the driver has written into `storage`
     # Name and reader of each data set, and one of its images as columns of the manifest.
     images: tuple[tuple[str, ImageReader, Mapping[str, list[Any]]], ...] = ()
-    files: Mapping[str, str] | None = None  # path of weights -> their digest on the driver
+    files: Mapping[str, str] | None = None  # path of weights -> digest of the driver's copy
 
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """Result of the probe of a node."""
+    """What `probe` found on a node."""
 
-    versions: Mapping[str, str]  # of installed packages
+    versions: Mapping[str, str]  # package of `PACKAGES` -> installed version
     gpus: tuple[str, ...]  # names of the GPUs that PyTorch sees; empty if Ray declares none
     free_bytes: Mapping[str, int]  # folder of Ray or the cache -> free bytes of its disk
     problems: tuple[str, ...]  # sentences on errors that a run would meet
@@ -80,22 +81,22 @@ class NodeAnswer:
 
 @dataclass(frozen=True)
 class Node:
-    """A node: its resources in Ray, and the result of its probe."""
+    """A node: its resources in Ray, and the answer of `probe` on it."""
 
     name: str  # host name, with the start of Ray's id if several nodes share it
     cpus: int
     gpus: int
-    answer: NodeAnswer | None  # None if the probe did not answer
+    answer: NodeAnswer | None  # answer of the probe; None if there was none
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of the check of a cluster; sentences name the node."""
+    """Result of checking a cluster; each sentence names its node."""
 
     nodes: tuple[Node, ...]
     problems: tuple[str, ...]  # errors that a run would meet
     doubts: tuple[str, ...]  # warnings: a run works, but badly or not for long
-    notes: tuple[str, ...]  # on nodes that died during the check
+    notes: tuple[str, ...]  # remarks about nodes that died during the check
 
     def text(self) -> str:
         """Return the nodes that answered as a text table."""
@@ -119,8 +120,8 @@ def doctor(recipe: "Recipe | None", notify: Callable[[str], None]) -> Checked:
     """Check the cluster that RAY_ADDRESS names, or else this machine.
 
     Args:
-        recipe: every node must reach its store, data and weights. None: packages, GPUs and disks only.
-        notify: takes each message.
+        recipe: recipe whose store, data and weights every node must reach. None: packages, GPUs and disks only.
+        notify: function that receives each message.
     """
     with connected():
         connect()
@@ -162,7 +163,7 @@ def check_nodes(
 
 
 def _writable_store(recipe: "Recipe") -> Storage:
-    """Return the recipe's store; another process tries it first, since one that hangs would block this one's exit."""
+    """Return the recipe's store; another process tries it first, since a store that hangs blocks the process's exit."""
     try:
         subprocess.run(
             [sys.executable, "-P", "-c", _TRY_STORE], input=recipe.run.store or "", timeout=LIMIT,
@@ -190,7 +191,7 @@ def _check(
 
 
 def _probe_all(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer | Exception | None]:
-    """Return the answer of each node, or its error; None after the timeout."""
+    """Return for each node its answer or error; None if it has not answered before the timeout."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     task = ray.remote(num_cpus=0, max_retries=0)(propagate_user_errors(probe))
     with ThreadPoolExecutor(len(nodes)) as pool:
@@ -215,7 +216,7 @@ def _probe_all(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer
 
 
 def _death(node: dict[str, Any]) -> OSError | None:
-    """Return the error that shows that a node has died, which Ray notices after 20 s; None for a live node."""
+    """Return a connection error if the node has died, which Ray notices only after 20 s; None for a live node."""
     try:
         socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=1).close()
     except OSError as error:  # a node that is only slow may still answer
@@ -224,7 +225,7 @@ def _death(node: dict[str, Any]) -> OSError | None:
 
 
 def _summarized(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | Exception | None]) -> Checked:
-    """Return the result of the check from the answers of the nodes."""
+    """Return the result of the check; `answers` are in the order of `nodes`."""
     problems: list[str] = []
     doubts: list[str] = []
     notes: list[str] = []
@@ -250,7 +251,7 @@ def _summarized(nodes: Sequence[dict[str, Any]], answers: Sequence[NodeAnswer | 
 
 
 def _version_problems(gpus: int, answer: NodeAnswer) -> list[str]:
-    """Return a sentence on each package that a node with this many GPUs lacks or has in another version than here."""
+    """Return a sentence on each package that a node with `gpus` GPUs lacks, or whose version is not the driver's."""
     sentences = []
     for package, here in versions().items():
         if package == "openvino" and gpus:
@@ -264,7 +265,7 @@ def _version_problems(gpus: int, answer: NodeAnswer) -> list[str]:
 
 
 def _start_problem(error: Exception) -> str:
-    """Return a sentence on a node where the probe does not start."""
+    """Return the error message for a node on which the probe does not start."""
     module = re.search(r"No module named '([\w.]+)'", str(error))
     if module and module[1].partition(".")[0] == "benchmark":
         return f"icm-bench is not installed; install version {versions()['icm-bench']} with constraints.txt."
@@ -275,7 +276,7 @@ def _start_problem(error: Exception) -> str:
 
 
 def probe(needs: Needs, declared: int) -> NodeAnswer:
-    """Check the node it runs on, which has `declared` GPUs in Ray, within about `LIMIT` seconds."""
+    """Check the node that runs this, within about `LIMIT` seconds; `declared` is its number of GPUs in Ray."""
     doubts: list[str] = []
     gpus: list[str] = []
     free: dict[str, int] = {}
@@ -338,7 +339,7 @@ def versions() -> dict[str, str]:
 
 
 def digest(path: str) -> str:
-    """Return the hash of a file, or of all files of a folder: of their names, sizes, and both ends."""
+    """Return a hash of a file, or of all files of a folder. It covers names, sizes, and the bytes at both ends."""
     place = Path(path)
     known = hashlib.sha256()
     for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
@@ -355,7 +356,7 @@ def digest(path: str) -> str:
 
 @contextmanager
 def marked(storage: Storage | None) -> Iterator[str]:
-    """Write a small file, by which nodes recognize the storage of the driver, for the block; yield its name."""
+    """Yield the name of a small file by which nodes recognize the driver's storage; delete it after the block."""
     if storage is None:
         yield ""
         return
@@ -368,8 +369,8 @@ def marked(storage: Storage | None) -> Iterator[str]:
 
 
 def _check_store(storage: Storage, marker: str) -> None:
-    """Write, read and delete a small object."""
-    if not storage.exists(marker):  # before writing, which would make the folder
+    """Write, read and delete a small file in the store; refuse a store without the driver's file `marker`."""
+    if not storage.exists(marker):  # checked first, since writing would create the folder
         raise _not_shared(storage.path("").rstrip("/"))
     name, content = f".node-test-{uuid.uuid4().hex}", b"x" * 4096
     storage.write_bytes(name, content)
@@ -381,14 +382,14 @@ def _check_store(storage: Storage, marker: str) -> None:
 
 
 def _check_image(reader: ImageReader, image: Mapping[str, list[Any]]) -> None:
-    """Read one image."""
+    """Read one image of a data set."""
     if (folder := reader.local_folder) and not folder.exists():
         raise _not_shared(str(folder))
-    next(iter(reader.read(image)))  # a rejected image is no fault of the node
+    next(iter(reader.read(image)))  # that the image is rejected is not the node's fault
 
 
 def _check_file(path: str, known: str) -> None:
-    """Compare weights with those of the driver."""
+    """Compare a node's weights with the driver's, whose digest is `known`."""
     if not Path(path).exists():
         raise _not_shared(path)
     if digest(path) != known:
@@ -400,10 +401,10 @@ def _not_shared(place: str) -> IcmBenchError:
 
 
 def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
-    """Fill in the free bytes where Ray and the cache write."""
+    """Fill `free` with the free bytes of the disks to which Ray and the cache write."""
     from ray._private import worker
 
-    node = worker._global_node  # the public API has no path of the session
+    node = worker._global_node  # Ray's public API does not give this path
     session = Path(node.get_session_dir_path() if node else "/tmp/ray")
     for name, folder, variable in (("Ray", session, "RAY_TMPDIR"), ("the cache", cache_dir(), "ICM_BENCH_CACHE")):
         while not folder.exists():
@@ -417,7 +418,7 @@ def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
 
 
 def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
-    """Fill in the GPUs that another process sees: Ray hides them from a task without GPUs."""
+    """Fill `gpus` with the GPUs that PyTorch sees in a new process: Ray hides GPUs from a task that reserves none."""
     hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     words = [sys.executable, "-P", "-c", _GPUS]

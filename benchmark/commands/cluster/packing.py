@@ -2,6 +2,8 @@
 
 Relative paths of a recipe start at the working directory here and on the cluster, so files keep their places. The
 recipe goes to the top: a folder `jobs` around it would hide the package `jobs`. Modules go where Python finds them.
+A new recipe key for a file goes into `_named_files`; one for a place of data or results into `_check_places` and
+`_unpacked_places`.
 """
 
 import hashlib
@@ -19,13 +21,13 @@ from benchmark.common.secrets import has_secret, hidden_in, public
 from benchmark.datasets.readers import READERS
 from benchmark.recipe.recipe import Recipe
 
-PACKAGES = ("benchmark", "jobs", "reports")  # of this project
+PACKAGES = ("benchmark", "jobs", "reports")  # packages of this project, which uploaded files must not hide
 MAX_BYTES = 100 * 2**20  # limit of Ray's dashboard for a request
 
 
 @dataclass(frozen=True)
 class Package:
-    """Uploaded files of a job."""
+    """The files that are uploaded for a job."""
 
     recipe: str  # place of the recipe in the package
     files: dict[str, Path]  # place in the package, with `/` -> local file; sorted
@@ -51,14 +53,14 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
     """Return the package of a recipe.
 
     Args:
-        recipe: the recipe, with overrides of the command line.
-        file: its YAML file.
+        recipe: the recipe, with the overrides of the command line.
+        file: YAML file of the recipe.
         options: options of the command line that the job gets too.
 
     Raises:
         IcmBenchError: a path would not exist on the cluster, a value holds a password, or the package is too large.
     """
-    content = recipe.model_dump(mode="json")  # Ray stores a job's files and command
+    content = recipe.model_dump(mode="json")  # checked for secrets, since Ray stores a job's files
     texts = [*options, file.read_text(encoding="utf-8", errors="replace")]
     if any(map(has_secret, texts)) or hidden_in(content) != content:
         raise IcmBenchError(
@@ -89,7 +91,7 @@ def packed(recipe: Recipe, file: Path, options: Sequence[str] = ()) -> Package:
 
 
 def _check_places(recipe: Recipe) -> None:
-    """Refuse places inside the job's folder, which is deleted after the job."""
+    """Refuse outputs and data inside the job's folder, which is deleted after the job."""
     outputs = {f"run.{key}": getattr(recipe.run, key) for key in ("store", "out", "data")}
     outputs["run.logs"] = recipe.run.logs if recipe.run.loggers else None
     roots = {f"datasets.{i}.root": dataset.root for i, dataset in enumerate(recipe.datasets)}
@@ -102,7 +104,7 @@ def _check_places(recipe: Recipe) -> None:
 
 
 def _unpacked_places(recipe: Recipe) -> Iterator[str]:
-    """Yield the places of data and results in a recipe, without tables below a root."""
+    """Yield the places of data and results in a recipe; a table inside a data set's root is not listed separately."""
     for dataset in recipe.located():
         tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
         yield from filter(None, [dataset.root, *(table for table in tables if table and _is_absolute(table))])
@@ -115,7 +117,7 @@ def _is_absolute(path: str) -> bool:
 
 
 def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return key and path of each file or folder in a recipe, except data."""
+    """Return (recipe key, path) of each file or folder that a recipe names, except data."""
     texts = recipe.interventions.text
     named = [("interventions.text.pairs", texts.pairs)] if texts and texts.pairs else []
     for i, backbone in enumerate(recipe.backbones):
@@ -123,13 +125,13 @@ def _named_files(recipe: Recipe) -> list[tuple[str, str]]:
             named.append((f"backbones.{i}", backbone.local_folder))
         elif backbone.pretrained and Path(backbone.pretrained).expanduser().is_file():
             named.append((f"backbones.{i}.pretrained", backbone.pretrained))
-    for own in _own_components(recipe):  # components of the package read no files
+    for own in _own_components(recipe):  # built-in components read no files
         named += [(own.name, t) for t in _texts(own.params) if t and Path(t).expanduser().is_file()]
     return named
 
 
 def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of a file at a relative path, or of all files in a folder."""
+    """Yield (place in the package, local file) for the file at a relative path, or for all files in a folder."""
     source, folder = Path(path), Path.cwd()
     place = PurePosixPath(source.as_posix())
     if ".." in place.parts:
@@ -150,7 +152,7 @@ def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
 
 
 def _modules(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    """Yield place and source of the user's modules that a recipe's classes depend on."""
+    """Yield (place in the package, local file) for the user's modules that a recipe's classes depend on."""
     classes: list[type] = [type(component) for component in _own_components(recipe)]
     classes += [READERS.component_class(dataset.layout) for dataset in recipe.datasets if ":" in dataset.layout]
     classes += [model_class(backbone) for backbone in recipe.backbones if not backbone.family]
@@ -173,7 +175,7 @@ def _own_components(recipe: Recipe) -> list[Component]:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """Yield every text in plain data."""
+    """Yield every string inside plain data."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict):

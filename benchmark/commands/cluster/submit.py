@@ -23,7 +23,7 @@ from benchmark.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-DIGITS = 12  # of the hash in the id of a job
+DIGITS = 12  # number of digits of the hash in the id of a job
 TIMEOUT = 60.0  # seconds without an answer, after which a job is no longer followed
 PAUSE = 1.0  # seconds before a reconnection
 STOPPING = 30.0  # seconds that a stopped job has to end
@@ -32,9 +32,9 @@ RUNNING, SUCCEEDED, STOPPED = ("PENDING", "RUNNING"), "SUCCEEDED", "STOPPED"
 
 @dataclass(frozen=True)
 class Submission:
-    """A job of a cluster that runs a recipe."""
+    """A cluster job that runs a recipe, before it is sent."""
 
-    id: str  # from the hash of recipe, files, overrides and version; later tries add a number
+    id: str  # name of the recipe and hash of files, command and version; later tries add a number
     package: Package  # uploaded files
     entrypoint: str  # command that the cluster runs
     command: str  # command of the user, for messages on how to follow and stop the job
@@ -61,8 +61,8 @@ class Job:
 
     id: str
     status: str  # `succeeded`, `failed`, `stopped`, or `running` if it is no longer followed
-    exit_code: int  # of the command line: that of the job
-    text: str  # message
+    exit_code: int  # exit code of the command line, which is the job's own after a failure
+    text: str  # message for the user
 
 
 def submission(
@@ -71,10 +71,10 @@ def submission(
     """Return a job that runs a recipe or `icm-bench doctor`; nothing is sent.
 
     Args:
-        recipe: with the overrides of the command line; None, for `doctor` only, checks nodes and packages.
+        recipe: recipe with the overrides of the command line. None, only for `doctor`, checks nodes and packages.
         file: YAML file of the recipe.
-        options: of the command line; the job gets them too.
-        address: of the dashboard, as given on the command line.
+        options: options of the command line that the job gets too.
+        address: URL of the dashboard, as given on the command line.
         command: `submit` (default) or `doctor`.
 
     Raises:
@@ -94,9 +94,9 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
 
     Args:
         job: the job.
-        address: of the dashboard; see `job_server`.
+        address: URL of the dashboard; see `job_server`.
         log: receives the output of the job.
-        again: run it even if it has succeeded before.
+        again: whether to run the job even if it has succeeded before. Default False.
 
     Raises:
         IcmBenchError: the cluster cannot be reached or refuses the job, or the job ended without an exit code.
@@ -124,7 +124,7 @@ def submit(job: Submission, address: str | None, log: TextIO, again: bool = Fals
 
 
 def stop(job: Submission, address: str | None) -> Job:
-    """Stop the running try of a job, and wait until it has ended."""
+    """Stop a job if it runs, and wait until it has ended; refuse a job that does not run."""
     client = job_server(address)
     _, last = _last(client, job.id)
     if last is None or last.status not in RUNNING:
@@ -145,7 +145,7 @@ _KEPT = "finished work is kept, submit it again to continue"
 
 
 def _last(client: "JobSubmissionClient", name: str) -> tuple[int, "JobDetails | None"]:
-    """Return number and details of the last try of a job; 0 and None if there is none."""
+    """Return the number and Ray's details of the last submission of a job; 0 and None if there is none."""
     with _answering(client, "list its jobs"):
         jobs = client.list_jobs()
     found = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", info.submission_id or ""), info) for info in jobs]
@@ -170,7 +170,7 @@ def _send(client: "JobSubmissionClient", job: Submission, name: str) -> None:
 
 @contextmanager
 def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
-    """Turn errors of Ray's client, whose last line has the reason, into one sentence."""
+    """Turn an error of Ray's client into one sentence with the reason, which is the last line of the error."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -182,7 +182,7 @@ def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
 async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log: TextIO) -> "JobDetails":
     """Write the output of a job until it has ended, and return its details.
 
-    After a reconnection the output comes from its start; the part that was written is skipped.
+    After a reconnection, Ray sends the output from its start; the part that was written before is skipped.
     """
     import aiohttp
 
@@ -208,7 +208,7 @@ async def _follow(client: "JobSubmissionClient", job: Submission, name: str, log
 
 
 def _ended(info: "JobDetails") -> Job:
-    """Return a job that has ended; raise an error if it was stopped or never ran."""
+    """Return the outcome of a job that has ended; raise an error if it was stopped or did not start."""
     name, code = info.submission_id, info.driver_exit_code
     if info.status == SUCCEEDED:
         return Job(name, "succeeded", 0, f"{name} has succeeded.")
@@ -222,7 +222,7 @@ def _ended(info: "JobDetails") -> Job:
     if not code:
         why = next((line.strip() for line in message.splitlines() if line.strip()), "no reason is known").rstrip(".")
         raise IcmBenchError(f"{name} has failed ({why}); {_KEPT}.")
-    code = code if code > 0 else 128 - code  # a signal, as in a shell
+    code = code if code > 0 else 128 - code  # a negative code is a signal; shells use 128 + signal
     return Job(name, "failed", code, f"{name} has failed with exit code {code}; {_KEPT}.")
 
 

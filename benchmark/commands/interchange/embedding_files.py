@@ -1,8 +1,9 @@
 """Files of embeddings, Parquet or npz: one row per image and view; class text embeddings are in a second file.
 
 A folder holds `embeddings.parquet` and optionally `texts.parquet` (or both as .npz). Columns of the first: image_id or
-path (or both), environment, class, group, view, embedding. Columns of the second: class, embedding. An exported file
-also has metadata on how the embeddings were made, with a digest, so that an import can verify that they are unchanged.
+path (or both), environment, class, group, view, embedding. Columns of the second: class, embedding. docs/data.md lists
+them for users. An exported file also has metadata on how the embeddings were made. A digest in it lets an import verify
+that the file is unchanged.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.parquet_check import check_tried
 from benchmark.datasets.readers.base import USUAL_COLUMNS
 
-WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # text columns of an image
+WORDS = ("image_id", "path", "environment", "class", "group", "view", "content")  # text columns of a row
 EMBEDDING = "embedding"
 USUAL = {  # key of --columns -> other common names of the column
     "image_id": ("id", "uid"),
@@ -40,7 +41,7 @@ USUAL = {  # key of --columns -> other common names of the column
 }
 SUFFIXES = (".parquet", ".npz")
 METADATA = b"icm_bench_embeddings"  # key of the metadata of an export
-VERSION = 1  # of the file format and its metadata; raise it when either changes
+VERSION = 1  # raise it if the file format changes, or the keys in `_metadata` of export_embeddings.py
 BLOCK = 4096  # rows read at a time
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException)
 
@@ -55,7 +56,7 @@ class Block:
 
 
 class Digest:
-    """Hash of rows; does not depend on how they are cut into blocks."""
+    """Hash of rows, whatever the blocks in which they are added."""
 
     def __init__(self) -> None:
         self._by_column: dict[str, Any] = {}
@@ -73,7 +74,7 @@ class Digest:
 
 
 def files_of(place: Path, texts: Path | None) -> tuple[Path, Path | None]:
-    """Return the embeddings file and the texts file (or None) of a folder, or those that the user names."""
+    """Return the file of embeddings, and the file of texts or None: found in a folder, or given by the user."""
     if place.is_dir():
         found = {name: [place / f"{name}{s}" for s in SUFFIXES] for name in ("embeddings", "texts")}
         existing = {name: next((file for file in files if file.is_file()), None) for name, files in found.items()}
@@ -123,12 +124,12 @@ def columns_given(items: Sequence[str]) -> dict[str, str]:
 def columns_of(
     file: Path, needed: Sequence[Sequence[str]], known: Sequence[str], given: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return key -> column of a file, and the names of its other columns.
+    """Return key of `USUAL` -> column of a file, and the names of the file's other columns.
 
     Args:
         file: Parquet or npz.
         needed: groups of keys; the file must have one key of each group, and `embedding`.
-        known: keys that it may have.
+        known: keys that the file may have.
         given: key -> column, if the names differ.
     """
     names = _names_in(file)
@@ -164,7 +165,7 @@ def _names_in(file: Path) -> list[str]:
 
 @contextmanager
 def _damage_reported(file: Path) -> Iterator[None]:
-    """Report errors of the readers as a damaged file."""
+    """Turn an error of a Parquet or npz reader into the message that the file is damaged."""
     try:
         yield
     except _READ_ERRORS as error:
@@ -175,7 +176,8 @@ def _damage_reported(file: Path) -> Iterator[None]:
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     """Yield the rows of a file in blocks.
 
-    Embeddings of different widths, with NaN or infinite values, all zeros, or all equal are refused.
+    Refused are embeddings of unequal width, with NaN or infinite values, or with only zeros, and files in which all
+    embeddings are equal.
     """
     width, rows, first, differ = 0, 0, None, False
     for block in (_parquet_blocks if file.suffix == ".parquet" else _npz_blocks)(file, columns):
@@ -280,7 +282,7 @@ class Texts:
 
 
 def read_texts_file(file: Path, given: Mapping[str, str]) -> Texts:
-    """Read the text embeddings of classes; `given` names columns as in `columns_of`, if the file has them."""
+    """Read the text embeddings of classes; entries of `given` (see `columns_of`) that the file lacks are ignored."""
     digest, classes, parts = Digest(), [], []
     seen: set[str] = set()
     names = _names_in(file)
@@ -325,6 +327,6 @@ class Writer:
 
 
 def seal_of(metadata: Mapping[str, Any], rows: Digest, texts: str) -> str:
-    """Return the digest of the metadata, the rows and the texts (their digest, empty for no texts) of an export."""
+    """Return the digest of an export: of metadata, rows, and texts (given by their digest, empty without texts)."""
     content = {key: value for key, value in metadata.items() if key != "digest"}
     return canonical_hash([content, rows.hexdigest(), texts])

@@ -31,17 +31,17 @@ class Exported:
     folder: str
     dataset: str
     backbone: str
-    images: int  # distinct, readable ones
-    views: list[str]  # the original first
-    rows: int  # one per image and view
+    images: int  # number of distinct, readable images
+    views: list[str]  # names of the views, the original first
+    rows: int  # number of rows, one per image and view
     texts: bool  # whether text embeddings of the classes were written
 
 
 def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbone: str | None = None) -> Exported:
-    """Write all views of a data set under a backbone, and text embeddings of its classes. In a block of `connected`.
+    """Write all views of a data set under a backbone, and texts of its classes. Call it in a block of `connected`.
 
     Args:
-        run: with embedded views.
+        run: run with embedded views.
         folder: output folder; `embeddings.parquet` and `texts.parquet` in it are replaced atomically.
         dataset: name of the data set; None if the recipe has one only.
         backbone: label of the backbone; None if the recipe has one only.
@@ -61,7 +61,7 @@ def export_embeddings(run: Run, folder: Path, dataset: str | None = None, backbo
 
 
 def _export(run: Run, subject: Subject, folder: Path) -> Exported:
-    with ExitStack() as stack:  # the first file is renamed last
+    with ExitStack() as stack:  # contexts end in reverse order: embeddings.parquet is renamed last
         file, texts = stack.enter_context(atomic_file(folder / "embeddings.parquet")), ""
         if subject.texts:
             embedding = read_texts(run.storage, subject.texts)
@@ -73,7 +73,7 @@ def _export(run: Run, subject: Subject, folder: Path) -> Exported:
         else:
             (folder / "texts.parquet").unlink(missing_ok=True)
         writer = Writer(file, WORDS, subject.facts.dim)
-        labels = [view.label for view in subject.views]  # equal for draws of a kind
+        labels = [view.label for view in subject.views]  # draws of one kind have equal labels
         names = {v.label if labels.count(v.label) == 1 else f"{v.label} (seed {v.seed})": v for v in subject.views}
         progress = Progress(f"exporting {subject.key}", subject.views[0].images * len(names), "rows")
         counts = [_write_view(run.storage, subject, view, name, writer, progress) for name, view in names.items()]
@@ -110,14 +110,14 @@ def _words(images: pa.Table, view: str) -> dict[str, list[str | None]]:
 
 
 def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, Any]:
-    """Return the metadata: everything beside the rows that identities of trials depend on."""
+    """Return the metadata: all that identities of trials depend on, except the rows. read_embeddings.py reads it."""
     rejected = {name: store.rejected_in(run.storage, view.directory) for name, view in names.items()}
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table
     ids = table["image_id"].to_pylist()
     distinct = set(store.distinct(table["image_id"]).tolist())
     without = [i for i, image in enumerate(ids) if i not in distinct or image in unreadable]
-    rest = _words(table.take(pa.array(without, pa.int64())), "")  # typed, since the list may be empty
+    rest = _words(table.take(pa.array(without, pa.int64())), "")  # the type is given, since the list may be empty
     return {
         "version": VERSION,
         "store_version": STORE_VERSION,
@@ -126,7 +126,7 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
         "facts": asdict(subject.facts),
         "prompts": list(subject.prompts) if subject.texts else [],
         "views": [{"view": n, "label": v.label, "seed": v.seed, "depends_on": v.depends_on} for n, v in names.items()],
-        # Images without rows: duplicates of another one's bytes, and unreadable ones.
+        # Images without rows: unreadable ones, and duplicates of other images.
         "without": [dict(zip(rest, row, strict=True)) for row in zip(*rest.values(), strict=True)],
         "rejected": {name: {str(chunk): rows for chunk, rows in of.items()} for name, of in rejected.items()},
         "recipe": _recipe_part(run, subject),
@@ -134,7 +134,7 @@ def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, A
 
 
 def _recipe_part(run: Run, subject: Subject) -> dict[str, Any]:
-    """Return the keys of the recipe that the embeddings depend on, without paths of this machine."""
+    """Return the recipe's keys on which the embeddings depend, without paths of this machine."""
     recipe = run.recipe
     keys = {
         "interventions": recipe.interventions.model_dump(mode="json", exclude={"text"}, exclude_defaults=True),

@@ -1,6 +1,6 @@
-"""Atomic writes of the user's files, and CSV text that a spreadsheet would run as a formula.
+"""Atomic writes of users' files, and protection of CSV text that a spreadsheet would run as a formula.
 
-Such text gets an apostrophe in front when it is written, and loses it when it is read.
+Such text gets a leading apostrophe when it is written, and loses it when it is read.
 """
 
 import errno
@@ -23,7 +23,7 @@ _MARKED = re.compile(rf"'(?:{_FORMULA_START})")
 
 
 def row_error(file: Path, row: int, problem: str) -> IcmBenchError:
-    """Return the error on a row of a file, numbered from 1."""
+    """Return the error about one row of a file; rows are numbered from 1."""
     return IcmBenchError(f"{file}, row {row}: {problem}")
 
 
@@ -43,7 +43,7 @@ def check_absent(place: str | Path, option: str, *names: str) -> None:
 
 
 def write_new(file: Path, text: str, option: str) -> bool:
-    """Write a file atomically unless it exists; return whether it was written. `option` names it in messages."""
+    """Write a file atomically unless it exists; return whether it was written. `option` names the file in errors."""
     temporary = file.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write_new(file: Path, text: str, option: str) -> bool:
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                with file.open("xb") as stream:  # no hard links here
+                with file.open("xb") as stream:  # this file system has no hard links
                     stream.write(temporary.read_bytes())
         finally:
             temporary.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def write_new(file: Path, text: str, option: str) -> bool:
 def atomic_file(file: Path, option: str = "--to") -> Iterator[Path]:
     """Yield a temporary path that becomes `file` if the block succeeds and is removed otherwise.
 
-    `option` names the file in messages.
+    `option` names the file in error messages.
     """
     place = file.with_name(f".{uuid.uuid4().hex}.tmp")
     try:

@@ -1,7 +1,7 @@
-"""`icm-bench import-embeddings`: a file of embeddings becomes views of a store, and a recipe that sweeps them.
+"""`icm-bench import-embeddings`: writes a file of embeddings into a store as views, and a recipe that sweeps them.
 
-Exported embeddings keep their identity, so that a sweep gives the same trials and rows. The identity of foreign ones is
-a hash of their content. The record that names all files is written last: an interrupted import leaves no trace.
+Exported embeddings keep their identity, so that a sweep gives the same trials and rows. Other embeddings are identified
+by a hash of their content. The record that names all files is written last: an interrupted import leaves no trace.
 """
 
 import json
@@ -49,8 +49,8 @@ class Imported:
     width: int  # embedding width D
     texts: bool  # whether there are text embeddings of the classes
     logit_scale: float
-    exported: bool  # whether the file is an export, so that identities are those of the exporting run
-    written: int  # files that the store did not have
+    exported: bool  # whether icm-bench exported the file, whose identities are then kept
+    written: int  # number of files that the store did not have
     store: str
     unused: list[str]  # columns of the file that were not read
 
@@ -69,7 +69,7 @@ class Imported:
 
 
 def import_embeddings(storage: Storage, place: Path, asked: ImportOptions) -> tuple[Imported, dict[str, Any] | None]:
-    """Import embeddings into a store; return a summary, and the part of its recipe that an exported file records.
+    """Import embeddings into a store; return a summary, and the recipe's keys in an exported file (else None).
 
     Args:
         storage: the store.
@@ -143,7 +143,7 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
 
 
 def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
-    """Refuse to replace another import, and images that differ from those imported for another backbone."""
+    """Refuse to replace an import without `overwrite`, and images that differ from another backbone's import."""
     own = imports.import_file(content.dataset, content.facts.label)
     for name in imports.imports_of(storage, content.dataset):
         if problem_of(storage, name):
@@ -164,7 +164,7 @@ def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
 def _write_view(
     storage: Storage, read: ReadFile, manifest: Manifest, facts: BackboneFacts, name: str, view: View
 ) -> int:
-    """Write the parts of a view that the store lacks; return how many."""
+    """Write the parts of a view that the store lacks; return the number of written parts."""
     about = {key: getattr(facts, key) for key in ("random_weights", "dim", "precision")}
     store.write_about(storage, view, {"dataset": manifest.name, "backbone": facts.label, **about})
     images = manifest.table.take(store.distinct(manifest.table["image_id"]))
@@ -212,8 +212,8 @@ def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: P
 
     Args:
         imported: summary of the import.
-        made_with: part of the exporting recipe that the embeddings depend on; None for foreign ones.
-        file: of the recipe.
+        made_with: keys of the exporting recipe that the embeddings depend on; None if icm-bench did not export them.
+        file: file of the recipe.
 
     Returns:
         The change and a sentence on it: the file is `new`, the backbone was `added`, the file was `complete` before, or
@@ -255,7 +255,7 @@ def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict
         if imported.texts and "templates" in made_with:
             content["prompts"] = {"templates": made_with["templates"]}
     elif views := [view for view in imported.views if view != ORIGINAL]:
-        known = INTERVENTIONS.names()  # other views become `ImportedView`s
+        known = INTERVENTIONS.names()  # views with other names become `ViewOfImport`s
         kinds = [v if v in known else {"name": ViewOfImport(view=v).name, "view": v} for v in views]
         content["interventions"] = {"kinds": kinds}
     if not imported.texts:
@@ -265,7 +265,7 @@ def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict
 
 
 def _with_backbone(text: str, backbone: Mapping[str, Any]) -> str | None:
-    """Return the text of a recipe with one more backbone, the first of its list; None if that is not possible."""
+    """Return the text of a recipe with `backbone` put first in its list; None if the list cannot be extended."""
     item = yaml.safe_dump(backbone, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).strip()
     document: Any = yaml.compose(text, yaml.SafeLoader)
     listed = next((value for key, value in document.value if key.value == "backbones"), None)

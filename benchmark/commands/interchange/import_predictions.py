@@ -30,7 +30,7 @@ from benchmark.sweep.imported_predictions import Answered, ImportedTest, importe
 from benchmark.sweep.subject import Seen, seen
 from benchmark.sweep.trials import Trial, trials_of
 
-Key = tuple[Any, ...]  # values of `TEST`
+Key = tuple[Any, ...]  # values of the columns `TEST`
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Imported:
     """Summary of an import."""
 
     file: str
-    predictions: int  # lines of the file
+    predictions: int  # number of lines of the file
     methods: list[str]
-    rows: int  # result rows of the file
-    written: int  # rows that the store did not have
-    replaced: int  # earlier imports of the same method and test that were replaced
+    rows: int  # number of result rows made from the file
+    written: int  # number of these rows that the store did not have
+    replaced: int  # number of earlier imports of the same method and test that were replaced
 
 
 def import_predictions(run: Run, predictions: Predictions) -> Imported:
@@ -51,11 +51,11 @@ def import_predictions(run: Run, predictions: Predictions) -> Imported:
     The lines of a method in a test replace an earlier import of the same method and test.
 
     Raises:
-        IcmBenchError: the recipe was not swept, or a line does not fit it or its data; names file and row.
+        IcmBenchError: the recipe was not swept, or a line does not fit the recipe or its data (with file and row).
     """
     swept(run.recipe, run.storage, run.subjects)
     for subject in run.subjects:
-        check_embedded(run.storage, subject)  # unreadable images are known only then
+        check_embedded(run.storage, subject)  # after embedding, unreadable images are known
     evaluated = dict(_Matching(run, predictions).rows())  # all lines are checked before any row is written
     ids = {}  # test and method -> hash of its rows
     for name, result in evaluated.items():
@@ -89,7 +89,7 @@ class _Matching:
 
     @cached_property
     def tests(self) -> dict[Key, tuple[Trial, Holdout, TestSplit]]:
-        """Tests of the recipe: values of `TEST` -> a trial with this test, its held-out part, its test split."""
+        """Tests of the recipe: values of the columns `TEST` -> (a trial with this test, its holdout, its split)."""
         tests: dict[Key, tuple[Trial, Holdout, TestSplit]] = {}
         for trial in trials_of(self._run.recipe, self._run.subjects):
             spec, subject = trial.spec, trial.subject
@@ -106,7 +106,7 @@ class _Matching:
         return tests
 
     def rows(self) -> Iterator[tuple[str, Evaluated]]:
-        """Yield (test and method as text, its rows), in the order of the file."""
+        """Yield (test and method as one text, result rows) for each test and method, in the order of the file."""
         lines = self._with_tests()
         known: dict[tuple[str, bool, Split], Seen] = {}  # images of a protocol, without unreadable ones
         for row, name in lines["method"].drop_duplicates().items():
@@ -139,7 +139,7 @@ class _Matching:
             yield json.dumps([*map(str, key), method], ensure_ascii=False), imported_rows(test, method, answered)
 
     def _with_tests(self) -> pd.DataFrame:
-        """Return the lines with all columns of `TEST`; one that the file lacks must have one value in the recipe."""
+        """Return the lines with all columns of `TEST`; a column that the file lacks gets the recipe's only value."""
         lines = self._lines.copy()
         for place, name in enumerate(TEST):
             known = list(dict.fromkeys(key[place] for key in self.tests))
@@ -154,7 +154,7 @@ class _Matching:
         return lines
 
     def _check_scores(self, test: ImportedTest, answered: list[Answered], lines: pd.DataFrame) -> None:
-        """Refuse several settings without a score each, and scores that the protocol cannot use."""
+        """Refuse several settings of which one has no source_score, and scores that the protocol cannot use."""
         scored = [not np.isnan(one.source_score) for one in answered]
         problem = ""
         if len(answered) > 1 and test.can_choose and not all(scored):

@@ -1,4 +1,4 @@
-"""Files of predictions of methods trained elsewhere: one line per image. Reading, and matching to test images."""
+"""Reads files of predictions by methods trained elsewhere, one line per image, and matches lines to test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,21 @@ from benchmark.common.plain import opened
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.parquet_check import check_tried
 
+# Columns of a file; docs/comparisons.md explains them. `TEST` and `LISTED` are columns of `splits.SCHEMA`.
 NEEDED = ("image", "method", "predicted")
 WORDS = ("dataset", "backbone", "protocol", "held_out", "test_split")
 NUMBERS = ("seed", "fold")
 TEST = (*WORDS, *NUMBERS)  # identify a test; optional if the recipe has one value only
 CHOICE = ("setting", "source_score")
-LISTED = ("path", "class", "environment", "group", "role", "role_in_choice")  # columns of `icm-bench splits`, ignored
+LISTED = ("path", "class", "environment", "group", "role", "role_in_choice")  # accepted and ignored
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The lines of a file, in file order: columns `NEEDED` and `CHOICE`, and those of `TEST` that the file has.
+    """The lines of a file of predictions, in file order.
 
-    Seed and fold are integers, all else but source_score is text. Without values, setting is empty and source_score
-    NaN. The index is the row number, from 1, without the header.
+    Columns are `NEEDED`, `CHOICE`, and each column of `TEST` in the file. Seed and fold are integers, source_score is a
+    float (NaN if absent), all others are text (setting is empty if absent). The index is the row number, from 1.
     """
 
     file: Path
@@ -74,7 +75,7 @@ def read_predictions(file: Path) -> Predictions:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Return all columns as text; missing values are empty."""
+    """Return all columns of a file as text; missing values become empty text."""
     if file.suffix not in (".csv", ".parquet"):
         raise IcmBenchError(f"{file}: the suffix is not .parquet or .csv; give a file in one of these formats.")
     try:
@@ -97,7 +98,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _numbers(file: Path, text: pd.Series, whole: bool = False) -> Any:
-    """Return a text column as integers (`whole`) or floats, of which empty text is NaN."""
+    """Return a text column as integers (`whole`) or floats; empty text becomes NaN."""
     values = pd.to_numeric(text.replace("", "nan"), errors="coerce")
     wrong = (values.isna() & (text.str.strip() != "")) | (whole & (values != values.round()))
     if len(rows := text.index[wrong]):
@@ -115,7 +116,7 @@ def match_to_images(
     per such image.
 
     Args:
-        file: with the lines, for messages.
+        file: file of the lines, for error messages.
         lines: one line per image.
         classes: index of the class that each line predicts.
         tested: table of the tested images, with columns path and image_id.

@@ -1,4 +1,4 @@
-"""Reading of a file of embeddings: checks of its rows, and the manifest, views, texts and backbone they describe."""
+"""Reads a file of embeddings for import: checks its rows, and derives manifest, views, texts and backbone from them."""
 
 import hashlib
 import tempfile
@@ -28,8 +28,8 @@ from benchmark.recipe.sets import TEXT
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import ORIGINAL, STORE_VERSION, View
 
-LOGIT_SCALE = 100.0  # default: where the training of CLIP ends
-ID_COLUMNS = ("image_id", "path")  # either identifies images; the first one that a file has counts
+LOGIT_SCALE = 100.0  # default: its value at the end of CLIP's training
+ID_COLUMNS = ("image_id", "path")  # each identifies images; the first that a file has is used
 NEEDED = ("environment", "class")
 SHARED = ("environment", "class", "group", "path")  # must be equal in all views of an image
 _MAX_LENGTH = 1024  # characters of a value
@@ -39,17 +39,17 @@ _MAX_LENGTH = 1024  # characters of a value
 class ImportOptions:
     """Options of an import."""
 
-    name: str  # of the data set
-    backbone: str | None = None  # label; None for that of the file, else `imported`
-    texts: Path | None = None  # file with text embeddings of the classes; None for that of the folder
-    logit_scale: float | None = None  # factor on cosine similarities; None for that of the file, else 100
+    name: str  # name of the data set
+    backbone: str | None = None  # label; None: the label in the file, else `imported`
+    texts: Path | None = None  # file with text embeddings of the classes; None: the file in the folder, if any
+    logit_scale: float | None = None  # factor on cosine similarities; None: the factor in the file, else 100
     foreign: bool = False  # whether to ignore the metadata of an export
     columns: Mapping[str, str] = field(default_factory=dict)  # key of `USUAL` -> column, if the names differ
     overwrite: bool = False  # whether to replace other embeddings imported under the same names
 
 
 class Rows:
-    """The text columns of all rows of a file, as codes of distinct values."""
+    """The text columns of a file; each distinct value of a column has an integer code."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.id_column = file, ""
@@ -58,7 +58,7 @@ class Rows:
         self._codes_of: dict[str, dict[str | None, int]] = {}  # column -> value -> code; None is an empty value
 
     def add(self, block: Block) -> None:
-        """Add rows. Each needs an environment, a class and an image name, and values that are printable."""
+        """Add rows. Each row needs an environment, a class, an id or path of its image, and printable values."""
         self.id_column = next(name for name in ID_COLUMNS if name in block.words)
         for name in (self.id_column, *NEEDED, *(["view"] if "view" in block.words else [])):
             if None in block.words[name]:
@@ -88,14 +88,14 @@ class Rows:
         return np.flatnonzero(self.codes["view"] == self._codes_of["view"][view])
 
     def words(self, column: str, rows: NDArray[np.int64]) -> list[str | None]:
-        """Return the values of some rows in a column; None for each if the file lacks the column."""
+        """Return the values of a column in some rows; all None if the file lacks the column."""
         if column not in self.codes:
             return [None] * len(rows)
         values = [*self._codes_of[column]]
         return [values[code] for code in self.codes[column][rows].tolist()]
 
     def check(self) -> None:
-        """Refuse duplicate views of an image, views that disagree on it, and views that some images lack."""
+        """Refuse duplicate views of an image, views with unequal columns `SHARED`, and views that some images lack."""
         image, view = self.codes[self.id_column], self.codes["view"]
         if ORIGINAL not in self._codes_of["view"]:
             names = ", ".join(f"'{name}'" for name in self.views[:3])
@@ -124,7 +124,7 @@ class Rows:
                 raise self._error(row, f"has another {column} than row {original[image[row]] + 1}; make them equal.")
 
     def _error(self, row: int, problem: str) -> IcmBenchError:
-        """Return the error on a row, with its image and view."""
+        """Return the error about a row; the message names its image and view."""
         (name,), (view,) = (self.words(column, np.array([row])) for column in (self.id_column, "view"))
         return row_error(self.file, row + 1, f"'{name}' in the view '{view}' {problem}")
 
@@ -136,17 +136,17 @@ class ReadFile:
     file: Path
     rows: Rows
     vectors: NDArray[np.float32]  # in the order of the rows, shape (rows, D), memory-mapped
-    metadata: dict[str, Any] | None  # of an export; None for a foreign file
-    texts: Texts | None  # of the classes
+    metadata: dict[str, Any] | None  # metadata of an export; None if another program wrote the file
+    texts: Texts | None  # texts of the classes
     texts_file: Path
     unused: list[str]  # columns that are not read
-    # View -> for each chunk of the store, the rows that it gets; `views_of` fills it.
+    # Name of a view -> for each chunk of the store, positions of the rows in it; `views_of` fills it.
     chunks: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
 
 
 @contextmanager
 def reading(file: Path, texts_file: Path | None, asked: ImportOptions) -> Iterator[ReadFile]:
-    """Read and check a file; its embeddings are on disk for as long as the block lasts."""
+    """Yield a file's checked content; its embeddings are in a temporary file, which is deleted after the block."""
     metadata = None if asked.foreign else files.metadata_of(file)
     columns, unused = files.columns_of(file, [ID_COLUMNS, *((name,) for name in NEEDED)], WORDS, asked.columns)
     rows, digest, width = Rows(file), files.Digest(), 0
@@ -190,7 +190,7 @@ def reading(file: Path, texts_file: Path | None, asked: ImportOptions) -> Iterat
 
 
 def manifest_of(storage: Storage, read: ReadFile, name: str) -> Manifest:
-    """Return the manifest of the images of a file; images of a foreign file are checked."""
+    """Return the manifest of a file's images; they are checked unless the file is an export."""
     rows = read.rows.of_view(ORIGINAL)
     words = {column: read.rows.words(column, rows) for column in WORDS}
     if read.metadata:
@@ -232,7 +232,7 @@ def _check_foreign(read: ReadFile, rows: NDArray[np.int64], words: dict[str, lis
 
 
 def facts_of(read: ReadFile, asked: ImportOptions) -> BackboneFacts:
-    """Return the facts of the backbone: those of the exported file, or its label and width."""
+    """Return the facts about the backbone: from the metadata of an export, else from its label and width."""
     texts: Any = "none" if read.texts is None else "classes"
     if read.metadata:
         exported = {**read.metadata["facts"], "notes": tuple(read.metadata["facts"]["notes"])}
@@ -262,7 +262,7 @@ def texts_of(read: ReadFile, manifest: Manifest) -> NDArray[np.float32] | None:
 
 
 def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[str, View]:
-    """Return name in the file -> view, the original first; fills `read.chunks`."""
+    """Return name of a view in the file -> view, the original first; also fill `read.chunks`."""
     ids = manifest.table["image_id"].to_pylist()
     order = [ids[i] for i in store.distinct(manifest.table["image_id"])]
     size = store.chunk_size(len(order))
@@ -280,7 +280,7 @@ def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[s
             one = exported[name]
             views[name] = View(one["label"], None, one["seed"], len(order), one["depends_on"])
         else:
-            digest = hashlib.sha256("\n".join(order).encode())  # of ids and embeddings, in the manifest's order
+            digest = hashlib.sha256("\n".join(order).encode())  # hash of ids and embeddings in manifest order
             for chunk in read.chunks[name]:
                 digest.update(np.ascontiguousarray(read.vectors[chunk]).tobytes())
             identity = {"kind": name, "imported": digest.hexdigest(), "version": STORE_VERSION}

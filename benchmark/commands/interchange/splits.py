@@ -1,4 +1,4 @@
-"""`icm-bench splits`: the role of every image, for methods trained elsewhere. Needs no backbone and no Ray."""
+"""`icm-bench splits`: writes training and test images for methods trained elsewhere. Needs no backbone and no Ray."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,19 +20,20 @@ from benchmark.sweep.subject import seen
 from benchmark.sweep.trials import TrialSpec, trial_specs
 
 WRITERS = {".parquet": pq.ParquetWriter, ".csv": pa_csv.CSVWriter}
+# A new column also goes into `LISTED` or `TEST` of prediction_files.py, so that a file with it can be imported.
 SCHEMA = pa.schema(
     [
         ("dataset", pa.string()),
         ("image", pa.string()),  # SHA-256 of bytes, environment and class
         ("path", pa.string()),  # relative to the data set's folder, with /
         ("class", pa.string()),
-        ("environment", pa.string()),  # for a shift protocol, the data set
+        ("environment", pa.string()),  # for a protocol across data sets, the data set
         ("group", pa.string()),  # null in data sets without groups
         ("protocol", pa.string()),
         ("held_out", pa.string()),
         ("test_split", pa.string()),
         ("seed", pa.int64()),
-        ("fold", pa.int64()),  # tested fold; -1 for an 80/20 split
+        ("fold", pa.int64()),  # number of the tested fold; -1 for an 80/20 split
         ("role", pa.string()),  # train, test or unused, in the tested fit
         ("role_in_choice", pa.string()),  # train, judge (validation) or unused, in fits for model selection
     ]
@@ -45,14 +46,14 @@ class SplitsFile:
 
     file: str
     lines: int
-    tests: int  # each one lists every image of its protocol
+    tests: int  # number of tests; each lists every image of its protocol
 
 
 def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
     """Write the role of every image in every test of a recipe: one line per image and test.
 
-    Images that were never decoded are listed, readable or not. The suffix says whether the file is Parquet or CSV; it
-    is written atomically.
+    Images are not decoded, so unreadable ones are listed too. The suffix says whether the file is Parquet or CSV. The
+    file is written atomically.
     """
     if file.suffix not in WRITERS:
         raise IcmBenchError(f"--to {file}: the suffix is not {' or '.join(WRITERS)}; give one of these.")
@@ -68,11 +69,11 @@ def write_splits(recipe: Recipe, file: Path) -> SplitsFile:
 
 
 def _tables(recipe: Recipe, manifests: list[Manifest]) -> Iterator[pa.Table]:
-    """Yield the lines of each test."""
+    """Yield one table for each test, with one line per image."""
     variants = [manifests[i] for i in recipe.shifts()]
-    dim = embeds_of(recipe, store_of(recipe))[0].dim  # changes ranks only, not splits
+    dim = embeds_of(recipe, store_of(recipe))[0].dim  # any width does: it changes ranks, not splits
     for manifest in manifests:
-        turns: dict[tuple[str, int, int], TrialSpec] = {}  # any trial of (protocol, seed, fold or -1)
+        turns: dict[tuple[str, int, int], TrialSpec] = {}  # (protocol, seed, fold or -1) -> one of its trials
         for spec in (turn for one in trial_specs(recipe, manifest.name, dim) for turn in one.turns):
             turns.setdefault((spec.protocol.name, spec.seed, -1 if spec.fold is None else spec.fold), spec)
         for (protocol, seed, fold), spec in turns.items():

@@ -1,4 +1,4 @@
-"""Time estimates of a recipe's stages, from costs measured in its store, on this or on a reference machine."""
+"""Time estimates of a recipe's stages, from costs measured in its store, on this machine or on a reference machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,47 +13,49 @@ from benchmark.store import costs as cost_files
 from benchmark.store.costs import Cost
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing_work, work_of
 
-_MAX_RATIO = 16.0  # ratio of work above which a measurement is used only without a closer one
+_MAX_RATIO = 16.0  # a measurement of 16 times more or less work is used only without a closer one
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
-_CALIBRATION_SECONDS = 15.0  # seconds after which no trial is started; one takes a few
-_KIND_WORDS = 5  # leading words of a kind of trial: predictor and projection with their parameters
+_CALIBRATION_SECONDS = 15.0  # after these seconds no trial is started; a trial takes a few seconds
+_KIND_WORDS = 5  # first words of `kind_of` in sweep/work.py; tests/performance/reference_costs.py uses them too
 Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most trusted place first
 
 
+# The kind of a cost is a tuple of words that say what was measured, from general to special.
 def embedding_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of cost of a backbone's embeddings with any engine; its unit of work is a view."""
-    label = backbone.model_copy(update={"engine": "auto"}).label  # last: speed does not depend on the weights
+    """Return the kind of the cost of embedding with a backbone and any engine; its work is the number of views."""
+    # The label comes last: speed does not depend on weights, so `min_shared=4` (here, in machines.py) leaves it out.
+    label = backbone.model_copy(update={"engine": "auto"}).label
     return "embedding", backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, label
 
 
 def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of cost of starting a backbone on a data set: workers, weights, warm-up."""
+    """Return the kind of the cost of starting a backbone on a data set: workers, weights, warm-up."""
     return "start of embedding", *embedding_kind(backbone)[1:]
 
 
 def known_costs(storage: Storage) -> Known:
-    """Return the costs measured in a store, on this machine, and on a reference machine."""
+    """Return the costs that were measured in a store, on this machine, and on a reference machine."""
     here = cost_files.read(cost_files.on_this_machine())
     return {STORE: cost_files.read(storage), MACHINE: here, REFERENCE: of_reference()}
 
 
 def of_reference() -> list[Cost]:
-    """Return the packaged costs of a reference machine."""
+    """Return the packaged costs of a reference machine, which tests/performance/reference_costs.py measures."""
     return cost_files.of_json((files("benchmark.store") / "reference_costs.json").read_bytes())
 
 
 def seconds_of(known: Known, kind: tuple[str, ...], work: float, min_shared: int) -> tuple[float, str] | None:
-    """Return the seconds of some work and the place of the measurement; None without a measurement.
+    """Return the estimated seconds of `work`, and the place where they were measured; None without a measurement.
 
     A more trusted place is preferred, unless a measurement elsewhere has a more similar kind or amount of work. The
-    measured kind must share at least `min_shared` words with `kind`.
+    measured kind must share its first `min_shared` words or more with `kind`.
     """
     near = {where: [c for c in costs if 1 / _MAX_RATIO < c.work / work < _MAX_RATIO] for where, costs in known.items()}
     for places in (near, known):
         found = {where: cost_files.most_alike(costs, kind, work, min_shared) for where, costs in places.items()}
         there = [(where, cost) for where, cost in found.items() if cost]
-        if there:  # the first place among the most similar kinds
+        if there:  # of the places with the most similar kind, take the first
             where, cost = max(there, key=lambda one: cost_files.shared(one[1].kind, kind))
             return cost.seconds * work / cost.work, where
     return None
@@ -70,7 +72,7 @@ class Estimate:
     unknown: list[str] = field(default_factory=list)  # kinds of work without measurement, in words
 
     def text(self) -> list[str]:
-        """Return the estimate in some lines."""
+        """Return the estimate as lines of text."""
         lines, whole = list[str](), sum(self.stages.values())
         if self.unknown:
             lines.append(f"not measured: {', '.join(self.unknown)}; hours exclude it; `--calibrate` measures it")
@@ -97,7 +99,7 @@ def core_hours(hours: float) -> str:
 
 
 def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], cores: int) -> Estimate:
-    """Return the time estimate of a recipe from measured costs; backbones in `embedding` use the measured device."""
+    """Return the time estimate of a recipe; `embedding` has the backbones that do not run on rented GPUs."""
     estimate = Estimate(cores=cores)
 
     def add(stage: str, kind: tuple[str, ...], amount: float, min_shared: int = 1, times: float = 1) -> float:
@@ -130,7 +132,7 @@ def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], c
 
 
 def calibrate(work: Workload, storage: Storage) -> None:
-    """Measure trials and backbones on this machine that have no measured cost in the store or here."""
+    """Measure the trials and backbones that have no measured cost in the store or on this machine."""
     from benchmark.backbones.describe import describe
     from benchmark.backbones.engines import throughputs
     from benchmark.backbones.loading import Backbone, best_device
@@ -150,7 +152,7 @@ def calibrate(work: Workload, storage: Storage) -> None:
             engine = facts.engine if device == "cpu" else "torch"
             backbone = Backbone(spec.model_copy(update={"engine": engine}))
             rate = throughputs({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
-        except IcmBenchError as error:  # its weights are not available
+        except IcmBenchError as error:  # the weights are not available
             notify_on_stderr(f"note: {error}")
             continue
         costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else ""))

@@ -23,6 +23,7 @@ Range = tuple[float, float | None]  # lower and upper bound, see `span`; None if
 class Offer:
     """Rented GPUs. Prices are for an hour of a machine with one GPU, in any currency."""
 
+    # Fields are options of `icm-bench plan` with the same names; `_plan` in benchmark/cli.py lists them.
     gpu: str | None = None  # kind of GPU, such as `l4`
     gpus: int = 1
     price: float | None = None
@@ -32,7 +33,7 @@ class Offer:
 class GpuSpeed:
     """Throughput of one GPU with a backbone, in views/s."""
 
-    low: float  # 0 if no lower bound is known
+    low: float  # lower bound; 0 if none is known
     high: float
     where: str  # source of the measurement, in words
     public: bool  # whether it is a public figure, not measured by this project
@@ -43,9 +44,9 @@ class Bill:
     """Hours and price of a recipe. Stages of unknown time are absent; without a price, `money` is empty."""
 
     offer: Offer
-    hours: dict[str, Range]  # stage -> hours on all rented GPUs; also of all stages together
+    hours: dict[str, Range]  # stage -> hours on all rented GPUs; `TOGETHER` -> hours of all stages
     speeds: dict[str, GpuSpeed | None]  # label of a backbone that runs on GPUs -> speed
-    money: dict[str, Range]  # stage -> price of its hours
+    money: dict[str, Range]  # stage -> price of these hours
 
     def text(self) -> list[str]:
         """Return the bill as lines of text."""
@@ -58,11 +59,11 @@ class Bill:
 
 
 def billed(offer: Offer, estimate: Estimate, speeds: dict[str, GpuSpeed | None], views: int) -> Bill:
-    """Return the cost of a recipe; each backbone with a GPU speed embeds `views` views."""
+    """Return the cost of a recipe on rented GPUs, on which each backbone in `speeds` embeds `views` views."""
     known = dict.fromkeys((EMBEDDING, SWEEP, REPORTING), 0.0)
     for name, seconds in estimate.stages.items():
         known[name if name in known else SWEEP] += seconds / 3600
-    unsure = {"embedding" in name for name in estimate.unknown}  # True: of the embedding; False: of other stages
+    unsure = {"embedding" in name for name in estimate.unknown}  # has True if embedding is unsure, False if others are
     hours: dict[str, Range] = {s: (h, None if (s == EMBEDDING) in unsure else h) for s, h in known.items()}
     if rates := [speed for speed in speeds.values() if speed]:
         each = views / offer.gpus / 3600
@@ -89,17 +90,17 @@ def amount(value: float) -> str:
 
 
 def span(low: float, high: float | None, words: Callable[[float], str] = amount) -> str:
-    """Return a range in words, as one number if both bounds look equal; `high` None: no upper bound."""
+    """Return a range in words, or one number if both bounds have the same words; `high` None means no upper bound."""
     if high is None:
         return f"at least {words(low)}"
     return words(low) if words(low) == words(high) else f"{words(low)} to {words(high)}"
 
 
 def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSpeed | None:
-    """Return the speed of a backbone on one GPU, named as users do; None if unknown.
+    """Return the speed of a backbone on one GPU, whose name `gpu` is the user's, such as `l4`; None if unknown.
 
-    Measured runs on such GPUs, the nearest in views first, come before public figures. Public figures are for mixed
-    precision; single precision is slower by an unknown factor.
+    The measured run on such a GPU with the nearest number of views is used, or else public figures. These are for mixed
+    precision. Single precision is slower by an unknown factor, so its lower bound is 0.
     """
     for where, costs in known.items():
         fitting = [c for c in costs if c.device == "cuda" and is_named(gpu, c.gpu)]
@@ -124,7 +125,7 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
 
 
 def is_named(asked: str, card: str) -> bool:
-    """Return whether a user's name matches a card: all its words are among the card's (`l4` does not match L40S)."""
+    """Return whether all words of a user's name are words of the card's name (`l4` does not match L40S)."""
     words, of_card = (
         set(re.findall(r"[a-z0-9]+", re.sub(r"(rtx|gtx)(?=[a-z0-9])", r"\1 ", name.lower()))) for name in (asked, card)
     )
@@ -132,14 +133,14 @@ def is_named(asked: str, card: str) -> bool:
 
 
 def public_figures() -> dict[str, Any]:
-    """Return the packaged table of public figures: source, cards and figures."""
+    """Return the packaged table of published GPU speeds: source, names of GPUs, and views/s by model and size."""
     content: dict[str, Any] = json.loads((files("benchmark.store") / "public_speeds.json").read_bytes())
     return content
 
 
 @dataclass(frozen=True)
 class Room:
-    """Machines for a recipe, and resources that they lack."""
+    """The machines for a recipe, and the resources that the recipe needs but the machines lack."""
 
     where: str  # description of the machines
     cores: float  # total number of cores
@@ -158,7 +159,7 @@ class Room:
 
 
 def room_at(address: str | None, cpus_per_trial: float, trial_gib: float, gpus: int) -> Room:
-    """Return whether trials and embedding on `gpus` GPUs fit the cluster at `address`, or this machine for None."""
+    """Return whether trials, and embedding on `gpus` GPUs, fit the cluster at `address`; None means this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = nodes_of(address) if address else [{"CPU": os.cpu_count() or 1, "memory": memory}]
     nodes = [(node.get("memory", 0) / 2**30, node.get("CPU", 0)) for node in found]

@@ -23,18 +23,19 @@ class PlannedBackbone:
 class Plan:
     """Counts and estimates of a recipe. Sizes are without compression."""
 
+    # tests/jobs/test_recipes.py compares trials and rows with a run, and all counts with the heads of jobs/recipes/.
     sets: list[PlannedSet]
     backbones: list[PlannedBackbone]
-    views: int  # of each training image, with the original; without views of a search
-    passes: int  # image embeddings over all data sets and backbones
-    searched_passes: int  # maximum number added by a search
-    trials: int  # of the sweep, with the search
-    rows: int
-    at_most: bool  # whether there may be fewer rows: only selected draws of a placebo are kept
-    fits: dict[str, tuple[int, int, int]]  # data set and protocol -> see `TrialSpec.fit_counts`
-    store_bytes: int  # of embeddings
-    moment_bytes: int  # at most
-    prediction_bytes: int  # at most
+    views: int  # number of views of each training image, including the original, without views of a search
+    passes: int  # number of image embeddings over all data sets and backbones
+    searched_passes: int  # maximum number of image embeddings that a search adds
+    trials: int  # number of trials of the grid and the search
+    rows: int  # number of result rows
+    at_most: bool  # whether `rows` is an upper bound: of numbered placebos, only selected draws are kept
+    fits: dict[str, tuple[int, int, int]]  # "DATA SET, PROTOCOL" -> numbers of fits, see `TrialSpec.fit_counts`
+    store_bytes: int  # size of the embeddings
+    moment_bytes: int  # maximum size of the moments
+    prediction_bytes: int  # maximum size of the predictions in rows
     room: Room
     estimate: Estimate
     bill: Bill | None  # None without a GPU and a price
@@ -74,8 +75,8 @@ def plan(
 ) -> Plan:
     """Return the plan of a recipe, for this machine or the cluster with the dashboard at `address`.
 
-    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to the costs measured
-    in the store, on this machine and on a reference machine.
+    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to `known_costs`. With
+    `offer`, the bill for rented GPUs is added.
     """
     work = Workload(recipe, storage)
     if calibrating:

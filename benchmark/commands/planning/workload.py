@@ -1,4 +1,4 @@
-"""Counts of the data sets and trials of a recipe, without weights, Ray, or even images."""
+"""Counts the images, trials and rows of a recipe, without weights, Ray, or even images; `plan` uses the counts."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,13 +23,14 @@ from benchmark.sweep.summing import bytes_of_sums
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import Size
 
-# Measured upper bounds on the memory of a trial (docs/limits.md): GiB of a process; bytes for each number of the
-# embeddings (shared, fitted and solved); of moments (four matrices for each view and environment, and sums); and for
-# each class of each test image (scores at two selected points, probabilities at one).
+# Measured upper bounds on the memory of a trial (docs/limits.md has one). The first is for the process. The second is
+# for each number of the embeddings, of which shared, fitted and solved copies are held. The third is for each entry of
+# the D x D moments of a view in an environment (four matrices, and sums of them). The last is for each class of each
+# test image (scores at two selected points, probabilities at one).
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
 FLOAT_BYTES = {"float16": 2}  # bytes of a stored number; 4 for every other precision
-Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all of the recipe
+Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all kinds of the recipe
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,17 @@ class PlannedSet:
     images: int
     classes: int
     by_environment: dict[str, int]  # environment -> number of images; approximate for planted sets
-    views: int = 1  # of each image, with the original
+    views: int = 1  # number of views of each image, including the original
     clusters: int = 0  # number of clusters that replace source environments; 0 for none
-    counted: bool = True  # whether images were counted or planted; False: counts of the catalog, without images
-    metric: str = ACCURACY.title  # metric of its authors
+    counted: bool = True  # False if the counts come from the catalog, since no images were found
+    metric: str = ACCURACY.title  # metric that the data set's authors use
     kinds: Kinds = None
-    unlabelled: int = 0  # images of environments without labels, embedded but not swept
-    notes: tuple[str, ...] = ()  # remarks about its images, one sentence each
+    unlabelled: int = 0  # number of images without labels, embedded but not swept
+    notes: tuple[str, ...] = ()  # remarks about the images, one sentence each
 
 
 def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
-    """Return the data sets of a recipe."""
+    """Return the sizes of a recipe's data sets."""
     if not recipe.is_imported:
         return [_from_spec(recipe, spec) for spec in recipe.located()]
     manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
@@ -60,9 +61,9 @@ def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
 
 
 def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
-    """Return a planned data set from its spec or the catalog, which need no images, or else from its images."""
+    """Return a planned data set, counted from its spec if it is planted, from the catalog, or from its images."""
     facts = CATALOG.get(spec.name)
-    if spec.is_planted:  # its spec suffices, without drawing images
+    if spec.is_planted:  # the spec suffices, no image is drawn
         planted, drawings = spec.planted, CATALOG[DEMO_SET]
         count, classes = sum(drawings.counted[style] for style in planted.styles), drawings.classes
         images = dict.fromkeys(planted.environments, round(count / len(planted.environments)))
@@ -70,7 +71,7 @@ def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
         images, classes, count = facts.counted, facts.classes, facts.images
     else:
         manifest = read_manifest(spec)
-        text_pairs_of(recipe, manifest)  # checks the file that a run would read
+        text_pairs_of(recipe, manifest)  # refuses a wrong file of text pairs, as a run would
         return _from_images(recipe, spec, manifest)
     check_environments(recipe, spec.name, images)
     if recipe.interventions.text and recipe.interventions.text.pairs:
@@ -80,7 +81,7 @@ def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
 
 
 def _from_images(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:
-    """Return a planned data set from its images, or from its imported embeddings with `kinds` of pairs."""
+    """Return a planned data set from its images; `kinds` are the kinds of pairs if its embeddings were imported."""
     check_protocols(recipe, manifest)
     images, views = dict(manifest.counts), recipe.view_count(spec.name)
     if kinds is not None:
@@ -97,13 +98,13 @@ class PlannedTrial(NamedTuple):
     dataset: str
     spec: TrialSpec
     size: Size  # size of its data
-    points: int  # points of a search; 1 for a trial of the grid
-    trials: int  # one for each point, fold and, if its protocol fits holdouts apart, holdout
-    rows: int  # maximum
+    points: int  # number of points of a search; 1 for a trial of the grid
+    trials: int  # one for each point and fold, and also for each holdout if the protocol fits holdouts apart
+    rows: int  # maximum number of rows
 
 
 def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[Embeds]) -> Iterator[PlannedTrial]:
-    """Yield a recipe's trials, for backbones with the widths and texts of `towers`."""
+    """Yield a recipe's trials on each data set under each backbone; `towers` has the backbones' widths and texts."""
     for (dim, texts), one in product(towers, sets):
         of_sets = {s.name: sum(s.by_environment.values()) for s in (one, *(sets[i] for i in recipe.shifts()))}
         for spec, of_one in unfolded(recipe, one.name, dim, one.by_environment, one.kinds, texts):
@@ -140,7 +141,7 @@ class Workload:
         return GIB_OF_PROCESS + most / 2**30
 
     def counts(self) -> dict[str, int]:
-        """Return the maximum number of trials, rows, embeddings of a search, and bytes on disk."""
+        """Return maximum numbers of trials, rows, embeddings of a search, and bytes; the keys are fields of `Plan`."""
         recipe, summed = self.recipe, set()
         count = Counter(trials=0, rows=0, searched_passes=0, store_bytes=0, moment_bytes=0, prediction_bytes=0)
         of_set, by_label = {one.name: one for one in self.sets}, recipe.interventions.by_label()
@@ -163,7 +164,7 @@ class Workload:
         return count
 
     def fits(self) -> dict[str, tuple[int, int, int]]:
-        """Return the number of fits of each data set and protocol, see `TrialSpec.fit_counts`."""
+        """Return "DATA SET, PROTOCOL" -> maximum numbers of fits in a trial, see `TrialSpec.fit_counts`."""
         fits: dict[str, tuple[int, int, int]] = {}
         for trial in self.trials:
             name, one = f"{trial.dataset}, {trial.spec.protocol.name}", trial.spec

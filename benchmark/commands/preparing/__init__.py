@@ -1,1 +1,1 @@
-"""What commands need before they start: manifests, checks, texts, records."""
+"""Preparation of commands: manifests of data sets, checks, texts, and the records of runs."""

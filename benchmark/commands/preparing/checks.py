@@ -1,4 +1,4 @@
-"""Checks of data sets against a recipe, before any embedding; and notes on what subjects are left out of."""
+"""Checks of data sets against a recipe before anything is embedded, and notes on the parts of a sweep left out."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -44,12 +44,12 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
             split = Split(seed, protocol.halves_apart, rounding, recipe.sweep.folds or 0)
             _check_split(manifest, split, protocol)
     folds, images = recipe.sweep.folds or 0, manifest.table.num_rows
-    if not protocols and images < folds:  # a variant that is only tested
+    if not protocols and images < folds:  # a variant of ImageNet, only tested
         raise IcmBenchError(f"{manifest.name} has {images} images, too few for {folds} folds; set fewer sweep.folds.")
 
 
 def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
-    """Refuse a data set with too few environments or images (environment -> images), or that no protocol takes."""
+    """Refuse a data set with too few environments or images, or without protocol; `counts`: environment -> images."""
     protocols, environments, variant = recipe.protocols_for(name), len(counts), is_variant(name)
     check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
     if not any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
@@ -75,13 +75,13 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
 
 
 def check_clusters(recipe: Recipe, name: str, images: int) -> None:
-    """Refuse more clusters than images."""
+    """Refuse more clusters than images; the clusters replace the source environments of a data set."""
     if (clusters := recipe.clusters_of(name)) > images:
         raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
 
 
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
-    """Refuse a protocol with too few source environments for cross-environment pairs or the rule of a search."""
+    """Refuse a protocol with too few source environments for pairs across environments or for the search's rule."""
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
     sources = recipe.clusters_of(name) or len(holdouts[0].sources)
@@ -104,7 +104,7 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
 
 
 def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
-    """Refuse to borrow C_d from a data set with common images: held-out images would leak into fits."""
+    """Refuse to borrow C_d from a data set that has images of the borrower: held-out images would leak into fits."""
     contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
     for placebo in recipe.intervention_sets():
         for name in contents if placebo.placebo == "borrowed" else ():
@@ -117,11 +117,11 @@ def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
 
 
 def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
-    """Return a sentence for each subject that is left out of parts of a sweep: the reason, and the parts."""
+    """Return a sentence for each data set and backbone for which parts of the sweep are left out: reason and parts."""
     found = []
     for subject in subjects:
         dataset = subject.manifest.name
-        if not recipe.protocols_for(dataset):  # only tested, as the variants of ImageNet
+        if not recipe.protocols_for(dataset):  # variants of ImageNet are only tested
             continue
         if words := not_available(recipe, dataset, subject.kinds, subject.facts.texts):
             texts = {"none": "there are no texts", "classes": "there are no texts but those of the classes", "any": ""}
@@ -132,7 +132,7 @@ def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
 
 
 def nameless(recipe: Recipe) -> list[str]:
-    """Return a sentence for each data set with clusters on projections that need names of environments."""
+    """Return a sentence for each data set with clusters, which have no names, if a projection needs such names."""
     named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
     return [
         f"{dataset.name} has clusters as environments, which have no names: there are no results of {named}."
@@ -157,7 +157,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
     every = list(range(split.folds)) or [IN, OUT, *([CHOICE] if manifest.groups is not None else [])]
     new = manifest.table["label"].to_numpy() >= base_classes(len(manifest.classes), split.rounding)
     fitted = ~new if protocol.open_class else np.ones_like(new)
-    # A protocol fitted on all environments tests new classes of each out-split; with folds it tests each side.
+    # New classes are tested in each fold, or, if the protocol is fitted on all environments, in each out-split.
     tested = every if split.folds else [OUT] if protocol.fixed_split == "out_20" else []
     for index, name in enumerate(manifest.environments):
         here = manifest.environment_index == index
@@ -177,7 +177,7 @@ def _check_split(manifest: Manifest, split: Split, protocol: Protocol) -> None:
 
 
 def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
-    """Refuse a data set with one environment, or with missing classes in one unless `classes_differ`."""
+    """Refuse a data set with a single environment, or, unless `classes_differ`, an environment that lacks a class."""
     where = manifest.reader.storage.path("").rstrip("/")
     # Folders count even when they are empty: DomainBed numbers environments by folder.
     environments, classes = manifest.reader.folders()

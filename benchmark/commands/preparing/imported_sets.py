@@ -1,4 +1,7 @@
-"""Data sets of which a store has imported embeddings, as recipes name them: no image is opened, no backbone loaded."""
+"""Manifests and subjects of data sets with imported embeddings: no image is opened, and no backbone is loaded.
+
+A *subject* is one data set under one backbone, with its views and texts.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,10 +21,10 @@ from benchmark.sweep.subject import Subject
 
 
 def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
-    """Return the manifests of a recipe's data sets, in its order: read from the images, or from the store's imports.
+    """Return the manifest of each data set of a recipe, read from its images or from the imports in the store.
 
     Raises:
-        IcmBenchError: as `read_manifest` does, or embeddings were not imported, or not for the same images.
+        IcmBenchError: `read_manifest` raises it, embeddings were not imported, or the images differ between backbones.
     """
     if not recipe.is_imported:
         return [manifest_of(recipe, spec) for spec in recipe.located()]
@@ -38,23 +41,23 @@ def manifests_of(recipe: Recipe, storage: Storage) -> list[Manifest]:
 
 
 def manifest_of(recipe: Recipe, spec: DatasetSpec) -> Manifest:
-    """Return the manifest of a data set, read with a recipe's timeout and formats; see `read_manifest`."""
+    """Return the manifest of a data set, whose images are read with the recipe's timeout and formats."""
     manifest, images = read_manifest(spec), recipe.images
     reader = replace(manifest.reader, timeout=recipe.run.storage_timeout, formats=images.formats)
     return replace(manifest, reader=reader)
 
 
 def uri_of(storage: Storage, dataset: str) -> str:
-    """Return the URI of what a store knows of an imported data set."""
+    """Return the URI of the folder in which a store keeps the imports of a data set."""
     address, mark, query = storage.uri.partition("?")
     return f"{address.rstrip('/')}/{folder_of(dataset)}{mark}{query}"
 
 
 def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec: BackboneSpec) -> Subject:
-    """Return a data set under a backbone as it was imported; views that the recipe asks for may be missing.
+    """Return the subject of an import; views in the recipe that were not imported are left out.
 
     Raises:
-        IcmBenchError: it was not imported, or the recipe asks for something that only an encoder can make.
+        IcmBenchError: there is no such import, or the recipe searches strengths, which an encoder must embed.
     """
     imported = find_import(storage, manifest.name, spec.label)
     if recipe.sweep.search and recipe.sweep.search.strengths:
@@ -69,14 +72,14 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
 def without_views(
     recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts, prompts: tuple[str, ...]
 ) -> Subject:
-    """Return a data set under a backbone, as yet without views and texts."""
+    """Return a subject without views and texts, which the caller adds."""
     recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     decoding = Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft)
     return Subject(manifest, spec, facts, recipe.interventions, decoding, (), prompts, "")
 
 
 def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decoding) -> Iterator[View]:
-    """Yield the original, and of the recipe's kinds those that were imported for all of its draws."""
+    """Yield the original view, and all draws of each kind of the recipe whose draws were all imported."""
     spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
@@ -92,9 +95,9 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decod
 
 
 def _is_same(imported: ImportedView, wanted: View) -> bool:
-    """Return whether a view is what a recipe asks for: by all its parameters, or by its label where these are unknown.
+    """Return whether an imported view is the wanted one: by all parameters, or by its label if these are unknown.
 
-    How the original was decoded does not count, since nothing is decoded.
+    The decoding of JPEGs is not compared, since nothing is decoded here.
     """
     if not imported.known:
         return imported.label == wanted.label
@@ -106,7 +109,7 @@ def _is_same(imported: ImportedView, wanted: View) -> bool:
 
 
 def texts_note(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
-    """Return a note for each subject whose texts are other ones than those of the recipe's prompts."""
+    """Return a note for each subject whose imported texts differ from the recipe's prompts."""
     notes = []
     for subject in subjects:
         name = subject.manifest.name
@@ -122,7 +125,7 @@ def embeds_of(recipe: Recipe, storage: Storage) -> list[Embeds]:
     """Return the embedding width D of each backbone of a recipe, and which texts it embeds.
 
     Raises:
-        IcmBenchError: a backbone is unknown, or embeddings of it were not imported.
+        IcmBenchError: a backbone is unknown, or its embeddings were not imported.
     """
     if recipe.is_imported:
         of_first = [find_import(storage, recipe.datasets[0].name, spec.label).facts for spec in recipe.backbones]

@@ -1,4 +1,4 @@
-"""Preparation of a run: store, Ray, manifests, facts of backbones, and all checks."""
+"""Preparation of a run: store, Ray, checks, and its subjects. A *subject* is one data set under one backbone."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,16 +34,16 @@ class Run:
     """A recipe with its data, backbones and store: the input of the commands."""
 
     recipe: Recipe
-    storage: Storage  # where embeddings and rows lie
-    subjects: tuple[Subject, ...]  # backbone by backbone, data sets in the recipe's order
-    notify: Notify  # takes each message
-    # Key of a subject -> its environments without labels under the same backbone, original images only.
+    storage: Storage  # store of embeddings and rows
+    subjects: tuple[Subject, ...]  # data sets under backbones: for each backbone, all data sets
+    notify: Notify  # function that receives each message
+    # Key of a subject -> subject of its environments without labels: same backbone, original images only.
     unlabelled: Mapping[str, Subject] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # of this run, in measured costs
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # id of this run in measured costs
 
     @property
     def embedded(self) -> tuple[Subject, ...]:
-        """All subjects whose views are embedded."""
+        """All subjects to embed: `subjects`, then the environments in `unlabelled`."""
         return *self.subjects, *self.unlabelled.values()
 
     def remember(self, costs: Sequence[Cost]) -> None:
@@ -58,7 +58,7 @@ def notify_on_stderr(line: str) -> None:
 
 @contextmanager
 def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool = True) -> Iterator[Run]:
-    """Yield the run of `prepare`, in a block of `connected`."""
+    """Open the recipe's store, and yield the run that `prepare` returns, in a block of `connected`."""
     storage = open_store(recipe)
     with with_copies(recipe), connected(), watched(storage):
         yield prepare(recipe, storage, notify, held_out)
@@ -67,12 +67,12 @@ def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool =
 def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
     """Read manifests, load every backbone once, and check everything before work that takes time.
 
-    In a block of `connected`. With `held_out`, which a sweep needs, every environment must be able to be held out.
+    Call it in a block of `connected`. `held_out` adds the checks of a sweep, such as the classes of each environment.
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
     if not recipe.is_imported and not all(map(is_cached, backbones)):
-        connect()  # while the first backbone loads
+        connect()  # Ray starts while the first backbone loads
     manifests = imported_sets.manifests_of(recipe, storage)
     for manifest in manifests:
         checks.check_clusters(recipe, manifest.name, manifest.table.num_rows)
@@ -117,13 +117,13 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
 def _embedded_subjects(
     recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
 ) -> list[Subject]:
-    """Return the data sets under each backbone, which is loaded for its facts; `notes` gets the notes of the facts."""
+    """Return all subjects. Each backbone is loaded for its facts; the notes in the facts are appended to `notes`."""
     subjects = []
     for spec in backbones:
         notify(f"loading {spec.label}")
         facts = describe(spec)
         notes += facts.notes
-        # The facts consider GPUs of this machine only.
+        # `describe` considers only GPUs of this machine; encoders may run on others.
         on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
         spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
         facts = replace(facts, engine=spec.engine, label=spec.label)
@@ -146,14 +146,14 @@ def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
             if subject.manifest.is_imported and subject.texts and not have_texts(run.storage, subject.texts):
                 raise IcmBenchError(f"{run.storage.path(subject.texts)} is missing; {_import_again(subject)}.")
             if subject.facts.texts == "any":
-                from benchmark.embedding.text_encoding import TextJob, begin_texts  # imported embeddings do without
+                from benchmark.embedding.text_encoding import TextJob, begin_texts  # imported embeddings do not need it
 
                 pairs, names = text_pairs_of(run.recipe, subject.manifest), subject.manifest.prompt_names
                 asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
                 job = TextJob(subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
                 begun += begin_texts(run.storage, job, after=begun[-1:])
     except IcmBenchError:
-        wait_for(begun)  # before a retry after a repair
+        wait_for(begun)  # the caller may repair the store and retry
         raise
     return begun
 
@@ -167,7 +167,7 @@ def wait_for(begun: list[Any]) -> None:
 
 
 def report_place(run: Run, folder: str) -> tuple[Storage, str]:
-    """Return storage and folder of a report: `run.out`, else the folder in the store."""
+    """Return the storage and folder of a report: `run.out` if given, else `folder` in the store."""
     out = run.recipe.run.out
     return (Storage(out), "") if out else (run.storage, folder)
 
@@ -175,7 +175,7 @@ def report_place(run: Run, folder: str) -> tuple[Storage, str]:
 def _check_resources(recipe: Recipe) -> None:
     asked = recipe.run.gpus_per_trial
     if recipe.run.cpus_per_trial <= 1 and asked in (0, "auto"):
-        return  # any machine has that
+        return  # any machine has these resources
     connect()
     if recipe.run.cpus_per_trial > (largest := cpu_nodes()[1]):
         raise IcmBenchError(f"run.cpus_per_trial: {recipe.run.cpus_per_trial:g}, but the largest node has {largest}.")

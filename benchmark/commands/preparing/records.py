@@ -1,4 +1,7 @@
-"""The record of a run in a store: which file it is, what it says, and which results were imported beside its own."""
+"""The record of a run in a store: which file it is, and which imported rows are added to it.
+
+A record lists the trials of one recipe on one state of its data and weights.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +12,7 @@ from benchmark.recipe.recipe import Recipe
 from benchmark.store import records
 from benchmark.store.records import RunRecord
 
-if TYPE_CHECKING:  # reports read records too, and need no Ray
+if TYPE_CHECKING:  # not at run time: reports use this module without Ray
     from benchmark.sweep.subject import Subject
 
 
@@ -22,9 +25,9 @@ def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> Ru
 
 
 def add_imported(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: Mapping[str, str]) -> list[str]:
-    """Write down which rows were imported, in place of those of the same tests, and return the ids of the latter.
+    """Add imported rows to the record of a run; return the ids of the earlier imports that they replace.
 
-    `ids` has the test of an imported method, as text -> the id of its rows.
+    `ids`: test and imported method, as one text -> id of the rows.
     """
     record = swept(recipe, storage, subjects)
     gone = [record.imported[test] for test, id_ in ids.items() if record.imported.get(test, id_) != id_]
@@ -33,18 +36,19 @@ def add_imported(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]"
 
 
 def record_of(recipe: Recipe, subjects: "Sequence[Subject]") -> str:
-    """Return the file of a run's record: one for each state of the data and weights that a recipe names."""
+    """Return the file of a run's record; its name depends on the recipe and on the state of its data and weights."""
     inputs = [[s.manifest.fingerprint, s.facts.fingerprint, s.facts.architecture, s.text_pairs] for s in subjects]
     return records.record_file(recipe.hash(), inputs)
 
 
 def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]" = ()) -> str:
-    """Return the file of the one record that a recipe has in a store.
+    """Return the file of a recipe's only record in a store.
 
     Args:
-        recipe: whose run it is.
-        storage: its store.
-        subjects: of the recipe, where they are at hand: then it is the record of this state of data and weights.
+        recipe: the recipe.
+        storage: the store.
+        subjects: subjects of the recipe, if they were prepared: they select the record of their data and weights.
+            Default: none.
 
     Raises:
         IcmBenchError: the recipe was never run with this store, or on several states of data or weights.
@@ -61,5 +65,5 @@ def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject
 
 
 def never_run(recipe: Recipe, where: str) -> str:
-    """Return a sentence on a recipe of which a store holds nothing."""
+    """Return the message for a recipe without results in the store `where`."""
     return f"{where} holds no results of the recipe '{recipe.name}' as it stands; run it first: icm-bench run RECIPE."

@@ -21,7 +21,7 @@ _JSON_TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", ty
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
     """Return the text pairs of a recipe for one data set: from its file, templates or edits; none by default.
 
-    Known classes are named as in `manifest.classes`.
+    The class of a pair is spelled as in `manifest.classes`, if it is one of them.
 
     Raises:
         IcmBenchError: the file cannot be read, the templates give fewer pairs than requested, or the pairs do not
@@ -53,8 +53,8 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
 def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], file: str) -> None:
     """Refuse pairs that do not suit a protocol with new classes: pairs without class, or of new classes only.
 
-    Pairs that describe images have the class of the image. Classes of other data sets of the recipe are neither base
-    nor new, and are left out.
+    Pairs that describe an image have the class of that image, and are not checked. Classes of the recipe's other data
+    sets are neither base nor new, and are left out.
     """
     novel = next((p for p in recipe.protocols_for(manifest.name) if p.open_class), None)
     without_image = [pair for pair in pairs if pair.image_id is None]
@@ -97,8 +97,8 @@ def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPa
     """Return the pairs of a JSONL file (UTF-8), in the order of its lines.
 
     Each line is one object with the keys `caption` and `rewrite` and, if known, `class_name` and `image_id` (absent or
-    null otherwise). Blank lines are skipped. `dataset` is the data set of the pair; the other keys of `ORIGIN_KEYS` are
-    for human readers.
+    null otherwise). Blank lines are skipped. The optional key `dataset` names the data set of the pair. The other keys
+    of `ORIGIN_KEYS` are for human readers.
 
     Args:
         path: path of the file.
@@ -125,7 +125,7 @@ def read_text_pairs(path: Path | str, dataset: str | None = None) -> list[TextPa
 
 
 def _pair(line: bytes, place: str) -> tuple[TextPair, str | None]:
-    """Return the pair in a line, and its data set, or None without `dataset`."""
+    """Return the pair in a line, and the value of its key `dataset`; None without this key."""
     try:
         entry = json.loads(line.decode("utf-8"), object_pairs_hook=without_repeats)
     except UnicodeDecodeError as error:

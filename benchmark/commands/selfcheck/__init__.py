@@ -1,4 +1,7 @@
-"""`icm-bench selfcheck`: compare zero-shot accuracies of a published backbone with the published ones."""
+"""`icm-bench selfcheck`: compare zero-shot accuracies of a published backbone with the published ones.
+
+If they differ, changes of the setup ("suspects") are tried: `suspects.py` lists them.
+"""
 
 import json
 import platform
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 PASS, FAIL, NOT_COMPARABLE = "pass", "fail", "not comparable"
 NO_SUSPECT = "none of the usual"
+# Packages whose versions are in the file for bug reports.
 _PACKAGES = ("icm-bench", "torch", "open_clip_torch", "transformers", "timm", "pillow", "numpy", "ray")
 _AS_PUBLISHED = Suspect("", "")
 _COUNT_TOLERANCE = 0.05  # relative difference from the number of images in the catalog
@@ -39,16 +43,16 @@ _COUNT_TOLERANCE = 0.05  # relative difference from the number of images in the 
 
 @dataclass(frozen=True)
 class Environment:
-    """Result on one environment, in percent."""
+    """Zero-shot accuracy on one environment, in percent."""
 
     accuracy: float  # measured here
     published: float  # mean of the published accuracies
-    tolerance: float  # maximal difference in points
-    images: int  # readable ones
+    tolerance: float  # maximum difference in points
+    images: int  # number of readable images
 
     @property
     def passes(self) -> bool:
-        """Whether it is within the tolerance."""
+        """Whether the measured accuracy is within the tolerance."""
         return abs(self.accuracy - self.published) <= self.tolerance
 
 
@@ -58,7 +62,7 @@ class Tried:
 
     suspect: str  # changed part: "template", "mean and std" ...
     detail: str  # the change, in words
-    accuracies: Mapping[str, float]  # of each environment, in percent
+    accuracies: Mapping[str, float]  # environment -> accuracy in percent
     explains: bool  # whether all environments are within the tolerance
     distance: float  # mean distance to the published accuracies, in points
 
@@ -68,13 +72,13 @@ class Selfcheck:
     """Result of a self-check."""
 
     verdict: str  # `pass`, `fail` or `not comparable`
-    reason: str  # first suspect of a failure; why nothing is comparable; empty after a pass
+    reason: str  # `fail`: the first suspect; `not comparable`: the cause; `pass`: empty
     detail: str  # the reason as a sentence
     dataset: str
     backbone: str
     environments: Mapping[str, Environment]
     tried: Sequence[Tried]  # changes that were tried after a failure
-    facts: Mapping[str, Any]  # of backbone, prompts and machine, as plain data
+    facts: Mapping[str, Any]  # facts about backbone, prompts and machine, as plain data
 
     def text(self) -> str:
         """Return the result as text: a line per environment and a sentence."""
@@ -100,7 +104,7 @@ def checked_recipe(
         dataset: name in the catalog.
         weights: published name of the backbone and its pretrained tag: "ViT-B-32 openai".
         published: published accuracies.
-        overrides: as `load_recipe` takes them.
+        overrides: dotted key -> value, as for `load_recipe`. Default: none.
     """
     name, _, tag = weights.partition(" ")
     stated = [one.template for one in _gates(published, dataset, weights) if one.template.count("{}") == 1]
@@ -116,7 +120,7 @@ def checked_recipe(
 
 
 def published_in(file: Path | None) -> "Sequence[PublishedNumber]":
-    """Return the published accuracies in a CSV file, by default those of the package."""
+    """Return the published accuracies in a CSV file; None means the packaged file."""
     from reports.analysis.published_checks import parse, read_published
 
     if file is None:
@@ -135,11 +139,11 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]") -> Selfche
     environments within the tolerance, else the one that comes nearest.
 
     Args:
-        recipe: with one data set and one backbone; only original images are embedded.
+        recipe: recipe with one data set and one backbone; only original images are embedded.
         published: published accuracies.
 
     Raises:
-        IcmBenchError: data set or backbone cannot be loaded, or no accuracy of them is published.
+        IcmBenchError: data set or backbone cannot be loaded, or no accuracy is published for them.
     """
     from reports.analysis.published_checks import accuracies, tolerance
 
@@ -164,7 +168,7 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]") -> Selfche
 
 
 class _Check:
-    """One data set under one backbone, and the same after changes of the setup."""
+    """Measures zero-shot accuracies on one data set under one backbone, as published and after changes of the setup."""
 
     def __init__(self, recipe: Recipe, storage: Storage) -> None:
         self._recipe, self._storage = recipe, storage
@@ -174,7 +178,7 @@ class _Check:
         self.images = {name: int((index == i).sum()) for i, name in enumerate(names)}
 
     def accuracies(self, subject: Subject, otherwise: Suspect = _AS_PUBLISHED) -> dict[str, float]:
-        """Return environment -> zero-shot accuracy in percent."""
+        """Return environment -> zero-shot accuracy in percent, after the change `otherwise`."""
         templates = otherwise.templates or subject.prompts
         manifest, facts = subject.manifest, subject.facts
         names = [otherwise.rename(name) for name in manifest.prompt_names]
@@ -184,12 +188,12 @@ class _Check:
         ids = [manifest.table["image_id"][int(row)].as_py() for row in rows]
         chosen = next(one for one in subject.views if one.label == (otherwise.view or ORIGINAL))
         z = store.read(self._storage, chosen, ids).astype(np.float64)
-        right = (z @ text.T).argmax(axis=1) == manifest.table["label"].to_numpy()[rows]  # lengths change no order
+        right = (z @ text.T).argmax(axis=1) == manifest.table["label"].to_numpy()[rows]  # lengths of z change no argmax
         index = manifest.environment_index[rows]
         return {name: 100 * float(right[index == i].mean()) for i, name in enumerate(manifest.environments)}
 
     def tried(self, environments: Mapping[str, Environment], templates: Sequence[str]) -> list[Tried]:
-        """Return the tried changes, the likeliest first, up to one that explains the difference."""
+        """Try changes, the likeliest first, until one explains the difference; return all that were tried."""
         found: list[Tried] = []
         for suspect in [*of_texts(self._recipe, templates), *of_pixels(self._recipe)]:
             notify_on_stderr(f"trying {suspect.name}: {suspect.detail}")
@@ -238,7 +242,7 @@ class _Check:
 
 
 def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = "") -> "list[PublishedNumber]":
-    """Return published zero-shot accuracies on whole environments of a data set, of some weights or of all."""
+    """Return the published zero-shot accuracies on whole environments of a data set, for `weights` or for all."""
     facts = CATALOG.get(dataset)
     folders = {dataset.lower(), facts.folder.lower() if facts else ""}
     gates = [one for one in published if one.method == "zero_shot" and one.split == "full" and one.context is None]
@@ -248,7 +252,7 @@ def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = 
 
 
 def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "dict[str, list[PublishedNumber]]":
-    """Return environment -> published accuracies of the same weights; each environment must have one."""
+    """Return environment -> accuracies published for the same weights; each environment must have at least one."""
     spec, name = subject.backbone, subject.manifest.name
     weights = " ".join(filter(None, [spec.name, spec.pretrained]))
     numbers = _gates(published, name, weights)
@@ -261,7 +265,7 @@ def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "di
 
 
 def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
-    """Return the first suspect and a sentence: the change that explains the difference, else the nearest one."""
+    """Return the name of the first suspect, or `NO_SUSPECT`, and a sentence on the change that comes nearest."""
     if not tried:
         return NO_SUSPECT, "there was no change to try."
     nearest = min(tried, key=lambda one: (not one.explains, one.distance))
@@ -273,7 +277,7 @@ def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
 
 
 def _count_problem(dataset: str, images: Mapping[str, int]) -> str:
-    """Return a sentence if the number of images differs from the catalog's; empty otherwise, or without an entry."""
+    """Return a sentence if an environment has not as many images as in the catalog; empty if it has, or is unknown."""
     facts = CATALOG.get(dataset)
     for name, count in images.items():
         expected = facts.environments.get(name, 0) if facts else 0
