@@ -44,6 +44,7 @@ _SWEEP = """\
 # Each environment is held out in turn: the test set for fits on the others.
 sweep:
   folds: 5                    # every image is tested once; default: DomainBed's 80/20 splits
+  normalize: [before]         # embeddings at unit length, as in zero-shot prediction; default: none, as released
   seeds: [0]                  # seeds of folds or splits; usually three: [0, 1, 2]
   predictors: [zero_shot]     # add linear_probe for trained heads, about twenty times slower
   # lambdas: [0.3, 1, 3, 10]  # weights of the consistency term; default: a grid

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather, rows_of
 from benchmark.commands.preparing.records import never_run
-from benchmark.commands.stores import check_out
+from benchmark.commands.stores import check_data, check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
@@ -124,6 +124,8 @@ def report_any(
     """
     for given in {out, *(recipe.run.out for recipe in recipes)}:
         check_out(given, stores)
+    for recipe in recipes:
+        check_data(recipe)
     if images and not recipes:
         raise IcmBenchError("--images needs a RECIPE, which contains the place of the images.")
     parts: list[tuple[Storage, RunRecord | None]] = [] if recipes else [(storage, None) for storage in stores]

@@ -11,6 +11,8 @@ from benchmark.common.storage.files import Storage
 from benchmark.common.storage.object_store import local_copies
 from benchmark.common.storage.places import cache_dir
 from benchmark.common.storage.retries import TIMEOUT
+from benchmark.datasets.catalog import CATALOG
+from benchmark.datasets.columns import AUTO, FOLDER
 from benchmark.recipe.recipe import Recipe
 
 
@@ -27,9 +29,10 @@ def read_store(recipe: Recipe) -> Storage:
 
 
 def store_of(recipe: Recipe) -> Storage:
-    """Return the recipe's store; refuse a `run.out` that lies among its files."""
+    """Return the recipe's store; refuse a `run.out` among its files, and both in the folder of a data set."""
     storage = store_at(recipe.run.store, recipe.run.storage_timeout)
     check_out(recipe.run.out, [storage])
+    check_data(recipe)
     return storage
 
 
@@ -52,6 +55,24 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
                 f"--out {Storage(str(out)).path('').rstrip('/')} lies in the store, which holds only its own files; "
                 f"give a folder elsewhere, or omit --out: reports then go to {store.path('reports')}."
             )
+
+
+def check_data(recipe: Recipe) -> None:
+    """Refuse a store or report in the folder of a data set, in which every folder is an environment."""
+
+    def is_in(place: str, folder: str) -> bool:
+        return f"{Storage(place).path('').rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+    for spec, located in zip(recipe.datasets, recipe.located(), strict=True):
+        root = located.root if located.layout in (AUTO, FOLDER) else None
+        for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
+            if root is None or place is None or not is_in(place, Storage(root).path("")):
+                continue
+            name = CATALOG[spec.name].folder if spec.name in CATALOG else spec.name
+            is_parent = spec.root is None or Storage(root).is_folder(name)
+            folder = Storage(root).path(name if is_parent else "").rstrip("/")
+            if is_in(place, folder):
+                raise IcmBenchError(f"run.{key}: {place} is in {folder}, the folder of '{spec.name}'; give another.")
 
 
 def with_copies(recipe: Recipe) -> AbstractContextManager[None]:

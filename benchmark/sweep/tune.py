@@ -186,7 +186,8 @@ def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Excepti
         def __call__(self, trial_id: str, result: Any) -> bool:  # noqa: ARG002
             return False
 
-        def stop_all(self) -> bool:
+        def stop_all(self) -> bool:  # Tune asks several times a second
+            self.progress.update(0)
             return self.unwritable is not None
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:  # noqa: ARG002

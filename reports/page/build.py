@@ -301,14 +301,14 @@ def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
 def leading(standing: Standing) -> list[Method]:
     """Return the methods of a predictor in display order.
 
-    The order is: requested methods, the paper's method, the method with the largest gain, the most accurate method, the
-    baselines of the questions about the gain, and all others by accuracy.
+    The order is: requested methods, the paper's method, the method with the largest gain, the most accurate method, all
+    methods with a verdict, the baselines of the questions about the gain, and all others by accuracy.
     """
     helping = best_of(standing.verdicts)
     parts = [made.baseline for q in (helping.questions if helping else ()) for made in q.parts.values() if made]
     best = [one.method for one in standing.entries if not one.method.is_plain]
     first = [one.method for one in standing.shown(0)]
-    order = dict.fromkeys([*first, *best[:1], *parts, *best])
+    order = dict.fromkeys([*first, *best[:1], *(one.method for one in standing.verdicts), *parts, *best])
     return [method for method in order if method in best]
 
 

@@ -50,7 +50,7 @@ _RHOS = {
 _REMOVED = (
     "Removed: percent of the second moment of the embeddings (energy), and of the shift, that is dropped or shrunk: "
     "z - G'z.",
-    "G combines the maps of images and texts.",
+    "G combines the maps of images and texts. Above 100 %: G lengthens embeddings along some directions.",
     "Shift: differences of class means between environments, less their sampling noise.",
     "(sources): shift between source environments; to target †: shift from them to the held-out one. The latter uses "
     "its labels, which no rule uses: a bound (†), not a result.",

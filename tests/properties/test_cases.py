@@ -9,10 +9,9 @@ import pytest
 
 from benchmark.backbones.loading import check_finite
 from benchmark.cli import main
-from benchmark.commands.preparing.checks import check_protocols
+from benchmark.commands.stores import check_data
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.terminal.escaping import MAX_SENTENCE, shortened
-from benchmark.datasets.manifest import read_manifest
 from benchmark.embedding.opening import UnreadableImage, opened
 from benchmark.recipe.loading import parse_recipe
 from tests.conftest import make_toy
@@ -55,7 +54,21 @@ def test_a_report_may_lie_beside_the_folder_of_a_data_set(tmp_path: Path, tiny_r
     places = {"out": str(tmp_path / "data" / "toy2"), "store": str(tmp_path / "data" / "store")}
     dataset = {"name": "toy", "root": str(tmp_path / "data")}
     recipe = parse_recipe({"name": "r", "datasets": [dataset], "backbones": [tiny_random], "run": places})
-    check_protocols(recipe, read_manifest(recipe.located()[0]))
+    check_data(recipe)
+
+
+@pytest.mark.parametrize("command", [["report"], ["choose"], ["details"], ["report", "r.yaml"]])
+def test_no_command_writes_a_report_into_the_folder_of_a_data_set(
+    command: list[str], toy_root: Path, tmp_path: Path, tiny_random: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    recipe = {"name": "r", "datasets": [{"name": "toy", "root": str(toy_root)}], "backbones": [tiny_random]}
+    Path("r.yaml").write_text(json.dumps(recipe))
+    before = sorted(toy_root.rglob("*"))
+    assert main([*command, "r.yaml", "--store", "store", "--out", "toy/report"]) == 2
+    assert "run.out: toy/report is in" in capsys.readouterr().err
+    assert sorted(toy_root.rglob("*")) == before
 
 
 def test_embeddings_that_are_no_numbers_are_refused_with_backbone_and_image() -> None:

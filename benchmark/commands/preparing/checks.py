@@ -6,10 +6,8 @@ from importlib.util import find_spec
 import numpy as np
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import is_variant
 from benchmark.datasets.manifest import LAYOUT, Manifest, by_number, look
-from benchmark.datasets.readers.folder import FolderReader
 from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
@@ -25,11 +23,6 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
         raise IcmBenchError(
             f"{manifest.name} has no classes, which a sweep needs; `icm-bench embed`, `export` and `diagnose` do not."
         )
-    if type(manifest.reader) is FolderReader:  # its folders are environments
-        root = manifest.reader.storage.path("").rstrip("/")
-        for key, place in {"store": recipe.run.store, "out": recipe.run.out}.items():
-            if place and f"{Storage(place).path('').rstrip('/')}/".startswith(f"{root}/"):
-                raise IcmBenchError(f"run.{key}: {place} is in {root}, the folder of '{manifest.name}'; give another.")
     protocols = recipe.protocols_for(manifest.name)
     if any(protocol.min_environments > 1 for protocol in protocols) and not is_variant(manifest.name):
         differ = any(d.resolved.classes_differ for d in recipe.datasets if d.name == manifest.name)
