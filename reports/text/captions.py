@@ -229,9 +229,9 @@ def _considered(selections: Selections) -> str:
     sets = _named(rows["intervention_set"].dropna())
     lambdas = lambdas if len(lambdas) <= MAX_LISTED else [f"{len(lambdas)} from {lambdas[0]} to {lambdas[-1]}"]
     sets = sets if len(sets) <= MAX_LISTED else [f"{len(sets)} of them"]
-    span = str(ranks[0]) if len(ranks) == 1 else f"{len(ranks)} from {ranks[0]} to {ranks[-1]}"
+    span = f"rank {ranks[0]}" if len(ranks) == 1 else f"{len(ranks)} ranks from {ranks[0]} to {ranks[-1]}"
     return (
-        f"Considered: ranks {span}; lambda {', '.join(lambdas) or 'none'}; intervention sets "
+        f"Candidates: {span}; lambda {', '.join(lambdas) or 'none'}; intervention sets "
         f"{', '.join(sets) or 'none'}; normalize {', '.join(_named(rows['normalize'])) or 'none'}."
         f"{f' Placebos of these sets, methods of their own: {instead}.' if instead else ''}"
     )

@@ -39,7 +39,7 @@ def overall_sentences(families: Sequence[Family]) -> list[str]:
             )
             new = one.others.interval and adjusted_interval(one.others.interval, len(gains))
             if new is not None and new.standard_error > 0:
-                narrow = " (too narrow, for groups of images stand in several)" if one.grouped else ""
+                narrow = " (too narrow, because groups of images occur in several)" if one.grouped else ""
                 ends = f"{100 * new.low:+.1f} and {100 * new.high:+.1f}"
                 sentence += f" In new environments of new sets the mean gain lies between {ends} points{narrow}."
             left_out = f" Left out, for lack of an interval: {', '.join(one.left_out)}." if one.left_out else ""

@@ -38,7 +38,7 @@ _NAMES = {  # projection and variant -> name inside a sentence
 CAUSES = {ENVIRONMENTS: "environment averages", INTERVENTIONS: "interventions", SHRINKING: "shrinking, not cutting"}
 
 
-NARROW = "Intervals for new environments are too narrow, for groups of images stand in several."
+NARROW = "Intervals for new environments are too narrow, because groups of images occur in several environments."
 INTERVAL_TEXT = "({} to {})"  # format of an interval after a difference
 _POINTS = (" points", "(95 % interval {} to {})")
 
@@ -260,7 +260,7 @@ def ahead(one: Verdict) -> str:
 def cause(one: Verdict) -> str:
     """Return the attribution of a gain and the baselines that are not beaten; empty without a significant gain."""
     words, missing = explained(one.questions), " and ".join(CAUSES[q.name] for q in one.questions if q.missing)
-    not_asked = f"For want of rows it was not asked of {missing}." if words and missing else ""
+    not_asked = f"{capital(missing)} could not be tested, because rows are missing." if words and missing else ""
     return " ".join(filter(None, [words, not_asked, not_ahead_of(one, "The method")]))
 
 
@@ -300,7 +300,7 @@ def few_images(verdicts: Iterable[Verdict]) -> str:
     known = [one.images for one in verdicts if not np.isnan(one.images)]
     if not known:
         return ""
-    few = f"; with fewer than {MIN_IMAGES}, choices were found to harm" if min(known) < MIN_IMAGES else ""
+    few = f"; with fewer than {MIN_IMAGES}, selected settings were found to lose accuracy" if min(known) < MIN_IMAGES else ""
     return f"A fit has {min(known):.1f} images for each dimension of the embeddings{few}."
 
 
