@@ -1,4 +1,4 @@
-"""Array types, and scaling of embeddings."""
+"""Array types of the whole package, and scaling of embeddings to unit length."""
 
 from typing import Any, Literal
 
@@ -9,11 +9,11 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = Ints  # numbers of classes or environments from 0; also row indices
 Mask = NDArray[np.bool_]
-Single = NDArray[np.float32]  # as embeddings are stored
+Single = NDArray[np.float32]  # precision of stored embeddings
 Floats = NDArray[np.floating]  # of any precision
 Values = NDArray[Any]  # of any type
 
-Normalize = Literal["none", "before", "after", "both"]  # scaling to unit length relative to the projection
+Normalize = Literal["none", "before", "after", "both"]  # whether to scale to unit length, relative to the projection
 Scale = Literal["raw", "unit"]  # encoder output, or unit length
 
 
@@ -23,7 +23,7 @@ def scale_of(normalize: Normalize) -> Scale:
 
 
 def scaled(z: Floats, normalize: Normalize) -> Array:
-    """Return input embeddings of a projection in float64: at unit length for `before` and `both`."""
+    """Return embeddings as a projection gets them, in float64: at unit length if `normalize` is `before` or `both`."""
     double: Array = np.asarray(z, dtype=np.float64)
     return unit(double) if normalize in ("before", "both") else double
 

@@ -1,8 +1,7 @@
-"""Prompts: templates, and additional prompts of projections.
+"""Prompts: templates for class names, and further prompts that some projections use.
 
-A projection defines the prompts that it needs, from names of classes and environments. They are embedded once, by the
-text tower. A fit gets only prompts that name its own source environments and classes, so that not even the name of the
-held-out environment leaks.
+A projection builds its prompts from names of classes and environments. The text encoder embeds them once. A fit gets
+only prompts that name its own source environments and classes. So not even the name of the held-out environment leaks.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,7 +28,7 @@ Templates = Annotated[OneOrMore, AfterValidator(_with_places)]
 
 
 def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
-    """Return templates: `openai` are the 80 for ImageNet by CLIP's authors, as in open_clip, `simple` its 7."""
+    """Return the templates of a set: the 80 ImageNet templates of CLIP's authors (`openai`) or 7 of them (`simple`)."""
     if isinstance(templates, tuple):
         return templates
     import open_clip
@@ -39,7 +38,7 @@ def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
 
 
 def fill(template: str, name: str) -> str:
-    """Return a template with a class name, with spaces for underscores as in the released code."""
+    """Return a template with a class name filled in. As in the released code, underscores become spaces."""
     return template.replace("{}", name.replace("_", " "))
 
 
@@ -56,7 +55,7 @@ class Names:
         return tuple(fill(template, name) for template in self.templates)
 
     def words(self, given: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
-        """Return words for environments with the index of the named one; None for `given` words."""
+        """Return words that name environments, each with the environment's index; `given` words have None as index."""
         if given is None:
             return [(name, index) for index, name in enumerate(self.environments)]
         return [(word, None) for word in given]
@@ -66,29 +65,29 @@ class Names:
 class Prompt:
     """A prompt of a projection."""
 
-    # its texts; the embedding of several is the mean of their unit-length embeddings, again at unit length
+    # the texts of the prompt. Their unit-length embeddings are averaged, and the mean is scaled to unit length
     texts: tuple[str, ...]
-    role: str  # its role in the projection
-    group: int = 0  # number of its group of prompts within the role. Default 0
-    environment: int | None = None  # index of the environment named in it; None (default): none
-    label: int | None = None  # the class named in it; None (default): none
+    role: str  # what the projection uses the prompt for
+    group: int = 0  # number of the group, within the role, that the prompt belongs to. Default 0
+    environment: int | None = None  # index of the environment that the prompt names; None (default): none
+    label: int | None = None  # index of the class that the prompt names; None (default): none
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
-    """Return the prompts of a recipe, group by group; every fit gets them."""
+    """Return the prompts that a recipe lists in groups. Every fit gets these prompts."""
     return [Prompt((text,), role, number) for number, group in enumerate(groups) for text in group]
 
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """Embedded prompts of a projection."""
+    """The prompts of a projection with their embeddings."""
 
     prompts: tuple[Prompt, ...]  # the prompts
-    z: Array  # their embeddings at unit length, shape (len(prompts), D)
-    base: int  # number of base classes, which come first
+    z: Array  # embeddings of the prompts at unit length, shape (len(prompts), D)
+    base: int  # number of base classes; they have the first class indices
 
     def visible(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
-        """Return the prompts available to a fit: role -> for each group, embeddings of shape (members, D)."""
+        """Return role -> embeddings of each group, shape (members, D), for the prompts that a fit may use."""
         groups: dict[tuple[str, int], list[int]] = {}
         for row, prompt in enumerate(self.prompts):
             half = None if prompt.label is None else "base" if prompt.label < self.base else "new"

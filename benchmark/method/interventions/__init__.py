@@ -1,4 +1,7 @@
-"""Interventions: views of images with changed style and unchanged object."""
+"""Interventions: views of images with changed style and unchanged object.
+
+A new name in `INTERVENTIONS` also changes docs/recipe.md, which `make docs` writes.
+"""
 
 from benchmark.common.registry import Registry
 from benchmark.method.interventions.base import Intervention, view_rng

@@ -1,4 +1,4 @@
-"""Base class of image interventions, and their random generators."""
+"""The base class of image interventions, and the random generator for one image."""
 
 import hashlib
 import json
@@ -26,11 +26,12 @@ def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
 
 
 class Intervention(Component):
-    """Base class of interventions on the variant factors of images: strengths, a random draw and a batched operation.
+    """Base class of image interventions: parameters, a random draw for each image, and an operation on batches.
 
-    To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and
-    give the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe). After a change of a built-in
-    kind, raise `STORE_VERSION` (store/embeddings.py): no hash sees it.
+    To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and give
+    the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe). No hash covers the code of built-in
+    kinds: after a change of one, raise `STORE_VERSION` in `benchmark/store/embeddings.py`. `make docs` copies fields to
+    docs/recipe.md.
 
     Example:
         >>> import torch
@@ -54,13 +55,13 @@ class Intervention(Component):
 
     @property
     def is_random(self) -> bool:
-        """Whether views are random, so that they depend on the seed."""
+        """Whether views are random and so depend on the seed."""
         return type(self).draw is not Intervention.draw or type(self).views is not Intervention.views
 
     def at_strength(self, strengths: Mapping[str, float]) -> "Intervention":
-        """Return the kind with other values of some parameters.
+        """Return this intervention with other values of some parameters.
 
-        Integer parameters are rounded; for a range, both bounds get the value.
+        Values of integer parameters are rounded. For a range, the value becomes both bounds.
 
         Args:
             strengths: name of a parameter -> its value.
@@ -77,7 +78,7 @@ class Intervention(Component):
         return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the random parameters of one image's view, the same number for every image. Default: none.
+        """Return the random parameters of one image's view. Every image gets the same number of them. Default: none.
 
         Args:
             rng: the generator of this image, the only allowed source of randomness.
@@ -89,20 +90,20 @@ class Intervention(Component):
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
         """Return the intervened images.
 
-        The view of an image must be the same bytes in any batch: no statistics over the batch, and no operations whose
-        rounding depends on the batch's size or layout (see `pixels.py`).
+        The view of an image must have the same bytes in any batch. So use no statistics over the batch, and no
+        operation whose rounding depends on the batch's size or layout (see `pixels.py`).
 
         Args:
-            images: RGB images, uint8, shape (batch, 3, height, width), of any size and memory format, on any device;
-                not to be written to.
-            drawn: the P numbers that `draw` returned for each image, float64, shape (batch, P), on the images' device.
+            images: RGB images, uint8, shape (batch, 3, height, width), of any size and memory format, on any device.
+                `apply` must not write to them.
+            drawn: the P numbers from `draw` for each image, float64, shape (batch, P), on the images' device.
 
         Returns:
             The views, uint8, of the images' shape.
         """
 
     def views(self, images: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
-        """Return the view of every image of a batch; it depends only on image, id, parameters and seed.
+        """Return the view of every image of a batch. It depends only on the image, its id, the parameters and the seed.
 
         Args:
             images: RGB images, uint8, shape (batch, 3, height, width), on any device.

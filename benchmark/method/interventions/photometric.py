@@ -1,9 +1,10 @@
-"""The seven photometric interventions of the paper's released code, each with a stated default strength.
+"""The seven photometric interventions of the paper's released code.
 
-The released code draws one of the seven per image and publishes no strengths; the defaults here are ours, from common
-augmentation practice: strong enough to move an embedding, weak enough to leave the object recognisable. Operations on
-pixels are those of torchvision. Strengths in pixels (the blur's `sigma`) refer to the size at which the recipe applies
-them: the model's input, or the source image.
+The released code draws one of the seven for each image and publishes no strengths. The default strengths here are ours
+and follow common augmentation practice: they move an embedding and leave the object recognisable. The pixel operations
+equal torchvision's. Strengths in pixels (the blur's `sigma`) refer to the image size at which the recipe applies the
+intervention: the model's input, or the source image. After a change of views, raise `STORE_VERSION` in
+`benchmark/store/embeddings.py`.
 """
 
 from collections.abc import Sequence
@@ -29,14 +30,14 @@ PixelRange = Annotated[tuple[_Pixels, _Pixels], AfterValidator(_ascending)]
 
 
 class ColorJitter(Intervention):
-    """Brightness, contrast and saturation scaled by a factor from [1 - s, 1 + s], hue turned by [-hue, hue].
+    """Scale brightness, contrast and saturation by factors from [1 - s, 1 + s], and turn the hue by [-hue, hue].
 
-    The four steps come in a random order, as in torchvision's ColorJitter.
+    The four steps are applied in a random order, as in torchvision's ColorJitter.
 
     Fields:
-        brightness: largest change s of the brightness's factor.
-        contrast: largest change s of the contrast's factor.
-        saturation: largest change s of the saturation's factor.
+        brightness: largest change s of the brightness factor.
+        contrast: largest change s of the contrast factor.
+        saturation: largest change s of the saturation factor.
         hue: largest turn of the hue, in full circles.
     """
 
@@ -46,7 +47,7 @@ class ColorJitter(Intervention):
     hue: float = Field(default=0.1, ge=0, le=0.5)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the factors of brightness, contrast and saturation, the turn of the hue, and the order of the four."""
+        """Return the three factors, the turn of the hue in full circles, and the order of the four steps."""
         brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)
         factors = (1 + self.brightness * brightness, 1 + self.contrast * contrast, 1 + self.saturation * saturation)
         return (*factors, self.hue * hue, *rng.permutation(4))
@@ -65,14 +66,14 @@ class Grayscale(Intervention):
         """Return the images in grey."""
         from benchmark.method.interventions.pixels import in_parts, luma
 
-        # Not torchvision's: its intermediate rounding may be off by one level, depending on fused operations.
+        # torchvision's own operation rounds in between: its result may be off by one level if operations are fused.
         return in_parts(images, lambda rows: luma(images[rows]), many_passes=False)
 
 
 class GaussianBlur(Intervention):
     """Gaussian blur with a random standard deviation for each image; the kernel radius is three standard deviations.
 
-    Beyond the border the image is mirrored, as often as the kernel needs.
+    At the border the image is mirrored, repeatedly if the kernel is wider than the image.
 
     Fields:
         sigma: lower and upper bound of the standard deviation, in pixels.
@@ -98,12 +99,12 @@ class Invert(Intervention):
         """Return the images with every value inverted."""
         from benchmark.method.interventions.pixels import in_parts
 
-        # Bitwise. Without torchvision, whose import takes an encoder one second.
+        # Bitwise, and without torchvision, since its import takes an encoder one second.
         return in_parts(images, lambda rows: images[rows].bitwise_not(), many_passes=False)
 
 
 class Posterize(Intervention):
-    """Keep the highest bits of every channel.
+    """Keep only the highest bits of every channel.
 
     Fields:
         bits: number of bits kept; 8 changes nothing.
@@ -112,7 +113,7 @@ class Posterize(Intervention):
     bits: int = Field(default=2, ge=1, le=8)
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
-        """Return the images in fewer levels."""
+        """Return the images with fewer levels per channel."""
         from benchmark.method.interventions.pixels import in_parts
 
         mask = 256 - 2 ** (8 - self.bits)
@@ -135,8 +136,8 @@ class Solarize(Intervention):
         from benchmark.method.interventions.pixels import in_parts
 
         def change(rows: slice) -> "Tensor":
-            # Bitwise, since boolean masks take ten times as long: all ones if a value is below the threshold, which
-            # invert it, and the final inversion restores it.
+            # Bitwise, since boolean masks take ten times as long. If a value is below the threshold, `below` has all
+            # bits set and inverts the value; the final inversion restores it.
             below = images[rows].to(torch.int16).sub_(self.threshold).bitwise_right_shift_(8).to(torch.uint8)
             return below.bitwise_xor_(images[rows]).bitwise_not_()
 

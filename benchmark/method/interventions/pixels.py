@@ -1,7 +1,8 @@
-"""Batched pixel operations of the photometric interventions: the same bytes for any batch, thread number and device.
+"""Batched pixel operations of the photometric interventions. Batch, thread number and device do not change the bytes.
 
-Each is either exact (sums of integers below 2^24, exact in float32) or one correctly rounded elementwise operation.
-Operations that may be fused or not (`lerp`, `addcmul`, `add` with `alpha`) are only used if they are exact.
+Each operation is either exact (sums of integers below 2^24 are exact in float32) or one correctly rounded elementwise
+operation. Some libraries fuse `lerp`, `addcmul` and `add` with `alpha`, so these are only used where they are exact.
+After a change of bytes, raise `STORE_VERSION` in `benchmark/store/embeddings.py`.
 """
 
 import functools
@@ -18,13 +19,13 @@ from torch import Tensor
 
 from benchmark.method.arrays import Ints
 
-# Pixels (height x width, over all images of a part). A part with many passes has a few buffers of three float32
-# channels, which fit into a second-level cache for one image of 224 x 224; a GPU is saturated by some hundred MB.
+# Pixels (height x width) of all images in a part. An operation with many passes needs a few buffers of three float32
+# channels. For one image of 224 x 224 they fit into a second-level cache. A GPU is saturated by some hundred MB.
 _CPU_PIXELS = 224 * 224
 _CPU_PIXELS_FEW_PASSES = 4 * 224 * 224
 _GPU_PIXELS = 2**22
-_ONE = 2**12  # the sum of a blurred image's weights
-_BETWEEN = 2**4  # steps per grey level between the passes of a blur
+_ONE = 2**12  # the sum of the weights of a blur
+_BETWEEN = 2**4  # steps per grey level to which values are rounded between the two passes of a blur
 # torchvision's scale from the unit interval to uint8, so that a zero turn of the hue keeps every value.
 _UNIT_TO_BYTE = (256 - 1e-3) / 255
 
@@ -32,10 +33,10 @@ _UNIT_TO_BYTE = (256 - 1e-3) / 255
 def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: bool = True) -> Tensor:
     """Return the views of a batch, uint8, computed in parts that fit into a core's cache.
 
-    Passes over a whole batch would go through main memory. Torch splits each pass among its threads and synchronises
-    them after it; if another process (such as a decoder) uses the same cores, each wait lasts milliseconds. With
-    `many_passes`, parts are therefore distributed on a CPU, one per thread. `change` returns views of the rows of a
-    part: uint8, or integers from 0 to 255 in float32, with three channels or one common channel.
+    Passes over a whole batch would go through main memory. Torch splits each pass among its threads and then
+    synchronises them. If another process (such as a decoder) uses the same cores, each wait lasts milliseconds. With
+    `many_passes`, each thread of a CPU therefore gets whole parts. `change` maps the rows of a part to their views:
+    uint8, or integers from 0 to 255 in float32, with three channels or one common channel.
     """
     views = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     on_cpu, threads = images.device.type == "cpu", torch.get_num_threads()
@@ -50,7 +51,7 @@ def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: 
 
     def work_alone(rows: slice) -> None:
         torch.set_num_threads(1)  # of this worker
-        with torch.inference_mode():  # the mode is per thread; tensors may be inference tensors
+        with torch.inference_mode():  # each thread has its own mode, and tensors may be inference tensors
             work(rows)
 
     if on_cpu and many_passes and threads > 1 and len(parts) > 1:
@@ -74,7 +75,7 @@ if hasattr(os, "register_at_fork"):  # a forked process does not inherit threads
 
 
 def luma(x: Tensor) -> Tensor:
-    """Return floor(0.2989 R + 0.587 G + 0.114 B), exactly: float32, shape (n, 1, height, width); `x` may be uint8."""
+    """Return the exact floor(0.2989 R + 0.587 G + 0.114 B), float32, shape (n, 1, height, width). `x` may be uint8."""
     red, green, blue = x.split(1, dim=1)
     total = red.mul(2989.0).add_(green, alpha=5870).add_(blue, alpha=1140)  # below 2^24, therefore exact
     # Adding 0.5 keeps the quotient farther from the next integer than float32 rounding.
@@ -82,32 +83,32 @@ def luma(x: Tensor) -> Tensor:
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> None:
-    """Multiply by `factor`, where 1 changes nothing."""
+    """Multiply `x` by `factor` in place; 1 changes nothing."""
     _to_bytes(x.mul_(factor.float()))
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> None:
-    """Blend with the mean m of the luma: factor * x + (1 - factor) * m."""
+    """Replace x by factor * x + (1 - factor) * m, with m the mean of the luma."""
     total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # of whole numbers, therefore exact
     mean = total / (x.shape[2] * x.shape[3])
     _to_bytes(x.mul_(factor.float()).add_(((1 - factor) * mean).float()))
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> None:
-    """Blend with the luma: factor * x + (1 - factor) * luma."""
+    """Replace x by factor * x + (1 - factor) * luma."""
     grey = luma(x).mul_((1 - factor).float())
     _to_bytes(x.mul_(factor.float()).add_(grey))
 
 
 def adjust_hue(x: Tensor, turn: Tensor) -> None:
-    """Turn the hue of HSV by `turn` (a full circle is 1), keeping saturation and value.
+    """Turn the hue of HSV by `turn` in place (a full circle is 1). Saturation and value stay.
 
-    With M and m the largest and smallest channel, the hue in sixths of the circle is
+    Let M and m be the largest and smallest channel of a pixel. Its hue in sixths of the circle is
 
         h = sign(G - B) * (2 + (G + B - R - M) / (M - m)),  in [-3, 3],
 
-    which equals the usual formula in all six sectors, and a channel whose own hue is p (red 0, green 2, blue -2)
-    becomes m + (M - m) * clamp(2 - d, 0, 1), where d is the distance from h to p on the circle.
+    which equals the usual formula in all six sectors. Let p be a channel's own hue (red 0, green 2, blue -2), and d the
+    distance from h to p on the circle. The channel becomes m + (M - m) * clamp(2 - d, 0, 1).
     """
     red, green, blue = x.unbind(dim=1)
     largest = torch.maximum(red, green)
@@ -116,7 +117,7 @@ def adjust_hue(x: Tensor, turn: Tensor) -> None:
     torch.minimum(smallest, blue, out=smallest)
     chroma = largest.sub(smallest)
     hue = green.add(blue).sub_(red).sub_(largest)
-    hue.div_(torch.clamp(chroma, min=1, out=largest)).add_(2)  # grey has no chroma, and any hue will do
+    hue.div_(torch.clamp(chroma, min=1, out=largest)).add_(2)  # grey has no chroma, so its hue is irrelevant
     hue.copysign_(torch.sub(green, blue, out=largest)).add_(turn[:, 0].mul(6).float())
     hue.sub_(torch.mul(hue, 1 / 6, out=largest).round_().mul_(6))  # back to [-3, 3]
     own_hues = torch.tensor([0.0, 2.0, -2.0], device=x.device).view(3, 1, 1)
@@ -130,9 +131,10 @@ STEPS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
 def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
-    """Return images after all `STEPS`, each with its own factors (for the hue a turn in full circles) and order.
+    """Return the images after all `STEPS`. Every image has its own factors and its own order of the steps.
 
-    Factors are float64, shape (batch, 4), on the images' device; orders are positions in `STEPS`.
+    `factors` are float64, shape (batch, 4), on the images' device. The last one is the turn of the hue in full circles.
+    `orders` has positions in `STEPS`.
     """
 
     def change(rows: slice) -> Tensor:
@@ -160,12 +162,12 @@ def _to_bytes(x: Tensor) -> None:
 def half_kernel(sigma: float) -> list[int]:
     """Return the weights at distances 0, 1 ... radius from the centre, in units of 2^-12.
 
-    The radius is max(1, round(3 sigma)), the weights are proportional to exp(-i^2 / (2 sigma^2)), and with both
-    sides they sum to one. Cumulative sums from the tail are rounded, not single weights, so that errors do not add up:
-    each cumulative sum has an error of at most half a unit.
+    The radius is max(1, round(3 sigma)). The weight at distance i is proportional to exp(-i^2 / (2 sigma^2)), and the
+    weights of both sides sum to one. Cumulative sums from the tail are rounded instead of single weights. So errors do
+    not add up: each cumulative sum has an error of at most half a unit.
     """
     radius = max(1, round(3 * sigma))
-    # math.exp, since results of array exponentials may depend on the position in the array.
+    # math.exp, since exponentials of arrays may depend on the position in the array.
     exact = [math.exp(-0.5 * (i / sigma) * (i / sigma)) for i in range(radius + 1)]
     unit = _ONE / (exact[0] + 2 * math.fsum(exact[1:]))
     tails = [0, *(round(unit * tail) for tail in accumulate(reversed(exact[1:])))]
@@ -176,10 +178,10 @@ def half_kernel(sigma: float) -> list[int]:
 def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Return every image blurred with its own standard deviation in pixels, rounded to the nearest grey level.
 
-    Weights are whole multiples of 2^-12, pixels and the rows blurred between the two passes whole multiples of 1/16, so
-    every partial sum is an integer below 2^24 (in its unit) and exact, for any order of summation and with zero weights
-    beyond an image's own radius. At the border the image is reflected without repeating the border pixel, repeatedly if
-    the kernel is wider (numpy's `reflect`, scipy's `mirror`). An image of one pixel is unchanged.
+    Weights are whole multiples of 2^-12. Pixels, and values between the two passes, are whole multiples of 1/16. So
+    every partial sum is an integer below 2^24 in its unit. It is exact in any order of summation, and zero weights
+    beyond an image's own radius do not change it. At the border the image is mirrored without repeating the border
+    pixel, repeatedly if the kernel is wider (numpy's `reflect`, scipy's `mirror`). An image of one pixel is unchanged.
     """
 
     def change(rows: slice) -> Tensor:
@@ -195,9 +197,9 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
 
 
 def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Return the weighted sum of `x` and its shifts along one axis, in units of 2^-12 of those of `x`.
+    """Return the weighted sum of `x` and its shifts along one axis. Its unit is 2^-12 times the unit of `x`.
 
-    `weights`: for every distance from the centre, from 0, the weight of each image, shape (n, 1, 1, 1).
+    `weights`: for distance 0, 1 ... from the centre, the weight for each image, shape (n, 1, 1, 1).
     """
     size, radius = x.shape[dim], len(weights) - 1
     before, after = _mirror(range(-radius, 0), size), _mirror(range(size, size + radius), size)
@@ -211,7 +213,7 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _mirror(positions: range, size: int) -> Tensor:
-    """Return the mirrored indices, in a line of `size` pixels, of positions outside of it."""
+    """Return the indices of pixels that mirror positions outside a line of `size` pixels."""
     if size == 1:
         return torch.zeros(len(positions), dtype=torch.int64)
     period = 2 * (size - 1)
@@ -219,10 +221,10 @@ def _mirror(positions: range, size: int) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Return the images with the histogram of every channel flattened: Pillow's and torchvision's bytes.
+    """Return the images with the histogram of every channel flattened, with the same bytes as Pillow and torchvision.
 
-    On a CPU by NumPy, one channel at a time: counting and lookup of bytes take a third of the time of torchvision's
-    64-bit integers. On a GPU by torchvision.
+    On a CPU, NumPy counts and looks up bytes channel by channel, in a third of the time of torchvision's 64-bit
+    integers. On a GPU, torchvision is used.
     """
 
     def change(rows: slice) -> Tensor:
@@ -242,8 +244,8 @@ def equalize(images: Tensor) -> Tensor:
 def tables(counts: Ints) -> NDArray[np.uint8]:
     """Return lookup tables from histograms, both of shape (channels, 256).
 
-    With n pixels, of which m have the largest value that occurs, and s = floor((n - m) / 255), the value v becomes
-    floor((pixels below v + floor(s / 2)) / s), at most 255. If s is 0, nothing changes.
+    Let n be the number of pixels, m the number with the largest value that occurs, and s = floor((n - m) / 255). The
+    value v becomes floor((number of pixels below v + floor(s / 2)) / s), at most 255. If s is 0, nothing changes.
     """
     largest = 255 - (counts[:, ::-1] > 0).argmax(axis=1)
     step = (counts.sum(axis=1) - counts[np.arange(len(counts)), largest])[:, None] // 255

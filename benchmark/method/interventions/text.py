@@ -1,18 +1,18 @@
 """Text-based interventions (CLIP-ICM, arXiv 2405.15289): pairs of a caption and a rewrite with the same object.
 
-A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with the text encoder f_T in place of the
-image encoder. Pairs come from a file (captions rewritten by a language model, say), templates or prompt edits;
-the last two need neither a language model nor an image.
+A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with f_T the text encoder. Pairs come from a
+file (such as captions rewritten by a language model), from templates, or from prompt edits. Templates and prompt edits
+need neither a language model nor an image. `benchmark/commands/preparing/text_pairs.py` calls this module.
 
-Prompt edits are those of CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): a prompt and its edited version.
+Prompt edits follow CLAP (Cai et al., ECCV 2024, arXiv 2311.16445). A pair is a prompt and its edited version.
 
     "a sketch of a large red dog"  ->  "a large dog in a cartoon style"
 
-A prompt names the type of an image, the object's size, its colour and the class. Words and edits are those of the
-authors' code: `size` and `colour` delete that word, `type` the type of the image, `type_swap` replaces the type,
-`order` puts the object first, `noise` inserts Gaussian noise among the tokens. In their code each edit has its own
-probability (for VLCS 1/2 for size, colour and order, 0 for the type), and noise is always added; here all compatible
-sets of the requested edits are equally likely, and a deleted type leaves no stray words.
+A prompt names the type of an image, the object's size, its colour and the class. Words and edits come from the authors'
+code. `size`, `colour` and `type` delete that word, `type_swap` replaces the type, `order` puts the object first, and
+`noise` inserts Gaussian noise among the tokens. Their code gives each edit its own probability (for VLCS 1/2 for size,
+colour and order, 0 for the type) and always adds noise. Here all compatible sets of the requested edits are equally
+likely, and a deleted type leaves no stray words.
 """
 
 import hashlib
@@ -45,13 +45,13 @@ LIGHTS = (
 TYPES = ("painting", "sketch", "cartoon", "clipart", "photograph", "infograph", "mosaic art", "sculpture")
 SIZES = ("large", "normal sized", "small")
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "black", "white", "brown", "multicolored")
-_APART = ({"type", "type_swap"}, {"type", "order"})  # a deleted type can be neither swapped nor moved
+_APART = ({"type", "type_swap"}, {"type", "order"})  # incompatible edits: no type is left to swap or move
 _PROMPTS = tuple(product(TYPES, SIZES, COLOURS))
 # Exceptions to the first letter: "a unicorn", "a ukulele", "a one-way sign"; "an hour", "an heirloom".
 _CONSONANT_SOUND = (
     "eu", "ewe", "once", "one", "ufo", "uk", "uni", "uri", "usa", "usb", "use", "usu", "uten", "utility",
 )  # fmt: skip
-_VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three override the list above
+_VOWEL_SOUND = ("8", "heir", "hono", "hour", "oner", "unim", "unin")  # the last three are exceptions to the list above
 _SPELLED_WITH_VOWEL = "aefhilmnorsx"  # letters whose names begin with a vowel: "an x-ray", "an LCD"
 
 
@@ -62,9 +62,9 @@ class TextPair:
     Attributes:
         caption: a description of a real or possible image.
         rewrite: a description of the same object in another style, background or light.
-        class_name: class of the object in the data set, or None if unknown.
-        image_id: the image described by the caption, or None.
-        noise: seed of noise among the tokens of the rewrite, or None (default) for none.
+        class_name: class of the object in the data set; None (default) if unknown.
+        image_id: id of the image that the caption describes; None (default) if there is none.
+        noise: seed of the noise among the tokens of the rewrite; None (default): no noise.
     """
 
     caption: str
@@ -89,19 +89,19 @@ def template_pairs(
     """Return pairs such as "a photo of a dog on grass at dawn" -> "a pencil sketch of a dog by a lake at night".
 
     The object stays; style, background and light all change. A list with one entry fixes that factor, to isolate the
-    effect of the others. No pair occurs twice, also not reversed, which would add the same d d^T again. The pairs of a
-    class depend on its name, the lists and the seed, not on the other classes.
+    effect of the others. No pair occurs twice or reversed, since a reversed pair would add the same d d^T again. The
+    pairs of a class depend only on its name, the lists and the seed.
 
     Args:
         classes: names of the classes; underscores are read as spaces.
         styles: nouns without an article, which fill "a ... of a CLASS". Default: `STYLES`.
-        backgrounds: where the object is, with the preposition; may include "" for none. Default: `BACKGROUNDS`.
-        lights: how it is lit, with the preposition; may include "" for none. Default: `LIGHTS`.
+        backgrounds: places with their preposition, such as "on grass"; "" is no background. Default: `BACKGROUNDS`.
+        lights: lights with their preposition, such as "at dawn"; "" is no light. Default: `LIGHTS`.
         per_class: number of pairs of each class, >= 1, default 32.
         seed: seed of all draws, default 0.
 
     Returns:
-        The pairs of the first class, then those of the second, and so on.
+        The pairs, class by class in the order of `classes`.
 
     Raises:
         ValueError: an empty list, a duplicate class, or fewer pairs exist than requested.
@@ -113,14 +113,15 @@ def template_pairs(
         raise ValueError("A style is a noun and cannot be empty.")
     names = readable(classes)
     changes = [len(factor) * (len(factor) - 1) or 1 for factor in factors]
-    exist = prod(changes) // 2  # turned round, a pair is the same
+    exist = prod(changes) // 2  # a pair and its reverse count once
     if not 1 <= per_class <= exist:
         raise ValueError(f"per_class={per_class} is not between 1 and {exist}, the pairs that these lists can form.")
     pairs = []
     for class_name, name in zip(classes, names, strict=True):
         rng = view_rng(seed, name, "text_pairs")
         numbers = rng.choice(exist, size=per_class, replace=False)
-        # The caption is drawn from the two: with a fixed order of styles, d's mean would not be near zero.
+        # A draw decides which of the two is the caption: with a fixed order of styles, the mean of d would not be near
+        # zero.
         for number, turn in zip(numbers, rng.integers(2, size=per_class), strict=True):
             first, second = (_sentence(name, choice) for choice in _choices(int(number), factors))
             pairs.append(TextPair(*((second, first) if turn else (first, second)), class_name))
@@ -130,8 +131,8 @@ def template_pairs(
 def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str]]:
     """Return the first and second value of each factor in the `number`-th pair.
 
-    The first factor that changes is enumerated over unordered pairs i < j, the others over ordered ones i != j, so that
-    the numbers 0 ... exist - 1 give every pair once and none reversed.
+    Values of the first factor that changes are enumerated as unordered pairs i < j, those of the other factors as
+    ordered pairs i != j. So the numbers from 0 up give every pair once and none reversed.
     """
     first, second, ordered = [], [], False
     for factor in factors:
@@ -157,19 +158,18 @@ def _sentence(name: str, choice: list[str]) -> str:
 
 
 def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int = 32, seed: int = 0) -> list[TextPair]:
-    """Return pairs of a prompt and its edited version; either may be the caption.
+    """Return pairs of a prompt and its edited version. Either of the two may be the caption.
 
-    No pair occurs twice, also not reversed. The pairs of a class depend on its name, the edits and the seed, not on the
-    other classes.
+    No pair occurs twice or reversed. The pairs of a class depend only on its name, the edits and the seed.
 
     Args:
         classes: names of the classes; underscores are read as spaces.
-        edits: one or more edits; each pair has one of the compatible sets of them.
+        edits: one or more edits. Each pair applies one compatible set of them.
         per_class: number of pairs of each class, >= 1, default 32.
         seed: seed of all draws, default 0.
 
     Returns:
-        The pairs of the first class, then those of the second, and so on.
+        The pairs, class by class in the order of `classes`.
 
     Raises:
         ValueError: no edit, a duplicate class, or fewer pairs exist than requested.
@@ -216,7 +216,7 @@ def _prompt(name: str, prompt: tuple[str, str, str], made: frozenset[Edit], rng:
 
 
 def readable(classes: Sequence[str]) -> list[str]:
-    """Return class names with spaces for underscores; ValueError for empty or duplicate names."""
+    """Return class names with spaces instead of underscores. ValueError: a name is empty or occurs twice."""
     names = [" ".join(name.replace("_", " ").split()) for name in classes]
     if twice := [name for name, times in Counter(names).items() if times > 1 or not name]:
         raise ValueError(f"Class names must be unique and not empty; '{twice[0]}' is empty or a duplicate.")
@@ -224,7 +224,7 @@ def readable(classes: Sequence[str]) -> list[str]:
 
 
 def with_article(noun: str) -> str:
-    """Return a noun with `a` or `an`, by its sound as far as spelling shows; unchanged if it has an article."""
+    """Return a noun with `a` or `an`, chosen by its spelling; a noun with an article is unchanged."""
     if noun.lower().startswith(("the ", "a ", "an ")):
         return noun
     word = (noun.replace("-", " ").split() or [noun])[0]
@@ -237,7 +237,7 @@ def with_article(noun: str) -> str:
 
 
 def pairs_digest(pairs: Sequence[TextPair]) -> str:
-    """Return the SHA-256 (hex) over all texts, class names, image ids and noise of `pairs`, in their order."""
+    """Return the SHA-256 (hex) of all fields of the pairs, in their order."""
     plain = [{k: v for k, v in asdict(pair).items() if k in KEYS or v is not None} for pair in pairs]
     content = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""Predictors on embeddings. No Ray, no files: arrays in, arrays out."""
+"""Predictors on embeddings. No Ray, no files: arrays in, arrays out.
+
+Explain a new name in docs/comparisons.md and run `make docs`, which writes docs/recipe.md; tests/docs compares both.
+"""
 
 from benchmark.common.registry import Registry
 from benchmark.method.predictors.base import Head, HeadKey, Predictor, Problem

@@ -1,4 +1,4 @@
-"""Base class of predictors, which give class scores at every rank; their problem; and the text tower for prompts."""
+"""The base class of predictors, the classification problem that they get, and the text encoder for learnt prompts."""
 
 import math
 from abc import abstractmethod
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 TEMPERATURES = (1e-3, 1e3)  # bounds of fitted temperatures
-PLACEHOLDER = "X"  # as in CoOp's code: a word of one token, replaced by the vectors
+PLACEHOLDER = "X"  # a word of one token, which context vectors replace, as in CoOp's code
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class TextTower:
     tokenize: "Callable[[Sequence[str]], torch.Tensor]"  # texts -> tokens, int64, shape (n, length)
     table: "torch.nn.Module"  # the module that looks up the embedding of each token: (n, length) -> (n, length, width)
     encode: "Callable[[torch.Tensor], torch.Tensor]"  # tokens -> raw embeddings, shape (n, D), float32
-    map: Array | None = None  # from text embeddings to coordinates of a basis, shape (D, D)
-    offset: Array | None = None  # vector subtracted from text embeddings before, shape (D,); None for none
+    map: Array | None = None  # matrix that maps text embeddings to coordinates of a basis, shape (D, D)
+    offset: Array | None = None  # vector to subtract from text embeddings before `map`, shape (D,); None: nothing
 
     def mapped(self, matrix: Array, offset: Array | None = None) -> "TextTower":
-        """Return the tower with texts minus an offset, multiplied by a matrix: in coordinates of a basis."""
+        """Return the tower with text embeddings in coordinates of a basis: minus `offset`, times `matrix`."""
         return replace(self, map=matrix, offset=offset)
 
     def prompts(self, context: int) -> "Prompts":
@@ -47,22 +47,22 @@ class TextTower:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of all classes, as a function of their context vectors."""
+    """The prompts of all classes, whose embeddings are a function of the context vectors."""
 
     tower: TextTower  # the text encoder
-    tokens: "torch.Tensor"  # with placeholders after the first token, shape (n_classes, length)
-    context: int  # number of vectors
+    tokens: "torch.Tensor"  # tokens with placeholders after the first one, shape (n_classes, length)
+    context: int  # number of context vectors
 
     @property
     def width(self) -> int:
-        """Width of a vector."""
+        """Width of a context vector."""
         import torch
 
         with torch.no_grad():
             return int(self.tower.table(self.tokens[:1]).shape[-1])
 
     def texts(self, vectors: "torch.Tensor", classes: "torch.Tensor | None" = None) -> "torch.Tensor":
-        """Return text embeddings of unit length, mapped if there is a `map`, shape (classes, D)."""
+        """Return text embeddings, shape (classes, D), scaled to unit length, then shifted and mapped if requested."""
         import torch
         from torch.nn.functional import normalize
 
@@ -92,7 +92,7 @@ class Head:
         objective: final value of the objective; NaN (default) if unknown.
         steps: number of solver steps, default 0.
         converged: whether the solver converged before `max_iter` steps. Default true.
-        singular: whether the penalty is below rounding in double precision, so that the solution is not unique. Default
+        singular: whether the penalty is below double-precision rounding, so that the solution is not unique. Default
             false.
     """
 
@@ -104,7 +104,7 @@ class Head:
     singular: bool = False
 
     def logits(self, x: Floats) -> Array:
-        """Return the logits of embeddings, shape (n, classes), in their precision."""
+        """Return the logits of embeddings, shape (n, classes), in the precision of `x`."""
         logits: Array = np.asarray(x @ self.weights.astype(x.dtype))
         logits += self.bias.astype(x.dtype)
         return logits
@@ -114,7 +114,7 @@ class Head:
         return replace(self, weights=matrix @ self.weights)
 
 
-HeadKey = tuple[str, int]  # predictor's name of a classifier, rank
+HeadKey = tuple[str, int]  # name that the predictor gives a classifier, rank
 
 
 @dataclass(frozen=True)
@@ -125,30 +125,30 @@ class Problem:
         train: embeddings of the training images, shape (n, D).
         labels: class of each training image, shape (n,), 0 <= label < n_classes.
         text: text embedding of each class, shape (n_classes, D).
-        tests: arrays of image embeddings to classify, each of shape (m, D) with its own m.
+        tests: several arrays of image embeddings to classify, shape (m, D). Their m may differ.
         renormalize: whether projected image embeddings are scaled to unit length again. Default False.
-        environments: number of the source environment of each training image, shape (n,); empty (default) if all are
-            from one.
-        logit_scale: the backbone's factor on cosine similarities, default 100.
-        seed: the trial's seed, >= 0, default 0: the only allowed source of randomness.
+        environments: number of the source environment of each training image, shape (n,); empty (default) for a single
+            environment.
+        logit_scale: factor by which the backbone multiplies cosine similarities, default 100.
+        seed: the trial's seed, >= 0, default 0. Predictors may use no other source of randomness.
         device: torch device, such as `cuda`, on which logistic regressions are solved. Default `cpu`.
-        candidates: for each array of `tests`, the possible classes, or None for all; empty (default): all classes for
-            all arrays.
+        candidates: for each array of `tests`, its possible classes, or None for all classes. Empty (default): all
+            classes are possible everywhere.
         tower: the backbone's text encoder, for predictors that learn prompts; None (default) for all others.
-        rotated: classifiers at rank D of the same images, fitted in other orthonormal coordinates and rotated into
-            these; predictors with `turns` use them instead of a fit. Empty by default.
-        starts: classifiers of the same images in similar coordinates, at any rank, as starts of the solver. Empty by
-            default.
-        found: classifiers that the predictor stores for later problems, which get them as `rotated` and `starts`, by
-            name and rank.
-        views: for each kind of intervention the training images after it, shape (n, D), for predictors with
-            `uses_views`; empty (default) for all others.
-        test_views: for each array of `tests` the same images after each kind, shape (m, D), for predictors with
-            `looks_at_target_images`; empty (default) for all others.
-        c_d: C_d of the training images, shape (D, D), before any scaling to unit length, for predictors with
-            `uses_c_d`; None (default) for all others.
-        spent: whether a predictor with `spends_training_images` may overwrite `train`. Default False.
-        for_choice: whether the fit is only used for selection, so that solvers may stop earlier. Default False.
+        rotated: classifiers at rank D, fitted to the same images in another orthonormal basis and rotated into this
+            one. Predictors with `turns` use them instead of a fit. Empty by default.
+        starts: classifiers fitted to the same images in similar coordinates, at any rank. The solver may start from
+            them. Empty by default.
+        found: (name, rank) -> classifier. Predictors store fitted classifiers here; later problems get them as
+            `rotated` and `starts`.
+        views: for each kind of intervention, embeddings of the intervened training images, shape (n, D). Only for
+            predictors with `uses_views`, otherwise empty (default).
+        test_views: for each array of `tests` and each kind, embeddings of the intervened images, shape (m, D). Only for
+            predictors with `looks_at_target_images`, otherwise empty (default).
+        c_d: second moment C_d of the interventional differences of the training images, shape (D, D), before any
+            scaling to unit length. Only for predictors with `uses_c_d`, otherwise None (default).
+        spent: whether the predictor may overwrite `train`, if it has `spends_training_images`. Default False.
+        for_choice: whether the fit only serves model selection, so that solvers may stop earlier. Default False.
         notes: warnings of fits, such as non-convergence: one sentence each that begins with the predictor's name.
             Predictors append to it; a problem made by `replace` shares the list.
 
@@ -156,7 +156,7 @@ class Problem:
         ValueError: arrays of inconsistent shapes, NaN or infinite values, or labels out of range.
 
     Example:
-        Zero-shot prediction at the ranks 1 and 2: in the first coordinate alone both images look like the first class.
+        Zero-shot prediction at the ranks 1 and 2. By the first coordinate alone, both images are of the first class.
 
         >>> import numpy as np
         >>> from benchmark.method.predictors import PREDICTORS, Problem
@@ -214,7 +214,7 @@ class Problem:
         return len(self.text)
 
     def with_views(self) -> Iterator[tuple[Array, ...]]:
-        """Yield, for each array of `tests`, the original images and those after each kind of intervention.
+        """Yield, for each array of `tests`, the embeddings of the original images and of each kind of view.
 
         Raises:
             ValueError: there are no views.
@@ -224,16 +224,17 @@ class Problem:
         yield from ((z, *views) for z, views in zip(self.tests, self.test_views, strict=True))
 
     def project(self, z: Array, rank: int) -> Array:
-        """Return the first `rank` coordinates of image embeddings, shape (n, rank), at unit length if `renormalize`."""
+        """Return the first `rank` coordinates of images, shape (n, rank); with `renormalize`, at unit length."""
         return unit(z[:, :rank]) if self.renormalize else z[:, :rank]
 
 
 class Predictor(Component):
     """Base class of predictors, which predict classes inside a subspace.
 
-    To add one, derive from this class in a separate file, write `scores`, and give the class a name in
-    `PREDICTORS` (or name it `module:Class` in the recipe). Class keywords define how reports show it, see
-    `benchmark.common.registry.Presentation`.
+    To add one, derive from this class in a separate file, write `scores`, and give the class a name in `PREDICTORS` (or
+    name it `module:Class` in the recipe). Keywords of the class define how reports show it, see
+    `benchmark.common.registry.Presentation`. A new class attribute must also be named in docs/adding.md;
+    tests/docs/test_adding.py checks this.
 
     Example:
         >>> import numpy as np
@@ -252,19 +253,19 @@ class Predictor(Component):
 
     uses_training_images: ClassVar[bool] = True
     has_likelihood: ClassVar[bool] = True  # whether scores are logits, as calibration needs
-    # Whether it learns classes only from images, like linear, few-shot, group-DRO and ridge probe and class means; then
-    # a class without training images has the score minus infinity. Others know classes by their names.
+    # Whether it learns classes only from images, as linear probes do. A class without training images then has the
+    # score minus infinity. Other predictors know classes by their names.
     learns_classes: ClassVar[bool] = False
-    # Whether its classifier at rank D is equivariant under rotations of the basis: `Problem.rotated`.
+    # Whether its classifier at rank D turns with the basis, so that `Problem.rotated` can replace a fit.
     turns: ClassVar[bool] = False
-    # Whether fits are slow, so that those used only for selection run on `sweep.selection_images`.
+    # Whether fits are slow. Fits for model selection then use only `sweep.selection_images` images.
     samples: ClassVar[bool] = False
-    # Whether it may overwrite the embeddings of training images. Not inherited: a subclass may use them again.
+    # Whether it may overwrite the embeddings of training images. Not inherited, since a subclass may need them later.
     spends_training_images: ClassVar[bool] = False
     uses_text_tower: ClassVar[bool] = False  # whether it learns prompts and needs `Problem.tower`
-    uses_c_d: ClassVar[bool] = False  # whether it uses `Problem.c_d`, also for placebos of C_d
-    uses_views: ClassVar[bool] = False  # whether it uses `Problem.views`, hence an intervention set
-    # Whether it also uses `Problem.test_views`: test-time adaptation, which tables mark.
+    uses_c_d: ClassVar[bool] = False  # whether it uses `Problem.c_d`, which may be a placebo
+    uses_views: ClassVar[bool] = False  # whether it uses `Problem.views`, so that it needs an intervention set
+    # Whether it uses views of test images, `Problem.test_views`. Tables mark this test-time adaptation.
     looks_at_target_images: ClassVar[bool] = False
 
     @property
@@ -274,12 +275,12 @@ class Predictor(Component):
 
     @property
     def settings(self) -> "tuple[Predictor, ...]":
-        """Candidates of a selection rule: predictors with one value of each grid."""
+        """The predictors that a selection rule chooses among, each with one value of every grid."""
         return (self,)
 
     @abstractmethod
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, for every rank, class scores of every array of `problem.tests`, shape (m, n_classes) each.
+        """Yield for every rank a list: the class scores of each array of `problem.tests`, shape (m, n_classes).
 
         Scores are logits if the predictor has a likelihood; the class with the highest score is predicted.
 
@@ -288,13 +289,13 @@ class Predictor(Component):
             ranks: numbers of coordinates kept, ascending, each from 1 to D.
 
         Raises:
-            ValueError: the predictor has several settings; `scores_of_settings` gives the scores of each.
+            ValueError: the predictor has several settings. `scores_of_settings` gives the scores of each setting.
         """
 
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, for every rank and setting in turn, the scores of that setting at that rank.
+        """Yield for every rank, and within it for every setting, the scores as `scores` does.
 
-        Override it if the fits of several settings share work.
+        Override this method if fits of several settings share work.
 
         Args:
             problem: the classification problem in the coordinates of a basis.
@@ -304,23 +305,24 @@ class Predictor(Component):
             yield from of_rank
 
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
-        """Return factors of dot products with texts, if these alone rank the classes.
+        """Return factors of the dot products with texts, if the products alone rank the classes.
 
-        Override it if the predicted class at rank k is the argmax of f_kc sum_{i <= k} z_i t_ci: it is then computed
-        without the image's coordinates, see `evaluation.dot_products`.
+        Override this method if the predicted class at rank k is the argmax over classes c of f_kc sum_{i <= k} z_i
+        t_ci, with z the image and t_c the text of class c. `evaluation.dot_products` then computes it without the
+        coordinates of the image.
 
         Args:
-            text: text of each class in the coordinates of a basis, shape (n_classes, D).
+            text: text embedding t_c of each class in the coordinates of a basis, shape (n_classes, D).
             ranks: numbers of coordinates kept, ascending, each from 1 to D.
 
         Returns:
-            f, shape (len(ranks), n_classes), above 0; None (default) otherwise.
+            The factors f_kc, shape (len(ranks), n_classes), above 0; None (default) for other predictors.
         """
         del text, ranks
         return None
 
     def labels_used(self, labels: Labels) -> int:
-        """Return the number of training images whose label is used, given the labels of all."""
+        """Return the number of training images whose label is used; `labels` are those of all training images."""
         return len(labels) if self.uses_training_images else 0
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
@@ -341,7 +343,7 @@ class Predictor(Component):
 def fitted_temperature(logits: Array, labels: Labels) -> float:
     """Return the maximum-likelihood temperature (temperature scaling, Guo et al., 2017, section 4.2).
 
-    Images whose class has the logit minus infinity are left out; 1.0 if none remains.
+    Images whose class has the logit minus infinity are left out. The result is 1.0 if no image remains.
     """
     from scipy.optimize import minimize_scalar  # takes a third of a second to import
 

@@ -1,4 +1,4 @@
-"""Nearest class mean, the simplest use of labels."""
+"""Prediction of the class with the nearest mean embedding, the simplest use of labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,15 +13,15 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 
 
 class ClassMeans(Predictor, label="class means"):
-    """argmax over classes c of the similarity between an embedding z and m_c, the mean of the training images of c.
+    """argmax over classes c of the similarity between an embedding z and m_c, the mean training embedding of class c.
 
     A class without training images is never predicted.
 
     Fields:
-        metric: `cosine`: a score is the cosine of z and m_c times the logit scale, as in zero-shot prediction
-            with the means in place of text embeddings. `euclidean`: it is -1/2 ||z - m_c||^2, the log-likelihood of
-            a Gaussian of unit covariance up to a constant (the nearest class mean classifier of Mensink et al., 2013,
-            without their metric).
+        metric: `cosine` (default): the score is the cosine of z and m_c times the logit scale, as in zero-shot
+            prediction with means instead of text embeddings. `euclidean`: the score is -1/2 ||z - m_c||^2. Up to a
+            constant this is the log-likelihood of a Gaussian with unit covariance (the nearest class mean classifier of
+            Mensink et al., 2013, without their metric).
 
     Raises:
         ValueError: there is no training image at all.
@@ -31,14 +31,14 @@ class ClassMeans(Predictor, label="class means"):
     metric: Literal["cosine", "euclidean"] = "cosine"
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`. Without `renormalize`, all ranks together cost as much as the full rank alone."""
+        """See `Predictor.scores`. Without `renormalize`, all ranks together cost as much as rank D alone."""
         absent = absent_classes(problem)
         for of_rank in self._curve(problem, ranks):
             yield [np.where(absent, -np.inf, scores) for scores in of_rank]
 
     def _curve(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
         if problem.renormalize:
-            # After scaling to unit length, coordinates of one rank are no prefix of those of the next.
+            # After scaling to unit length, the coordinates at one rank are no prefix of the coordinates at the next.
             for rank in ranks:
                 train, tests = problem.project(problem.train, rank), [problem.project(z, rank) for z in problem.tests]
                 text = problem.text[:, :rank]
@@ -51,7 +51,7 @@ class ClassMeans(Predictor, label="class means"):
         if self.metric == "cosine":
             yield from ZeroShot().scores(replace(problem, text=means), ranks)
             return
-        sums = [np.zeros((len(z), len(means))) for z in problem.tests]  # -1/2 ||z - m||^2 of the coordinates so far
+        sums = [np.zeros((len(z), len(means))) for z in problem.tests]  # -1/2 ||z - m||^2 over the coordinates so far
         start = 0
         for rank in ranks:
             m = means[:, start:rank]
@@ -62,7 +62,7 @@ class ClassMeans(Predictor, label="class means"):
 
 
 def absent_classes(problem: Problem) -> Mask:
-    """Return a mask of classes without training images, shape (n_classes,); ValueError without any image."""
+    """Return a mask of classes without training images, shape (n_classes,). ValueError: there is no training image."""
     if not len(problem.labels):
         raise ValueError("A predictor that learns from training images needs some, and there are none.")
     return np.bincount(problem.labels, minlength=problem.n_classes) == 0

@@ -21,20 +21,21 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
 
         f* = alpha ReLU(f W1) W2 + (1 - alpha) f        logits = logit_scale cos(f*, t_c)
 
-    W1 is of shape (rank, rank // reduction), W2 of the transposed one; cross-entropy over all training images. (The
-    authors' code has another ReLU after W2, which the paper has not and which would depend on the signs of a basis.)
+    f is an image, t_c the text of class c. W1 has shape (rank, rank // reduction), W2 the transposed shape. They
+    minimise the cross-entropy over all training images. (The authors' code has another ReLU after W2. The paper does
+    not have it, and results would depend on the signs of a basis.)
 
-    The optimiser is ours, since the paper's learning rate of 1e-5 is slow: AdamW with a cosine schedule, weight decay
-    0.01 and batches of 256. Single precision. W1 and W2 start uniform in +-1 / sqrt(inputs), from the trial's seed,
-    which also orders the images; so results depend on the basis even at full rank.
+    The optimiser is ours, since the paper's learning rate of 1e-5 is slow: AdamW in single precision with a cosine
+    schedule, weight decay 0.01 and batches of 256. Entries of W1 and W2 start uniform in +-1 / sqrt(inputs). They and
+    the order of images are drawn from the trial's seed. So results depend on the basis even at full rank.
 
-    A class without training images is not used in training; its logit is that of the adapted embedding, as published.
+    A class without training images is left out of training. Its logit uses the adapted embedding, as published.
 
     Fields:
-        alpha: share of the adapted embedding in f* (the default is the paper's).
-        reduction: factor by which the hidden layer is narrower than the rank (the default is the paper's).
+        alpha: share of the adapted embedding in f*. The default is the paper's.
+        reduction: factor by which the hidden layer is narrower than the rank. The default is the paper's.
         epochs: number of passes over the training images.
-        learning_rate: learning rate of the first step.
+        learning_rate: learning rate in the first step.
 
     Raises:
         ValueError: there is no training image at all.
@@ -47,7 +48,7 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`. Every rank is trained from scratch: the network's width depends on it."""
+        """See `Predictor.scores`. Every rank is trained from scratch, since the width of the network depends on it."""
         absent = absent_classes(problem)
         labels = np.searchsorted(np.flatnonzero(~absent), problem.labels)
         for rank in ranks:
@@ -57,7 +58,7 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
             yield [unit(self.alpha * np.maximum(f @ w1, 0) @ w2 + (1 - self.alpha) * f) @ text.T for f in images]
 
     def _trained(self, f: Array, text: Array, labels: Labels, seed: int) -> tuple[Array, Array]:
-        """Return W1 and W2; `text` and `labels` are of the classes present."""
+        """Return W1 and W2; `text` and `labels` hold only classes with training images."""
         import torch
         from torch.nn.functional import cross_entropy, normalize
 
@@ -88,9 +89,9 @@ def minimise(
     generator: "torch.Generator",
     size: int | None = None,
 ) -> None:
-    """Train on batches of row numbers of images, with a learning rate that falls to zero along a half cosine.
+    """Train on batches of images with a learning rate that falls to zero along a half cosine. `loss` gets row numbers.
 
-    The optimizer holds the parameters and the learning rate of the first step; the generator draws the order of images.
+    `optimizer` holds the parameters and the first learning rate. `generator` draws the order of images.
     """
     import torch
 
@@ -106,7 +107,7 @@ def minimise(
 
 
 def checked_weights(weights: "torch.Tensor", name: str) -> Array:
-    """Return trained weights in float64; ValueError if a weight is NaN or infinite: the training has diverged."""
+    """Return trained weights in float64. ValueError: a weight is NaN or infinite, since training has diverged."""
     found = np.asarray(weights.detach().numpy(), dtype=np.float64)
     if not np.isfinite(found).all():
         raise ValueError(f"{name}: the training has diverged: weights are not finite. Use a smaller learning_rate.")

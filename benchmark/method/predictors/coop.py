@@ -1,4 +1,4 @@
-"""CoOp: prompts with context learnt through the text tower (Zhou et al., 2022, arXiv 2109.01134)."""
+"""CoOp: prompts with context vectors learnt through the text encoder (Zhou et al., 2022, arXiv 2109.01134)."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -14,27 +14,28 @@ from benchmark.method.predictors.clip_adapter import checked_weights, minimise
 if TYPE_CHECKING:
     from benchmark.method.predictors.base import Prompts
 
-SPREAD = 0.02  # standard deviation of the first vectors, the authors'
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of SGD, the authors'
+SPREAD = 0.02  # standard deviation of the initial vectors, as in the authors' code
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # parameters of SGD, as in the authors' code
 
 
 class CoOp(Predictor, label="CoOp"):
-    """CoOp, on stored embeddings of images, without augmentation.
+    """CoOp, trained on stored image embeddings without augmentation.
 
         t_c = text tower([v_1 ... v_M, name of c, .])        logits = logit_scale cos(f, t_c)
 
-    v are shared by all classes; cross-entropy over all training images, among classes with images. Learnt texts are
-    projected like others, and every rank is trained from scratch.
+    f is an image. All classes share the M context vectors v. They minimise the cross-entropy over all training images,
+    among classes with images. Learnt texts are projected like others, and every rank is trained from scratch.
 
-    The defaults are the authors' for 16 vectors, the name last, and 50 epochs: SGD with momentum 0.9, weight decay
-    0.0005, batches of 32, learning rate 0.002 that falls to zero along a half cosine; vectors start at random from
-    N(0, 0.02^2), by the trial's seed. (Their learning rate changes by epoch, after a first epoch at 1e-5; here by step,
-    without it.) A step runs the text tower forward and backward on all classes: use a GPU (`run.gpus_per_trial`).
+    The defaults are the authors' for 16 vectors before the name and 50 epochs: SGD with momentum 0.9, weight decay
+    0.0005, batches of 32, and a learning rate of 0.002 that falls to zero along a half cosine. The trial's seed draws
+    the initial vectors from N(0, 0.02^2). (The authors change the learning rate once per epoch, after a first epoch at
+    1e-5. Here it changes at every step, without that first epoch.) A step runs the text encoder forward and backward on
+    all classes, so use a GPU (`run.gpus_per_trial`).
 
     Fields:
         context: number M of vectors.
         epochs: number of passes over the training images.
-        learning_rate: learning rate of the first step.
+        learning_rate: learning rate in the first step.
         batch: number of images in a step.
 
     Raises:
@@ -57,7 +58,7 @@ class CoOp(Predictor, label="CoOp"):
             yield [unit(z[:, :rank]) @ text.T for z in problem.tests]
 
     def _learnt(self, problem: Problem, prompts: "Prompts", rank: int) -> Array:
-        """Return the learnt texts of all classes, shape (n_classes, D)."""
+        """Return the learnt text embeddings of all classes, shape (n_classes, D)."""
         import torch
         from torch.nn.functional import cross_entropy, normalize
 

@@ -15,14 +15,14 @@ from benchmark.method.predictors.linear_probe import LinearProbe
 class FewShotProbe(LinearProbe, label="few-shot probe"):
     """The linear probe on a few training images of every class, drawn over all source environments.
 
-    The images depend on the trial's seed and are the same at every rank. Of a class with fewer images all are used. The
-    scale of the penalty is that of the drawn images.
+    The images depend on the trial's seed and are the same at every rank. If a class has fewer images, all are used. The
+    penalty is scaled by the drawn images.
 
     Fields:
         shots: number of training images of every class.
         C: inverse weights of the L2 penalty, as for `linear_probe`.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
-        max_iter: largest number of steps of the solver at each rank and C.
+        max_iter: maximum number of solver steps at each rank and C.
     """
 
     samples: ClassVar[bool] = False
@@ -30,11 +30,11 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
 
     @property
     def variant(self) -> str:
-        """The number of shots, by which few-shot tables have lines, and the penalty."""
+        """The number of shots and the penalty as text. Few-shot tables have one line for each number of shots."""
         return ", ".join(filter(None, (f"{self.shots} shot{'s' if self.shots > 1 else ''}", super().variant)))
 
     def labels_used(self, labels: Labels) -> int:
-        """See `Predictor.labels_used`: those of the images drawn."""
+        """See `Predictor.labels_used`: the number of drawn images."""
         return count_shots(labels, self.shots)
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
@@ -46,9 +46,9 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
 
 
 def draw_shots(labels: Labels, shots: int, seed: int) -> Labels:
-    """Return the rows of up to `shots` images of every class, drawn without replacement, class after class, ascending.
+    """Return the row numbers of up to `shots` images of every class, drawn without replacement, class by class.
 
-    One generator serves the classes in the order of their labels.
+    All classes draw from one generator, in the order of their labels.
     """
     rng = np.random.default_rng(seed)
     drawn = [np.zeros(0, dtype=np.int64)]

@@ -12,9 +12,9 @@ from benchmark.method.predictors.base import Head, Problem
 from benchmark.method.predictors.linear_probe import Grid, LinearProbe
 from benchmark.method.predictors.logistic import SoftmaxRegression
 
-GAP = 1e-3  # relative distance of the objective from its minimum at which rounds end
-TINY = 1e-12  # denominators up to this count as zero
-MIN_WEIGHT = 1e-6  # smallest weight of a group, so that no long step drops one permanently
+GAP = 1e-3  # rounds end if the objective is within this relative distance of its minimum
+TINY = 1e-12  # denominators up to this value count as zero
+MIN_WEIGHT = 1e-6  # minimum weight of a group, so that no long step drops a group permanently
 
 
 class GroupDROProbe(LinearProbe, label="group-DRO probe"):
@@ -22,27 +22,28 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
 
         minimise over W, b :   n max_g l_g(W, b)  +  q / (2 C) ||W||^2
 
-    with l_g the mean cross-entropy of the n_g training images of environment g, n = sum n_g, and q the linear probe's:
-    where all environments have the same loss, the objective is the linear probe's with the same `C`.
+    with l_g the mean cross-entropy of the n_g training images of environment g, n = sum n_g, and q as for
+    `linear_probe`. If all environments have the same loss, this is the objective of the linear probe with the same `C`.
 
-    The problem is convex, and max over weights p of min over W, b of n sum_g p_g l_g + q / (2 C) ||W||^2 has the same
-    value and the same solution. Its inner minimum is a linear probe with sample weights n p_g / n_g; in p it is
-    concave with slopes n l_g. Every round of up to `rounds` solves the probe and takes an exponentiated-gradient step,
-    p_g times exp(eta l_g), starting with p_g = n_g / n, which is the plain probe, and eta = `step` / the mean loss.
-    This is Sagawa's algorithm 1 with the inner problem solved instead of one stochastic step. The next step length eta
-    is the ratio of the curvatures of entropy and inner minimum along the last step; a step that lowers the inner
-    minimum is reverted. Rounds end when the best objective is within 0.1 % of a lower bound, the largest inner minimum:
-    usually after 6. The best head of all rounds is kept, so the objective is never above the plain probe's.
+    The problem is convex. The maximum over environment weights p of the minimum over W, b of n sum_g p_g l_g + q / (2
+    C) ||W||^2 has the same value and solution. The inner minimum is a linear probe with sample weights n p_g / n_g. As
+    a function of p it is concave with slopes n l_g. Each round solves this probe and takes an exponentiated-gradient
+    step: p_g is multiplied by exp(eta l_g). The first round has p_g = n_g / n, the plain probe, and eta = `step` / the
+    mean loss. This is Sagawa's algorithm 1, except that the inner problem is solved instead of one stochastic step. The
+    next eta is the ratio of two curvatures along the last step: of the entropy and of the inner minimum. A step that
+    lowers the inner minimum is reverted. The largest inner minimum is a lower bound of the objective. Rounds end if the
+    best objective is within 0.1 % of it, usually after 6. The best classifier of all rounds is kept, so its objective
+    is never above the plain probe's.
 
-    Environments are `problem.environments`; with only one, this is the linear probe.
+    Environments are `problem.environments`. With a single environment this is the linear probe.
 
     Fields:
-        rounds: largest number of rounds.
+        rounds: maximum number of rounds.
         step: length of the first exponentiated-gradient step, in units of 1 / the mean loss.
-        C: inverse weights of the L2 penalty, as for `linear_probe`; fewer by default, since the rounds take about ten
-            times as long as a linear probe.
+        C: inverse weights of the L2 penalty, as for `linear_probe`. The default grid is smaller, since the rounds take
+            about ten times as long as a linear probe.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
-        max_iter: largest number of steps of the solver in a round.
+        max_iter: maximum number of solver steps in a round.
     """
 
     turns: ClassVar[bool] = False
@@ -71,7 +72,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     def _worst_group(
         self, problem: Problem, strength: float, groups: Labels, starts: Sequence[Head]
     ) -> tuple[Head, float]:
-        """Return the head with the lowest worst-group objective of all rounds, and its relative duality gap."""
+        """Return the classifier with the lowest worst-group objective of all rounds, and its relative duality gap."""
         x, labels, n, n_g = problem.train, problem.labels, len(problem.labels), np.bincount(groups)
 
         def solve(p: Array, starts: Sequence[Head]) -> _Round:
@@ -102,17 +103,18 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
 class _Round:
     """One solution of the inner problem."""
 
-    p: Array  # weight of every environment, shape (E,), with sum 1
+    p: Array  # weight of every environment, shape (E,), sum 1
     head: Head  # the classifier; its objective is a lower bound of the minimum of the worst-group objective
     losses: Array  # mean loss of every environment, shape (E,)
-    worst: float  # value of the worst-group objective at the head
+    worst: float  # value of the worst-group objective for this classifier
 
 
 def _secant(a: _Round, b: _Round, eta: float) -> float:
-    """Return the secant step to the maximum, from the curvatures between two rounds.
+    """Return the step length eta from the curvatures between two rounds (secant method).
 
-    Both differences are along p: of log p, the gradient of the negative entropy, and of the losses, the gradient of
-    the inner minimum. If the losses do not depend on p, the step is four times the last one.
+    The gradient of the negative entropy is log p (up to a constant), and the gradient of the inner minimum is
+    proportional to the losses. Their changes along the change of p give the two curvatures. If the losses do not
+    change, the step is four times the last one.
     """
     moved = b.p - a.p
     entropy, reaction = float(moved @ np.log(b.p / a.p)), float(moved @ (a.losses - b.losses))

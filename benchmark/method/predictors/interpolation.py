@@ -1,4 +1,4 @@
-"""Interpolation between the weights of zero-shot head and linear probe (Wortsman et al., 2022, arXiv 2109.01903)."""
+"""Interpolation of the weights of zero-shot head and linear probe (Wortsman et al., 2022, arXiv 2109.01903)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,32 +11,31 @@ from benchmark.method.predictors.base import Problem, fitted_temperature
 from benchmark.method.predictors.class_means import absent_classes
 from benchmark.method.predictors.linear_probe import Probe
 
-MAX_CALIBRATED = 5_000  # training images, evenly spaced, from which a temperature is fitted
+MAX_CALIBRATED = 5_000  # number of training images, evenly spaced, that a temperature is fitted to
 
 
 class Interpolation(Probe, label="zero-shot/probe interpolation"):
-    """WiSE-FT in the last layer: (1 - alpha) x the zero-shot head + alpha x the linear probe, weights and intercepts.
+    """WiSE-FT in the last layer: (1 - alpha) x zero-shot head + alpha x linear probe, for weights and intercepts.
 
-    Both act on projected image embeddings of unit length, for any `problem.renormalize`, and both give logits of one
-    scale, those of calibrated probabilities: the zero-shot head has the projected text embeddings at unit length
-    times logit scale / T as weights and no intercept, where T is the maximum-likelihood temperature on the training
-    images (among classes with images; at every rank); the probe is fitted to the same images. With T = 1, a logit scale
-    of 100, made to rank image-text pairs, would dominate the probe at any alpha below 1.
+    Both heads act on projected image embeddings of unit length, for any `problem.renormalize`. Both give calibrated
+    logits, so that their scales agree. The weights of the zero-shot head are the projected text embeddings at unit
+    length times logit scale / T; it has no intercept. T is the maximum-likelihood temperature at each rank on the
+    training images, among classes with images. The probe is fitted to the same images. Without T, a logit scale of 100,
+    made to rank image-text pairs, would dominate the probe at any alpha below 1.
 
-    A class without training images has the zero-shot head's weights in both. The probe's weights are determined up to a
-    vector common to all classes, which does not change their softmax, but would change the score of absent classes
-    relative to them. So the mean of the probe's weights over the present classes is set to that of the zero-shot
-    head's, and the mean of its intercepts to zero: on every image both heads give the present classes the same mean
-    logit.
+    A class without training images has the zero-shot weights in both heads. Adding one vector to the probe's weights of
+    all present classes does not change their softmax, but it changes their scores relative to absent classes. So this
+    vector must be fixed. The mean of the probe's weights over present classes is set to the zero-shot head's mean, and
+    the mean of its intercepts to zero. Then both heads give the present classes the same mean logit on every image.
 
-    The paper fine-tunes from the zero-shot weights; here the probe is the minimum of a convex objective, independent of
-    the start.
+    The paper fine-tunes from the zero-shot weights. Here the probe minimises a convex objective and does not depend on
+    a start.
 
     Fields:
-        alpha: share of the linear probe: 0 predicts as zero-shot prediction with the cosine does, 1 among the classes
-            with training images as the linear probe on unit-length embeddings. Default 0.5, which the paper recommends.
-        C: inverse weights of the probe's L2 penalty, as for `linear_probe`.
-        max_iter: largest number of steps of the probe's solver at each rank and C.
+        alpha: share of the linear probe. 0 predicts as `zero_shot` with the cosine. 1 predicts, among classes with
+            training images, as the linear probe on unit-length embeddings. Default 0.5, as the paper recommends.
+        C: inverse weights of the L2 penalty of the probe, as for `linear_probe`.
+        max_iter: maximum number of the probe's solver steps at each rank and C.
 
     Raises:
         ValueError: there is no training image at all.
@@ -61,11 +60,11 @@ class Interpolation(Probe, label="zero-shot/probe interpolation"):
 
 
 def calibrated_zero_shot(problem: Problem, rank: int) -> Array:
-    """Return the zero-shot head's weights in units of calibrated logits on unit-length embeddings, (rank, K)."""
+    """Return zero-shot weights, (rank, K), that give calibrated logits for unit-length embeddings."""
     weights = problem.logit_scale * unit(problem.text[:, :rank]).T
     present, labels = np.unique(problem.labels, return_inverse=True)
     if len(present) == 1:
-        return weights  # any temperature gives probability 1
+        return weights  # with one class, any temperature gives probability 1
     rows = slice(None, None, -(-len(labels) // MAX_CALIBRATED))
     logits = unit(problem.train[rows, :rank]) @ weights[:, present]
     return weights / fitted_temperature(logits, labels[rows])

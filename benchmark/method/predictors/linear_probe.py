@@ -1,4 +1,4 @@
-"""The linear probe: multinomial logistic regression on projected embeddings of the original images."""
+"""The linear probe, logistic regression on projected embeddings, and `Probe`, the base class of similar predictors."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -32,10 +32,10 @@ GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
 class Probe(Predictor):
-    """Base class of predictors that fit logistic regressions, one for each C of a grid (and other grids).
+    """Base class of predictors that fit one logistic regression for each C of a grid (and for other grids).
 
     Fields:
-        C: inverse weights of the L2 penalty, ascending: candidates of a selection rule at every rank.
+        C: inverse weights of the L2 penalty, ascending. A selection rule chooses among them and the ranks.
         max_iter: maximum number of solver steps at each rank.
     """
 
@@ -46,7 +46,7 @@ class Probe(Predictor):
 
     @property
     def settings(self) -> tuple[Self, ...]:
-        """See `Predictor.settings`: one for each C."""
+        """See `Predictor.settings`: one predictor for each C."""
         return tuple(self.model_copy(update={"C": (c,)}) for c in self.C) if len(self.C) > 1 else (self,)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -81,17 +81,17 @@ class Probe(Predictor):
         shared = None if problem.renormalize else solver(problem.train, overwrites=problem.spent)
         heads: list[Head] = []
         for rank in ranks:
-            # After scaling to unit length, coordinates of one rank are no prefix of those of the next.
+            # After scaling to unit length, the coordinates at one rank are no prefix of the coordinates at the next.
             regression = shared or solver(problem.project(problem.train, rank))
             before, heads = heads, []
             for i, (setting, (matrix, strength)) in enumerate(zip(self.settings, points, strict=True)):
-                # The previous rank at this setting, and this rank at the previous C or matrix.
+                # Starts: the classifier of the previous rank, and that of this rank at the previous C or matrix.
                 nearest = heads[-1:] if i % len(strengths) else heads[-len(strengths) :][:1]
                 key = f"{setting.label}, {setting.grid_text}, {setting.max_iter}", rank
                 if self.turns and key in problem.rotated:
                     heads.append(problem.rotated[key])
                 else:
-                    # The rotated classifier of rank D, and that of similar coordinates, such as the previous lambda.
+                    # The rotated classifier of rank D, and one from similar coordinates, such as the previous lambda.
                     known = problem.rotated.get((key[0], problem.text.shape[1])), problem.starts.get(key)
                     starts = [*before[i : i + 1], *nearest, *filter(None, known)]
                     heads.append(regression.fit(rank, strength, starts, self.max_iter, matrix))
@@ -99,15 +99,15 @@ class Probe(Predictor):
             yield [setting.with_notes(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
 
     def training_problem(self, problem: Problem) -> tuple[Problem, float]:
-        """Return the problem to fit, and the weight of each training image. Default: as given, 1."""
+        """Return the problem to fit and the weight of each training image. Default: `problem` itself and 1."""
         return problem, 1.0
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:  # noqa: ARG002
-        """Return the penalty matrices P, outer grid of the settings, each (D, D). Default: None, the identity."""
+        """Return the penalty matrices P, shape (D, D), the outer grid of settings. Default: None, for the identity."""
         return [None]
 
     def strengths(self, problem: Problem) -> list[float]:
-        """Return C / q for every C: the inverse weights of ||W||^2 / 2 in the coordinates of a problem."""
+        """Return the solver's inverse penalty weight C / q for every C, with q from `_q`."""
         return [c / self._q(problem) for c in self.C]
 
     def _q(self, problem: Problem) -> float:
@@ -118,7 +118,7 @@ class Probe(Predictor):
         return float(squares) / max(len(problem.train), 1) or 1.0
 
     def with_notes(self, head: Head, problem: Problem, rank: int) -> Head:
-        """Return the head, after adding warnings about it to the problem's notes."""
+        """Add warnings about a classifier to the problem's notes, and return the classifier."""
         if not head.converged:
             self.note(problem, rank, f"not converged after {self.max_iter} steps.")
         if head.singular:
@@ -135,21 +135,22 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) ||W||^2
 
-    With `penalty: scaled`, q is the mean squared length of the training embeddings, over all D coordinates at every
-    rank, so that longer embeddings, which need smaller weights for the same logits, are not penalised less: multiplying
-    all embeddings by a number changes no prediction. With `penalty: absolute`, q is 1: C is scikit-learn's.
-    At unit length, by `normalize` before or after the projection, q is 1 and both are the same. The intercept is not
-    penalised. With two classes the penalty is on the difference of the two columns, as in scikit-learn.
+    With `penalty: scaled`, q is the mean squared length of the training embeddings over all D coordinates, the same at
+    every rank. Longer embeddings need smaller weights for the same logits; q compensates for this. So multiplying all
+    embeddings by a number changes no prediction. With `penalty: absolute`, q is 1, and C is scikit-learn's. For
+    embeddings at unit length q is 1 and both penalties are equal. The intercept is not penalised. With two classes, the
+    penalty is on the difference of the two columns, as in scikit-learn.
 
-    The released code's probe is `{name: linear_probe, C: 0.316, penalty: absolute}`, C being that of the CLIP paper.
-    Raw CLIP embeddings have a q near 100, so that it is about the scaled C of 31.6 there.
+    The released code's probe is `{name: linear_probe, C: 0.316, penalty: absolute}`, with the C of the CLIP paper. For
+    raw CLIP embeddings q is near 100, so this equals a scaled C of about 31.6.
 
     A class without training images is never predicted.
 
     Fields:
-        C: inverse weights of the L2 penalty, one or several candidates of a selection rule at every rank.
-        penalty: `scaled` by the mean squared length of the training embeddings, or `absolute`, as in the released code.
-        max_iter: largest number of steps of the solver at each rank and C.
+        C: inverse weights of the L2 penalty, one or several. A selection rule chooses among them and the ranks.
+        penalty: `scaled` (default) by the mean squared length of the training embeddings, or `absolute` as in the
+            released code.
+        max_iter: maximum number of solver steps at each rank and C.
 
     Raises:
         ValueError: there is no training image at all.
@@ -161,7 +162,7 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
     @property
     def variant(self) -> str:
-        """The penalty, if not the scaled one."""
+        """The penalty as text; empty for the scaled one."""
         return "released penalty" if self.penalty == "absolute" else ""
 
     def _q(self, problem: Problem) -> float:

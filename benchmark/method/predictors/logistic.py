@@ -2,26 +2,26 @@
 
     minimise over W, b :   sum_i s_i ( logsumexp_c(x_i W + b) - (x_i W + b)_{y_i} )  +  tr(W' P W) / (2 C)
 
-which for P = I, the default, is scikit-learn's objective divided by C, intercept unpenalised. With two classes
-scikit-learn fits one column w in place of two opposite ones: the penalty is then ||W||^2 / C, which is
-||w||^2 / (2 C) for w = the second column minus the first.
+x_i, y_i and s_i are embedding, class and weight of image i. For P = I, the default, this is scikit-learn's objective
+divided by C; the intercept is not penalised. With two classes scikit-learn fits one column w, the second column of W
+minus the first. The penalty is then ||w||^2 / (2 C), hence ||W||^2 / C.
 
-The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1, where a is the mean of p (1 - p) over images
-and classes at the start: the diagonal blocks of the Hessian with one number for all classes. So convergence does not
-depend on the scales of embedding directions or the balance of loss and penalty: it takes a few steps with a strong
-penalty, tens with a weak one. Images are processed in blocks that fit into the processor's cache, so no array of shape
-(images, classes) is held. In a basis, rank k is the first k columns of X, so one Gram matrix serves every rank, C and
-P, and solutions are starts for each other.
+The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1. a is the mean of p (1 - p) over images and
+classes at the start, p being probabilities. This matrix has the diagonal blocks of the Hessian, with one a for all
+classes. So convergence does not depend on the scales of embedding directions or on the balance of loss and penalty. It
+takes a few steps with a strong penalty and tens with a weak one. Images are processed in blocks that fit into the
+processor's cache, so no array of shape (images, classes) is held. Rank k uses the first k columns of X. So one Gram
+matrix serves every rank, C and P, and each solution can start the next fit.
 
-The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, where PyTorch takes three times as long
-for the small operations of problems with few classes, and PyTorch tensors on a GPU.
+The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, PyTorch tensors on a GPU. On a CPU, PyTorch
+takes three times as long for the small operations of problems with few classes.
 
-The stopping criterion is the expected decrease relative to the objective. Problems of up to `PRECISE` images x classes
-end in double precision below 1e-9; in single precision below 1e-7 if solutions are only used for selection. Larger ones
-end in single precision below 3e-4; those of 4 x `SAMPLE` images or more, a quarter of which is solved first, below
-1e-4.
-If the processor multiplies bfloat16, which is twice as fast, products use it down to 3e-4. Rounding changes the
-objective by about 1e-5 of itself; if steps no longer decrease it, single precision takes over.
+The solver stops if the expected decrease, relative to the objective, is below a tolerance. For problems of up to
+`PRECISE` images x classes it is 1e-9 in double precision, or 1e-7 in single precision if solutions only serve
+selection. For larger problems it is 3e-4 in single precision. With 4 x `SAMPLE` images or more, a quarter of them is
+solved first, and the tolerance is 1e-4. If the processor multiplies bfloat16, which is twice as fast, products use it
+down to the tolerance 3e-4. Its rounding changes the objective by about 1e-5 of itself. If steps no longer decrease the
+objective, single precision takes over.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,15 +36,15 @@ from benchmark.method.predictors.base import Head
 MEMORY = 20  # number of steps that L-BFGS remembers
 PRECISE = 4_000_000  # images x classes up to which a problem is solved in double precision
 TOLERANCE = 1e-9  # the solver stops if the expected decrease, relative to the objective, is below this ...
-FOR_CHOICE = 1e-7  # ... or below this, in single precision, if solutions are only used for selection ...
+FOR_CHOICE = 1e-7  # ... or below this, in single precision, if solutions only serve selection ...
 COARSE = 3e-4  # ... or, for larger problems, below this: enough for selection ...
-FINE = 1e-4  # ... and for those so large that a quarter is solved first, below this
+FINE = 1e-4  # ... and below this if a quarter of the images is solved first
 SINGLE = 1e-5  # single precision is used until the expected decrease is below this
 HALF_FROM = 128  # minimum classes and coordinates for bfloat16: products then dominate the time
-JITTER = 1e-12  # initial share of the mean diagonal added to a matrix that is singular in double precision ...
-ATTEMPTS = 12  # ... and number of attempts, each with ten times as much
+JITTER = 1e-12  # share of the mean diagonal that is first added to a singular matrix ...
+ATTEMPTS = 12  # ... and number of attempts, each of which adds ten times as much
 FLATTEST = 1e-3  # minimum curvature assumed, relative to that of equally likely classes
-SAMPLE = 25_000  # with four times as many images, a quarter is solved first
+SAMPLE = 25_000  # with at least four times as many images, a quarter of them is solved first
 ESTIMATED = 4096  # images used to compare starts
 CELLS = 2**18  # images x classes of a block: 1 MB of logits, which fits into a processor's cache
 CELLS_OF_GPU = 2**26
@@ -58,11 +58,11 @@ class SoftmaxRegression:
     Args:
         x: training embeddings in the coordinates of a basis, shape (n, D).
         labels: class of each training image, shape (n,), 0 <= label < classes.
-        classes: number of classes, with or without training images.
+        classes: number of classes, including classes without training images.
         sample_weights: weight s of each training image, shape (n,); by default all are 1.
-        device: torch device on which it is solved, such as `cuda`. Default `cpu`.
-        overwrites: whether `x`, if large and in single precision, may be centred in place. Default false.
-        for_choice: whether solutions are only used for selection, and may be coarser. Default false.
+        device: torch device of the solver, such as `cuda`. Default `cpu`.
+        overwrites: whether `x` may be centred in place, if it is large and in single precision. Default false.
+        for_choice: whether solutions only serve selection and may be coarser. Default false.
 
     Raises:
         ValueError: there are no training images.
@@ -89,7 +89,7 @@ class SoftmaxRegression:
         self._rows = min(len(own), max(64, (CELLS if device == "cpu" else CELLS_OF_GPU) // len(self._present)))
         self._each = self._on_device(np.arange(self._rows))
         precise = len(labels) * len(self._present) <= PRECISE
-        # Without a float64 copy of all.
+        # Block by block, without a float64 copy of all images.
         self._mean = sum((ones[rows] @ x[rows] for rows in self._blocks()), np.zeros(x.shape[1])) / self._total
         self._subproblem = self._quarter(x, labels, ones)
         ours = overwrites and x.flags.c_contiguous and x.flags.writeable
@@ -126,7 +126,7 @@ class SoftmaxRegression:
             yield slice(first, first + self._rows)
 
     def _add_block(self, x: Floats, rows: slice) -> None:
-        """Store a block of embeddings, centred so that weights and intercepts are decoupled."""
+        """Store a block of embeddings, centred to decouple weights and intercepts."""
         centred = self._on_device(x) - self._on_device(self._mean)
         self._single[rows] = centred
         if self._double is not None:
@@ -137,7 +137,7 @@ class SoftmaxRegression:
         self._gram += weighted.T @ centred
 
     def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
-        """Return the problem of every fourth image if there are many (recursive): its solution is a start."""
+        """Return the problem with every fourth image, whose solution is a start; None if there are few images."""
         if len(labels) < 4 * SAMPLE:
             return None
         return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], self._device)
@@ -147,9 +147,9 @@ class SoftmaxRegression:
     ) -> Head:
         """Return the classifier on the first `rank` coordinates.
 
-        `c` is scikit-learn's C for any number of classes. The solver starts from the best of `starts`, solutions for
-        other ranks or penalties; by default from class frequencies. `matrix` is P, symmetric positive definite, shape
-        (D, D), of which the first `rank` rows and columns are used; by default the identity.
+        `c` is scikit-learn's C for any number of classes. `starts` are solutions for other ranks or penalties; the
+        solver starts from the best of them, by default from class frequencies. `matrix` is P, symmetric positive
+        definite, shape (D, D), by default the identity. Its first `rank` rows and columns are used.
         """
         if self._subproblem is not None:
             starts = [self._subproblem.fit(rank, c, starts, max_iter, matrix)]
@@ -165,7 +165,7 @@ class SoftmaxRegression:
         return Head(weights, bias, value, steps, converged, singular)
 
     def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> AnyArray:
-        """Return the best start for centred images, weights with intercepts in the last column, (K, rank + 1)."""
+        """Return the best start, shape (K, rank + 1): weights for centred images, then a column of intercepts."""
         theta = np.zeros((len(self._shares), rank + 1))
         theta[:, -1] = np.log(np.maximum(self._shares, 1e-12 / self._total))
         found = []
@@ -191,9 +191,9 @@ class SoftmaxRegression:
         return float(s @ _cast(s, losses)) * self._total / float(s.sum()) + pulled
 
     def _metric(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["_Metric", bool]:
-        """Return the metric of a X'SX + P / C, and whether that is singular in double precision.
+        """Return the metric for the matrix a X'SX + P / C, and whether the matrix is singular in double precision.
 
-        A singular matrix gets a multiple of the identity added, which changes the steps and not the solution.
+        To a singular matrix a multiple of the identity is added. This changes the steps, not the solution.
         """
         linalg, places = _library(self._gram).linalg, np.arange(rank)
         matrix = self._gram[:rank, :rank] * curvature
@@ -217,7 +217,7 @@ class SoftmaxRegression:
         return _cast(self._single, array) if self._double is None else array
 
     def _minimise(self, theta: AnyArray, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
-        """Minimise in place; return objective, steps, whether it converged, and whether the metric was singular."""
+        """Minimise in place; return objective, steps, whether they converged, and whether a metric was singular."""
         rank = theta.shape[1] - 1
         stages = [stage for stage in self._stages if rank >= HALF_FROM or not stage.in_bfloat16]
         stage = stages.pop(0)
@@ -239,16 +239,16 @@ class SoftmaxRegression:
             size, value, gradient = self._search(stage, theta, direction, penalty, point.value, slope)
             theta += size * direction
             before, point = point, _Point(value, gradient, metric.inverse(gradient))
-            stalled = stage.in_bfloat16 and value >= before.value  # in rounding
+            stalled = stage.in_bfloat16 and value >= before.value  # only rounding is left
             history.add(size * direction, point, before)
         return point.value, max_iter, False, singular
 
     def _search(
         self, stage: "_Stage", theta: AnyArray, direction: AnyArray, penalty: "_Penalty", value: float, slope: float
     ) -> tuple[float, float, AnyArray]:
-        """Return a step size with smaller slope and objective, and objective and gradient there.
+        """Return a step size that lowers slope and objective, and the objective and gradient after the step.
 
-        The slope of a convex function increases along a line, so its zero is found by false position.
+        The slope of a convex function increases along a line, so false position finds its zero.
         """
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
         rounding = stage.rounding * abs(value)
@@ -265,17 +265,17 @@ class SoftmaxRegression:
             if high == float("inf"):
                 size *= 2 if here > 0.95 * slope else 1.5
             else:
-                # False position is slow if the slope is steep on one side only: stay off the ends.
+                # If the slope is steep on one side only, false position is slow: keep away from the ends.
                 share = -low_slope / (high_slope - low_slope)
                 size = low + (high - low) * min(max(share, 0.1), 0.9)
         else:
-            size = tried  # of the last objective and gradient
+            size = tried  # the size that the last objective and gradient belong to
         return size, reached, gradient
 
     def _evaluate(
         self, stage: "_Stage", theta: AnyArray, penalty: "_Penalty", curvature: bool = False
     ) -> tuple[float, AnyArray, float]:
-        """Return objective, gradient (K, rank + 1) and, with `curvature`, the mean of p (1 - p), block by block."""
+        """Return the objective, the gradient, shape (K, rank + 1), and with `curvature` the mean of p (1 - p)."""
         x = stage.x
         w, bias = stage.factor(_cast(x, theta[:, :-1])), _cast(x, theta[:, -1:])
         held, total, loss, unsure = _empty_like((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
@@ -302,9 +302,9 @@ class SoftmaxRegression:
 def _losses(
     p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: tuple[AnyArray, AnyArray]
 ) -> tuple[AnyArray, AnyArray]:
-    """Return the cross-entropy of each image, and the column sums of `p`, which then holds exp(logits).
+    """Return the cross-entropy of each image, and the column sums of `p`, which is overwritten by exp(logits).
 
-    `p` has shape (K, n), classes by images, since products of few rows are faster than of few columns.
+    `p` has shape (K, n), classes by images, since products with few rows are faster than with few columns.
     """
     library = _library(p)
     _product(w, z.T, p)
@@ -329,7 +329,7 @@ def _product(a: AnyArray, b: AnyArray, out: AnyArray = None) -> AnyArray:
 
 
 def _one_thread() -> bool:
-    """Whether PyTorch uses one thread, as in trials of one core: more would busy-wait for NumPy's."""
+    """Whether PyTorch uses one thread, as in trials of one core. More threads would busy-wait for NumPy's threads."""
     import torch
 
     return torch.get_num_threads() == 1
@@ -345,7 +345,7 @@ def _library(array: AnyArray) -> Any:
 
 
 def _cast(other: AnyArray, array: AnyArray) -> AnyArray:
-    """Return an array in the precision of `other`."""
+    """Return `array` in the precision of `other`."""
     return _library(array).asarray(array, dtype=other.dtype)
 
 
@@ -362,7 +362,7 @@ def _to_numpy(array: AnyArray) -> Values:
 
 
 class _Stage(NamedTuple):
-    """A stage of the solver: images in its precision, stopping tolerance, and relative rounding of the objective."""
+    """A stage of the solver: images in one precision, stopping tolerance, and relative rounding of the objective."""
 
     x: AnyArray
     tolerance: float
@@ -379,13 +379,13 @@ class _Stage(NamedTuple):
 
 
 class _Penalty(NamedTuple):
-    """tr(W' P W) / (2 C): C, and P of one rank, shape (rank, rank); None for the identity."""
+    """The penalty tr(W' P W) / (2 C) at one rank: C, and P of shape (rank, rank), or None for the identity."""
 
     c: float
     matrix: AnyArray
 
     def gradient(self, w: AnyArray) -> AnyArray:
-        """Return (P W / C)' for W', both of shape (K, rank)."""
+        """Return the gradient (P W / C)', shape (K, rank); `w` is W', of the same shape."""
         return (w if self.matrix is None else w @ self.matrix) / self.c
 
 
@@ -396,7 +396,7 @@ class _Metric(NamedTuple):
     of_intercepts: float
 
     def inverse(self, gradient: AnyArray) -> AnyArray:
-        """Return the inverse of the metric times a gradient, shape (K, rank + 1): an ascent direction."""
+        """Return an ascent direction, the inverse of the metric times a gradient, shape (K, rank + 1)."""
         result = gradient * self.of_intercepts
         result[:, :-1] = (_cast(self.inverse_factor, gradient[:, :-1]) @ self.inverse_factor.T) @ self.inverse_factor
         return result
@@ -413,15 +413,15 @@ class _Point(NamedTuple):
 class _StepHistory:
     """The last steps of L-BFGS, and their approximation of the inverse Hessian.
 
-    With S and Y the steps and the changes of the gradient as columns, R the upper triangle of S'Y, D its diagonal, and
-    H the initial inverse Hessian, it is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
+    Let S and Y have the steps and the changes of the gradient as columns, R be the upper triangle of S'Y, D its
+    diagonal, and H the initial inverse Hessian. The approximation is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
 
         H + S R^-T (D + Y'H Y) R^-1 S' - S R^-T Y'H - H Y R^-1 S'
 
-    which costs four products with all stored steps. H Y is stored instead of Y, since H is symmetric.
+    It costs four products with all stored steps. H is symmetric, so H Y is stored instead of Y.
 
     Args:
-        like: a gradient, for size and type of the stored arrays; the small products are in float64.
+        like: a gradient, which determines size and type of the stored arrays. Small products are in float64.
     """
 
     def __init__(self, like: AnyArray) -> None:
@@ -431,7 +431,7 @@ class _StepHistory:
         self._order: list[int] = []  # rows of the steps, from the oldest on
 
     def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
-        """Store a step, dropping the oldest if full; skip it without positive curvature."""
+        """Store a step, and drop the oldest one if full. A step without positive curvature is skipped."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         curvature = float(step @ change)
         if curvature <= 0:
@@ -451,13 +451,13 @@ class _StepHistory:
         return _to_numpy(self._steps[:n] @ vector), _to_numpy(self._preconditioned[:n] @ vector)
 
     def newton(self, point: _Point) -> AnyArray:
-        """Return the inverse Hessian times the gradient of a point, of the same shape."""
+        """Return the inverse Hessian times the gradient of a point, in the gradient's shape."""
         if not (n := len(self._order)):
             return point.preconditioned
         order = np.asarray(self._order)
         of_steps, of_changes = (products[order] for products in self._times(point.gradient.reshape(-1)))
         s_y, y_p_y = self._s_y[order[:, None], order] * _UPPER[:n, :n], self._y_p_y[order[:, None], order]
-        # The metric bounds the worst case: scale it to the last curvature.
+        # The metric is for the worst case, so it is scaled to the last curvature.
         scale = float(s_y[-1, -1] / y_p_y[-1, -1])
         along = np.linalg.solve(s_y, of_steps)
         outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))

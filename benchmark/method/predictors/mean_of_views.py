@@ -10,10 +10,10 @@ from benchmark.method.predictors.base import Predictor, Problem
 
 
 class MeanOfViews(Predictor, label="zero-shot on the mean of views"):
-    """argmax over classes c of the cosine of t_c and the mean of u_v, the tested image and its views at unit length.
+    """argmax over classes c of the cosine of t_c, the text of class c, and the mean embedding of a test image's views.
 
-    The mean is over 1 + V embeddings in the subspace, the image itself and its view of each kind of the intervention
-    set. Uses views of each test image for its own prediction only.
+    The mean is over 1 + V unit-length embeddings in the subspace: the image itself and one view for each of the V kinds
+    in the intervention set. Views of a test image are used for its own prediction only.
 
     Raises:
         ValueError: there are no views of the test images.

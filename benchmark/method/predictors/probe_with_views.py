@@ -14,8 +14,9 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
 
         minimise over W, b :   sum_i 1 / (1 + V) sum_v cross-entropy(x_iv W + b, y_i)  +  q / (2 C) ||W||^2
 
-    with v = 0 the image and the others its views of all kinds of the intervention set, with equal weight. q is the mean
-    squared length over images and views, so that C is comparable to `linear_probe`. Without views it is that probe.
+    v = 0 is the image, and v = 1 ... V are its views, one for each kind in the intervention set, with equal weight. q
+    is the mean squared length over images and views, so C is comparable to `linear_probe`. Without views, both probes
+    are equal.
 
     A fit to n images of width D takes 28 (1 + V) n D bytes: with 7 kinds, 69 GB for the 400,000 training images of
     DomainNet at width 768.
@@ -23,13 +24,13 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
     Fields:
         C: inverse weights of the L2 penalty, as for `linear_probe`.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
-        max_iter: largest number of steps of the solver at each rank and C.
+        max_iter: maximum number of solver steps at each rank and C.
     """
 
     uses_views: ClassVar[bool] = True
 
     def training_problem(self, problem: Problem) -> tuple[Problem, float]:
-        """Return the problem with images and views as training images, and the weight of each."""
+        """Return the problem with images and views as training images, and the weight 1 / (1 + V) of each."""
         copies = 1 + len(problem.views)
         train = np.concatenate([problem.train, *problem.views])
         labels, environments = (np.tile(numbers, copies) for numbers in (problem.labels, problem.environments))

@@ -1,4 +1,4 @@
-"""The linear probe with a soft penalty along C_d."""
+"""The linear probe with an additional penalty along directions that interventions move (C_d)."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
@@ -18,32 +18,31 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
 
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)
 
-    with C_d of the sources and of the intervention set, in the coordinates of the projection, and t = trace(C_d) there,
-    over all D of them for any rank. tr(W' C_d W) is the mean squared change of the logits under an intervention.
-    mu has no unit: at 1 interventions penalise as much as ||W||^2 does, on average over directions; 0 is the linear
-    probe. In the coordinates x (I + mu D C_d / t)^(-1/2) it is the linear probe too: mu plays the part of shrinkage's
-    lambda, for the penalty only. If C_d is 0, it is the linear probe.
+    C_d is the second moment of the interventional differences of source images, in the coordinates of the projection. t
+    = trace(C_d) is over all D coordinates at every rank. tr(W' C_d W) is the mean squared change of the logits under an
+    intervention. mu has no unit. At mu = 1 the penalty along C_d equals ||W||^2 on average over directions. With mu = 0
+    or C_d = 0 this is the linear probe. For any mu it is the linear probe in the coordinates x (I + mu D C_d /
+    t)^(-1/2). So mu corresponds to lambda of shrinkage, but acts on the penalty only.
 
-    If the projection maps each environment separately, C_d is mapped by the common map.
+    If the projection maps each environment separately, its common map is used for C_d.
 
     Fields:
-        mu: strengths of the penalty along C_d, one or several: a selection rule chooses among them, and C, at every
-            rank.
+        mu: strengths of the penalty along C_d, one or several. A selection rule chooses mu, C and rank.
         C: inverse weights of the whole penalty, as for `linear_probe`.
         penalty: `scaled` or `absolute`, as for `linear_probe`.
-        max_iter: largest number of steps of the solver at each rank, mu and C.
+        max_iter: maximum number of solver steps at each rank, mu and C.
 
     Raises:
         ValueError: there are no interventional pairs.
     """
 
-    turns: ClassVar[bool] = False  # its penalty depends on C_d in these coordinates
+    turns: ClassVar[bool] = False  # the penalty depends on the coordinates
     uses_c_d: ClassVar[bool] = True
     mu: Strengths = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
     @property
     def settings(self) -> tuple[Self, ...]:
-        """See `Predictor.settings`: one for each mu and C, mu outermost."""
+        """See `Predictor.settings`: one predictor for each mu and C, with mu as the outer loop."""
         of_c = super().settings
         return tuple(s.model_copy(update={"mu": (mu,)}) for mu in self.mu for s in of_c)
 

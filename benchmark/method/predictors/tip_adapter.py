@@ -11,7 +11,7 @@ from benchmark.method.predictors.class_means import absent_classes
 from benchmark.method.predictors.clip_adapter import checked_weights, minimise
 from benchmark.method.predictors.few_shot import count_shots, draw_shots
 
-BLOCK = 4096  # number of test images whose affinities to all keys are held at a time
+BLOCK = 4096  # test images per block; a block's affinities to all keys are in memory at once
 EPSILON = 1e-4  # AdamW's epsilon, as in the authors' code
 
 
@@ -20,25 +20,25 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
 
         A = exp(-beta (1 - f F'))        logits = logit_scale f W' + alpha A L
 
-    with f the image, F the `shots` training images of every class (keys; drawn over all source environments by the
-    trial's seed, the same at every rank), L their one-hot labels (values) and W the text embeddings.
+    f is the image, F (the keys) the `shots` training images of every class, L (the values) their one-hot labels, and W
+    the text embeddings. The trial's seed draws the keys over all source environments; they are the same at every rank.
 
-    `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images, by AdamW with a cosine
-    schedule, weight decay 0.01 and batches of 256, as in the paper and the authors' code, but without augmentation and
-    keeping the last epoch, not the best on the test set; alpha and beta are not searched afterwards. Single precision.
-    AdamW updates each coordinate separately, so fine-tuned keys depend on the basis even at full rank, unlike most
-    predictors here.
+    `trained` is Tip-Adapter-F: the keys are fine-tuned by cross-entropy on the same images. As in the authors' code,
+    this uses AdamW with a cosine schedule, weight decay 0.01 and batches of 256. Unlike theirs, it uses no
+    augmentation, keeps the last epoch instead of the best on the test set, and does not search alpha and beta
+    afterwards. It runs in single precision. AdamW updates each coordinate separately. So fine-tuned keys depend on the
+    basis even at full rank, unlike most predictors here.
 
-    A class without training images has no keys and keeps its zero-shot logit, as published; fine-tuning is among the
-    classes with images.
+    A class without training images has no keys and keeps its zero-shot logit, as published. It is left out of
+    fine-tuning.
 
     Fields:
-        shots: number of training images of every class in the cache (the default is the paper's).
-        alpha: weight of the cache logits relative to the zero-shot logits (the default is the paper's).
-        beta: rate at which the affinity falls with the distance of image and key (the default is the paper's).
+        shots: number of training images of every class in the cache. The default is the paper's.
+        alpha: weight of the cache logits relative to the zero-shot logits. The default is the paper's.
+        beta: rate at which the affinity falls with the distance of image and key. The default is the paper's.
         trained: whether the keys are fine-tuned.
-        epochs: number of passes over the images of the cache; without `trained` there are none.
-        learning_rate: learning rate of the first step.
+        epochs: number of passes over the images of the cache, only used with `trained`.
+        learning_rate: learning rate in the first step.
 
     Raises:
         ValueError: there is no training image at all.
@@ -58,7 +58,7 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
         return f"{shots}, trained" if self.trained else shots
 
     def labels_used(self, labels: Labels) -> int:
-        """See `Predictor.labels_used`: those of the images in the cache."""
+        """See `Predictor.labels_used`: the number of images in the cache."""
         return count_shots(labels, self.shots)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
@@ -81,7 +81,7 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
             yield of_rank
 
     def _fine_tuned(self, keys: Array, text: Array, labels: Labels, problem: Problem) -> Array:
-        """Return the keys of Tip-Adapter-F, shape (n, rank); `text` and `labels` are of the classes present."""
+        """Return the keys of Tip-Adapter-F, (n, rank); `text` and `labels` hold only classes with training images."""
         import torch
 
         images, targets = torch.from_numpy(keys).float(), torch.from_numpy(labels)

@@ -1,4 +1,4 @@
-"""Zero-shot prediction inside the subspace: the class with the nearest projected text embedding."""
+"""Zero-shot prediction: the class whose projected text embedding is nearest to the projected image."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
@@ -9,17 +9,17 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors.base import Predictor, Problem
 
-DENSE = 3  # with at least one of so many ranks, cumulative sums over all are cheaper than one evaluation for each
-BLOCK = 128  # number of images whose scores at all ranks fit into a core's cache
+DENSE = 3  # if more than one rank in three is used, cumulative sums over all ranks are cheaper than one product per rank
+BLOCK = 128  # images per block, whose scores at all ranks fit into a core's cache
 
 
 class ZeroShot(Predictor, label="zero-shot", place=0):
-    """argmax over classes c of the similarity between A z and A t_c.
+    """argmax over classes c of the similarity of A z and A t_c: image z and text t_c of class c, projected by A.
 
     Fields:
-        scoring: `cosine`, the paper's predictor, or `released`, the authors' code: text embeddings of unit
-            length before the projection and not after it, raw image embeddings, dot product.
-        temperature: divisor of logits; it changes confidences and no prediction.
+        scoring: `cosine` (default), the paper's predictor, or `released`, the predictor of the authors' code: dot
+            products of raw image embeddings and text embeddings that have unit length only before the projection.
+        temperature: divisor of logits. It changes confidences but no prediction.
     """
 
     uses_training_images: ClassVar[bool] = False
@@ -27,7 +27,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`. Dot products are cumulative sums over coordinates: a curve costs one evaluation."""
+        """See `Predictor.scores`. Dot products are cumulative sums, so all ranks cost as much as the last."""
         factor = problem.logit_scale / self.temperature
         text, cosine = problem.text, self.scoring == "cosine"
         dots = [np.zeros((len(z), len(text))) for z in problem.tests]
@@ -46,7 +46,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
             start = rank
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:
-        """See `Predictor.predict`; scores are cumulative sums, in blocks of images."""
+        """See `Predictor.predict`. Scores are cumulative sums over coordinates, computed in blocks of images."""
         if any(classes is not None for classes in problem.candidates) or type(self).scores is not ZeroShot.scores:
             return super().predict(problem, ranks)
         text, columns = problem.text[:, : ranks[-1]], np.asarray(ranks) - 1
@@ -61,7 +61,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
         return curves
 
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
-        """See `Predictor.text_factors`. The length of an image does not change the order of classes."""
+        """See `Predictor.text_factors`. The length of an image does not change the order of the classes."""
         if type(self) is not ZeroShot:  # a subclass may classify otherwise
             return None
         if self.scoring == "released":
@@ -70,7 +70,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
 
 
 def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """As `_argmax_at_ranks` up to rounding, by products of the coordinates between two ranks."""
+    """Return the same as `_argmax_at_ranks` up to rounding, from matrix products between successive ranks."""
     sums = np.zeros((len(z), len(text)))
     scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
     for i, last in enumerate(columns):
@@ -81,9 +81,9 @@ def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array)
 
 
 def _argmax_at_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """Return the class with the highest score at every rank, shape (images, ranks); the first of ties, as argmax.
+    """Return the class with the highest score at every rank, shape (images, ranks). Ties go to the first class.
 
-    `columns`: indices of the ranks in cumulative sums over coordinates; `factors` multiply the sums of each class.
+    `columns` are the indices of the ranks in cumulative sums. `factors`, shape (classes, ranks), multiply the sums.
     """
     at = slice(None) if len(columns) == z.shape[1] else columns
     running, products = np.empty_like(z), np.empty_like(z)
@@ -98,5 +98,5 @@ def _argmax_at_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> 
 
 
 def _length(squares: Array) -> Array:
-    """Return the square roots; 1 for zero vectors, which have no direction."""
+    """Return lengths from squared lengths; 1 for zero vectors, which have no direction."""
     return np.sqrt(np.where(squares > 0, squares, 1.0))

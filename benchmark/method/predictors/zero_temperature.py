@@ -1,6 +1,6 @@
-"""ZERO: the vote of a tested image's most confident views (Farina et al., NeurIPS 2024, arXiv 2405.18330).
+"""ZERO: a vote of the most confident views of a test image (Farina et al., NeurIPS 2024, arXiv 2405.18330).
 
-Softmax at zero temperature is one-hot, so the mean of the views' probabilities is a vote.
+Softmax at temperature zero is one-hot, so averaging the probabilities of views is a vote.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,23 @@ from scipy.special import log_softmax
 from benchmark.method.arrays import Array, unit
 from benchmark.method.predictors.base import Predictor, Problem
 
-BLOCK = 1024  # images processed at a time, with all views
+BLOCK = 1024  # images per block; all their views are processed at once
 
 
 class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
     """Majority vote of the most confident among a test image's 1 + V views.
 
-    Zero-shot probabilities of the image and of its view of each kind of the intervention set are ordered by entropy, at
-    the backbone's logit scale. Each of the int(keep (1 + V)) views with the lowest entropy, at least one, votes for its
-    most likely class. Ties are broken by the other views, the most confident first: the first whose class is among the
-    tied ones decides; if none is, the tied class most likely for the first of these views.
+    The 1 + V views are the image itself and one view for each of the V kinds in the intervention set. They are ordered
+    by the entropy of their zero-shot probabilities at the backbone's logit scale. Each of the int(keep (1 + V)) views
+    with the lowest entropy, at least one, votes for its most likely class. The other views break ties. The most
+    confident one whose most likely class is tied decides. If there is none, the most confident one decides by the
+    likeliest tied class.
 
-    The authors draw 63 random crops and flips in addition to the image and keep 0.3 of them (0.1 in the first version
-    of the paper); here there are as many views as kinds, 8 with the image by default, of which 2 are kept, so ties are
-    common. In their code ties are broken in the order of the views.
+    The authors add 63 random crops and flips to the image and keep 0.3 of them (0.1 in the first version of the paper).
+    Here the default has 8 views with the image, of which 2 are kept, so ties are common. In the authors' code ties are
+    broken in the order of the views.
 
-    Uses views of each test image for its own prediction only. Votes are no logits.
+    Views of a test image are used for its own prediction only. Votes are not logits.
 
     Fields:
         keep: share of the views that vote.
@@ -44,7 +45,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
     keep: float = Field(default=0.3, gt=0, le=1)
 
     def scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """See `Predictor.scores`: numbers of votes, plus one for the winner of a tie."""
+        """See `Predictor.scores`. A score is a number of votes; the winner of a tie gets one more."""
         for rank in ranks:
             text = problem.logit_scale * unit(problem.text[:, :rank])
             of_rank = []
@@ -59,7 +60,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
 
 def votes_of(logits: Array, kept: int) -> Array:
-    """Return votes of the `kept` most confident views with ties broken, (m, classes), from (views, m, classes)."""
+    """Return votes of the `kept` most confident views, ties broken, (m, classes); logits are (views, m, classes)."""
     log_p = log_softmax(logits, axis=2)
     order = (-(np.exp(log_p) * log_p).sum(axis=2)).argsort(axis=0, kind="stable")
     ballots = np.take_along_axis(logits.argmax(axis=2), order, axis=0)  # the most confident view first
@@ -68,7 +69,7 @@ def votes_of(logits: Array, kept: int) -> Array:
     for ballot in ballots[:kept]:
         votes[images, ballot] += 1
     tied = votes == votes.max(axis=1, keepdims=True)
-    asked = slice(kept, None) if kept < len(logits) else slice(1)  # if all have voted: the most confident
+    asked = slice(kept, None) if kept < len(logits) else slice(1)  # views that break ties; if all have voted, the most confident one
     likeliest = np.where(tied, logits[order[asked][0], images], -np.inf).argmax(axis=1)
     open_ = tied.sum(axis=1) > 1
     winner, undecided = likeliest, open_.copy()
