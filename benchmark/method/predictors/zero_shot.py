@@ -9,7 +9,7 @@ from pydantic import Field
 from benchmark.method.arrays import Array, Labels
 from benchmark.method.predictors.base import Predictor, Problem
 
-DENSE = 3  # if more than one rank in three is used, cumulative sums over all ranks are cheaper than one product per rank
+DENSE = 3  # if more than one rank in three is used, cumulative sums over all are cheaper than a product per rank
 BLOCK = 128  # images per block, whose scores at all ranks fit into a core's cache
 
 

@@ -69,7 +69,7 @@ def votes_of(logits: Array, kept: int) -> Array:
     for ballot in ballots[:kept]:
         votes[images, ballot] += 1
     tied = votes == votes.max(axis=1, keepdims=True)
-    asked = slice(kept, None) if kept < len(logits) else slice(1)  # views that break ties; if all have voted, the most confident one
+    asked = slice(kept, None) if kept < len(logits) else slice(1)  # the views that break ties
     likeliest = np.where(tied, logits[order[asked][0], images], -np.inf).argmax(axis=1)
     open_ = tied.sum(axis=1) > 1
     winner, undecided = likeliest, open_.copy()

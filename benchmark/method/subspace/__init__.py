@@ -1,4 +1,7 @@
-"""The method: moments of embeddings, projections estimated from them. No Ray, no files: arrays in, arrays out."""
+"""The method: moments of embeddings, and projections estimated from them. No Ray, no files: arrays in, arrays out.
+
+Explain a new name in docs/comparisons.md and run `make docs`, which writes docs/recipe.md; tests/docs compares both.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -60,6 +63,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("InvariantProjection", "Shrinkage"):  # scikit-learn takes a second to import, which no worker needs
+    if name in ("InvariantProjection", "Shrinkage"):  # importing scikit-learn takes a second, and no worker needs it
         return getattr(importlib.import_module("benchmark.method.subspace.estimator"), name)
     raise AttributeError(f"module 'benchmark.method.subspace' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The ordered basis that every projection estimates. Its first k columns are the projection of rank k."""
+"""The ordered basis that every projection estimates, whose first k columns are the projection of rank k."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ from benchmark.method.subspace.moments import SourceMoments
 
 @dataclass(frozen=True)
 class Basis:
-    """A map of images and one of texts: an ordered basis of the embedding space, or a map without ranks.
+    """The maps of images and texts by a fitted projection: an ordered basis, or maps without ranks.
 
     Attributes:
-        vectors: directions as columns, shape (D, D); A_inv of rank k is `vectors[:, :k].T`. Orthonormal, so that rank D
-            is a rotation; erasure (`leace`) is oblique, and its rank D is the erased space. For maps without ranks,
-            such as shrinkage, the transpose of the matrix that multiplies images.
-        spectrum: values that order the directions, shape (D,), or None without such values.
-        text_vectors: the map of texts, shape (D, D); None (default) if it is `vectors`.
-        offset: vector subtracted from images before the map, shape (D,); None (default) for none.
-        text_share: share of the mean class text that is subtracted from each class text before the map, default 0.0.
-        by_environment: name of an environment -> its own map of images, for test-time adaptation. Empty by default.
+        vectors: directions as columns, shape (D, D). The projection of rank k is `vectors[:, :k].T`. Directions are
+            orthonormal, so rank D is a rotation. Only erasure (`leace`) is oblique: its rank D is the erased space. For
+            maps without ranks, such as shrinkage, this is the transpose of the matrix that multiplies images.
+        spectrum: values that order the directions, shape (D,); None (default) if there are none.
+        text_vectors: the same for texts, shape (D, D); None (default) if it equals `vectors`.
+        offset: vector to subtract from images before the map, shape (D,); None (default): nothing.
+        text_share: share of the mean class text to subtract from each class text before the map, default 0.0.
+        by_environment: name of an environment -> map of its images, for test-time adaptation. Empty by default.
     """
 
     vectors: Array
@@ -43,12 +43,12 @@ class Basis:
 
     @property
     def is_linear(self) -> bool:
-        """Whether images and texts are mapped by one matrix each, which can be exported."""
+        """Whether images are mapped by one matrix and texts by one matrix. Only such maps can be exported."""
         return self.offset is None and not self.text_share and not self.by_environment
 
     @cached_property
     def is_rotation(self) -> bool:
-        """Whether the basis is orthonormal for images and texts: at rank D only coordinates change."""
+        """Whether the basis is orthonormal and the same for images and texts, so that rank D only rotates."""
         gram = self.vectors.T @ self.vectors
         return self.is_linear and self.text_vectors is None and bool(np.abs(gram - np.eye(len(gram))).max() < 1e-9)
 
@@ -62,19 +62,19 @@ class Basis:
         return np.asarray((text if offset is None else text - offset) @ self.texts)
 
     def to_image_space(self, t: Array) -> Array:
-        """Return t V^T, whose dot products with images are scores, for texts t in coordinates, (n_classes, D)."""
+        """Return t V^T, whose dot products with images are scores; t: texts in coordinates, (n_classes, D)."""
         return np.asarray(t @ self.vectors.T)
 
     def rounding_bounds(self, t: Array) -> Array:
-        """Return an upper bound of sum_i |t_i| |v_i| for texts t in coordinates, (n_classes,), for rounding errors."""
+        """Return upper bounds of sum_i |t_i| |v_i|, (n_classes,), for rounding errors; t: texts in coordinates."""
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 
     def matrices(self) -> tuple[Array, ...]:
-        """Return the matrices of the two maps."""
+        """Return the distinct matrices of the maps of images and texts."""
         return self.vectors, self.texts
 
     def text_offset(self, text: Array) -> Array | None:
-        """Return the vector subtracted from each class text, shape (D,); None for none."""
+        """Return the vector to subtract from each class text, shape (D,); None: nothing."""
         return np.asarray(self.text_share * text.mean(axis=0)) if self.text_share else None
 
     def reversed(self) -> "Basis":
@@ -85,8 +85,9 @@ class Basis:
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v for every direction, shape (D,), for a second moment C of shape (D, D).
 
-        With C_z it is the energy of a direction, with C_d the displacement by interventions along it; their cumulative
-        sums over k give the two terms of the objective (trace(C_z) minus the first, lambda times the second).
+        For C = C_z this is the energy of a direction, for C = C_d the displacement by interventions along it. With E_k
+        and B_k their sums over the first k directions, the terms of the objective at rank k are trace(C_z) - E_k and
+        lambda B_k.
         """
         return np.asarray(np.einsum("dk,dk->k", self.vectors, second_moment @ self.vectors))
 
@@ -94,10 +95,11 @@ class Basis:
 class Projection(Component):
     """Base class of projections, which estimate a basis from the moments of the source environments.
 
-    To add one, derive from this class in a separate file, write `fit`, and give the class a name in
-    `PROJECTIONS` (or name it `module:Class` in the recipe). A projection with a consistency weight has the field
-    `lambda_`, a random one the field `seed`; their values come from the sweep. Class keywords define how reports
-    show it, see `benchmark.common.registry.Presentation`.
+    To add one, derive from this class in a separate file, write `fit`, and give the class a name in `PROJECTIONS` (or
+    name it `module:Class` in the recipe). A projection with a consistency weight has the field `lambda_`, a random one
+    the field `seed`. The sweep sets these fields. Keywords of the class define how reports show it, see
+    `benchmark.common.registry.Presentation`. A new class attribute must also be named in docs/adding.md;
+    tests/docs/test_adding.py checks this.
 
     Example:
         >>> import numpy as np
@@ -115,49 +117,49 @@ class Projection(Component):
                [1., 0.]]), spectrum=array([10.,  5.]))
     """
 
-    swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # set by a sweep; not in recipes, labels and their hashes
+    swept: ClassVar[tuple[str, ...]] = ("lambda_", "seed")  # fields set by a sweep, not in recipes, labels and hashes
     uses_interventions: ClassVar[bool] = False
-    # Whether interventions only determine a scale: one intervention set is enough.
+    # Whether interventions only determine a scale, so that one intervention set is enough.
     uses_scale_only: ClassVar[bool] = False
     uses_products: ClassVar[bool] = False  # whether it uses `SourceMoments.products`
     uses_labels: ClassVar[bool] = False  # whether it uses class labels of images
-    looks_at_target_images: ClassVar[bool] = False  # whether it uses `sources.targets`; tables mark it
+    looks_at_target_images: ClassVar[bool] = False  # whether it uses `sources.targets`, which tables mark
     full_rank_only: ClassVar[bool] = False  # whether its only rank is D
-    plain_at_full_rank: ClassVar[bool] = False  # whether rank D is a rotation: predictions are plain ones
-    plain_at_lambda_0: ClassVar[bool] = False  # whether at lambda 0 images and texts are unchanged
+    plain_at_full_rank: ClassVar[bool] = False  # whether rank D is a rotation, hence plain prediction
+    plain_at_lambda_0: ClassVar[bool] = False  # whether lambda 0 leaves images and texts unchanged
 
     @property
     def uses_lambda(self) -> bool:
-        """Whether it has a consistency weight to be swept."""
+        """Whether it has a weight `lambda_` that the sweep sets."""
         return "lambda_" in type(self).model_fields
 
     @property
     def own_lambdas(self) -> tuple[float, ...] | None:
-        """The projection's own grid of lambda (field `lambdas`); None: the sweep's grid."""
+        """The projection's own grid of lambda (its field `lambdas`); None: the sweep's grid is used."""
         return getattr(self, "lambdas", None)
 
     @property
     def settings(self) -> "tuple[Projection, ...]":
-        """Candidates of a selection rule besides lambda: projections with one value of each grid."""
+        """The projections that a selection rule chooses among (and lambda), each with one value of every grid."""
         return (self,)
 
     @property
     def min_sources(self) -> int:
-        """Minimum number of source environments: two if it uses differences between them. Default 1."""
+        """Minimum number of source environments: 1 by default, 2 if it uses differences between environments."""
         return 1
 
     @property
     def takes_placebo(self) -> bool:
-        """Whether it is also fitted to placebos of C_d: if it uses directions of C_d, not only its scale."""
+        """Whether it can be fitted to placebos of C_d, because it uses directions of C_d and not only its scale."""
         return False
 
     @property
     def params(self) -> dict[str, Any]:
-        """All parameters of a recipe, defaults included, without those set by a sweep."""
+        """All parameters, including defaults, except those that a sweep sets."""
         return {name: value for name, value in super().params.items() if name not in (*self.swept, "lambdas")}
 
     def at(self, *, lambda_: float | None = None, seed: int | None = None) -> Self:
-        """Return this projection with other values of swept fields; fields that it lacks are ignored.
+        """Return this projection with other values of fields that a sweep sets. Fields that it lacks are ignored.
 
         Args:
             lambda_: weight of the consistency under interventions, >= 0; None: unchanged.
@@ -184,21 +186,21 @@ class Projection(Component):
         return type(self).prompts is not Projection.prompts
 
     def without_interventions(self) -> "Projection | None":
-        """Return the projection to use without interventional pairs: itself, a reduced one, or None."""
+        """Return the projection to use if there are no interventional pairs: itself, a reduced one, or None."""
         return None if self.uses_interventions and not self.uses_scale_only else self
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
-        """Return the prompts that `fit` gets from `sources.prompts`, the same for all settings. Default: none.
+        """Return the prompts that `fit` uses, the same for all settings. Default: none.
 
         Args:
-            names: of classes, environments and templates.
+            names: classes, environments and templates to build prompts from.
         """
         del names
         return ()
 
     @property
     def order_name(self) -> str | None:
-        """The order of the eigenvectors, if it is a parameter; else None."""
+        """The order of the eigenvectors if it is a parameter, otherwise None."""
         return getattr(self, "order", None)
 
     @abstractmethod
@@ -206,7 +208,7 @@ class Projection(Component):
         """Return the basis.
 
         Args:
-            sources: moments of the training images of the source environments, environment by environment.
+            sources: moments of the training images of each source environment.
 
         Raises:
             ValueError: the moments lack what the projection needs.
@@ -216,8 +218,8 @@ class Projection(Component):
 def eigenbasis(matrix: Array, largest_first: bool) -> Basis:
     """Return the eigenvectors of a symmetric matrix, shape (D, D), in order of their eigenvalues.
 
-    `numpy.linalg.eigh` orders them ascending; `largest_first` reverses that. Signs are fixed (the entry of largest
-    magnitude is positive), so that equal input gives equal output.
+    Eigenvalues are ascending, or descending with `largest_first`. Signs are fixed: the entry of largest magnitude is
+    positive. So equal input gives equal output.
     """
     eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     ascending = Basis(with_fixed_signs(vectors), eigenvalues)

@@ -1,7 +1,7 @@
 """Diagnostics of subspaces (CLIP-ICM, arXiv 2405.15289, section 4).
 
-The objective's two terms at every rank, displacement by interventions along every direction, angles between subspaces,
-and decodability of the environment. Arrays in, arrays out.
+It has the two terms of the objective at every rank, the displacement by interventions along every direction, angles
+between subspaces, and the decodability of the environment. `benchmark/commands/diagnose.py` reports them.
 """
 
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from benchmark.method.subspace.moments import Differences, Moments, SourceMoment
 def terms(
     basis: Basis, moments: Moments | SourceMoments, lambda_: float, nuisance: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return the two terms of the objective at every rank k = 1 ... D: entry k - 1 of two arrays of shape (D,).
+    """Return the two terms of the objective at every rank, two arrays of shape (D,); entry k - 1 is for rank k.
 
     With A = V_k^T, the first k columns of the basis,
 
         reconstruction = (1/N) sum || A^T A z_i - z_i ||^2 = tr C_z - 2 tr(A C_z A^T) + tr(A C_z A^T A A^T)
         consistency    = lambda (1/N) sum || A z_i - A z_i^do ||^2 = lambda tr(A C_d A^T)
 
-    If the basis is orthonormal the first is tr C_z - tr(A C_z A^T); it holds for oblique ones too. With lambda_ 0 no
-    differences are needed; a `nuisance`, shape (D, D), stands in place of C_d.
+    These formulas hold for oblique bases too. For orthonormal ones the first term is tr C_z - tr(A C_z A^T). With
+    lambda_ = 0 no differences are needed. A `nuisance`, shape (D, D), replaces C_d.
     """
     v = basis.vectors
     reconstruction = lost_by_rank(v, v, moments.c_z())
@@ -40,19 +40,19 @@ def terms(
 def terms_of_map(
     matrix: Array, moments: Moments | SourceMoments, lambda_: float, nuisance: Array
 ) -> tuple[float, float]:
-    """Return the two terms of the objective for a map x^ = M z without ranks.
+    """Return the two terms of the objective for a map x^ = M z without ranks, with the nuisance N.
 
         reconstruction = (1/N) sum || M z_i - z_i ||^2 = tr (M - I) C_z (M - I)^T
         consistency    = lambda tr M N M^T
 
-    Of all M their sum is least for F = C_z (C_z + lambda N)^-1, shrinkage of one side.
+    Their sum is minimal for M = F = C_z (C_z + lambda N)^-1, the filter of shrinkage.
     """
     lost = matrix - np.eye(len(matrix))
     return float(np.sum((lost @ moments.c_z()) * lost)), lambda_ * float(np.sum((matrix @ nuisance) * matrix))
 
 
 def share_left(basis: Basis, second_moment: Array) -> float | None:
-    """Return tr(M C M^T) / tr(C), the share of C, shape (D, D), that the map M of images keeps; None if C is 0."""
+    """Return tr(M C M^T) / tr(C), the share of C that the map M of images keeps; None if C is 0."""
     whole = float(np.trace(second_moment))
     return float(basis.energy(second_moment).sum()) / whole if whole > 0 else None
 
@@ -60,9 +60,9 @@ def share_left(basis: Basis, second_moment: Array) -> float | None:
 def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
     """Return v^T C_d v / v^T C_z v for every direction, shape (D,): displacement by interventions over energy.
 
-    0: no intervention moves the direction; 2: along it z and z^do are independent, of equal energy and mean zero.
-    Energies below D x machine epsilon of the largest one are rounding and count as 0: 0 / 0 is NaN (neither images nor
-    interventions use the direction), x / 0 is infinity.
+    At 0 no intervention moves the direction. At 2, z and z^do along it are as different as independent values of equal
+    energy and mean zero. Energies below D x machine epsilon of the largest one count as 0. Then 0 / 0 is NaN (neither
+    images nor interventions use the direction), and x / 0 is infinity.
 
     Raises:
         ValueError: there are no interventional pairs.
@@ -75,18 +75,18 @@ def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
 
 
 def moved_by(basis: Basis, differences: Mapping[str, Differences]) -> dict[str, Array]:
-    """Return, for every kind of intervention, v^T C_d v of every direction, shape (D,)."""
+    """Return kind of intervention -> its v^T C_d v for every direction, shape (D,)."""
     return {kind: basis.energy(d.moment()) for kind, d in differences.items()}
 
 
 def principal_angles(a: Array, b: Array) -> Array:
     """Return the principal angles between two subspaces in degrees, ascending, shape (min(k1, k2),).
 
-    cos theta_i = i-th largest singular value of A^T B (Bjoerck and Golub, 1973; small angles by their sines, as in
-    Knyazev and Argentati, 2002).
+    For orthonormal bases A and B, cos theta_i is the i-th largest singular value of A^T B (Bjoerck and Golub, 1973).
+    Small angles come from their sines (Knyazev and Argentati, 2002).
 
     Raises:
-        ValueError: the subspaces are not of the same space.
+        ValueError: the subspaces belong to spaces of different width.
     """
     a, b = finite(a, "The first basis"), finite(b, "The second basis")
     if len(a) != len(b):
@@ -97,21 +97,21 @@ def principal_angles(a: Array, b: Array) -> Array:
 def sample_angles(x: Floats, y: Floats) -> Array:
     """Return the canonical angles between two embeddings of the same images, in degrees, ascending.
 
-    They are the principal angles between the column spaces of the centred X and Y, so their cosines are the canonical
-    correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973), and neither scale, rotation nor width of
-    the two embeddings matters: X and Y may come from different backbones. The angles hold for these images only. With
-    n - 1 < rank X + rank Y the two spaces must intersect, so rank X + rank Y - (n - 1) of the angles are 0 for any
-    embeddings: use several times as many images.
+    They are the principal angles between the column spaces of the centred X and Y. Their cosines are the canonical
+    correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973). Scale, rotation and width of the embeddings do not
+    matter, so X and Y may come from different backbones. The angles hold for these images only. If n - 1 < rank X +
+    rank Y, the two spaces intersect, and rank X + rank Y - (n - 1) angles are 0 for any embeddings. So use several
+    times as many images.
 
     Args:
         x: projected embeddings X, shape (n, k1).
         y: projected embeddings Y of the same images in the same order, shape (n, k2).
 
     Returns:
-        The angles, shape (min(rank X, rank Y),), where the ranks are those after centring.
+        The angles, shape (min(rank X, rank Y),), with ranks after centring.
 
     Raises:
-        ValueError: not the same number of images, NaN or infinite values, or all images have the same embedding.
+        ValueError: the numbers of images differ, a value is NaN or infinite, or all images have the same embedding.
     """
     x, y = finite(x, "X"), finite(y, "Y")
     if len(x) != len(y):
@@ -122,7 +122,7 @@ def sample_angles(x: Floats, y: Floats) -> Array:
 def _column_space(x: Array, name: str) -> Array:
     """Return an orthonormal basis of the columns of `x` after centring, shape (n, rank)."""
     centred = x - x.mean(axis=0) if len(x) else x
-    q, r, _ = qr(centred, mode="economic", pivoting=True)  # pivoted, so that the diagonal of R gives the rank
+    q, r, _ = qr(centred, mode="economic", pivoting=True)  # with pivoting, the diagonal of R gives the rank
     sizes = np.abs(r.diagonal())
     rounding = max(x.shape) * np.finfo(np.float64).eps * np.abs(x).max(initial=0.0) * np.sqrt(len(x))
     rank = int((sizes > rounding).sum())
@@ -135,7 +135,7 @@ def _column_space(x: Array, name: str) -> Array:
 class Decodability:
     """Accuracy of a linear classifier of the environment."""
 
-    balanced_accuracy: float  # mean recall over environments, 0 to 1
+    balanced_accuracy: float  # mean recall over environments, from 0 to 1
     chance: float  # 1 / E for E environments
     n: int  # number of images, each tested once
 
@@ -150,21 +150,21 @@ def decodability(
 ) -> Decodability:
     """Return the cross-validated accuracy of a linear classifier of the environment label.
 
-    Multinomial logistic regression, weighted so that environments have equal weight. The embedding is divided by the
-    root of its mean variance, a scalar, so that the penalty does not depend on the scale of embeddings.
+    It is a multinomial logistic regression in which environments have equal weight. Embeddings are divided by the root
+    of their mean variance, a scalar, so the penalty does not depend on their scale.
 
     Args:
         z: embeddings or projected embeddings, shape (n, k).
-        environment: label of each image, shape (n,), of any type that sorts; E different ones.
-        group: group of each image, such as its concept, kept in one fold, shape (n,), of any type that sorts; None
-            (default): no groups.
+        environment: environment label of each image, shape (n,), of any type that sorts.
+        group: group of each image, such as its concept, shape (n,), of any type that sorts. A group stays in one fold.
+            None (default): no groups.
         seed: seed of the random assignment of images or groups to folds, >= 0, default 0.
         folds: number of folds of the cross-validation, >= 2, default 5.
         c: inverse weight of the L2 penalty, scikit-learn's `C`, > 0, default 1.0.
 
     Raises:
-        ValueError: fewer than two environments, one with fewer images (or groups) than folds, or as in
-            `finite`.
+        ValueError: there are fewer than two environments, an environment has fewer images (or groups) than folds, or
+            `finite` raises it.
     """
     z = finite(z, "Z")
     names, labels, counts = np.unique(environment, return_inverse=True, return_counts=True)
@@ -174,7 +174,7 @@ def decodability(
         raise ValueError("Decodability needs at least two environments.")
     if group is None:
         fold = stratified_folds(labels, folds, seed)
-    else:  # a group in several environments is assigned with those of its first
+    else:  # a group in several environments counts as part of the first one
         _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
         fold = stratified_folds(labels[first], folds, seed)[of_image]
     scale = np.sqrt(z.var(axis=0).mean())
@@ -204,7 +204,7 @@ def stratified_folds(labels: Ints, folds: int, seed: int) -> Ints:
 
 
 def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array]:
-    """Return labels, and the largest principal angle between each two subspaces of one rank, in degrees.
+    """Return the labels, and the largest principal angle of each pair of subspaces of one rank, in degrees.
 
     Raises:
         ValueError: widths differ, or `rank` is not between 1 and D.

@@ -1,4 +1,4 @@
-"""Linear algebra that several projections share: orders of directions, spans, generalised eigenvectors and roots."""
+"""Linear algebra for several projections: ordered directions, spans, generalised eigenvectors and matrix roots."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,15 +9,15 @@ from benchmark.method.arrays import Array
 from benchmark.method.subspace.basis import Basis, eigenbasis, with_fixed_signs
 from benchmark.method.subspace.moments import SourceMoments
 
-# Squared lengths below this share of the mean squared length of embeddings count as zero. As a length it is 1e-6: above
-# the rounding of float32 embeddings and of the sums, below any variation of data.
+# Squared lengths below this share of the mean squared length of embeddings count as zero. The corresponding length,
+# 1e-6, is above rounding of float32 embeddings and of sums, and below any variation of data.
 NEGLIGIBLE = 1e-12
 
 
 def ordered_orthonormal(vectors: Array) -> Array:
     """Return an orthonormal basis, shape (D, k), whose first j columns span the first j of `vectors` for every j.
 
-    QR decomposition of `vectors`, shape (D, k), k <= D, linearly independent; signs are fixed.
+    It is the QR decomposition of `vectors`, shape (D, k), k <= D, linearly independent, with fixed signs.
     """
     return with_fixed_signs(np.linalg.qr(vectors)[0])
 
@@ -25,7 +25,7 @@ def ordered_orthonormal(vectors: Array) -> Array:
 def complement(subspace: Array) -> Array:
     """Return an orthonormal basis, shape (D, D - k), of the orthogonal complement of `subspace`, shape (D, k).
 
-    With k = 0 it is the identity matrix.
+    For k = 0 this is the identity matrix.
     """
     dim, k = subspace.shape
     return np.asarray(np.linalg.qr(subspace, mode="complete")[0][:, k:]) if k else np.eye(dim)
@@ -34,7 +34,7 @@ def complement(subspace: Array) -> Array:
 def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
     """Return the principal directions of a second moment within a subspace, shape (D, k), and their energies, (k,).
 
-    The subspace has orthonormal columns, shape (D, k); k may be 0. Directions are in order of decreasing energy.
+    The subspace has orthonormal columns, shape (D, k); k may be 0. Energies are decreasing.
     """
     if not subspace.shape[1]:
         return subspace, np.zeros(0)
@@ -46,7 +46,7 @@ def by_energy(subspace: Array, second_moment: Array) -> tuple[Array, Array]:
 def span(columns: Array, squared_length: float) -> Array:
     """Return an orthonormal basis, shape (D, r), of the column space of a matrix of shape (D, m).
 
-    The numerical rank r counts the singular values whose square is not negligible relative to `squared_length`.
+    The numerical rank r is the number of singular values whose square is not negligible against `squared_length`.
     """
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     return np.asarray(u[:, s**2 > NEGLIGIBLE * squared_length])
@@ -59,9 +59,9 @@ def regularized(matrix: Array, regularization: float) -> Array:
 
 
 def generalized_eigenvectors(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return the solutions of A v = w B v by decreasing ratio w = v^T A v / v^T B v, and the vectors as columns.
+    """Return the ratios w of A v = w B v, decreasing, and the vectors v as columns; w = v^T A v / v^T B v.
 
-    A is symmetric and B positive definite, shape (D, D); the vectors are orthonormal with respect to B.
+    A is symmetric and B positive definite, both of shape (D, D). The vectors are orthonormal with respect to B.
     """
     root = np.linalg.cholesky(b)  # B = L L^T, so u = L^T v solves the plain problem L^-1 A L^-T u = w u
     whitened = eigenbasis(np.linalg.solve(root, np.linalg.solve(root, a).T), largest_first=True)
@@ -70,9 +70,10 @@ def generalized_eigenvectors(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def lost_by_rank(v: Array, t: Array, c: Array) -> Array:
-    """Return tr((I - G)^T C (I - G)) = tr C - 2 tr(G^T C) + tr(G^T C G) at every rank, shape (D,), for any V and T.
+    """Return tr((I - G)^T C (I - G)) for G = V_k T_k^T at every rank k, shape (D,), for any V and T.
 
-    The last term is the sum over the k x k corner of (V^T C V) * (T^T T): all corners are one running sum.
+    It is tr C - 2 tr(G^T C) + tr(G^T C G). The last term is the sum over the k x k corner of (V^T C V) * (T^T T), so
+    one running sum gives all ranks.
     """
     c_v = c @ v
     corners = np.cumsum(np.cumsum((v.T @ c_v) * (t.T @ t), axis=0), axis=1).diagonal()
@@ -81,10 +82,10 @@ def lost_by_rank(v: Array, t: Array, c: Array) -> Array:
 
 @dataclass(frozen=True)
 class Roots:
-    """The eigenvectors of a second moment C of rank r: C^(1/2) = used diag(roots) used^T."""
+    """The root of a second moment C of rank r by its eigenvectors: C^(1/2) = used diag(roots) used^T."""
 
-    used: Array  # eigenvectors with energy, shape (D, r)
-    roots: Array  # square roots of their eigenvalues, shape (r,), ascending
+    used: Array  # eigenvectors with nonzero eigenvalue, shape (D, r)
+    roots: Array  # square roots of these eigenvalues, shape (r,), ascending
     unused: Array  # a basis of the null space of C, shape (D, D - r)
 
     @classmethod
@@ -94,7 +95,7 @@ class Roots:
 
     @classmethod
     def from_eigenbasis(cls, ascending: Basis) -> Self:
-        """Return the roots of the matrix with these eigenvectors in ascending order: views of them."""
+        """Return the roots of the matrix with these eigenvectors in ascending order, without copying them."""
         energies, u = ascending.spectrum, ascending.vectors
         assert energies is not None
         first = int((energies <= NEGLIGIBLE * energies.sum()).sum())
@@ -102,11 +103,11 @@ class Roots:
 
 
 def roots_of(sources: SourceMoments) -> Roots:
-    """Return the roots of C_z over all source images, cached for all nuisances and placebos."""
+    """Return the roots of C_z over all source images; cached, so that all nuisances and placebos share them."""
     return sources.cached_last("roots", None, lambda: Roots.from_eigenbasis(c_z_eigenbasis(sources)))
 
 
 def c_z_eigenbasis(sources: SourceMoments, centered: bool = False) -> Basis:
-    """Return the eigenvectors of C_z by ascending eigenvalue, cached."""
+    """Return the eigenvectors of C_z by ascending eigenvalue; cached."""
     key = ("eigenbasis", centered), None
     return sources.cached(key, lambda: eigenbasis(sources.c_z(centered), largest_first=False))

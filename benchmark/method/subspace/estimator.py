@@ -1,4 +1,4 @@
-"""The invariant projection and shrinkage as scikit-learn estimators, for use outside of this suite."""
+"""The invariant projection and shrinkage as scikit-learn estimators, for users outside this package."""
 
 from abc import abstractmethod
 from typing import Any, Self, get_args
@@ -17,15 +17,15 @@ from benchmark.method.subspace.shrinkage import Sides, shrinkage_basis
 
 
 class _OfMoments(TransformerMixin, BaseEstimator):
-    """Base class of both estimators, which map by fitted matrices."""
+    """Base class of both estimators, which multiply embeddings by fitted matrices."""
 
     @classmethod
     def from_moments(cls, moments: Any, **params: Any) -> Self:
         """Return the estimator fitted to moments.
 
         Args:
-            moments: for the invariant projection `Moments`, all of whose kinds have equal weight; for shrinkage
-                `SourceMoments` with the intervention set of C_d.
+            moments: `Moments` for the invariant projection, with equal weight of all kinds of intervention.
+                `SourceMoments` for shrinkage, whose intervention set defines C_d.
             params: the parameters of the class, by name.
 
         Raises:
@@ -43,7 +43,7 @@ class _OfMoments(TransformerMixin, BaseEstimator):
         return mapped
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "components_")  # scikit-learn would treat `lambda_` as a fitted attribute
+        return hasattr(self, "components_")  # otherwise scikit-learn would take `lambda_` for a fitted attribute
 
 
 class InvariantProjection(_OfMoments):
@@ -61,7 +61,7 @@ class InvariantProjection(_OfMoments):
         n_features_in_: embedding width D.
 
     Example:
-        The intervention moves the third coordinate, so it is dropped although the images vary most along it:
+        The intervention moves the third coordinate. So it is dropped, although images vary most along it:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import InvariantProjection
@@ -85,9 +85,8 @@ class InvariantProjection(_OfMoments):
 
         Args:
             X: embeddings z, shape (n, D).
-            y: embeddings z^do of the intervened images in the same order, shape (n, D). Not needed, and ignored, with
-                lambda_ = 0.
-            Z_do: another name for `y`, shape (n, D), with precedence.
+            y: embeddings z^do of the intervened images in the same order, shape (n, D). Ignored if lambda_ is 0.
+            Z_do: another name for `y`, shape (n, D). If both are given, it is used.
 
         Raises:
             ValueError: NaN, mismatched shapes, rank above D, negative lambda, an unknown order, or no pairs
@@ -115,7 +114,7 @@ class InvariantProjection(_OfMoments):
         return self
 
     def transform(self, X: Floats) -> Array:
-        """Return A_inv z for every row of X, shape (n, k); it works for image and text embeddings alike.
+        """Return A_inv z for every row z of X, shape (n, k). X may hold image or text embeddings.
 
         Args:
             X: embeddings z, shape (n, D).
@@ -133,18 +132,19 @@ class Shrinkage(_OfMoments):
     `benchmark.method.subspace.nuisance` for N.
 
     Args:
-        lambda_: strength, >= 0, without a unit; 0 is the plain space. Default 10.0, that of `fixed`.
-        nuisance: which N: `interventions` (needs pairs), `environments` (needs two environments), `both` (default),
-            `isotropic`, `isotropic_environments` (likewise) or `within_classes` (needs classes).
-        sides: what F is applied to: `symmetric` (default; its root on images and texts), `images` or `texts`.
+        lambda_: strength, >= 0, without a unit; 0 changes nothing. Default 10.0, as for the projection `fixed`.
+        nuisance: which N: `both` (default; needs pairs and two environments), `interventions` (needs pairs),
+            `environments` or `isotropic_environments` (need two environments), `isotropic`, or `within_classes` (needs
+            classes).
+        sides: what F is applied to: `symmetric` (default: the root of F on images and texts), `images` or `texts`.
 
     Attributes:
         components_: matrix that multiplies images, shape (D, D): F^(1/2), F or the identity.
-        text_components_: matrix that multiplies texts, shape (D, D); equal to `components_` if `symmetric`.
+        text_components_: matrix that multiplies texts, shape (D, D); equal to `components_` if `sides` is `symmetric`.
         n_features_in_: embedding width D.
 
     Example:
-        The intervention moves the third coordinate, which is shrunk by 27 / (27 + 2 * 16), its root on either side:
+        The intervention moves the third coordinate. F shrinks it by 27 / (27 + 2 * 16), its root each side:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import Shrinkage
@@ -168,7 +168,8 @@ class Shrinkage(_OfMoments):
             X: embeddings z of images, shape (n, D).
             y: class of each image, shape (n,), of any type that sorts. Only used by `within_classes`.
             Z_do: embeddings z^do of the intervened images in the same order, shape (n, D). Default: no interventions.
-            environments: environment of each image, shape (n,), of any type that sorts. Default: all of one.
+            environments: environment of each image, shape (n,), of any type that sorts. Default: all in one
+                environment.
 
         Raises:
             ValueError: NaN, mismatched shapes, negative lambda, an unknown nuisance or side, or missing input for N.
@@ -194,7 +195,7 @@ class Shrinkage(_OfMoments):
         for name, given, known in (("nuisance", self.nuisance, _NUISANCES), ("sides", self.sides, get_args(Sides))):
             if given not in known:
                 raise ValueError(f"{name}={given!r} is none of {', '.join(known)}.")
-        plain = Basis(np.eye(sources.dim))  # without N, so that its input may be missing
+        plain = Basis(np.eye(sources.dim))  # lambda 0 needs no N, so its input may be missing
         basis = shrinkage_basis(sources, self.lambda_, self.nuisance, self.sides) if self.lambda_ else plain
         self.n_features_in_ = sources.dim
         self.components_ = np.ascontiguousarray(basis.vectors.T)
@@ -219,7 +220,7 @@ class Shrinkage(_OfMoments):
 
 
 def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], Ints]:
-    """Return the different labels, and for each image the number of its label; one label if none are given."""
+    """Return the distinct labels, and for each image the index of its label; a single label if none are given."""
     if given is None:
         return np.zeros(1), np.zeros(n, dtype=np.int64)
     labels = np.asarray(given)

@@ -9,9 +9,9 @@
     C_z     = (1/N) sum z_i z_i^T,  what the embeddings hold
     C_d     = (1/N) sum (z_i - z_i^do)(z_i - z_i^do)^T,  what interventions move; the mean over their kinds
 
-so the rows of the minimiser are the eigenvectors of the k LARGEST eigenvalues of M, and one basis serves every rank:
-A is its first k columns, transposed. The authors' released code keeps the smallest ones; that order is offered by name,
-`released`, and never used silently.
+So the rows of the minimiser are the eigenvectors of the k LARGEST eigenvalues of M. One basis serves every rank: A is
+its first k columns, transposed. The authors' released code keeps the smallest eigenvalues; this order is available as
+`released` and never used silently.
 """
 
 from typing import ClassVar, Literal
@@ -35,16 +35,16 @@ def invariant_basis(
     centered: bool = False,
     name: Nuisance = "interventions",
 ) -> Basis:
-    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), in the order in which they are kept.
+    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), first those that low ranks keep.
 
-    With source moments, decompositions are cached for both orders and all trials of a worker.
+    For `SourceMoments`, decompositions are cached for both orders and for all trials of a worker.
 
     Args:
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
-        lambda_: weight of the consistency term, >= 0; with 0 the basis is that of PCA, and no differences are needed.
+        lambda_: weight of the consistency term, >= 0. With 0 the basis is that of PCA, and no differences are needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
-        name: with source moments, the nuisance N that replaces C_d. Default: C_d.
+        name: for `SourceMoments`, the nuisance N that replaces C_d. Default: C_d itself.
 
     Raises:
         ValueError: there are no images, or lambda_ > 0 and there are no interventional pairs.
@@ -77,10 +77,10 @@ def invariant_basis(
 
 
 def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tuple[float, float]:
-    """Return the two terms of the objective, reconstruction and lambda times consistency.
+    """Return the two terms of the objective: reconstruction, and lambda times consistency.
 
     Args:
-        a: A, shape (k, D), orthonormal rows.
+        a: the projection A, shape (k, D), orthonormal rows.
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
         lambda_: weight of the consistency term, >= 0.
     """
@@ -91,16 +91,16 @@ def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tup
 
 
 class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
-    """CLIP-ICM: directions with much energy and little displacement by interventions come first.
+    """CLIP-ICM: directions with high energy and little displacement by interventions come first.
 
-    They are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
+    Directions are the eigenvectors of C_z - lambda C_d by decreasing eigenvalue, see `invariant_basis`.
 
     Fields:
-        order: `largest`, the minimiser, or `released`, the order of the authors' code.
+        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default false, as in the paper.
-        nuisance: matrix weighed against C_z: `interventions` (default), C_d alone as in the paper, `environments` or
-            `both`, see `benchmark.method.subspace.nuisance`; among several the rule chooses. Values other than the
-            paper's make another method: truncation with the nuisance of shrinkage.
+        nuisance: matrix N weighed against C_z, see `benchmark.method.subspace.nuisance`: `interventions` (default; C_d
+            alone as in the paper), `environments` or `both`. The rule chooses among several. Values other than the
+            default make another method: truncation with the nuisance of shrinkage.
         lambda_: weight of the consistency term; a recipe gives it as `sweep.lambdas`.
 
     Example:
@@ -119,15 +119,15 @@ class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the eigenvectors of M, from all source images and the intervention set's C_d, or another N."""
+        """Return the eigenvectors of M from all source images, with C_d of the intervention set or another N."""
         return invariant_basis(sources, self.lambda_, self.order, self.centered, self.nuisance_name)
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for the released order, which keeps what interventions move."""
+        """See `Projection.takes_placebo`. False for the released order, which keeps what interventions move."""
         return self.order == "largest" and super().takes_placebo
 
     @property
     def variant(self) -> str:
-        """The candidates for N, if not the paper's C_d alone."""
+        """The candidates for N as text; empty for C_d alone, as in the paper."""
         return "" if self.nuisance == "interventions" else super().variant or "equal N"

@@ -1,7 +1,8 @@
 """Sufficient statistics of the data for the method (arXiv 2405.15289, section 4).
 
-Moments add and subtract like sets of images: a held-out environment or a leave-one-domain-out fold is a choice of sums,
-an intervention set a choice of weights, and neither needs an image.
+Moments add and subtract like sets of images. So holding out an environment or a fold is a choice of sums, and an
+intervention set is a choice of weights; neither needs an image. If the sums change, increase `VERSION` in
+`benchmark/store/moments.py`, which stores them.
 """
 
 import copy
@@ -15,11 +16,11 @@ from benchmark.method.arrays import Array, Floats, Ints, finite
 from benchmark.method.prompts import GroupsOfPrompts
 
 T = TypeVar("T")
-CacheId = tuple[Hashable, Hashable]  # name of a cached object, its dependencies besides the images (or None)
+CacheId = tuple[Hashable, Hashable]  # name of a cached object, what it depends on besides the images (or None)
 
 MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker caches for later fits and trials
-LAST = 7  # matrices of shape (D, D) held for the next fit on the same sums: C_d, its roots and a filter
-TOGETHER = "kinds together"  # name of the weighted sum of several kinds
+LAST = 7  # number of (D, D) matrices held for the next fit on the same sums: C_d, roots and a filter
+TOGETHER = "kinds together"  # name of the kind that is a weighted sum of several kinds
 CROSS = "cross_environment"  # pairs of images of one class from two source environments, without interventions
 
 
@@ -31,7 +32,7 @@ class Differences:
         n: number of pairs.
         total: sum of d, shape (D,).
         outer: sum of d d^T, shape (D, D).
-        cross: sum of z z^do^T, shape (D, D); None (default) if only d is known, as for pairs of texts.
+        cross: sum of z z^do^T, shape (D, D); None (default) if only d is known, as for text pairs.
     """
 
     n: int
@@ -55,7 +56,7 @@ class Differences:
 
     @classmethod
     def mean(cls, kinds: Sequence["Differences"], weights: Sequence[float]) -> "Differences":
-        """Return the weighted mean of the sums of several kinds with equal numbers of pairs; weights sum above 0."""
+        """Return the weighted mean of the sums of several kinds; numbers of pairs are equal, weights sum above 0."""
         whole = sum(weights)
 
         def of(name: str) -> Array:
@@ -87,10 +88,10 @@ class Moments:
         counts: number of images of each class, shape (classes,).
         sums: sum of z over the images of each class, shape (classes, D).
         outer: sum of z z^T over all images, shape (D, D).
-        differences: kind of intervention -> the sums over its differences.
+        differences: kind of intervention -> sums over its differences. Empty by default.
 
     Example:
-        Moments add and subtract like sets of images, here to hold out an environment:
+        Subtraction of moments holds out an environment:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import Moments
@@ -119,12 +120,12 @@ class Moments:
 
         Args:
             z: embeddings, shape (n, D).
-            views: kind of intervention -> embeddings of the same images after it, shape (n, D).
+            views: kind of intervention -> embeddings of the intervened images, shape (n, D). Default: none.
             labels: class of each image, shape (n,), 0 <= label < classes; by default all images are of class 0.
             classes: number of classes, default 1.
 
         Raises:
-            ValueError: not two-dimensional, NaN or infinite, or views of another shape.
+            ValueError: an array is not two-dimensional, a value is NaN or infinite, or views have another shape.
         """
         z = finite(z, "Z")
         labels = np.zeros(len(z), dtype=np.int64) if labels is None else labels
@@ -135,7 +136,7 @@ class Moments:
 
     @classmethod
     def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
-        """Return the moments of no images, with given differences."""
+        """Return the moments of an empty set of images, with given differences."""
         zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
         return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
 
@@ -166,55 +167,55 @@ class Moments:
         return Moments(self.counts - other.counts, self.sums - other.sums, self.outer - other.outer, differences)
 
     def c_z(self, centered: bool = False) -> Array:
-        """Return C_z = (1/n) sum z z^T, shape (D, D); with `centered`, the covariance."""
+        """Return C_z = (1/n) sum z z^T, shape (D, D); the covariance if `centered`."""
         if self.n == 0:
             raise ValueError("C_z of no image is not defined.")
         return _second_moment(self.n, self.total, self.outer, centered)
 
     def c_d(self, weights: Mapping[str, float] | None = None, centered: bool = False) -> Array:
-        """Return the mean of the kinds' C_d by `weights` (default: equal), shape (D, D).
+        """Return C_d, shape (D, D): the mean over kinds, with `weights` (default: equal weights).
 
-        With equal weights it is the expectation of drawing one kind for each image.
+        With equal weights it is the expected C_d if one kind is drawn for each image.
         """
         return weighted({kind: d.moment(centered) for kind, d in self.differences.items()}, weights)
 
 
 class Budget:
-    """Bytes left for cached sums and decompositions of a worker; initially `MAX_KEPT_BYTES`.
+    """Bytes left for the cached sums and decompositions of a worker, at first `MAX_KEPT_BYTES`.
 
-    Objects beyond the budget are computed again each time. Nothing is evicted: every trial uses the same long sequence
-    of decompositions, so the least recently used one would be needed next.
+    Objects beyond the budget are computed each time. Nothing is evicted: every trial uses the same long sequence of
+    decompositions, so the least recently used one is needed next.
     """
 
     def __init__(self) -> None:
         self._left = MAX_KEPT_BYTES
 
     def reserve(self, size: int) -> bool:
-        """Reserve so many bytes; return whether they are available."""
+        """Reserve `size` bytes if they are available; return whether they were."""
         self._left -= size if (fits := size <= self._left) else 0
         return fits
 
 
 class SourceMoments:
-    """Moments of the source environments, with the intervention set for a fit.
+    """Moments of the source environments, with the intervention set of a fit.
 
     Args:
-        environments: name -> moments of its training images, at least one.
-        weights: kind of intervention -> its weight in C_d; None: equal weights of all kinds. The kind
-            `cross_environment` is the mean over the pairs of source environments.
-        shared: kind of intervention -> sums over differences without an environment, such as those of text pairs;
-            default: none.
-        prompts: embeddings of prompts available to the fit, by role; default: none.
-        budget: memory limit for cached sums and decompositions; default: a new `Budget`.
-        together: kind -> its weight, for kinds that were merged into the kind `TOGETHER` (see `Cells.weighted`);
-            default: none.
-        known: result of `image_cache` for moments of the same images; default: empty.
+        environments: name of an environment -> moments of its training images; at least one.
+        weights: kind of intervention -> its weight in C_d; None (default): all kinds with equal weights. The kind
+            `cross_environment` is the mean over all pairs of source environments.
+        shared: kind of intervention -> sums over differences that belong to no environment, such as text pairs.
+            Default: none.
+        prompts: role -> embeddings of the prompts that the fit may use. Default: none.
+        budget: memory limit for cached sums and decompositions. Default: a new `Budget`.
+        together: kind -> weight, for kinds that were merged into the kind `TOGETHER`, see `Cells.weighted`. Default:
+            none.
+        known: `image_cache` of other moments of the same images. Default: empty.
 
     Attributes:
-        images: moments of all source images, without differences.
-        targets: name -> moments of the target images, without labels. Empty except for projections with
+        images: moments of all source images together, without differences.
+        targets: name of an environment -> moments of target images, without labels. Empty except for projections with
             `looks_at_target_images`.
-        placebo: function of C_d, shape (D, D), and these moments that replaces C_d, see
+        placebo: function (C_d, these moments) -> replacement of C_d, shape (D, D), see
             `benchmark.method.subspace.placebos`; None for no placebo.
 
     Example:
@@ -225,7 +226,7 @@ class SourceMoments:
         >>> sources = SourceMoments({e: Moments.of(z, views(z)) for e, z in {"photo": photo, "sketch": sketch}.items()})
         >>> sources.kinds(), sources.images.n
         (['shift', 'shrink'], 3)
-        >>> sources.reweighted({"shift": 1.0}).c_d()  # another intervention set: one of the two kinds
+        >>> sources.reweighted({"shift": 1.0}).c_d()  # an intervention set with only one of the two kinds
         array([[0., 0.],
                [0., 9.]])
     """
@@ -256,14 +257,14 @@ class SourceMoments:
     def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
         """Return the same moments for another intervention set, optionally with a placebo of its C_d.
 
-        ValueError: kinds were merged with other weights.
+        ValueError: kinds of the set were merged with other weights.
         """
-        other = copy.copy(self)  # which shares the last C_d and the cache
+        other = copy.copy(self)  # a shallow copy shares the last C_d and the cache
         other.weights, other.placebo = self._merged(weights), placebo
         return other
 
     def _merged(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
-        """Return the weights after merging of kinds."""
+        """Return the weights after kinds were merged into `TOGETHER`."""
         if weights is None or not self._together:
             return weights
         if any(weights.get(kind) != weight for kind, weight in self._together.items()):
@@ -274,7 +275,7 @@ class SourceMoments:
         return {TOGETHER: sum(self._together.values()), **others}
 
     def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
-        """Return the same moments with those of the target images, name -> moments."""
+        """Return these moments together with moments of the target images, environment -> moments."""
         other = copy.copy(self)
         other.targets = targets
         return other
@@ -296,30 +297,30 @@ class SourceMoments:
         return [kind for kind in first.differences if not kind.startswith(CROSS)]
 
     def differences(self, kind: str) -> Differences:
-        """Return the sums over one kind's differences in all source environments; ValueError without pairs."""
+        """Return the sums over differences of a kind in all source environments. ValueError: there are no pairs."""
         parts = [self.shared[kind]] if kind in self.shared else self._of_environments(kind)
         if not sum(part.n for part in parts):
             raise ValueError(f"There are no interventional pairs of the kind '{kind}' in these environments.")
         return sum(parts[1:], parts[0])
 
     def c_d(self) -> Array:
-        """Return the intervention set's C_d over all source images, or its placebo, shape (D, D)."""
+        """Return C_d of the intervention set over all source images, or its placebo, shape (D, D)."""
         placebo = self.placebo
         if placebo is None:
             return self.original_c_d()
         return self.cached_last("placebo", self.set_key, lambda: placebo(self.original_c_d(), self))
 
     def original_c_d(self) -> Array:
-        """Return the intervention set's C_d over all source images, ignoring any placebo, shape (D, D)."""
+        """Return C_d of the intervention set over all source images without any placebo, shape (D, D)."""
         return self.cached_last("c_d", self.kinds_key, self._weighted)
 
     def products(self) -> tuple[Array, Array]:
-        """Return the intervention set's C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T, shape (D, D).
+        """Return C_z,do = (1/n) sum z z^do^T and C_do,do = (1/n) sum z^do z^do^T of the intervention set, both (D, D).
 
-        With d = z - z^do, C_do,do = C_d - C_z + C_z,do + C_z,do^T, so no further sum is needed.
+        Since d = z - z^do, C_do,do = C_d - C_z + C_z,do + C_z,do^T needs no further sum.
 
         Raises:
-            ValueError: pairs with known differences only, or not all images have a pair.
+            ValueError: only differences of pairs are known, or an image has no pair.
         """
         known = {kind: self.differences(kind) for kind in self.kinds()}
         crossed = {kind: d.cross / d.n for kind, d in known.items() if d.cross is not None and d.n == self.images.n}
@@ -329,7 +330,7 @@ class SourceMoments:
         return c_z_do, self.original_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     def prompts(self, role: str) -> list[Array]:
-        """Return embeddings of the prompts of a role, for each group (members, D); ValueError without prompts."""
+        """Return prompt embeddings of each group in a role, (members, D). ValueError: there are none."""
         if not self._prompts.get(role):
             raise ValueError(f"There are no prompts with the role '{role}' for these environments and classes.")
         return self._prompts[role]
@@ -345,10 +346,10 @@ class SourceMoments:
         return tuple(self.kinds()), tuple((self.weights or {}).values())
 
     def cached_last(self, what: str, key: object, make: Callable[[], T]) -> T:
-        """Return the result of `make`, cached while the key is the same.
+        """Return the result of `make`, cached until `what` is requested with another key.
 
-        Only the last result of each `what` is held, since matrices of wide embeddings are large. Shared by `reweighted`
-        moments, so the key must hold all dependencies besides the images.
+        Only the last result of each `what` is held, since matrices of wide embeddings are large. `reweighted` moments
+        share this cache, so the key must contain everything besides the images that the result depends on.
         """
         if what not in self._last or self._last[what][0] != key:
             self._last[what] = (key, make())
@@ -356,14 +357,14 @@ class SourceMoments:
         return made
 
     def image_cache(self) -> dict[CacheId, Any]:
-        """Return the cached objects that depend only on the images, hence not on the intervention set."""
+        """Return the cached objects that depend only on the images, not on the intervention set."""
         return {key: made for key, made in self._cache.items() if key[1] is None}
 
     def cached(self, key: CacheId, make: Callable[[], T], lasting: bool = True) -> T:
         """Return the result of `make`, cached for all trials of a worker within the budget.
 
-        `key`: name of the object, and its dependencies besides the images (None: nothing). With `lasting` false, as for
-        draws of a placebo, which only one trial uses, it is not cached.
+        `key`: name of the object, and what it depends on besides the images (None: nothing). With `lasting` false
+        nothing is cached, as for draws of a placebo, which only one trial uses.
         """
         if key in self._cache:
             known: T = self._cache[key]
@@ -375,7 +376,7 @@ class SourceMoments:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the sums and of matrices held for the next fit, without the cache."""
+        """Bytes of the sums and of the matrices held for the next fit, without cached objects."""
         return _size(self.images) + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:
@@ -391,19 +392,19 @@ Placebo = Callable[[Array, SourceMoments], Array]
 
 
 def _size(made: object) -> int:
-    """Return the bytes of the arrays of an object."""
+    """Return the total bytes of the arrays in an object."""
     return sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
 
 
 def cross_kind(environment: str) -> str:
-    """Return the name of an environment's differences to the same classes of another environment."""
+    """Return the name of the kind that pairs images of the same class with images of this environment."""
     return f"{CROSS}:{environment}"
 
 
 def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
-    """Return the weighted mean of the kinds' second moments, shape (D, D); equal weights by default.
+    """Return the weighted mean over kinds of their second moments, shape (D, D); by default weights are equal.
 
-    ValueError: no kind, an unknown one, or weights that are negative or all zero.
+    ValueError: there is no kind, a kind is unknown, or weights are negative or all zero.
     """
     weights = dict.fromkeys(kinds, 1.0) if weights is None else weights
     if not weights:

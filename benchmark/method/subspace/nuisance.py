@@ -1,4 +1,4 @@
-"""The nuisance N of shrinkage and truncation: second moment of variation unrelated to the object, up to its scale.
+"""The nuisance N of shrinkage and truncation: the second moment, up to scale, of variation unrelated to the object.
 
     C_d     second moment of interventional differences, the mean over kinds
     B       (1/E) sum_e (mean_e - mean of means)(mean_e - mean of means)^T over the E source environments, with equal
@@ -16,8 +16,8 @@
     within_prompts          C_p t / tr(C_p), C_p the covariance over templates within the prompts of a class: only from
                             texts
 
-The combination with shrinkage is this project's. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
-Stolcke, 2006).
+The combination with shrinkage is this project's own. Within-class covariance as nuisance is WCCN (Hatch, Kajarekar and
+Stolcke, 2006). A further name goes into `Nuisance`, `_KINDS` and, if N needs two environments, `NEEDS_ENVIRONMENTS`.
 """
 
 from abc import abstractmethod
@@ -36,14 +36,14 @@ T = TypeVar("T")
 Chosen = Literal["interventions", "environments", "both"]
 Nuisance = Literal[Chosen, "isotropic", "isotropic_environments", "within_classes", "within_cells", "within_prompts"]
 Nuisances = Chosen | Annotated[tuple[Chosen, ...], Field(min_length=1)]
-CLASSES = "classes"  # role of the prompts whose covariance within a class is C_p
+CLASSES = "classes"  # role of the prompts from which C_p is computed
 NEEDS_ENVIRONMENTS = frozenset({"environments", "both", "isotropic_environments"})
 
 
 def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
-    """Return N, shape (D, D), symmetric and without negative eigenvalues, see the head of this module.
+    """Return N, shape (D, D), symmetric and without negative eigenvalues, see the module docstring.
 
-    ValueError: missing input: a second environment, interventional pairs or labels.
+    ValueError: a second environment, interventional pairs or labels are missing.
     """
     return _KINDS[name](sources)
 
@@ -51,10 +51,10 @@ def nuisance(sources: SourceMoments, name: Nuisance) -> Array:
 def cached_for(
     sources: SourceMoments, what: Hashable, name: Nuisance | None, make: Callable[[], T], again: bool = False
 ) -> T:
-    """Return the cached result of `make`, which uses the sums and the nuisance `name` (None: none).
+    """Return the cached result of `make`, which uses the moments and the nuisance `name` (None: no nuisance).
 
-    `what`: all dependencies besides N, see `SourceMoments.cached`. With `again`, the last result is held even beyond
-    the budget, for other strengths.
+    `what`: everything besides N that the result depends on, see `SourceMoments.cached`. With `again`, the last result
+    is held even beyond the budget, to be used with other strengths.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
@@ -64,16 +64,16 @@ def cached_for(
 
 
 def scale(sources: SourceMoments) -> float:
-    """Return t, the trace of C_d, or of C_z without interventions (or if C_d is 0).
+    """Return t, the trace of C_d; without interventions, or if C_d is 0, the trace of C_z.
 
-    A placebo of C_d does not change it, nor the terms scaled by it, such as B.
+    A placebo of C_d does not change t, nor terms scaled by t, such as B.
     """
     moved = float(np.trace(sources.original_c_d())) if sources.kinds() else 0.0
     return moved if moved > 0 else float(np.trace(sources.c_z()))
 
 
 def between_environments(sources: SourceMoments) -> Array:
-    """Return B, shape (D, D), without environments that have no images."""
+    """Return B, shape (D, D); environments without images are left out."""
     means = np.stack([m.total / m.n for m in sources.environments.values() if m.n])
     apart = means - means.mean(axis=0)
     b = apart.T @ apart / len(means)
@@ -139,7 +139,7 @@ class NuisanceProjection(Projection):
 
     @property
     def min_sources(self) -> int:
-        """Two if N includes B."""
+        """Minimum number of source environments: two if N includes B, otherwise one."""
         return 2 if self.nuisance_name in NEEDS_ENVIRONMENTS else 1
 
 
@@ -154,28 +154,28 @@ class NuisanceCandidates(NuisanceProjection):
 
     @property
     def nuisance_name(self) -> Chosen:
-        """The only candidate; ValueError if there are several."""
+        """The only candidate for N; ValueError if there are several."""
         if len(names := self.candidates) > 1:
             raise ValueError(f"nuisance: {', '.join(names)} are candidates of a rule; fit one of `settings`.")
         return names[0]
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each N."""
+        """See `Projection.settings`: one projection for each N."""
         return tuple(type(self)(**{**dict(self), "nuisance": name}) for name in self.candidates)
 
     def without_interventions(self) -> Projection | None:
-        """See `Projection.without_interventions`: N = `environments`, with the scale trace(C_z)."""
+        """See `Projection.without_interventions`: the projection with N = `environments`, scaled by trace(C_z)."""
         there = "environments" in self.candidates
         return type(self)(**{**dict(self), "nuisance": "environments"}) if there else None
 
     @property
     def takes_placebo(self) -> bool:
-        """See `Projection.takes_placebo`: not for `environments` alone, which uses only the scale of C_d."""
+        """See `Projection.takes_placebo`. False for `environments` alone, which uses only the scale of C_d."""
         return self.candidates != ("environments",)
 
     @property
     def variant(self) -> str:
-        """The candidates for N, if not all of them."""
+        """The candidates for N as text; empty for all of them."""
         names = "" if set(self.candidates) == set(get_args(Chosen)) else " or ".join(self.candidates)
         return ", ".join(filter(None, [super().variant, names]))

@@ -6,13 +6,13 @@
     borrowed   C_d of another data set under the same encoder, scaled to the trace of the real one
     shuffled   second moment of z - z_do with z_do of another image (see `evaluation.cells.partners`), scaled likewise
 
-A placebo replaces only C_d. B stays as it is, and so does t, the trace of the original C_d, by which B is scaled. Rules
-choose lambda (or the
-rank) and N for it as for the original. Q depends only on the draw: it is the same for every environment, fold,
-leave-one-out fit and seed.
+A placebo replaces only C_d. B (see `nuisance`) and its scale t, the trace of the original C_d, stay. Rules choose
+lambda (or the rank) and N for a placebo as for the original. Q depends only on the draw: it is the same for every
+environment, fold, leave-one-out fit and seed. A further placebo needs a name in `PlaceboName`
+(`benchmark/recipe/sets.py`) and a case in `placebos_of` (`benchmark/sweep/evaluate.py`).
 
-If C_z is singular, `matched` uses only the part of C_d within the range of C_z, and instead of Q the orthogonal matrix
-nearest to the part of Q in that range, which is uniformly random too.
+If C_z is singular, `matched` uses only the part of C_d within the range of C_z. Q is then replaced by the orthogonal
+matrix nearest to its part in that range, which is uniformly random too.
 """
 
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from benchmark.method.subspace.directions import roots_of
 from benchmark.method.subspace.moments import SourceMoments
 
 
-@lru_cache(maxsize=2)  # all fits of a draw use the same matrix
+@lru_cache(maxsize=2)  # all fits of one draw use the same matrix
 def haar(dim: int, seed: int, draw: int) -> Array:
     """Return the orthogonal matrix of a draw, uniformly random (Haar), shape (dim, dim), read-only."""
     gaussian = np.random.default_rng([seed, draw]).standard_normal((dim, dim))
     q, r = np.linalg.qr(gaussian)
-    q = np.asarray(q * np.where(r.diagonal() < 0, -1.0, 1.0))  # uniform only with a positive diagonal of R
+    q = np.asarray(q * np.where(r.diagonal() < 0, -1.0, 1.0))  # Q is uniform only if the diagonal of R is positive
     q.flags.writeable = False
     return q
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A placebo with a random Q."""
+    """Base class of placebos with a random matrix Q."""
 
     seed: int  # seed of all draws
     draw: int  # number of the draw
@@ -45,7 +45,7 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class Rotated(_Drawn):
-    """Q C_d Q^T."""
+    """The placebo Q C_d Q^T."""
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
         """Return the placebo of C_d, shape (D, D)."""
@@ -55,7 +55,7 @@ class Rotated(_Drawn):
 
 @dataclass(frozen=True)
 class Matched(_Drawn):
-    """C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2)."""
+    """The placebo C_z^(1/2) Q (C_z^(-1/2) C_d C_z^(-1/2)) Q^T C_z^(1/2)."""
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
         """Return the placebo of C_d, shape (D, D)."""
@@ -69,25 +69,25 @@ class Matched(_Drawn):
         return np.asarray(half @ (within @ whitened @ within.T) @ half.T)
 
 
-@dataclass(frozen=True, eq=False)  # distinct for each matrix
+@dataclass(frozen=True, eq=False)  # compared by identity, so that each matrix has its own cache entries
 class Borrowed:
-    """C_d of another data set, scaled to the trace of the real one."""
+    """The placebo C_d of another data set, scaled to the trace of the real C_d."""
 
     second_moment: Array  # C_d of the other data set, shape (D, D)
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:  # noqa: ARG002
-        """Return the placebo of C_d; ValueError if the other data set's interventions move nothing."""
+        """Return the placebo of C_d, (D, D). ValueError: interventions on the other data set move nothing."""
         return _scaled(self.second_moment, c_d)
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """C_d of pairs of different images, scaled to the trace of the real one."""
+    """The placebo C_d of pairs of different images, scaled to the trace of the real C_d."""
 
-    kind: str  # name of the differences of these pairs in the moments
+    kind: str  # kind under which the moments have the differences of these pairs
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
-        """Return the placebo of C_d; ValueError if the moments have no such pairs."""
+        """Return the placebo of C_d, (D, D). ValueError: the moments have no such pairs."""
         return _scaled(sources.differences(self.kind).moment(), c_d)
 
 

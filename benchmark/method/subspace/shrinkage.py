@@ -2,23 +2,24 @@
 
     F = C_z (C_z + lambda N)^-1,        x^ = F z
 
-With z = x + v, x the signal of the object and v the variation by interventions and environments, the Wiener filter is
-I - C_v C_z^-1. C_v is known only up to scale. With lambda N in its place, this filter could become negative. F agrees
-with this filter to first order and stays between 0 and 1: where m is a generalised eigenvalue of N against C_z, F has
-the factor 1 / (1 + lambda m) instead of 1 - lambda m. lambda has no unit; 0 is the plain space. N is in
-`benchmark.method.subspace.nuisance`.
+Let z = x + v, with x the signal of the object and v the variation by interventions and environments. The Wiener filter
+is I - C_v C_z^-1, but C_v is known only up to scale. With lambda N for C_v this filter could become negative. F agrees
+with it to first order and stays between 0 and 1: for a generalised eigenvalue m of N against C_z, F has the factor 1 /
+(1 + lambda m) instead of 1 - lambda m. lambda has no unit; lambda 0 changes nothing.
+`benchmark.method.subspace.nuisance` defines N.
 
     symmetric   F^(1/2) on images and on texts:
                 F^(1/2) = C_z^(1/2) (I + lambda C_z^(-1/2) N C_z^(-1/2))^(-1/2) C_z^(-1/2)
     images      F on images, texts stay
     texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
 
-If C_z is singular, F is the limit of C_z + eps I: identity where neither C_z nor N has energy, 0 where only N has.
-For lambda to infinity and rank-deficient N, F tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, V a basis of
-N's null space; with centred C_z and environment means weighted by their images that is LEACE.
+If C_z is singular, F is its limit for C_z + eps I, eps to 0: the identity on directions without energy in C_z and N,
+and 0 on directions with energy only in N. For lambda to infinity and rank-deficient N, F tends to the oblique
+projection C_z V (V^T C_z V)^-1 V^T, with V a basis of the null space of N. With centred C_z, and environment means
+weighted by numbers of images, this is LEACE.
 
-This combination is this project's own, not CLIP-ICM. Related methods: marginalised denoising (mSDA; Chen et al.
-2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
+Shrinkage with this N is this project's own method, not CLIP-ICM. Related methods: marginalised denoising (mSDA; Chen et
+al. 2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
 """
 
@@ -51,26 +52,26 @@ Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Filter:
-    """F for every lambda and power: F^p = left diag((1 + lambda m)^-p) right + rest rest^T."""
+    """Factors of F for all lambda and powers p: F^p = left diag((1 + lambda m)^-p) right + rest rest^T."""
 
     left: Array  # shape (D, r), r the rank of C_z
     ratios: Array  # m, the generalised eigenvalues of N against C_z, shape (r,), ascending
     right: Array  # shape (r, D)
-    rest: Array  # orthonormal basis of the directions without energy in C_z and N, shape (D, m)
+    rest: Array  # orthonormal basis of directions without energy in C_z and N, as columns
 
     @classmethod
     def of(cls, c_z: Array, n: Array) -> Self:
         """Return the filter of C_z and N, both symmetric without negative eigenvalues, shape (D, D).
 
-        In coordinates in which C_z = diag(C_1, 0), C_1 of full rank, and with N_22 the part of N in the null space of
-        C_z, the limit of C_z + eps I is [[F_1, -F_1 N_12 N_22^+], [0, 0]], F_1 = C_1 (C_1 + lambda N_s)^-1 with the
-        Schur complement N_s = N_11 - N_12 N_22^+ N_21, and the identity if N_22 is 0 as well.
+        Take coordinates with C_z = diag(C_1, 0), C_1 of full rank, and N = [[N_11, N_12], [N_21, N_22]]. The limit of F
+        is [[F_1, -F_1 N_12 N_22^+], [0, 0]] with F_1 = C_1 (C_1 + lambda N_s)^-1 and the Schur complement N_s = N_11 -
+        N_12 N_22^+ N_21. In the null space of both C_z and N_22 it is the identity.
         """
         return cls.from_roots(Roots.of(c_z), n)
 
     @classmethod
     def from_roots(cls, of_c_z: Roots, n: Array) -> Self:
-        """As `of`, from the roots of C_z, which several N share."""
+        """Return the filter as `of` does, from the roots of C_z, which several N share."""
         used, unused, roots = of_c_z.used, of_c_z.unused, of_c_z.roots
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
         moved = of_null > NEGLIGIBLE * np.trace(n)
@@ -81,7 +82,7 @@ class Filter:
         whitened = schur / roots / roots[:, None]
         ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
         right = (q.T / roots) @ (used.T - coupling @ only_n.T)
-        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding, which a large lambda would amplify
+        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding errors, which a large lambda would amplify
         return cls((used * roots) @ q, ratios, right, neither)
 
     @cached_property
@@ -90,23 +91,23 @@ class Filter:
         return np.asarray(np.linalg.norm(self.left, axis=0) * np.linalg.norm(self.right, axis=1))
 
     def power(self, lambda_: float, p: float = 1.0) -> Array:
-        """Return F^p, shape (D, D), p > 0 (1/2 for `symmetric`); the identity at lambda 0."""
+        """Return F^p, shape (D, D), for p > 0 (1/2 for `symmetric`); at lambda 0, the identity."""
         if lambda_ == 0:
             return np.eye(len(self.left))
         return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest @ self.rest.T)
 
 
 def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, sides: Sides = "symmetric") -> Basis:
-    """Return the maps of images and texts; without ranks, hence without a spectrum.
+    """Return the maps of images and texts; they have no ranks, so there is no spectrum.
 
     Args:
         sources: moments of the source environments, with the intervention set of C_d.
-        lambda_: strength, >= 0, without a unit; 0 is the plain space.
-        name: the nuisance.
+        lambda_: strength, >= 0, without a unit; 0 changes nothing.
+        name: name of the nuisance.
         sides: what F is applied to, see the module docstring.
 
     Raises:
-        ValueError: the moments lack input of the nuisance.
+        ValueError: the moments lack what the nuisance needs.
 
     Example:
         >>> import numpy as np
@@ -124,7 +125,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
-    """Return the maps of images and texts of a filter, see the module docstring; lambda 0 is the plain space."""
+    """Return the maps of images and texts by a filter, see the module docstring; lambda 0 changes nothing."""
     if lambda_:
         return FilteredBasis(made, lambda_, sides)
     plain = np.eye(len(made.left))
@@ -132,7 +133,7 @@ def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
 
 
 class FilteredBasis(Basis):
-    """The maps of a filter; class texts are mapped without the D x D matrix, which is only formed on access."""
+    """The maps of a filter. Texts are mapped by its factors; the D x D matrix is only formed on access."""
 
     _made: Filter
     _sides: Sides
@@ -143,7 +144,7 @@ class FilteredBasis(Basis):
         power = 0.5 if sides == "symmetric" else 1.0
         of_directions = (1 + lambda_ * made.ratios) ** -power
         known = {"_made": made, "_sides": sides, "_strength": (lambda_, power), "_of_directions": of_directions}
-        self.__dict__.update(known, by_environment={})  # attributes of a frozen class
+        self.__dict__.update(known, by_environment={})  # sets attributes of a frozen class
 
     @cached_property
     def _f(self) -> Array:
@@ -164,7 +165,7 @@ class FilteredBasis(Basis):
     def of_texts(self, text: Array) -> Array:
         """See `Basis.of_texts`."""
         made = self._made
-        if self._sides == "symmetric":  # times F^(1/2)^T
+        if self._sides == "symmetric":  # multiplied by F^(1/2)^T
             return np.asarray(text @ made.right.T * self._of_directions @ made.left.T + text @ made.rest @ made.rest.T)
         return self._times(text) if self._sides == "texts" else text
 
@@ -178,14 +179,14 @@ class FilteredBasis(Basis):
         return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
 
     def rounding_bounds(self, t: Array) -> Array:
-        """See `Basis.rounding_bounds`: of the factors, whose products may lose more digits than the matrix."""
+        """See `Basis.rounding_bounds`. It uses the factors, whose products may lose more digits than the matrix."""
         if self._sides == "texts":
             return np.asarray(np.abs(t).sum(axis=1))
         of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
         return np.asarray(np.linalg.norm(t, axis=1) * of_f)
 
     def matrices(self) -> tuple[Array, ...]:
-        """See `Basis.matrices`: lengths of the factors, which are finite or zero if F is."""
+        """See `Basis.matrices`. Lengths of the factors stand for F: they are finite or zero if F is."""
         part = self._made.lengths if self._made.ratios.size else self._made.rest
         return part, part
 
@@ -201,21 +202,21 @@ class _ShrinkageProjection(NuisanceProjection):
 
     @property
     def variant(self) -> str:
-        """What F is applied to, if not the default."""
+        """What F is applied to, as text; empty for the default."""
         return "" if self.sides == type(self).model_fields["sides"].default else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return F, or its root, from all source images and the nuisance."""
+        """Return the maps by F, or by its root, from all source images and the nuisance."""
         return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
 
 
 class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", place=5):
-    """Shrinkage of variation by interventions and environments; the rule chooses lambda and N.
+    """Shrinkage of variation by interventions and environments; a selection rule chooses lambda and N.
 
     Fields:
         lambdas: candidate strengths.
         nuisance: `interventions`, `environments` or `both`, or several candidates. Default: all three.
-        sides: what F is applied to: `symmetric` (default; its root on images and texts), `images` or `texts`.
+        sides: what F is applied to: `symmetric` (default: its root on images and texts), `images` or `texts`.
         lambda_: one strength; a recipe gives `lambdas`.
 
     Example:
@@ -229,7 +230,7 @@ class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", pla
 
 
 class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
-    """Shrinkage without selection and without labels: N = `both`, lambda 10. A control for the value of selection.
+    """Shrinkage with fixed N = `both` and lambda 10, without selection and labels: a control for what selection adds.
 
     Fields:
         lambdas: the strength.
@@ -265,7 +266,7 @@ class IsotropicEnvironments(
 ):
     """Shrinkage of environment means and of all directions, N = (t / D) I + t B / tr(B), without interventions.
 
-    Interventions are credited with a gain only if `shrinkage` is ahead of this control.
+    Reports credit interventions with a gain only if `shrinkage` is better than this control.
 
     Fields:
         lambdas: see `Shrinkage`.
@@ -281,8 +282,9 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
     """Shrinkage of the covariance within classes (WCCN): a rival that uses labels.
 
     Fields:
-        environments: `pooled` (default): includes differences of a class between environments, as WCCN includes those
-            between sessions of a speaker; `apart`: within the classes of each environment, without these.
+        environments: `pooled` (default) includes differences of a class between environments, as WCCN includes
+            differences between sessions of a speaker. `apart` uses the covariance within the classes of each
+            environment, without these differences.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
         lambda_: see `Shrinkage`.
@@ -294,21 +296,21 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
 
     @property
     def nuisance_name(self) -> Nuisance:
-        """The name of C_w."""
+        """The nuisance with C_w: `within_classes` or `within_cells`."""
         return "within_classes" if self.environments == "pooled" else "within_cells"
 
     @property
     def variant(self) -> str:
-        """What F is applied to, and whether environments are apart."""
+        """What F is applied to, and whether environments are `apart`, as text."""
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
 
 
 class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of classes", role="control", place=6):
-    """Shrinkage of variation over templates of the prompts of a class: N only from texts, without image labels.
+    """Shrinkage of variation between prompts of a class with different templates: N comes only from texts.
 
     Fields:
-        templates: templates of the compared prompts, independent of the recipe's: `openai` (default; open_clip's 80),
-            `simple` (its 7), or two or more.
+        templates: templates of these prompts, independent of the recipe's templates: `openai` (default; 80 of
+            open_clip), `simple` (7 of open_clip), or a list of two or more.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
         lambda_: see `Shrinkage`.
@@ -327,12 +329,12 @@ class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of cl
 
     @property
     def variant(self) -> str:
-        """What F is applied to, and the templates, if they are not open_clip's 80."""
+        """What F is applied to, and the templates, as text; each is left out if it is the default."""
         templates = self.templates if isinstance(self.templates, str) else "own templates"
         return ", ".join(filter(None, [super().variant, "" if templates == "openai" else templates]))
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
-        """See `Projection.prompts`: one for each class and template."""
+        """See `Projection.prompts`: one prompt for each class and template."""
         templates = resolve_templates(self.templates)
         return tuple(
             Prompt((fill(template, name),), CLASSES, label, label=label)
