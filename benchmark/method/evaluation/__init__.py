@@ -1,1 +1,1 @@
-"""Protocols, selection rules and rank curves: which numbers are computed on which images."""
+"""Protocols, splits, fits, metrics, selection rules and intervals: which numbers are computed on which images."""

@@ -1,7 +1,8 @@
-"""Moments by environment, side of the split and half of the classes: the parts of every fit of a projection.
+"""Moments by environment, side of the split and half of the classes, from which every projection is fitted.
 
-A cell is a set of images that no protocol splits further, so the training set of a fit is a union of cells: without the
-held-out environment, a left-out source, a tested fold or, in `open_class`, the new classes.
+A cell is a set of images that no protocol splits further. So the training set of a fit is a union of cells, without for
+example the held-out environment, a tested fold or the new classes. `benchmark/store/moments.py` stores these moments:
+if they change, increase its `VERSION`.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
 from benchmark.method.subspace.moments import TOGETHER, Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
 
-BIN = 4096  # images of a cell among which partners are drawn
+BIN = 4096  # number of images in a bin of a cell, within which partners are drawn
 Half = Literal["base", "new"]
 HALVES: tuple[Half, ...] = ("base", "new")
 Cell = tuple[int, int, Half]  # environment, side of the split, half of the classes
@@ -26,14 +27,14 @@ Cell = tuple[int, int, Half]  # environment, side of the split, half of the clas
 class Layout:
     """The cell of each image of a data set."""
 
-    environment: Ints  # index of each image's environment, shape (n,)
-    label: Ints  # class index, shape (n,)
-    side: Ints  # side of the split, shape (n,)
+    environment: Ints  # environment index of each image, shape (n,)
+    label: Ints  # class index of each image, shape (n,)
+    side: Ints  # side of the split of each image, shape (n,)
     classes: int  # number of classes
-    base: int  # number of base classes, which come first
+    base: int  # number of base classes; they have the first class indices
 
     def parts(self) -> list[tuple[Cell, Ints]]:
-        """Return the non-empty cells in order, each with the positions of its images."""
+        """Return the non-empty cells in ascending order, each with the positions of its images."""
         codes = np.stack([self.environment, self.side, self.label >= self.base])
         cells, number = np.unique(codes, axis=1, return_inverse=True)
         rows = (np.flatnonzero(number.reshape(-1) == i) for i in range(cells.shape[1]))
@@ -49,10 +50,10 @@ class Cells:
     """The moments of a data set, cell by cell."""
 
     moments: Mapping[Cell, Moments]  # cell -> moments of its images, for the requested kinds of intervention
-    # kind -> differences without an environment (text pairs), by half of the classes
+    # kind -> half of the classes -> differences that belong to no environment (text pairs)
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
-    prompts: PromptEmbeddings | None = None  # prompts of the projection; None (default) without prompts
-    # kind -> its weight in the differences `TOGETHER`; empty by default, see `weighted`
+    prompts: PromptEmbeddings | None = None  # prompts of the projection; None (default): none
+    # kind -> its weight in the merged kind `TOGETHER`, see `weighted`. Empty by default
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
@@ -68,7 +69,7 @@ class Cells:
         return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
-        """Return the cells of some sides, summed over the sides of each part, which fits of a turn use as a whole."""
+        """Return cells in which the sides of each part are summed, since all fits use these sides together."""
         home = {side: min(part) for part in parts for side in part}
         moments: dict[Cell, Moments] = {}
         for (environment, side, half), theirs in self.moments.items():
@@ -78,10 +79,10 @@ class Cells:
         return Cells(moments, self.shared, self.prompts)
 
     def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return moments in which kinds of an intervention set with equal numbers of pairs in every cell are merged.
+        """Return moments in which some kinds of an intervention set are merged: those with equal numbers of pairs in all cells.
 
-        C_d is linear in their sums, so it does not change. Other kinds (of texts, across environments) stay separate.
-        `weights`: kind of intervention -> weight in C_d of the fits; None for no intervention set.
+        C_d is linear in their sums, so it does not change. Text pairs and pairs across environments stay separate.
+        `weights`: kind of intervention -> weight in C_d; None: there is no intervention set.
         """
         every = [m.differences for m in self.moments.values()]
         by_counts: dict[tuple[int, ...], dict[str, float]] = {}
@@ -110,8 +111,8 @@ class Cells:
     ) -> SourceMoments:
         """Return the moments of some sides and halves of some environments (index -> name).
 
-        They are cached within `MAX_KEPT_BYTES`; others are computed again for each fit. ValueError: an environment has
-        no image there.
+        They are cached within `MAX_KEPT_BYTES`, beyond which each fit computes them again. ValueError: an environment
+        has no image on these sides.
         """
         halves = tuple(halves)
         key = (tuple(environments.items()), sides, halves)
@@ -131,11 +132,11 @@ class Cells:
         return made.reweighted(weights)
 
     def after(self, others: "Cells") -> "Cells":
-        """Return these moments with the cached decompositions of C_z of other moments of the same images."""
+        """Return these moments with cached decompositions of C_z taken from `others`, moments of the same images."""
         return replace(self, _known={key: sources.image_cache() for key, sources in others._sources.items()})
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
-        """Return the moments of some cells of an environment, added once for all that ask; None without an image."""
+        """Return the summed moments of some cells of an environment, cached; None if they have no image."""
         key = (environment, sides, tuple(halves))
         if key not in self._sums:
             cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in key[2]]
@@ -149,8 +150,8 @@ class Cells:
 def cells_of(layout: Layout, z: Floats, views: Mapping[str, Floats], paired: Mapping[str, Mask] | None = None) -> Cells:
     """Return the moments of the images of `layout`.
 
-    `z` and views (kind -> the same images after it) are of shape (n, D), scaled as the projection is to see them.
-    `paired`: kind -> which images are paired with their view; by default all.
+    `z` and `views` (kind -> embeddings of the intervened images) have shape (n, D) and the scale that the projection
+    uses. `paired`: kind -> mask of images that are paired with their view; default: all images.
     """
     cells = {}
     for cell, rows in layout.parts():
@@ -165,7 +166,7 @@ PlaceMeans = Mapping[Place, tuple[Ints, Array]]
 
 
 def class_means(cells: Cells) -> PlaceMeans:
-    """Return (environment, side) -> images of each class there, and their mean embeddings, shape (classes, D)."""
+    """Return (environment, side) -> number of images of each class, and mean embeddings, shape (classes, D)."""
     places: dict[Place, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
         plain, place = Moments(moments.counts, moments.sums, moments.outer), (environment, side)
@@ -174,15 +175,17 @@ def class_means(cells: Cells) -> PlaceMeans:
 
 
 def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[str]) -> Cells:
-    """Return the differences of images to all images of the same class in another environment, as a further kind.
+    """Return differences of each image to all images of its class in other environments, as a further kind.
 
-    For an image i of environment e and every other environment e', d runs over z_i - z_j, j of the same class and side
-    in e', each j with the weight 1/n_j, so that an image counts once. Summed over i this needs no pair:
+    For an image i of environment e and every other environment e', d runs over z_i - z_j for all images j of the same
+    class c and side in e'. Each has the weight 1/n_e',c, so that image i counts once. The sum over i needs no single
+    pair:
 
         sum_i z_i z_i' + (n_e,c / n_e',c) sum_j z_j z_j' - s_e,c m_e',c' - m_e',c s_e,c'      (for each class c)
 
-    where s and m are the sums and means of the classes. Both images lie on the same side and in the same half of the
-    classes, so nothing of a held-out environment, a tested fold or a new class is seen unless its cells are chosen.
+    where s and m are sums and means of embeddings, and n the numbers of images. Both images lie on the same side and in
+    the same half of the classes. So a fit sees a held-out environment, a tested fold or a new class only if it uses
+    their cells.
     """
     cells = Cells({})
     for (environment, side, half), rows in layout.parts():
@@ -195,7 +198,7 @@ def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[st
             here, m = z_[shared], their_means[label[shared]]
             cross = here.T @ m
             mine = Differences(int(shared.sum()), here.sum(axis=0) - m.sum(axis=0), here.T @ here - cross - cross.T)
-            # The second moment of these images is also part of the other environment's differences to this one.
+            # The second moment of these images also enters the differences of the other environment to this one.
             weight = (their_counts[label] / np.maximum(counts[label], 1))[shared, None]
             theirs = Differences(0, np.zeros(len(mine.total)), (here * weight).T @ here)
             for at, to, part in ((environment, other, mine), (other, environment, theirs)):
@@ -205,12 +208,12 @@ def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[st
 
 
 def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
-    """Return a mask of images whose views are used, for a share of all pairs, shape (n,).
+    """Return a mask of images whose views are used if only a share of all pairs is used, shape (n,).
 
-    Within each class of an environment images are in random order. The i-th of n has the position (i + offset) / n,
-    0 <= offset < 1, and is drawn if that is below the share. So smaller shares are subsets of larger ones, and each
-    class of an environment has its share up to one pair. Offsets are multiples of the golden ratio, evenly spread, so
-    that the total has its share too, however small.
+    Within each class of an environment images are in random order. The i-th of n images has the position (i + offset) /
+    n, 0 <= offset < 1. It is drawn if its position is below the share. So smaller shares are subsets of larger ones,
+    and each class of an environment has its share up to one pair. Offsets are multiples of the golden ratio modulo 1,
+    which are evenly spread. So the total has its share too, however small.
     """
     rng, n = np.random.default_rng(seed), len(layout.label)
     of_class = layout.environment * layout.classes + layout.label
@@ -224,19 +227,19 @@ def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
 
 
 def one_of(views: Mapping[str, Floats], image_ids: Sequence[str], seed: int) -> Floats:
-    """Return, for every image, the view of one kind, drawn from `seed` and image id, shape (n, D)."""
+    """Return for every image the view of one kind, shape (n, D). `seed` and image id determine the kind."""
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
 
 
 def partners(layout: Layout, seed: int, draw: int) -> Ints:
-    """Return for each image a random other image of its cell, or itself if it is the only one, shape (n,).
+    """Return for each image the position of a random other image of its cell (itself if it is alone), shape (n,).
 
-    Within a cell every image is the partner of one other. A cell of more than `BIN` images is cut into bins of
-    consecutive images, bins are matched at random, and partners drawn from the matched bin (repeating one if it is
-    smaller). So a reader of blocks finds the partners of a block in few other blocks. The result depends only on cells,
-    `seed` and `draw`.
+    Within a cell every image is the partner of one other image. A cell of more than `BIN` images is cut into bins of
+    consecutive images. Bins are matched at random, and partners are drawn from the matched bin; if it is smaller, some
+    repeat. So the partners of a block of images lie in few other blocks. The result depends only on cells, `seed` and
+    `draw`.
     """
     rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
     for _, members in layout.parts():
@@ -252,10 +255,10 @@ def partners(layout: Layout, seed: int, draw: int) -> Ints:
 
 
 def shuffled_cells(layout: Layout, z: Floats, views: Sequence[Floats], weights: Sequence[float], kind: str) -> Cells:
-    """Return differences of images and views of their partners, averaged over kinds by weight.
+    """Return differences between images and views of their partners, averaged over kinds with weights.
 
-    `views`: for each kind, embeddings of the partners after it, scaled as z. Images may be a part of the data set,
-    since sums are additive. `kind`: name of the differences in the moments.
+    `views`: for each kind, embeddings of the intervened partners, scaled as z. `layout` may hold a part of the data
+    set, since sums are additive. `kind`: name of the differences in the moments.
     """
     cells: dict[Cell, Moments] = {}
     for cell, rows in layout.parts():

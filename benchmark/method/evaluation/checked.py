@@ -1,7 +1,7 @@
 """Checks of results of projections and predictors: shapes, counts and finite values.
 
-Projections and predictors may be user-defined. An invalid result raises an error that names the component; its trial
-then has no rows.
+Users may define projections and predictors. If a result is invalid, an error names the component, and its trial has no
+rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from benchmark.method.subspace import Basis
 def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
     """Return the basis that a projection returned, unchanged.
 
-    ValueError: not a `Basis`, a shape does not fit the width D, a value is NaN or infinite, or all directions are
+    ValueError: it is no `Basis`, a shape does not fit the width D, a value is NaN or infinite, or all directions are
     zero.
     """
     if not isinstance(basis, Basis):
@@ -41,7 +41,7 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
 
 
 def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-    """Yield the scores of `Predictor.scores_of_settings`, for every rank and setting in turn."""
+    """Yield the checked scores of `Predictor.scores_of_settings`: for every rank, and within it every setting."""
     expected, count = len(ranks) * len(predictor.settings), 0
     for of_point in predictor.scores_of_settings(problem, ranks):
         count += 1
@@ -53,7 +53,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
             given, shape = np.asarray(scores), (len(z), problem.n_classes)
             if given.shape != shape:
                 raise _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
-            if given.size and not np.isfinite(given.max(axis=1)).all():  # max propagates NaN; -infinity: no class
+            if given.size and not np.isfinite(given.max(axis=1)).all():  # the maximum is NaN if a score is, and -infinity if no class is possible
                 raise _wrong(predictor, "scores with NaN or infinity")
         yield of_point
     if count != expected:
@@ -62,9 +62,9 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 
 
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
-    """Return the classes predicted for the only set of a problem, shape (len(ranks), m).
+    """Return the predicted classes of a problem with one array of test images, shape (len(ranks), m).
 
-    They come from the predictor's `predict` if it overrides it, otherwise from its scores.
+    They come from `predict` if the predictor overrides this method, otherwise from its scores.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None

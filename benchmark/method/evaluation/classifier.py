@@ -1,7 +1,8 @@
-"""One fit at many ranks: correct predictions at every point, and confidence at the selected points.
+"""One fit at many ranks: correctness at every point (rank and setting), and confidences at selected points.
 
-A trained predictor is fitted once for all settings and ranks, and its scores are streamed. A zero-shot predictor runs
-block by block; if dot products with texts rank the classes, images are not even rotated.
+A trained predictor is fitted once for all settings and ranks, and its scores are processed one point at a time. A
+zero-shot predictor runs on blocks of images. If dot products with texts rank the classes, images are not even rotated
+into the basis.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,19 +24,19 @@ from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis
 
-BLOCK = 8_192  # images rotated at a time if no predictor is trained
-WIDTH = 16  # numbers of coordinates are multiples of it: libraries sum few columns in another order
+BLOCK = 8_192  # number of images rotated at a time if no predictor is trained
+WIDTH = 16  # numbers of coordinates are multiples of it, since libraries sum few columns in another order
 _NO_GAPS = np.zeros(metrics.BINS)
-MAX_CALIBRATED = 5_000  # source images, evenly spaced, from which a temperature is fitted
+MAX_CALIBRATED = 5_000  # number of source images, evenly spaced, that a temperature is fitted to
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of images, classified together."""
+    """A set of images that are classified together."""
 
-    rows: Labels  # their positions in the data set, shape (m,)
-    labels: Labels  # their classes, shape (m,)
-    classes: Labels | None = None  # the possible classes, or None for all
+    rows: Labels  # positions of the images in the data set, shape (m,)
+    labels: Labels  # classes of the images, shape (m,)
+    classes: Labels | None = None  # the possible classes; None (default): all
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,7 +45,7 @@ class ImageSet:
         return ImageSet(self.rows[which], self.labels[which], self.classes)
 
     def blocks(self) -> Iterator[tuple[slice, "ImageSet"]]:
-        """Yield the images in blocks, each with its place."""
+        """Yield blocks of the images, each with its slice."""
         for first in range(0, len(self), BLOCK):
             block = slice(first, first + BLOCK)
             yield block, self[block]
@@ -54,11 +55,11 @@ class ImageSet:
         return logits if self.classes is None else logits[:, self.classes]
 
     def named(self, positions: Labels) -> Labels:
-        """Return class numbers for positions among the possible classes."""
+        """Return class indices from positions among the possible classes."""
         return positions if self.classes is None else self.classes[positions]
 
     def positions(self) -> Labels:
-        """Return the labels as positions among the possible classes."""
+        """Return the label of each image as position among the possible classes, shape (m,)."""
         if self.classes is None:
             return self.labels
         order = np.argsort(self.classes)
@@ -70,14 +71,14 @@ Sliceable = TypeVar("Sliceable", ImageSet, Array)
 
 @dataclass(frozen=True)
 class ImageUnions:
-    """Image sets that may overlap, such as a split and a part of it; each image is scored once."""
+    """Unions of image sets that may overlap, such as a split and a part of it, so that each image is scored once."""
 
-    unions: list[ImageSet]  # disjoint sets, one for each set of possible classes
-    places: list[tuple[int, Labels]]  # for each set, its union and positions in it, shape (m,)
+    unions: list[ImageSet]  # disjoint sets, one for each distinct set of possible classes
+    places: list[tuple[int, Labels]]  # for each set, index of its union and positions in it, shape (m,)
 
     @classmethod
     def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "ImageUnions":
-        """Return the unions of image sets, of which only test sets may overlap."""
+        """Return the unions of image sets. Only test sets may overlap."""
         sets = [*validation, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
         keys = [*range(len(validation)), *of_tests]
@@ -89,7 +90,7 @@ class ImageUnions:
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
     def of_sets(self, of_unions: Sequence[Values], which: slice) -> list[Values]:
-        """Return values of some sets, from values of the unions."""
+        """Return the values of the sets `which`, from the values of the unions."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
 
@@ -98,33 +99,33 @@ Heads = Mapping[HeadKey, Head]
 
 @dataclass
 class FitCache:
-    """Cache of fits of one predictor to the same images."""
+    """Cache of classifiers that are fitted to the same images."""
 
-    # predictor -> classifiers of the plain space, in the embeddings' coordinates. They do not depend on the order of
-    # fits, so evaluations may share them. Empty by default
+    # predictor -> classifiers of plain prediction, in the coordinates of the embeddings. They do not depend on the
+    # order of fits, so evaluations may share them. Empty by default
     plain: dict[str, Heads] = field(default_factory=dict)
-    basis: Basis | None = None  # basis of the last fit; None (default) before the first
-    last: Heads = field(default_factory=dict)  # classifiers of the last fit, in its coordinates
+    basis: Basis | None = None  # basis of the last fit; None (default) before any fit
+    last: Heads = field(default_factory=dict)  # classifiers of the last fit, in the coordinates of its basis
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its classifiers."""
+        """Total bytes of the cached classifiers."""
         every = (self.last, *self.plain.values())
         return sum(head.weights.nbytes + head.bias.nbytes for heads in every for head in heads.values())
 
 
-Point = tuple[int, int]  # position of a rank, position of a setting of the predictor
-Scorer = Callable[[Given], Array]  # answers to all validation sets, concatenated, shape (..., m) -> scores (...,)
+Point = tuple[int, int]  # index of a rank, index of a setting of the predictor
+Scorer = Callable[[Given], Array]  # predictions for all validation sets, concatenated, shape (..., m) -> scores (...,)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Points of a method that rules select."""
+    """The points of a method that selection rules select."""
 
-    # points with the highest score of each setting, by each rule that uses only sources
+    # for each rule that uses only sources and each setting, the point with the highest score
     picks: frozenset[Point]
-    # point with the highest score of all settings, by each such rule -> temperature fitted on validation images; None
-    # if scores are no logits
+    # for each such rule, the point with the highest score of all settings -> temperature fitted on validation images;
+    # None if scores are not logits
     temperatures: Mapping[Point, float | None]
 
 
@@ -135,9 +136,9 @@ class Results:
     # for each validation set, correctness or predicted classes, shape (settings, ranks, m)
     validation: list[Given]
     correct: list[Correct]  # for each test set, correctness, shape (settings, ranks, m)
-    # for each test set, point -> metrics of scores, at all points with a temperature
+    # for each test set: point -> metrics of scores, for the points in `Choice.temperatures`
     scored: list[dict[Point, Scored]]
-    # for each test set, point -> predictions, at all selected points
+    # for each test set: point -> predictions, for the points in `Choice.picks`
     predictions: list[dict[Point, Predictions]]
     notes: tuple[str, ...] = ()  # warnings of the fit
 
@@ -154,14 +155,14 @@ class Classifier:
     normalize: Normalize  # see `Evaluation`
     seed: int  # seed of everything random in the predictor
     device: str  # torch device for training
-    known: FitCache = field(default_factory=FitCache, repr=False)  # cache of fits to the same training images
-    c_d: Array | None = None  # C_d of the sources, shape (D, D), for predictors with `uses_c_d`
+    known: FitCache = field(default_factory=FitCache, repr=False)  # cached fits to the same training images
+    c_d: Array | None = None  # C_d of the sources, shape (D, D); only for predictors with `uses_c_d`
     single: bool = False  # whether the predictor gets embeddings in single precision
     score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # computed from scores at selected points
-    # whether the selection metric needs the predicted classes of validation images, not only correctness. Default
+    # whether the metric for selection needs predicted classes of validation images and not only correctness. Default
     # false
     validation_classes: bool = False
-    for_choice: bool = False  # whether the fit serves only selection, see `Problem`. Default false
+    for_choice: bool = False  # whether the fit only serves selection, see `Problem`. Default false
 
     def classify(
         self,
@@ -171,10 +172,10 @@ class Classifier:
         score: Scorer | None = None,
         lodo: Array | None = None,
     ) -> Results:
-        """Return answers to all sets, and for `tests` predictions and metrics of scores at the selected points.
+        """Return correctness on all sets, and for `tests` predictions and metrics of scores at the selected points.
 
-        If `choice` (the selected points) is None, it is found by `score` of the answers to the validation sets, and by
-        `lodo`, the leave-one-domain-out scores, shape (settings, ranks).
+        If `choice`, the selected points, is None, points are selected by `score` on the validation sets, and by `lodo`,
+        the leave-one-domain-out scores, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
             accumulator = _ScoreAccumulator(self, validation, tests, choice, score, lodo)
@@ -198,15 +199,15 @@ class Classifier:
     def logits(self, images: ImageSet, point: Point) -> Array:
         """Return scores at one point, from a fit at this point only, shape (m, classes)."""
         alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
-        if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # has classifiers of all settings
+        if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # it has classifiers of all settings
             alone = replace(alone, known=replace(self.known, plain={repr(alone.predictor): plain}))
         alone = alone if self.predictor.uses_training_images else alone._truncated(alone.ranks[0])
         return np.array(next(alone.scores([images]))[0])
 
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
-        """Yield scores of several sets, (m, n_classes) each, for every rank and setting in turn, from one fit.
+        """Yield scores of several sets, shape (m, n_classes) each, for every rank and within it every setting, from one fit.
 
-        No labels of these images are used. The arrays may be overwritten at the next point.
+        Labels of these images are not used. The arrays may be overwritten at the next point.
         """
         problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
         yield from checked_scores(self.predictor, problem, self.ranks)
@@ -223,7 +224,7 @@ class Classifier:
         return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
 
     def _plain(self) -> Heads:
-        """Return the predictor's classifiers of the plain space, fitted from scratch."""
+        """Return the predictor's classifiers of plain prediction, fitted from scratch."""
         name, dim = repr(self.predictor), len(self.basis.vectors)
         if name not in self.known.plain:
             plain = replace(self, basis=Basis(np.eye(dim)))._problem(self.train, [])
@@ -233,7 +234,7 @@ class Classifier:
         return self.known.plain[name]
 
     def _validated(self, images: ImageSet) -> Given:
-        """Return answers to a validation set, shape (settings, ranks, m)."""
+        """Return correctness or predicted classes of a validation set, shape (settings, ranks, m)."""
         if not self.validation_classes:
             return self._correct(images)
         settings = self.predictor.settings
@@ -245,7 +246,7 @@ class Classifier:
         return classes
 
     def _temperatures(self, validation: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
-        """Return point -> temperature fitted on the sources."""
+        """Return point -> temperature fitted on validation images of the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
         some = spaced(validation)
@@ -269,7 +270,7 @@ class Classifier:
                     of_setting[:, place] = _correct_by_scores(setting, block, problem, self.ranks)
                 else:
                     ties = partial(self._tied, setting, block)
-                    # Vectors that the basis multiplies, up to their lengths: as stored if nothing is subtracted.
+                    # Lengths of these vectors do not matter, so stored embeddings will do if nothing is subtracted.
                     z: Floats = self.data.z[block.rows]
                     if self.basis.offset is not None:
                         z = scaled(z, self.normalize) - self.basis.offset
@@ -303,7 +304,7 @@ class Classifier:
         )
 
     def scored(self, images: ImageSet, scores: Array, temperature: float | None) -> Scored:
-        """Return metrics of scores of shape (m, possible classes)."""
+        """Return metrics of `scores`, shape (m, possible classes)."""
         labels = images.positions()
         found = metrics.of_scores(self.score_metrics, scores, labels, self.predictor.has_likelihood)
         if temperature is None:
@@ -316,7 +317,7 @@ class Classifier:
         return Scored(found, error, scaled_error, temperature)
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
-        """Return correctness at the first ranks, in float64, shape (count, m)."""
+        """Return correctness at the first `count` ranks, decided in float64, shape (count, m)."""
         problem = self._truncated(self.ranks[count - 1])._untrained(images)
         return _correct_by_scores(setting, images, problem, self.ranks[:count])
 
@@ -325,7 +326,7 @@ class Classifier:
         return self._dots_of(self._text)
 
     def _dots_of(self, text: Array) -> list[DotProducts | None]:
-        """Return, for each setting, a classifier by dot products; None if the predictor's scores are needed."""
+        """Return for each setting a classifier by dot products; None if the predictor's own scores are needed."""
         factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
         one_map = not self.basis.by_environment
         return [
@@ -338,7 +339,7 @@ class Classifier:
         return self.basis.of_texts(self.data.text.astype(np.float64))
 
     def _truncated(self, rank: int) -> "Classifier":
-        """Return a classifier with only the first coordinates (at least `rank`) if scores are dot products."""
+        """Return a classifier with only the first coordinates, at least `rank`, if scores are dot products."""
         width = -(-rank // WIDTH) * WIDTH
         if None in self._dots or width >= self._text.shape[1]:
             return self
@@ -348,11 +349,11 @@ class Classifier:
         return replace(self, basis=narrow)
 
     def _untrained(self, images: ImageSet) -> Problem:
-        """Return the problem of images among their possible classes, without training images."""
+        """Return the problem without training images: to classify images among their possible classes."""
         return self._problem(self.train[:0], [ImageSet(images.rows, images.labels)], images.classes)
 
     def _problem(self, train: Mask, sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
-        """Return the problem in the coordinates of the basis; `train` may be empty, `classes` some of the classes."""
+        """Return the problem in coordinates of the basis. `train` may be empty; `classes` restricts the classes."""
         data, basis, text, rows = self.data, self.basis, self._text, np.flatnonzero(train)
         views = data.views if self.predictor.uses_views else ()
         of_tests = [images.rows for images in sets]
@@ -379,7 +380,7 @@ class Classifier:
         )
 
     def _coordinates(self, embeddings: Single, rows: Labels) -> Array:
-        """Return coordinates of images, or of a view of them, by row."""
+        """Return the coordinates of the images `rows`, from their embeddings or from embeddings of a view."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):
             block, own = slice(first, first + BLOCK), self.basis.by_environment
@@ -398,10 +399,10 @@ class Classifier:
 
 @dataclass
 class _ScoreAccumulator:
-    """Accumulates results from scores that are streamed over (rank, setting).
+    """Accumulates results from scores that arrive point by point (rank, setting).
 
-    Points selected by another fit or by `lodo` are known in advance and evaluated as they arrive. Points with the
-    highest accuracy on the validation sets are known only at the end, so the best so far are held.
+    Points selected by another fit or by `lodo` are known in advance and evaluated on arrival. The point with the
+    highest accuracy on the validation sets is known only at the end, so the best one so far is kept.
     """
 
     classifier: Classifier
@@ -413,10 +414,10 @@ class _ScoreAccumulator:
 
     def __post_init__(self) -> None:
         self._count = 0
-        self.together = ImageUnions.of(self.validation, self.tests, self.classifier.data.label)  # scored together
+        self.together = ImageUnions.of(self.validation, self.tests, self.classifier.data.label)  # all sets, scored once
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
-        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # best so far, by setting
+        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # setting -> its best point so far, with predictions
         self._temperatures: dict[Point, float | None] = {}
         self._scored: dict[Point, list[Scored]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None
@@ -428,7 +429,7 @@ class _ScoreAccumulator:
         self._scores = np.full(shape, -np.inf)  # below all scores
 
     def update(self, scores: Sequence[Array]) -> None:
-        """Add the scores of the next point."""
+        """Process the scores of the next point."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
         validation, tests = slice(len(self.validation)), slice(len(self.validation), None)
@@ -452,7 +453,7 @@ class _ScoreAccumulator:
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Results:
-        """Return all results, after the last point (rank and setting)."""
+        """Return all results after the last point."""
         if self._held:
             self._fit(*self._held)
         self._predictions |= dict(self._best.values())
@@ -462,7 +463,7 @@ class _ScoreAccumulator:
         return Results(self._validated, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
-        """Return predictions for each test set, from scores of the unions."""
+        """Return the predictions for each test set from the scores of the unions."""
         of_unions = [
             _predictions(images.named(images.possible(logits).argmax(axis=1)), images.possible(logits))
             for images, logits in zip(self.together.unions, scores, strict=True)
@@ -481,7 +482,7 @@ class _ScoreAccumulator:
         best = point == best_point(self._scores)
         if not (best or point == self._lodo_pick):
             return
-        # Copies: a predictor may overwrite its arrays at the next point.
+        # Copied, since a predictor may overwrite its arrays at the next point.
         of_validation = spaced(self.together.of_sets(scores, slice(len(self.validation))))
         of_tests = self.together.of_sets(scores, slice(len(self.validation), None))
         if point == self._lodo_pick:
@@ -490,7 +491,7 @@ class _ScoreAccumulator:
             self._held = None if point in self._temperatures else (point, of_validation, of_tests)
 
     def _fit(self, point: Point, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> None:
-        """Evaluate scores; likelihoods with the temperature that is most likely on the validation images."""
+        """Evaluate scores, with the maximum-likelihood temperature on validation images if they are logits."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
             labels = np.concatenate([images.labels for images in spaced(self.validation)])
@@ -506,19 +507,19 @@ class _ScoreAccumulator:
 
 
 def _correct_by_scores(setting: Predictor, images: ImageSet, problem: Problem | None, ranks: Sequence[int]) -> Correct:
-    """Return correctness by the scores of a problem, shape (ranks, m)."""
+    """Return correctness from the predictor's scores, shape (ranks, m)."""
     assert problem is not None
     return np.asarray(images.named(checked_predictions(setting, problem, ranks)) == images.labels)
 
 
 def spaced(sets: Sequence[Sliceable]) -> list[Sliceable]:
-    """Return evenly spaced images of each set, about `MAX_CALIBRATED` in all."""
+    """Return evenly spaced images of each set, about `MAX_CALIBRATED` in total."""
     step = max(1, -(-sum(map(len, sets)) // MAX_CALIBRATED))
     return [images[::step] for images in sets]
 
 
 def _predictions(classes: Labels, scores: Array) -> Predictions:
-    """Return predicted classes and margins, from scores of shape (m, possible classes)."""
+    """Return predicted classes and margins from scores, shape (m, possible classes)."""
     margins = np.full(len(scores), np.nan, dtype=np.float32)
     if scores.shape[1] > 1:
         second, best = np.partition(scores.astype(np.float64), -2, axis=1)[:, -2:].T

@@ -1,4 +1,7 @@
-"""Rank curves: results of one holdout on one test set at every rank."""
+"""Rank curves: results of one holdout on one test set at every rank.
+
+`curve_columns` in `benchmark/store/rows.py` writes them to rows: a further field needs a column and a `VERSION` there.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,18 +22,18 @@ class Scored:
     """Metrics of the scores of test images at one rank."""
 
     metrics: Mapping[str, float]  # key of each metric of scores -> its value
-    error: float | None = None  # expected calibration error; None, like the following, without a likelihood
-    # the error with the temperature fitted on the validation images
+    error: float | None = None  # expected calibration error; None, as the fields below, if scores are not logits
+    # the same error after temperature scaling, fitted on validation images
     scaled_error: float | None = None
-    temperature: float | None = None  # that temperature, by which logits are divided
+    temperature: float | None = None  # the fitted temperature, by which logits are divided
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Predictions for test images at one rank."""
 
-    classes: NDArray[np.uint16]  # number of the predicted class of each image, shape (m,)
-    margins: NDArray[np.float32]  # best score minus the second, shape (m,)
+    classes: NDArray[np.uint16]  # predicted class of each image, shape (m,)
+    margins: NDArray[np.float32]  # highest minus second-highest score of each image, shape (m,)
 
     def __getitem__(self, which: Ints) -> "Predictions":
         return Predictions(self.classes[which], self.margins[which])
@@ -44,18 +47,18 @@ class Predictions:
 class RankCurve:
     """Metrics of one holdout on one test set; every list runs over the ranks."""
 
-    setting: int  # position among the predictor's `settings`
+    setting: int  # index in the predictor's `settings`
     held_out: str  # name of the holdout in result rows
-    fold: int  # the tested fold; -1 for an 80/20 split
+    fold: int  # number of the tested fold; -1 for an 80/20 split
     test_split: TestSplit  # the tested split
     class_half: ClassHalf  # half of the classes; `harmonic`: harmonic mean of base and new
-    # mean accuracy on validation images of the source environments, of the classes in the fit
+    # mean accuracy over source environments on validation images, of the classes in the fit
     training_domain: list[float]
-    lodo: list[float] | None  # mean accuracy on left-out sources; None with too few sources
-    # accuracy on the out-split of the held-out environment, which DomainBed's oracle uses if the in-split is tested;
+    lodo: list[float] | None  # mean accuracy over left-out sources; None with too few sources
+    # if the in-split is tested, accuracy on the out-split of the held-out environment, used by DomainBed's oracle;
     # otherwise None
     target_out: list[float] | None
-    metrics: dict[str, list[float]]  # key of each of `CURVES` -> its values on the tested images
+    metrics: dict[str, list[float]]  # key of each metric in `CURVES` -> its values on the tested images
     correct: Mask  # whether each tested image is classified correctly, shape (ranks, m)
     tested: Tested  # the test images
     scored: Mapping[str, Scored]  # selection rule -> metrics of scores at its selected rank
@@ -65,21 +68,21 @@ class RankCurve:
     notes: tuple[str, ...]  # warnings of the fit, e.g. non-convergence
     spectrum: list[float] | None  # eigenvalues of the basis fitted on the sources, or None
     spans: Spans = field(default_factory=Spans)  # shares of the shifts of class means that the fit removes
-    # standard error of the paired difference of each score to that of plain prediction; None (default) if unknown
+    # standard errors of the paired differences between each score and that of plain prediction; None (default) if
+    # unknown
     training_domain_se: list[float] | None = None
     lodo_se: list[float] | None = None
-    # number of training images of the predictor at ranks not in `full_ranks`; None (default): all of them everywhere
+    # number of training images of the predictor at ranks outside `full_ranks`; None (default): all images at all ranks
     n_selection: int | None = None
     full_ranks: tuple[int, ...] = ()  # ranks refitted on all training images
-    # position of a rank -> predictions, at the ranks with the highest score of each rule that uses only sources. Empty
-    # by default
+    # index of a rank -> predictions, for the ranks that rules of `SCORES` select. Empty by default
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
 
     def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
-        """Return the curve with results of a fit on all images at one rank (`full`: the same test at this rank only).
+        """Return the curve with results of `full`, a fit on all images at one rank, put in at position `index`.
 
-        Selection scores stay those of the fits on a subsample, which are comparable. `rules` are those that selected
-        the point, and get the metrics of its scores.
+        `full` has the same test at `rank` only. Selection scores stay, since scores of fits on a subsample are
+        comparable. `rules` selected this point; they get the metrics of its scores.
         """
 
         def replaced(values: Sequence[float], one: Sequence[float]) -> list[float]:
@@ -101,7 +104,7 @@ class RankCurve:
 
 
 def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCurve]:
-    """Return the curves of base and new classes together, by setting: harmonic means of accuracies."""
+    """Return one curve per setting for base and new classes together, with harmonic means of accuracies."""
     return [
         replace(
             of_base,
@@ -113,7 +116,7 @@ def combined(base: Sequence[RankCurve], new: Sequence[RankCurve]) -> list[RankCu
             correct=np.concatenate([of_base.correct, of_new.correct], axis=1),
             tested=of_base.tested + of_new.tested,
             scored={},
-            predictions={},  # the rows of base and of new classes have them
+            predictions={},  # rows of base classes and rows of new classes have them
         )
         for of_base, of_new in zip(base, new, strict=True)
     ]

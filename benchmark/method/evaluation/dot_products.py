@@ -5,16 +5,17 @@
     x       image embedding, shape (D,);  v_i the directions of a basis, as columns of V
     t_c     text of class c in coordinates of the basis;  f_kc > 0, e.g. one over its length up to k
 
-Images are multiplied by A, and never rotated into coordinates of the basis. For many equally spaced ranks, only the
-first rank of each group is computed so; the others of the group add (x v_i) t_ci.
+Images are multiplied by A and never rotated into coordinates of the basis. Many equally spaced ranks form groups. Only
+the first rank of a group is computed in this way; the others add terms (x v_i) t_ci.
 
-Answers stay exact. With u = 2^-24 the error of the margin between the true class and the best other one is at most
+Predictions stay exact. The margin is the score of the true class minus the best other score. With u = 2^-24 its error
+is at most
 
     2 gamma_n |x| max_c f_kc ( |sum_{i <= a} t_ci v_i| + sum_{a < i <= k} |t_ci| |v_i| ),   gamma_n = n u / (1 - n u)
 
-a the first rank of the group and n = D + 3 times its coordinates + 8 (Higham, Accuracy and Stability of Numerical
-Algorithms, section 3.1; for any order of summation). Margins within the bound are computed again in float64; those
-within the float64 bound, ties up to rounding, go to the callback `ties`.
+where a is the first rank of the group, and n = D + 3 x (coordinates in a group) + 8 (Higham, Accuracy and Stability of
+Numerical Algorithms, section 3.1; for any order of summation). Margins within the bound are computed again in float64.
+Those within the float64 bound are ties up to rounding, which the callback `ties` decides.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,25 +26,25 @@ import numpy as np
 from benchmark.method.arrays import Array, Floats, Labels, Mask, Single
 from benchmark.method.subspace import Basis
 
-GROUP = 16  # coordinates of a group: more increase the bound, fewer the number of full sums
-MAX_SUMS = 2  # times D: with more sums per image, rotation and sums in float64 are faster
-SCORES = 2**16  # float32 scores at a time: fit into a core's cache
-UNDERFLOW = 1e-35  # bound of the error of D products below the smallest normal number
+GROUP = 16  # coordinates per group: more of them increase the error bound, fewer of them the number of full sums
+MAX_SUMS = 2  # times D: with more sums per image, rotating images and summing in float64 is faster
+SCORES = 2**16  # float32 scores at a time, which fit into a core's cache
+UNDERFLOW = 1e-35  # bounds the error of D products below the smallest normal number
 
 Correct = Mask
 
 
 class DotProducts:
-    """A at all ranks, and error bounds of margins; built by `of`.
+    """The matrices A_k at all ranks and the error bounds of margins. Use `of` to build it.
 
-    `span`: number of ranks of a group; above 1, ranks are equally spaced.
+    `span`: number of ranks per group; if above 1, ranks are equally spaced.
     """
 
     def __init__(self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], span: int) -> None:
         classes, dim = text.shape
         self._ranks, self._span, self._spacing = len(ranks), span, ranks[1] - ranks[0] if span > 1 else 0
         firsts = ranks[::span]
-        # Coordinates between a group's first rank and its last, up to D.
+        # Coordinates from the first rank of each group to its last, up to D.
         inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
         there, at = inside < dim, np.minimum(inside, dim - 1)
         whole = list(ranks) == [dim]  # V itself is not needed
@@ -61,7 +62,7 @@ class DotProducts:
     def of(cls, basis: Basis, text: Array, factors: Array, ranks: Sequence[int]) -> Self | None:
         """Return dot products for these ranks, or None if rotating every image is at least as fast.
 
-        `text` is t_c, shape (n_classes, D); `factors` are f_kc, shape (ranks, n_classes).
+        `text` has the rows t_c, shape (n_classes, D). `factors` has f_kc, shape (ranks, n_classes).
         """
         (classes, dim), spacings = text.shape, set(np.diff(ranks).tolist())
         spans = {1, max(1, GROUP // spacings.pop())} if len(spacings) == 1 else {1}
@@ -73,8 +74,8 @@ class DotProducts:
     def correct(self, x: Floats, labels: Labels, ties: Callable[[int], Correct]) -> Correct:
         """Return correctness, shape (ranks, n).
 
-        `x`: embeddings, up to a positive factor each, shape (n, D). `ties`: number of first ranks -> correctness at
-        these ranks with ties broken, shape (number, n).
+        `x`: embeddings, shape (n, D), each up to a positive factor. `ties`: number r -> correctness at the first r
+        ranks with ties broken, shape (r, n).
         """
         single = x.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
@@ -88,7 +89,7 @@ class DotProducts:
                 )
         self._settle_in_double(x, labels, correct, doubtful)
         if doubtful.any():
-            # At rank 1 of cosines all classes of the same sign are tied: only the first ranks are needed.
+            # With cosines at rank 1, all classes of the same sign tie. So often only the first ranks are needed.
             tied = slice(self._ranks if self._span == 1 else int(np.flatnonzero(doubtful.any(axis=1))[-1]) + 1)
             np.copyto(correct[tied], ties(tied.stop), where=doubtful[tied])
         return correct
@@ -99,7 +100,7 @@ class DotProducts:
         yield from (slice(start, min(start + size, n)) for start in range(0, n, size))
 
     def _margins(self, x: Single, labels: Labels) -> Iterator[Single]:
-        """Yield margins (true class minus best other) at the first rank of each group, then the second: (groups, n)."""
+        """Yield margins, shape (groups, n), at the first rank of every group, then at the second rank, and so on."""
         _, classes, groups = self._factors.shape
         products, each = self._single @ x.T, np.arange(len(x))
         running = products[: classes * groups].reshape(classes, groups, len(x))
@@ -113,8 +114,8 @@ class DotProducts:
             yield (own - scores.max(axis=0))[: len(range(j, self._ranks, self._span))]
 
     def _settle_in_double(self, x: Floats, labels: Labels, correct: Correct, doubtful: Correct) -> None:
-        """Decide doubtful answers in float64; those within its error bound stay doubtful."""
-        step = self._span if self._span > 1 else self._ranks  # few groups of one rank each: all at once
+        """Decide doubtful predictions in float64. Those within the float64 error bound stay doubtful."""
+        step = self._span if self._span > 1 else self._ranks  # groups of one rank are few, so all at once
         for first in range(0, self._ranks, step):
             ranks, groups = slice(first, first + step), slice(first // self._span, (first + step) // self._span)
             doubted = np.flatnonzero(doubtful[ranks].any(axis=0))
@@ -127,7 +128,7 @@ class DotProducts:
                 doubtful[ranks, rows] = ~(np.abs(margins) > off)
 
     def _margins_in_double(self, x: Array, labels: Labels, groups: slice) -> Array:
-        """Return margins (true class minus best other) at all ranks of some groups, shape (ranks, n)."""
+        """Return margins at all ranks of some groups, shape (ranks, n)."""
         dots = self._sums[:, groups] @ x.T
         terms = (self._directions[:, groups] @ x.T)[:, None] * self._text[:, :, groups, None]
         running = np.cumsum(np.concatenate([dots[None], terms]), axis=0)[:: max(self._spacing, 1)]
@@ -148,7 +149,7 @@ class DotProducts:
             sizes = np.cumsum(np.abs(text) * np.linalg.norm(basis.vectors, axis=0), axis=1)[:, last].T
         first = np.repeat(np.arange(len(ranks))[:: self._span], self._span)[: len(ranks)]
         of_first = np.repeat(np.linalg.norm(self._sums, axis=2).T, self._span, axis=0)[: len(ranks)]
-        # Valid for float64 sums in any order, here and in `ties`.
+        # Holds for float64 sums in any order, here and in `ties`.
         double = 16 * dim * 2.0**-53 * (factors * sizes).max(axis=1)
         n = (dim + 3 * len(self._text) + 8) * 2.0**-24
         single = n / (1 - n) * (factors * (of_first + sizes - sizes[first])).max(axis=1)
@@ -156,7 +157,7 @@ class DotProducts:
 
 
 def _off(bounds: Array, lengths: Floats) -> Array:
-    # The length has an error itself: 3e-5 of it, and squares below the smallest normal number.
+    # Lengths have errors too: 3e-5 of the length, and squares below the smallest normal number.
     return np.multiply.outer(bounds, 1.0001 * lengths.astype(np.float64) + 1e-17) + UNDERFLOW
 
 

@@ -1,4 +1,4 @@
-"""The embeddings of one data set under one backbone, ready for linear algebra."""
+"""The embeddings of one data set under one backbone as arrays, and k-means clusters of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,29 +11,29 @@ from benchmark.method.evaluation.cells import Layout
 from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.predictors.base import TextTower
 
-STARTS = 10  # runs of k-means, of which the best is used
+STARTS = 10  # number of k-means runs, of which the best one is used
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Arrays over the n readable images of a data set, in manifest order.
+    """Arrays over the n readable images of a data set, in the order of the manifest.
 
     Attributes:
-        z: embeddings of the original images, shape (n, D), as the backbone returns them; or a `Stacked`.
-        environment: environment index, shape (n,).
-        label: class index, shape (n,).
-        side: split -> the side of each image, see `splits.sides`, shape (n,).
+        z: embeddings of the original images as the backbone returns them, shape (n, D); an array or a `Stacked`.
+        environment: environment index of each image, shape (n,).
+        label: class index of each image, shape (n,).
+        side: split -> side of each image, see `splits.sides`, shape (n,).
         text: unit-length text embeddings of the classes, shape (classes, D).
-        environments, classes: their names, sorted.
-        logit_scale: the backbone's factor on cosine similarities.
-        candidates: environment index -> possible classes of its images, if these are not all classes.
-        group: number of each image's group, shape (n,), if the split is by group; a group may be in several
-            environments. None if the split is by image.
-        position: position of each image in the manifest, which also lists unreadable images, shape (n,).
-        tower: the backbone's text encoder, if a predictor learns prompts.
-        views: for each kind of the intervention set, embeddings of the same images after it, shape (n, D), if a
-            predictor uses them (`uses_views`); empty (default) otherwise. For a shift, only of the training images,
-            which come first.
+        environments, classes: names of the environments and classes, sorted.
+        logit_scale: factor by which the backbone multiplies cosine similarities.
+        candidates: environment index -> possible classes of its images, if not all classes are possible.
+        group: group number of each image, shape (n,), if the split is by group. A group may be in several environments.
+            None (default) if the split is by image.
+        position: position of each image in the manifest, which also has unreadable images, shape (n,).
+        tower: the backbone's text encoder, if a predictor learns prompts; otherwise None (default).
+        views: for each kind in the intervention set, embeddings of the intervened images, shape (n, D), if the
+            predictor has `uses_views`; otherwise empty (default). In `shifted` data only the training images, which
+            come first, have views.
     """
 
     z: Single
@@ -58,17 +58,17 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Arrays of shape (n_i, D), read like their concatenation without copying."""
+    """Several arrays of shape (n_i, D) that are read as if concatenated, without copying."""
 
     parts: tuple[Single, ...]  # the arrays
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape of the whole."""
+        """Shape of the concatenation."""
         return sum(map(len, self.parts)), self.parts[0].shape[1]
 
     def __getitem__(self, rows: Ints | Mask) -> Single:
-        """Return rows by position (ascending) or by mask, shape (m, D)."""
+        """Return rows by ascending positions or by a mask, shape (m, D)."""
         positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         ends = np.cumsum([len(part) for part in self.parts])
         cut = np.split(positions, np.searchsorted(positions, ends[:-1]))
@@ -77,10 +77,10 @@ class Stacked:
 
 
 def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ...]) -> Embedded:
-    """Return one data set with `train` as its first environment and each shifted variant as another one.
+    """Return one data set with `train` as first environment and each shifted variant as a further environment.
 
-    Classes, texts and splits are those of `train`, whose name comes first in `names`; a variant has a subset of its
-    classes. ValueError: a variant has a class that the training set lacks.
+    Classes, texts and splits come from `train`, whose name is the first in `names`. ValueError: a variant has a class
+    that `train` lacks.
     """
     position = {name: i for i, name in enumerate(train.classes)}
     candidates: dict[int, Ints] = {}
@@ -112,9 +112,9 @@ def shifted(train: Embedded, tests: Mapping[str, Embedded], names: tuple[str, ..
 def k_means(z: Floats, count: int, seed: int) -> Ints:
     """Return the cluster of each image by k-means on unit-length embeddings, shape (n,), the largest cluster first.
 
-    The simplest inference of unlabelled environments (compare EIIL, Creager et al. 2021). Clusters follow the largest
-    variation of embeddings, which may be the object and not its surroundings. ValueError: fewer different embeddings
-    than clusters.
+    This is the simplest inference of unknown environments (compare EIIL, Creager et al. 2021). Clusters follow the
+    largest variation of embeddings, which may be the object and not its surroundings. After a change, increase
+    `CLUSTERS_VERSION` in `benchmark/store/moments.py`. ValueError: there are fewer distinct embeddings than clusters.
     """
     from sklearn.cluster import KMeans
 

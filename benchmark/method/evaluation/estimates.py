@@ -1,7 +1,7 @@
-"""Accuracy on unlabelled images, estimated from labelled images of the sources. Plain NumPy.
+"""Accuracy on unlabelled images, estimated from labelled source images, for `icm-bench unlabelled`. Plain NumPy.
 
-An estimate rests on an assumption that unlabelled images cannot test. Its error is measured with labels: each labelled
-environment in turn is treated as the unlabelled one.
+Each estimate rests on an assumption that unlabelled images cannot test. So its error is measured with labels: each
+labelled environment in turn is treated as unlabelled.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return the confidence for each image from scores, shape (m, classes); impossible classes have minus infinity.
+    """Return the confidence of each image, shape (m,), from scores, shape (m, classes), minus infinity if impossible.
 
-    It is the maximum softmax probability at `temperature`; without one, the best score minus the second.
+    It is the highest softmax probability at `temperature`; without a temperature, the highest score minus the second.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if temperature is None:
@@ -29,29 +29,29 @@ def confidence(scores: Array, temperature: float | None) -> Array:
 def threshold(sure: Array, accuracy: float) -> float:
     """Return the confidence that is exceeded by a share `accuracy` of the labelled images.
 
-    Average thresholded confidence, ATC (Garg et al., 2022, equation 1).
+    This is the threshold of average thresholded confidence, ATC (Garg et al., 2022, equation 1).
     """
     wrong = len(sure) - round(accuracy * len(sure))
     return float(np.sort(sure)[wrong]) if wrong < len(sure) else float("inf")
 
 
 def share_above(sure: Array, least: float) -> float:
-    """Return the share of images with at least this confidence: the ATC estimate (Garg et al., 2022, equation 2)."""
+    """Return the share of images with a confidence of at least `least`: ATC (Garg et al., 2022, equation 2)."""
     return float(np.mean(np.asarray(sure) >= least))
 
 
 def agreements(answers: Sequence[Labels]) -> Array:
-    """Return the agreement (share of equal predictions) of each pair of predictors, shape (pairs,)."""
+    """Return the share of equal predictions for each pair of predictors, shape (pairs,)."""
     return np.array([np.mean(one == other) for one, other in combinations(answers, 2)])
 
 
 def aline_estimates(accuracies: Array, sources: Array, targets: Array, images: tuple[int, int]) -> Array | None:
-    """Return accuracies on the target estimated by ALine-S; None with fewer than three predictors.
+    """Return the predictors' accuracies on the target, estimated by ALine-S; None for fewer than three predictors.
 
-    Over pairs of predictors, probit(agreement on the target) is regressed on probit(agreement on the sources).
-    Accuracies lie on the same line if agreement-on-the-line holds (Baek et al., 2022, section 5). If all pairs have
-    equal agreement on the sources, the slope is 1. `images`: numbers of images of the sources and of the target;
-    shares of 0 and 1 are moved inwards by half an image.
+    Over pairs of predictors, probit(agreement on the target) is regressed on probit(agreement on the sources). If
+    agreement-on-the-line holds (Baek et al., 2022, section 5), accuracies lie on the same line. If all pairs agree
+    equally on the sources, the slope is 1. `images`: numbers of source images and of target images. Shares of 0 and 1
+    are moved inwards by half an image.
     """
     if len(accuracies) < 3:
         return None

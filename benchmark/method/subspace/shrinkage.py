@@ -82,7 +82,7 @@ class Filter:
         whitened = schur / roots / roots[:, None]
         ratios, q = np.linalg.eigh((whitened + whitened.T) / 2)
         right = (q.T / roots) @ (used.T - coupling @ only_n.T)
-        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # rounding errors, which a large lambda would amplify
+        ratios[ratios <= NEGLIGIBLE * ratios.max(initial=0.0)] = 0.0  # a large lambda would amplify rounding
         return cls((used * roots) @ q, ratios, right, neither)
 
     @cached_property

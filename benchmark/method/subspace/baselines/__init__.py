@@ -1,1 +1,1 @@
-"""Projections that the invariant one is compared with."""
+"""Baseline projections, with which the invariant projection is compared. `PROJECTIONS` in `subspace` names them."""

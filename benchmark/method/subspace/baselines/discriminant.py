@@ -1,4 +1,4 @@
-"""Linear discriminant directions, which separate classes, without interventions."""
+"""Linear discriminant directions, which separate classes without using interventions."""
 
 from typing import ClassVar
 
@@ -11,22 +11,22 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Discriminant(Projection, label="Discriminant", short="directions that tell classes apart", role="rival"):
-    """Generalised eigenvectors S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
+    """Generalised eigenvectors v of S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
 
-    S_b and S_w are the scatter between and within classes, over all source images and divided by their number, so
-    that S_b + S_w is the covariance (Fisher 1936; Rao 1948). It uses the class labels of the source images, and only
-    classes with images: with moments of base classes it does not use the new ones.
+    S_b and S_w are the scatter between and within classes over all source images, divided by the number of images. So
+    S_b + S_w is the covariance (Fisher 1936; Rao 1948). This uses class labels of source images. If the moments contain
+    only base classes, new classes are not used.
 
     As for `generalized`, the first k columns are an orthonormal basis of the span of the first k eigenvectors. S_b has
-    rank classes - 1 (less if class means coincide); the rest of the space is ordered by decreasing eigenvalue of C_z
-    restricted to it. `spectrum` holds the ratios w, then these eigenvalues.
+    rank (number of classes) - 1, or less if class means coincide. The rest of the space is ordered by decreasing
+    eigenvalue of C_z within it. `spectrum` has the ratios w, then these eigenvalues.
 
     Fields:
-        regularization: share of the mean variance added to S_w, so that S_w is invertible with fewer images than
+        regularization: share of the mean variance to add to S_w, so that it is invertible with fewer images than
             dimensions.
 
     Raises:
-        ValueError: fewer than two classes with images, or no scatter within any class.
+        ValueError: fewer than two classes have images, or no class has scatter.
     """
 
     plain_at_full_rank: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
             raise ValueError(f"A discriminant needs images of at least two classes, not of {filled.sum()}.")
         counts = images.counts[filled, None]
         means = images.sums[filled] / counts - images.total / images.n
-        centres = (np.sqrt(counts / images.n) * means).T  # S_b is this times its own transpose
+        centres = (np.sqrt(counts / images.n) * means).T  # S_b is this matrix times its transpose
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between
         if np.trace(within) <= directions.NEGLIGIBLE * squared_length:

@@ -1,4 +1,4 @@
-"""PCA without its top directions, which often hold what all images share rather than classes."""
+"""PCA without its top directions, which often hold what all images have in common."""
 
 from typing import ClassVar
 
@@ -11,16 +11,16 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class DropTop(Projection, label="PCA without top directions", role="rival"):
-    """PCA without its first `k` directions: rank r <= D - k keeps the directions k + 1 to k + r of PCA.
+    """PCA without its first `k` directions. Rank r <= D - k keeps the directions k + 1 to k + r of PCA.
 
-    The dropped ones come last in their order, so that rank D is a rotation. `spectrum` holds
-    the eigenvalues of C_z in the order of the basis. Known for word embeddings as "all but the top" (Mu, Bhat
-    and Viswanath 2018, arXiv 1702.01417), which subtracts the mean first: that is `centered`. Uncentred (the
-    default), the first direction of embeddings that lie in a cone is close to their mean.
+    The dropped directions come last, so rank D is a rotation. `spectrum` has the eigenvalues of C_z in the order of the
+    basis. For word embeddings, "all but the top" (Mu, Bhat and Viswanath 2018, arXiv 1702.01417) does this after
+    subtracting the mean, as with `centered`. Without `centered`, the first direction of embeddings in a cone is close
+    to their mean.
 
     Fields:
         k: number of directions dropped, below D.
-        centered: whether C_z is the covariance of z.
+        centered: whether C_z is the covariance of z. Default false.
 
     Raises:
         ValueError: k is not below D.

@@ -1,4 +1,4 @@
-"""Removal of the span of differences between environment means."""
+"""Removal of all directions in which environment means differ."""
 
 from typing import ClassVar
 
@@ -11,14 +11,13 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class EnvironmentMeans(Projection, label="Environment means removed", role="rival"):
-    """The directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
+    """Directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
 
-    The span of mean_e minus the grand mean over the source environments has a numerical rank r <= E - 1 (E the
-    number of source environments). Its directions come last, by decreasing eigenvalue of C_z within the span: up to
-    rank D - r all environments have the same mean, and rank D is a rotation. `spectrum` holds v^T C_z v for every
-    direction, decreasing within either part.
+    With E source environments, the vectors mean_e minus the mean of all images span r <= E - 1 dimensions. Directions
+    in this span come last, by decreasing eigenvalue of C_z within it. So up to rank D - r all environments have the
+    same mean, and rank D is a rotation. `spectrum` has v^T C_z v for every direction, decreasing within each part.
 
-    With one source environment, or with equal means, nothing is removed: the result is that of `pca`.
+    With one source environment or equal means nothing is removed, and the result equals `pca`.
     """
 
     plain_at_full_rank: ClassVar[bool] = True
@@ -33,9 +32,10 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
 
 
 def mean_differences(sources: SourceMoments) -> tuple[Array, Array]:
-    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and its share of images.
+    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and shares of images.
 
-    The shares have shape (E,) and sum to 1. Environments without images are left out.
+    A share is the environment's part of all images; they have shape (E,) and sum to 1. Environments without images are
+    left out.
     """
     filled = [moments for moments in sources.environments.values() if moments.n]
     means = np.stack([moments.total / moments.n for moments in filled])

@@ -1,4 +1,4 @@
-"""Directions by the ratio of energy to displacement by interventions, without lambda."""
+"""Directions ordered by the ratio of energy to displacement by interventions; there is no lambda."""
 
 from typing import ClassVar
 
@@ -11,23 +11,23 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Generalized(Projection, label="Generalised eigenproblem", short="directions moved least", role="rival"):
-    """Generalised eigenvectors C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
+    """Generalised eigenvectors v of C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
 
-    w is the ratio of energy to displacement, the Rayleigh quotient of the two second moments of CLIP-ICM
-    (arXiv 2405.15289, section 4), where M = C_z - lambda C_d weighs one against the other. Multiplying all
-    embeddings by a constant changes nothing, nor does making all interventions stronger by one factor.
+    w is the ratio of energy to displacement: the Rayleigh quotient of the two second moments that CLIP-ICM combines in
+    M = C_z - lambda C_d (arXiv 2405.15289, section 4). A factor on all embeddings, or on all interventional
+    differences, does not change the directions.
 
-    Generalised eigenvectors are not orthonormal. The basis is: its first k columns span the first k of them, for
-    every k. If C_z is singular (fewer images than dimensions: w = 0), the rest of the space is ordered by decreasing
-    eigenvalue of C_z restricted to it. `spectrum` holds the ratios, 0 for the rest.
+    Generalised eigenvectors are not orthonormal, but the basis is: for every k its first k columns span the first k
+    eigenvectors. If C_z is singular (fewer images than dimensions), w = 0 in the rest of the space, which is ordered by
+    decreasing eigenvalue of C_z within it. `spectrum` has the ratios w, 0 for the rest.
 
     Fields:
-        regularization: share of the mean displacement added to C_d, so that directions that no intervention moves have
+        regularization: share of the mean displacement to add to C_d, so that directions that no intervention moves have
             a finite ratio.
-        centered: whether C_z is the covariance of z.
+        centered: whether C_z is the covariance of z. Default false.
 
     Raises:
-        ValueError: no interventional pairs, or interventions that leave every embedding where it was.
+        ValueError: there are no interventional pairs, or interventions move no embedding.
     """
 
     plain_at_full_rank: ClassVar[bool] = True

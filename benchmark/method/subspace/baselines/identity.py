@@ -1,4 +1,4 @@
-"""The identity. In its own module, since all rows depend on it: their standard errors are against plain prediction."""
+"""The identity. It has its own module, since standard errors in all rows compare with it: a change renews all rows."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
-    """The whole space, unchanged: the plain zero-shot prediction and the plain probe."""
+    """The whole space, unchanged, for plain zero-shot prediction and plain probes."""
 
     plain_at_full_rank: ClassVar[bool] = True
     full_rank_only: ClassVar[bool] = True

@@ -10,28 +10,28 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class Leace(Projection, label="LEACE", short="removal of what tells environments apart", role="rival"):
-    """Least-squares erasure of the source environment: afterwards no linear classifier can predict it.
+    """Least-squares erasure of the source environment. No linear classifier can predict it from erased embeddings.
 
-    With W = (Sigma_xx^(1/2))^+ and P the orthogonal projection on the column space of W Sigma_xz (theorem 4.3 of
-    the paper; x an embedding, z the one-hot label of its environment, covariances over all source images)
+    Let x be an embedding and z the one-hot label of its environment, with covariances Sigma over all source images.
+    With W = (Sigma_xx^(1/2))^+ and P the orthogonal projection on the column space of W Sigma_xz (theorem 4.3 of the
+    paper),
 
         E = I - W^+ P W,    column j of the basis = E^T v_j,    coordinate j of an embedding = v_j^T (E x),
 
-    v_j the orthonormal eigenvectors of the erased covariance E Sigma_xx E^T by decreasing eigenvalue, which is
-    `spectrum`. This is the one oblique basis: E is the smallest change that erases, not an orthogonal projection.
-    E has rank D - r, r <= environments - 1; the last r columns are exactly zero, so the ranks D - r to D are one.
+    where v_j are the orthonormal eigenvectors of the erased covariance E Sigma_xx E^T by decreasing eigenvalue, which
+    is `spectrum`. This is the only oblique basis: E is the smallest change that erases, not an orthogonal projection. E
+    has rank D - r, with r <= environments - 1. The last r columns are exactly zero, so the ranks D - r to D give equal
+    results.
 
-    Only the linear part is applied, the same matrix to images and texts. The paper's eraser adds the constant
-    (I - E) mean(x), which preserves the mean of the images. A probe is not affected: its intercept absorbs the
-    constant. Zero-shot prediction is: the part of the mean image along the erased directions is also removed, and
-    similarities are computed without it.
+    The same matrix E is applied to images and texts. The paper's eraser also adds the constant (I - E) mean(x), which
+    preserves the mean of the images. A probe does not need it, since its intercept absorbs the constant. Zero-shot
+    prediction differs: similarities are computed without the part of the mean image along the erased directions.
 
-    E may stretch directions: if environments differ mostly along directions of little variance, the erased embeddings
-    can vary more than the original ones. This is not bounded, as in the theorem.
+    E may stretch directions. If environments differ mostly along directions of little variance, erased embeddings can
+    vary more than the original ones. As in the theorem, there is no bound.
 
-    Directions in which the source images do not vary (fewer images than dimensions, constant embeddings) are
-    unchanged. With one source environment, or equal means, nothing is erased: the result is that of `pca` with
-    `centered`.
+    Directions in which the source images do not vary are unchanged. With one source environment or equal means nothing
+    is erased, and the result equals `pca` with `centered`.
     """
 
     def fit(self, sources: SourceMoments) -> Basis:
@@ -39,7 +39,7 @@ class Leace(Projection, label="LEACE", short="removal of what tells environments
         covariance = sources.c_z(centered=True)
         eraser, erased = _eraser(sources, covariance)
         remaining, variances = by_energy(complement(erased), eraser @ covariance @ eraser.T)
-        # E^T maps `erased` to 0: exact zeros, after directions of zero variance.
+        # E^T maps `erased` to 0. Exact zeros come last, after directions of zero variance.
         vectors = np.hstack([with_fixed_signs(eraser.T @ remaining), np.zeros_like(erased)])
         return Basis(vectors, np.hstack([variances, np.zeros(erased.shape[1])]))
 

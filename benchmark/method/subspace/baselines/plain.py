@@ -1,4 +1,4 @@
-"""Baseline projections without interventions: if they do as well, interventions explain nothing."""
+"""PCA and random projections. If they do as well as a method, interventions do not explain its gain."""
 
 from typing import ClassVar
 
@@ -11,10 +11,10 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class PCA(Projection, label="PCA", role="baseline", place=1):
-    """Eigenvectors of C_z by decreasing eigenvalue; uncentred by default, as CLIP-ICM with lambda = 0.
+    """Eigenvectors of C_z by decreasing eigenvalue; by default uncentred, equal to CLIP-ICM with lambda = 0.
 
     Fields:
-        centered: whether C_z is the covariance of z.
+        centered: whether C_z is the covariance of z. Default false.
     """
 
     plain_at_full_rank: ClassVar[bool] = True

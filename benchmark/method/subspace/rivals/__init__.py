@@ -1,1 +1,1 @@
-"""Rivals of shrinkage that get the same information, each with a grid of the same size under the same rule."""
+"""Rivals of shrinkage. They get the same information, a grid of the same size and the same selection rule."""

@@ -1,14 +1,15 @@
-"""Debiasing of texts by prompts: removal of spurious directions, and calibration by pairs of prompts.
+"""Debiasing of texts by prompts: spurious directions are removed, and pairs of prompts calibrate the rest.
 
     P = P_0 (I + lambda M)^-1,    t^ = P t,    P_0 = I - Q Q^T
 
     Q   an orthonormal basis of the span of the spurious prompts
     M   (1/|S|) sum over S of (p_i - p_j)(p_i - p_j)^T, S all pairs that differ only in the spurious attribute
 
-minimises |P - P_0|^2 + (lambda / |S|) sum over S of |P p_i - P p_j|^2, all prompts at unit length; images stay. From
-Chuang et al. (2023, arXiv 2302.00070): lambda 0 is their orthogonal projection, their code's default is 1000. No image
-is used. Their prompts are written for each data set; here they are built from names by default: spurious prompts
-name a source environment ("a photo of a sketch."), pairs a class with one and another ("a photo of a dog, sketch.").
+P minimises |P - P_0|^2 + (lambda / |S|) sum over S of |P p_i - P p_j|^2, with prompts at unit length. Images stay, and
+no image is used. The method is by Chuang et al. (2023, arXiv 2302.00070). lambda 0 is their orthogonal projection; the
+default in their code is 1000. They write prompts for each data set. Here prompts are built from names by default: a
+spurious prompt names a source environment ("a photo of a sketch."), and a pair names a class with two environments ("a
+photo of a dog, sketch.").
 """
 
 from itertools import combinations
@@ -30,18 +31,19 @@ SPURIOUS, ALIKE = "spurious", "alike"  # roles of prompts
 
 
 class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", place=7):
-    """Texts without directions of spurious prompts, calibrated by pairs (Chuang et al. 2023); the rule chooses lambda.
+    """Texts without spurious directions, calibrated by prompt pairs (Chuang et al. 2023); a rule chooses lambda.
 
-    Every fit uses the prompts and words of a recipe: they must not describe the target.
+    Every fit uses the prompts and words of the recipe, so they must not describe the target.
 
     Fields:
-        words: two or more words for environments, to build prompts. Default: the names of the source
-            environments, in the recipe's templates.
-        spurious: whole prompts whose directions are removed. Default: each of the words.
-        pairs: lists of whole prompts that differ only in the spurious attribute; all pairs of a list are used. Default:
-            for each class of the fit, its name with each of the words.
-        orthogonal: whether directions are removed before, as published. Default true; false: calibration only.
-        lambdas: candidate strengths of the calibration; 0: only removal of directions.
+        words: two or more words for environments, from which prompts are built. Default: the names of the source
+            environments in the recipe's templates.
+        spurious: whole prompts whose directions are removed. Default: one prompt for each word.
+        pairs: lists of whole prompts that differ only in the spurious attribute. All pairs within a list are used.
+            Default: one list for each class in the fit, with its name and each word.
+        orthogonal: whether directions are removed before calibration, as published. Default true; false: calibration
+            only.
+        lambdas: candidate strengths of the calibration; with 0, directions are only removed.
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
@@ -55,12 +57,12 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
 
     @property
     def min_sources(self) -> int:
-        """Two if pairs are built from names of source environments."""
+        """Minimum number of source environments: two if pairs are built from their names."""
         return 2 if self.words is None and self.pairs is None else 1
 
     @property
     def variant(self) -> str:
-        """Whether prompts are built from names of environments, and whether directions are removed."""
+        """The origin of prompts and whether directions are removed, as text."""
         own = "own prompts" if (self.words, self.spurious, self.pairs) != (None, None, None) else ""
         return ", ".join(filter(None, [own, "" if self.orthogonal else "calibrated alone"]))
 
@@ -82,7 +84,7 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         if not len(d):
             raise ValueError("There are no two prompts that differ only in the spurious attribute.")
         plain = np.eye(sources.dim)
-        text_vectors = np.linalg.inv(plain + self.lambda_ * (d.T @ d / len(d)))  # of I + lambda M: symmetric
+        text_vectors = np.linalg.inv(plain + self.lambda_ * (d.T @ d / len(d)))  # of I + lambda M, which is symmetric
         if self.orthogonal:
             q = span(np.concatenate(sources.prompts(SPURIOUS)).T, squared_length=1.0)
             text_vectors = text_vectors @ (plain - q @ q.T)  # the transpose of P

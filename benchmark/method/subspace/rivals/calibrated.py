@@ -1,13 +1,13 @@
-"""The calibrated projection of texts, with the nuisance of the sources in place of pairs of prompts.
+"""The calibrated projection of texts, with the nuisance N of source images instead of prompt pairs.
 
     G = (I + lambda N D / trace(C_z))^-1,    D the width of the embeddings
 
-minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): close to the identity, with little nuisance. The factor
-makes lambda dimensionless. It is shrinkage without the energy of the embeddings by direction: F with
-(trace(C_z) / D) I in place of C_z. G is symmetric.
+P = G minimises |P - I|^2 + lambda D / trace(C_z) trace(P N P^T): it is close to the identity and leaves little
+nuisance. The factor D / trace(C_z) makes lambda dimensionless. G is symmetric. It equals the F of shrinkage with
+(trace(C_z) / D) I instead of C_z, so it ignores how energy differs between directions.
 
-Chuang et al. (2023, arXiv 2302.00070) apply G to texts, with N from pairs of prompts and after an orthogonal
-projection; here N comes from unlabelled source images, without a projection before.
+Chuang et al. (2023, arXiv 2302.00070) apply G to texts after an orthogonal projection, with N from prompt pairs. Here N
+comes from unlabelled source images, and no projection comes before.
 """
 
 from typing import ClassVar
@@ -26,16 +26,16 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     Fields:
         lambdas: candidate strengths.
         nuisance: see `shrinkage`.
-        sides: what G is applied to: `texts` (default, as published), `symmetric` (its root on images and texts) or
+        sides: what G is applied to: `texts` (default, as published), `symmetric` (the root of G on images and texts) or
             `images`.
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
-    takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
+    takes_placebo: ClassVar[bool] = False  # only truncation and shrinkage have placebos, not their rivals
     sides: Sides = "texts"
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return G, or its root, from all source images and the nuisance."""
+        """Return the maps by G, or by its root, from all source images and the nuisance."""
         name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
         made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)

@@ -1,9 +1,9 @@
-"""Centring: a share of the mean image, and of the mean class text, is subtracted.
+"""Centring: a share s of the mean image is subtracted from images, and of the mean class text from texts.
 
     z - s mean(z),    t - s mean(t),    s between 0 and 1
 
-mean(z) is over all source images, mean(t) over the texts of the classes. Embeddings of images and of texts lie in two
-separate cones (Liang et al., NeurIPS 2022, arXiv 2203.02053); cosines are then of the centred embeddings.
+mean(z) is over all source images, mean(t) over the class texts. Image and text embeddings lie in two separate cones
+(Liang et al., NeurIPS 2022, arXiv 2203.02053). Cosines are computed from centred embeddings.
 """
 
 from typing import Annotated, ClassVar
@@ -20,11 +20,11 @@ SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 
 
 class Centring(Projection, label="Centring", short="removal of the mean", role="rival", place=7):
-    """A share lambda of the mean is subtracted, of the source images from images, of the class texts from texts.
+    """Subtract a share lambda of the mean source image from images, and of the mean class text from texts.
 
     Fields:
         lambdas: candidate shares, 0 to 1; 0 is the plain space.
-        sides: what is centred: `symmetric` (default; images and texts), `images` or `texts`.
+        sides: what is centred: `symmetric` (default: images and texts), `images` or `texts`.
         lambda_: one share; a recipe gives `lambdas`.
     """
 
@@ -40,7 +40,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
         return "" if self.sides == "symmetric" else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the identity, with the vectors subtracted before."""
+        """Return the identity with vectors to subtract before it."""
         images = sources.images
         if not images.n:
             raise ValueError("There is no image to take the mean of.")

@@ -1,13 +1,13 @@
-"""Selection of channels that vary between classes and not between environments, from labels and environments.
+"""Selection of channels (embedding coordinates) that vary between classes and not between environments.
 
     between_environments_j = mean over classes of the variance over environments of mean_ec,j
     between_classes_j      = mean over environments of the variance over classes of mean_ec,j
     channels in order of   between_classes_j / between_environments_j, the largest first
 
-mean_ec,j is the mean of channel j over the images of class c in environment e; empty cells are left out. CLIPCEIL
-(Yu et al., NeurIPS 2024) trains an adapter so that its channels vary little between domains and much between classes.
-Here the same aim orders the encoder's own channels, without an adapter; it is not called CLIPCEIL. The ratio of the two
-variances, which makes the scale of a channel irrelevant, is this project's choice.
+mean_ec,j is the mean of channel j over the images of class c in environment e. Pairs (e, c) without images are left
+out. CLIPCEIL (Yu et al., NeurIPS 2024) trains an adapter whose channels vary little between domains and much between
+classes. Here the same aim orders the encoder's own channels, without an adapter, so the name is not used. The ratio of
+the two variances is this project's choice; it makes the scale of a channel irrelevant.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ from benchmark.method.subspace.moments import SourceMoments
 class Channels(Projection, label="Channels by classes over environments", role="rival"):
     """Embedding coordinates by decreasing ratio of variance between classes to variance between environments.
 
-    Rank k keeps the first k channels; `spectrum` holds the ratios. It uses the class labels of the source images.
+    Rank k keeps the first k channels; `spectrum` has the ratios. Class labels of source images are used.
 
     Raises:
         ValueError: no class has images in two environments, or no environment has images of two classes.
@@ -46,7 +46,7 @@ class Channels(Projection, label="Channels by classes over environments", role="
 
 
 def _variance(means: Array, counts: Labels, axis: int) -> Array:
-    """Return the variance of means, (environments, classes, D), along an axis, averaged over the other one, (D,)."""
+    """Return the variance along `axis` of means, (environments, classes, D), averaged over the other axis: (D,)."""
     there = counts > 0
     n = there.sum(axis=axis)
     if not (n > 1).any():

@@ -4,9 +4,9 @@
 
     C_z,do    = (1/n) sum z z^do^T,      C_do,do = (1/n) sum z^do z^do^T, the mean over the kinds of the set
 
-minimises (1/n) sum |z - W z^do|^2 + eps |W|^2. It is one layer of mSDA without its nonlinearity (Chen et al., ICML
-2012, arXiv 1206.4683), with interventions in place of feature dropout. It uses only the pairs: no environment, no
-label. For large lambda, W tends to C_z,do up to a factor, not to the plain space.
+W minimises (1/n) sum |z - W z^do|^2 + eps |W|^2. It is one layer of mSDA without its nonlinearity (Chen et al., ICML
+2012, arXiv 1206.4683), with interventions instead of feature dropout. It uses only pairs, no environments or labels.
+For large lambda, W tends to C_z,do up to a factor, not to the identity.
 """
 
 from typing import Annotated, ClassVar
@@ -22,10 +22,10 @@ RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7):
-    """W = C_z,do (C_do,do + eps I)^-1 on images, texts stay; eps = lambda trace(C_do,do) / D, chosen by the rule.
+    """W = C_z,do (C_do,do + eps I)^-1 on images, texts stay; eps = lambda trace(C_do,do) / D. A rule chooses lambda.
 
     Fields:
-        lambdas: candidate ridges, relative to the mean energy of a direction.
+        lambdas: candidate ridges, relative to the mean energy per direction.
         lambda_: one ridge; a recipe gives `lambdas`.
     """
 
@@ -36,7 +36,7 @@ class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7
     lambda_: Ridge = 0.1
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return W, from all source images and their views."""
+        """Return the map W of images, from all source images and their views."""
         c_z_do, c_do = sources.products()
         ridge = self.lambda_ * np.trace(c_do) / sources.dim
         w_transposed = np.linalg.solve(c_do + ridge * np.eye(sources.dim), c_z_do.T)  # C_do,do is symmetric

@@ -2,9 +2,9 @@
 
     P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
 
-It decides by the nuisance alone, if truncation weighs it against the energy of the embeddings and shrinkage keeps
-every direction in part. From speaker verification (Solomonoff, Campbell and Boardman 2005), where N is the covariance
-between channels: here C_d, B or both, see `benchmark.method.subspace.nuisance`.
+It decides by the nuisance N alone. Truncation weighs N against the energy of embeddings, and shrinkage keeps a part of
+every direction. The method comes from speaker verification (Solomonoff, Campbell and Boardman 2005), with the
+covariance between channels as N. Here N is C_d, B or both, see `benchmark.method.subspace.nuisance`.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -22,13 +22,13 @@ REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
 class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
-    """P = I - U U^T on images and texts, U the leading eigenvectors of N; the rule chooses their number and N.
+    """P = I - U U^T on images and texts, U the leading eigenvectors of N; a rule chooses their number and N.
 
-    Directions without nuisance are never removed, nor is the last direction: with E environments, `environments`
-    removes at most E - 1 directions.
+    Directions without nuisance are never removed, and at least one direction stays. So with E source environments,
+    `environments` removes at most E - 1 directions.
 
     Fields:
-        removed: number of directions removed, or several candidates; 0 is the plain space.
+        removed: number of directions to remove, or several candidates; 0 removes nothing.
         nuisance: `interventions`, `environments` or `both`, or several candidates. Default: all three.
 
     Example:
@@ -39,13 +39,13 @@ class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuis
     """
 
     full_rank_only: ClassVar[bool] = True
-    takes_placebo: ClassVar[bool] = False  # placebos are of truncation and shrinkage, not of their rivals
+    takes_placebo: ClassVar[bool] = False  # only truncation and shrinkage have placebos, not their rivals
     removed: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = REMOVED
     nuisance: Nuisances = ("interventions", "environments", "both")
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each number of directions and each N, fewest directions first."""
+        """See `Projection.settings`: one for each number of directions and N, with the smallest number first."""
         given: Any = self.removed
         numbers = given if isinstance(given, tuple) else (given,)
         return tuple(

@@ -1,17 +1,17 @@
-"""Test-time rivals: images of every environment, also the target, are mapped by their own statistics.
+"""Test-time rivals: images of each environment, including the target, are mapped by the environment's statistics.
 
     own_mean    z - s (mean_e - mean_pool),    s between 0 and 1
     coral       C_pool^(1/2) C_e^(-1/2) (z - mean_e) + mean_pool
 
-mean_pool and C_pool are of all source images; mean_e and C_e are mean and covariance of environment e: of the source's
-training images, or of the target's test images, without labels. Both use images of the target, unlike all other
-projections, and tables mark them. Selection rules still use only sources: in leave-one-out fits, validation images of
-the left-out source take the place of the target.
+mean_pool and C_pool are mean and covariance of all source images; mean_e and C_e are those of environment e. For a
+source they use training images, for the target test images without labels. No other projection uses target images, so
+tables mark these two. Selection rules still use only sources: in leave-one-out fits, validation images of the left-out
+source replace the target.
 
-CORAL is Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547), there from source to target with a classifier trained anew,
-here from each environment to the pool of sources, so that class texts and probes stay what they are.
+CORAL is by Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547). They map the source to the target and train a new
+classifier. Here each environment is mapped to the pool of sources, so class texts and probes stay the same.
 
-Recipes know these classes by their lines in `PROJECTIONS`, in `benchmark/method/subspace/__init__.py`.
+`PROJECTIONS` in `benchmark/method/subspace/__init__.py` gives these classes their names in recipes.
 """
 
 from typing import Annotated, ClassVar
@@ -30,12 +30,12 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class OwnMean(Projection, label="Centring by the environment's own mean", role="rival", place=7):
-    """Subtracts a share lambda of (mean_e - mean_pool) from each image. Uses the test images.
+    """Subtract a share lambda of (mean_e - mean_pool) from each image. Uses the test images.
 
     The mean of all source images stays, so that similarities to texts remain comparable.
 
     Fields:
-        lambdas: candidate shares, 0 to 1; 0 is the plain space.
+        lambdas: candidate shares, 0 to 1; 0 changes nothing.
         lambda_: one share; a recipe gives `lambdas`.
     """
 
@@ -58,15 +58,15 @@ class OwnMean(Projection, label="Centring by the environment's own mean", role="
 
 
 class Coral(Projection, label="CORAL", role="rival", place=7):
-    """Maps mean and covariance of every environment to those of all source images. Uses the test images.
+    """Give every environment the mean and covariance of all source images. Uses the test images.
 
     Fields:
-        lambdas: candidate ridges: C is replaced by C + lambda trace(C) / D I, for environments with fewer images than
-            dimensions.
+        lambdas: candidate ridges. Each C is replaced by C + lambda trace(C) / D I, as environments may have fewer
+            images than dimensions.
         lambda_: one ridge; a recipe gives `lambdas`.
 
     Raises:
-        ValueError: all images of an environment are the same.
+        ValueError: all embeddings of an environment are equal.
     """
 
     full_rank_only: ClassVar[bool] = True
@@ -80,7 +80,7 @@ class Coral(Projection, label="CORAL", role="rival", place=7):
         colouring = self._root(pool, 0.5)
 
         def aligned(moments: Moments) -> Basis:
-            vectors = self._root(moments, -0.5) @ colouring  # both symmetric: the transpose of C_pool^1/2 C_e^-1/2
+            vectors = self._root(moments, -0.5) @ colouring  # both are symmetric: transpose of C_pool^1/2 C_e^-1/2
             # (z - mean_e) vectors + mean_pool, with both means in one offset
             offset = moments.total / moments.n - np.linalg.solve(vectors.T, pool.total / pool.n)
             return Basis(vectors, None, plain, offset)

@@ -1,15 +1,15 @@
-"""RoboShot: removal of harmful directions from images, and increase of helpful ones, both given by prompts.
+"""RoboShot: harmful directions are removed from images and helpful ones increased. Prompts define both.
 
     x^ = (I + s V V^T)(I - s U U^T) x
 
     U   an orthonormal basis of the span of differences between harmful prompts of one list
     V   the same for helpful prompts
 
-all prompts at unit length; texts stay. From Adila et al. (ICLR 2024, arXiv 2309.04344), with s = 1: the two steps one
-after the other for every vector of either basis, with a length of 1 after each, which no cosine sees. Their prompts are
-insights of a language model on the task; here they come from the recipe. By default harmful prompts name the source
-environments ("a photo of a sketch."), and none are helpful: increasing the span of the class texts changes no
-zero-shot answer. No image is used.
+Prompts have unit length, texts stay, and no image is used. The method is by Adila et al. (ICLR 2024, arXiv 2309.04344),
+with s = 1. They apply the two steps to one basis vector after another and rescale to length 1 after each; cosines do
+not depend on lengths. A language model writes their prompts for the task; here prompts come from the recipe. By default
+harmful prompts name the source environments ("a photo of a sketch."). No prompt is helpful by default, since increasing
+the span of class texts changes no zero-shot prediction.
 """
 
 from typing import Annotated, ClassVar
@@ -29,16 +29,17 @@ HARMFUL, HELPFUL = "harmful", "helpful"  # roles of prompts
 
 
 class RoboShot(Projection, label="RoboShot", role="rival", place=7):
-    """Images without harmful directions, and with more of helpful ones, given by prompts (Adila et al. 2024).
+    """Images without harmful directions and with increased helpful ones, defined by prompts (Adila et al. 2024).
 
-    Every fit uses the prompts and words of a recipe: they must not describe the target.
+    Every fit uses the prompts and words of the recipe, so they must not describe the target.
 
     Fields:
-        words: two or more words for environments, to build harmful prompts. Default: the names of the source
-            environments, in the recipe's templates.
-        reject: lists of whole prompts, often pairs, that differ in a harmful attribute. Default: one list of the words.
+        words: two or more words for environments, from which harmful prompts are built. Default: the names of the
+            source environments in the recipe's templates.
+        reject: lists of whole prompts, often pairs, that differ in a harmful attribute. Default: one list, with a
+            prompt for each word.
         increase: lists of whole prompts that differ in a helpful attribute. Default: none.
-        lambdas: candidate shares s, 0 to 1; 0 is the plain space, 1 as published.
+        lambdas: candidate shares s, 0 to 1; 0 changes nothing, 1 is the published value.
         lambda_: one share; a recipe gives `lambdas`.
     """
 
@@ -52,12 +53,12 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
     @property
     def min_sources(self) -> int:
-        """Two if harmful prompts are built from names of source environments."""
+        """Minimum number of source environments: two if harmful prompts are built from their names."""
         return 2 if self.words is None and self.reject is None else 1
 
     @property
     def variant(self) -> str:
-        """Whether prompts are built from names of environments."""
+        """The origin of the prompts, as text."""
         return "own prompts" if (self.words, self.reject, self.increase) != (None, None, ()) else ""
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
@@ -76,7 +77,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
 
 
 def _projector(groups: list[Array]) -> Array:
-    """Return U U^T, shape (D, D), U a basis of the differences within groups."""
+    """Return U U^T, shape (D, D), with U an orthonormal basis of the differences within groups."""
     u = span(within_groups(groups).T, squared_length=1.0)
     if not u.shape[1]:
         raise ValueError("The prompts of each list are all the same: there is no direction between them.")
