@@ -79,7 +79,7 @@ class Cells:
         return Cells(moments, self.shared, self.prompts)
 
     def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return moments in which some kinds of an intervention set are merged: those with equal numbers of pairs in all cells.
+        """Return moments in which kinds of an intervention set with equal pair numbers in all cells are merged.
 
         C_d is linear in their sums, so it does not change. Text pairs and pairs across environments stay separate.
         `weights`: kind of intervention -> weight in C_d; None: there is no intervention set.

@@ -53,7 +53,7 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
             given, shape = np.asarray(scores), (len(z), problem.n_classes)
             if given.shape != shape:
                 raise _wrong(predictor, f"scores of shape {given.shape} in place of {shape} (images, classes)")
-            if given.size and not np.isfinite(given.max(axis=1)).all():  # the maximum is NaN if a score is, and -infinity if no class is possible
+            if given.size and not np.isfinite(given.max(axis=1)).all():  # NaN if any is; -infinity: no class
                 raise _wrong(predictor, "scores with NaN or infinity")
         yield of_point
     if count != expected:

@@ -205,7 +205,7 @@ class Classifier:
         return np.array(next(alone.scores([images]))[0])
 
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
-        """Yield scores of several sets, shape (m, n_classes) each, for every rank and within it every setting, from one fit.
+        """Yield scores of each set, shape (m, n_classes), for every rank and within it every setting, from one fit.
 
         Labels of these images are not used. The arrays may be overwritten at the next point.
         """
@@ -417,7 +417,7 @@ class _ScoreAccumulator:
         self.together = ImageUnions.of(self.validation, self.tests, self.classifier.data.label)  # all sets, scored once
         self._lodo_pick, self._lodo_picks = best_point(self.lodo), best_points(self.lodo)
         self._predictions: dict[Point, list[Predictions]] = {}
-        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # setting -> its best point so far, with predictions
+        self._best: dict[int, tuple[Point, list[Predictions]]] = {}  # setting -> best point so far, predictions
         self._temperatures: dict[Point, float | None] = {}
         self._scored: dict[Point, list[Scored]] = {}
         self._held: tuple[Point, list[Array], list[Array]] | None = None

@@ -1,6 +1,6 @@
 """Rank curves: results of one holdout on one test set at every rank.
 
-`curve_columns` in `benchmark/store/rows.py` writes them to rows: a further field needs a column and a `VERSION` there.
+`curve_columns` in `benchmark/store/rows.py` stores them. A further field needs a column and a higher `VERSION` there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,11 @@
-"""Rank curves: fits and tests every holdout of a protocol in every fold, with the scores that selection rules use.
+"""Evaluation: fits and tests every holdout of a protocol in every fold, and returns rank curves with selection scores.
 
-A fit is identified by its source environments and sides of the split, see `fits`. A fit that several holdouts or folds
-need is made once. Every projection is fitted from moments.
+Its source environments and sides of the split identify a fit, see `fits`. A fit that several holdouts or folds need is
+made once. Every projection is fitted from moments. `work_of` in `benchmark/sweep/work.py` estimates the work: if the
+fits change, change it too.
 
-For slow predictors, fits used only for model selection run on a subsample of each source and fold; the selected points
-are refitted on all images. All predictors are validated on a subsample of each source and fold.
+For slow predictors, fits for model selection use a subsample of each source and fold, and the selected points are
+refitted on all images. All predictors are validated on a subsample of each source and fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,20 +35,20 @@ from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.baselines.identity import Identity
 from benchmark.method.subspace.moments import CROSS, Placebo
 
-MAX_HEADS = 2**29  # bytes of classifiers kept as starts for later fits to the same images
+MAX_HEADS = 2**29  # bytes of classifiers that are kept as starts of later fits to the same images
 Notes = tuple[str, ...]
-ValidationAnswers = Mapping[Sources, Given]  # answers of one fit to its validation blocks
+ValidationAnswers = Mapping[Sources, Given]  # validation block -> correctness or predicted classes of one fit
 
 
 @dataclass
 class Plain:
     """Cache of plain prediction, shared by evaluations of the same data, split and scale."""
 
-    # (sources, whether the fit is on a subsample) -> classifiers by predictor
+    # (sources, whether the fit uses a subsample) -> predictor -> classifiers
     heads: dict[tuple[Sources, bool], dict[str, Heads]] = field(default_factory=dict)
-    # predictor and training images -> answers to the validation images
+    # predictor, training images and validation images -> correctness or predicted classes
     validation: dict[tuple[object, ...], Given] = field(default_factory=dict)
-    # predictor and validation images -> answers at the setting with the highest score, shape (n,)
+    # predictor and validation images -> the same at the setting with the highest score, shape (n,)
     best: dict[tuple[object, ...], Given | None] = field(default_factory=dict)
 
 
@@ -59,9 +60,9 @@ class Method:
         projection: estimates the basis from the moments of the source environments.
         predictor: predicts inside the subspace.
         ranks: numbers of directions kept, ascending.
-        weights: kind of intervention -> weight in C_d; None gives all kinds equal weight.
-        placebo: replaces C_d in every fit, see `subspace.placebos`; None for no placebo.
-        metrics: metrics of scores, computed at the selected points. Default: the built-in ones.
+        weights: kind of intervention -> weight in C_d; None (default): equal weights of all kinds.
+        placebo: replaces C_d in every fit, see `subspace.placebos`; None (default): no placebo.
+        metrics: metrics of scores, computed at selected points. Default: the built-in ones.
     """
 
     projection: Projection
@@ -84,20 +85,20 @@ class Method:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of splits, scaling and fits of an evaluation.
+    """How an evaluation splits images, scales embeddings and fits.
 
     Attributes:
         split: how images are cut into sides.
-        normalize: scale embeddings to unit length `before` the projection, `after` it, `both` or `none`.
-        fold: the only tested fold, from 0, validated on the next one alone as a search does; None (default) for all
-            folds, each validated on all others, and for an 80/20 split.
+        normalize: when embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`.
+        fold: the only tested fold, from 0, validated on the next fold alone, as in a search. None (default): an 80/20
+            split, or every fold is tested and validated on all others.
         seed: seed of all randomness in a fit.
         device: torch device for predictors trained with torch.
-        lodo: whether to make the leave-one-domain-out fits.
-        selection_images: maximum number of validation images of a source and fold, and of training images in fits that
-            only serve selection, for predictors with `samples`; `IN_FOLDS` times as many in the in-split of an 80/20
-            split. None (default) for all.
-        metric: metric that selection rules use: of correctness (default: accuracy) or of predictions.
+        lodo: whether to make leave-one-domain-out fits. Default true.
+        selection_images: maximum number of validation images per source and fold. For predictors with `samples` also
+            the maximum number of training images per source and fold in fits that only serve selection. In the in-split
+            of an 80/20 split it is `IN_FOLDS` times as large. None (default): all images.
+        metric: metric that selection rules use, of correctness or of predictions. Default: accuracy.
     """
 
     split: Split
@@ -121,30 +122,30 @@ class _Fitted:
 
 
 class _Validated(NamedTuple):
-    """Answers of a fit for selection to its validation images, and its warnings."""
+    """Predictions of a fit for the validation images, and warnings of the fit."""
 
     answers: ValidationAnswers
     notes: Notes
 
 
 class _Score(NamedTuple):
-    """Selection scores at all points, with standard errors of the gain over plain prediction: (settings, ranks)."""
+    """Selection scores, and standard errors of the gain over plain prediction, both of shape (settings, ranks)."""
 
     values: Array | None
     errors: Array | None = None
-    notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
+    notes: Notes = ()  # warnings of fits that only serve selection, each with the name of the fit
 
 
 @dataclass(frozen=True)
 class _SourceScores:
     """Selection scores of a holdout in one fold."""
 
-    by_rule: Mapping[str, _Score]  # rule of `SCORES` -> scores; lodo has none if no source can be left out
+    by_rule: Mapping[str, _Score]  # rule of `SCORES` -> scores; there are none for `lodo` if no source can be left out
     images: int = 0  # number of labelled validation images
     notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
 
     def columns(self, setting: int) -> dict[str, Any]:
-        """Return the columns of one setting."""
+        """Return the fields of `RankCurve` with the scores of one setting."""
         columns: dict[str, Any] = {}
         for rule, score in self.by_rule.items():
             for name, curve in ((rule, score.values), (f"{rule}_se", score.errors)):
@@ -157,21 +158,21 @@ class _ScoredCase:
     """Selection scores of one method in one holdout and fold."""
 
     case: Case
-    scores: _SourceScores | None  # None if the tested fit also serves selection
-    curves: Sequence[RankCurve] = ()  # test results in that case
-    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # of the fits on all sources for selection
-    rules: Sequence[str] = ()  # rules of `SCORES` by which this method is best
+    scores: _SourceScores | None  # None if the tested fit also serves for selection
+    curves: Sequence[RankCurve] = ()  # test results of this case
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # bases of the fits for selection on all sources
+    rules: Sequence[str] = ()  # rules of `SCORES` under which this method is the best one
 
 
 class Evaluation:
-    """Rank curves on one data set, split and normalisation.
+    """Evaluates methods on one data set with one split and normalisation.
 
     Args:
         data: the embeddings.
-        cells: the moments of the same embeddings with the same split, scaled as `settings.normalize` says.
+        cells: the moments of the same embeddings and split, with the scale of `settings.normalize`.
         settings: how to split, scale and fit.
-        plain: cache of plain prediction's classifiers and answers, shared by evaluations of the same data, split and
-            normalisation; new entries are added. Default: an empty one.
+        plain: cache of classifiers and predictions of plain prediction. Evaluations of the same data, split and
+            normalisation share it and add to it. Default: an empty cache.
     """
 
     def __init__(self, data: Embedded, cells: Cells, settings: FitSettings, plain: Plain | None = None) -> None:
@@ -185,16 +186,17 @@ class Evaluation:
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout and fold, test by test and setting by setting.
 
-        Holdouts with fewer sources than the method needs are skipped. After base and new classes comes the curve of
-        their harmonic mean. ValueError: a projection or predictor returned an invalid result; names it.
+        Holdouts with fewer sources than the method needs are skipped. After the curves of base and new classes comes
+        the curve of their harmonic mean. ValueError: a projection or predictor, which the message names, returned an
+        invalid result.
         """
         yield from self.curves_of([method], holdouts)[0]
 
     def curves_of(self, methods: Sequence[Method], holdouts: Sequence[Holdout]) -> list[list[RankCurve]]:
-        """Return the rank curves of several methods, such as one at several lambdas, among which rules choose.
+        """Return the rank curves of several methods that rules choose among, such as one projection at several lambdas.
 
         With folds, metrics of scores (such as calibration) are computed only for the methods with the highest selection
-        score of a holdout and fold.
+        score in a holdout and fold.
         """
         every: list[list[_ScoredCase]] = []
         for method in methods:
@@ -213,7 +215,7 @@ class Evaluation:
         return curves
 
     def samples(self, predictor: Predictor) -> bool:
-        """Return whether fits of a predictor for selection use a subsample of the images."""
+        """Return whether the predictor's fits for selection use a subsample of the images."""
         most, side = self._settings.selection_images, self._data.side[self._settings.split]
         if most is None or not predictor.samples:
             return False
@@ -226,13 +228,13 @@ class Evaluation:
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
-        """Yield scores for every holdout and fold; curves instead if the tested fit also serves selection."""
+        """Yield selection scores for every holdout and fold, or curves if the tested fit also serves for selection."""
         cases = self._cases(holdouts, method)
         lodo = {
             fit: self._validate(method, fit, blocks)[0]
             for fit, blocks in blocks_by_fit(pair for case in cases for pair in case.lodo).items()
         }
-        # Holdouts with the same sources share the fits on all of these.
+        # Holdouts with the same sources share the fits on all sources.
         for _, group in groupby(cases, key=lambda case: (case.holdout.sources, case.holdout.halves)):
             alike = list(group)
             if alike[0].turn.one_fit:
@@ -246,7 +248,7 @@ class Evaluation:
                 yield _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
 
     def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
-        """Yield the rank curves of a holdout whose tested fit also serves selection."""
+        """Yield the rank curves of a holdout whose tested fit also serves for selection."""
         blocks, tests = [block for _, block in case.training_domain], self._tests(case)
         validation, of_lodo = [self._concatenated(blocks)] if blocks else [], self._score(method, case.lodo, lodo)
         few = self.samples(method.predictor)
@@ -258,9 +260,9 @@ class Evaluation:
         yield from self._curves_of(case, fitted, found, tests, self._scores(method, case, own, of_lodo))
 
     def _validate(self, method: Method, fit: Sources, blocks: Sequence[Sources]) -> tuple[_Validated, Basis]:
-        """Fit on some sources and predict the validation images; return the basis too.
+        """Fit on some sources and predict validation images; return the predictions and the basis.
 
-        A projection that uses target images is fitted anew for each validation block.
+        A projection that uses target images is fitted again for each validation block.
         """
         alone = method.projection.looks_at_target_images
         answers: dict[Sources, Given] = {}
@@ -274,7 +276,7 @@ class Evaluation:
     def _score(
         self, method: Method, pairs: Sequence[tuple[Sources, Sources]], validated: Mapping[Sources, _Validated]
     ) -> _Score:
-        """Return selection scores, with standard errors against plain prediction at its own best setting."""
+        """Return selection scores, with standard errors of the difference to the best setting of plain prediction."""
         if not pairs:
             return _Score(None)
         notes: list[str] = []
@@ -297,7 +299,7 @@ class Evaluation:
         return _Score(images.score(given), error, tuple(notes))
 
     def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
-        """Return answers of plain prediction to one block, shape (settings, 1, m); `answers`: those of the method."""
+        """Return what plain prediction gives for one block, shape (settings, 1, m); `answers` are the method's own."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
             return answers[block]
@@ -322,7 +324,7 @@ class Evaluation:
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return the selected points, with temperatures at those of `rules`, fitted on all validation images."""
+        """Return the selected points. Those of `rules` get temperatures, fitted on all validation images."""
         if not case.training_domain:
             return _NO_CHOICE
         picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
@@ -352,10 +354,10 @@ class Evaluation:
     def with_full_fits(
         self, methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], holdouts: Sequence[Holdout]
     ) -> list[list[RankCurve]]:
-        """Return rank curves in which the selected points are refitted on all images instead of a subsample.
+        """Return rank curves whose selected points are refitted on all images instead of a subsample.
 
-        Selected points are, for each holdout and fold, those with the highest score among all methods, and among their
-        last ranks. If there is no validation source (only in bounds), the highest test accuracy decides.
+        For each holdout and fold, these are the points with the highest score among all methods, and among the last
+        ranks of all methods. If no source has validation images (only in bounds), the highest test accuracy decides.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
@@ -375,7 +377,7 @@ class Evaluation:
         return refined
 
     def _tests(self, case: Case) -> list[ImageSet]:
-        """Return the test sets of a holdout in one fold, then those of `_oracle_tests`."""
+        """Return the test sets of a holdout in one fold, then the sets of `_oracle_tests`."""
         sets, data = [], self._data
         for test in (*case.holdout.tests, *_oracle_tests(case)):
             rows = np.flatnonzero(self._roles.of_test(test, case.turn))
@@ -427,9 +429,9 @@ class Evaluation:
             base = curves if test.half == "base" else base
 
     def _spans(self, case: Case, fitted: _Fitted) -> Spans:
-        """Return the share of the shifts of class means that the tested fit removes.
+        """Return the shares of the shifts of class means that the tested fit removes.
 
-        The target's class means use its labels, on the same sides of the split; no other result uses them.
+        Class means of the target use its labels, on the same sides of the split. No other result uses them.
         """
         fit = case.tested
         tested = {e for test in case.holdout.tests for e in test.environments}
@@ -443,9 +445,9 @@ class Evaluation:
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
-        """Fit the projection (unless `basis` is given) and set up the predictor; some projections use `sets`.
+        """Fit the projection (unless `basis` is given) and set up the predictor. Only some projections use `sets`.
 
-        With `few`, the predictor is fitted on a subsample.
+        With `few`, the predictor is fitted to a subsample.
         """
         settings, predictor = self._settings, method.predictor
         train = self._mask(fit)
@@ -464,19 +466,19 @@ class Evaluation:
             single=self.samples(predictor),
             score_metrics=method.metrics,
             validation_classes=settings.metric.needs == "predictions",
-            for_choice=len(fit.sides) < settings.split.folds - 1,  # the tested fit has all folds except one
+            for_choice=len(fit.sides) < settings.split.folds - 1,  # only the tested fit uses all folds except one
         )
         return _Fitted(method, classifier, train, moments)
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
-        """Return the cache of fits to the same images; a new one is stored while all are within `MAX_HEADS`."""
+        """Return the cache of fits to the same images. A new cache is kept while all caches are within `MAX_HEADS`."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
             self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
         return self._known.get(key) or FitCache(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
-        """Return the basis of the first tested fit of a holdout, for a projection that uses no target images."""
+        """Return the basis of a holdout's first tested fit, for a projection that uses no target images."""
         fit = self._cases([holdout], method)[0].tested
         return self._basis(fit, method, self._moments(fit, method, ()))
 
@@ -487,12 +489,12 @@ class Evaluation:
         return checked_basis(projection.fit(moments), projection.name, self._data.z.shape[1])
 
     def _moments(self, fit: Sources, method: Method, sets: Sequence[ImageSet]) -> SourceMoments:
-        """Return the moments that a projection is fitted on."""
+        """Return the moments that a projection is fitted to."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
         moments = moments.reweighted(method.weights, method.placebo)
         if method.projection.looks_at_target_images:
-            # Of each environment outside the sources, without labels.
+            # Moments of each environment outside the sources, without labels.
             rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
             data, of_row = self._data, self._data.environment[rows]
             targets = {
@@ -504,12 +506,12 @@ class Evaluation:
         return moments
 
     def _seed_of(self, fit: Sources) -> int:
-        """Return the random seed of a fit; with folds, it is derived from the training set."""
+        """Return the random seed of a fit. With folds it depends on the training set."""
         seed = self._settings.seed
         return split_seed(seed, fit.environments, sorted(fit.sides)) if self._settings.split.folds else seed
 
     def _sampled(self, images: Sources) -> Mask:
-        """Return a random subsample of each environment and side, drawn for each side independently."""
+        """Return a mask of a random subsample of each environment and side, drawn independently for each side."""
         every, settings, data = self._mask(images), self._settings, self._data
         if settings.selection_images is None:
             return every
@@ -532,12 +534,12 @@ class Evaluation:
         return np.flatnonzero(self._sampled(block))
 
     def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
-        """Return the images of some blocks, block by block; source images may be of any class."""
+        """Return the images of some blocks, block by block. Any class is possible for source images."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
     def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return answers to such images for each block."""
+        """Return block -> its part of `given`, whose last axis runs over the images of `_concatenated`."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
@@ -555,7 +557,7 @@ class Evaluation:
 
 
 _NO_CHOICE = Choice(frozenset(), {})
-_NO_SCORES = _SourceScores(  # of full fits, whose only point was selected before
+_NO_SCORES = _SourceScores(  # for full fits, whose only point is selected already
     {"training_domain": _Score(np.zeros((1, 1))), "lodo": _Score(None)}
 )
 
@@ -563,7 +565,7 @@ _NO_SCORES = _SourceScores(  # of full fits, whose only point was selected befor
 def full_fit_points(
     methods: Sequence[Method], curves: Sequence[Sequence[RankCurve]], case: Case
 ) -> dict[tuple[int, int, int], tuple[str, ...]]:
-    """Return the points to refit on all images: (method, setting, rank) -> the rules that select it."""
+    """Return the points to refit on all images: (method, setting, rank) -> rules that select the point."""
     validated, ranks = bool(case.training_domain), methods[0].ranks
     named = case.holdout.name, case.fold
     own = [(i, c) for i, of_method in enumerate(curves) for c in of_method if (c.held_out, c.fold) == named]
@@ -581,7 +583,7 @@ def full_fit_points(
 
 
 def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
-    """Return, for each method, the rules by whose score it is best."""
+    """Return for each method the rules under whose score it is the best method."""
     rules: list[list[str]] = [[] for _ in cases]
     for rule in SCORES:
         every = [None if one.scores is None else one.scores.by_rule[rule].values for one in cases]
@@ -593,12 +595,12 @@ def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
 
 
 def _oracle_tests(case: Case) -> list[Test]:
-    """Return the out-splits that DomainBed's oracle uses for selection if the in-split is tested."""
+    """Return tests on the out-splits, by which DomainBed's oracle selects if the in-split is tested."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> metrics of scores at its selected point, for rules that select a point of this setting."""
+    """Return rule -> metrics of scores at its selected point, for the rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

@@ -1,10 +1,9 @@
-"""The fits of an evaluation, each with its validation blocks of the sources. Plain data, no arrays.
+"""The fits of an evaluation, each with its blocks of validation images. Plain data, no arrays.
 
 Let e be the held-out environment and k the tested fold. For every source s and every fold j other than k, one fit
-leaves out s and the folds k and j, and is validated on fold j of s. These fits give a candidate its
-leave-one-domain-out score. Its score for `training_domain` comes from fits on all sources. A fit is identified by its
-training images: the one without the
-environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
+leaves out s and the folds k and j, and is validated on fold j of s. These fits give the score of the rule `lodo` (leave
+one domain out). The score of `training_domain` comes from fits on all sources. Its training images identify a fit: the
+fit without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from benchmark.method.evaluation.cells import Half
 from benchmark.method.evaluation.protocols import Holdout
 from benchmark.method.evaluation.splits import Split, Turn, turn_of
 
-MIN_SOURCES = 2  # that remain after leaving one out: a fit needs two to tell environments apart
+MIN_SOURCES = 2  # minimum that remains after one source is left out: a fit needs two to compare environments
 
 Sides = frozenset[int]
 Halves = tuple[Half, ...]
@@ -22,23 +21,23 @@ Halves = tuple[Half, ...]
 
 @dataclass(frozen=True)
 class Sources:
-    """Images of some sources: the training images of a fit, or a block of validation images of one source."""
+    """Images of some environments: training images of a fit, or a block of validation images of one source."""
 
-    environments: tuple[int, ...]  # positions of the environments, ascending
+    environments: tuple[int, ...]  # indices of the environments, ascending
     sides: Sides  # sides of the split
     halves: Halves  # halves of the classes
 
 
 @dataclass(frozen=True)
 class Case:
-    """One holdout in one turn: a tested fit, and the fits for model selection."""
+    """One holdout in one turn of the split: the tested fit, and the fits for model selection."""
 
     holdout: Holdout  # the holdout
-    fold: int  # the tested fold; -1 for an 80/20 split
-    turn: Turn  # roles of the sides
+    fold: int  # number of the tested fold; -1 for an 80/20 split
+    turn: Turn  # roles of the sides of the split
     tested: Sources  # training images of the tested fit
     training_domain: tuple[tuple[Sources, Sources], ...]  # fits on all sources, each with a validation block
-    lodo: tuple[tuple[Sources, Sources], ...]  # fits without a source, each with a block of this source
+    lodo: tuple[tuple[Sources, Sources], ...]  # fits without one source, each with a validation block of this source
 
 
 def cases_of(
@@ -46,8 +45,8 @@ def cases_of(
 ) -> list[Case]:
     """Return the holdouts of a protocol with at least `min_sources` sources, in all turns of a split.
 
-    `grouped`: whether images come in groups. With a `fold`, only it is tested, validated on the next one, as in a
-    search.
+    `grouped`: whether images come in groups. `fold`: the only tested fold, validated on the next one, as in a search.
+    Default: all folds, or an 80/20 split.
     """
     cases = []
     for holdout in holdouts:
@@ -74,12 +73,12 @@ def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, 
 
 
 def enough_sources_left(holdout: Holdout, source: int, min_sources: int = 1) -> bool:
-    """Return whether enough sources remain without one: two, or as many as a method needs."""
+    """Return whether enough sources remain without `source`: two, or `min_sources` if larger."""
     return len(holdout.without(source)) >= max(MIN_SOURCES, min_sources)
 
 
 def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, list[Sources]]:
-    """Return each fit once, with its validation blocks."""
+    """Return each distinct fit with its validation blocks."""
     fits: dict[Sources, dict[Sources, None]] = {}
     for fit, block in pairs:
         fits.setdefault(fit, {})[block] = None
@@ -87,7 +86,7 @@ def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, lis
 
 
 def parts_of(turns: Iterable[Turn]) -> list[Sides]:
-    """Return the finest common partition of the training sides of all fits of some turns."""
+    """Return the sides of the split in the largest parts that every fit of some turns uses entirely or not at all."""
     sets = [sides for turn in turns for sides in (turn.fitted, *(one.learned for one in turn.validations))]
     parts: dict[tuple[bool, ...], set[int]] = {}
     for side in sorted(frozenset().union(*sets)):

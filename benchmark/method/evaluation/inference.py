@@ -1,23 +1,24 @@
 """Confidence intervals over test images: would other images of the same environments give the same result?
 
 Every value belongs to an environment, a seed and a cluster. The cluster is the group of the image if images come in
-groups, else the image. It contains all answers on the same object, over environments, seeds and held-out pairs, so that
-these never count as independent. Folds are pooled first: under one seed every image occurs once for each environment
-(or held-out pair).
+groups, otherwise the image. It contains all predictions for the same object, over environments, seeds and held-out
+pairs, so these never count as independent. Folds are pooled first. So under one seed every image occurs once for each
+environment (or held-out pair).
 
-With d the values, E environments, S seeds, G clusters, and mean_e and n_e those of environment e under seed s:
+Let d_i be the values, with E environments, S seeds and G clusters. Environment e under seed s has n_e values with mean
+mean_e:
 
     u(s, g) = sum over environments e and images i of cluster g of (d_i - mean_e) / (n_e E)
     V_image = G / (G - 1) sum_g (mean_s u(s, g))^2
     V       = V_image + V_seed
 
-V_image is the cluster-robust variance of a least squares fit on environment dummies (Liang and Zeger, 1986) for the
-mean of their coefficients; V_seed is the variance between seeds that their images do not explain (see `seed_variance`);
-it is unknown for one seed. Intervals are Student's t, with Satterthwaite's (1946) degrees of freedom:
-V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
+V is the variance of the mean over environments and seeds. V_image is the cluster-robust variance (Liang and Zeger,
+1986) of the mean coefficient in a least squares fit on environment dummies. V_seed is the variance between seeds that
+their images do not explain, see `seed_variance`; it is unknown for one seed. Intervals are Student's t with
+Satterthwaite's (1946) degrees of freedom V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 
-For class-balanced accuracy and harmonic means, values are those of `balanced_contributions` and
-`harmonic_contributions`; for other metrics, intervals are those of `jackknife_interval`.
+For class-balanced accuracy and harmonic means, `balanced_contributions` and `harmonic_contributions` compute the
+values. Other metrics use `jackknife_interval`.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,35 +39,35 @@ def normal_quantile(p: float) -> float:
     return float(ndtri(p))
 
 
-# The +/- of tables: the standard error over images, or over seeds.
+# What +/- means in tables: the standard error over images, or over seeds.
 PlusMinus = Literal["images", "seeds"]
 CONFIDENCE = 0.95
 MARGIN = 0.01  # equivalence margin of two accuracies: one point
-# Detectable difference with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
+# Difference that is detected with 80 % power at a two-sided level of 5 %, in standard errors: 1.96 + 0.84 = 2.80.
 DETECTABLE = normal_quantile(0.975) + normal_quantile(0.8)
-# H = 2 a b / (a + b) has the slopes 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2, whose sum is at most 2.
+# H = 2 a b / (a + b) has the partial derivatives 2 b^2 / (a + b)^2 and 2 a^2 / (a + b)^2, whose sum is at most 2.
 HARMONIC_SLOPE = 2.0
-SETS = 200  # sets of clusters, which a jackknife deletes in turn
-_DUST = 1e-12  # rounding error of shares
+SETS = 200  # number of sets of clusters that a jackknife deletes in turn
+_DUST = 1e-12  # bound of rounding errors of shares
 
 
 @dataclass(frozen=True)
 class Interval:
     """An estimate with a Student's t interval."""
 
-    estimate: float  # in the unit of the values
-    standard_error: float  # of the estimate; NaN if it is unknown, 0 if no variation was seen
-    degrees_of_freedom: float  # of Student's t
+    estimate: float  # the estimate, in the unit of the values
+    standard_error: float  # standard error of the estimate; NaN if unknown, 0 if values do not vary
+    degrees_of_freedom: float  # degrees of freedom of Student's t
     confidence: float = CONFIDENCE  # coverage probability
 
     @property
     def low(self) -> float:
-        """Lower end; NaN if there is no interval."""
+        """Lower end of the interval; NaN if there is no interval."""
         return self.estimate - self._half_width
 
     @property
     def high(self) -> float:
-        """Upper end; NaN if there is no interval."""
+        """Upper end of the interval; NaN if there is no interval."""
         return self.estimate + self._half_width
 
     @property
@@ -83,8 +84,8 @@ class Interval:
 
     @property
     def _half_width(self) -> float:
-        # If all values are 0 (equal answers): 0 [0, 0]; for other images see `ImageInterval.may_differ`.
-        # Other constant values give no estimate of the variance.
+        # If all values are 0 (two methods agree everywhere), the interval is 0 [0, 0]; `ImageInterval.may_differ` is
+        # about other images. Other constant values give no estimate of the variance.
         if self.standard_error == 0:
             return np.nan if self.estimate else 0.0
         return t_quantile((1 + self.confidence) / 2, self.degrees_of_freedom) * self.standard_error
@@ -94,48 +95,48 @@ class Interval:
 class ImageInterval(Interval):
     """An interval over test images."""
 
-    clusters: int = 0  # number of clusters (groups of images if images come in groups, else images)
-    # smallest number of clusters of an environment under a seed; for harmonic means, of one half. Below
+    clusters: int = 0  # number of clusters: groups of images if images come in groups, otherwise images
+    # smallest number of clusters in an environment (for harmonic means: in one half of its classes) under a seed. Below
     # `MIN_UNITS` there is no interval
     min_clusters: int = 0
-    seeds: int = 1  # number of seeds. With one, the interval excludes variation between seeds
-    # largest change of the estimate per share of units whose answer changes: see `Scores`
+    seeds: int = 1  # number of seeds. With one seed, the interval excludes variation between seeds
+    # maximum change of the estimate per share of units whose prediction changes, see `Scores`
     slope: float = 1.0
 
     @property
     def p(self) -> float:
-        """As `Interval.p`; that of the sign test if all values are equal and not 0."""
+        """P-value as in `Interval.p`; if all values are equal and not 0, the p-value of the sign test."""
         return 2.0 ** (1 - self.clusters) if self.standard_error == 0 and self.estimate else super().p
 
     @property
     def same(self) -> bool:
-        """Whether it is a difference of two methods with the same answers on all units."""
+        """Whether this is a difference of two methods that agree on all units."""
         return self.standard_error == 0 and self.estimate == 0
 
     @property
     def may_differ(self) -> float:
         """Clopper and Pearson's upper bound of the share of other units on which the two methods differ.
 
-        From `min_clusters`, since the mean over environments may come from that environment alone.
+        It uses `min_clusters`, since a difference may occur only in the environment with the fewest clusters.
         """
         return clopper_pearson(0, self.min_clusters, self.confidence)[1]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Values of test images for one or several methods, with environment, seed and cluster.
+    """Values of test images for one or several methods, with their environments, seeds and clusters.
 
     Attributes:
-        values: shape (n,), or (methods, n) for methods with answers on the same images: correctness (0 or 1), a
-            difference of correctness (-1, 0, 1), or what `balanced_contributions` or `harmonic_contributions` returns.
-        environment: number of the environment or held-out pair, shape (n,).
-        seed: number of the seed, shape (n,).
-        cluster: number of the image's group if images come in groups, else of the image, the same in all environments
-            and under all seeds, shape (n,).
-        half: number of the half of the classes of each image, for harmonic means of both halves, shape (n,); None
-            otherwise.
-        slope: largest change of an environment's mean per share of its images whose answer changes: 1 for accuracy,
-            more for harmonic means and class-balanced accuracy.
+        values: shape (n,), or (methods, n) for several methods on the same images: correctness (0 or 1), a difference
+            of correctness (-1, 0, 1), or values from `balanced_contributions` or `harmonic_contributions`.
+        environment: number of the environment or held-out pair of each value, shape (n,).
+        seed: number of the seed of each value, shape (n,).
+        cluster: number of the image's group, or of the image if there are no groups, shape (n,). It is the same in all
+            environments and under all seeds.
+        half: for harmonic means, number of the half of the classes that the image belongs to, shape (n,). None
+            (default) otherwise.
+        slope: maximum change of an environment's mean per share of its images whose prediction changes. 1 (default) for
+            accuracy, more for harmonic means and class-balanced accuracy.
 
     Raises:
         ValueError: shapes differ, there is no value, or a seed lacks an environment.
@@ -158,7 +159,7 @@ class Scores:
                 )
         if not n:
             raise ValueError("Scores have no values: no image was tested.")
-        if self._places is None or not self._places.are(self):  # passed on from scores of the same images
+        if self._places is None or not self._places.are(self):  # otherwise taken from scores of the same images
             object.__setattr__(self, "_places", _Places(self.environment, self.seed, self.cluster, self.half))
         if not self._where.images.all():
             s, e = np.argwhere(self._where.images == 0)[0]
@@ -206,7 +207,7 @@ class Scores:
 
     @cached_property
     def added(self) -> Array:
-        """Contribution of each cluster, mean_s u(s, g) of the module docstring, shape (..., clusters)."""
+        """Contribution of each cluster g: mean_s u(s, g) as in the module docstring, shape (..., clusters)."""
         rows = self.values.reshape(-1, self.values.shape[-1])
         weights, cell, cluster = self._where.weight, self._where.cell, self._where.clusters[1]
         sums = [
@@ -224,21 +225,21 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Fields of `Scores` without values, and cached counts of them."""
+    """The fields of `Scores` without values, and cached counts."""
 
     environment: Labels
     seed: Labels
     cluster: Labels
     half: Labels | None
     _alone: "dict[int, tuple[Mask, _Places]]" = field(default_factory=dict, repr=False)
-    _classes: list[Any] = field(default_factory=list, repr=False)  # labels, and cached counts of them
+    _classes: list[Any] = field(default_factory=list, repr=False)  # the last labels with their cached counts
 
     def are(self, scores: Scores) -> bool:
-        """Return whether scores have these very arrays."""
+        """Return whether `scores` has the same array objects."""
         return all(getattr(self, name) is getattr(scores, name) for name in ("environment", "seed", "cluster", "half"))
 
     def of(self, environment: int) -> "tuple[Mask, _Places]":
-        """Return a mask of the values of one environment, and their places."""
+        """Return a mask of the values of one environment, and the fields for these values."""
         if environment not in self._alone:
             inside = self.environment == environment
             half = None if self.half is None else self.half[inside]
@@ -248,17 +249,17 @@ class _Places:
 
     @cached_property
     def environments(self) -> tuple[Labels, Labels]:
-        """Environment numbers, ascending, and the position of each value's among them."""
+        """The distinct environment numbers, ascending, and for each value its index among them, shape (n,)."""
         return np.unique(self.environment, return_inverse=True)
 
     @cached_property
     def seeds(self) -> tuple[Labels, Labels]:
-        """The same for seeds."""
+        """The distinct seed numbers, ascending, and for each value its index among them, shape (n,)."""
         return np.unique(self.seed, return_inverse=True)
 
     @cached_property
     def clusters(self) -> tuple[Labels, Labels]:
-        """The same for clusters."""
+        """The distinct cluster numbers, ascending, and for each value its index among them, shape (n,)."""
         return np.unique(self.cluster, return_inverse=True)
 
     @cached_property
@@ -278,10 +279,11 @@ class _Places:
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
     def classes(self, label: Labels, new: Mask | None) -> tuple[Labels, ...]:
-        """Return counts of classes; labels are the same for all methods.
+        """Return counts by class. Labels are the same for all methods.
 
-        They are: the part of each value (its cell, or a half of it); the position of its class among all classes of all
-        parts; and for each of these, its part and its number of values.
+        A part is a (seed, environment) pair, or one half of the classes in it. The four results are: the part of each
+        value; the index of its class among the classes of all parts; the part of each such class; and its number of
+        values.
         """
         if not (self._classes and self._classes[0] is label and self._classes[1] is new):
             part = np.unique(2 * self.cell + (0 if new is None else new), return_inverse=True)[1]
@@ -311,15 +313,15 @@ class _Places:
 def image_interval(scores: Scores, confidence: float = CONFIDENCE) -> ImageInterval:
     """Return the mean over environments, then seeds, with its interval over images.
 
-    For correctness the mean is an accuracy, whose standard error is the +/- of tables; for a difference of correctness
-    a difference of accuracies. If all values are equal the standard error is 0: the interval is 0 [0, 0] if they are 0,
-    else there is none. If they differ only between environments, so that the variance is 0, it is NaN.
+    For correctness the mean is an accuracy, and tables show its standard error as +/-. For a difference of correctness
+    it is a difference of accuracies. If all values are equal, the standard error is 0; the interval is 0 [0, 0] if the
+    values are 0, otherwise there is none. If values differ only between environments, the standard error is NaN.
     """
     return image_intervals(replace(scores, values=scores.values[None]), confidence)[0]
 
 
 def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
-    """Return the interval of every method: `scores` with values of shape (methods, n)."""
+    """Return one interval for every method; the values of `scores` have shape (methods, n)."""
     enough = scores.min_clusters >= MIN_UNITS
     between = seed_variance(scores.values, scores.pairs.where, scores.pairs) if enough else np.zeros(len(scores.values))
     v_image = scores.clusters / max(1, scores.clusters - 1) * np.square(scores.added).sum(axis=-1)
@@ -329,34 +331,36 @@ def image_intervals(scores: Scores, confidence: float = CONFIDENCE) -> list[Imag
 
 
 def difference_interval(scores: Scores, method: int, baseline: int, confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the paired difference of two methods: row `method` minus row `baseline` of the values."""
+    """Return the interval of a paired difference: row `method` minus row `baseline` of the values."""
     difference = scores.values[method] - scores.values[baseline]
     return image_interval(replace(scores, values=difference), confidence)
 
 
 def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[ImageInterval]:
-    """Return an interval for each environment, in the order of their numbers; values of shape (n,)."""
+    """Return one interval for each environment, by ascending number; the values of `scores` have shape (n,)."""
     return [image_interval(scores.of(e), confidence) for e in scores._where.environments[0].tolist()]
 
 
 def jackknife_interval(
     difference: Callable[[Mask], Array | float], scores: Scores, confidence: float = CONFIDENCE
 ) -> ImageInterval:
-    """Return the interval over images of a difference in a metric that is no mean over images, such as macro-F1.
+    """Return the interval over images for a difference in a metric that is no mean over images, such as macro-F1.
 
-    The delete-a-group jackknife (Kott, 1998): clusters are assigned at random, with a fixed seed, to K = min(`SETS`, G)
-    sets, stratified by environment. With theta_s the difference under seed s, and theta_s(k) the one without set k,
+    This is the delete-a-group jackknife (Kott, 1998). With a fixed seed, the G clusters are assigned at random to K =
+    min(`SETS`, G) sets, stratified by environment. Let theta_s be the difference under seed s, and theta_s(k) the
+    difference without set k:
 
         c_st = (K - 1) / K sum_k (theta_s(k) - theta_s) (theta_t(k) - theta_t)      V_image = mean_st c_st
         V_seed = (S - 1) / S  max(0, var_s(theta_s) - (mean_s c_ss - mean_{s != t} c_st)) / S
 
-    with K - 1 and S degrees of freedom. For a metric that is a mean, the standard error is that of `image_interval`
-    within 10 %. A difference that no set changes has the interval 0 [0, 0] if it is 0, else none.
+    with K - 1 and S degrees of freedom. For a metric that is a mean, the standard error agrees with `image_interval`
+    within 10 %. If no set changes the difference, the interval is 0 [0, 0] for a difference of 0, and otherwise there
+    is none.
 
     Args:
-        difference: mask of kept values, shape (n,) -> difference in their metric under each seed, ascending, shape
-            (seeds,), or a number for one seed. It is called K + 1 times.
-        scores: environment, seed and cluster of the values; `values` are not used.
+        difference: function of a mask of kept values, shape (n,). It returns the difference in the metric under each
+            seed, ascending, shape (seeds,), or a number for one seed. It is called K + 1 times.
+        scores: environments, seeds and clusters; `scores.values` is not used.
         confidence: coverage probability.
     """
     environment, _, cluster = scores.pairs.where
@@ -382,7 +386,7 @@ def jackknife_interval(
 def _interval(
     scores: Scores, estimate: float, v_image: float, v_seed: float, flat: bool, freedom: int, confidence: float
 ) -> ImageInterval:
-    """Return the interval of an estimate; `flat`: all values are equal; `freedom`: degrees of freedom of v_image."""
+    """Return the interval of an estimate. `flat`: all values are equal. `freedom`: degrees of freedom of v_image."""
     design = scores.clusters, scores.min_clusters, scores.seeds, scores.slope
     if scores.min_clusters < MIN_UNITS:
         return ImageInterval(float(estimate), np.nan, np.nan, confidence, *design)
@@ -395,10 +399,10 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets, with equal weight: its variance is the sum of theirs / K^2.
+    """Return the mean over K data sets with equal weights. Its variance is the sum of their variances / K^2.
 
-    Data sets have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the estimates
-    differ, the standard error is unknown.
+    Data sets must have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the
+    estimates differ, the standard error is NaN.
     """
     k = len(intervals)
     estimates = [one.estimate for one in intervals]
@@ -420,21 +424,22 @@ def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONF
 def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = None) -> Scores:
     """Return scores whose mean in an environment is the mean accuracy over its classes with images.
 
-    METHOD section 11. With n images of C classes in an environment under a seed, n_c of class c, and B the mean over
-    classes of mean_c, an image of class c has the value
+    METHOD section 11 explains this. Let an environment have n images of C classes under a seed, n_c of them of class c
+    with the mean mean_c, and let B be the mean of mean_c over classes. An image of class c with value d_i gets the
+    value
 
         B + n / (n_c C) (d_i - mean_c)
 
-    hence adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
-    of the environment's images, since its own mean would give no variation; deviations in the environment are then
-    shifted so that their sum is 0. The difference of two methods is the difference of these values. If the smallest
-    class has few units, intervals are too narrow: with 6 groups at 95 % they cover 91 to 93 %.
+    It thus adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
+    of the environment's images, since its own mean would give no variation. Deviations in the environment are then
+    shifted so that their sum is 0. For a difference of two methods, subtract their values. If the smallest class has
+    few units, intervals are too narrow: with 6 groups, 95 % intervals cover 91 to 93 %.
 
     Args:
-        scores: correctness or its difference, shape (..., n).
-        label: class of each value's image, shape (n,).
-        new: mask of values of images of new classes, shape (n,), if the result goes to `harmonic_contributions`: each
-            half is then balanced separately. Default: None.
+        scores: correctness or a difference of correctness, shape (..., n).
+        label: class of the image of each value, shape (n,).
+        new: mask of values that belong to new classes, shape (n,). With it each half of the classes is balanced
+            separately, as `harmonic_contributions` needs. Default: None.
     """
     part, place, of, n_class = scores._where.classes(label, new)
     images, classes = np.bincount(part), np.bincount(of)
@@ -453,19 +458,20 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
     """Return scores whose mean in an environment is the harmonic mean of accuracies on base and new classes.
 
-    The delta method: with a and b the accuracies on the n_a base and the n_b new images of an environment under a seed,
-    H = 2 a b / (a + b) and n = n_a + n_b, an image of correctness c has the value
+    This is the delta method. In an environment under a seed, let a and b be the accuracies on n_a base and n_b new
+    images, H = 2 a b / (a + b) and n = n_a + n_b. An image with correctness c gets the value
 
         base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
 
-    so that means are H and variances those of its first-order expansion. The difference of two methods is the
-    difference of these values. If both accuracies are 0, H has no such expansion: all values are NaN, and so are their
-    intervals.
+    The mean of these values is H, and their variance is that of its first-order expansion. For a difference of two
+    methods, subtract their values. If a and b are both 0, H has no such expansion, so all values and intervals are NaN.
 
     Args:
-        scores: correctness on base and new images, shape (..., n), or the result of `balanced_contributions`: a and b
-            are then class-balanced.
-        new: mask of values of images of new classes, shape (n,).
+        scores: correctness on base and new images, shape (..., n); or the result of `balanced_contributions`, for
+            class-balanced a and b.
+        new: mask of values that belong to new classes, shape (n,).
+
+
 
     Raises:
         ValueError: an environment has no base or no new image under a seed.
@@ -488,20 +494,20 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
 
 
 def smallest_gain(standard_error: float) -> float:
-    """Return the minimum detectable gain with 80 % power: `DETECTABLE` (2.80) standard errors."""
+    """Return the gain that is detected with 80 % power: `DETECTABLE` (2.80) standard errors."""
     return DETECTABLE * standard_error
 
 
 def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
     """Return the p-value of the TOST equivalence test (Schuirmann, 1987): small if the true value is within +/- margin.
 
-    If two methods have the same answers on all units, the p-value is exact. It is the probability that none of
-    `min_clusters` units differs when the true share of differing units is `margin` / `slope`: at most 5 % if Clopper
-    and Pearson's one-sided bound is below that share. Other values without variation are not shown to be equivalent.
+    If two methods agree on all units, the p-value is exact: the probability that none of `min_clusters` units differs
+    if the true share of differing units is `margin` / `slope`. It is at most 5 % if Clopper and Pearson's one-sided
+    bound is below this share. Other values without variation are never shown to be equivalent.
 
     Args:
-        interval: of a difference.
-        margin: in the unit of the difference; one point by default.
+        interval: interval of a difference.
+        margin: equivalence margin in the unit of the difference. Default: one point.
     """
     if interval.standard_error == 0:
         return max(0.0, 1 - margin / interval.slope) ** interval.min_clusters if interval.same else 1.0
@@ -512,7 +518,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
 def mcnemar(gained: int, lost: int) -> float:
     """Return McNemar's exact two-sided p-value from the numbers of images that only one method classifies correctly.
 
-    For one environment and one seed, without groups; 1 if both numbers are 0.
+    It is for one environment and one seed, without groups. It is 1 if both numbers are 0.
     """
     n = gained + lost
     return float(min(1.0, 2 * bdtr(min(gained, lost), n, 0.5))) if n else 1.0
@@ -521,7 +527,7 @@ def mcnemar(gained: int, lost: int) -> float:
 def seeds_standard_error(values: Sequence[float]) -> float:
     """Return DomainBed's +/-: the standard error of the mean over seeds, with ddof 1; NaN for one seed.
 
-    DomainBed divides by S (ddof 0). It underestimates the uncertainty of a result, since seeds share images.
+    DomainBed itself divides by S (ddof 0). Seeds share images, so this underestimates the uncertainty of a result.
     """
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
@@ -537,7 +543,7 @@ def t_above(t: float, freedom: float) -> float:
 
 
 def clopper_pearson(successes: float, n: float, confidence: float) -> tuple[float, float]:
-    """Return Clopper and Pearson's (1934) exact interval of a share; counts may be means over seeds."""
+    """Return Clopper and Pearson's (1934) exact interval of a share. Counts may be fractional means over seeds."""
     alpha = (1 - confidence) / 2
     low = float(betaincinv(successes, n - successes + 1, alpha)) if successes else 0.0
     high = float(betainccinv(successes + 1, n - successes, alpha)) if successes < n else 1.0
@@ -545,7 +551,7 @@ def clopper_pearson(successes: float, n: float, confidence: float) -> tuple[floa
 
 
 def ranks(values: Array) -> Array:
-    """Return the rank of each value, from 1; ties get their mean rank."""
+    """Return the rank of each value, ascending from 1. Ties get their mean rank."""
     _, number, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[number])
