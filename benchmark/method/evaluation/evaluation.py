@@ -142,7 +142,7 @@ class _SourceScores:
 
     by_rule: Mapping[str, _Score]  # rule of `SCORES` -> scores; there are none for `lodo` if no source can be left out
     images: int = 0  # number of labelled validation images
-    notes: Notes = ()  # of the fits that are made for the choice alone, each with its name
+    notes: Notes = ()  # warnings of fits that only serve selection, each with the name of the fit
 
     def columns(self, setting: int) -> dict[str, Any]:
         """Return the fields of `RankCurve` with the scores of one setting."""

@@ -1,7 +1,8 @@
-"""Metrics of one test set: from correctness, predicted classes or scores; and calibration.
+"""Metrics of one test set, computed from correctness, predicted classes or scores; and calibration.
 
-A metric is a class with one method. Built-in ones are entries of `BUILT_IN`, with names in `METRICS`; a recipe names
-user-defined ones as `module:Class`.
+A metric is a class with one method. Built-in metrics are in `BUILT_IN` and have names in `METRICS`; for a new name, run
+`make docs`, which writes docs/recipe.md. A metric in `CURVES` is also a column of the rows: see `VERSION` in
+`benchmark/store/rows.py`. A recipe names user-defined metrics as `module:Class`.
 """
 
 import math
@@ -18,20 +19,20 @@ from benchmark.common.registry import Component, Registry
 from benchmark.method.arrays import Array as Array
 from benchmark.method.arrays import Ints, Mask
 
-BINS = 15  # of confidences, as in Guo et al. (2017)
+BINS = 15  # number of bins of confidences, as in Guo et al. (2017)
 TOP = 5
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of a method to test images.
+    """Predictions of a method for test images, the input of metrics.
 
     Attributes:
         correct: whether each image is classified correctly, shape (..., m), e.g. (ranks, m).
         labels: class index of each image, shape (m,).
-        classes: number of classes; for metrics of scores, of possible classes.
-        predicted: predicted class of each image, shape (m,); empty for a metric of correctness.
-        scores: score of each class for each image, shape (m, classes); empty for a metric that needs none.
+        classes: number of classes; for metrics of scores, the number of possible classes.
+        predicted: predicted class of each image, shape (m,); empty (default) for metrics of correctness.
+        scores: score of each class for each image, shape (m, classes); empty (default) for metrics that need no scores.
     """
 
     correct: Mask
@@ -65,10 +66,10 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswersOfSets(Answers):
-    """Answers to several concatenated sets of images: metrics have one value for each set.
+    """Predictions for several concatenated sets of images. Metrics have one value for each set.
 
     Attributes:
-        of: index of the set that each image belongs to, ascending, shape (m,); `correct` has the same shape.
+        of: index of the set of each image, ascending, shape (m,); `correct` has the same shape.
         sets: number of sets.
     """
 
@@ -97,20 +98,21 @@ Needs = Literal["correct", "predictions", "scores"]
 
 
 class Metric(Component):
-    """One number for each set of test images.
+    """Base class of metrics: a metric is one number for each set of test images.
 
     To add one, derive from this class in a separate file, write `compute`, and name it `module:Class` in
-    `sweep.metrics` of a recipe, or as the `metric` of a data set.
+    `sweep.metrics` of a recipe, or as the `metric` of a data set. A new attribute of this base class must also be named
+    in docs/adding.md; tests/docs/test_adding.py checks this.
 
     Attributes:
-        needs: input of `compute`. `correct`: `Answers.correct`, for every rank or set at once. `predictions` (default):
-            the predicted classes, which rows have at points selected by source rules. `scores`: the scores at these
-            points, which only the sweep has.
-        needs_likelihood: whether scores must be logits, whose softmax gives probabilities. Default false.
+        needs: input of `compute`. `correct`: `Answers.correct`, for all ranks or sets at once. `predictions` (default):
+            predicted classes, which rows have at the points that source rules select. `scores`: scores at these points,
+            which only exist during the sweep.
+        needs_likelihood: whether scores must be logits. Default false.
         title: heading in tables; by default the name of the class.
         heading: column of `metrics.csv`; by default the title in lower case.
         percent: whether tables show it in percent. Default true.
-        column: column of the result rows with its rank curve; empty (default) if it has none.
+        column: column of the result rows with the rank curve; empty (default) if there is none.
 
     Example:
         >>> class ErrorRate(Metric):
@@ -138,23 +140,23 @@ class Metric(Component):
 
     @abstractmethod
     def compute(self, answers: Answers) -> Array | float:
-        """Return the metric: for correctness shape (...,), else one number. NaN if undefined."""
+        """Return the metric, NaN if undefined: shape (...,) for `needs` = `correct`, otherwise one number."""
 
     def combine(self, base: Any, new: Any) -> Array:
-        """Return the combined value for base and new classes. Default: the harmonic mean."""
+        """Return the value for base and new classes together. Default: their harmonic mean."""
         return harmonic_mean(base, new)
 
     def over(self, environments: Array) -> float:
-        """Return the combined value over held-out environments. Default: the mean."""
+        """Return the value over all held-out environments. Default: the mean."""
         return float(environments.mean())
 
     @property
     def key(self) -> str:
-        """Its key in rows and records: the column, or the name with parameters."""
+        """Key of the metric in rows: the column, or the name with parameters."""
         return self.column or self.label
 
     def shown(self, value: float) -> float:
-        """Return a value in the unit of tables."""
+        """Return a value in the unit of tables, in percent if `percent`."""
         return 100 * value if self.percent else value
 
 
@@ -164,7 +166,7 @@ def accuracy(correct: Mask) -> Array:
 
 
 def harmonic_mean(a: Any, b: Any) -> Array:
-    """Return 2 a b / (a + b); 0 if both are."""
+    """Return 2 a b / (a + b); 0 if both are 0."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1.0))
 
@@ -224,7 +226,7 @@ class MacroF1(Metric):
 
 
 class Top5(Metric):
-    """The share of images whose class is among the five highest scores; ties go to the first class."""
+    """The share of images whose class is among the five with the highest scores; ties go to the first class."""
 
     needs, title = "scores", "top-5"
     heading = "top5_accuracy"
@@ -249,7 +251,7 @@ class LogLoss(Metric):
 
 
 class Auroc(Metric):
-    """The mean one-vs-rest area under the ROC curve, over classes with images, by probability."""
+    """The mean one-vs-rest area under the ROC curve of the probabilities, over classes with images."""
 
     needs, needs_likelihood, title = "scores", True, "AUROC"
 
@@ -276,7 +278,7 @@ class WorstEnvironment(Accuracy):
 
 
 class Calibration(Metric):
-    """The expected calibration error, see `calibration_error`; rows also have the one after temperature scaling."""
+    """The expected calibration error, see `calibration_error`. Rows also have the error after temperature scaling."""
 
     needs, needs_likelihood, title = "scores", True, "ECE"
 
@@ -308,9 +310,9 @@ METRICS = Registry(
 
 
 def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool) -> dict[str, float]:
-    """Return key -> metric of scores of shape (m, classes); empty without images.
+    """Return key -> value of each metric, from scores of shape (m, classes); empty without images.
 
-    `likely`: whether scores are logits; otherwise metrics that need a likelihood are left out.
+    `likely`: whether scores are logits. Otherwise metrics with `needs_likelihood` are left out.
     """
     if not len(labels):
         return {}
@@ -322,8 +324,8 @@ def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool
 def confidence_gaps(logits: Array, labels: Ints, temperature: float) -> Array:
     """Return, for each bin of confidences, the sum of (correct - confidence) over its images, shape (BINS,).
 
-    The confidence is the softmax of logits / temperature at the predicted class; bins are `BINS` equal parts of 0..1.
-    Sums over disjoint sets of images are additive.
+    The confidence is the softmax of logits / temperature at the predicted class. Bins are `BINS` equal parts of 0 to 1.
+    Results for disjoint sets of images can be added.
     """
     from scipy.special import log_softmax  # a fifth of a second to import, and plans read no scores
 
@@ -336,6 +338,7 @@ def confidence_gaps(logits: Array, labels: Ints, temperature: float) -> Array:
 def calibration_error(gaps: Array, n: int) -> float:
     """Return the expected calibration error: sum over bins of n_bin / n |accuracy - mean confidence|.
 
-    Guo et al. (2017, arXiv 1706.04599), equation 3, of `confidence_gaps` of all n images; NaN without images.
+    Guo et al. (2017, arXiv 1706.04599), equation 3. `gaps` are the `confidence_gaps` of all n images. NaN without
+    images.
     """
     return float(np.abs(gaps).sum() / n) if n else float("nan")

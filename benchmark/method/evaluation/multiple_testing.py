@@ -1,10 +1,10 @@
-"""The plan of tests: significance of gains by two accuracies, and their causes (METHOD section 11). Numbers only.
+"""The planned tests (METHOD section 11): significance of gains in two accuracies, and of their causes.
 
-A gain is a method minus plain prediction with the same predictor, in one setting. It is tested by the data set's
-metric and by class-balanced accuracy, in three families over all pairs of a method and a setting, each adjusted by Holm
-(1979). If the gain in the metric is significant, three tests look for its cause: environment means, interventions and
-shrinking. Each is an intersection-union test (Berger, 1982) of several differences, all of which must be above 0; Holm
-runs over the three.
+A gain is a method minus plain prediction with the same predictor, in one setting. There are three families of tests
+over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy, and in both. Each family
+is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its cause: environment means,
+interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several differences, which must all be
+above 0. Holm adjusts these three. `reports/text/verdicts.py` writes the results as sentences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,37 +32,37 @@ AnyInterval = TypeVar("AnyInterval", bound=Interval)
 
 @dataclass(frozen=True)
 class Gain:
-    """A method minus plain prediction; p-values are NaN if unknown."""
+    """The intervals of a method minus plain prediction; p-values are NaN if unknown."""
 
-    metric: Interval  # in the data set's metric
-    balanced: Interval  # in class-balanced accuracy; equal to `metric` where that is the metric
+    metric: Interval  # difference in the data set's metric
+    balanced: Interval  # difference in class-balanced accuracy; equal to `metric` if that is the data set's metric
 
 
 @dataclass(frozen=True)
 class AdjustedGain:
-    """A gain adjusted for all gains of its families; p-values are two-sided, NaN if unknown."""
+    """A gain with p-values adjusted over all gains of a family; two-sided, NaN if unknown."""
 
     gain: Gain  # the gain
-    p_metric: float  # of no difference in the metric, adjusted
-    p_balanced: float  # of no difference in class-balanced accuracy, adjusted
-    p_both: float  # of the larger p of the two if both gains are above 0, else of 1, adjusted
+    p_metric: float  # adjusted p-value of no difference in the metric
+    p_balanced: float  # adjusted p-value of no difference in class-balanced accuracy
+    p_both: float  # adjusted from the larger of the two p-values if both gains are above 0, otherwise from 1
     family: int  # number of gains with a p-value in the family
 
     @property
     def shown(self) -> bool:
-        """Whether the gain in the metric is significant; only then are the three questions tested."""
+        """Whether the gain in the metric is significant. Only then the three causes are tested."""
         return self.p_metric <= ALPHA and self.gain.metric.estimate > 0
 
     @property
     def kind(self) -> str:
         """Conclusion of the tests.
 
-        `HELPS`: above 0 in both, by `p_both`. `TRADES`: one above, the other below 0. `HURTS`: below 0 in one or both,
-        above in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one; `METRIC_ONLY` also if each is significant in its
-        own family but both together are not.
+        `HELPS`: above 0 in both, by `p_both`. `TRADES`: above 0 in one and below 0 in the other. `HURTS`: below 0 in
+        one or both, above 0 in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one only. It is also `METRIC_ONLY` if
+        each is significant in its own family but `p_both` is not.
         """
         shown = ((self.p_metric, self.gain.metric), (self.p_balanced, self.gain.balanced))
-        metric, balanced = (np.sign(one.estimate) if p <= ALPHA else 0 for p, one in shown)  # p may be NaN
+        metric, balanced = (np.sign(one.estimate) if p <= ALPHA else 0 for p, one in shown)  # false if p is NaN
         if self.p_both <= ALPHA:
             return HELPS
         if metric * balanced < 0:
@@ -73,7 +73,7 @@ class AdjustedGain:
 
 
 def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
-    """Return the gains of all methods in all settings, adjusted in three families, in the same order."""
+    """Return the gains, all methods in all settings, adjusted in three families, in the same order."""
     p = np.array([(one.metric.p, one.balanced.p) for one in gains]).reshape(-1, 2)
     up = np.array([one.metric.estimate > 0 and one.balanced.estimate > 0 for one in gains], dtype=bool)
     unknown = np.isnan(p)
@@ -84,26 +84,26 @@ def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
 
 
 def p_of_question(parts: Sequence[Interval | None]) -> float:
-    """Return the p-value of an intersection-union test of the null that not all differences are above 0.
+    """Return the p-value of an intersection-union test; null hypothesis: not all differences are above 0.
 
-    It is the largest two-sided p-value of its parts; a part that is not above 0, is missing (None) or has no p-value
-    counts as p = 1. Without parts it is 1.
+    It is the largest two-sided p-value of the parts. A part that is not above 0, is missing (None) or has no p-value
+    counts as p = 1. Without parts the result is 1.
     """
     above = (1.0 if one is None or not one.estimate > 0 else one.p for one in parts)
     return max((1.0 if np.isnan(p) else p for p in above), default=1.0)
 
 
 def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, float]:
-    """Return question -> its p-value, adjusted by Holm over all questions, including those without parts."""
+    """Return question -> p-value, adjusted by Holm over all questions, including questions without parts."""
     p = holm([p_of_question(parts) for parts in questions.values()])
     return dict(zip(questions, p.tolist(), strict=True))
 
 
 def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
-    """Return a simultaneous interval of a family of gains, for bounds next to Holm p-values.
+    """Return a simultaneous interval over a family of gains, to be shown next to Holm p-values.
 
-    Bonferroni's: each at 1 - (1 - confidence) / family. It contains 0 if Holm shows no difference; it may also contain
-    0 if Holm shows one, since Holm is more powerful.
+    It is Bonferroni's, with the coverage 1 - (1 - confidence) / family. It contains 0 if Holm's p-value is not
+    significant. It may also contain 0 if the p-value is significant, since Holm is more powerful.
     """
     return replace(interval, confidence=1 - (1 - interval.confidence) / max(1, family))
 
@@ -111,8 +111,8 @@ def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
 def holm(p_values: Sequence[float] | Array) -> Array:
     """Return p-values adjusted by Holm (1979), which controls the family-wise error rate.
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on; then made monotone and at most 1. NaN (no
-    comparison) stays NaN and does not count in m.
+    The smallest of m p-values is multiplied by m, the next by m - 1 and so on. Then they are made monotone and at most
+    1. NaN (no comparison) stays NaN and does not count in m.
     """
     p = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(p))
@@ -124,24 +124,24 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rank intervals of methods from all pairwise differences; methods are numbered."""
+    """Rank intervals of methods from all pairwise differences. Methods are numbered from 0."""
 
-    # for every pair (i, j) with i < j: interval of method i minus method j, not adjusted
+    # (i, j) with i < j -> interval of method i minus method j, not adjusted
     differences: dict[tuple[int, int], ImageInterval]
-    adjusted: dict[tuple[int, int], float]  # p-value of every pair, adjusted by Holm over all pairs
+    adjusted: dict[tuple[int, int], float]  # (i, j) -> p-value, adjusted by Holm over all pairs
     highest: Ints  # best rank in the interval of each method, 1 for the best, shape (methods,)
     lowest: Ints  # worst rank in the interval of each method, shape (methods,)
-    # methods not separated from the one with the best mean (itself included), shape (methods,): bold in tables. All
-    # False with too few units to compare, or if all means are equal
+    # mask of methods not significantly different from the one with the best mean, and of this one, shape (methods,).
+    # They are bold in tables. All False with too few units, or if all means are equal
     tied_with_best: Mask
 
 
 def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
     """Rank methods by all their pairwise differences, adjusted by Holm.
 
-    A method's best rank is 1 plus the number of significantly better methods; its worst rank is the number of methods
-    minus that of significantly worse ones. All intervals hold simultaneously with `confidence` (Mogstad,
-    Romano, Shaikh and Wilhelm, 2024). Scores are correctness on the same images: values of shape (methods, n).
+    The best rank of a method is 1 plus the number of significantly better methods. Its worst rank is the number of
+    methods minus the number of significantly worse ones. All rank intervals hold simultaneously with `confidence`
+    (Mogstad, Romano, Shaikh and Wilhelm, 2024). `scores.values` is correctness on the same images, shape (methods, n).
     """
     methods = len(scores.values)
     pairs = list(combinations(range(methods), 2))

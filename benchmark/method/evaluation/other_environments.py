@@ -1,8 +1,8 @@
-"""Confidence intervals for a new environment, over held-out environments and data sets.
+"""Confidence intervals for the difference in a new environment, over held-out environments and data sets.
 
-The interval over images (`inference`) is too narrow for this: environments differ by more than their images explain.
-Here the sampled units are held-out environments, and over several data sets the data sets. If groups of images occur in
-several environments, these are dependent, and the interval is too narrow.
+Intervals over images (`inference`) are too narrow for this, since environments differ by more than their images
+explain. Here the sampled units are held-out environments, and with several data sets also the data sets. If groups of
+images occur in several environments, environments are dependent, and the interval is too narrow.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from benchmark.method.arrays import Ints
 from benchmark.method.evaluation.inference import CONFIDENCE, Interval
 from benchmark.method.evaluation.metrics import Array
 
-MIN_ENVIRONMENTS = 4  # minimum number for an interval
-ZERO = 0.0005  # tables show differences below it as 0.0 points
+MIN_ENVIRONMENTS = 4  # minimum number of held-out environments for an interval
+ZERO = 0.0005  # tables show smaller differences as 0.0 points
 
 
 @dataclass(frozen=True)
 class OtherEnvironments:
     """Differences in held-out environments, and an interval for a new one."""
 
-    interval: Interval | None  # for the expected difference in a new environment; None with too few environments
+    interval: Interval | None  # for the expected difference in a new environment; None with too few held-out ones
     ahead: int  # number of held-out environments with a difference above 0
-    tied: int  # number of those whose difference is below `ZERO`
-    behind: int  # number of those with a difference below 0
+    tied: int  # number of held-out environments with an absolute difference below `ZERO`
+    behind: int  # number of held-out environments with a difference below 0
 
 
 def environment_interval(
@@ -33,13 +33,14 @@ def environment_interval(
 ) -> OtherEnvironments:
     """Return the t interval over at least `MIN_ENVIRONMENTS` held-out environments of one data set.
 
-    The standard error is at least sqrt(sum of variances) / E, that over images, as in `random_effects_interval`:
-    otherwise it could be 0 if environments happen to agree.
+    As in `random_effects_interval`, the standard error is at least the one over images, sqrt(sum of variances) / E.
+    Otherwise it could be 0 if environments happen to agree.
 
     Args:
         means: difference in each held-out environment, averaged over seeds (`Scores.environment_means`), shape (E,).
-        variances: squared standard error of each over its images, shape (E,). One that is 0 or NaN is replaced by the
-            smallest of the others; if none is above 0, and by default, there is no minimum.
+        variances: squared standard error over images of each difference, shape (E,). A value that is 0 or NaN is
+            replaced by the smallest other one. Without a value above 0, and by default, the standard error has no
+            minimum.
         confidence: coverage probability.
     """
     means = np.asarray(means, dtype=np.float64)
@@ -59,25 +60,26 @@ def random_effects_interval(
 ) -> OtherEnvironments:
     """Return a random-effects interval over held-out environments, nested in several data sets.
 
-    effect = mu + data set + environment + images. Both variances by Paule and Mandel (1982), who solve Cochran's Q =
-    its degrees of freedom (DerSimonian and Laird's single step is biased where effects differ much): that of
-    environments within data sets, then that of the data sets' weighted means. mu is their weighted mean, with the
-    interval of Hartung and Knapp (2001): Student's t with K - 1 degrees of freedom for K data sets. The standard error
-    is at least 1 / sqrt(sum of weights), that of the weighted mean: otherwise it could be 0 if data sets agree.
-    Environments of one data set are not independent: treated as such, with four environments in each of three data
-    sets, and equal variances of data sets and environments, intervals cover 74 % and not 95 %.
+    The model is effect = mu + data set + environment + images. Two variances are estimated: of environments within data
+    sets, then of the weighted means of data sets. Paule and Mandel's (1982) estimate solves Cochran's Q = its degrees
+    of freedom. (DerSimonian and Laird's single step is biased if effects differ much.) mu is the weighted mean of data
+    sets, with the interval of Hartung and Knapp (2001): Student's t with K - 1 degrees of freedom for K data sets. Its
+    standard error is at least 1 / sqrt(sum of weights). Otherwise it could be 0 if data sets agree. Environments of one
+    data set are not independent. If they were treated as independent, 95 % intervals would cover 74 %: with three data
+    sets of four environments, and equal variances of data sets and environments.
 
-    An environment with variance 0 gets the smallest variance of the others; if all are 0, all have equal weight and
-    there is no minimum.
+    A variance of 0 is replaced by the smallest other one. If all are 0, environments have equal weights, and the
+    standard error has no minimum.
 
     Args:
         effects: difference in each held-out environment, shape (n,).
-        variances: squared standard error of each over its images, shape (n,).
-        sets: number of the data set of each, shape (n,).
+        variances: squared standard error over images of each effect, shape (n,).
+        sets: number of the data set of each effect, shape (n,).
         confidence: coverage probability.
 
     Returns:
-        The interval for a new environment of a new data set (None for a single data set), and the counts over all.
+        The interval for a new environment of a new data set (None for a single data set), and the counts over all
+        environments.
     """
     effects, known = np.asarray(effects, dtype=np.float64), bool((np.asarray(variances) > 0).any())
     names, sets = np.unique(np.asarray(sets), return_inverse=True)
@@ -95,15 +97,15 @@ def random_effects_interval(
 
 
 def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Array:
-    """Return variances, replacing those not above 0 by the smallest one above 0, or by `otherwise`."""
+    """Return variances in which values not above 0 are replaced by the smallest one above 0, or by `otherwise`."""
     variances = np.asarray(variances, dtype=np.float64)
     seen = variances > 0
     return np.where(seen, variances, variances[seen].min() if seen.any() else otherwise)
 
 
 def _between(effects: Array, variances: Array, sets: Ints) -> float:
-    """Return Paule and Mandel's variance of effects within sets; 0 if their variances explain all differences."""
-    from scipy.optimize import brentq  # a third of a second to import, and most reports are of one data set
+    """Return Paule and Mandel's variance of effects within sets; 0 if the variances explain all differences."""
+    from scipy.optimize import brentq  # takes a third of a second to import, and most reports have one data set
 
     freedom = len(effects) - sets.max() - 1
 
@@ -115,7 +117,7 @@ def _between(effects: Array, variances: Array, sets: Ints) -> float:
     if not freedom or excess(0.0) <= 0:
         return 0.0
     means = np.bincount(sets, weights=effects) / np.bincount(sets)
-    most = float(((effects - means[sets]) ** 2).sum() / freedom)  # at which Q cannot be above its degrees of freedom
+    most = float(((effects - means[sets]) ** 2).sum() / freedom)  # there Q is at most its degrees of freedom
     return float(brentq(excess, 0.0, most, xtol=1e-15, rtol=1e-12))
 
 

@@ -1,8 +1,8 @@
-"""Protocols: the environments and classes of every fit, and its test images. Plain data, no arrays.
+"""Protocols: environments and classes of every fit, and its test images. Plain data, no arrays.
 
-A protocol is a list of holdouts. A holdout is fitted on some source environments and tested on unseen images;
-selection rules use its sources only. The roles of an environment's images
-(training, validation, test) are the turn's: see `splits.Turn`.
+A protocol is a list of holdouts. A holdout is fitted on some source environments and tested on unseen images. Selection
+rules use only its sources. `splits.Turn` defines which images are for training, validation and test. Explain a new
+protocol in docs/comparisons.md and run `make docs`; tests/docs compares both.
 """
 
 from abc import abstractmethod
@@ -23,9 +23,9 @@ ClassHalf = Literal[TestHalf, "harmonic"]
 class Test:
     """Images that are tested together."""
 
-    environments: tuple[int, ...]  # positions of their environments
-    split: TestSplit  # split of these environments
-    half: TestHalf = "all"  # `base` or `new` classes only, or `all`
+    environments: tuple[int, ...]  # indices of the environments of these images
+    split: TestSplit  # the part of these environments that is tested
+    half: TestHalf = "all"  # `base` or `new`: only these classes; `all` (default)
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Holdout:
     """One fit and its tests."""
 
     name: str  # name of the held-out environment in result rows
-    sources: tuple[int, ...]  # positions of the source environments
-    tests: tuple[Test, ...]  # test images, which only the oracle rule may use
-    halves: tuple[Half, ...] = HALVES  # halves of the classes used in fit and selection
+    sources: tuple[int, ...]  # indices of the source environments
+    tests: tuple[Test, ...]  # sets of test images, which only rules that use the target may see
+    halves: tuple[Half, ...] = HALVES  # halves of the classes used in fits and selection
 
     def validation_sources(self, turn: Turn) -> tuple[int, ...]:
-        """Return the sources with validation images, for rules and temperatures.
+        """Return the indices of sources with validation images, for selection rules and temperatures.
 
-        Tested sources (as in `open_class`) are excluded, unless the tested one is the only source and the turn has
-        images of it that are neither training images nor tested.
+        Tested sources (as in `open_class`) are excluded. The exception is a tested environment that is the only source,
+        if the turn leaves images of it that are neither for training nor for test.
         """
         tested = {e for test in self.tests for e in test.environments}
         validation = frozenset().union(*(one.sides for one in turn.validations))
@@ -50,30 +50,32 @@ class Holdout:
         return tuple(s for s in self.sources if s not in tested) or within
 
     def without(self, source: int) -> tuple[int, ...]:
-        """Return the sources of the leave-one-domain-out fit."""
+        """Return the sources of the leave-one-domain-out fit without `source`."""
         return tuple(s for s in self.sources if s != source)
 
 
 class Protocol(Component):
-    """A list of holdouts, and how reports describe them.
+    """Base class of protocols: a list of holdouts, and words with which reports describe them.
 
     To add one, derive from this class in a separate file, write `holdouts`, and give the class a name in `PROTOCOLS`
-    (or name it `module:Class` in the recipe). A protocol has no parameters: derive a class for each variant.
+    (or name it `module:Class` in the recipe). A protocol has no parameters: derive a class for each variant. A new
+    attribute must also be named in docs/adding.md; tests/docs/test_adding.py checks this.
 
     Attributes:
-        meaning: training and test images, for captions.
+        meaning: description of training and test images, for captions.
         tested: noun for the tested environment, for captions.
-        holdouts_in_words: noun for all holdouts, in the plural, for captions.
+        holdouts_in_words: plural noun for all holdouts, for captions.
         accuracy_on: text before the data set's name in captions, with a trailing space.
         interval_note: sentence about intervals that findings add.
-        open_class: whether fits use only the base classes, so that tests on new classes are possible.
+        open_class: whether fits use only base classes, so that new classes can be tested.
         halves_apart: whether the two halves of the classes are split separately.
-        rounding: how half the number of classes is rounded to the number of base classes; a recipe may override it.
-        fixed_split: the tested split for any recipe without folds; None: as the recipe says.
-        looks_at_target: whether labels of the target enter the fit: a bound (†), never a result.
+        rounding: how half the number of classes is rounded, which gives the number of base classes; a recipe may
+            override it.
+        fixed_split: the tested split in recipes without folds; None: the recipe's test splits.
+        looks_at_target: whether labels of the target enter the fit. Then the numbers are a bound (†), never a result.
         min_environments: minimum number of environments.
-        fits_apart: whether every holdout has its own training images; otherwise all share one fit.
-        across_sets: whether environments are whole data sets, of which the first is the source.
+        fits_apart: whether every holdout has its own training images. Otherwise all holdouts share one fit.
+        across_sets: whether environments are whole data sets. The first of them is then the source.
     """
 
     meaning: ClassVar[str] = ""
@@ -106,15 +108,15 @@ class Protocol(Component):
         """
 
     def test_splits(self, asked: Sequence[TestSplit]) -> tuple[TestSplit, ...]:
-        """Return the tested splits: the requested ones, unless the protocol fixes them."""
+        """Return the tested splits: the requested ones, unless the protocol has a `fixed_split`."""
         return tuple(asked) if self.fixed_split is None or tuple(asked) == ("out_fold",) else (self.fixed_split,)
 
     def tests(self, asked: Sequence[TestSplit], *environments: int) -> tuple[Test, ...]:
-        """Return the tests of some environments together, for each split; for open classes, on base and on new classes.
+        """Return one test of some environments for each split; for open classes, one on base and one on new classes.
 
         Args:
             asked: the requested splits of the recipe; see `test_splits`.
-            environments: positions of the environments.
+            environments: indices of the environments.
         """
         halves: tuple[TestHalf, ...] = HALVES if self.open_class else ("all",)
         return tuple(Test(environments, split, half) for split in self.test_splits(asked) for half in halves)
@@ -125,7 +127,7 @@ class Protocol(Component):
         return ("base", "new", "harmonic") if self.open_class else ("all",)
 
     def takes(self, variant: bool) -> bool:
-        """Return whether the protocol applies to a data set; `variant`: ImageNet or a shifted variant of it."""
+        """Return whether the protocol fits a data set. `variant`: it is ImageNet or a shifted variant of ImageNet."""
         return variant == self.across_sets
 
 
@@ -161,10 +163,10 @@ class HeldOutPairs(Protocol):
 
 
 class OpenClass(Protocol):
-    """Fitted on the base classes (the first half of the alphabetical ones) of all environments.
+    """Fitted on the base classes (the first half in alphabetical order) of all environments.
 
-    Tested on base and on new classes of each environment's out-split or fold, over all class names: the rest of the
-    base classes is fitted on. Rules choose by validation images of the other environments.
+    Each environment's out-split or fold is tested, on base classes and on new classes, among all class names. Other
+    base class images are for training. Rules select by validation images of the other environments.
     """
 
     meaning: ClassVar[str] = "fitted on the base classes, tested on base and new classes of the same environments"
@@ -194,10 +196,11 @@ class HeldOutOpenClass(Protocol):
 
 
 class InDomain(Protocol):
-    """Fitted on 80 % of an environment and tested on the rest of it: the cost of a shift is the distance to this bound.
+    """Fitted on 80 % of an environment and tested on the rest: a bound, whose distance is the cost of a shift.
 
-    With folds, validation images are the environment's next fold; with groups, the half of the out-groups that is not
-    tested. An 80/20 split without groups has no validation images, so only the cross-fitted `oracle` can choose.
+    With folds, the next fold of the environment has the validation images. With groups, it is the half of the
+    out-groups that is not tested. An 80/20 split without groups has no validation images, so only the cross-fitted rule
+    `oracle` can select.
     """
 
     meaning: ClassVar[str] = "fitted on the tested environment itself, on other images of it"
@@ -213,7 +216,7 @@ class InDomain(Protocol):
 
 
 class ImageNetShift(Protocol):
-    """Fitted on the first environment, tested on all images of each other one."""
+    """Fitted on the first environment, tested on all images of each other environment."""
 
     meaning: ClassVar[str] = "fitted on ImageNet, tested on its shifted variants"
     tested: ClassVar[str] = "variant"
@@ -229,7 +232,7 @@ class ImageNetShift(Protocol):
 
 
 def _others(environments: Sequence[str], *held_out: int) -> tuple[int, ...]:
-    """Return the positions of the environments that are not held out."""
+    """Return the indices of the environments that are not held out."""
     return tuple(e for e in range(len(environments)) if e not in held_out)
 
 

@@ -1,7 +1,7 @@
-"""Roles of images in one turn of a split: training, validation or test. Used by evaluations and `splits`.
+"""Roles of images in one turn of a split: training, validation or test, for evaluations and `icm-bench splits`.
 
-So `icm-bench splits` gives methods trained elsewhere the same images as the methods of this package; but with folds,
-only the next fold is used for validation.
+So `icm-bench splits` gives methods that are trained elsewhere the same images as methods of this package. One
+difference: with folds, only the next fold is for validation.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ TRAIN, VALIDATION, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
-    """Roles of the images of a data set; `fold` is the tested fold, None if `turn` is not used."""
+    """Roles of the images of a data set. `fold` is the tested fold; None (default) for an 80/20 split, or if `turn` is not used."""
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
         self._split, self._fold = split, fold
@@ -30,24 +30,24 @@ class Roles:
 
     @cached_property
     def turn(self) -> Turn:
-        """Roles of the sides; with folds, the next fold is the validation fold."""
+        """Roles of the sides of the split. With folds, the next fold is the validation fold."""
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
-        """Return a mask of images on some sides of some sources, of the classes of a holdout's fit, shape (n,)."""
+        """Return a mask of images on some sides of some sources, of classes in the holdout's fit, shape (n,)."""
         return self.mask(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
     def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
-        """Return a mask of the images of a test in a turn (default: `turn`), shape (n,)."""
+        """Return a mask of the test images of a turn (default: the property `turn`), shape (n,)."""
         return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
-        """Return images as result rows store them, ordered by environment, and that order.
+        """Return the images `rows` in the order of result rows, by environment, and the permutation `order` to it.
 
-        Answers to the images `rows` are stored as `answers[order]`.
+        If `answers` belong to `rows`, result rows store `answers[order]`.
         """
         data = self._data
-        # A manifest may mix environments; answers are stored by environment.
+        # A manifest may mix environments, but result rows are ordered by environment.
         order = np.argsort(data.environment[rows], kind="stable")
         rows = rows[order]
         tested = Tested(
@@ -60,7 +60,7 @@ class Roles:
         return tested, order
 
     def roles_in_test(self, holdout: Holdout, split: TestSplit) -> Values:
-        """Return the role of each image in a test of a holdout: `TRAIN`, `TEST` or `UNUSED`, shape (n,)."""
+        """Return the role of each image in one test of a holdout: `TRAIN`, `TEST` or `UNUSED`, shape (n,)."""
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.fitted)] = TRAIN
         for test in holdout.tests:
@@ -71,8 +71,8 @@ class Roles:
     def roles_in_selection(self, holdout: Holdout) -> Values:
         """Return the role of each image in model selection: `TRAIN`, `VALIDATION` or `UNUSED`, shape (n,).
 
-        With folds, fits for selection leave out the validation fold, which the tested fit includes. A
-        leave-one-domain-out fit leaves out the training images of one source, and is validated on that source.
+        With folds, fits for selection leave out the validation fold, but the tested fit uses it. A leave-one-domain-out
+        fit leaves out the training images of one source and is validated on this source.
         """
         roles = np.full(len(self._side), UNUSED)
         roles[self.of_sources(holdout, holdout.sources, self.turn.validation.learned)] = TRAIN
@@ -82,7 +82,7 @@ class Roles:
     def mask(self, environments: Sequence[int], sides: frozenset[int], half: str) -> Mask:
         """Return a mask of images in some environments, sides and half of the classes, shape (n,)."""
         key = (tuple(environments), sides, half)
-        if key not in self._masks:  # used for every lambda, setting and placebo
+        if key not in self._masks:  # cached, since every lambda, setting and placebo uses it
             rows = np.isin(self._data.environment, list(environments)) & np.isin(self._side, list(sides))
             if half != "all":
                 new = self._data.label >= self._base

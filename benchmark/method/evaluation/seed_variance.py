@@ -1,27 +1,29 @@
-"""Variance between the means of seeds that is not explained by their test images.
+"""Variance between the means of seeds that their test images do not explain.
 
-Two seeds share some test images, with answers of two fits, and not others. With D_shared the difference of their means
-on shared clusters and D_apart that on the others, v_shared and v_apart their cluster-robust variances, the difference
-of two seeds and its variance over images are, with the weights of Aitken (1935),
+Two seeds share some test images, which two fits classify, but not all. Let D_shared be the difference of their means on
+shared clusters, D_apart the difference on other clusters, and v_shared and v_apart the cluster-robust variances of
+these. With the weights of Aitken (1935), the difference of two seeds and its variance over images are
 
     delta = (D_shared / v_shared + D_apart / v_apart) e        e = 1 / (1 / v_shared + 1 / v_apart)
 
-so that agreement on shared images counts fully. If one of the two parts is missing, or has fewer than `MIN_UNITS`
-clusters in an environment, delta and e are those of all images. Over all pairs of seeds
+So agreement on shared images counts fully. If one of the two parts is missing, or has fewer than `MIN_UNITS` clusters
+in an environment, delta and e are computed from all images together. Over all pairs of the S seeds
 
     V_seed = (S - 1) / S  max(0, mean delta^2 - mean e) / 2 / S
 
-The mean of delta^2 / 2 over pairs is a variance with only S - 1 degrees of freedom. As with shrinkage of many small-
-sample variances (Smyth, 2004), it is averaged with its expectation if seeds do not differ, mean e / 2, with the weight
-of one degree of freedom: hence the factor (S - 1) / S, and S degrees of freedom.
+The mean of delta^2 / 2 over pairs is a variance with only S - 1 degrees of freedom. If seeds did not differ, its
+expectation would be mean e / 2. As in the shrinkage of variances from small samples (Smyth, 2004), the variance is
+averaged with this expectation, which has the weight of one degree of freedom. Hence the factor (S - 1) / S and S
+degrees of freedom.
 
-With more than `GROUP` seeds, only pairs within at most `MAX_GROUPS` groups of consecutive seeds are used: with 256
-seeds a variance is known to a tenth, and V_seed is its S-th part. The degrees of freedom are then the number of these
-seeds minus one for each further group.
+With more than `GROUP` seeds, only pairs within up to `MAX_GROUPS` groups of consecutive seeds are used. With 256 seeds
+a variance is known to a tenth, and V_seed is this variance divided by S. The degrees of freedom are then the number of
+seeds in these groups, minus one for each group after the first.
 
-All pairs are computed at once. With c and d the number of images and the sum of values of each cluster in a cell, the
-sums for pairs are products of c, d and the indicator that the other seed has the cluster, summed over clusters: matrix
-products of (seeds, clusters) matrices. Sums of squared deviations are expanded into these.
+All pairs are computed at once. Let c and d be the number of images and the sum of values of each cluster under a seed
+in an environment. Sums for pairs run over clusters, of products of c, d and the indicator that the other seed has the
+cluster. So they are matrix products of (seeds, clusters) matrices. Sums of squared deviations are expanded into such
+sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,16 +35,16 @@ import numpy as np
 
 from benchmark.method.arrays import Array, Floats, Ints, Labels, Mask
 
-MIN_UNITS = 30  # minimum number of clusters of an environment for an interval or a variance
-GROUP, MAX_GROUPS = 64, 4  # seeds per group, number of groups; with more than `GROUP` seeds, pairs are within groups
-_ROWS = 32  # rows of seed matrices that fit into the processor's cache
-_EXACT = 2**24  # up to which float32 has all whole numbers
+MIN_UNITS = 30  # minimum number of clusters in an environment for an interval or a variance
+GROUP, MAX_GROUPS = 64, 4  # seeds per group and number of groups, if there are more than `GROUP` seeds
+_ROWS = 32  # number of rows of seed matrices that fit into the processor's cache
+_EXACT = 2**24  # float32 has all whole numbers up to this one
 
 Matrix = Floats
 
 
 class Design(NamedTuple):
-    """Numbers from 0 of the environment, seed and cluster of each value, shape (n,) each."""
+    """Environment, seed and cluster of each value, all numbered from 0, shape (n,) each."""
 
     environment: Labels
     seed: Labels
@@ -54,10 +56,10 @@ class Design(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Sums over clusters of products of two environments' values or counts.
+    """Sums over clusters of products of values or counts, each factor from one of two environments.
 
-    Value x value, count x value, value x count and count x count; shape (seeds, seeds), or (seeds, 1) if they do not
-    depend on another seed.
+    The fields are value x value, count x value, value x count and count x count. Their shape is (seeds, seeds), or
+    (seeds, 1) if they do not depend on another seed.
     """
 
     values: Array
@@ -70,9 +72,9 @@ Sums = dict[tuple[int, int], Products]  # (environment, environment) -> sums
 
 
 def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None) -> Array:
-    """Return V_seed, the variance of the mean over seeds that images do not explain, shape (methods,).
+    """Return V_seed, the variance of the mean over seeds that test images do not explain, shape (methods,).
 
-    `values`: correctness or its difference, shape (methods, n); every seed has every environment.
+    `values`: correctness or a difference of correctness, shape (methods, n). Every seed has every environment.
     """
     pairs = pairs or SeedPairs(where)
     seeds = pairs.seeds
@@ -87,10 +89,10 @@ def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None
 
 @dataclass(frozen=True, eq=False)
 class SeedPairs:
-    """All pairs of seeds, with cached matrices that do not depend on values. Matrices have one row per seed."""
+    """All pairs of seeds, with cached matrices, one row per seed, that do not depend on values."""
 
     where: Design  # environment, seed and cluster of each value
-    # environment -> pairs of the values of this environment; None if not available
+    # environment -> the same object for the values of this environment; None (default) if unknown
     alone: "Callable[[int], SeedPairs] | None" = None
     _last: "dict[int, tuple[Matrix, tuple[Array, Array, Array]]]" = field(default_factory=dict, repr=False)
 
@@ -101,7 +103,7 @@ class SeedPairs:
 
     @cached_property
     def _groups(self) -> "list[tuple[Mask, SeedPairs]]":
-        """Evenly spaced groups of at most `GROUP` seeds: masks of their values, and their pairs."""
+        """Evenly spaced groups of at most `GROUP` seeds: for each group a mask of its values, and its pairs."""
         found: list[tuple[Mask, SeedPairs]] = []
         groups = np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP))
         taken = np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).astype(int))
@@ -119,11 +121,11 @@ class SeedPairs:
 
     @property
     def freedom(self) -> int:
-        """Degrees of freedom of V_seed: the number of seeds used, minus one for each further group."""
+        """Degrees of freedom of V_seed: the number of seeds used, minus one for each group after the first."""
         return self.seeds if self.seeds <= GROUP else sum(p.seeds - 1 for _, p in self._groups) + 1
 
     def in_groups(self, values: Array) -> list[tuple[Array, Array]]:
-        """Return delta and e of the pairs of seeds used, for each group; values as in `differences`."""
+        """Return delta and e of the pairs of seeds, for each group; `values` as in `differences`."""
         if self.seeds <= GROUP:
             return [self.differences(values)]
         return [pairs.differences(values[inside]) for inside, pairs in self._groups]
@@ -136,7 +138,7 @@ class SeedPairs:
 
     @cached_property
     def _clusters(self) -> list[tuple[Labels, Labels]]:
-        """For each environment its clusters, ascending, and the flat position of each value in (seeds, clusters)."""
+        """For each environment its clusters, ascending, and the flat index of each value in a (seeds, clusters) matrix."""
         found = []
         for rows in self._rows:
             names, number = np.unique(self.where.cluster[rows], return_inverse=True)
@@ -144,7 +146,7 @@ class SeedPairs:
         return found
 
     def _matrix(self, environment: int, values: Array | None) -> Matrix:
-        """Return sums of values (by default their number) over the images of each cluster, shape (seeds, clusters)."""
+        """Return the sum of values in each cluster (None: their number) under each seed, shape (seeds, clusters)."""
         names, place = self._clusters[environment]
         shape = self.seeds, len(names)
         if values is None:
@@ -166,7 +168,7 @@ class SeedPairs:
 
     @cached_property
     def _present(self) -> list[Matrix]:
-        """The same for the clusters of each environment."""
+        """For each environment: whether each seed has each of its clusters in any environment, (seeds, clusters)."""
         return [self._there[:, names] for names, _ in self._clusters]
 
     @cached_property
@@ -177,7 +179,7 @@ class SeedPairs:
 
     @cached_property
     def _common(self) -> list[tuple[int, int, Labels, Labels]]:
-        """Pairs of different environments that have clusters in common, with the positions of these in both."""
+        """Pairs of different environments with common clusters, and the indices of these clusters in both."""
         found = []
         for e, (names, _) in enumerate(self._clusters):
             for f, (others, _) in enumerate(self._clusters[:e]):
@@ -199,23 +201,23 @@ class SeedPairs:
 
     @cached_property
     def _clusters_of_two(self) -> tuple[Array, Array]:
-        """Number of clusters that two seeds share, and that only one has, shape (seeds, seeds) each."""
+        """Number of clusters that two seeds share, and that only one of them has, each (seeds, seeds)."""
         both = self._shared_images.sum(axis=0) if self._single else _times(self._there, self._there)
         own = self._there.sum(axis=1, dtype=np.float64)[:, None]
         return both, own + own.T - 2 * both
 
     @cached_property
     def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
-        """Indices of the pairs s < t in matrices; whether each is split in two parts; minimum variances then."""
+        """Indices of the pairs s < t in matrices, whether a pair has both parts, and minimum variances if it has."""
         some = [(c > 0).astype(np.float32) for c in self._counts]
         shared = self._shared_images
         if not self._single:
             shared = np.array([_times(c, there) for c, there in zip(some, self._present, strict=True)])
-        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # clusters, minimum over environments
+        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # minimum number of clusters over environments
         upper = np.triu_indices(self.seeds, 1)
         fewest = [np.minimum(of_part, of_part.T)[upper] for of_part in of_seeds]
         in_parts = np.minimum(*fewest) >= MIN_UNITS
-        # Without any changed answer the variance is not 0: assume one more image, whose answer changes.
+        # If no prediction differs, the variance is not 0: assume one more image with a different prediction.
         with np.errstate(divide="ignore"):
             return upper, in_parts, [1 / (len(self._rows) * of_part) ** 2 for of_part in fewest]
 
@@ -243,17 +245,17 @@ class SeedPairs:
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
-        """Return the sum of values of each cluster, in float32 if all products are exact in it."""
+        """Return the sum of values of each cluster, in float32 if all products are exact in float32."""
         sums = [self._matrix(e, values) for e in range(len(self._rows))]
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums
 
     def _with_others(self, d: Sequence[Matrix]) -> tuple[Array, Sums, Sums]:
-        """Return sums over clusters that another seed also has: of values, own products and cross products."""
+        """Return sums over clusters that another seed also has: of values, of products within, and between seeds."""
         if not self._single:
             sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
             return sums, self._own(d, self._present), self._cross(d)
-        of_each = [self._of_single(e, v) for e, v in enumerate(d)]  # an image of one environment counts once
+        of_each = [self._of_single(e, v) for e, v in enumerate(d)]  # if an image is in one environment only, it counts once
         own, cross = {}, {}
         for e, ((of_values, squares, products), images) in enumerate(zip(of_each, self._shared_images, strict=True)):
             own[e, e] = Products(squares, of_values, of_values, images)
@@ -263,7 +265,7 @@ class SeedPairs:
     def _of_single(self, environment: int, values: Matrix) -> tuple[Array, Array, Array]:
         """Return sums of values, squares and products with another seed's values, over shared images.
 
-        The last result is cached: environments are used together, then each alone.
+        The last result is cached, since environments are used together and then each alone.
         """
         if self.alone:
             return self.alone(environment)._of_single(0, values)
@@ -275,7 +277,7 @@ class SeedPairs:
         return self._last[environment][1]
 
     def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products within each seed, over all clusters or those that another seed also has."""
+        """Return sums of products within each seed, over all clusters, or over clusters that another seed also has."""
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
@@ -284,7 +286,7 @@ class SeedPairs:
 
         found: Sums = {}
         for e, (values, counts) in enumerate(zip(d, self._counts, strict=True)):
-            both = over(values if self._single else counts * values, e)  # counts are 0 or 1, and 0 if there is none
+            both = over(values if self._single else counts * values, e)  # counts are 0 or 1, so the count is implied
             images = self._images[e] if self._single and present is None else over(counts * counts, e)
             found[e, e] = Products(over(values * values, e), both, both, images)
         for e, f, of_e, of_f in self._common:
@@ -316,16 +318,16 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
 
 
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
-    """Return mean under each seed minus that under each later one, and its variance over clusters: (2, seeds, seeds).
+    """Return the mean under a seed minus the mean under a later seed, and its variance over clusters: (2, seeds, seeds).
 
-    Only the upper triangle is valid. Computed in blocks of rows that fit into the processor's cache. `images` and
-    `sums` have shape (environments, seeds, seeds or 1); `clusters`, shape (seeds, seeds), is the number of clusters;
-    `own` and `cross` are products within and between seeds.
+    Only the upper triangle is valid. Blocks of rows fit into the processor's cache. `images` and `sums` are numbers of
+    images and sums of values, shape (environments, seeds, seeds or 1). `clusters` is the number of clusters, shape
+    (seeds, seeds). `own` and `cross` are products within and between seeds.
     """
     seeds, shape = len(clusters), (len(images), len(clusters), len(clusters))
     means, weights = np.broadcast_to(sums / images, shape), np.broadcast_to(1 / (images * len(images)), shape)
     blocks = [slice(begin, begin + _ROWS) for begin in range(0, seeds, _ROWS)]
-    squares = np.zeros((seeds, seeds))  # sums over clusters of the square of what a seed adds
+    squares = np.zeros((seeds, seeds))  # sums over clusters of squared contributions of a seed
     for rows in blocks:
         m, w = means[:, rows], weights[:, rows]
         for (e, f), products in own.items():
@@ -336,7 +338,7 @@ def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sum
     for rows in blocks:
         later = slice(rows.start, None)
         m, w = means[:, rows, later], weights[:, rows, later]
-        n, v = (of_all[:, later, rows].swapaxes(1, 2) for of_all in (means, weights))  # under the other seed
+        n, v = (of_all[:, later, rows].swapaxes(1, 2) for of_all in (means, weights))  # means and weights under the other seed
         of_both = squares[rows, later] + squares[later, rows].T
         for (e, f), products in (cross or {}).items():
             values, counts_values, values_counts, counts = (of_all[rows, later] for of_all in products)

@@ -1,12 +1,13 @@
 """Selection rules as pure functions of result rows (Gulrajani and Lopez-Paz, 2021, section 3).
 
-A rule selects, for each held-out environment, seed and fold, all hyperparameters of a method: rank, lambda,
-intervention set, normalisation and the predictor's parameters.
+For each held-out environment, seed and fold a rule selects all hyperparameters of a method: rank, lambda, intervention
+set, normalisation and the predictor's parameters. Explain a new rule in docs/comparisons.md; tests/docs checks this. A
+new score in `_OF_SOURCES` also needs columns and a higher `VERSION` in `benchmark/store/rows.py`.
 
-Ties go to the larger rank (the weaker intervention), then to the first row.
+Ties go to the larger rank, which changes embeddings less, and then to the first row.
 
-The one-standard-error forms (Breiman et al. 1984, section 3.4.3) keep plain prediction unless the candidate with the
-highest score is ahead of it by more than one standard error of their paired difference on the source environments.
+One-standard-error rules (Breiman et al. 1984, section 3.4.3) keep plain prediction unless the candidate with the
+highest score is better by more than one standard error of their paired difference on the source environments.
 """
 
 import itertools
@@ -32,23 +33,23 @@ if TYPE_CHECKING:
 class Rule:
     """A model selection rule."""
 
-    name: str  # name of the rule in tables and in columns of the rows
-    score: str  # column of the rows (a rank curve) whose maximum is selected
-    meaning: str  # description of that score, for captions
-    looks_at_target: bool = False  # whether the score uses held-out images: no result
-    # whether plain prediction is kept unless the highest score exceeds its score by more than one standard error
+    name: str  # name of the rule in tables and in column names of rows
+    score: str  # column of the rows, a rank curve, whose maximum is selected
+    meaning: str  # description of the score, for captions
+    looks_at_target: bool = False  # whether the score uses held-out images, so that numbers are no result
+    # whether plain prediction is kept unless the highest score is more than one standard error above its score
     one_se: bool = False
-    # whether each half of the test images selects for the other half, so that no image both selects and tests; if rows
-    # have the accuracy on the target's out-split, that is used for selection
+    # whether each half of the test images selects for the other half, so that no image both selects and tests. If rows
+    # have the accuracy on the target's out-split, this accuracy selects instead
     crossed: bool = False
 
     @property
     def base(self) -> str:
-        """The rule with the same score and without the one-standard-error condition."""
+        """Name of the rule with the same score, without the one-standard-error condition."""
         return self.score if self.one_se else self.name
 
 
-# Rule -> description of its score; the one-standard-error forms use the same scores.
+# Rule -> description of its score. One-standard-error rules use the same scores.
 _OF_SOURCES = {
     "training_domain": "highest mean accuracy on images of the source environments that the fit has not seen",
     "lodo": "highest mean accuracy when each source environment in turn is left out, refitted and tested on",
@@ -76,20 +77,20 @@ RULES: Mapping[str, Rule] = {
     )
 }
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
-SCORES = tuple(_OF_SOURCES)  # rules that take the highest score on the sources
+SCORES = tuple(_OF_SOURCES)  # rules that select the highest score on the sources
 KEY = ("held_out", "seed", "fold")
-SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # without the rank
-IMPORTED = "imported"  # projection of imported predictions of a method trained elsewhere
-PLAIN = "identity"  # the projection of plain prediction
+SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # columns of a setting, without the rank
+IMPORTED = "imported"  # value of `projection` for imported predictions of a method trained elsewhere
+PLAIN = "identity"  # value of `projection` for plain prediction
 
 
 Bits = NDArray[np.uint8]
-_BLOCK = 64 * 2**20  # bytes of answers processed at a time
+_BLOCK = 64 * 2**20  # bytes of correctness processed at a time
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 
 
 def best_point(scores: Array | None) -> tuple[int, int] | None:
-    """Return positions of rank and setting of the highest score, shape (settings, ranks); ties as above."""
+    """Return the indices of rank and setting of the highest score; `scores` has shape (settings, ranks)."""
     if scores is None or np.isnan(scores).all():
         return None
     best = np.argwhere(scores == np.nanmax(scores))
@@ -98,7 +99,7 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
 
 
 def best_points(scores: Array | None) -> set[tuple[int, int]]:
-    """Return positions of rank and setting of the highest score of each setting; none without scores."""
+    """Return the indices of rank and setting of each setting's highest score; empty without scores."""
     if scores is None:
         return set()
     found = ((setting, best_point(of_setting[None])) for setting, of_setting in enumerate(scores))
@@ -108,7 +109,7 @@ def best_points(scores: Array | None) -> set[tuple[int, int]]:
 def best_of(
     scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
 ) -> tuple[int, int] | None:
-    """Return the index of the rank curve with the highest score, and its position there; ties as above."""
+    """Return the index of the rank curve with the highest score, and the index of the rank in it."""
     curves = curves_of([ranks] * len(scores))
     for place in highest(curves.scores(scores), curves, np.zeros(len(scores), np.int64), rank).tolist():
         return (int(curves.curve[place]), int(curves.index[place])) if place >= 0 else None
@@ -116,17 +117,17 @@ def best_of(
 
 
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return positions of the rows that any rule of `SCORES` selects, ascending.
+    """Return the positions of rows that any rule of `SCORES` selects, ascending.
 
-    The rows are of one method and may be of several tests. Rules select the same from these rows as from all.
+    Rows belong to one method and may belong to several tests. From the returned rows rules select the same as from all.
     """
     return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
 
 def picks_of(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[tuple[object, ...], tuple[int, int]]:
-    """Return what a rule of `SCORES` selects among rows of one method, for each test.
+    """Return for each test what a rule of `SCORES` selects among rows of one method.
 
-    Test -> (position of the row, position of the rank); tests without a score are absent.
+    The result maps a test to (position of the row, index of the rank). Tests without a score are absent.
     """
     tests: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
@@ -143,21 +144,21 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     """Select one row and one rank for every (held_out, seed, fold) among the rows of one method.
 
     A rule that uses only sources selects for each fold separately, without the fold's test images. A rule that uses the
-    target selects one setting for all folds together if all settings are present in all folds; otherwise (a search has
-    its own points in each fold) one for each fold.
+    target selects one setting for all folds together, if all settings are present in all folds. Otherwise it selects
+    one for each fold, as in a search, which has its own points in each fold.
 
-    A one-standard-error rule keeps the best candidate only if it is more than one standard error ahead of plain
+    A one-standard-error rule selects the best candidate only if it is more than one standard error better than plain
     prediction. Otherwise it selects the row of plain prediction with the candidate's normalisation and the highest
-    score. It selects nothing if plain prediction has
-    no rows, or the candidate's row no standard errors (before version 9 of the rows). This test is skipped for plain
-    prediction itself, imported methods, methods with one candidate, and if `rank` is given.
+    score. It selects nothing if plain prediction has no rows, or the candidate's row no standard errors (before version
+    9 of the rows). This test is skipped for plain prediction itself, imported methods, methods with one candidate, and
+    if `rank` is given.
 
     Args:
-        rows: rows of `benchmark.store.rows.schema()` of one data set, backbone, test split and method; `Rows` for
-            several rules or ranks, and for one-standard-error rules, which need the rows of plain prediction too.
+        rows: rows as in `benchmark.store.rows.schema()`, of one data set, backbone, test split and method. Use `Rows`
+            for several rules or ranks, and for one-standard-error rules, which also need rows of plain prediction.
         rule: name of one of `RULES`.
-        tested: hash (as in rows) -> test images.
-        rank: the only rank that may be selected. Default: all.
+        tested: hash of test images, as in rows -> test images.
+        rank: the only rank that may be selected. Default: all ranks.
 
     Returns:
         One line per (held_out, seed, fold), sorted. Lines without a score of the rule are absent, except an imported
@@ -174,7 +175,7 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
     chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
     choices = columns.choices(chosen.looks_at_target, rank)
     known = np.ones(len(choices.row), dtype=bool)
-    if chosen.looks_at_target:  # and rows without accuracy on the target's out-split
+    if chosen.looks_at_target:  # and rows have no accuracy on the target's out-split
         firsts = choices.row[_first_positions(choices.choice)]
         known = np.array([not _absent(scores) for scores in columns.at("target_out", firsts)], dtype=bool)
         known = known[choices.choice]
@@ -191,11 +192,11 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
 
 
 class Picks:
-    """Selected rows: named columns with one line for each selection. Faster than a data frame for a few lines.
+    """Selected rows as named columns, one line per selection. For a few lines this is faster than a data frame.
 
     Args:
-        columns: name -> a value for each line. Numbers become a numeric array, with NaN for None; all else becomes an
-            array of objects.
+        columns: name -> one value for each line. Numbers become a numeric array with NaN for None. Other values become
+            an array of objects.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
@@ -212,7 +213,7 @@ class Picks:
         return Picks({name: values[lines] for name, values in self._columns.items()})
 
     def frame(self) -> "pd.DataFrame":
-        """Return the same as a data frame."""
+        """Return the selections as a data frame."""
         import pandas as pd
 
         return pd.DataFrame(self._columns)
@@ -232,7 +233,7 @@ def _array(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
 class Rows:
     """Rows of one method, prepared once for `select` with all rules and ranks.
 
-    `plain`: rows of plain prediction with the same predictor, which one-standard-error rules need.
+    `plain`: rows of plain prediction with the same predictor, only needed for one-standard-error rules.
     """
 
     def __init__(self, rows: "pd.DataFrame", plain: "pd.DataFrame | None" = None) -> None:
@@ -247,7 +248,7 @@ class Rows:
         return name in self._rows.columns
 
     def values(self, name: str) -> NDArray[Any]:
-        """Return a column of the rows, then of plain prediction."""
+        """Return a column: the values of the rows, then of the rows of plain prediction."""
         if name not in self._values:
             values = self._rows[name].to_numpy()
             if self._plain is not None:
@@ -257,7 +258,7 @@ class Rows:
 
     @cached_property
     def plain(self) -> dict[tuple[object, ...], tuple[int, float]]:
-        """(held_out, seed, fold, normalize, score's name) -> row and score of the best plain prediction."""
+        """(held_out, seed, fold, normalize, name of the score) -> row and score of the best plain prediction."""
         best: dict[tuple[object, ...], tuple[int, float]] = {}
         rows = np.arange(len(self), len(self) + len(self._plain)) if self._plain is not None else np.zeros(0, np.int64)
         keys = zip(*(self.at(name, rows) for name in (*KEY, "normalize")), strict=True)
@@ -270,13 +271,13 @@ class Rows:
         return best
 
     def at(self, name: str, positions: Labels) -> list[Any]:
-        """Return the values of a column in rows at some positions."""
+        """Return the values of a column for the rows at some positions."""
         return list(self.values(name)[positions].tolist())
 
     def choices(self, together: bool, rank: int | None) -> "_Choices":
-        """Return the groups of candidate rows, see `_choices_of`."""
+        """Return the candidate rows in groups, see `_choices_of`."""
         if (together, rank) not in self._choices:
-            # Rows with an accuracy on test images, and with the requested rank.
+            # Only rows with an accuracy on test images and with the requested rank.
             values = zip(self.values("n_test"), self.values(ACCURACY.key), self.values("ranks"), strict=True)
             own = itertools.islice(values, len(self))
             there = (n and not math.isnan(curve[-1]) and (rank is None or rank in ranks) for n, curve, ranks in own)
@@ -287,15 +288,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Choices:
-    """Candidate rows, sorted by choice (one selection), then by setting, then by fold."""
+    """Candidate rows. A choice is one selection; rows are sorted by choice, then setting, then fold."""
 
     row: Labels  # positions of the rows, shape (n,)
-    setting: Labels  # number of the setting of each row: rows selected together, shape (n,)
+    setting: Labels  # number of the setting of each row, shape (n,); rows of a setting are selected together
     choice: Labels  # number of the choice of each row, shape (n,)
     number: Labels  # for each choice, its position in the reported order
 
     def of(self, which: Mask) -> "_Choices":
-        """Return some of the choices; `which` is a mask over rows."""
+        """Return the choices whose rows are in the mask `which`."""
         if which.all():
             return self
         numbers = self.number[self.choice[which][_first_positions(self.choice[which])]]
@@ -303,12 +304,12 @@ class _Choices:
 
 
 def _first_positions(numbers: Labels) -> Labels:
-    """Return the first position of each of some ascending numbers."""
+    """Return the position of the first occurrence of each number; `numbers` are ascending."""
     return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
 def _run_numbers(*keys: NDArray[Any]) -> Labels:
-    """Return run numbers from 0, which increase at every position at which a key changes."""
+    """Return numbers from 0 that increase by one at every position at which a key changes."""
     changes = np.zeros(len(keys[0]), dtype=np.int64)
     for key in keys:
         changes[1:] |= key[1:] != key[:-1]
@@ -321,9 +322,9 @@ def _absent(value: object) -> bool:
 
 
 def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
-    """Return the choices among rows: one for each fold, or one for all folds if all settings are present in all.
+    """Return the choices among rows: one for each fold, or with `together` one for all folds.
 
-    A search has its own points in each fold, and few or none are common to all folds. So one is selected for each
+    One for all folds needs all settings in all folds. A search has its own points in each fold, so it gets one for each
     fold.
     """
     names, seeds, folds = (columns.at(name, rows) for name in KEY)
@@ -343,21 +344,21 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
 
 
 def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, Mask]:
-    """Return the first position of each row's setting, and whether all settings of its test are in all folds."""
+    """Return the first position of each row's setting, and whether all settings of the row's test are in all folds."""
     values = zip(test.tolist(), *(columns.at(name, rows) for name in (*SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
-    # An absent lambda is NaN, which is not equal to itself.
+    # An absent lambda is NaN, which does not equal itself, so it becomes None.
     keys = (tuple(None if v != v else tuple(v) if isinstance(v, list) else v for v in of_row) for of_row in values)
     setting = np.array([first.setdefault(key, place) for place, key in enumerate(keys)], dtype=np.int64)
     number = np.unique(setting, return_inverse=True)[1]
-    in_fold = np.unique(np.stack([number, fold], axis=1), axis=0)[:, 0]  # once for each fold of a setting
+    in_fold = np.unique(np.stack([number, fold], axis=1), axis=0)[:, 0]  # each fold of a setting counts once
     folds = np.bincount(np.unique(np.stack([test, fold], axis=1), axis=0)[:, 0])[test]
     each = (np.bincount(number)[number] == folds) & (np.bincount(in_fold)[number] == folds)
     return setting, np.logical_and.reduceat(each, _first_positions(test))[test]
 
 
 def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
-    """Return the lines selected by scores of the rows."""
+    """Return the lines that the scores of the rows select."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
@@ -367,7 +368,7 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
     choice = np.flatnonzero(place >= 0)
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
-    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's own selection
+    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # whether it is the row's own best rank
     score, kept_plain = scores[place], np.zeros(len(place), dtype=np.bool_)
     if rule.one_se and rank is None:
         alone = (np.bincount(choices.choice, weights=curves.sizes) == 1)[choice]
@@ -383,7 +384,7 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
         if (column := f"{name}_{rule.base}") in columns:
             kept[name] = np.where(own, np.array(columns.at(column, row), dtype=np.float64), math.nan).tolist()
     listed = columns.at(column, row) if (column := f"scored_{rule.base}") in columns else [None] * len(row)
-    none: dict[str, float] = {}  # shared by many lines
+    none: dict[str, float] = {}  # one object for many lines
     scored = [
         dict(one or ()) | {ECE.key: ece} if is_own and (one or not math.isnan(ece)) else none
         for one, ece, is_own in zip(listed, kept["ece"], own, strict=True)
@@ -395,15 +396,15 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
     return _lines(columns, numbers, row, index, score.tolist(), correct, more)
 
 
-_NO_ROW = -2  # neither the best candidate nor plain prediction
+_NO_ROW = -2  # nothing is selected, neither the best candidate nor plain prediction
 
 
 def _plain_fallbacks(
     columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: Mask
 ) -> tuple[Labels, Array]:
-    """Return the row of plain prediction where it is kept, else -1 (`_NO_ROW` if it has none), and its score.
+    """Return the row of plain prediction if it is kept, otherwise -1 (`_NO_ROW` without rows), and its score.
 
-    `rows`, `index`, `scores`: of the best candidate of each choice; `alone`: whether it is the only candidate.
+    `rows`, `index` and `scores` belong to the best candidate of each choice. `alone`: whether it is the only candidate.
     """
     free = alone | np.isin(columns.values("projection")[rows], [IMPORTED, PLAIN])
     kept, of_plain = np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), math.nan)
@@ -419,7 +420,7 @@ def _plain_fallbacks(
 
 
 def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Yield (choice, row) of choices without a score that have only one candidate or imported setting."""
+    """Yield (choice, row) for choices without a score that have one candidate or one imported setting."""
     starts = _first_positions(choices.choice)
     alone = np.flatnonzero(np.diff(starts, append=len(choices.row)) == 1)
     if "projection" not in columns:
@@ -433,11 +434,11 @@ def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object])
 def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
-    """Return the lines selected by test images: by all of them, or crossed, each half by the other."""
+    """Return the lines that test images select: all images together, or for crossed rules each half for the other."""
     settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
-    folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # of each choice
-    rows = _ranges(firsts, folds)  # of the first setting of each choice
+    folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # number of folds of each choice
+    rows = _ranges(firsts, folds)  # rows of the first setting of each choice
     images = [tested[name] for name in columns.at("tested", choices.row[rows])]
     parts = list(_parts_of(columns, choices.row[rows], images, folds, rule.crossed))
     curves = curves_of(columns.at("ranks", choices.row[settings]))
@@ -446,10 +447,10 @@ def _lines_by_target(
     totals = np.array([part.totals for part in parts]).T[:, number[curves.curve]]
     with np.errstate(invalid="ignore"):
         scores = right / totals
-    if len(scores) > 1 + rule.crossed:  # of base and new classes
+    if len(scores) > 1 + rule.crossed:  # parts of base and of new classes
         scores = harmonic_mean(scores[0::2], scores[1::2])
     places = np.array([highest(of_part, curves, number, rank) for of_part in scores])
-    choice = np.flatnonzero((places >= 0).all(axis=0))  # else a half is empty
+    choice = np.flatnonzero((places >= 0).all(axis=0))  # otherwise a half is empty
     chosen, other = places[0, choice], places[-1, choice]
     line = np.repeat(np.arange(len(choice)), folds[choice])
     row, index = _rows_at(choices, settings, curves, chosen, folds[choice]), curves.index[chosen][line]
@@ -476,18 +477,18 @@ def _lines_by_target(
 
 
 def _ranges(starts: Labels, sizes: Labels) -> Labels:
-    """Return concatenated ranges with these starts and sizes."""
+    """Return the concatenation of ranges with these starts and sizes."""
     ends = np.cumsum(sizes)
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
 
 
 def _rows_at(choices: _Choices, settings: Labels, curves: "Curves", places: Labels, folds: Labels) -> Labels:
-    """Return the rows of the settings at some places of the curves, fold by fold."""
+    """Return the rows of the settings that some places in the curves belong to, fold by fold."""
     return choices.row[_ranges(settings[curves.curve[places]], folds)]
 
 
 def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[Bits], mask: Labels) -> Array:
-    """Return the number of correct answers of each setting at each rank over its folds, shape (parts, n)."""
+    """Return the number of correct predictions over all folds, for each setting and rank, shape (parts, n)."""
     of_rows = curves_of(columns.at("ranks", choices.row))
     counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
     into = curves.starts[choices.setting[of_rows.curve]] + of_rows.index
@@ -496,15 +497,15 @@ def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[B
 
 @dataclass(frozen=True)
 class _Parts:
-    """Parts of the test images of a choice that are used for selection."""
+    """Parts of the test images of a choice: halves, and base and new classes."""
 
     halves: tuple[Mask, ...]  # for each fold, a mask of the first half; all images if not crossed
-    masks: tuple[Bits, ...]  # for each fold, its images of each part, as bits, shape (parts, bytes)
+    masks: tuple[Bits, ...]  # for each fold, the images of each part as bits, shape (parts, bytes)
     totals: tuple[int, ...]  # number of images of each part
 
 
 def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labels, crossed: bool) -> Iterator[_Parts]:
-    """Yield the parts of each choice; images are ordered by fold."""
+    """Yield the parts of each choice. `images` are ordered by fold."""
     begins = (np.cumsum(folds) - folds).tolist()
     about = zip(begins, folds.tolist(), _records(columns, rows[begins], ("seed", "class_half", "n_base")), strict=True)
     for begin, n, row in about:
@@ -512,7 +513,7 @@ def _parts_of(columns: Rows, rows: Labels, images: Sequence[Tested], folds: Labe
         yield _parts(tuple(images[begin : begin + n]), int(row["seed"]), crossed, new_from)
 
 
-@lru_cache(maxsize=8192)  # every method is tested on the same images
+@lru_cache(maxsize=8192)  # cached, since every method is tested on the same images
 def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | None) -> _Parts:
     images = reduce(add, folds)
     first = images.halves(seed) if crossed else np.ones(len(images), dtype=bool)
@@ -528,10 +529,10 @@ def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | 
 def measured(
     correct: Sequence[Mask], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
 ) -> dict[str, Array]:
-    """Return metrics of answers to test sets; combined ones for base and new classes together.
+    """Return metrics of test sets, combined if base and new classes are together.
 
-    Key of a metric (by default of `CURVES`) -> its value on each set, shape (sets,). `row` is any of their rows, for
-    class_half, n_base and n_classes.
+    The result maps the key of each metric in `among` (default: `CURVES`) to its values, shape (sets,). `row` is any row
+    of these sets; it gives class_half, n_base and n_classes.
     """
     among = among or CURVES
     if not images:
@@ -547,27 +548,27 @@ def measured(
     return {m.key: of_metric[0] if len(of_metric) == 1 else m.combine(*of_metric) for m, of_metric in curves.items()}
 
 
-_CALIBRATION = ("ece", "ece_scaled", "temperature")  # a row has one for each rule that uses only sources
+_CALIBRATION = ("ece", "ece_scaled", "temperature")  # rows have these for each rule that uses only sources
 _COPIED = (*SETTING, "n_test", "tested")
 
 
 def _at_index(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
-    """Return the value of each curve at its position."""
+    """Return the value of each curve at the index given for it."""
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
 def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return some columns of rows as a mapping for each row."""
+    """Return some columns of rows, as one mapping for each row."""
     values = zip(*(columns.at(name, rows) for name in names), strict=True)
     return [dict(zip(names, of_row, strict=True)) for of_row in values]
 
 
 def _answers(columns: Rows, rows: Labels, index: Labels) -> list[Mask]:
-    """Return the answers of rows at positions of their ranks."""
+    """Return the correctness of rows, each at the index of one of its ranks."""
     bits = zip(columns.at("correct", rows), map(len, columns.at("ranks", rows)), index.tolist(), strict=True)
     picked = [np.frombuffer(of_row, np.uint8).reshape(ranks, -1)[i] for of_row, ranks, i in bits]
     sizes = np.array(columns.at("n_test", rows), dtype=np.int64)
-    if len(set(sizes.tolist())) == 1:  # all at once
+    if len(set(sizes.tolist())) == 1:  # of equal size, so all at once
         return [*np.unpackbits(np.array(picked), axis=1, count=int(sizes[0])).view(np.bool_)]
     unpacked = zip(picked, sizes.tolist(), strict=True)
     return [np.unpackbits(of_row, count=n).view(np.bool_) for of_row, n in unpacked]
@@ -582,7 +583,7 @@ def _lines(
     correct: list[Mask],
     measures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of selected lines: one for each choice, row and position of a rank."""
+    """Return the columns of selected lines, one line for each choice, with its row and the index of its rank."""
     copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,
@@ -597,21 +598,21 @@ def _lines(
 
 
 def packed(correct: Mask) -> bytes:
-    """Return answers, shape (ranks, m), as bits; each rank starts at a new byte."""
+    """Return correctness, shape (ranks, m), as bits. Each rank starts at a new byte."""
     return np.packbits(correct, axis=1).tobytes()
 
 
 def unpacked(row: Mapping[str, Any]) -> Mask:
-    """Return the answers of a row, shape (ranks, m), from its columns correct, ranks and n_test."""
+    """Return the correctness in a row, shape (ranks, m), from its columns correct, ranks and n_test."""
     bits = np.frombuffer(row["correct"], dtype=np.uint8).reshape(len(row["ranks"]), -1)
     return np.unpackbits(bits, axis=1, count=int(row["n_test"])).astype(bool)
 
 
 def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return rule -> mean over held-out environments, seeds and folds of the highest score among rows and ranks.
+    """Return rule -> highest score among rows and ranks, averaged over held-out environments, seeds and folds.
 
-    For rules that use only source environments; those without a score are absent. A search or scheduler sees nothing
-    else of a trial.
+    It has only rules that use source environments alone, and no rule without a score. A search or scheduler sees
+    nothing else of a trial.
     """
     means = {}
     for rule in SCORES:
@@ -626,9 +627,9 @@ def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return means
 
 
-# The functions below find the highest score of many choices at once, and count correct answers at every rank. Data of
-# different lengths (settings per choice, ranks per setting) is concatenated in flat arrays with group numbers, to avoid
-# loops.
+# The functions below find the highest scores of many choices at once, and count correct predictions at every rank. To
+# avoid loops, data of different lengths (settings per choice, ranks per setting) is concatenated into flat arrays with
+# group numbers.
 
 
 @dataclass(frozen=True)
@@ -637,16 +638,16 @@ class Curves:
 
     ranks: Labels  # shape (n,), ascending within each curve
     curve: Labels  # number of the curve of each value, ascending, shape (n,)
-    index: Labels  # position in that curve, shape (n,)
+    index: Labels  # index within this curve, shape (n,)
     sizes: Labels  # number of ranks of each curve, shape (curves,)
 
     @property
     def starts(self) -> Labels:
-        """First position of each curve, shape (curves,)."""
+        """Position of the first value of each curve, shape (curves,)."""
         return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
 
     def scores(self, curves: Iterable[Sequence[float] | None]) -> Array:
-        """Return concatenated scores, shape (n,); NaN for a curve without scores."""
+        """Return the concatenated scores, shape (n,); NaN for curves without scores."""
         padded = (
             scores if isinstance(scores, Sequence) and scores else (np.nan,) * size
             for scores, size in zip(curves, self.sizes.tolist(), strict=True)
@@ -664,10 +665,10 @@ def curves_of(ranks: Sequence[Sequence[int]]) -> Curves:
 
 
 def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = None) -> Labels:
-    """Return the position of the highest score of each choice; ties go to the larger rank, then to the first curve.
+    """Return the position of each choice's highest score. Ties go to the larger rank, then to the first curve.
 
-    NaN is no score; -1 is returned for a choice without scores. `choice`: number of the choice of each curve, ascending
-    from 0; `rank`: the only rank considered.
+    NaN means no score. The position is -1 for a choice without scores. `choice`: number of the choice of each curve,
+    ascending from 0. `rank`: the only rank considered; default: all ranks.
     """
     found = np.full(int(choice[-1]) + 1 if len(choice) else 0, -1, dtype=np.int64)
     counts = ~np.isnan(scores) if rank is None else ~np.isnan(scores) & (curves.ranks == rank)
@@ -686,10 +687,10 @@ def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = No
 
 
 def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: Labels) -> Labels:
-    """Return the number of correct answers at every rank, in each part of the images, shape (parts, n).
+    """Return the number of correct predictions at every rank in each part of the images, shape (parts, n).
 
-    `answers`: bits of each curve; each rank starts at a new byte. `masks`: sets of parts, as bits of shape (parts,
-    bytes of a rank). `mask`: for each curve, the index in `masks`.
+    `answers`: correctness of each curve as bits; each rank starts at a new byte. `masks`: sets of parts, as bits of
+    shape (parts, bytes per rank). `mask`: for each curve, its index in `masks`.
     """
     out = np.zeros((len(masks[0]) if masks else 0, len(curves.ranks)), dtype=np.int64)
     width = np.fromiter((of_set.shape[1] for of_set in masks), np.int64, len(masks))[mask]

@@ -1,13 +1,14 @@
-"""The selection score, and the standard error of its difference to plain prediction.
+"""Selection scores on source environments, and standard errors of their differences to plain prediction.
 
-A score is the mean over source environments s of a metric on their validation images in all folds j together. With
-d_i the difference of a candidate's and of plain prediction's correctness on image i (METHOD, section 10),
+A score is the mean over the S source environments s of a metric on their validation images, with all folds together.
+Let d_i be the correctness of a candidate on image i minus that of plain prediction, with mean mean_s over the n_s
+images of s, and G the number of clusters. The standard error SE is (METHOD, section 10)
 
     SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and images i of g of (d_i - mean_s) / (n_s S)
 
-where g is a group if images come in groups, else an image. For class-balanced accuracy d_i is centred at the mean of
-its class in s and has weight 1 / (n_{s,class} C_s S), C_s the number of classes there; a class with one image is
-centred at the mean of s. For any other metric the standard error is that of the delete-a-group jackknife.
+A cluster g is a group if images come in groups, otherwise an image. For class-balanced accuracy d_i is centred at the
+mean of its class in s, with weight 1 / (n_{s,class} C_s S), C_s being the number of classes in s. A class with one
+image is centred at the mean of s. For other metrics the standard error comes from a delete-a-group jackknife.
 """
 
 from dataclasses import dataclass, replace
@@ -18,18 +19,18 @@ import numpy as np
 from benchmark.method.arrays import Array, Labels, Values
 from benchmark.method.evaluation.metrics import Accuracy, Answers, Balanced, Metric
 
-SETS = 200  # sets of clusters that the jackknife leaves out in turn
-Given = Values  # answers to images: correctness (bool) or predicted classes (uint16)
+SETS = 200  # number of sets of clusters that the jackknife leaves out in turn
+Given = Values  # what a predictor gives for images: correctness (bool) or predicted classes (uint16)
 
 
 @dataclass(frozen=True)
 class ValidationImages:
-    """Validation images of one held-out environment and fold, ordered by source."""
+    """Validation images for one held-out environment and fold, ordered by source."""
 
-    metric: Metric  # of correctness or of predictions
+    metric: Metric  # metric of correctness or of predictions
     label: Labels  # class of each image, shape (n,)
-    source: Labels  # number of its source, ascending, shape (n,)
-    cluster: Labels  # number of its group, or of the image, shape (n,)
+    source: Labels  # number of the source of each image, ascending, shape (n,)
+    cluster: Labels  # number of the group of each image, or of the image, shape (n,)
     classes: int  # number of classes
 
     @cached_property
@@ -39,7 +40,7 @@ class ValidationImages:
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
 
     def score(self, given: Given) -> Array:
-        """Return scores of answers, shape (..., n) -> (...,); NaN without images."""
+        """Return scores, shape (...,), from `given`, shape (..., n); NaN without images."""
         values = [self._of_source(given[..., part], self.label[part]) for part in self._parts]
         if not values:
             return np.full(given.shape[:-1], np.nan)
@@ -49,9 +50,9 @@ class ValidationImages:
         return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
     def error(self, given: Given, plain: Given) -> Array:
-        """Return the standard error of the paired difference to plain prediction, whose answers have shape (n,).
+        """Return standard errors, shape (...,), of the paired differences to `plain`, plain prediction, shape (n,).
 
-        The result has shape (...,). It is 0 if no answer differs, NaN with fewer than two clusters.
+        A standard error is 0 if both agree on all images, and NaN with fewer than two clusters.
         """
         if self._clusters < 2:
             return np.full(given.shape[:-1], np.nan)
@@ -89,7 +90,7 @@ class ValidationImages:
 
     @cached_property
     def _place(self) -> Labels:
-        """Number of the stratum of each image, from 0: its source, or its class in the source; not ascending."""
+        """Stratum of each image, numbered from 0, not ascending: its source, or its class in the source."""
         if isinstance(self.metric, Accuracy):
             return self._number
         return np.asarray(np.unique(self._number * self.classes + self.label, return_inverse=True)[1])
@@ -98,7 +99,7 @@ class ValidationImages:
     def _weight(self) -> Array:
         """Weight of each image in the score, shape (n,)."""
         _, first = np.unique(self._place, return_index=True)
-        places = np.bincount(self._number[first])  # of each source: 1, or its classes
+        places = np.bincount(self._number[first])  # number of strata of each source: 1, or its classes
         return np.asarray(1 / (np.bincount(self._place)[self._place] * places[self._number] * len(places)))
 
     def _jackknife(self, given: Given, plain: Given) -> Array:
@@ -114,7 +115,7 @@ class ValidationImages:
 
 
 def _summed(values: Array, place: Labels) -> Array:
-    """Return the sum over the images of each place, shape (..., places)."""
+    """Return the sum of values over the images of each stratum, shape (..., strata)."""
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))

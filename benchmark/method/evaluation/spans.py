@@ -1,4 +1,4 @@
-"""Share of the shift that a projection removes: shifts of class means between environments, and C_d along them.
+"""Share that a projection removes of the shift of class means between environments, and C_d along this shift.
 
     delta_e,c   = m_e,c - (1/K) sum_s m_s,c    m the mean of class c in environment e, s the K other sources with c
     S           = mean over (e, c) of delta delta^T, minus w W, the sampling noise of the means: W the
@@ -6,10 +6,10 @@
     removed(C)  = tr((I - G)^T C (I - G)) / tr(C),  G = V_k T_k^T: of z - G^T z, lost to inner products with texts
     moved       = (tr(S C_d) / tr(S C_z)) / (tr(C_d) / tr(C_z)): C_d along the shift; 1 for an average direction
 
-V maps images, T texts, k is the rank. For truncation z - G^T z is the dropped part, for shrinkage z - F z (for
-`symmetric`: F^(1/2) on both sides). Compare removed(S) with removed(C_z): a map that shrinks all directions equally
-removes as much of both. With e a source, no target label is used; with e a target, its labels are. Separate from
-`diagnostics`, which fits a probe for environments, since all result rows depend on this module.
+V maps images, T maps texts, k is the rank. z - G^T z is the dropped part for truncation, and z - F z for shrinkage
+(`symmetric` has F^(1/2) on both sides). Compare removed(S) with removed(C_z): a map that shrinks all directions equally
+removes the same share of both. If e is a source, no target label is used; if e is a target, its labels are. All result
+rows depend on this module, so it is separate from `diagnostics`, which fits a probe for environments.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from benchmark.method.subspace.directions import lost_by_rank
 
 @dataclass(frozen=True)
 class Shift:
-    """S = R^T diag(s) R + a C_z, with C_z of the sources: low rank, so that it is cheap to use for every fit."""
+    """The matrix S as R^T diag(s) R + a C_z, with C_z of the sources. R has few rows, so products are cheap."""
 
-    rows: Array  # R, shape (r, D): the deltas, and the class means of the sources (W is C_z without them)
+    rows: Array  # R, shape (r, D): the deltas, and class means of the sources, since W is C_z minus their part
     weights: Array  # s, shape (r,)
     of_c_z: float  # a, <= 0
     trace: float  # tr(S), > 0
 
     def along(self, directions: Array, energy: Array) -> Array:
-        """Return x^T S x of directions, as columns, shape (D, k), with their x^T C_z x."""
+        """Return x^T S x for directions x, the columns of shape (D, k); `energy` is their x^T C_z x."""
         return np.asarray(self.weights @ (self.rows @ directions) ** 2 + self.of_c_z * energy)
 
     def moment(self, c_z: Array) -> Array:
@@ -45,9 +45,9 @@ class Shift:
 
 
 def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shift | None:
-    """Return the shift of class means of some environments from those of the other sources.
+    """Return the shift between class means of some environments and class means of the other sources.
 
-    None if no class is in two environments, no class has two images in a source, or the shift is not above the
+    It is None if no class is in two environments, no class has two images in a source, or the shift is not above the
     sampling noise.
     """
     parts = [_deltas(one, [s for s in sources.environments.values() if s is not one]) for one in environments]
@@ -65,7 +65,7 @@ def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shif
 
 
 def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
-    """Return delta of each class shared with other environments, shape (classes, D), and its noise weight w."""
+    """Return delta of each class that other environments share, shape (classes, D), and their noise weights w."""
     there = np.array([other.counts > 0 for other in others]).reshape(len(others), len(one.counts))
     shared = np.flatnonzero((one.counts > 0) & there.any(axis=0))
     shares = there[:, shared] / there[:, shared].sum(axis=0)
@@ -79,10 +79,10 @@ def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
 
 
 def removed(basis: Basis, c_z: Array, shifts: Sequence[Shift], full_rank_only: bool = False) -> list[Array]:
-    """Return the share removed of C_z, then of each shift, at every rank 1 ... D, or only at rank D."""
+    """Return the removed shares of C_z and of each shift: arrays over the ranks 1 ... D, or only for rank D."""
     v, t = basis.vectors, basis.texts
     wholes = [np.trace(c_z), *(shift.trace for shift in shifts)]
-    x = np.random.default_rng(0).standard_normal(len(v))  # V V^T x = x implies V V^T = I for almost all x
+    x = np.random.default_rng(0).standard_normal(len(v))  # for almost all x, V V^T x = x implies V V^T = I
     if full_rank_only:
         lost = [of_one.sum(keepdims=True) for of_one in _along(np.eye(len(v)) - v @ t.T, c_z, shifts)]
     elif t is v and np.allclose(v @ (v.T @ x), x):  # orthonormal: lost = whole - kept
@@ -98,23 +98,23 @@ def _along(directions: Array, c_z: Array, shifts: Sequence[Shift]) -> list[Array
 
 
 def moved(shift: Shift, c_d: Array, c_z: Array) -> float | None:
-    """Return C_d along the shift relative to an average direction; None if C_d is 0."""
+    """Return C_d along the shift, relative to an average direction; None if C_d is 0."""
     along, average = shift.with_(c_z, c_z), np.trace(c_d) / np.trace(c_z)
     return float(shift.with_(c_d, c_z) / along / average) if along > 0 and average > 0 else None
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Shares removed by one tested fit; lists run over the ranks. All None for a nonlinear map.
+    """Shares that one tested fit removes; lists run over the ranks. All are None for a nonlinear map.
 
     Attributes:
-        energy_removed: share of C_z removed.
-        shift_removed_sources: share removed of the shift between sources; None without a shift.
-        shift_removed_target: share removed of the shift from sources to target, which uses target labels; None without
-            a shift, and if the target is a source.
+        energy_removed: removed share of C_z.
+        shift_removed_sources: removed share of the shift between sources; None without a shift.
+        shift_removed_target: removed share of the shift from sources to target, computed with target labels; None
+            without a shift, or if the target is a source.
         shift_moved_sources: C_d, or its placebo, along the shift between sources, relative to an average direction;
             None without interventions.
-        shift_moved_target: the same for the shift from sources to target.
+        shift_moved_target: C_d, or its placebo, along the shift from sources to target; None without interventions.
     """
 
     energy_removed: list[float] | None = None
@@ -124,12 +124,12 @@ class Spans:
     shift_moved_target: float | None = None
 
 
-@dataclass(frozen=True, eq=False)  # identity as cache key
+@dataclass(frozen=True, eq=False)  # the object's identity is a cache key
 class Shifts:
     """The shifts of one holdout, shared by all fits on its sources; None without a shift."""
 
-    between: Shift | None  # between sources
-    to_target: Shift | None  # from sources to target
+    between: Shift | None  # shift between sources
+    to_target: Shift | None  # shift from sources to target
 
     @classmethod
     def of(cls, sources: SourceMoments, targets: Sequence[Moments]) -> "Shifts":
@@ -138,7 +138,7 @@ class Shifts:
 
 
 def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequence[int]) -> Spans:
-    """Return the shares that a fit removes; `sources`: its moments, with intervention set and placebo."""
+    """Return the shares that a fit removes. `sources`: moments of the fit with intervention set and placebo."""
     if not basis.is_linear:
         return Spans()
     c_z, both = sources.c_z(), (shifts.between, shifts.to_target)

@@ -1,7 +1,7 @@
-"""DomainBed's 80/20 splits, key for key; K folds drawn in the same way; and both for images in groups.
+"""DomainBed's 80/20 splits, with the same images on each side, and K folds drawn in the same way; also by group.
 
-A split gives every image a side, and a `Turn` says what each side is for: which sides a fit learns from, which
-have its validation images, and which one is tested. Validation images are never tested in the same turn.
+A split puts every image on a side. A `Turn` says which sides are for training, validation and test. Validation images
+are never tested in the same turn.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmark.method.arrays import Ints, Mask
 
-HOLDOUT_FRACTION = 0.2  # DomainBed's
+HOLDOUT_FRACTION = 0.2  # share of the out-split in DomainBed
+
 IN_FOLDS = 4  # the in-split of an 80/20 split is as large as four of five folds
-IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; CHOICE: the half of the out-groups for validation
+IN, OUT, CHOICE = 0, 1, 2  # sides of an 80/20 split; with groups, half of the out-groups is CHOICE, for validation
 
 Rounding = Literal["floor", "ceil"]
 TestSplit = Literal["out_20", "in_80", "full", "out_fold"]
@@ -26,10 +27,10 @@ class Split:
     """Specification of a split of a data set into sides.
 
     Attributes:
-        seed: DomainBed's trial seed, or the seed of the cut into folds.
-        halves_apart: base and new classes are split separately, as in the released code for open classes in a held-out
-            environment; otherwise the split ignores classes.
-        rounding: how half the number of classes is rounded to the number of base classes.
+        seed: DomainBed's trial seed, or the seed of the folds.
+        halves_apart: whether base and new classes are split separately, as the released code does for open classes in a
+            held-out environment. Default false: the split ignores classes.
+        rounding: how half the number of classes is rounded, which gives the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
     """
 
@@ -41,19 +42,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Validation:
-    """Sides of the sources for fits used for model selection."""
+    """Sides of the split that fits for model selection use, in source environments."""
 
-    learned: frozenset[int]  # sides that the fits learn from
+    learned: frozenset[int]  # sides with the training images of these fits
     sides: frozenset[int]  # sides with the validation images of fits on all sources
-    left_out_sides: frozenset[int]  # sides of a left-out source with those of the leave-one-domain-out fit
+    left_out_sides: frozenset[int]  # validation sides of leave-one-domain-out fits, in the left-out source
 
 
 @dataclass(frozen=True)
 class Turn:
     """Roles of the sides of a split."""
 
-    validations: tuple[Validation, ...]  # used by selection rules; one for an 80/20 split
-    fitted: frozenset[int]  # sides of the sources that the tested fit learns from
+    validations: tuple[Validation, ...]  # sides for model selection; one entry for an 80/20 split
+    fitted: frozenset[int]  # sides of the sources with the training images of the tested fit
     tested: dict[TestSplit, frozenset[int]]  # test split -> tested sides of the held-out environment
 
     @property
@@ -64,27 +65,27 @@ class Turn:
 
     @property
     def one_fit(self) -> bool:
-        """Whether the tested fit also serves selection."""
+        """Whether the tested fit also serves for selection."""
         return all(one.learned == self.fitted for one in self.validations)
 
 
 def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False) -> Turn:
     """Return the roles of the sides of a split.
 
-    With folds, fold k is tested, and the tested fit learns from all others. Rules use fits without the folds k and j,
-    validated on fold j of the sources: cross-fitted for every j, otherwise for j = k + 1 (mod K) alone. In an 80/20
-    split, fits learn from the in-split and are validated on the out-split of the sources; a left-out source is
-    validated on its in-split, as in DomainBed. If images come in groups, the out-groups are cut in two: one half is for
-    validation, on sources, and the other is tested.
+    With K folds, fold k is tested, and the tested fit learns from all other folds. Fits for selection leave out the
+    folds k and j and are validated on fold j of the sources: with `crossed` for every j, otherwise only for j = k + 1
+    (mod K). In an 80/20 split, fits learn from the in-split and are validated on the out-split of the sources. A
+    left-out source is validated on its in-split, as in DomainBed. If images come in groups, the out-groups are halved:
+    one half is for validation on sources, the other for test.
 
     Args:
-        split: which split.
+        split: the specification of the split.
         fold: number of the tested fold, from 0; None for an 80/20 split.
         grouped: whether images come in groups.
-        crossed: whether every other fold is a validation fold; default: the next one alone.
+        crossed: whether every other fold is a validation fold. Default false: only the next one.
 
     Raises:
-        ValueError: `fold` is None although the split has folds, or the reverse.
+        ValueError: `fold` is None although the split has folds, or not None although it has none.
     """
     if fold not in (range(split.folds) if split.folds else (None,)):
         raise ValueError(
@@ -105,7 +106,7 @@ def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False
 
 
 def split_seed(*parts: object) -> int:
-    """Return DomainBed's seed_hash: the MD5 of the tuple's text as a number, modulo 2^31.
+    """Return DomainBed's seed_hash of a tuple: the MD5 of its text as a number, modulo 2^31.
 
     `split_seed(trial_seed, environment_index)` is the seed of an environment's split; (0, 0) gives 894182419.
     """
@@ -116,13 +117,13 @@ def split_seed(*parts: object) -> int:
 def shuffled(n: int, seed: int) -> list[int]:
     """Return the positions of `n` images in the order in which DomainBed draws them."""
     order = list(range(n))
-    # Others use the same split, which depends on this legacy generator.
+    # DomainBed's splits depend on this legacy generator.
     np.random.RandomState(seed).shuffle(order)
     return order
 
 
 def out_split(n: int, seed: int) -> list[int]:
-    """Return the positions of DomainBed's 20 % out-split among `n` images, in the order in which it draws them."""
+    """Return the positions of DomainBed's 20 % out-split among `n` images, in the order of drawing."""
     return shuffled(n, seed)[: int(n * HOLDOUT_FRACTION)]
 
 
@@ -132,16 +133,16 @@ def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
 
 
 def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mask) -> Ints:
-    """Return the side of each image: IN, OUT or CHOICE of an 80/20 split, else the number of its fold.
+    """Return the side of each image, shape (n,): IN, OUT or CHOICE in an 80/20 split, otherwise its fold number.
 
     Args:
-        environment: index of each image's environment, shape (n,); images of an environment in ImageFolder order.
-        group: name of each image's group, or None. With groups, a whole group falls on one side, the same in every
-            environment: the sorted names of the groups are split instead of the images, with the seed of the text
-            `(trial_seed, 'group')`.
-        split: which split. With `halves_apart` the seeds are those of the texts `(trial_seed, environment_index,
-            'base')` and `(trial_seed, environment_index, 'open')`.
-        new: which images are of new classes, shape (n,); only used with `halves_apart`.
+        environment: environment index of each image, shape (n,). Images of an environment are in ImageFolder order.
+        group: group name of each image, or None. With groups, their sorted names are split instead of the images, with
+            the seed of the text `(trial_seed, 'group')`. So a whole group is on one side, the same in every
+            environment.
+        split: the specification of the split. With `halves_apart` the seeds come from the texts `(trial_seed,
+            environment_index, 'base')` and `(trial_seed, environment_index, 'open')`.
+        new: mask of images of new classes, shape (n,); only used with `halves_apart`.
 
     Returns:
         Array of shape (n,).
@@ -152,7 +153,7 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
         of_group = _drawn(len(names), split_seed(split.seed, "group"), split.folds)
         if not split.folds:
             out = out_split(len(names), split_seed(split.seed, "group"))
-            of_group[out[-(-len(out) // 2) :]] = CHOICE  # drawn in random order, so the last half is random
+            of_group[out[-(-len(out) // 2) :]] = CHOICE  # the order of drawing is random, so the last half is too
         return np.asarray(of_group[position])
     halves = ((~new, ("base",)), (new, ("open",))) if split.halves_apart else ((np.ones(len(side), dtype=bool), ()),)
     for index in np.unique(environment):
@@ -163,7 +164,7 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
 
 
 def _drawn(n: int, seed: int, folds: int) -> Ints:
-    """Return the side of each of `n` images or groups: IN or OUT, or a fold; the first of five is the out-split."""
+    """Return the side of each of `n` images or groups: IN or OUT, or a fold. Fold 0 of five has the images of OUT."""
     side = np.zeros(n, dtype=np.int64)
     if not folds:
         side[out_split(n, seed)] = OUT
@@ -175,10 +176,10 @@ def _drawn(n: int, seed: int, folds: int) -> Ints:
 
 
 def sampled(which: Mask, environment: Ints, label: Ints, most: int, seed: int) -> Mask:
-    """Return a mask of up to `most` images of each environment, drawn at random and stratified by class, shape (n,).
+    """Return a mask of up to `most` random images of each environment, stratified by class, shape (n,).
 
-    Images of an environment are sorted by class, in random order within each, and taken at even distances. So a class
-    has its share to within one image, and a rare class may have none.
+    Images of an environment are sorted by class, in random order within a class, and taken at even distances. So each
+    class has its share to within one image, and a rare class may have no image.
     """
     drawn = np.zeros(len(which), dtype=bool)
     for index in np.unique(environment[which]):

@@ -1,4 +1,7 @@
-"""Test images, identified in rows by a hash, so that answers can be compared image by image."""
+"""Test images, which rows identify by a hash, so that methods can be compared image by image.
+
+`benchmark/store/tested.py` stores the fields: a further field goes into `_COLUMNS` there.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,16 +14,16 @@ from benchmark.method.arrays import Ints, Mask
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """Images of one test, in the order of answers in rows: by environment.
+    """Images of one test in the order of predictions in rows: by environment.
 
-    Equal if their hashes are. For base and new classes together, images of base classes come first.
+    Two objects are equal if their hashes are. If base and new classes are together, images of base classes come first.
     """
 
     position: Ints  # position of each image in the manifest, shape (m,)
-    environment: Ints  # index of its environment, shape (m,)
-    label: Ints  # its class, shape (m,)
+    environment: Ints  # environment index of each image, shape (m,)
+    label: Ints  # class index of each image, shape (m,)
     names: tuple[str, ...]  # names of the environments, by index
-    group: Ints | None = None  # number of its group, shape (m,); None if images come in no groups
+    group: Ints | None = None  # group number of each image, shape (m,); None (default) if there are no groups
 
     def __len__(self) -> int:
         return len(self.position)
@@ -33,12 +36,12 @@ class Tested:
 
     @property
     def unit(self) -> Ints:
-        """Sampling unit of each image, shape (m,): its group, or the image itself."""
+        """Sampling unit of each image, shape (m,): the number of its group, or of the image if there are no groups."""
         return self.position if self.group is None else self.group
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (first 32 hex digits) of all fields."""
+        """SHA-256 of all fields, its first 32 hex digits."""
         digest = hashlib.sha256(repr(self.names).encode())
         for array in (self.position, self.environment, self.label, self.group):
             digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=np.int64).tobytes())
@@ -55,11 +58,11 @@ class Tested:
         )
 
     def images(self) -> dict[str, int]:
-        """Return environment -> number of its test images, by index."""
+        """Return environment -> number of its test images, in the order of environment indices."""
         return {self.names[e]: int((self.environment == e).sum()) for e in np.unique(self.environment)}
 
     def halves(self, seed: int) -> Mask:
-        """Return a mask of the first of two random halves, with groups kept whole, shape (m,)."""
+        """Return a mask of the first of two random halves, shape (m,). Groups stay whole."""
         units, position = np.unique(self.unit, return_inverse=True)
         first = np.zeros(len(units), dtype=bool)
         first[np.random.default_rng(seed).permutation(len(units))[: len(units) // 2]] = True
