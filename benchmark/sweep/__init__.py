@@ -1,1 +1,1 @@
-"""The sweep: trials and their ids, moments, evaluation, and running on Ray Tune."""
+"""The sweep: it unfolds a recipe into trials, computes moments, evaluates trials, and runs them on Ray Tune."""

@@ -1,4 +1,7 @@
-"""Batches of trials for Tune, since starting one takes longer than a small trial; their resources, and loggers."""
+"""Batches of trials for Ray Tune (starting one takes longer than a small trial), resources of trials, and loggers.
+
+A further logger goes into `LOGGERS` and into `RunSpec.loggers` in `benchmark/recipe/specs.py`.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,15 +13,15 @@ from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import works_of
 
-# In operations, see `sweep.work`: the smallest batch, some three seconds of a core, and the fixed work of a trial, such
-# as reading moments and writing rows.
+# In operations, see `sweep.work`: the minimum work of a batch, about three seconds of a core, and the fixed work of
+# each trial, such as reading moments and writing rows.
 MIN_BATCH, PER_TRIAL = 4e10, 4e8
 LOGGERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}  # logger -> package
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive trials of a list.
+    """A batch: consecutive trials of a list.
 
     Attributes:
         first: position of the first trial.
@@ -29,7 +32,7 @@ class Batch:
     count: int
 
     def of(self, trials: Sequence[Trial]) -> Sequence[Trial]:
-        """Return the trials of the batch."""
+        """Return the part of `trials` that is in the batch."""
         return trials[self.first : self.first + self.count]
 
     def config(self, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -39,31 +42,32 @@ class Batch:
 
     @classmethod
     def named(cls, config: dict[str, Any]) -> "Batch":
-        """Return the batch of a configuration."""
+        """Return the batch that a configuration describes."""
         return cls(config["number"], config["count"])
 
 
 def one_by_one(trials: Sequence[Trial]) -> list[Batch]:
-    """Return one batch per trial."""
+    """Return one batch for each trial."""
     return [Batch(number, 1) for number in range(len(trials))]
 
 
 def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: int) -> list[Batch]:
-    """Return batches of trials, largest first, so that no long batch runs last.
+    """Return batches of trials, those with most work first, so that no long batch runs last.
 
-    Small trials are joined, and trials with folds that share decompositions or classifiers of the plain space, which a
-    worker caches. A batch has at most the share of one core. With loggers, which record batches, each trial is a batch.
+    Small trials are joined. So are trials with folds that share decompositions or classifiers of plain prediction,
+    which a worker caches. A batch has at most one core's share of the work. Loggers record batches, so with loggers
+    each trial is a batch.
     """
     if options.loggers:
         return one_by_one(trials)
     works = [PER_TRIAL + work for work in works_of(trials)]
     share = sum(works) * options.cpus_per_trial / max(1.0, cores)
     batches: list[Batch] = []
-    held: list[float] = []  # work of each batch
+    held: list[float] = []  # work of each batch so far
     asked: dict[str, float] = {}
     for number, (trial, work) in enumerate(zip(trials, works, strict=True)):
         resources, before = resources_of(trial, options, gpus), trials[number - 1]
-        # Trials with folds that share moments, or learn from the same images.
+        # Do the trials share moments, or learn from the same images?
         learn = before.spec.predictor.uses_training_images and trial.spec.predictor.uses_training_images
         alike = before.shares == trial.shares and before.spec.protocol == trial.spec.protocol
         together = bool(before.spec.folds) and alike and (learn or before.sums == trial.sums)
@@ -84,7 +88,7 @@ def resources_of(trial: Trial, options: RunSpec, gpus: int) -> dict[str, float]:
 
 
 def log_folder(options: RunSpec) -> str | None:
-    """Return the absolute path of the folder for Tune's files; None without loggers."""
+    """Return the absolute path of the folder for Tune's log files; None without loggers."""
     return str(Path(options.logs).expanduser().absolute()) if options.loggers else None
 
 
@@ -92,7 +96,7 @@ def callbacks(options: RunSpec, name: str) -> list[Any]:
     """Return Tune's callbacks for the loggers of the recipe `name`.
 
     They log the report of a trial: number of rows and source scores, nothing about the target. MLflow logs to
-    `MLFLOW_TRACKING_URI` or the folder `mlflow` inside `run.logs`; Weights & Biases follows its own environment
+    `MLFLOW_TRACKING_URI`, or to the folder `mlflow` inside `run.logs`. Weights & Biases follows its own environment
     variables (`WANDB_MODE=offline` keeps logs on the machine).
     """
     found: list[Any] = []

@@ -1,4 +1,4 @@
-"""Measure costs of trials on this machine on small simulated embeddings, for plans without other measurements."""
+"""Measures costs of trials on this machine with small simulated embeddings, if plans have no other measurements."""
 
 import time
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ from benchmark.store.costs import Cost
 from benchmark.sweep.trials import TrialSpec
 from benchmark.sweep.work import Size, kind_of, work_of
 
-IMAGES = 400  # per environment, at most
-_MIN_IMAGES = 60  # per environment, so that no side of a split is empty
+IMAGES = 400  # maximum number of images per environment
+_MIN_IMAGES = 60  # minimum number of images per environment, so that no side of a split is empty
 _MAX_ENVIRONMENTS = 4
 _VIEW = "simulated"
 
 
 def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: int = IMAGES) -> list[Cost]:
-    """Return measured costs of small versions of the planned trials, until `seconds` have passed.
+    """Return measured costs of small versions of planned trials, measured until `seconds` have passed.
 
     Trials run on simulated embeddings of the planned width, with fewer images, environments, classes and lambdas.
-    Trials that need a text tower or prompts are left out.
+    Trials that need a text encoder or prompts are left out.
     """
     ended, costs, data = time.monotonic() + seconds, [], {}
     for planned, planned_size in wanted:
@@ -39,14 +39,14 @@ def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: i
         key = (str(size), spec.split)
         if key not in data:
             data[key] = _simulated(spec, size)
-        start = time.process_time()  # CPU time of all threads: a trial in a sweep has one
+        start = time.process_time()  # CPU time of all threads, since a trial in a sweep has one core
         _run(spec, data[key])
         costs.append(Cost(kind_of(spec), work_of(spec, size), time.process_time() - start))
     return costs
 
 
 def _smaller(spec: TrialSpec, size: Size, images: int) -> tuple[TrialSpec, Size]:
-    """Return a trial of the same kind with less work."""
+    """Return a smaller trial of the same kind, and its size."""
     first = list(size.images.items())[:_MAX_ENVIRONMENTS]
     fewer = {name: max(_MIN_IMAGES, min(count, images)) for name, count in first}
     classes = min(size.classes, max(2, min(fewer.values()) // 4))
@@ -57,7 +57,7 @@ def _smaller(spec: TrialSpec, size: Size, images: int) -> tuple[TrialSpec, Size]
 
 
 def _simulated(spec: TrialSpec, size: Size) -> Embedded:
-    """Return simulated embeddings with classes, environments and a view."""
+    """Return simulated embeddings with classes, environments and one view."""
     rng, dim = np.random.default_rng(0), size.dim
     environment = np.repeat(np.arange(len(size.images)), list(size.images.values()))
     label = np.concatenate([np.arange(count) * size.classes // count for count in size.images.values()])
@@ -78,7 +78,7 @@ def _unit(z: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _run(spec: TrialSpec, data: Embedded) -> None:
-    """Evaluate a trial as a sweep does and discard the result."""
+    """Evaluate a trial as a sweep does, and discard the result."""
     cells = cells_of(data.layout(spec.split), data.z, {_VIEW: data.views[0]})
     settings = FitSettings(spec.split, spec.normalize, spec.fold, selection_images=spec.selection_images)
     evaluation = Evaluation(data, cells, settings)

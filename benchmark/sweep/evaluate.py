@@ -1,4 +1,7 @@
-"""Evaluate a trial: compute its result rows."""
+"""Evaluates a trial: computes its result rows. The schema of rows is in `benchmark/store/rows.py`.
+
+If what a trial computes changes, change its estimated work in `benchmark/sweep/work.py` too.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,8 +30,8 @@ from benchmark.sweep.identity import code_version
 from benchmark.sweep.trials import Trial
 
 Row = dict[str, object]
-MAX_READ = 5_000  # images for the decodability of the environment
-READ_FOLDS = 2  # of its cross-validation; with five, as in `diagnose`, it would take longer than the trials
+MAX_READ = 5_000  # number of images for the decodability of the environment
+READ_FOLDS = 2  # folds of its cross-validation; five, as in `diagnose`, would take longer than the trials
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Evaluated:
     """Result of a trial.
 
     Attributes:
-        rows: one row per lambda, holdout, test split, half of the classes and setting; for a placebo with several
-            draws only the rows of each draw that a source rule selects.
-        tested: the distinct sets of tested images in the rows.
+        rows: one row per lambda, holdout, test split, half of the classes and setting. For a placebo with several
+            draws, only the rows that a source rule selects in each draw.
+        tested: the distinct sets of test images that rows refer to.
     """
 
     rows: list[Row]
@@ -47,13 +50,14 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of `evaluate` besides the trial.
+    """The inputs of `evaluate` besides the trial.
 
     Attributes:
-        data: the embeddings of its subject; for a protocol across data sets also those of the variants.
-        cells: the moments of the same embeddings.
-        lent: borrowed C_d of another data set, shape (D, D); None (default) if nothing is borrowed.
-        plain: cached results in the plain space of earlier trials of this process; None (default) for none.
+        data: embeddings of the trial's data set. For a protocol across data sets, also embeddings of the shifted
+            variants.
+        cells: moments of the same embeddings.
+        lent: C_d of another data set for a `borrowed` placebo, shape (D, D); None (default) for other trials.
+        plain: cached results of plain prediction from earlier trials of this process; None (default): no cache.
     """
 
     data: Embedded
@@ -63,7 +67,7 @@ class Inputs:
 
 
 def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
-    """Return the result rows of a trial; `device` is the torch device of predictors trained with torch."""
+    """Return the result rows of a trial. `device` is the torch device of predictors that torch trains."""
     spec, chosen = trial.spec, trial.spec.intervention_set
     data, cells = inputs.data, inputs.cells
     settings = FitSettings(
@@ -97,9 +101,9 @@ def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
 
 
 def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
-    """Add the decodability of the environment to the rows selected by the last rule that selects any.
+    """Add the decodability of the environment to the rows that the last source rule with a selection selects.
 
-    With folds, only for the first fold.
+    With folds, this is only done for the first fold.
     """
     made = [one for one in made if one.row["fold"] in (-1, 0)]
     readable, holdouts = Readable(data, trial.spec.normalize), {h.name: h for h in trial.holdouts}
@@ -120,10 +124,10 @@ def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, mad
 
 @dataclass(frozen=True)
 class _Made:
-    """A row in the making.
+    """A row and what is needed to complete it.
 
     Attributes:
-        row: its columns.
+        row: columns of the row so far.
         method: the fitted method.
         predictions: see `RankCurve.predictions`.
     """
@@ -134,10 +138,10 @@ class _Made:
 
 
 def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
-    """Return position of a row -> positions of the ranks whose predictions it keeps.
+    """Return position of a row -> indices of the ranks whose predictions the row keeps.
 
-    These are the selections of source rules among all rows, among the rows of each setting of the projection (such as
-    one nuisance), and among the rows that differ from the overall selection only in this setting.
+    Source rules select these ranks: among all rows, among the rows of each setting of the projection (such as one
+    nuisance), and among the rows that differ from the overall selection only in this setting.
     """
     parts, alike = list(_by(rows, ("projection_params",))), dict[int, list[int]]()
     for of_one in _by(rows, (*KEY, "test_split", "class_half", "lambda_", "predictor_params")):
@@ -163,7 +167,7 @@ def _by(rows: Sequence[Row], names: Sequence[str]) -> Iterable[list[int]]:
 def _rows(
     trial: Trial, evaluation: Evaluation, placebo: Placebo | None, common: Row, tested: dict[str, Tested]
 ) -> list[_Made]:
-    """Return the rows of one placebo (None: the real set); adds their tested images to `tested`."""
+    """Return the rows of one placebo (None: of the real C_d), and add their test images to `tested`."""
     spec = trial.spec
     weights = trial.subject.weights_of(spec.intervention_set)
     rows: dict[float, list[_Made]] = {lambda_: [] for lambda_ in spec.lambdas}
@@ -184,12 +188,12 @@ def _rows(
                 columns = {"predictor_params": of_predictor, **curve_columns(curve)}
                 rows[lambda_].append(_Made({**common, **of_projection, **columns}, method, curve.predictions))
                 tested[curve.tested.hash] = curve.tested
-    # Ordered by ascending lambda: on a tie a rule selects the first, which shrinks least.
+    # By ascending lambda: in a tie a rule selects the first row, which shrinks least.
     return [made for of_lambda in rows.values() for made in of_lambda]
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
-    """Yield (number of the draw, placebo); the number is None for a single draw, the placebo None for a real set."""
+    """Yield (number of the draw, placebo): number None for a single draw, placebo None for the real C_d."""
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
         yield None, None
@@ -206,7 +210,7 @@ def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, 
 
 
 def common_columns(trial: Trial) -> Row:
-    """Return the columns with equal values in all rows of a trial."""
+    """Return the columns that are equal in all rows of a trial."""
     spec, subject, intervention_set = trial.spec, trial.subject, trial.spec.intervention_set
     projection, predictor = spec.projection, spec.predictor
     placebo = intervention_set if intervention_set and intervention_set.placebo else None
@@ -216,7 +220,7 @@ def common_columns(trial: Trial) -> Row:
         "dataset": subject.name,
         "clusters": subject.clusters or None,
         "dataset_fingerprint": canonical_hash(fingerprints) if trial.variants else fingerprints[0],
-        "grouped": subject.manifest.groups is not None and not trial.variants,  # variants have none
+        "grouped": subject.manifest.groups is not None and not trial.variants,  # shifted variants have no groups
         "backbone": subject.facts.label,
         "backbone_fingerprint": subject.facts.fingerprint,
         "random_weights": subject.facts.random_weights,
@@ -255,7 +259,7 @@ def common_columns(trial: Trial) -> Row:
 
 
 class Readable:
-    """Images for the decodability of the environment by a linear classifier before and after a projection."""
+    """Sampled images for the decodability of the environment before and after a projection."""
 
     def __init__(self, data: Embedded, normalize: Normalize) -> None:
         environment = data.environment
@@ -267,14 +271,14 @@ class Readable:
 
     @property
     def has_several(self) -> bool:
-        """Whether two environments have enough images, or enough groups if images have groups."""
+        """Whether at least two environments have enough images, or groups if images come in groups."""
         own = np.arange(len(self._z)) if self._group is None else self._group
         counts = [len(np.unique(own[self._environment == e])) for e in np.unique(self._environment)]
         return len(counts) > 1 and min(counts) >= READ_FOLDS
 
     @cached_property
     def before(self) -> Decodability:
-        """Decodability from the input embeddings of the projection."""
+        """Decodability from the embeddings before the projection."""
         return decodability(self._z, self._environment, self._group, folds=READ_FOLDS)
 
     def after(self, basis: Basis, rank: int) -> Decodability:
@@ -285,10 +289,10 @@ class Readable:
 
 
 def sample(environment: Labels) -> Labels:
-    """Return up to `MAX_READ` positions, ascending, drawn with a fixed seed evenly over environments."""
+    """Return up to `MAX_READ` positions of images, ascending, drawn evenly over environments with a fixed seed."""
     members = [np.flatnonzero(environment == e) for e in np.unique(environment)]
     rng, left, drawn = np.random.default_rng(0), MAX_READ, []
-    for number, rows in enumerate(sorted(members, key=len)):  # the remainder of small environments goes to larger ones
+    for number, rows in enumerate(sorted(members, key=len)):  # what small environments lack goes to larger ones
         drawn.append(rng.choice(rows, min(len(rows), left // (len(members) - number)), replace=False))
         left -= len(drawn[-1])
     return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Fit single projections outside a sweep, for export and diagnostics. Requires Ray and stored embeddings."""
+"""Fits single projections outside a sweep, for `export` and `diagnose`. Requires Ray and stored embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,19 +21,23 @@ from benchmark.sweep.pseudo_environments import Clusters, clustered
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
 
-MAX_SAMPLED = 20_000  # images in a random sample for diagnostics
-FOLDS = 5  # of the cross-validation for the decodability of the environment
+MAX_SAMPLED = 20_000  # maximum number of images in a random sample for diagnostics
+FOLDS = 5  # folds of the cross-validation for the decodability of the environment
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A projection to fit, one of those in a recipe.
+    """A projection of a recipe, fitted on one subject.
 
     Attributes:
-        projection: with its lambda and seed set, if it has them.
-        intervention_set: the views in the consistency term; None if the projection uses none.
-        normalize: where embeddings are normalised to unit length.
-        without: environments left out, as if held out. Default: none.
+        subject: the data set under a backbone.
+
+        projection: the projection, with its lambda and seed set if it has them.
+        intervention_set: the intervention set of C_d; None if the projection uses no interventions.
+        normalize: when embeddings are scaled to unit length.
+        seed: seed of the split.
+
+        without: environments that are left out, as if held out. Default: none.
     """
 
     subject: Subject
@@ -45,35 +49,35 @@ class Choice:
 
     @property
     def lambda_(self) -> float | None:
-        """Weight of the consistency term; None if the projection has none."""
+        """Weight of the consistency term; None if the projection has no lambda."""
         return getattr(self.projection, "lambda_", None)
 
     @property
     def clusters(self) -> Clusters | None:
-        """The clusters that replace the source environments; None for the environments of the data set."""
+        """The clusters that replace the source environments; None: the data set's environments are used."""
         count, known = self.subject.clusters, self.subject.manifest.environments
         return Clusters(count, self.seed, tuple(e for e in known if e in self.without)) if count else None
 
     @property
     def label(self) -> str:
-        """The projection with its lambda and intervention set."""
+        """The projection, its lambda and its intervention set as text."""
         parts = [self.projection.label]
         parts += [f"lambda {self.lambda_:g}"] if self.lambda_ is not None else []
         parts += [self.intervention_set.name] if self.intervention_set else []
         return ", ".join(parts)
 
     def split_words(self, folds: int | None) -> str:
-        """Return the fitted images as text; `folds` is the number of folds of the recipe's rows, if any."""
+        """Return a description of the fitted images. `folds`: number of folds in the recipe's rows, if any."""
         apart = f"; the recipe uses {folds} folds, so none of its rows comes from this fit" if folds else ""
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
     def at_seed(self, seed: int, number: int) -> "Choice":
-        """Return the choice with another seed, number `number` of the recipe, and its draw of views."""
+        """Return the choice with another seed, the recipe's seed number `number`, and with its draw of views."""
         return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 
 class Fitting:
-    """Fits projections of one subject; loads embeddings once and computes moments that the store lacks."""
+    """Fits projections of one subject. It loads embeddings once and computes moments that the store lacks."""
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
         connect()
@@ -84,11 +88,11 @@ class Fitting:
 
     @property
     def ids(self) -> list[str]:
-        """Image ids of the readable images, in the order of the embeddings."""
+        """Ids of the readable images, in the order of the embeddings."""
         return self._images.ids
 
     def data(self, choice: Choice) -> Embedded:
-        """Return the arrays of the subject, with clusters as environments if the choice has clusters."""
+        """Return the arrays of the subject. If the choice has clusters, they are the environments."""
         return self._seen(choice)[0]
 
     def _seen(self, choice: Choice) -> tuple[Embedded, ImageIndex]:
@@ -100,12 +104,12 @@ class Fitting:
         return self._in_clusters[clusters]
 
     def moments(self, choice: Choice) -> SourceMoments:
-        """Return the moments of the in-splits of the source environments."""
+        """Return the moments of the source environments, from their in-splits."""
         names = {i: n for i, n in enumerate(self.data(choice).environments) if n not in choice.without}
         return self._cells(choice).sources(names, choice.subject.weights_of(choice.intervention_set))
 
     def left_out(self, choice: Choice) -> Iterator[Moments]:
-        """Yield the moments of the in-split of each left-out environment."""
+        """Yield the moments of each left-out environment, from its in-split."""
         cells = self._cells(choice)
         for i, name in enumerate(self.data(choice).environments):
             if name in choice.without and (moments := cells.sum_of(i, frozenset([IN]), HALVES)):
@@ -121,7 +125,7 @@ class Fitting:
         """Return the fitted basis.
 
         Raises:
-            IcmBenchError: the moments do not suffice for the projection, or it is not linear.
+            IcmBenchError: the projection needs more than the moments, or is not linear.
         """
         try:
             basis = choice.projection.fit(self.moments(choice))
@@ -135,7 +139,7 @@ class Fitting:
         return basis
 
     def sample(self, choice: Choice) -> NDArray[np.int64]:
-        """Return up to `MAX_SAMPLED` rows, drawn evenly over environments with at least `FOLDS` images."""
+        """Return up to `MAX_SAMPLED` row numbers, drawn evenly over environments with at least `FOLDS` images."""
         data = self.data(choice)
         members = [np.flatnonzero(data.environment == e) for e in range(len(data.environments))]
         members = [rows for rows in members if len(rows) >= FOLDS]
@@ -144,5 +148,5 @@ class Fitting:
         return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
 
     def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the input embeddings of the projection, shape (len(rows), D)."""
+        """Return the embeddings as the projection gets them, shape (len(rows), D)."""
         return scaled(self._data.z[rows], choice.normalize)

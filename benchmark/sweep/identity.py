@@ -1,7 +1,8 @@
-"""Hashes of the code that the rows of a trial depend on: of the evaluation, and of each component by its modules.
+"""Hashes of the code that the rows of a trial depend on: code of the evaluation, and code of each component.
 
-A module is hashed by its meaning, see `common.code`, together with all modules of this package that it imports directly
-or indirectly, except those in `NOT_HASHED`.
+Trial ids contain them, so a change of hashed code makes trials run again. A module is hashed by its meaning, see
+`common.code`, together with all modules of this package that it imports directly or indirectly, except those in
+`NOT_HASHED`.
 """
 
 import ast
@@ -15,9 +16,9 @@ from types import MappingProxyType
 from benchmark.common.code import Source, meaning_of, own_modules, tree_of
 from benchmark.common.registry import Component
 
-ENTRIES = ("benchmark.sweep.evaluate", "benchmark.sweep.loading")  # from embeddings to rows
+ENTRIES = ("benchmark.sweep.evaluate", "benchmark.sweep.loading")  # modules that compute rows from embeddings
 
-# Package or module -> why no row depends on its code. Packages are not searched for imports.
+# Package or module -> why no row depends on its code. Packages are also in `_ROOMS`, whose imports are not searched.
 NOT_HASHED = {
     "benchmark.backbones": "weights, architecture and preprocessing are in the key of every view",
     "benchmark.common": "errors, checks, storage, Ray: no number is computed there",
@@ -34,20 +35,20 @@ _version = cache(version)
 
 
 def evaluation_code() -> str:
-    """Return the SHA-256 (hex) of the code that every row depends on, without its components."""
+    """Return the SHA-256 (hex) of the code that all rows depend on, without components."""
     return _hash(tuple((module, _source(module)) for module in ENTRIES))
 
 
 def component_code(component: Component) -> str:
     """Return the SHA-256 (hex) of the code of a component: its modules and their imports.
 
-    For a user's component these are all modules of the user that it depends on, see `common.code`.
+    A user's component is hashed with all user modules that it depends on, see `common.code`.
     """
     return _hash(tuple(sorted(own_modules(type(component)).items())))
 
 
 def code_version() -> str:
-    """Return the version of this package with the first digits of `evaluation_code`, as stored in rows."""
+    """Return the package version and the first digits of `evaluation_code`, as rows store them."""
     return f"{_version('icm-bench')}+{evaluation_code()[:12]}"
 
 
@@ -61,7 +62,7 @@ def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
 
 
 def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = MappingProxyType({})) -> list[str]:
-    """Return the modules and all their (indirect) imports of this package, sorted; of `_ROOMS` only the names."""
+    """Return the modules with their direct and indirect imports of this package, sorted; not those of `_ROOMS`."""
     reached = set(modules)
     waiting = list(reached)
     while waiting:
@@ -73,7 +74,7 @@ def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = Mapping
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the modules of this package that a module imports, also inside functions."""
+    """Yield the modules of this package that a syntax tree imports, also inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and _file(node.module):
             yield from (_home(node.module, alias.name) for alias in node.names)
@@ -82,7 +83,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 
 def _home(module: str, name: str) -> str:
-    """Return the module that defines `name` in `from module import name`: a submodule, or the origin of a re-export."""
+    """Return the module that `name` comes from in `from module import name`, following re-exports."""
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
     for node in tree_of(_source(module)).body:
@@ -93,7 +94,7 @@ def _home(module: str, name: str) -> str:
 
 
 def _source(module: str, others: Mapping[str, Source] = MappingProxyType({})) -> Source:
-    """Return the source of a module: from `others`, else from this package."""
+    """Return the source of a module, from `others` or otherwise from this package."""
     return others.get(module) or Source.of(_file(module) or Path())
 
 

@@ -1,4 +1,7 @@
-"""Convert predictions of an external method to result rows like those of a trial."""
+"""Converts predictions of an external method to result rows as a trial has them.
+
+A new column in `benchmark/store/rows.py` that external methods lack goes into `_UNKNOWN`.
+"""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from benchmark.sweep.evaluate import Evaluated, Row, common_columns
 from benchmark.sweep.subject import Seen
 from benchmark.sweep.trials import Trial
 
-# Columns that an external method does not have, or that are unknown.
+# Columns that are unknown for an external method, or that it does not have.
 _UNKNOWN = (
     "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "placebo_seed",
     "lender", "pairs_share", "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw",
@@ -31,12 +34,12 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Answered:
-    """Predictions of one setting of a method in one test.
+    """Predictions of one setting of an external method in one test.
 
     Attributes:
         setting: name of the setting; empty if the method has only one.
-        source_score: accuracy on the sources, 0 to 1, for selection among settings; NaN if unknown.
-        predicted: class index of each image of the protocol, shape (n,); only tested images are used.
+        source_score: accuracy on the sources, 0 to 1, by which settings are selected; NaN if unknown.
+        predicted: predicted class index of each image of the protocol, shape (n,). Only test images are used.
     """
 
     setting: str
@@ -46,13 +49,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class ImportedTest:
-    """One test of a recipe, independent of the method.
+    """One test of a recipe, the same for all methods.
 
     Attributes:
-        trial: any trial of the recipe with this test.
-        images: the images of its protocol.
-        holdout: the holdout.
-        split: the tested part of the holdout.
+        trial: any trial in the recipe that has this test.
+        images: the images that the trial's protocol uses.
+        holdout: the holdout that is tested.
+        split: the tested part of the held-out environment.
     """
 
     trial: Trial
@@ -67,15 +70,15 @@ class ImportedTest:
 
     @property
     def can_choose(self) -> bool:
-        """Whether the sources have validation images for selection rules."""
+        """Whether sources have validation images, so that rules can select."""
         return bool(self.holdout.validation_sources(self.roles.turn))
 
 
 def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered]) -> Evaluated:
-    """Return the result rows of a method in one test with the tested images.
+    """Return the result rows of an external method in one test, and the test images.
 
-    The columns of all source rules contain the source score, NaN if unknown. Columns that an external method does not
-    have are null; its only rank is the width of the backbone.
+    The columns of all source rules have the source score, NaN if unknown. Columns that an external method lacks are
+    null. Its only rank is the width of the backbone.
     """
     ranks = [test.trial.subject.facts.dim]
     common = {
@@ -95,7 +98,7 @@ def imported_rows(test: ImportedTest, method: str, answered: Sequence[Answered])
         params = json.dumps({"setting": of_setting.setting} if of_setting.setting else {}, ensure_ascii=False)
         curves = [_curve(test, one, of_setting) for one in test.holdout.tests if one.split == test.split]
         by_half = {curve.class_half: curve for curve in curves}
-        if {"base", "new"} <= set(by_half):  # and a row for both
+        if {"base", "new"} <= set(by_half):  # a further row for both together
             curves += combined([by_half["base"]], [by_half["new"]])
         for curve in curves:
             columns = {name: value for name, value in curve_columns(curve).items() if name not in _UNKNOWN}
@@ -122,7 +125,7 @@ def _curve(test: ImportedTest, one: Test, answered: Answered) -> RankCurve:
         class_half=one.half,
         training_domain=score,
         lodo=score if any(enough_sources_left(holdout, s) for s in holdout.validation_sources(roles.turn)) else None,
-        target_out=[np.nan] if one.split == "in_80" else None,  # it has no predictions there
+        target_out=[np.nan] if one.split == "in_80" else None,  # the method has no predictions there
         metrics={m.key: np.asarray(m.compute(answers)).tolist() for m in CURVES},
         correct=correct,
         tested=tested,

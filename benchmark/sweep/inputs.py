@@ -1,4 +1,4 @@
-"""Inputs of trials: shared arrays and moments, prepared before the sweep, and the inputs of one trial in a worker."""
+"""Inputs of trials: shared arrays and moments are prepared before the sweep, and a worker collects one trial's inputs."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,24 +26,24 @@ from benchmark.sweep.trials import Trial, TrialSpec
 from benchmark.sweep.work import MOMENTS, summing_work
 
 Remember = Callable[[Sequence[Cost]], None]
-# Key of a subject -> references to its arrays and its image index; directory of a view -> reference to its embeddings.
+# Key of a subject -> Ray references to its arrays and image index; directory of a view -> reference to its embeddings.
 Shared = Mapping[str, Any]
 
-# Results in the plain space of the last trials of this process, for the next trial with the same key only.
+# Results of plain prediction from the last trials of this process. Only a next trial with the same key uses them.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
-# The moments of the last trial of this process, and the key of their images: reading them takes as long as a small
+# The moments of the last trial of this process with the key of their images, since reading takes as long as a small
 # trial.
 _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return what the Ray references under `key` point to: a tuple for several references, else one object."""
+    """Return the objects that the Ray references under `key` point to: a tuple, or the object if there is one reference."""
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 
 
 def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
-    """Return the inputs of a trial; `fetch` returns shared objects by key.
+    """Return the inputs of a trial. `fetch` returns the shared objects under a key.
 
     Raises:
         DamagedError: moments or texts are damaged.
@@ -61,7 +61,7 @@ def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], devic
         kinds = subject.drawn_from(spec.intervention_set)
         of_views = {view.directory: fetch(view.directory) for views in kinds for view in views}
         data = replace(data, views=loading.lent_views(kinds, of_views, images, spec.split.seed))
-    if trial.shares not in _PLAIN:  # results of other trials are dropped
+    if trial.shares not in _PLAIN:  # then results of other trials are dropped
         _PLAIN.clear()
     plain = _PLAIN.setdefault(trial.shares, Plain())
     cells = _shared_cells(storage, trial, data, images)
@@ -74,9 +74,9 @@ def _moments_of(spec: TrialSpec) -> MomentsSpec:
 
 
 def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
-    """Return the moments of a trial, reusing those of the last trial in this process if they are the same.
+    """Return the moments of a trial, reusing the last trial's moments if they are the same.
 
-    With another intervention set on the same images, results that depend only on the images are reused.
+    If only the intervention set differs, results that depend only on the images are reused.
     """
     spec, subject = trial.spec, trial.subject
     if trial.sums not in _CELLS:
@@ -93,15 +93,14 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
 def share(
     storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
 ) -> Shared:
-    """Compute missing moments of the trials and return references to the arrays of all their subjects.
+    """Compute missing moments of the trials, and return references to the arrays of all their subjects.
 
-    For `others` only arrays are loaded. `remember` receives the cost of the moments.
-
-    A worker loads the arrays; all trials of a node share them, and this process never holds them.
-    Raises DamagedError if a file of the store is damaged.
+    For the subjects `others` only arrays are loaded. `remember` gets the cost of the moments. A worker loads the
+    arrays, and all trials on a node share them; this process never holds them. DamagedError: a file of the store is
+    damaged.
     """
     subjects = {s.key: s for s in (*others, *(v for trial in trials for v in trial.variants))}
-    # Subject -> (draw of views, clusters) -> the specs of the trials that need its moments.
+    # Key of a subject -> (draw of views, clusters) -> the subject, and specs of the trials that need its moments.
     uses: dict[str, dict[tuple[int, Clusters | None], tuple[Subject, list[TrialSpec]]]] = {key: {} for key in subjects}
     for trial in trials:
         for s in filter(None, (trial.subject, trial.lender)):
@@ -114,7 +113,7 @@ def share(
         shared[name] = loading.load.remote(storage, subject, tuple(sorted(splits)))
     began, summed = time.time(), 0.0
     for name, alike in uses.items():
-        images = ray.get(shared[name][1])  # also of variants: damage is reported before any trial begins
+        images = ray.get(shared[name][1])  # shifted variants too, to report damage before any trial begins
         known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[name])
         for (_, clusters), (subject, specs) in alike.items():
             if loading.sum_subject(storage, subject, known[clusters], [_moments_of(spec) for spec in specs]):
@@ -128,7 +127,7 @@ def share(
 
 
 def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
-    """Return clusters -> image index of a subject with these clusters as source environments."""
+    """Return clusters -> image index in which these clusters are the source environments."""
     if not asked:
         return {}
     progress = Progress("clustering", len(asked), "sets of sources")

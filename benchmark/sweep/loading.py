@@ -1,4 +1,4 @@
-"""Load arrays and moments of a subject from the store into workers. Requires Ray and stored embeddings."""
+"""Loads arrays and moments of a subject from the store into workers. Requires Ray and stored embeddings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
 
 @remote(num_returns=2)
 def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple[Embedded, ImageIndex]:
-    """Return the arrays of a subject and its image index, without unreadable images.
+    """Return the arrays and the image index of a subject, without unreadable images.
 
     Raises:
         DamagedError: a file of the store is damaged.
@@ -38,7 +38,7 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     first = store.distinct(manifest.table["image_id"])
     chunk_of = dict(zip((ids[i] for i in first), range(len(first)), strict=True))
     chunks = np.array([chunk_of[image_id] for image_id in readable_ids]) // store.chunk_size(len(first))
-    # Without texts there are no predictors that use them.
+    # If there are no texts, no predictor uses them.
     nothing = np.zeros((len(manifest.classes), dim), dtype=np.float32)
     text = read_texts(storage, subject.texts) if subject.texts else nothing
     data = replace(
@@ -53,11 +53,11 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
 
 @remote()
 def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.float32]:
-    """Return the embeddings of a view from the store, shape (n, D), float32: 4 n D bytes per kind.
+    """Return the embeddings of a view from the store, float32, shape (n, D).
 
-    All trials on a node share them: 1.8 GB for DomainNet at width 768. Arrays that do not fit into the object store are
-    spilled to the node's disk until a trial needs them.
-    Raises DamagedError if a file of the store is damaged.
+    All trials on a node share this array of 4 n D bytes: 1.8 GB for DomainNet at width 768. Arrays that do not fit into
+    Ray's object store are spilled to the node's disk until a trial needs them. DamagedError: a file of the store is
+    damaged.
     """
     return store.read(storage, view, images.ids, images.chunks)
 
@@ -65,16 +65,17 @@ def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.fl
 def lent_views(
     kinds: Sequence[Sequence[View]], arrays: Mapping[str, NDArray[np.float32]], images: ImageIndex, seed: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return the embeddings of the views for predictors that use them, one (n, D) per kind of an intervention set."""
+    """Return the embeddings of views for predictors that use them: one array (n, D) per kind in the intervention set."""
     of_kinds = [{view.directory: arrays[view.directory] for view in views} for views in kinds]
     return tuple(one_of(z, images.ids, seed) if len(z) > 1 else next(iter(z.values())) for z in of_kinds)
 
 
 def text_tower(subject: Subject, device: str) -> TextTower:
-    """Load a subject's backbone and return its text tower.
+    """Load the backbone of a subject, and return its text encoder.
 
     Raises:
-        IcmBenchError: the weights differ from those of the embeddings, or prompts cannot be learnt through the tower.
+        IcmBenchError: the weights differ from the weights that made the embeddings, or the text encoder cannot learn
+            prompts.
     """
     if subject.facts.texts != "any":
         raise IcmBenchError(f"'{subject.facts.label}' has no text encoder, and no prompts can be learnt through it.")
@@ -87,15 +88,15 @@ def text_tower(subject: Subject, device: str) -> TextTower:
 
 @dataclass(frozen=True)
 class MomentsSpec:
-    """Specification of the moments for fits, independent of the subject.
+    """Specification of the moments for fits, the same for all subjects.
 
     Attributes:
-        intervention_set: the views in the consistency term; None for none.
+        intervention_set: the intervention set of C_d; None for none.
         split: how images are divided into sides.
-        normalize: where embeddings are normalised.
-        turns: roles of the sides. Default: fit on the in-split of an 80/20 split.
-        projection: the projection to fit, which decides on sums of z z^do^T and on prompts. Default None: with sums,
-            without prompts.
+        normalize: when embeddings are scaled to unit length.
+        turns: turns of the split that the fits belong to. Default: none, for a fit on the in-split of an 80/20 split.
+        projection: the projection to fit, which determines whether sums of z z^do^T and prompts are needed. Default
+            None: sums but no prompts.
     """
 
     intervention_set: InterventionSet | None
@@ -106,7 +107,7 @@ class MomentsSpec:
 
 
 def sum_subject(storage: Storage, subject: Subject, images: ImageIndex, wanted: Sequence[MomentsSpec]) -> int:
-    """Compute the moments for some fits that the store lacks; return the number of files written."""
+    """Compute the moments for some fits if the store lacks them; return the number of written files."""
     pairings = {
         str([pairing.name, *(v.directory for v in pairing.views)]): pairing
         for intervention_set in (one.intervention_set for one in wanted)
@@ -117,7 +118,7 @@ def sum_subject(storage: Storage, subject: Subject, images: ImageIndex, wanted: 
 
 
 def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: MomentsSpec) -> Cells:
-    """Return the moments of a subject for a fit, from the store."""
+    """Return the moments of a subject for a fit, read from the store."""
     intervention_set, split, projection = wanted.intervention_set, wanted.split, wanted.projection
     parts = parts_of(wanted.turns or [turn_of(split, None, grouped=False)])
     pairings = subject.pairings_of(intervention_set)
@@ -134,16 +135,17 @@ def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: Mo
 
 
 def lent_c_d(storage: Storage, lender: Subject, images: ImageIndex, wanted: MomentsSpec) -> Array:
-    """Return C_d over all images of another data set, shape (D, D), from the moments of all its cells."""
+    """Return C_d over all images of the data set `lender`, shape (D, D), from the moments of all its cells."""
     pairings = lender.pairings_of(wanted.intervention_set)
     parts = [*read_cells(storage, images, wanted.split, scale_of(wanted.normalize), pairings).moments.values()]
     return sum(parts[1:], parts[0]).c_d(lender.weights_of(wanted.intervention_set))
 
 
 def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:
-    """Return the differences of text pairs by cell: pairs that describe images are in the cells of these images.
+    """Return differences of text pairs by cell. A pair that describes an image is in the cell of this image.
 
-    Other pairs belong to all environments and to the half of their class; those of unknown class to the new classes.
+    Other pairs belong to all environments and to the half of their class, or to the new classes if the class is
+    unknown.
     """
     d = pairs.d
     if pairs.images is None:

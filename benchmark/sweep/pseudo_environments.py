@@ -1,7 +1,8 @@
-"""Pseudo-environments: k-means clusters that replace the source environments, if these are unknown or as a comparison.
+"""Pseudo-environments: k-means clusters that replace source environments which are unknown, or as a comparison.
 
 K-means uses the embeddings of all source images, without labels and environment names. Held-out environments are not
-clustered and are tested on the same images as with other methods, since splits do not depend on clusters.
+clustered. Splits do not depend on clusters, so test images are the same as for other methods. After a change of the
+clustering, increase `CLUSTERS_VERSION` in `benchmark/store/moments.py`.
 """
 
 from collections.abc import Mapping
@@ -33,20 +34,20 @@ class Clusters:
 
     @property
     def environments(self) -> list[str]:
-        """Names of the environments of fits and rules: the clusters, then the held-out environments."""
+        """Names of the environments that fits and rules use: the clusters, then the held-out environments."""
         return [*(f"cluster {i}" for i in range(1, self.count + 1)), *self.held_out]
 
     def sizes(self, images: Mapping[str, int]) -> dict[str, int]:
-        """Return the number of images of each of `environments`, assuming clusters of equal size."""
+        """Return environment -> number of images, assuming that clusters have equal size."""
         clustered = sum(n for name, n in images.items() if name not in self.held_out)
         return {name: images.get(name, clustered // self.count) for name in self.environments}
 
 
 def clustered(storage: Storage, clusters: Clusters, data: Embedded, images: ImageIndex) -> tuple[Embedded, ImageIndex]:
-    """Return a data set whose source environments are replaced by clusters.
+    """Return a data set with clusters as source environments, and its image index.
 
-    Clusters are read from the store, or computed and written to it.
-    Raises IcmBenchError if the sources have fewer distinct images than clusters.
+    Clusters are read from the store, or computed and stored. IcmBenchError: the sources have fewer distinct images than
+    clusters.
     """
     numbers = {name: clusters.count + i for i, name in enumerate(clusters.held_out)}
     environment = np.array([numbers.get(name, -1) for name in data.environments], dtype=np.int64)[data.environment]

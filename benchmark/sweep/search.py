@@ -1,8 +1,8 @@
-"""Search over lambda and intervention strengths, at random or by Optuna, by scores on source environments only.
+"""Search over lambda and intervention strengths, random or by Optuna, using scores on source environments only.
 
-Each held-out environment has its own study, so that it does not influence the selection of settings. Points come in
-rounds, so that their views are embedded together, and depend only on the seed and earlier scores, so that a repeated
-search finds its rows. A trial reports once, so schedulers could not stop it early.
+Each held-out environment has its own study, so it does not influence the selection of its settings. Points come in
+rounds, so that their views are embedded together. Points depend only on the seed and earlier scores, so a repeated
+search finds its stored rows. A trial reports only once, so schedulers could not stop it early.
 """
 
 import math
@@ -26,7 +26,7 @@ DIGITS = 3  # significant digits of a searched value, for reproducible points an
 
 
 class RandomSuggester:
-    """Random points, log-uniform if the lower bound is above zero, else uniform."""
+    """Suggests random points: log-uniform if the lower bound is above zero, otherwise uniform."""
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
         self._space, self._rng = space, np.random.default_rng(seed)
@@ -41,11 +41,11 @@ class RandomSuggester:
         return [{name: _rounded(draw(*bounds)) for name, bounds in self._space.items()} for _ in range(n)]
 
     def tell(self, scores: Sequence[float | None]) -> None:
-        """Ignore the scores of the last points."""
+        """Ignore the scores of the last points, since points are random."""
 
 
 class OptunaSuggester:
-    """Points by Optuna's tree-structured Parzen estimator, after `startup` random ones."""
+    """Suggests points by Optuna's tree-structured Parzen estimator, after `startup` random points."""
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int, startup: int = 10) -> None:
         import optuna
@@ -65,7 +65,7 @@ class OptunaSuggester:
         return [{name: _rounded(value) for name, value in trial.params.items()} for trial in self._asked]
 
     def tell(self, scores: Sequence[float | None]) -> None:
-        """Record the scores of the last points, None for a failed one; higher is better."""
+        """Record the scores of the last points; higher is better, None is for a failed point."""
         for trial, score in zip(self._asked, scores, strict=True):
             self._study.tell(trial, score, state=self._failed if score is None else None)
 
@@ -75,18 +75,18 @@ def _rounded(value: float) -> float:
 
 
 def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> RandomSuggester | OptunaSuggester:
-    """Return the suggester of one study."""
+    """Return a suggester for one study."""
     if spec.method == "optuna":
-        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # Optuna's default 10, but at most one round
+        return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # 10 as in Optuna, but at most one round
     return RandomSuggester(space, spec.seed)
 
 
 @dataclass(frozen=True)
 class Study:
-    """A separate search: one method with one held-out environment, or with all variants of a shift.
+    """A separate search for one method with one held-out environment, or with all variants of a shift.
 
     Attributes:
-        trial: template of all trials of the study, with the first seed and no lambda.
+        trial: template of the study's trials, with the first seed and without lambda.
         seeds: seeds over which the score of a point is averaged.
     """
 
@@ -94,7 +94,7 @@ class Study:
     seeds: tuple[int, ...]
 
     def trials(self, subject: Subject, point: Point) -> list[Trial]:
-        """Return the trials of a point, one per seed."""
+        """Return the trials of a point, one for each seed."""
         spec = self.trial.spec
         intervention_set = spec.intervention_set
         if intervention_set and (changed := changed_kinds(point, self.trial.subject.interventions.by_label())):
@@ -108,13 +108,13 @@ class Study:
 
 
 class Search:
-    """The studies of a recipe in rounds: `ask` for points, run their `trials`, `tell` the scores."""
+    """Runs the studies of a recipe in rounds: `ask` for points, run their `trials`, `tell` the scores."""
 
     def __init__(self, spec: SearchSpec, studies: Sequence[Study]) -> None:
         self._spec, self._studies = spec, studies
         self._suggesters = [suggester(spec, study.trial.spec.space) for study in studies]
-        self._points: list[list[Point]] = []  # points of the round, by study
-        self._trials: list[list[list[Trial]]] = []  # trials by study, point and seed
+        self._points: list[list[Point]] = []  # study -> points of the round
+        self._trials: list[list[list[Trial]]] = []  # study -> point -> trials by seed
 
     def ask(self, count: int) -> dict[str, list[Intervention]]:
         """Begin a round of `count` points per study.
@@ -141,7 +141,7 @@ class Search:
         return list({trial.id: trial for trial in every}.values())
 
     def tell(self, storage: Storage) -> None:
-        """End a round: pass the scores of its trials in the store to the suggesters.
+        """End a round: read the scores of its trials from the store and pass them to the suggesters.
 
         Raises:
             IcmBenchError: a finished trial has no score under the rule of the search.
@@ -162,7 +162,7 @@ class Search:
 
 
 def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, Intervention]:
-    """Return label -> kind with the strengths of a point, for the kinds that the point changes."""
+    """Return label -> kind with the strengths of the point, for all kinds that the point changes."""
     values: dict[str, dict[str, float]] = {}
     for name, value in point.items():
         if name != LAMBDA:
@@ -172,10 +172,10 @@ def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, 
 
 
 def studies_of(trials: Sequence[Trial]) -> list[Study]:
-    """Return the studies of trials with a space: one per method, fold and held-out environment.
+    """Return the studies of trials with a search space: one per method, fold and held-out environment.
 
-    If all environments share one fit, as in a shift, they share the study. A fold is validated on the next fold only,
-    not on all others as in a grid, since every point of a search needs its own fits.
+    If all environments share one fit, as in a shift, they share the study. Every point of a search needs its own fits.
+    So a fold is validated on the next fold only, and not on all others as in a grid.
     """
     seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials))
     return [
@@ -199,6 +199,6 @@ def trial_count(spec: SearchSpec | None, studies: Sequence[Study]) -> int:
 
 
 def mean_score(scores: Sequence[float | None]) -> float | None:
-    """Return the mean over seeds, or None where one is missing."""
+    """Return the mean over seeds, or None if a score is missing."""
     known = [score for score in scores if score is not None and not math.isnan(score)]
     return float(np.mean(known)) if len(known) == len(scores) and known else None

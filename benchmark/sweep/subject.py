@@ -1,4 +1,4 @@
-"""Subjects (a data set under a backbone) that trials evaluate, and the images of a protocol without embeddings."""
+"""Subjects, each a data set under a backbone, and the images that a protocol uses, without embeddings."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,27 +26,30 @@ from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing, Shuffle, Some
 
 NO_TEXT = np.zeros((0, 0), dtype=np.float32)
-IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # of `Seen.table`, with dataset
+IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # columns of `Seen.table` besides dataset
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One data set under one backbone, fully resolved from a recipe.
+    """One data set under one backbone, with everything that a recipe says about them.
+
+    A field that changes results must also be in `Trial.id` (`trials.py`).
 
     Attributes:
         manifest: the images of the data set.
-        backbone: the dual encoder as named in the recipe, with absolute paths of its files.
-        facts: facts of the loaded encoder.
+        backbone: the backbone as in the recipe, with absolute paths of its files.
+        facts: facts of the loaded backbone, such as its width.
         interventions: how views and text pairs are made.
         decoding: how images are decoded.
         views: all views to embed, the original first.
-        prompts: prompt templates for zero-shot prediction.
-        texts: file in the store of the text embeddings of the classes, which exists once the sweep starts; empty if
-            the backbone has no texts.
-        text_pairs: file in the store of the embeddings of text pairs; None if the recipe has no pairs.
-        unreadable: hash of the ids of unreadable images, known after embedding; empty if all are readable.
-        view_draw: number of the draw of random views that fits use, from 0.
-        clusters: number of clusters that replace the source environments; 0 for the environments of the manifest.
+        prompts: templates of the prompts for zero-shot prediction.
+        texts: name, inside the store, of the file with text embeddings of the classes; empty if the backbone has no
+            texts. The file exists when the sweep starts.
+        text_pairs: name, inside the store, of the file with embeddings of text pairs; None (default) if the recipe has
+            none.
+        unreadable: hash of the ids of unreadable images, known after embedding; empty (default) if all are readable.
+        view_draw: number of the draw of random views that fits use, from 0 (default).
+        clusters: number of clusters that replace the source environments; 0 (default): none do.
     """
 
     manifest: Manifest
@@ -74,23 +77,23 @@ class Subject:
 
     @property
     def seen(self) -> tuple[View, ...]:
-        """The views that fits use: the original and one per kind."""
+        """The views that fits use: the original, and one view of each kind from the current draw."""
         seed_of, kinds = self.interventions.seed_of, ((view, view.intervention) for view in self.views)
         return tuple(view for view, kind in kinds if kind is None or view.seed == seed_of(kind, self.view_draw))
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Available kinds of pairs: views of images, text pairs, pairs of images across environments."""
+        """The available kinds of pairs: views of images, text pairs, and pairs of images across environments."""
         views = (view.label for view in self.seen if view.intervention is not None)
         return (*views, *([TEXT] if self.text_pairs else []), CROSS)
 
     def prompts_of(self, projection: Projection) -> tuple[Prompt, ...]:
-        """Return the prompts that a projection uses."""
+        """Return the prompts that a projection uses on this subject."""
         manifest = self.manifest
         return projection.prompts(Names(tuple(manifest.prompt_names), tuple(manifest.environments), self.prompts))
 
     def at_draw(self, number: int) -> "Subject":
-        """Return the subject for the trials of seed number `number`: seeds use the draws of views in turn."""
+        """Return the subject for trials of seed number `number`. Seeds use the draws of views in turn."""
         return replace(self, view_draw=number % self.interventions.draws)
 
     def with_unreadable(self, storage: Storage) -> "Subject":
@@ -99,7 +102,7 @@ class Subject:
         return replace(self, unreadable=canonical_hash(ids) if ids else "")
 
     def with_kinds(self, kinds: Iterable[Intervention | None]) -> "Subject":
-        """Return the subject with the views of further kinds of intervention; None is the original."""
+        """Return the subject with views of further kinds of intervention; None stands for the original image."""
         images = len(store.distinct(self.manifest.table["image_id"]))
         known = {view.label for view in self.views}
         made = [
@@ -110,13 +113,13 @@ class Subject:
         return replace(self, views=(*self.views, *(view for view in made if view.label not in known)))
 
     def labels_of(self, intervention_set: InterventionSet) -> tuple[str, ...]:
-        """Return the labels of the kinds of an intervention set; without kinds, all embedded kinds."""
+        """Return the labels of the kinds in an intervention set. A set without kinds has all embedded kinds."""
         return intervention_set.kinds or tuple(view.label for view in self.seen if view.label != ORIGINAL)
 
     def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
-        """Return the pairings whose moments an intervention set needs from the store, without text pairs.
+        """Return the pairings whose stored moments an intervention set needs, without text pairs.
 
-        Placebos also have the pairings of their real set, from which the replacement of C_d is computed.
+        A placebo also has the pairings of its real set, from which the replacement of C_d is computed.
         """
         if intervention_set is None:
             return []
@@ -127,7 +130,7 @@ class Subject:
             return [Pairing(name(_random_one(labels)), tuple(views[label] for label in labels), some=some)]
         pairings = [Pairing(name(label), (views[label],), some=some) for label in labels if label in views]
         pairings += [Pairing(CROSS)] if CROSS in labels else []
-        if intervention_set.placebo == "shuffled":  # one pairing per draw, of all kinds with their weights
+        if intervention_set.placebo == "shuffled":  # one pairing per draw, with the weighted views of all kinds
             of_kinds = tuple(view for pairing in pairings for view in pairing.views)
             weights = intervention_set.weights or (1.0,) * len(of_kinds)
             for drawn in intervention_set.drawn():
@@ -136,21 +139,21 @@ class Subject:
         return pairings
 
     def drawn_from(self, intervention_set: InterventionSet | None) -> list[tuple[View, ...]]:
-        """Return the views of each kind of a set: one, or several of which one is drawn per image.
+        """Return for each kind in a set its views: one view, or several from which one is drawn per image.
 
-        Text pairs, pairs of different images and placebo pairings are excluded.
+        Text pairs, pairs of different images and pairings of placebos are left out.
         """
         return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
 
     def shuffled_name(self, drawn: InterventionSet) -> str:
-        """Return the name of the pairs of one draw of a shuffled set; it contains all that they depend on."""
+        """Return the name of the pairs of one draw of a shuffled set. It contains everything that the pairs depend on."""
         labels = self.labels_of(drawn)
         weights = drawn.weights or (1.0,) * len(labels)
         of = ", ".join(f"{weight!r} {label}" for weight, label in zip(weights, labels, strict=True))
         return f"shuffled {drawn.first} by {drawn.seed}: {of}"
 
     def weights_of(self, intervention_set: InterventionSet | None) -> dict[str, float] | None:
-        """Return kind -> weight in C_d of an intervention set; None without a set."""
+        """Return kind -> weight in C_d of an intervention set; None if there is no set."""
         if intervention_set is None:
             return None
         labels, name = self.labels_of(intervention_set), _name_of(intervention_set)
@@ -166,18 +169,18 @@ def sides_of(manifest: Manifest, split: Split) -> NDArray[np.int64]:
 
 
 def _name_of(intervention_set: InterventionSet) -> Callable[[str], str]:
-    """Return a function from a kind to its name in moments, which contains the share of pairs, if any."""
+    """Return a function from the label of a kind to its name in moments, which contains any share of pairs."""
     words = intervention_set.pairs_in_words
     return lambda label: f"{label}, {words}" if words else label
 
 
 def _random_one(labels: tuple[str, ...]) -> str:
-    """Return the name of the kind in which each image has a view of one kind drawn at random."""
+    """Return the name of the kind for which each image is paired with a view of one random kind."""
     return f"one of {', '.join(labels)}"
 
 
 def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collection[str] = ()) -> Embedded:
-    """Return the images of a data set without the `unreadable` ones, with embeddings of width 0."""
+    """Return the readable images of a data set, with embeddings of width 0."""
     ids = manifest.table["image_id"].to_pylist()
     readable = np.array([image_id not in unreadable for image_id in ids])
     position = np.flatnonzero(readable)
@@ -185,7 +188,7 @@ def images_of(manifest: Manifest, splits: Sequence[Split], unreadable: Collectio
         z=np.zeros((len(position), 0), dtype=np.float32),
         environment=manifest.environment_index[readable],
         label=manifest.table["label"].to_numpy()[readable],
-        # The split is drawn over all images: an unreadable file does not move other images to another side.
+        # The split is drawn over all images, so an unreadable file does not move other images to another side.
         side={split: sides_of(manifest, split)[readable] for split in splits},
         text=NO_TEXT,
         environments=manifest.environments,
@@ -201,8 +204,8 @@ class Seen:
 
     Attributes:
         data: the images, with embeddings of width 0.
-        table: the same images in the same order: dataset and, from the manifest, image_id, path, class_name,
-            environment (across data sets: the data set) and group.
+        table: the same images in the same order, with the columns dataset, image_id, path, class_name, environment and
+            group. Across data sets, environment is the data set.
     """
 
     data: Embedded
@@ -212,9 +215,9 @@ class Seen:
 def seen(
     manifest: Manifest, variants: Sequence[Manifest], split: Split, unreadable: Mapping[str, Collection[str]]
 ) -> Seen:
-    """Return the images that a protocol uses: of a data set and, if it tests across data sets, of its `variants`.
+    """Return the images that a protocol uses: images of a data set, and of `variants` if it tests across data sets.
 
-    `unreadable` is name of a data set -> ids of unreadable images, which are left out.
+    `unreadable`: name of a data set -> ids of unreadable images, which are left out.
     """
     every = [manifest, *variants]
     parts = [images_of(one, [split], unreadable.get(one.name, ())) for one in every]
@@ -229,5 +232,5 @@ def seen(
 
 
 def list_of(manifest: Manifest, variants: Sequence[Manifest], unreadable: Mapping[str, Collection[str]]) -> pa.Table:
-    """Return the image list that positions in rows refer to, columns as in `benchmark.store.tested`."""
+    """Return the image list that positions in rows refer to, with the columns of `benchmark.store.tested`."""
     return seen(manifest, variants, Split(0), unreadable).table if variants else manifest.table

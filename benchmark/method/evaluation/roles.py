@@ -20,7 +20,7 @@ TRAIN, VALIDATION, TEST, UNUSED = "train", "judge", "test", "unused"
 
 
 class Roles:
-    """Roles of the images of a data set. `fold` is the tested fold; None (default) for an 80/20 split, or if `turn` is not used."""
+    """Roles of the images of a data set; `fold`: the tested fold, None for an 80/20 split or if `turn` is not used."""
 
     def __init__(self, data: Embedded, split: Split, fold: int | None = None) -> None:
         self._split, self._fold = split, fold

@@ -138,7 +138,7 @@ class SeedPairs:
 
     @cached_property
     def _clusters(self) -> list[tuple[Labels, Labels]]:
-        """For each environment its clusters, ascending, and the flat index of each value in a (seeds, clusters) matrix."""
+        """For each environment its clusters, ascending, and the flat index of each value in (seeds, clusters)."""
         found = []
         for rows in self._rows:
             names, number = np.unique(self.where.cluster[rows], return_inverse=True)
@@ -213,7 +213,7 @@ class SeedPairs:
         shared = self._shared_images
         if not self._single:
             shared = np.array([_times(c, there) for c, there in zip(some, self._present, strict=True)])
-        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # minimum number of clusters over environments
+        of_seeds = shared.min(axis=0), (_totals(some) - shared).min(axis=0)  # clusters: the minimum over environments
         upper = np.triu_indices(self.seeds, 1)
         fewest = [np.minimum(of_part, of_part.T)[upper] for of_part in of_seeds]
         in_parts = np.minimum(*fewest) >= MIN_UNITS
@@ -255,7 +255,7 @@ class SeedPairs:
         if not self._single:
             sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
             return sums, self._own(d, self._present), self._cross(d)
-        of_each = [self._of_single(e, v) for e, v in enumerate(d)]  # if an image is in one environment only, it counts once
+        of_each = [self._of_single(e, v) for e, v in enumerate(d)]  # images of one environment count once
         own, cross = {}, {}
         for e, ((of_values, squares, products), images) in enumerate(zip(of_each, self._shared_images, strict=True)):
             own[e, e] = Products(squares, of_values, of_values, images)
@@ -318,7 +318,7 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
 
 
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
-    """Return the mean under a seed minus the mean under a later seed, and its variance over clusters: (2, seeds, seeds).
+    """Return means under a seed minus means under later ones, and variances over clusters: (2, seeds, seeds).
 
     Only the upper triangle is valid. Blocks of rows fit into the processor's cache. `images` and `sums` are numbers of
     images and sums of values, shape (environments, seeds, seeds or 1). `clusters` is the number of clusters, shape
@@ -338,7 +338,7 @@ def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sum
     for rows in blocks:
         later = slice(rows.start, None)
         m, w = means[:, rows, later], weights[:, rows, later]
-        n, v = (of_all[:, later, rows].swapaxes(1, 2) for of_all in (means, weights))  # means and weights under the other seed
+        n, v = (of_all[:, later, rows].swapaxes(1, 2) for of_all in (means, weights))  # under the other seed
         of_both = squares[rows, later] + squares[later, rows].T
         for (e, f), products in (cross or {}).items():
             values, counts_values, values_counts, counts = (of_all[rows, later] for of_all in products)

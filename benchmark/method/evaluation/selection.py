@@ -79,7 +79,7 @@ RULES: Mapping[str, Rule] = {
 SOURCE_RULES = tuple(rule.name for rule in RULES.values() if not rule.looks_at_target)
 SCORES = tuple(_OF_SOURCES)  # rules that select the highest score on the sources
 KEY = ("held_out", "seed", "fold")
-SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # columns of a setting, without the rank
+SETTING = ("lambda_", "intervention_set", "normalize", "predictor_params", "projection_params")  # without the rank
 IMPORTED = "imported"  # value of `projection` for imported predictions of a method trained elsewhere
 PLAIN = "identity"  # value of `projection` for plain prediction
 
@@ -368,7 +368,7 @@ def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | No
     choice = np.flatnonzero(place >= 0)
     place = place[choice]
     row, index = choices.row[curves.curve[place]], curves.index[place]
-    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # whether it is the row's own best rank
+    own = place == highest(scores, curves, np.arange(len(choices.row)))[curves.curve[place]]  # the row's best rank
     score, kept_plain = scores[place], np.zeros(len(place), dtype=np.bool_)
     if rule.one_se and rank is None:
         alone = (np.bincount(choices.choice, weights=curves.sizes) == 1)[choice]

@@ -105,13 +105,13 @@ def moved(shift: Shift, c_d: Array, c_z: Array) -> float | None:
 
 @dataclass(frozen=True)
 class Spans:
-    """Shares that one tested fit removes; lists run over the ranks. All are None for a nonlinear map.
+    """Shares that one tested fit removes: columns of the rows, see `_SPANS` in `benchmark/store/rows.py`.
 
     Attributes:
-        energy_removed: removed share of C_z.
-        shift_removed_sources: removed share of the shift between sources; None without a shift.
-        shift_removed_target: removed share of the shift from sources to target, computed with target labels; None
-            without a shift, or if the target is a source.
+        energy_removed: removed share of C_z at every rank. This and all other fields are None for a nonlinear map.
+        shift_removed_sources: removed share of the shift between sources at every rank; None without a shift.
+        shift_removed_target: removed share of the shift from sources to target at every rank, computed with target
+            labels; None without a shift, or if the target is a source.
         shift_moved_sources: C_d, or its placebo, along the shift between sources, relative to an average direction;
             None without interventions.
         shift_moved_target: C_d, or its placebo, along the shift from sources to target; None without interventions.
