@@ -1,4 +1,4 @@
-"""Inputs of trials: shared arrays and moments are prepared before the sweep, and a worker collects one trial's inputs."""
+"""Inputs of trials: shared arrays and moments, prepared before the sweep, and one trial's inputs in a worker."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return the objects that the Ray references under `key` point to: a tuple, or the object if there is one reference."""
+    """Return the objects that the Ray references under `key` point to: a tuple, or the object if it is only one."""
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 

@@ -65,7 +65,7 @@ def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.fl
 def lent_views(
     kinds: Sequence[Sequence[View]], arrays: Mapping[str, NDArray[np.float32]], images: ImageIndex, seed: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return the embeddings of views for predictors that use them: one array (n, D) per kind in the intervention set."""
+    """Return embeddings of views for predictors that use them: one array (n, D) per kind in a set."""
     of_kinds = [{view.directory: arrays[view.directory] for view in views} for views in kinds]
     return tuple(one_of(z, images.ids, seed) if len(z) > 1 else next(iter(z.values())) for z in of_kinds)
 

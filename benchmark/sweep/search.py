@@ -32,7 +32,7 @@ class RandomSuggester:
         self._space, self._rng = space, np.random.default_rng(seed)
 
     def ask(self, n: int) -> list[Point]:
-        """Return the next points."""
+        """Return the next `n` points."""
 
         def draw(low: float, high: float) -> float:
             uniform = self._rng.uniform

@@ -146,7 +146,7 @@ class Subject:
         return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
 
     def shuffled_name(self, drawn: InterventionSet) -> str:
-        """Return the name of the pairs of one draw of a shuffled set. It contains everything that the pairs depend on."""
+        """Return the name of the pairs of one draw of a shuffled set, with everything that they depend on."""
         labels = self.labels_of(drawn)
         weights = drawn.weights or (1.0,) * len(labels)
         of = ", ".join(f"{weight!r} {label}" for weight, label in zip(weights, labels, strict=True))

@@ -1,7 +1,8 @@
-"""Computation of moments from stored embeddings, once, by one worker per core; the store keeps them.
+"""Computes moments from stored embeddings, once and with one worker per core. The store keeps them.
 
 Each worker reads a range of images in blocks, so memory does not grow with the data set. The sums of all ranges are
-added and written: one file for the images and one per kind of intervention. A sweep then needs only these matrices.
+added and written: one file for the images and one for each kind of intervention. A sweep then needs only these
+matrices. If the sums change, increase `VERSION` in `benchmark/store/moments.py`.
 """
 
 import hashlib
@@ -25,14 +26,14 @@ from benchmark.store.embeddings import View
 from benchmark.store.moments import folder_of, moments_file, packed, unpacked
 from benchmark.store.sealed import DamagedError, problem_by
 
-BLOCK = 4096  # images per block of a worker
-MAX_WORKERS = 16  # each returns sums of the size of the result
-MEMORY = 4e9  # bytes for the sums of all workers together
+BLOCK = 4096  # images in a block that a worker reads
+MAX_WORKERS = 16  # each worker returns sums as large as the result
+MEMORY = 4e9  # bytes for the sums of all workers
 
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Pairs of different images: each image with views of a partner, see `evaluation.cells.partners`.
+    """Specifies pairs of different images: an image with views of its partner, see `evaluation.cells.partners`.
 
     Attributes:
         seed: seed of all draws.
@@ -47,10 +48,10 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Some:
-    """A random subset of images whose views are summed, see `evaluation.cells.drawn_pairs`.
+    """Specifies a random subset of images whose views are summed, see `evaluation.cells.drawn_pairs`.
 
     Attributes:
-        share: share of the images, above 0, below 1.
+        share: share of the images, between 0 and 1.
         seed: seed of the draw.
     """
 
@@ -60,14 +61,16 @@ class Some:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A kind of pairs in the moments: what images are paired with.
+    """A kind of pairs in the moments: it says what images are paired with.
 
     Attributes:
-        name: name of the kind in intervention sets; for pairs of different images it contains all they depend on.
-        views: the view to pair images with, or several of which one is drawn per image; empty for
+        name: name of the kind in intervention sets. For pairs of different images, it contains everything that they
+            depend on.
+        views: the view to pair images with, or several views, from which one is drawn per image. Empty (default) for
             `cross_environment`, which pairs images with images.
-        shuffle: set if images are paired with views of other images; then all `views` are used, weighted.
-        some: set if only a subset of the images is paired.
+        shuffle: how images are paired with views of other images, with all `views` weighted; None (default): with their
+            own views.
+        some: which subset of the images is paired; None (default): all images.
     """
 
     name: str
@@ -83,12 +86,12 @@ class Pairing:
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """The readable images of a data set under one backbone.
+    """The readable images of a data set under one backbone, and where the store has their embeddings.
 
     Attributes:
         original: the view without intervention.
         ids: image ids in manifest order, shape (n,).
-        chunks: chunk of each image in the store, shape (n,).
+        chunks: number of the chunk in the store that has the image, shape (n,).
         layouts: split -> cell of each image.
         environments: names of the environments, by index.
         dim: embedding width D.
@@ -102,7 +105,7 @@ class ImageIndex:
     dim: int
 
     def digest(self, split: Split) -> str:
-        """Return a hash of the images and their cells."""
+        """Return a hash of the images and of their cells under a split."""
         layout = self.layouts[split]
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for array in (layout.environment, layout.label, layout.side):
@@ -112,11 +115,11 @@ class ImageIndex:
 
 @dataclass(frozen=True)
 class SumTask:
-    """Sums computed in one pass.
+    """Sums that are computed in one pass over the images.
 
     Attributes:
         split: split that defines the cells.
-        scale: whether embeddings are raw or normalised.
+        scale: whether embeddings are raw or have unit length.
         pairings: pairings whose differences are summed.
     """
 
@@ -126,7 +129,7 @@ class SumTask:
 
 
 def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | None) -> str:
-    """Return the name, inside a store, of the moments of a pairing, or (None) of the images."""
+    """Return the name, inside a store, of the file with the moments of a pairing (None: of the images)."""
     if pairing is None:
         return moments_file(images.original, digest, task.scale)
     drawn = task.split.seed if pairing.one_of else None
@@ -136,10 +139,10 @@ def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | N
 def sum_moments(
     storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], pairings: Sequence[Pairing]
 ) -> int:
-    """Compute the moments of all pairings, splits and scales that the store lacks. Requires `connect`.
+    """Compute the moments of pairings, splits and scales that the store lacks. Ray must be connected.
 
     Returns:
-        Number of files written.
+        The number of files written.
 
     Raises:
         DamagedError: embeddings or existing moments are damaged.
@@ -149,8 +152,8 @@ def sum_moments(
         of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
         if crossed and not of_turn:
             continue
-        # One pass sums as many pairings (a search may have any number), splits and scales as fit into memory with the
-        # sums of all workers.
+        # One pass sums as many pairings, splits and scales as fit into memory with the sums of all workers. A search
+        # may have any number of pairings.
         room = MEMORY / _workers(images)
         at_once = max(1, (int(room / _bytes_of_sums(images, 0)) - 1) // 2)
         for first in range(0, max(1, len(of_turn)), at_once):
@@ -165,7 +168,7 @@ def sum_moments(
 
 
 def _workers(images: ImageIndex) -> int:
-    """Return the number of workers such that all their sums, of one pairing or more each, fit into memory."""
+    """Return the number of workers whose sums, each of at least one pairing, fit into memory together."""
     from benchmark.common.ray.cluster import cpu_nodes
 
     nodes, cores = cpu_nodes()
@@ -180,14 +183,14 @@ def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
 
 
 def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int:
-    """Return the bytes of moments: per cell and half of the classes one D x D matrix, and two per pairing."""
+    """Return the bytes of moments: for each cell one D x D matrix, and two more for each pairing."""
     return 2 * sides * environments * (1 + 2 * pairings) * 8 * dim**2
 
 
 def read_cells(
     storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], products: bool = True
 ) -> Cells:
-    """Return the moments of the images and of pairings, by cell, from the store; `products` as in `unpacked`."""
+    """Return the stored moments of the images and of pairings, by cell. `products` as in `unpacked`."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
     cells = unpacked(storage, file_of(images, digest, task, None))
     for pairing in pairings:
@@ -200,10 +203,10 @@ def read_cells(
 
 
 def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
-    """Return file -> pairing (None: images) that the store lacks for a task.
+    """Return file -> pairing (None: the images) for the files that a task needs and the store lacks.
 
     Raises:
-        DamagedError: existing files are damaged; names all of them.
+        DamagedError: existing files are damaged; the message names all of them.
     """
     crossed = any(pairing.name == CROSS for pairing in task.pairings)
     wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
@@ -221,7 +224,7 @@ def _sum(
     digests: dict[Split, str],
     todo: list[tuple[SumTask, dict[str, Pairing | None]]],
 ) -> int:
-    """Sum over ranges of images in parallel, one worker per core, then add and write; return the number of files."""
+    """Sum over ranges of images in parallel, add the sums and write them; return the number of files."""
     import ray
 
     ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
@@ -267,7 +270,7 @@ def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], fir
                 views[pairing.name] = one_of(shown, ids, task.split.seed) if ids else next(iter(shown.values()))
             some = {name: mask[rows] for name, mask in drawn[i].items()}
             sums[i] = sums[i] + sums_of.cells_of(layout, z, views, some)
-            for pairing in task.pairings:  # views of partners are read separately
+            for pairing in task.pairings:  # embeddings of partners are read separately
                 if pairing.shuffle:
                     theirs = of_partners[i][pairing.name][rows]
                     shown_of = [scaled(_read(storage, view, images, theirs), normalize) for view in pairing.views]

@@ -1,8 +1,9 @@
 """Trials: the units of work of a sweep.
 
-A trial contains everything that shares work: all holdouts of a protocol in all folds, their leave-one-domain-out fits,
-all lambdas, predictor settings and ranks of one (data set, backbone, intervention set, projection, normalisation,
-predictor, protocol, seed).
+A trial contains everything that shares work for one (data set, backbone, intervention set, projection, normalisation,
+predictor, protocol, seed): all holdouts in all folds, their leave-one-domain-out fits, all lambdas, predictor settings
+and ranks. `common_columns` in `benchmark/sweep/evaluate.py` writes the specification to rows, and
+`benchmark/sweep/work.py` estimates its work.
 """
 
 import json
@@ -28,34 +29,34 @@ from benchmark.sweep.identity import component_code, evaluation_code
 from benchmark.sweep.pseudo_environments import Clusters
 from benchmark.sweep.subject import Subject
 
-MAX_FITS = 1000  # per trial, lambda and setting; trials with more are divided by holdout
-READ = ("pca", "icm", "shrinkage")  # projections for which the decodability of environments is measured
+MAX_FITS = 1000  # maximum number of fits per trial, lambda and setting; larger trials are divided by holdout
+READ = ("pca", "icm", "shrinkage")  # projections with a measured decodability of environments
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Specification of a trial, independent of the subject.
+    """Specification of a trial, without its subject.
 
     Attributes:
-        protocol: environments for fitting and for testing.
-        test_splits: tested parts of the held-out environment, as in the recipe; see `Protocol.test_splits`.
-        intervention_set: views in the consistency term and for the predictor; None if neither uses interventions.
+        protocol: determines environments for fits and for tests.
+        test_splits: requested test splits of the held-out environment, as in the recipe; see `Protocol.test_splits`.
+        intervention_set: interventions for projection and predictor; None if neither uses interventions.
         projection: estimator of the basis.
-        normalize: where embeddings are normalised to unit length.
+        normalize: when embeddings are scaled to unit length.
         predictor: predicts classes inside the subspace.
         seed: seed of the split.
         lambdas: weights of the consistency term; (0.0,) if the projection has none.
-        ranks: numbers of directions kept, ascending; only the width D if only the whole space makes sense.
-        rounding: rounding of half the number of classes to the number of base classes.
-        folds: number of folds; 0 for an 80/20 split.
-        fold: for a search, the only tested fold, from 0, validated on the next fold only. None (default) for all
-            folds, and for an 80/20 split.
-        held_out: the only holdout, as in a search; None (default) for all holdouts of the protocol.
-        space: search space, parameter -> (low, high); empty (default) for a trial of the grid.
-        selection_images: largest number of images per source and fold for validation and, with slow predictors, for
-            fits used only for model selection; None (default) for all.
-        metrics: score metrics besides the built-in ones; none by default.
-        metric: metric by which rules select.
+        ranks: numbers of directions kept, ascending; only the width D if the projection has no ranks.
+        rounding: how half the number of classes is rounded, which gives the number of base classes.
+        folds: number of folds; 0 (default) for an 80/20 split.
+        fold: in a search, the only tested fold, from 0, validated on the next fold only. None (default): all folds are
+            tested, or an 80/20 split.
+        held_out: name of the only holdout, as in a search; None (default): all holdouts of the protocol.
+        space: search space, parameter -> (lower, upper bound); empty (default) for a trial of a grid.
+        selection_images: maximum number of images per source and fold for validation and, with slow predictors, for
+            fits that only serve model selection. None (default): all images.
+        metrics: metrics of scores besides the built-in ones. Default: none.
+        metric: metric by which rules select. Default: accuracy.
     """
 
     protocol: Protocol
@@ -78,7 +79,7 @@ class TrialSpec:
 
     @property
     def split(self) -> Split:
-        """How images are divided into sides."""
+        """The split, which puts images on sides."""
         return Split(self.seed, self.protocol.halves_apart, self.rounding, self.folds)
 
     @property
@@ -89,19 +90,19 @@ class TrialSpec:
 
     @property
     def turns(self) -> "list[TrialSpec]":
-        """One spec per fold; the spec itself for an 80/20 split or a single fold."""
+        """One specification per fold; only this one for an 80/20 split or a single fold."""
         alone = self.fold is not None or not self.folds
         return [self] if alone else [replace(self, fold=fold) for fold in range(self.folds)]
 
     def holdouts(self, environments: Sequence[str]) -> list[Holdout]:
-        """Return the holdouts for a subject with these environments."""
+        """Return the holdouts of the trial on a subject with these environments."""
         every = self.protocol.holdouts(environments, self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
     def fit_counts(self, environments: Sequence[str]) -> tuple[int, int, int]:
-        """Return the numbers of fits per lambda and setting: for `lodo` only, for `training_domain`, and tested.
+        """Return the numbers of fits per lambda and setting: only for `lodo`, for `training_domain`, and tested.
 
-        A fit for several holdouts or folds is counted once; one that is tested and used for selection counts as tested.
+        A fit for several holdouts or folds counts once. A tested fit that also serves for selection counts as tested.
         """
         holdouts, min_sources = self.holdouts(environments), self.min_sources
         cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=min_sources)
@@ -111,29 +112,29 @@ class TrialSpec:
         return len(left_out), len(chosen), len(tested)
 
     def sampled(self, images: Collection[int]) -> int | None:
-        """Return the subsample per source and fold for fits used only for model selection; None for all images."""
+        """Return the number of images per source and fold in fits that only serve selection; None: all images."""
         most = self.selection_images if self.predictor.samples else None
         return most if most and max(images, default=0) > most * (self.folds or 1 + IN_FOLDS) else None
 
     def clusters(self, environments: Sequence[str], count: int) -> Clusters:
-        """Return the `count` clusters that replace the source environments of the trial."""
+        """Return the specification of `count` clusters that replace the trial's source environments."""
         sources = {source for holdout in self.holdouts(environments) for source in holdout.sources}
         return Clusters(count, self.seed, tuple(e for i, e in enumerate(environments) if i not in sources))
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """Settings of the projection to select among; for a placebo only those that depend on C_d."""
+        """Settings of the projection that rules choose among; for a placebo only settings that depend on C_d."""
         of_placebo = self.intervention_set is not None and self.intervention_set.placebo is not None
         every = not of_placebo or self.predictor.uses_c_d
         return tuple(s for s in self.projection.settings if every or s.takes_placebo)
 
     @property
     def min_sources(self) -> int:
-        """Smallest number of source environments with which a setting can be fitted."""
+        """Minimum number of source environments with which at least one setting can be fitted."""
         return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
-        """Return the number of result rows; for numbered placebos an upper bound, since only selected rows are kept."""
+        """Return the number of result rows. Placebos with numbered draws keep only selected rows: it is an upper bound."""
         chosen = self.intervention_set
         if chosen is None or not chosen.numbered:
             return len(self.lambdas) * self.rows(environments)
@@ -142,9 +143,9 @@ class TrialSpec:
         return chosen.draws * len(self.turns) * fitted * tests * len(SCORES)
 
     def prediction_count(self, images: Mapping[str, int]) -> int:
-        """Return an upper bound of the number of predictions that the rows keep; none for numbered placebos.
+        """Return an upper bound of the number of predictions that rows keep; 0 for placebos with numbered draws.
 
-        Each rule may select one row, and two per further setting of the projection: see `evaluate.answered`.
+        Each rule may select one row, and two more for each further setting of the projection, see `evaluate.answered`.
         """
         if self.intervention_set and self.intervention_set.numbered:
             return 0
@@ -162,14 +163,16 @@ class TrialSpec:
         return round(tested * len(SCORES) * (2 * len(self.settings) - 1))
 
     def rows(self, environments: Sequence[str]) -> int:
-        """Return the number of result rows per lambda, for a subject with these environments."""
+        """Return the number of result rows per lambda on a subject with these environments."""
         splits, holdouts = self.protocol.test_splits(self.test_splits), self.holdouts(environments)
         fitted = sum(len(holdout.sources) >= s.min_sources for s in self.settings for holdout in holdouts)
         each = len(self.turns) * len(splits) * len(self.protocol.class_halves)
         return fitted * each * len(self.predictor.settings)
 
     def content(self) -> dict[str, Any]:
-        """Return everything that distinguishes the trial from others of the same subject, as plain data."""
+        """Return, as plain data, everything that distinguishes the trial from others on the same subject.
+
+        It is part of the trial id, so a new field that changes rows must be added here."""
         intervention_set = self.intervention_set
         names = ("normalize", "seed", "lambdas", "ranks", "rounding", "held_out", "selection_images")
         return {name: getattr(self, name) for name in names} | {
@@ -188,7 +191,7 @@ class TrialSpec:
         }
 
     def words(self) -> str:
-        """Return the trial as text, without its subject."""
+        """Return a description of the trial without its subject."""
         intervention_set = f", {self.intervention_set.name}" if self.intervention_set else ""
         held_out = f" without {self.held_out}" if self.held_out else ""
         lambda_ = f", lambda {self.lambdas[0]:g}" if self.projection.uses_lambda and len(self.lambdas) == 1 else ""
@@ -200,14 +203,15 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Trial:
-    """Unit of work of a sweep: a spec on a subject.
+    """Unit of work of a sweep: a specification, applied to a subject.
 
     Attributes:
         spec: the specification.
         subject: the data set under a backbone.
-        variants: further subjects that a protocol across data sets tests on. Default: none.
-        recipe_hash: hash of the recipe; not part of the id.
-        lender: data set under the same backbone whose C_d is borrowed; None (default) for none.
+        variants: further subjects, which a protocol across data sets tests. Default: none.
+        recipe_hash: hash of the recipe. It is not part of the trial id. Default: empty.
+        lender: for a `borrowed` placebo, the data set under the same backbone that lends its C_d; None (default)
+            otherwise.
     """
 
     spec: TrialSpec
@@ -218,10 +222,10 @@ class Trial:
 
     @cached_property
     def id(self) -> str:
-        """Hash of everything that the trial's rows depend on."""
+        """The trial id: a hash of everything that the trial's rows depend on."""
         subject, lender, prompts = self.subject, self.lender, self.subject.prompts_of(self.spec.projection)
 
-        def labels(s: Subject) -> tuple[str, ...]:  # without kinds, all kinds of each data set
+        def labels(s: Subject) -> tuple[str, ...]:  # a set without kinds has all kinds of each data set
             return s.labels_of(self.spec.intervention_set) if self.spec.intervention_set else ()
 
         def seen(s: Subject) -> list[dict[str, Any]]:
@@ -252,25 +256,25 @@ class Trial:
 
     @cached_property
     def clusters(self) -> Clusters | None:
-        """The clusters that replace the source environments; None for the environments of the data set."""
+        """The clusters that replace the source environments; None: the data set's environments are used."""
         count = self.subject.clusters
         return self.spec.clusters(self.subject.manifest.environments, count) if count else None
 
     @cached_property
     def images(self) -> str:
-        """Hash of the image list that positions in its rows refer to: a data set, or the readable images of several."""
+        """Hash of the image list that positions in rows refer to: one data set, or readable images of several."""
         subjects = (self.subject, *self.variants)
         of_each = [[s.manifest.fingerprint, s.unreadable if self.variants else ""] for s in subjects]
         return canonical_hash(of_each)[:32]
 
     @property
     def samples(self) -> bool:
-        """Whether fits used only for model selection run on a subsample: there are many images, and fits are slow."""
+        """Whether fits that only serve selection use a subsample, as there are many images and fits are slow."""
         return self.spec.sampled(self.subject.manifest.counts.values()) is not None
 
     @property
     def shares(self) -> tuple[object, ...]:
-        """Key of trials that may share classifiers of the plain space."""
+        """Key that is equal for trials that may share classifiers of plain prediction."""
         spec = self.spec
         views = spec.intervention_set if spec.predictor.uses_views else None
         subjects = [(s.key, s.view_draw if views else 0) for s in (self.subject, *self.variants)]
@@ -279,7 +283,7 @@ class Trial:
 
     @cached_property
     def sums(self) -> tuple[object, ...]:
-        """Key of trials that are fitted from the same moments."""
+        """Key that is equal for trials that are fitted from the same moments."""
         spec, subject = self.spec, self.subject
         pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
         asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
@@ -290,7 +294,7 @@ class Trial:
 
     @property
     def environments(self) -> list[str]:
-        """Names of the environments of the protocol: of the data set, clusters, or whole data sets."""
+        """Names of the protocol's environments: environments of the data set, clusters, or whole data sets."""
         if self.clusters:
             return self.clusters.environments
         names = [s.manifest.name for s in (self.subject, *self.variants)]
@@ -298,13 +302,13 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """The trial as text, for failures and progress."""
+        """A description of the trial, for failures and progress."""
         clusters = f", {self.subject.clusters} clusters" if self.subject.clusters else ""
         return f"{self.subject.key}{clusters}: {self.spec.words()}"
 
     @property
     def interventions(self) -> str | None:
-        """The intervention set (of a placebo the real one) with all parameters, as JSON; None without a set."""
+        """The intervention set with all parameters, as JSON (for a placebo, the real set); None without a set."""
         intervention_set, spec = self.spec.intervention_set, self.subject.interventions
         if intervention_set is None:
             return None
@@ -328,11 +332,12 @@ class Trial:
 def trial_specs(
     recipe: Recipe, dataset: str, dim: int, kinds: Collection[str] | None = None, texts: Texts = "any"
 ) -> list[TrialSpec]:
-    """Return the trial specs of a recipe on one of its data sets.
+    """Return the specifications of a recipe's trials on one of its data sets.
 
-    Projections without interventions are not repeated per set, those without lambda not per lambda. Upper bounds that
-    use the target have no placebos; many draws of a placebo are several trials. Searched specs have a space and no
-    lambdas. By default, all `kinds` of pairs of the recipe exist.
+    Projections without interventions are not repeated for each set, and those without lambda not for each lambda.
+    Protocols that use the target have no placebos. Many draws of a placebo are divided into several trials. In a
+    search, specifications have a space and no lambdas. `kinds`: available kinds of pairs; default: all kinds in the
+    recipe.
     """
     sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
     metrics = tuple(one for one in recipe.metrics if one.needs == "scores" and one not in BUILT_IN)
@@ -375,10 +380,10 @@ def unfolded(
     kinds: Collection[str] | None = None,
     texts: Texts = "any",
 ) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
-    """Yield the specs of `trial_specs`, each with environment -> number of images.
+    """Yield the specifications of `trial_specs`, each with a mapping environment -> number of images.
 
-    There is one spec per holdout if source environments are clustered, since each holdout has its own clusters, and if
-    a trial would have more than `MAX_FITS` fits, each of which then serves at most two holdouts.
+    A specification is divided by holdout in two cases. If source environments are clustered, each holdout has its own
+    clusters. If a trial would have more than `MAX_FITS` fits, each fit serves at most two holdouts anyway.
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):
@@ -391,10 +396,10 @@ def unfolded(
 
 
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
-    """Return all trials of a recipe, ordered by subject; each trial with a space represents the trials of a search.
+    """Return all trials of a recipe, ordered by subject. A trial with a space stands for all trials of a search.
 
-    Trials that cannot be fitted, such as with differences of environment means and a single source, and trials whose
-    lender of C_d lacks the kinds, are left out.
+    Trials that cannot be fitted are left out, such as differences of environment means with a single source. So are
+    trials whose lender of C_d lacks the kinds.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     names = [dataset.name for dataset in recipe.datasets]

@@ -1,6 +1,6 @@
-"""The sweep on Ray Tune: trials run in parallel, and each writes one file of result rows.
+"""Runs a sweep on Ray Tune: trials run in parallel, and each trial writes one file of result rows.
 
-The state of Tune is disposable: trials whose rows and tested images exist are not run again.
+Tune's own state is not needed to resume: a trial whose rows and test images exist is not run again.
 """
 
 import contextlib
@@ -39,28 +39,27 @@ from benchmark.sweep.inputs import Remember, Shared, fetched, inputs_of, share
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import Ran, costs_of
 
-MAX_NODE_RETRIES = 3  # retries of trials whose nodes died
-REPORT_SECONDS = 2.0  # between two reports of a batch
+MAX_NODE_RETRIES = 3  # number of retries of trials whose node died
+REPORT_SECONDS = 2.0  # seconds between two reports of a batch
 
 
 def sweep(
     storage: Storage, trials: Sequence[Trial], options: RunSpec, name: str, remember: Remember = lambda _: None
 ) -> None:
-    """Run the unfinished trials; those that fail twice leave a failure record in the store.
+    """Run the unfinished trials. A trial that fails twice leaves a failure record in the store.
 
-    Call it in a block of `connected`. A trial is finished if its rows and tested images exist. Small trials run in
-    batches. Trials that a batch did not finish are retried one by one, so that a crashing trial affects no other; the
-    death of a node is no failure of a trial. `remember` receives the costs of the trials, also if the sweep is
-    interrupted.
+    Call it inside `connected`. A trial is finished if its rows and test images exist. Small trials run in batches.
+    Trials that a batch did not finish are retried one by one, so that a crashing trial affects no other. If a node
+    dies, this is no failure of a trial. `remember` gets the costs of the trials, even if the sweep is interrupted.
 
     Raises:
         DamagedError: embeddings, texts or moments are damaged.
-        IcmBenchError: a row file is damaged or holds another trial's rows, the store cannot be written, or the sweep
+        IcmBenchError: a row file is damaged or has another trial's rows, the store cannot be written, or the sweep
             ended before all trials were tried.
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = [trial for trial in trials if trial.id in to_run]
-    # Trials that share most are adjacent.
+    # Trials that share much work become adjacent.
     missing.sort(key=lambda t: (t.shares, t.spec.protocol.name, t.spec.predictor.uses_training_images, t.sums))
     if not missing:
         return
@@ -72,12 +71,12 @@ def sweep(
 
 @dataclass(frozen=True)
 class Given:
-    """Inputs of all batches of a sweep.
+    """The inputs of all batches of a sweep.
 
     Attributes:
-        storage: store with embeddings and texts, which receives the rows.
-        shared: references to the arrays of all trials.
-        options: limits of a trial, and loggers.
+        storage: store that has the embeddings and gets the rows.
+        shared: Ray references to the arrays of all trials.
+        options: options of the run, such as limits of a trial and loggers.
         name: name of the recipe, for loggers.
         gpus: number of GPUs in the cluster.
     """
@@ -91,7 +90,7 @@ class Given:
 
 def _run(storage: Storage, trials: list[Trial], options: RunSpec, name: str, remember: Remember) -> list[str]:
     """Run trials in batches, then retry unfinished ones one by one; return the ids of trials without rows."""
-    Thread(target=import_module, args=["ray.tune"]).start()  # takes two seconds; meanwhile workers sum moments
+    Thread(target=import_module, args=["ray.tune"]).start()  # takes two seconds, during which workers sum moments
     given = Given(storage, share(storage, trials, remember=remember), options, name, gpu_count())
     cores = float(ray.cluster_resources().get("CPU", 1))
     began, slots = time.time(), max(1, int(cores / options.cpus_per_trial))
@@ -129,19 +128,19 @@ def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -
     from ray import tune
     from ray.tune.execution import class_cache
 
-    # Tune would pass credentials in a runtime environment, which Ray logs; the storage object contains them already.
+    # Tune would pass credentials in a runtime environment, which Ray logs. The storage object already has them.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in os.environ if name.startswith("AWS_")}
     # Tune would treat an interrupt as an early stop and report the sweep as finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # avoids three log files per trial
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are stored with their tracebacks
-    # Tune unpickles parameters for every batch, so the trials are passed by reference.
+    # Tune unpickles parameters for every batch, so trials are passed by reference.
     asked = {batch.first: resources_of(trials[batch.first], given.options, given.gpus) for batch in batches}
     trainable = tune.with_parameters(_train, given=given, trials=[ray.put(trials)])
     scratch = log_folder(given.options) or tempfile.mkdtemp(prefix="icm-bench-tune-")
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: asked[config["trial"]["number"]]),
-        # Identifies batches in Tune and in loggers.
+        # The configuration identifies a batch in Tune and in loggers.
         param_space={"trial": tune.grid_search([batch.config(trials) for batch in batches])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
@@ -166,15 +165,15 @@ def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -
 
 
 def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Exception], None]) -> Any:
-    """Return the Tune callback that shows progress and the best trial so far by source scores.
+    """Return a Tune callback that shows progress and the trial with the best source scores so far.
 
-    `failed_with` stores a failure at once, since the sweep may be interrupted; it is not called for trials that lost
-    their node, nor for batches, whose failing trial is unknown.
+    `failed_with` stores a failure at once, since the sweep may be interrupted. It is not called for trials that lost
+    their node, or for batches of several trials, whose failing trial is unknown.
     """
     from ray import tune
 
     class Watch(tune.Callback, tune.Stopper):
-        """Also stops the sweep if a trial cannot write to the store."""
+        """Shows progress, and stops the sweep if a trial cannot write to the store."""
 
         unwritable: UnwritableError | None = None
 
@@ -206,7 +205,7 @@ def _watch(stage: str, every: list[Trial], failed_with: Callable[[Trial, Excepti
                 self.progress.update(note=words)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
-            # Like `Trial.get_pickled_error`, which looks in a folder that Tune fills only later.
+            # As in `Trial.get_pickled_error`, which reads a folder that Tune fills only later.
             place, batch = trial.pickled_error_file, Batch.named(trial.config["trial"])
             if not place or not Path(place).is_file():  # an error of Tune itself
                 return
@@ -257,7 +256,7 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
         except Exception as error:
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
-            # Stored at once, although the trial is retried alone: the sweep may be interrupted before.
+            # Stored at once, although the trial is retried alone, since the sweep may be interrupted before that.
             _keep_failure(given.storage, trial, error, None)
             continue
         if batch.count > 1 and time.monotonic() - reported_at > REPORT_SECONDS:
@@ -269,7 +268,7 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _kept(reference: Any) -> Any:
-    """Return an object shared by all batches of a worker, unpickled only once."""
+    """Return the object behind a reference; a worker unpickles it once for all its batches."""
     return ray.get(reference)
 
 
@@ -277,23 +276,23 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
     """Evaluate a trial, write its rows, and return its report for Tune and loggers."""
     began, storage, limit = time.time(), given.storage, given.options.trial_timeout
     inputs = inputs_of(storage, trial, fetch, device)
-    if limit:  # ends this process even if native code hangs; Tune starts another
+    if limit:  # a time limit ends this process even if native code hangs; Tune starts another one
         faulthandler.dump_traceback_later(limit, exit=True, file=2)
     try:
         evaluated = evaluate(trial, inputs, device)
     finally:
         faulthandler.cancel_dump_traceback_later()
-    for tested in evaluated.tested:  # first, so that rows never refer to missing files
+    for tested in evaluated.tested:  # written first, so that rows never refer to missing files
         write_tested(storage, tested)
     write_rows(storage, trial.id, evaluated.rows)
-    # Held-out accuracies are only in the rows, so that no selection can use them by accident.
+    # Held-out accuracies are only in rows, so that no selection can use them by accident.
     again = retries.take_retries()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
     return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
 
 
 def device_of(gpus: float) -> str:
-    """Return the torch device of a trial that reserves `gpus`; Ray also shows GPUs to trials that reserve none."""
+    """Return the torch device of a trial that reserves `gpus`. Ray also shows GPUs to trials that reserve none."""
     if not gpus:
         return "cpu"
     import torch

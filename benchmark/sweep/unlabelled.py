@@ -1,7 +1,8 @@
-"""Predictions and accuracy estimates on unlabelled images, and on labelled environments as if unlabelled. Requires Ray.
+"""Predictions and accuracy estimates for unlabelled images, and for labelled environments as if unlabelled.
 
-Each method is fitted on the in-splits of its sources; the sources' out-splits select its point (lambda, rank, setting).
-Target labels are used only to report the error of an estimate.
+Each method is fitted on the in-splits of its sources. The out-splits of the sources select its point (lambda, rank,
+setting). Target labels are only used to report the error of an estimate. `icm-bench unlabelled` uses this module; it
+requires Ray.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,21 +36,21 @@ from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.tune import device_of
 
-MAX_IMAGES = 20_000  # per environment, evenly spaced: enough for a share within a third of a point
-UNKNOWN = -1  # the label of an image without one
+MAX_IMAGES = 20_000  # maximum number of images per environment, evenly spaced: a share is then known within a third of a point
+UNKNOWN = -1  # label of an image whose class is unknown
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions of one method for one target environment, which it was not fitted on.
+    """Predictions of one method for one target environment, to which it was not fitted.
 
     Attributes:
         trial: position of the method's trial.
         environment: the target environment.
-        labelled: whether its labels are known.
-        source: accuracy on the validation images of the sources, mean over environments.
-        validation_accuracy: accuracy on all validation images together.
-        atc: accuracy estimated by average thresholded confidence.
+        labelled: whether labels of the target environment are known.
+        source: accuracy on validation images of the sources, averaged over environments.
+        validation_accuracy: accuracy on all validation images of the sources together.
+        atc: accuracy on the target, estimated by average thresholded confidence.
         accuracy: accuracy on the target; NaN without labels.
         of_sources: predicted classes of the validation images, shape (m,).
         of_target: predicted classes of the target images, shape (k,).
@@ -69,7 +70,7 @@ class Answers:
 def answers_of(
     storage: Storage, trials: Sequence[Trial], unlabelled: Mapping[str, Subject], options: RunSpec
 ) -> Iterator[Answers]:
-    """Yield the predictions of the methods of trials in order of completion. Call it in a block of `connected`.
+    """Yield the predictions of the trials' methods in order of completion. Call it inside `connected`.
 
     Raises:
         DamagedError: embeddings, texts or moments are damaged.
@@ -90,7 +91,7 @@ def answers_of(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A method with its inputs.
+    """A method and its inputs.
 
     Attributes:
         number: position of the method's trial.
@@ -121,7 +122,7 @@ def _answers(
 
 
 def beside(data: Embedded, other: Embedded) -> Embedded:
-    """Return labelled images joined with unlabelled ones, whose environments follow the labelled ones."""
+    """Return labelled images joined with unlabelled ones, whose environments get the last indices."""
     known, extra = len(data.environments), len(other.z)
     return replace(
         data,
@@ -136,7 +137,7 @@ def beside(data: Embedded, other: Embedded) -> Embedded:
 
 @dataclass(frozen=True)
 class _Best:
-    """The best point by source accuracy so far, with the scores of sources and target."""
+    """The point with the best source accuracy so far, with scores of source and target images."""
 
     source: float
     of_sources: list[Array]
@@ -155,7 +156,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
     place = data.environments.index(holdout.name)
     target = _images(data, data.environment == place, place)
     best, known = None, FitCache()
-    for lambda_ in spec.lambdas:  # on a tie the first is kept, which shrinks least
+    for lambda_ in spec.lambdas:  # in a tie the first one is kept, which shrinks least
         for setting in spec.settings:
             if len(holdout.sources) >= setting.min_sources:
                 projection = setting.at(lambda_=lambda_, seed=spec.seed)
@@ -185,7 +186,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
 
 
 def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> ImageSet:
-    """Return images of an environment, at most `MAX_IMAGES` evenly spaced ones."""
+    """Return the images in a mask, at most `MAX_IMAGES` evenly spaced ones, as images of an environment."""
     rows: Labels = np.flatnonzero(which)
     if len(rows) > MAX_IMAGES:
         rows = rows[(np.arange(MAX_IMAGES) * len(rows)) // MAX_IMAGES]
@@ -195,7 +196,7 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
 def _classifier(
     asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: FitCache
 ) -> Classifier:
-    """Return the predictor in the coordinates of a projection fitted on the sources."""
+    """Return the predictor in the coordinates of a projection that is fitted to the sources."""
     spec, data = asked.trial.spec, asked.inputs.data
     weights = asked.trial.subject.weights_of(spec.intervention_set)
     moments = asked.inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
@@ -209,18 +210,18 @@ def _classifier(
 
 
 def _best_of(classifier: Classifier, sources: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
-    """Return the best point by source accuracy among those of a fit and the previous best."""
+    """Return the point with the best source accuracy, among the points of a fit and the previous best point."""
     for *of_sources, of_target in classifier.scores([*sources, target]):
         pairs = zip(sources, of_sources, strict=True)
         shares = [np.mean(_of_possible(i, s).argmax(axis=1) == i.labels) for i, s in pairs if len(i)]
         source = float(np.mean(shares))
-        if best is None or source > best.source:  # copies: a predictor may reuse its arrays at the next point
+        if best is None or source > best.source:  # copied, since a predictor may reuse its arrays at the next point
             best = _Best(source, [np.array(s) for s in of_sources], np.array(of_target))
     return best
 
 
 def _of_possible(images: ImageSet, scores: Array) -> Array:
-    """Return scores with minus infinity for classes that the images cannot have."""
+    """Return scores of all classes, with minus infinity for classes that are impossible for these images."""
     if images.classes is None:
         return scores
     possible = np.full_like(scores, -np.inf)

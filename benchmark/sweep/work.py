@@ -1,8 +1,9 @@
-"""Estimated work of a trial in floating-point operations, and costs of finished trials: `plan` scales these by work.
+"""Estimated work of a trial in floating-point operations, and measured costs, which `plan` scales by work.
 
-Estimates are off by a factor that is nearly constant for each predictor, so it cancels when a measurement of the same
-predictor is scaled. Measurements contain the estimate at their time: after a formula changes, plans are less accurate
-until a run measures again. Batches (`batches.py`) and the shipped `store/reference_costs.json` use estimates too.
+Estimates are off by a nearly constant factor for each predictor. The factor cancels if a measurement of the same
+predictor is scaled. Measurements contain the estimate at their time, so after a change of a formula plans are less
+accurate until a run measures again. Estimates are also in `benchmark/store/reference_costs.json`, which
+`tests/performance/reference_costs.py` writes, and in batches (`batches.py`).
 """
 
 import math
@@ -16,27 +17,27 @@ from benchmark.method.evaluation.splits import IN, IN_FOLDS, OUT
 from benchmark.store.costs import Cost
 from benchmark.sweep.trials import Trial, TrialSpec
 
-# Kinds of cost besides trials, and their unit of work: operations (`summing_work`), 1 for the start of a sweep, and the
+# Kinds of cost besides trials. Their units of work are operations (`summing_work`), 1 for the start of a sweep, and the
 # number of trials for the time between trials.
 MOMENTS, FIRST_TRIAL, BETWEEN = ("moments",), ("first trial",), ("between trials",)
 
-_EIGH = 20.0  # times D^3: an eigendecomposition, in operations of matrix products of the same duration
-_EVALUATIONS = 25.0  # of the objective per fit of a logistic regression at C = 31.6 ...
-_MORE = 1.8  # ... and this factor for each tenfold C
+_EIGH = 20.0  # x D^3: an eigendecomposition takes as long as so many operations of matrix products
+_EVALUATIONS = 25.0  # evaluations of the objective per fit of a logistic regression at C = 31.6 ...
+_MORE = 1.8  # ... times this factor for each tenfold C
 _CALL = 4e7  # fixed operations of an evaluation
 _SUM = 1e11  # fixed operations of summing moments
 _BEST = 50.0  # operations per class of finding the best class of an image at one rank
-# If rules select on a subsample, the selected points are refitted on all images. Points per holdout: at full rank, or
-# at the rank below if a trial of the plain space fits full rank.
+# If rules select on a subsample, selected points are refitted on all images. Number of such points per holdout: with
+# full rank, and without it if a trial of plain prediction fits full rank.
 _FULL, _FULL_BELOW = 3.0, 1.5
 
 
 @dataclass(frozen=True)
 class Size:
-    """Size of the data of a trial.
+    """The size of a trial's data.
 
     Attributes:
-        images: environment -> number of images; for a protocol across data sets, data set -> number.
+        images: environment -> number of images; for a protocol across data sets, data set -> number of images.
         classes: number of classes.
         dim: embedding width D.
     """
@@ -48,11 +49,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Ran:
-    """A finished trial.
+    """A finished trial and its duration.
 
     Attributes:
-        began: Unix time of its start.
-        seconds: its duration.
+        began: start as Unix time, in seconds.
+        seconds: duration of the trial.
     """
 
     trial: Trial
@@ -61,7 +62,7 @@ class Ran:
 
 
 def size_of(trial: Trial) -> Size:
-    """Return the size of the data of a trial."""
+    """Return the size of a trial's data."""
     manifest = trial.subject.manifest
     if trial.spec.protocol.across_sets:
         images = {s.manifest.name: s.manifest.table.num_rows for s in (trial.subject, *trial.variants)}
@@ -71,14 +72,14 @@ def size_of(trial: Trial) -> Size:
 
 
 def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
-    """Return the mean cost of similar trials, and the costs of the time before the first and between trials."""
+    """Return mean costs of similar trials, and costs of the time before the first trial and between trials."""
     if not ran:
         return []
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
     for one, work in zip(ran, works_of([one.trial for one in ran]), strict=True):
         alike.setdefault((kind_of(one.trial.spec), work), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
-    ended = max(one.began + one.seconds for one in ran)  # others may be in flight if the sweep was interrupted
+    ended = max(one.began + one.seconds for one in ran)  # other trials may have been running if the sweep was interrupted
     between = ended - began - first - sum(one.seconds for one in ran) / slots
     return [
         Cost(FIRST_TRIAL, 1.0, first),
@@ -88,7 +89,7 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
 
 
 def works_of(trials: Iterable[Trial]) -> list[float]:
-    """Return `work_of` each trial; sizes are determined once per subject."""
+    """Return `work_of` for each trial. Sizes are determined once per subject."""
     sizes: dict[tuple[object, ...], Size] = {}
     works = []
     for trial in trials:
@@ -100,12 +101,12 @@ def works_of(trials: Iterable[Trial]) -> list[float]:
 
 
 def summing_work(images: int, views: int, dim: int) -> float:
-    """Return the operations of summing the moments of `images` with `views` each, of width D."""
+    """Return the operations of summing moments over `images` images with `views` views each, at width `dim`."""
     return _SUM + 2.0 * images * views * dim**2
 
 
 def kind_of(spec: TrialSpec) -> tuple[str, ...]:
-    """Return the kind of a trial's cost, from general to specific, see `store.costs`."""
+    """Return the kind of a trial's cost as words from general to specific, see `store.costs`."""
     predictor, projection = spec.predictor, spec.projection
     return ("trial", predictor.name, projection.name, predictor.label, projection.label, spec.protocol.name)
 
@@ -120,7 +121,7 @@ def work_of(spec: TrialSpec, size: Size) -> float:
 
 
 def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[float, float]]:
-    """Return (fitted images, scored images) of each distinct fit of one lambda and setting."""
+    """Return (number of fitted images, of scored images) for each distinct fit of one lambda and setting."""
     some, names, most_validated = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
     def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
@@ -154,7 +155,7 @@ def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
         for holdout in holdouts
         for s in holdout.sources
     )
-    alone = len(spec.ranks) == 1 or not spec.predictor.turns  # else a trial of the plain space fits full rank
+    alone = len(spec.ranks) == 1 or not spec.predictor.turns  # otherwise a trial of plain prediction fits full rank
     points = _FULL * spec.ranks[-1] if alone else _FULL_BELOW * spec.ranks[-2]
     return 4 * _EVALUATIONS * points * fitted * size.classes
 
@@ -167,7 +168,7 @@ def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
         dots = size.dim + _BEST * len(spec.ranks)
         return basis + 2 * scored * size.classes * dots * len(predictor.settings)
     count, ranks = len(predictor.settings), sum(spec.ranks)
-    # Passes over all images per fit: more with a weaker penalty.
+    # Passes over all images per fit, of which a weaker penalty needs more.
     penalties = (getattr(setting, "C", None) for setting in predictor.settings)
     evaluations = sum(_EVALUATIONS * (_MORE ** math.log10(c[0] / 31.6) if c else 1.0) for c in penalties)
     of_fits = evaluations * (4 * fitted * size.classes * ranks + _CALL * len(spec.ranks))
@@ -175,7 +176,7 @@ def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
 
 
 def _share(spec: TrialSpec, sides: Sides) -> float:
-    """Return the share of images on `sides`; the grouped selection side is part of the out-split."""
+    """Return the share of images on `sides`. With groups, the side CHOICE is part of the out-split."""
     if spec.folds:
         return len(sides) / spec.folds
     return 0.8 * (IN in sides) + 0.2 * (OUT in sides)
