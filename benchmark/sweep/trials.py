@@ -134,7 +134,7 @@ class TrialSpec:
         return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
-        """Return the number of result rows. Placebos with numbered draws keep only selected rows: it is an upper bound."""
+        """Return the number of result rows; an upper bound for numbered placebo draws, which keep selected rows."""
         chosen = self.intervention_set
         if chosen is None or not chosen.numbered:
             return len(self.lambdas) * self.rows(environments)
@@ -172,7 +172,8 @@ class TrialSpec:
     def content(self) -> dict[str, Any]:
         """Return, as plain data, everything that distinguishes the trial from others on the same subject.
 
-        It is part of the trial id, so a new field that changes rows must be added here."""
+        It is part of the trial id, so a new field that changes rows must be added here.
+        """
         intervention_set = self.intervention_set
         names = ("normalize", "seed", "lambdas", "ranks", "rounding", "held_out", "selection_images")
         return {name: getattr(self, name) for name in names} | {

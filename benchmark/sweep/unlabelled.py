@@ -36,7 +36,7 @@ from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.tune import device_of
 
-MAX_IMAGES = 20_000  # maximum number of images per environment, evenly spaced: a share is then known within a third of a point
+MAX_IMAGES = 20_000  # maximum per environment, evenly spaced: a share is then known within a third of a point
 UNKNOWN = -1  # label of an image whose class is unknown
 
 

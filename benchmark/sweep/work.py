@@ -27,8 +27,8 @@ _MORE = 1.8  # ... times this factor for each tenfold C
 _CALL = 4e7  # fixed operations of an evaluation
 _SUM = 1e11  # fixed operations of summing moments
 _BEST = 50.0  # operations per class of finding the best class of an image at one rank
-# If rules select on a subsample, selected points are refitted on all images. Number of such points per holdout: with
-# full rank, and without it if a trial of plain prediction fits full rank.
+# If rules select on a subsample, selected points are refitted on all images. Number of such points per holdout, all at
+# full rank; or, if a trial of plain prediction fits full rank, all at the rank below it.
 _FULL, _FULL_BELOW = 3.0, 1.5
 
 
@@ -79,7 +79,7 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
     for one, work in zip(ran, works_of([one.trial for one in ran]), strict=True):
         alike.setdefault((kind_of(one.trial.spec), work), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
-    ended = max(one.began + one.seconds for one in ran)  # other trials may have been running if the sweep was interrupted
+    ended = max(one.began + one.seconds for one in ran)  # if interrupted, other trials may be running
     between = ended - began - first - sum(one.seconds for one in ran) / slots
     return [
         Cost(FIRST_TRIAL, 1.0, first),
