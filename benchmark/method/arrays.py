@@ -23,7 +23,7 @@ def scale_of(normalize: Normalize) -> Scale:
 
 
 def scaled(z: Floats, normalize: Normalize) -> Array:
-    """Return embeddings as a projection gets them, in float64: at unit length if `normalize` is `before` or `both`."""
+    """Return the input of a projection in float64: embeddings at unit length if `normalize` is `before` or `both`."""
     double: Array = np.asarray(z, dtype=np.float64)
     return unit(double) if normalize in ("before", "both") else double
 

@@ -55,7 +55,7 @@ class Names:
         return tuple(fill(template, name) for template in self.templates)
 
     def words(self, given: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
-        """Return words that name environments, each with the environment's index; `given` words have None as index."""
+        """Return (word, environment index): names of environments, or if `given`, these words with index None."""
         if given is None:
             return [(name, index) for index, name in enumerate(self.environments)]
         return [(word, None) for word in given]

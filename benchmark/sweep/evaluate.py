@@ -101,7 +101,7 @@ def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
 
 
 def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
-    """Add the decodability of the environment to the rows that the last source rule with a selection selects.
+    """Add the decodability of the environment to the rows that a rule selects: the last source rule with scores.
 
     With folds, this is only done for the first fold.
     """

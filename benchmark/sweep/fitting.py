@@ -92,7 +92,7 @@ class Fitting:
         return self._images.ids
 
     def data(self, choice: Choice) -> Embedded:
-        """Return the arrays of the subject. If the choice has clusters, they are the environments."""
+        """Return the arrays of the subject. If the choice has clusters, these are the environments."""
         return self._seen(choice)[0]
 
     def _seen(self, choice: Choice) -> tuple[Embedded, ImageIndex]:

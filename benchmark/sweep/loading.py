@@ -135,7 +135,7 @@ def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: Mo
 
 
 def lent_c_d(storage: Storage, lender: Subject, images: ImageIndex, wanted: MomentsSpec) -> Array:
-    """Return C_d over all images of the data set `lender`, shape (D, D), from the moments of all its cells."""
+    """Return C_d over all images of `lender`, the data set of a `borrowed` placebo, shape (D, D)."""
     pairings = lender.pairings_of(wanted.intervention_set)
     parts = [*read_cells(storage, images, wanted.split, scale_of(wanted.normalize), pairings).moments.values()]
     return sum(parts[1:], parts[0]).c_d(lender.weights_of(wanted.intervention_set))

@@ -26,7 +26,7 @@ DIGITS = 3  # significant digits of a searched value, for reproducible points an
 
 
 class RandomSuggester:
-    """Suggests random points: log-uniform if the lower bound is above zero, otherwise uniform."""
+    """Suggests random points, one value per parameter: log-uniform if the lower bound is above zero, else uniform."""
 
     def __init__(self, space: Mapping[str, tuple[float, float]], seed: int) -> None:
         self._space, self._rng = space, np.random.default_rng(seed)
@@ -60,7 +60,7 @@ class OptunaSuggester:
         self._asked: list[Any] = []
 
     def ask(self, n: int) -> list[Point]:
-        """Return the next points."""
+        """Return the next `n` points."""
         self._asked = [self._study.ask(self._space) for _ in range(n)]
         return [{name: _rounded(value) for name, value in trial.params.items()} for trial in self._asked]
 
@@ -188,7 +188,7 @@ def studies_of(trials: Sequence[Trial]) -> list[Study]:
 
 
 def rounds_of(spec: SearchSpec) -> list[int]:
-    """Return the number of points of each round."""
+    """Return the number of points in each round of a search, round by round."""
     full, rest = divmod(spec.samples, spec.batch)
     return [spec.batch] * full + ([rest] if rest else [])
 

@@ -204,8 +204,8 @@ class Seen:
 
     Attributes:
         data: the images, with embeddings of width 0.
-        table: the same images in the same order, with the columns dataset, image_id, path, class_name, environment and
-            group. Across data sets, environment is the data set.
+        table: a table of these images in the same order, with the columns dataset, image_id, path, class_name,
+            environment and group. Across data sets, environment is the data set.
     """
 
     data: Embedded

@@ -268,7 +268,7 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _kept(reference: Any) -> Any:
-    """Return the object behind a reference; a worker unpickles it once for all its batches."""
+    """Return the object behind a Ray reference. A worker unpickles it once for all its batches."""
     return ray.get(reference)
 
 

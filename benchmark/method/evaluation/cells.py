@@ -238,8 +238,8 @@ def partners(layout: Layout, seed: int, draw: int) -> Ints:
 
     Within a cell every image is the partner of one other image. A cell of more than `BIN` images is cut into bins of
     consecutive images. Bins are matched at random, and partners are drawn from the matched bin; if it is smaller, some
-    repeat. So the partners of a block of images lie in few other blocks. The result depends only on cells, `seed` and
-    `draw`.
+    repeat. So the partners of consecutive images lie close to each other, and few blocks must be read. The result
+    depends only on cells, `seed` and `draw`.
     """
     rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
     for _, members in layout.parts():

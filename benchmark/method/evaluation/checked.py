@@ -1,4 +1,4 @@
-"""Checks of results of projections and predictors: shapes, counts and finite values.
+"""Checks of what projections and predictors return: shapes, counts and finite values.
 
 Users may define projections and predictors. If a result is invalid, an error names the component, and its trial has no
 rows.

@@ -78,7 +78,7 @@ class ImageUnions:
 
     @classmethod
     def of(cls, validation: Sequence[ImageSet], tests: Sequence[ImageSet], label: Labels) -> "ImageUnions":
-        """Return the unions of image sets. Only test sets may overlap."""
+        """Return the unions of image sets. Validation sets must not overlap; test sets may."""
         sets = [*validation, *tests]
         of_tests = [None if images.classes is None else images.classes.tobytes() for images in tests]
         keys = [*range(len(validation)), *of_tests]
@@ -90,7 +90,7 @@ class ImageUnions:
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
     def of_sets(self, of_unions: Sequence[Values], which: slice) -> list[Values]:
-        """Return the values of the sets `which`, from the values of the unions."""
+        """Return the values of the image sets `which`, from values for the images of each union."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
 
@@ -197,7 +197,7 @@ class Classifier:
         return Results(validation_answers, [self._correct(images) for images in tests], scored, predictions)
 
     def logits(self, images: ImageSet, point: Point) -> Array:
-        """Return scores at one point, from a fit at this point only, shape (m, classes)."""
+        """Return scores at one point (rank and setting), shape (m, classes), from a fit at this point only."""
         alone = replace(self, predictor=self.predictor.settings[point[1]], ranks=(self.ranks[point[0]],))
         if (plain := self.known.plain.get(repr(self.predictor))) is not None:  # it has classifiers of all settings
             alone = replace(alone, known=replace(self.known, plain={repr(alone.predictor): plain}))
@@ -207,7 +207,7 @@ class Classifier:
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
         """Yield scores of each set, shape (m, n_classes), for every rank and within it every setting, from one fit.
 
-        Labels of these images are not used. The arrays may be overwritten at the next point.
+        Labels of these images are not used. The arrays may be overwritten when the next ones are requested.
         """
         problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
         yield from checked_scores(self.predictor, problem, self.ranks)
@@ -246,7 +246,7 @@ class Classifier:
         return classes
 
     def _temperatures(self, validation: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
-        """Return point -> temperature fitted on validation images of the sources."""
+        """Return point (rank and setting) -> temperature, fitted on validation images of the sources."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
         some = spaced(validation)
@@ -259,7 +259,7 @@ class Classifier:
         }
 
     def _correct(self, images: ImageSet) -> Correct:
-        """Return correctness, shape (settings, ranks, m)."""
+        """Return correctness on an image set, shape (settings, ranks, m)."""
         settings, classes = self.predictor.settings, images.classes
         dots = self._dots if classes is None else self._dots_of(self._text[classes])
         correct = np.empty((len(settings), len(self.ranks), len(images)), dtype=np.bool_)
@@ -280,7 +280,7 @@ class Classifier:
     def _evaluated(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
     ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
-        """Return metrics of scores at the points of `temperatures`, and predictions at `picks`."""
+        """Return metrics of scores at the points in `temperatures`, and predictions at the points in `picks`."""
         points = sorted({*picks, *temperatures})
         held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
@@ -429,7 +429,7 @@ class _ScoreAccumulator:
         self._scores = np.full(shape, -np.inf)  # below all scores
 
     def update(self, scores: Sequence[Array]) -> None:
-        """Process the scores of the next point."""
+        """Process the scores at the next point: the arrays of all unions of image sets."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
         validation, tests = slice(len(self.validation)), slice(len(self.validation), None)
@@ -453,7 +453,7 @@ class _ScoreAccumulator:
             self._choose(point, scores)
 
     def result(self, notes: tuple[str, ...]) -> Results:
-        """Return all results after the last point."""
+        """Return the results, after the scores at all points were processed."""
         if self._held:
             self._fit(*self._held)
         self._predictions |= dict(self._best.values())
@@ -463,7 +463,7 @@ class _ScoreAccumulator:
         return Results(self._validated, self._correct, scored, predictions, notes)
 
     def _predicted(self, scores: Sequence[Array]) -> list[Predictions]:
-        """Return the predictions for each test set from the scores of the unions."""
+        """Return the predictions for each test set, from scores for the images of each union."""
         of_unions = [
             _predictions(images.named(images.possible(logits).argmax(axis=1)), images.possible(logits))
             for images, logits in zip(self.together.unions, scores, strict=True)

@@ -162,7 +162,7 @@ def _off(bounds: Array, lengths: Floats) -> Array:
 
 
 def _sums(vectors: Array, text: Array, ranks: Sequence[int]) -> Array:
-    """Return sum_{i <= k} t_ci v_i for every rank k, shape (n_classes, ranks, D)."""
+    """Return sum_{i <= k} t_ci v_i for every rank k, shape (n_classes, ranks, D), as in the module docstring."""
     sums = np.empty((len(text), len(ranks), len(vectors)))
     for i, (a, b) in enumerate(zip([0, *ranks], ranks, strict=False)):
         sums[:, i] = text[:, a:b] @ vectors[:, a:b].T

@@ -27,7 +27,7 @@ def confidence(scores: Array, temperature: float | None) -> Array:
 
 
 def threshold(sure: Array, accuracy: float) -> float:
-    """Return the confidence that is exceeded by a share `accuracy` of the labelled images.
+    """Return the confidence that a share `accuracy` of labelled images exceeds; `sure`: their confidences.
 
     This is the threshold of average thresholded confidence, ATC (Garg et al., 2022, equation 1).
     """

@@ -1,11 +1,11 @@
 """Evaluation: fits and tests every holdout of a protocol in every fold, and returns rank curves with selection scores.
 
-Its source environments and sides of the split identify a fit, see `fits`. A fit that several holdouts or folds need is
-made once. Every projection is fitted from moments. `work_of` in `benchmark/sweep/work.py` estimates the work: if the
-fits change, change it too.
+A fit is identified by its source environments and sides of the split, see `fits`. If several holdouts or folds need the
+same fit, it is made once. Every projection is fitted from moments. `work_of` in `benchmark/sweep/work.py` estimates the
+work: if the fits change, change it too.
 
-For slow predictors, fits for model selection use a subsample of each source and fold, and the selected points are
-refitted on all images. All predictors are validated on a subsample of each source and fold.
+For slow predictors, fits for model selection use a subsample of each source and fold, and the selected points (rank and
+setting) are refitted on all images. All predictors are validated on a subsample of each source and fold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -299,7 +299,7 @@ class Evaluation:
         return _Score(images.score(given), error, tuple(notes))
 
     def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
-        """Return what plain prediction gives for one block, shape (settings, 1, m); `answers` are the method's own."""
+        """Return correctness or classes by plain prediction for one validation block, shape (settings, 1, m)."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
             return answers[block]
@@ -324,7 +324,7 @@ class Evaluation:
     def _choice(
         self, method: Method, case: Case, scores: _SourceScores, rules: Sequence[str], bases: Mapping[Sources, Basis]
     ) -> Choice:
-        """Return the selected points. Those of `rules` get temperatures, fitted on all validation images."""
+        """Return the selected points. Points that `rules` select get temperatures, fitted on all validation images."""
         if not case.training_domain:
             return _NO_CHOICE
         picks = frozenset().union(*(best_points(score.values) for score in scores.by_rule.values()))
@@ -534,17 +534,17 @@ class Evaluation:
         return np.flatnonzero(self._sampled(block))
 
     def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
-        """Return the images of some blocks, block by block. Any class is possible for source images."""
+        """Return the images of some validation blocks, concatenated. Any class is possible for source images."""
         rows = np.concatenate([self._rows(block) for block in blocks])
         return ImageSet(rows, self._data.label[rows])
 
     def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return block -> its part of `given`, whose last axis runs over the images of `_concatenated`."""
+        """Return validation block -> its part of `given`, whose last axis runs over the images of `_concatenated`."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
     def _validation_set(self, blocks: Sequence[Sources]) -> ValidationImages:
-        """Return the images of some blocks, ordered by source."""
+        """Return the images of some validation blocks, ordered by source."""
         key = tuple(blocks)
         if key not in self._validation_images:
             rows = [self._rows(block) for block in blocks]
@@ -600,7 +600,7 @@ def _oracle_tests(case: Case) -> list[Test]:
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> metrics of scores at its selected point, for the rules that select a point of this setting."""
+    """Return rule -> metrics of scores at the selected point, for rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

@@ -2,8 +2,8 @@
 
 Let e be the held-out environment and k the tested fold. For every source s and every fold j other than k, one fit
 leaves out s and the folds k and j, and is validated on fold j of s. These fits give the score of the rule `lodo` (leave
-one domain out). The score of `training_domain` comes from fits on all sources. Its training images identify a fit: the
-fit without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
+one domain out). The score of `training_domain` comes from fits on all sources. Fits are identified by their training
+images: the fit without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Case:
 def cases_of(
     holdouts: Iterable[Holdout], split: Split, grouped: bool, fold: int | None = None, min_sources: int = 1
 ) -> list[Case]:
-    """Return the holdouts of a protocol with at least `min_sources` sources, in all turns of a split.
+    """Return all cases: each holdout with at least `min_sources` sources, in each turn of the split.
 
     `grouped`: whether images come in groups. `fold`: the only tested fold, validated on the next one, as in a search.
     Default: all folds, or an 80/20 split.
@@ -86,7 +86,7 @@ def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, lis
 
 
 def parts_of(turns: Iterable[Turn]) -> list[Sides]:
-    """Return the sides of the split in the largest parts that every fit of some turns uses entirely or not at all."""
+    """Return the largest parts of the training sides that every fit of some turns uses entirely or not at all."""
     sets = [sides for turn in turns for sides in (turn.fitted, *(one.learned for one in turn.validations))]
     parts: dict[tuple[bool, ...], set[int]] = {}
     for side in sorted(frozenset().union(*sets)):

@@ -79,7 +79,7 @@ class Interval:
 
     @property
     def plus_minus(self) -> float | None:
-        """The standard error as shown in tables; None if unknown or 0."""
+        """The standard error for the +/- in tables; None if unknown or 0."""
         return self.standard_error if self.standard_error > 0 else None
 
     @property
@@ -463,8 +463,9 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
 
         base: H + n / n_a  2 b^2 / (a + b)^2  (c - a)        new: H + n / n_b  2 a^2 / (a + b)^2  (c - b)
 
-    The mean of these values is H, and their variance is that of its first-order expansion. For a difference of two
-    methods, subtract their values. If a and b are both 0, H has no such expansion, so all values and intervals are NaN.
+    The mean of these values is H, and their variance is the variance of the first-order expansion of H. For a
+    difference of two methods, subtract their values. If a and b are both 0, H has no such expansion, so all values and
+    intervals are NaN.
 
     Args:
         scores: correctness on base and new images, shape (..., n); or the result of `balanced_contributions`, for

@@ -32,7 +32,7 @@ AnyInterval = TypeVar("AnyInterval", bound=Interval)
 
 @dataclass(frozen=True)
 class Gain:
-    """The intervals of a method minus plain prediction; p-values are NaN if unknown."""
+    """Intervals of the gain of a method over plain prediction; their p-values are NaN if unknown."""
 
     metric: Interval  # difference in the data set's metric
     balanced: Interval  # difference in class-balanced accuracy; equal to `metric` if that is the data set's metric
@@ -124,7 +124,7 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rank intervals of methods from all pairwise differences. Methods are numbered from 0."""
+    """Intervals of the ranks of methods, from all pairwise differences. Methods are numbered from 0."""
 
     # (i, j) with i < j -> interval of method i minus method j, not adjusted
     differences: dict[tuple[int, int], ImageInterval]

@@ -196,7 +196,7 @@ class HeldOutOpenClass(Protocol):
 
 
 class InDomain(Protocol):
-    """Fitted on 80 % of an environment and tested on the rest: a bound, whose distance is the cost of a shift.
+    """Fitted on 80 % of an environment, tested on the rest: a bound. The gap to this bound is the cost of a shift.
 
     With folds, the next fold of the environment has the validation images. With groups, it is the half of the
     out-groups that is not tested. An 80/20 split without groups has no validation images, so only the cross-fitted rule

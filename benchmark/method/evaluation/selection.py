@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """A model selection rule."""
+    """A model selection rule: which score selects, and under which condition."""
 
     name: str  # name of the rule in tables and in column names of rows
     score: str  # column of the rows, a rank curve, whose maximum is selected
@@ -119,7 +119,7 @@ def best_of(
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the positions of rows that any rule of `SCORES` selects, ascending.
 
-    Rows belong to one method and may belong to several tests. From the returned rows rules select the same as from all.
+    Rows belong to one method, and may belong to several tests. Rules select the same from these rows as from all rows.
     """
     return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
@@ -161,16 +161,19 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
         rank: the only rank that may be selected. Default: all ranks.
 
     Returns:
-        One line per (held_out, seed, fold), sorted. Lines without a score of the rule are absent, except an imported
-        method with one setting, which is present under every rule that has scores there. Columns: held_out,
-        seed, fold, position (of the selected row in `rows`; rows of plain prediction come after these),
-        kept_plain (whether a one-standard-error rule kept plain prediction), rank, score (of the rule), training_domain
-        (accuracy on the sources' validation images), each of `CURVES` by its key (on the tested images), correct (bool
-        for each of them), ece, ece_scaled and temperature (NaN for rules that use the target, and at ranks other than
-        the row's own selection, since rows are calibrated only there), scored (key -> value of each metric of scores,
-        empty in the same cases), and as in the row
-        lambda_, intervention_set, normalize, predictor_params, projection_params, n_test and tested. Of a crossed rule
-        position, rank and parameters are those selected by the first half.
+        One line per (held_out, seed, fold), sorted. Lines without a score of the rule are absent. The exception is an
+        imported method with one setting, which is present under every rule that has scores there. The columns are:
+        held_out, seed, fold, rank, score of the rule,
+        position: number of the selected row in `rows`; rows of plain prediction are counted after these,
+        kept_plain: whether a one-standard-error rule kept plain prediction,
+        training_domain: accuracy on validation images of the sources,
+        the key of each metric in `CURVES`: its value on the test images,
+        correct: whether each test image is classified correctly,
+        ece, ece_scaled, temperature: calibration. Rows have it only at the ranks that source rules select in each row.
+        For other ranks, and for rules that use the target, it is NaN,
+        scored: key -> value of each metric of scores, empty in the same cases,
+        lambda_, intervention_set, normalize, predictor_params, projection_params, n_test, tested: as in the row.
+        For crossed rules, position, rank and parameters belong to the selection by the first half.
     """
     chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
     choices = columns.choices(chosen.looks_at_target, rank)
@@ -358,7 +361,7 @@ def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[
 
 
 def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
-    """Return the lines that the scores of the rows select."""
+    """Return the lines (one per selection) that the scores of the rows select."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
@@ -434,7 +437,7 @@ def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object])
 def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
-    """Return the lines that test images select: all images together, or for crossed rules each half for the other."""
+    """Return the lines (one per selection) that test images select: all together, or crossed between halves."""
     settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
     folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # number of folds of each choice
@@ -477,7 +480,7 @@ def _lines_by_target(
 
 
 def _ranges(starts: Labels, sizes: Labels) -> Labels:
-    """Return the concatenation of ranges with these starts and sizes."""
+    """Return concatenated integer ranges with these starts and sizes."""
     ends = np.cumsum(sizes)
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
 

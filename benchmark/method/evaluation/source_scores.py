@@ -1,8 +1,8 @@
 """Selection scores on source environments, and standard errors of their differences to plain prediction.
 
 A score is the mean over the S source environments s of a metric on their validation images, with all folds together.
-Let d_i be the correctness of a candidate on image i minus that of plain prediction, with mean mean_s over the n_s
-images of s, and G the number of clusters. The standard error SE is (METHOD, section 10)
+Let d_i be the difference in correctness on image i between a candidate and plain prediction, mean_s its mean over the
+n_s images of s, and G the number of clusters. The standard error SE is (METHOD, section 10)
 
     SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and images i of g of (d_i - mean_s) / (n_s S)
 

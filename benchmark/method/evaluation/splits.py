@@ -1,4 +1,4 @@
-"""DomainBed's 80/20 splits, with the same images on each side, and K folds drawn in the same way; also by group.
+"""DomainBed's 80/20 splits, with the same images on each side; K folds, drawn in the same way; both also by group.
 
 A split puts every image on a side. A `Turn` says which sides are for training, validation and test. Validation images
 are never tested in the same turn.
@@ -59,7 +59,7 @@ class Turn:
 
     @property
     def validation(self) -> Validation:
-        """The only validation."""
+        """The validation sides, if there is one entry in `validations`."""
         (only,) = self.validations
         return only
 
@@ -145,7 +145,8 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
         new: mask of images of new classes, shape (n,); only used with `halves_apart`.
 
     Returns:
-        Array of shape (n,).
+        The side numbers, shape (n,).
+
     """
     side = np.zeros(len(environment), dtype=np.int64)
     if group is not None:

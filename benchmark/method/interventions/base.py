@@ -78,7 +78,7 @@ class Intervention(Component):
         return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the random parameters of one image's view. Every image gets the same number of them. Default: none.
+        """Return the random parameters of one image's view. Their number is the same for every image. Default: none.
 
         Args:
             rng: the generator of this image, the only allowed source of randomness.

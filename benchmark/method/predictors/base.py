@@ -229,7 +229,7 @@ class Problem:
 
 
 class Predictor(Component):
-    """Base class of predictors, which predict classes inside a subspace.
+    """Base class of predictors, which predict classes from embeddings inside a subspace.
 
     To add one, derive from this class in a separate file, write `scores`, and give the class a name in `PREDICTORS` (or
     name it `module:Class` in the recipe). Keywords of the class define how reports show it, see
@@ -322,7 +322,7 @@ class Predictor(Component):
         return None
 
     def labels_used(self, labels: Labels) -> int:
-        """Return the number of training images whose label is used; `labels` are those of all training images."""
+        """Return the number of training images whose label is used. `labels`: labels of all training images."""
         return len(labels) if self.uses_training_images else 0
 
     def predict(self, problem: Problem, ranks: Sequence[int]) -> list[Labels]:

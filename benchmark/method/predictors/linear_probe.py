@@ -69,7 +69,7 @@ class Probe(Predictor):
 
     @abstractmethod
     def _scores(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield, for every rank and setting in turn, the scores of every array of `problem.tests`."""
+        """Yield for every rank, and within it every setting, the scores of each array in `problem.tests`."""
 
     def heads(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Head]]:
         """Yield the classifiers of every rank, one for each setting."""

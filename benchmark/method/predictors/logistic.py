@@ -7,11 +7,11 @@ divided by C; the intercept is not penalised. With two classes scikit-learn fits
 minus the first. The penalty is then ||w||^2 / (2 C), hence ||W||^2 / C.
 
 The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1. a is the mean of p (1 - p) over images and
-classes at the start, p being probabilities. This matrix has the diagonal blocks of the Hessian, with one a for all
-classes. So convergence does not depend on the scales of embedding directions or on the balance of loss and penalty. It
-takes a few steps with a strong penalty and tens with a weak one. Images are processed in blocks that fit into the
-processor's cache, so no array of shape (images, classes) is held. Rank k uses the first k columns of X. So one Gram
-matrix serves every rank, C and P, and each solution can start the next fit.
+classes at the start, p being probabilities. It is a diagonal block of the Hessian, with one number a for all classes.
+So convergence does not depend on the scales of embedding directions or on the balance of loss and penalty. It takes a
+few steps with a strong penalty and tens with a weak one. Images are processed in blocks that fit into the processor's
+cache, so no array of shape (images, classes) is held. Rank k uses the first k columns of X. So one Gram matrix serves
+every rank, C and P, and each solution can start the next fit.
 
 The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, PyTorch tensors on a GPU. On a CPU, PyTorch
 takes three times as long for the small operations of problems with few classes.
@@ -111,7 +111,7 @@ class SoftmaxRegression:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _precisions(self, precise: bool) -> list["_Stage"]:
-        """Return the stages of precision of the solver, in order."""
+        """Return the stages of the solver, from low to high precision."""
         if self._double is not None:
             return [_Stage(self._single, SINGLE, 1e-6), _Stage(self._double, TOLERANCE, 1e-14)]
         if precise:
@@ -121,7 +121,7 @@ class SoftmaxRegression:
         return [_Stage(self._single, COARSE, 1e-4, in_bfloat16=True), last] if pays else [last]
 
     def _blocks(self) -> Iterator[slice]:
-        """Yield blocks of images."""
+        """Yield slices of images that fit into the processor's cache."""
         for first in range(0, len(self._y), self._rows):
             yield slice(first, first + self._rows)
 
@@ -336,7 +336,7 @@ def _one_thread() -> bool:
 
 
 def _library(array: AnyArray) -> Any:
-    """Return the library of an array."""
+    """Return the library of an array: NumPy or PyTorch."""
     if isinstance(array, np.ndarray):
         return np
     import torch
@@ -451,7 +451,7 @@ class _StepHistory:
         return _to_numpy(self._steps[:n] @ vector), _to_numpy(self._preconditioned[:n] @ vector)
 
     def newton(self, point: _Point) -> AnyArray:
-        """Return the inverse Hessian times the gradient of a point, in the gradient's shape."""
+        """Return the approximate inverse Hessian times the gradient of a point, in the gradient's shape."""
         if not (n := len(self._order)):
             return point.preconditioned
         order = np.asarray(self._order)

@@ -52,7 +52,7 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         return f"mu = {format_numbers(self.mu)}, {super().grid_text}"
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:
-        """Return I + mu D C_d / t for every mu, shape (D, D); None for mu = 0."""
+        """Return the penalty matrix I + mu D C_d / trace(C_d) for every mu, shape (D, D); None for mu = 0."""
         if problem.c_d is None:
             raise ValueError("A probe that penalises what interventions move needs interventional pairs.")
         t, plain = float(np.trace(problem.c_d)), np.eye(len(problem.c_d))

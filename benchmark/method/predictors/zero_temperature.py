@@ -60,7 +60,7 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
 
 def votes_of(logits: Array, kept: int) -> Array:
-    """Return votes of the `kept` most confident views, ties broken, (m, classes); logits are (views, m, classes)."""
+    """Return votes of the `kept` most confident views, (m, classes), ties broken; `logits`: (views, m, classes)."""
     log_p = log_softmax(logits, axis=2)
     order = (-(np.exp(log_p) * log_p).sum(axis=2)).argsort(axis=0, kind="stable")
     ballots = np.take_along_axis(logits.argmax(axis=2), order, axis=0)  # the most confident view first

@@ -23,7 +23,7 @@ class Basis:
             orthonormal, so rank D is a rotation. Only erasure (`leace`) is oblique: its rank D is the erased space. For
             maps without ranks, such as shrinkage, this is the transpose of the matrix that multiplies images.
         spectrum: values that order the directions, shape (D,); None (default) if there are none.
-        text_vectors: the same for texts, shape (D, D); None (default) if it equals `vectors`.
+        text_vectors: directions for texts, shape (D, D); None (default) if they equal `vectors`.
         offset: vector to subtract from images before the map, shape (D,); None (default): nothing.
         text_share: share of the mean class text to subtract from each class text before the map, default 0.0.
         by_environment: name of an environment -> map of its images, for test-time adaptation. Empty by default.

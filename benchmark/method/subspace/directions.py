@@ -53,7 +53,7 @@ def span(columns: Array, squared_length: float) -> Array:
 
 
 def regularized(matrix: Array, regularization: float) -> Array:
-    """Return S + regularization * trace(S) / D * I for S of shape (D, D)."""
+    """Return S + regularization * trace(S) / D * I, with S the matrix, shape (D, D)."""
     dim = len(matrix)
     return np.asarray(matrix + regularization * np.trace(matrix) / dim * np.eye(dim))
 

@@ -4,10 +4,10 @@
                                 + lambda (1/N) sum || A z_i - A z_i^do ||^2    (be consistent under the intervention)
     = trace(C_z) - trace(A M A^T),   M = C_z - lambda C_d
 
-    z_i     embedding of image i, shape (D,);  z_i^do  of the same image after an intervention
+    z_i     embedding of image i, shape (D,);  z_i^do  its embedding after an intervention
     A       the projection, shape (k, D) with orthonormal rows; k is the rank, the number of directions kept
-    C_z     = (1/N) sum z_i z_i^T,  what the embeddings hold
-    C_d     = (1/N) sum (z_i - z_i^do)(z_i - z_i^do)^T,  what interventions move; the mean over their kinds
+    C_z     = (1/N) sum z_i z_i^T,  the second moment of embeddings
+    C_d     = (1/N) sum (z_i - z_i^do)(z_i - z_i^do)^T,  the same for interventional differences, averaged over kinds
 
 So the rows of the minimiser are the eigenvectors of the k LARGEST eigenvalues of M. One basis serves every rank: A is
 its first k columns, transposed. The authors' released code keeps the smallest eigenvalues; this order is available as
@@ -41,7 +41,8 @@ def invariant_basis(
 
     Args:
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
-        lambda_: weight of the consistency term, >= 0. With 0 the basis is that of PCA, and no differences are needed.
+        lambda_: weight of the consistency term, >= 0. With 0 the basis equals that of PCA, and no differences are
+            needed.
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
         name: for `SourceMoments`, the nuisance N that replaces C_d. Default: C_d itself.

@@ -397,7 +397,7 @@ def _size(made: object) -> int:
 
 
 def cross_kind(environment: str) -> str:
-    """Return the name of the kind that pairs images of the same class with images of this environment."""
+    """Return the name of the kind that pairs images with images of this environment of the same class."""
     return f"{CROSS}:{environment}"
 
 

@@ -3,7 +3,7 @@
     x^ = (I + s V V^T)(I - s U U^T) x
 
     U   an orthonormal basis of the span of differences between harmful prompts of one list
-    V   the same for helpful prompts
+    V   an orthonormal basis of the span of differences between helpful prompts of one list
 
 Prompts have unit length, texts stay, and no image is used. The method is by Adila et al. (ICLR 2024, arXiv 2309.04344),
 with s = 1. They apply the two steps to one basis vector after another and rescale to length 1 after each; cosines do
