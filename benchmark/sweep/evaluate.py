@@ -1,4 +1,4 @@
-"""Evaluates a trial: computes its result rows. The schema of rows is in `benchmark/store/rows.py`.
+"""Evaluates a trial: computes its result rows. A new column also goes into the schema in `benchmark/store/rows.py`.
 
 If what a trial computes changes, change its estimated work in `benchmark/sweep/work.py` too.
 """

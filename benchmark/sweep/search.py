@@ -75,7 +75,7 @@ def _rounded(value: float) -> float:
 
 
 def suggester(spec: SearchSpec, space: Mapping[str, tuple[float, float]]) -> RandomSuggester | OptunaSuggester:
-    """Return a suggester for one study."""
+    """Return a suggester for one study. `SearchSpec.method` (`benchmark/recipe/specs.py`) has the names of methods."""
     if spec.method == "optuna":
         return OptunaSuggester(space, spec.seed, min(10, spec.batch))  # 10 as in Optuna, but at most one round
     return RandomSuggester(space, spec.seed)

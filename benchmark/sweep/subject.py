@@ -26,6 +26,7 @@ from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
 from benchmark.sweep.summing import Pairing, Shuffle, Some
 
 NO_TEXT = np.zeros((0, 0), dtype=np.float32)
+# The same columns as `IMAGE_COLUMNS` in `benchmark/store/tested.py`, which stores them.
 IMAGE_COLUMNS = ("image_id", "path", "class_name", "environment", "group")  # columns of `Seen.table` besides dataset
 
 

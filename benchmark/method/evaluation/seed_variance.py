@@ -208,7 +208,7 @@ class SeedPairs:
 
     @cached_property
     def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
-        """Matrix indices of the pairs s < t; whether shared and other clusters are used apart; minimum variances then."""
+        """Matrix indices of the pairs s < t; whether shared and other clusters are separate; minimum variances then."""
         some = [(c > 0).astype(np.float32) for c in self._counts]
         shared = self._shared_images
         if not self._single:

@@ -2,7 +2,7 @@
 
 For each held-out environment, seed and fold a rule selects all hyperparameters of a method: rank, lambda, intervention
 set, normalisation and the predictor's parameters. Explain a new rule in docs/comparisons.md; tests/docs checks this. A
-new score in `_OF_SOURCES` also needs columns and a higher `VERSION` in `benchmark/store/rows.py`.
+new score in `_OF_SOURCES` also needs a field in `RankCurve` and a higher `VERSION` in `benchmark/store/rows.py`.
 
 Ties go to the larger rank, which changes embeddings less, and then to the first row.
 
@@ -437,7 +437,7 @@ def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object])
 def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
-    """Return the lines (one per selection) that test images select: all together, or crossed between halves."""
+    """Return the lines (one per selection) that test images select: all together, or crossed by halves."""
     settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
     folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # number of folds of each choice

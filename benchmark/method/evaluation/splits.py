@@ -1,7 +1,8 @@
 """DomainBed's 80/20 splits, with the same images on each side; K folds, drawn in the same way; both also by group.
 
 A split puts every image on a side. A `Turn` says which sides are for training, validation and test. Validation images
-are never tested in the same turn.
+are never tested in the same turn. A new `TestSplit` also needs entries in `_SPLIT_MEANING` (`reports/text/captions.py`)
+and `SPLIT_ORDER` (`reports/analysis/settings.py`).
 """
 
 import hashlib

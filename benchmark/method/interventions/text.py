@@ -2,7 +2,8 @@
 
 A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with f_T the text encoder. Pairs come from a
 file (such as captions rewritten by a language model), from templates, or from prompt edits. Templates and prompt edits
-need neither a language model nor an image. `benchmark/commands/preparing/text_pairs.py` calls this module.
+need neither a language model nor an image. `benchmark/commands/preparing/text_pairs.py` calls this module. `edits` in
+`benchmark/recipe/specs.py` explains each `Edit`.
 
 Prompt edits follow CLAP (Cai et al., ECCV 2024, arXiv 2311.16445). A pair is a prompt and its edited version.
 

@@ -14,7 +14,8 @@ cache, so no array of shape (images, classes) is held. Rank k uses the first k c
 every rank, C and P, and each solution can start the next fit.
 
 The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, PyTorch tensors on a GPU. On a CPU, PyTorch
-takes three times as long for the small operations of problems with few classes.
+takes three times as long for the small operations of problems with few classes. If the number of evaluations changes,
+adapt `_EVALUATIONS` in `benchmark/sweep/work.py`.
 
 The solver stops if the expected decrease, relative to the objective, is below a tolerance. For problems of up to
 `PRECISE` images x classes it is 1e-9 in double precision, or 1e-7 in single precision if solutions only serve
