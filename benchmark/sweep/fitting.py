@@ -31,12 +31,10 @@ class Choice:
 
     Attributes:
         subject: the data set under a backbone.
-
         projection: the projection, with its lambda and seed set if it has them.
         intervention_set: the intervention set of C_d; None if the projection uses no interventions.
         normalize: when embeddings are scaled to unit length.
         seed: seed of the split.
-
         without: environments that are left out, as if held out. Default: none.
     """
 

@@ -96,8 +96,9 @@ def share(
     """Compute missing moments of the trials, and return references to the arrays of all their subjects.
 
     For the subjects `others` only arrays are loaded. `remember` gets the cost of the moments. A worker loads the
-    arrays, and all trials on a node share them; this process never holds them. DamagedError: a file of the store is
-    damaged.
+    arrays, and all trials on a node share them; this process never holds them.
+
+    DamagedError: a file of the store is damaged.
     """
     subjects = {s.key: s for s in (*others, *(v for trial in trials for v in trial.variants))}
     # Key of a subject -> (draw of views, clusters) -> the subject, and specs of the trials that need its moments.

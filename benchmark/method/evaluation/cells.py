@@ -210,10 +210,10 @@ def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[st
 def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
     """Return a mask of images whose views are used if only a share of all pairs is used, shape (n,).
 
-    Within each class of an environment images are in random order. The i-th of n images has the position (i + offset) /
-    n, 0 <= offset < 1. It is drawn if its position is below the share. So smaller shares are subsets of larger ones,
-    and each class of an environment has its share up to one pair. Offsets are multiples of the golden ratio modulo 1,
-    which are evenly spread. So the total has its share too, however small.
+    Within each class of an environment images are in random order. An image is drawn if its position is below the
+    share. The i-th of n images has the position (i + offset) / n, 0 <= offset < 1. So smaller shares are subsets of
+    larger ones, and each class of an environment has its share up to one pair. Offsets are multiples of the golden
+    ratio modulo 1, which are evenly spread. So the total has its share too, however small.
     """
     rng, n = np.random.default_rng(seed), len(layout.label)
     of_class = layout.environment * layout.classes + layout.label

@@ -346,9 +346,9 @@ def jackknife_interval(
 ) -> ImageInterval:
     """Return the interval over images for a difference in a metric that is no mean over images, such as macro-F1.
 
-    This is the delete-a-group jackknife (Kott, 1998). With a fixed seed, the G clusters are assigned at random to K =
-    min(`SETS`, G) sets, stratified by environment. Let theta_s be the difference under seed s, and theta_s(k) the
-    difference without set k:
+    This is the delete-a-group jackknife (Kott, 1998). Let K = min(`SETS`, G) for G clusters. They are assigned at
+    random, with a fixed seed, to K sets, stratified by environment. Let theta_s be the difference under seed s, and
+    theta_s(k) the difference without set k:
 
         c_st = (K - 1) / K sum_k (theta_s(k) - theta_s) (theta_t(k) - theta_t)      V_image = mean_st c_st
         V_seed = (S - 1) / S  max(0, var_s(theta_s) - (mean_s c_ss - mean_{s != t} c_st)) / S
@@ -471,8 +471,6 @@ def harmonic_contributions(scores: Scores, new: Mask) -> Scores:
         scores: correctness on base and new images, shape (..., n); or the result of `balanced_contributions`, for
             class-balanced a and b.
         new: mask of values that belong to new classes, shape (n,).
-
-
 
     Raises:
         ValueError: an environment has no base or no new image under a seed.

@@ -25,15 +25,16 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     with l_g the mean cross-entropy of the n_g training images of environment g, n = sum n_g, and q as for
     `linear_probe`. If all environments have the same loss, this is the objective of the linear probe with the same `C`.
 
-    The problem is convex. The maximum over environment weights p of the minimum over W, b of n sum_g p_g l_g + q / (2
-    C) ||W||^2 has the same value and solution. The inner minimum is a linear probe with sample weights n p_g / n_g. As
-    a function of p it is concave with slopes n l_g. Each round solves this probe and takes an exponentiated-gradient
-    step: p_g is multiplied by exp(eta l_g). The first round has p_g = n_g / n, the plain probe, and eta = `step` / the
-    mean loss. This is Sagawa's algorithm 1, except that the inner problem is solved instead of one stochastic step. The
-    next eta is the ratio of two curvatures along the last step: of the entropy and of the inner minimum. A step that
-    lowers the inner minimum is reverted. The largest inner minimum is a lower bound of the objective. Rounds end if the
-    best objective is within 0.1 % of it, usually after 6. The best classifier of all rounds is kept, so its objective
-    is never above the plain probe's.
+    The problem is convex. Minimise n sum_g p_g l_g + q / (2 C) ||W||^2 over W, b, then maximise over environment
+    weights p: this has the same value and solution. The minimum is a linear probe with sample weights n p_g / n_g. It
+    is concave in p with slopes n l_g. Each round solves this probe and takes an exponentiated-gradient step: p_g is
+    multiplied by exp(eta l_g). The first round has p_g = n_g / n, the plain probe, and eta = `step` / the mean loss.
+
+    This is Sagawa's algorithm 1, except that the minimum is computed instead of one stochastic step. The next eta is
+    the ratio of two curvatures along the last step: of the entropy and of the minimum. A step that lowers the minimum
+    is reverted. The largest minimum of all rounds is a lower bound of the objective. Rounds end if the best objective
+    is within 0.1 % of it, usually after 6. The best classifier of all rounds is kept, so its objective is never above
+    the plain probe's.
 
     Environments are `problem.environments`. With a single environment this is the linear probe.
 

@@ -99,9 +99,9 @@ def sample_angles(x: Floats, y: Floats) -> Array:
 
     They are the principal angles between the column spaces of the centred X and Y. Their cosines are the canonical
     correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973). Scale, rotation and width of the embeddings do not
-    matter, so X and Y may come from different backbones. The angles hold for these images only. If n - 1 < rank X +
-    rank Y, the two spaces intersect, and rank X + rank Y - (n - 1) angles are 0 for any embeddings. So use several
-    times as many images.
+    matter, so X and Y may come from different backbones. The angles are of these images only. If n - 1 < rank X + rank
+    Y, the two spaces intersect, and rank X + rank Y - (n - 1) angles are 0 for any embeddings. So use several times as
+    many images.
 
     Args:
         x: projected embeddings X, shape (n, k1).

@@ -4,8 +4,8 @@
 
 Let z = x + v, with x the signal of the object and v the variation by interventions and environments. The Wiener filter
 is I - C_v C_z^-1, but C_v is known only up to scale. With lambda N for C_v this filter could become negative. F agrees
-with it to first order and stays between 0 and 1: for a generalised eigenvalue m of N against C_z, F has the factor 1 /
-(1 + lambda m) instead of 1 - lambda m. lambda has no unit; lambda 0 changes nothing.
+with it to first order and stays between 0 and 1: it has the factor 1 / (1 + lambda m) instead of 1 - lambda m for each
+generalised eigenvalue m of N against C_z. lambda has no unit; lambda 0 changes nothing.
 `benchmark.method.subspace.nuisance` defines N.
 
     symmetric   F^(1/2) on images and on texts:
@@ -64,8 +64,8 @@ class Filter:
         """Return the filter of C_z and N, both symmetric without negative eigenvalues, shape (D, D).
 
         Take coordinates with C_z = diag(C_1, 0), C_1 of full rank, and N = [[N_11, N_12], [N_21, N_22]]. The limit of F
-        is [[F_1, -F_1 N_12 N_22^+], [0, 0]] with F_1 = C_1 (C_1 + lambda N_s)^-1 and the Schur complement N_s = N_11 -
-        N_12 N_22^+ N_21. In the null space of both C_z and N_22 it is the identity.
+        is [[F_1, -F_1 N_12 N_22^+], [0, 0]] with N_s = N_11 - N_12 N_22^+ N_21, the Schur complement, and F_1 = C_1
+        (C_1 + lambda N_s)^-1. In the null space of both C_z and N_22 it is the identity.
         """
         return cls.from_roots(Roots.of(c_z), n)
 
