@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Labels = Ints  # numbers of classes or environments from 0; also row indices
+Labels = Ints  # class or environment indices; also row numbers
 Mask = NDArray[np.bool_]
 Single = NDArray[np.float32]  # precision of stored embeddings
-Floats = NDArray[np.floating]  # of any precision
-Values = NDArray[Any]  # of any type
+Floats = NDArray[np.floating]  # floating-point values of any precision
+Values = NDArray[Any]  # values of any type
 
 Normalize = Literal["none", "before", "after", "both"]  # whether to scale to unit length, relative to the projection
-Scale = Literal["raw", "unit"]  # encoder output, or unit length
+Scale = Literal["raw", "unit"]  # embeddings as the encoder returns them, or at unit length
 
 
 def scale_of(normalize: Normalize) -> Scale:

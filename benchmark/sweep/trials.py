@@ -243,7 +243,7 @@ class Trial:
             "views": seen(subject),
             "lender": [lender.manifest.fingerprint, lender.unreadable, seen(lender)] if lender else None,
             "text_pairs": subject.text_pairs if TEXT in labels(subject) else None,
-            "texts": subject.texts,  # the hash of the prompts, templates and class names
+            "texts": subject.texts,  # file name with a hash of prompts, templates and class names
             "prompts": prompts_file(subject.facts, prompts) if prompts else None,
             "holdouts": [asdict(holdout) for holdout in self.holdouts],
         }

@@ -160,7 +160,7 @@ def _tune(given: Given, trials: list[Trial], batches: list[Batch], watch: Any) -
             shutil.rmtree(scratch, ignore_errors=True)
     failed = [(trials[one.config["trial"]["number"]], one.error) for one in results if one.error and one.config]
     if watch.unwritable:
-        raise watch.unwritable  # failures could not be stored either
+        raise watch.unwritable  # in this case failures could not be stored either
     return failed
 
 

@@ -152,13 +152,13 @@ class Classifier:
     data: Embedded  # the embeddings
     basis: Basis  # the basis, fitted on the sources
     train: Mask  # training images of the predictor, shape (n,)
-    normalize: Normalize  # see `Evaluation`
+    normalize: Normalize  # when embeddings are scaled to unit length, see `FitSettings`
     seed: int  # seed of everything random in the predictor
     device: str  # torch device for training
     known: FitCache = field(default_factory=FitCache, repr=False)  # cached fits to the same training images
     c_d: Array | None = None  # C_d of the sources, shape (D, D); only for predictors with `uses_c_d`
     single: bool = False  # whether the predictor gets embeddings in single precision
-    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # computed from scores at selected points
+    score_metrics: tuple[metrics.Metric, ...] = metrics.SCORED  # metrics of scores, for selected points
     # whether the metric for selection needs predicted classes of validation images and not only correctness. Default
     # false
     validation_classes: bool = False
@@ -182,7 +182,7 @@ class Classifier:
             problem = self._trained(accumulator.together.unions)
             for of_point in checked_scores(self.predictor, problem, self.ranks):
                 accumulator.update(of_point)
-                del of_point  # frees these scores before the next are computed
+                del of_point  # frees these scores before the next ones are computed
             self.known.basis, self.known.last = self.basis, problem.found
             return accumulator.result(tuple(problem.notes))
         validation_answers = [self._validated(images) for images in validation]
@@ -426,7 +426,7 @@ class _ScoreAccumulator:
         self._correct = [np.empty((*shape, len(images)), dtype=np.bool_) for images in self.tests]
         kind = np.uint16 if self.classifier.validation_classes else np.bool_
         self._validated: list[Given] = [np.empty((*shape, len(images)), dtype=kind) for images in self.validation]
-        self._scores = np.full(shape, -np.inf)  # below all scores
+        self._scores = np.full(shape, -np.inf)  # starts below all scores
 
     def update(self, scores: Sequence[Array]) -> None:
         """Process the scores at the next point: the arrays of all unions of image sets."""

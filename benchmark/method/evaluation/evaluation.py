@@ -118,7 +118,7 @@ class _Fitted:
     method: Method
     classifier: Classifier
     train: Mask  # training images of the basis, shape (n,)
-    moments: SourceMoments  # moments that the basis is fitted on
+    moments: SourceMoments  # moments that the basis is fitted to
 
 
 class _Validated(NamedTuple):

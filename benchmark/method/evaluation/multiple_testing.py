@@ -149,7 +149,7 @@ def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
     adjusted = holm([one.p for one in differences.values()])
     better = np.zeros((methods, methods), dtype=bool)
     for (i, j), p in zip(pairs, adjusted, strict=True):
-        if p <= 1 - confidence:  # false for NaN
+        if p <= 1 - confidence:  # false if p is NaN
             winner, loser = (i, j) if differences[i, j].estimate > 0 else (j, i)
             better[winner, loser] = True
     means = scores.environment_means.mean(axis=1)

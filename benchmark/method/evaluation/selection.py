@@ -293,7 +293,7 @@ class Rows:
 class _Choices:
     """Candidate rows. A choice is one selection; rows are sorted by choice, then setting, then fold."""
 
-    row: Labels  # positions of the rows, shape (n,)
+    row: Labels  # positions of the candidate rows, shape (n,)
     setting: Labels  # number of the setting of each row, shape (n,); rows of a setting are selected together
     choice: Labels  # number of the choice of each row, shape (n,)
     number: Labels  # for each choice, its position in the reported order

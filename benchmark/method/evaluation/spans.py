@@ -85,7 +85,7 @@ def removed(basis: Basis, c_z: Array, shifts: Sequence[Shift], full_rank_only: b
     x = np.random.default_rng(0).standard_normal(len(v))  # for almost all x, V V^T x = x implies V V^T = I
     if full_rank_only:
         lost = [of_one.sum(keepdims=True) for of_one in _along(np.eye(len(v)) - v @ t.T, c_z, shifts)]
-    elif t is v and np.allclose(v @ (v.T @ x), x):  # orthonormal: lost = whole - kept
+    elif t is v and np.allclose(v @ (v.T @ x), x):  # orthonormal, so the lost part is the whole minus the kept part
         lost = [whole - np.cumsum(of_one) for whole, of_one in zip(wholes, _along(v, c_z, shifts), strict=True)]
     else:
         lost = [lost_by_rank(v, t, c) for c in (c_z, *(shift.moment(c_z) for shift in shifts))]

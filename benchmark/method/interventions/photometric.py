@@ -25,7 +25,7 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-_Pixels = Annotated[float, Field(gt=0, le=1000)]  # a wider kernel takes hours
+_Pixels = Annotated[float, Field(gt=0, le=1000)]  # the bound excludes wider kernels, which take hours
 PixelRange = Annotated[tuple[_Pixels, _Pixels], AfterValidator(_ascending)]
 
 

@@ -50,7 +50,7 @@ def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: 
         views[rows] = changed.to(torch.int16) if changed.is_floating_point() else changed
 
     def work_alone(rows: slice) -> None:
-        torch.set_num_threads(1)  # of this worker
+        torch.set_num_threads(1)  # for this worker
         with torch.inference_mode():  # each thread has its own mode, and tensors may be inference tensors
             work(rows)
 
@@ -89,7 +89,7 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> None:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> None:
     """Replace x by factor * x + (1 - factor) * m, with m the mean of the luma."""
-    total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # of whole numbers, therefore exact
+    total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # a sum of whole numbers, therefore exact
     mean = total / (x.shape[2] * x.shape[3])
     _to_bytes(x.mul_(factor.float()).add_(((1 - factor) * mean).float()))
 

@@ -14,7 +14,7 @@ from benchmark.method.arrays import Array, Floats, Labels, unit
 if TYPE_CHECKING:
     import torch
 
-TEMPERATURES = (1e-3, 1e3)  # bounds of fitted temperatures
+TEMPERATURES = (1e-3, 1e3)  # lower and upper bound of fitted temperatures
 PLACEHOLDER = "X"  # a word of one token, which context vectors replace, as in CoOp's code
 
 

@@ -44,7 +44,7 @@ SINGLE = 1e-5  # single precision is used until the expected decrease is below t
 HALF_FROM = 128  # minimum classes and coordinates for bfloat16: products then dominate the time
 JITTER = 1e-12  # share of the mean diagonal that is first added to a singular matrix ...
 ATTEMPTS = 12  # ... and number of attempts, each of which adds ten times as much
-FLATTEST = 1e-3  # minimum curvature assumed, relative to that of equally likely classes
+FLATTEST = 1e-3  # minimum curvature assumed, relative to the curvature at equally likely classes
 SAMPLE = 25_000  # with at least four times as many images, a quarter of them is solved first
 ESTIMATED = 4096  # images used to compare starts
 CELLS = 2**18  # images x classes of a block: 1 MB of logits, which fits into a processor's cache
@@ -429,7 +429,7 @@ class _StepHistory:
         shape = MEMORY, like.shape[0] * like.shape[1]
         self._steps, self._preconditioned = _empty_like(shape, like), _empty_like(shape, like)
         self._s_y, self._y_p_y = np.zeros((2, MEMORY, MEMORY))
-        self._order: list[int] = []  # rows of the steps, from the oldest on
+        self._order: list[int] = []  # row numbers of the steps, from the oldest to the newest
 
     def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
         """Store a step, and drop the oldest one if full. A step without positive curvature is skipped."""
@@ -443,7 +443,7 @@ class _StepHistory:
         self._preconditioned[row] = (point.preconditioned - before.preconditioned).reshape(-1)
         n = len(self._order)
         self._s_y[:n, row], crossed = self._times(change)
-        self._s_y[row, row] = curvature  # above 0 in single precision too
+        self._s_y[row, row] = curvature  # above 0, also if products are in single precision
         self._y_p_y[:n, row] = self._y_p_y[row, :n] = crossed
 
     def _times(self, vector: AnyArray) -> tuple[Array, Array]:

@@ -130,7 +130,7 @@ _KINDS: Mapping[Nuisance, Callable[[SourceMoments], Array]] = {
 class NuisanceProjection(Projection):
     """A projection that uses one nuisance N."""
 
-    uses_interventions: ClassVar[bool] = True  # at least for the scale of N
+    uses_interventions: ClassVar[bool] = True  # needed at least for the scale of N
 
     @property
     @abstractmethod

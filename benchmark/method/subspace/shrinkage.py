@@ -137,7 +137,7 @@ class FilteredBasis(Basis):
 
     _made: Filter
     _sides: Sides
-    _strength: tuple[float, float]  # lambda and power of F
+    _strength: tuple[float, float]  # lambda, and the power p of F
     _of_directions: Array  # eigenvalues of F^p, shape (r,)
 
     def __init__(self, made: Filter, lambda_: float, sides: Sides) -> None:
