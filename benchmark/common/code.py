@@ -1,10 +1,10 @@
-"""Hashes of code by its meaning, to identify the code that results depend on.
+"""Hashes of code by its meaning, to identify the code that results depend on; and the search path for plugins.
 
-The meaning of a module is its syntax tree without docstrings and without the keywords in `PRESENTATION`: comments,
-layout, documentation and labels do not count. The code of a user's class is its module with all imported modules of the
-user, directly or indirectly, at the top or inside functions. A module is the user's if it lies in the same top-level
-package or, without a package, in the same folder. Imports by run-time names (`importlib.import_module`) and data files
-are not tracked.
+The meaning of a module is its syntax tree without docstrings and without the keywords in `PRESENTATION`. Comments,
+layout, documentation and labels therefore do not change the hash. The code of a user's class is the module of the class
+and every module of the user that it imports, directly or indirectly, at the top or inside functions. A module is the
+user's if it lies in the same top-level package or, without a package, in the same folder. Imports by run-time names
+(`importlib.import_module`) and data files are not tracked.
 """
 
 import ast
@@ -21,18 +21,20 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PRESENTATION = ("label", "short", "role", "place")  # keywords of component classes, used only in reports
+# Keywords of component classes that only reports use; a new keyword is also a field of `registry.Presentation`.
+PRESENTATION = ("label", "short", "role", "place")
 PACKAGE = __name__.partition(".")[0]
 HOME = Path(__file__).parents[2]  # the folder of this project's packages
 NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # environment variable that refuses plugins: code from outside this package
-UNASKED = "unasked"  # its value in commands that only read: imports only plugins that the command line names
-OWN_PATH = "ICM_BENCH_OWN_PATH"  # environment variable: folders, one per line, that our processes search last
-# Shared folders of modules: a user module there without a package counts alone.
+UNASKED = "unasked"  # value of NO_PLUGINS in commands that only read: they import only plugins of the command line
+# Environment variable: folders, one per line, that our processes search last. benchmark/__init__.py reads it by name.
+OWN_PATH = "ICM_BENCH_OWN_PATH"
+# Folders that many packages share: a module of the user in one of them, outside a package, is hashed alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
 
 class Source(NamedTuple):
-    """A version of a code file; a file edited while a process runs is read again."""
+    """A version of a code file; it changes with an edit of the file, also while a process runs."""
 
     file: Path
     modified_ns: int  # time of modification, ns since 1970
@@ -47,7 +49,7 @@ class Source(NamedTuple):
 
 @cache
 def tree_of(source: Source) -> ast.Module:
-    """Return the syntax tree of a file; an empty one if it is not valid Python and cannot be imported."""
+    """Return the syntax tree of a file; an empty tree if the file is not valid Python."""
     try:
         return ast.parse(source.file.read_bytes())
     except (SyntaxError, ValueError):
@@ -61,7 +63,7 @@ def meaning_of(source: Source) -> str:
 
 
 def meaning(node: Any) -> str:
-    """Return a syntax tree as text, without docstrings and `PRESENTATION`, independent of Python's version."""
+    """Return a syntax tree as text without docstrings and `PRESENTATION`; it does not depend on Python's version."""
     if isinstance(node, list):
         return f"[{','.join(map(meaning, node))}]"
     if not isinstance(node, ast.AST):
@@ -71,7 +73,7 @@ def meaning(node: Any) -> str:
         fields["body"] = node.body[1:]
     if isinstance(node, ast.ClassDef):
         fields["keywords"] = [keyword for keyword in node.keywords if keyword.arg not in PRESENTATION]
-    # Later Python versions add fields that are empty if the syntax is not used.
+    # Later Python versions add fields to nodes; such a field is empty if the code does not use the new syntax.
     parts = (f"{name}={meaning(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(parts)})"
 
@@ -79,7 +81,7 @@ def meaning(node: Any) -> str:
 def packages_as_they_are() -> str:
     """Return the hash (SHA-256, hex) of the exact files of the packages that write reports.
 
-    Unlike the meaning, it includes labels and data files, which reports show too.
+    Labels and data files count, since reports show them.
     """
     digest = hashlib.sha256()
     for package in (PACKAGE, "reports"):
@@ -89,7 +91,7 @@ def packages_as_they_are() -> str:
 
 
 def own_code(cls: type) -> str:
-    """Return the hash (SHA-256, hex) of a user's class: of all modules in `own_modules`."""
+    """Return the hash (SHA-256, hex) of the meaning of all modules in `own_modules(cls)`."""
     digest = hashlib.sha256()
     for module, source in sorted(own_modules(cls).items()):
         digest.update(f"{module}\n{meaning_of(source)}\n".encode())
@@ -97,9 +99,9 @@ def own_code(cls: type) -> str:
 
 
 def own_modules(cls: type) -> dict[str, Source]:
-    """Return name -> file of the user's modules that a class depends on, with the module of the class.
+    """Return module name -> file for all modules of the user that a class depends on, its own module included.
 
-    For a class of this package: only its own module.
+    For a class of this package, return only its own module.
 
     Raises:
         OSError, TypeError: the class has no source file.
@@ -124,7 +126,7 @@ _last: list[str] = []  # folders that `find_own_code` has appended to `sys.path`
 def importable_from(*folders: Path) -> Iterator[None]:
     """Allow the user's code to be imported from more folders inside the block; see `find_own_code`.
 
-    The environment variables `NO_PLUGINS` and `OWN_PATH` are restored at the end of the block.
+    At the end of the block the variables `NO_PLUGINS` and `OWN_PATH` get their earlier values back.
     """
     path, already, variables = list(sys.path), list(_importable), {n: os.environ.get(n) for n in (NO_PLUGINS, OWN_PATH)}
     _importable.extend(map(str, folders))
@@ -139,9 +141,9 @@ def importable_from(*folders: Path) -> Iterator[None]:
 
 
 def find_own_code() -> None:
-    """Append the folders of `importable_from` to `sys.path`, before importing a user's class.
+    """Append the folders of `importable_from` to `sys.path`. Call it before importing a user's class.
 
-    Processes started later search the same folders, after their own.
+    Processes started later search these folders too, after their own folders.
     """
     new = [folder for folder in dict.fromkeys(_importable) if folder not in sys.path]
     sys.path += new
@@ -152,9 +154,9 @@ def find_own_code() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a child process that finds the same modules as this process.
+    """Return the environment variables with which a child process finds the same modules as this process.
 
-    Folders of `find_own_code` are passed in `OWN_PATH` instead of PYTHONPATH, to be searched last.
+    The folders of `find_own_code` are passed in `OWN_PATH`, not in PYTHONPATH, so that they are searched last.
     """
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p and p not in _last)}
 
@@ -168,12 +170,12 @@ def is_installed(file: Path) -> bool:
 class _Place:
     """The package or folder of a user's class, in which its modules lie."""
 
-    package: str  # name of its top-level package; empty for none
-    folders: tuple[Path, ...]  # folders of that package (several for a namespace package), else of its file
+    package: str  # name of the top-level package of the class; empty without a package
+    folders: tuple[Path, ...]  # folders of the package (several for a namespace package), else the folder of the file
 
     @classmethod
     def of(cls, module: str, file: Path) -> "_Place":
-        """Return the place of a class in `module`."""
+        """Return the place of a class that `file` defines in `module`."""
         top = module.partition(".")[0]
         if top == PACKAGE:
             return cls("", ())
@@ -195,7 +197,7 @@ class _Place:
 
 @cache
 def _imports(module: str, source: Source) -> tuple[str, ...]:
-    """Return all possible module names in the imports of a module, with their parent packages."""
+    """Return every name that the imports of a module may refer to as a module, with its parent packages."""
     package = module if source.file.name == "__init__.py" else module.rpartition(".")[0]
     return tuple(dict.fromkeys(n for name in _named(tree_of(source), package) for n in (name, *_packages_of(name))))
 
@@ -207,7 +209,7 @@ def _named(tree: ast.Module, package: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             try:
                 home = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
-            except ImportError:  # beyond the top-level package, or in no package: import fails
+            except ImportError:  # a relative import that leaves the top-level package, or outside a package
                 continue
             yield from (home, *(f"{home}.{alias.name}" for alias in node.names))
 

@@ -1,7 +1,7 @@
-"""Conversion of PyTorch modules on pixels to OpenVINO models, and their inference.
+"""Conversion of PyTorch image towers to OpenVINO models, and inference with these models, for CPU backbones.
 
-Pixels are uint8, shape (batch, 3, height, width). In float32, outputs agree with PyTorch within 1e-5, relative to the
-largest; a model with ten times this error is refused.
+Inputs are pixels: uint8, shape (batch, 3, height, width). In float32, outputs agree with PyTorch within 1e-5 of the
+largest output. A converted model with ten times this error is refused.
 """
 
 import contextlib
@@ -24,10 +24,12 @@ from benchmark.common.errors import IcmBenchError
 Engine = Callable[[torch.Tensor], torch.Tensor]
 CONVERSION = 2
 """Version of the conversion; increase it when the conversion changes."""
+# Precision in recipes -> OpenVINO's name. A new precision is also a word of `Precision` in backbones/spec.py.
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-_MAX_ERROR = 1e-4  # of a converted module against PyTorch, relative to the largest output; usual: 1e-5
-# Maximum images for each thread of an infer request: with few, activations stay in a core's cache, but weights are read
-# more often. Measured on two cores: 20 % faster than whole batches, 5 % for transformers.
+# Maximum difference between outputs of a converted module and of PyTorch, relative to the largest output. Usual: 1e-5.
+_MAX_ERROR = 1e-4
+# Maximum images per thread of an infer request. With few images, activations stay in a core's cache, but weights are
+# read more often. Measured on two cores: 20 % faster than whole batches for convolutions, 5 % for transformers.
 _CONVOLUTIONAL, _TRANSFORMER = 4, 16
 _MAX_IN_FLIGHT = 32  # images in flight
 
@@ -39,7 +41,7 @@ def openvino_missing() -> bool:
 
 @contextlib.contextmanager
 def for_user() -> Iterator[None]:
-    """Turn errors of the block into an IcmBenchError: OpenVINO is not installed, or cannot run the model."""
+    """Raise IcmBenchError if OpenVINO is not installed, and turn any error of the block into IcmBenchError."""
     if openvino_missing():
         raise IcmBenchError(
             f"OpenVINO is not installed on {platform.node()}; pip install 'icm-bench[cpu]' there, or set engine: torch."
@@ -53,13 +55,13 @@ def for_user() -> Iterator[None]:
 
 
 def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
-    """Return a module as an OpenVINO model for the CPU, in float32, for any batch size.
+    """Return a module converted to an OpenVINO model for the CPU, in float32, for any batch size.
 
-    The module maps images of `size` (height, width) to outputs of shape (batch, any). It is traced, which takes a third
-    of the time of `torch.export` with its graph rewrites.
+    The module maps images of `size` (height, width) to outputs of shape (batch, any). It is converted by tracing, which
+    takes a third of the time of `torch.export`.
 
     Raises:
-        ValueError: the model's outputs differ from the module's, or are NaN.
+        ValueError: the outputs of the converted model differ from the module's outputs, or are NaN.
     """
     _openvino()
     from openvino.frontend import FrontEndManager
@@ -77,19 +79,19 @@ def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
 
 
 def save(model: Any, file: str) -> None:
-    """Write a converted model to a file, with its weights beside it."""
+    """Write a converted model to an .xml file, and its weights to a file next to it."""
     _openvino().save_model(model, file, compress_to_fp16=False)
 
 
 def runner(model: Any, precision: str) -> Engine:
-    """Return a function that runs a converted model on as many threads as torch uses; it is not thread-safe.
+    """Return a function that maps a batch of pixels to the outputs of a converted model; it is not thread-safe.
 
-    A batch is cut into pieces that run concurrently, each on its own threads. `model` is a result of `converted` or the
-    name of a model file; `precision` is float32, bfloat16 or float16.
+    It uses as many threads as torch. A batch is cut into pieces that run concurrently, each on its own threads. `model`
+    is a result of `converted` or the name of a model file. `precision` is float32, bfloat16 or float16.
     """
     model = _core().read_model(model) if isinstance(model, str) else model
     convolutions = sum("Convolution" in operation.get_type_name() for operation in model.get_ops())
-    max_images = _CONVOLUTIONAL if convolutions > 1 else _TRANSFORMER  # one is the patch embedding
+    max_images = _CONVOLUTIONAL if convolutions > 1 else _TRANSFORMER  # a transformer has one: the patch embedding
     threads = torch.get_num_threads()
     streams = max(n for n in range(1, _MAX_IN_FLIGHT // max_images + 1) if threads % n == 0)
     max_images *= threads // streams
@@ -133,14 +135,14 @@ def _openvino() -> Any:
 def _core() -> Any:
     """Return the only `openvino.Core` of this process, which is never destroyed.
 
-    Each instance replaces the signal stack of the main thread, and restores the previous one when destroyed. If two are
-    destroyed in the order of their creation, the next Ctrl-C is a segmentation fault.
+    Each `Core` replaces the signal stack of the main thread, and restores the previous stack when it is destroyed. If
+    two of them are destroyed in the order of their creation, the next Ctrl-C is a segmentation fault.
     """
     return _openvino().Core()
 
 
 def _settings(precision: str) -> dict[str, Any]:
-    """Return the compile options of models."""
+    """Return OpenVINO's compile options for a precision, with one stream on all of torch's threads."""
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -150,7 +152,7 @@ def _settings(precision: str) -> dict[str, Any]:
 
 
 def _check_outputs(model: Any, module: torch.nn.Module, size: tuple[int, int]) -> None:
-    """Refuse a model whose outputs differ from the module's: a trace may be valid only for some batches."""
+    """Raise ValueError if the outputs of `model` and `module` differ: a trace may be valid only for some batches."""
     compiled = _core().compile_model(model, "CPU", _settings("float32"))
     noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ramp = torch.linspace(90, 160, size[1]).to(torch.uint8).expand_as(noise)
@@ -165,7 +167,7 @@ def _check_outputs(model: Any, module: torch.nn.Module, size: tuple[int, int]) -
 
 @contextlib.contextmanager
 def traceable_attention() -> Iterator[None]:
-    """Disable the fast path of attention, which cannot be traced."""
+    """Disable torch's fast path of attention inside the block, since it cannot be traced."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -176,7 +178,7 @@ def traceable_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress log messages, warnings and output of converters, also about errors that they handle."""
+    """Suppress log messages, warnings and output inside the block: converters also report errors that they handle."""
     logging.disable(logging.CRITICAL)
     try:
         with (

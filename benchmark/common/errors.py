@@ -1,21 +1,21 @@
-"""Exceptions of the package: user errors and bugs, and lists of names for messages."""
+"""Exceptions of the package, for errors of the user and for bugs; and lists of names for their messages."""
 
 from collections.abc import Iterable
 
 from benchmark.common.secrets import hidden
 
-EXIT_USER_ERROR = 2  # exit code after an IcmBenchError
-EXIT_FAULT = 70  # exit code after a bug of this package
+# Exit codes after an IcmBenchError, and after a bug of this package. docs/data.md explains both numbers.
+EXIT_USER_ERROR = 2
+EXIT_FAULT = 70
 
 
 class IcmBenchError(Exception):
     """An error that the user can fix: one sentence that names the file, row or key, and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2. Secrets in its text are
-    redacted.
+    The command line prints the sentence without a traceback and ends with exit code 2. Secrets in it are redacted.
 
     Attributes:
-        node: name of the node whose worker raised it; empty for the process that prints it.
+        node: name of the node whose worker raised the error; empty if the process that prints it raised it.
     """
 
     node: str = ""
@@ -25,24 +25,24 @@ class IcmBenchError(Exception):
 
 
 class OutcomeError(IcmBenchError):
-    """A failure that the printed outcome already contains."""
+    """A failure that a command has already included in its JSON output, so that no second JSON object is printed."""
 
 
 class UnwritableError(IcmBenchError):
-    """A place is not writable, so later results could not be stored there either."""
+    """A file or folder is not writable, so that later results could not be stored there either."""
 
 
 class PluginError(IcmBenchError):
-    """A class named as `module:Class` is refused, since plugins are disabled."""
+    """A class that is named as `module:Class` is refused, since plugins are disabled."""
 
 
 class FaultError(Exception):
-    """A bug of this package. It consists of text, so that it can be pickled.
+    """A bug of this package. All its fields are plain, so that it can be pickled.
 
     Attributes:
-        trace: the traceback, without secrets.
-        node: name of the node whose worker raised it; empty for the process that prints it.
-        told: whether the printed outcome already contains it.
+        trace: the traceback as text, without secrets.
+        node: name of the node whose worker raised the error; empty if the process that prints it raised it.
+        told: whether the command has already included this bug in its JSON output.
     """
 
     node: str = ""
@@ -57,14 +57,14 @@ MAX_NAMES = 10  # maximum number of names in a message
 
 
 def some(names: Iterable[object]) -> str:
-    """Return names as a list; if there are more than `MAX_NAMES`, the first ones and the total number."""
+    """Return names as text, separated by commas: at most `MAX_NAMES` of them, and if there are more, their number."""
     listed = [str(name) for name in names]
     more = f", ... ({len(listed)} in all)" if len(listed) > MAX_NAMES else ""
     return ", ".join(listed[:MAX_NAMES]) + more
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest valid name, and a list of valid names.
+    """Return the end of a message about an unknown name: the most similar valid name, and a list of valid names.
 
     Args:
         word: the unknown name.

@@ -1,8 +1,8 @@
 """Classification of errors in workers and threads, as errors of the user or bugs of this package.
 
-Ray wraps errors of workers and drops their causes. So they are classified in the worker, with their traceback: what the
-user can fix becomes an `IcmBenchError`, with class, file and line if it is the user's code; anything else becomes a
-`FaultError`, a bug of this package, which carries its traceback as text.
+Ray wraps errors of workers and drops their causes, so the worker itself classifies each error. An error that the user
+can fix becomes an `IcmBenchError`; if the user's code raised it, the message names class, file and line. All other
+errors become a `FaultError`: a bug of this package, with its traceback as text.
 """
 
 import functools
@@ -27,12 +27,13 @@ from benchmark.common.storage.places import cache_dir, not_executable, unwritabl
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Modules that check results of components, the names of components there, and their methods that give results.
+# Modules that check results of components, names of variables that hold a component in their frames, and the methods
+# of components that return results. A new module of such checks, or a new abstract method, must be added here.
 _CHECKS = {"benchmark.method.evaluation.checked", "benchmark.method.interventions.base"}
 _PARTS = ("self", "predictor", "setting", "projection")
 _ANSWERS = ("fit", "apply", "scores_of_settings", "scores", "predict")
 _DIED = "A worker process died; if it ran out of memory, use fewer actors or smaller batches"
-_LOST = {  # name of an error of Ray, or of its base -> message; Ray need not be imported for this
+_LOST = {  # class name of an error of Ray, or of a base class -> message; names, so that Ray need not be imported
     "OutOfMemoryError": "A worker was killed since its node ran out of memory; use fewer actors or smaller batches",
     "NodeDiedError": "A node died",
     "LocalRayletDiedError": "Ray died on this machine",
@@ -40,8 +41,8 @@ _LOST = {  # name of an error of Ray, or of its base -> message; Ray need not be
     "RayActorError": _DIED,
     "ObjectLostError": "A result was lost with its node",
 }
-_WHILE = " while "  # begins the note on the work that failed
-MAX_MESSAGE = 120  # characters of an error message that are quoted
+_WHILE = " while "  # start of the notes that `during` adds to errors
+MAX_MESSAGE = 120  # maximum characters that are quoted of an error message
 _OURS = Path(__file__).parent.parent
 # Folders of code that the user did not write: this package, installed ones, and Python's own.
 _NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
@@ -49,7 +50,7 @@ _NOT_THE_USERS = (_OURS, *{Path(sysconfig.get_path(name)) for name in ("purelib"
 
 @contextmanager
 def during(what: str) -> Iterator[None]:
-    """Add the work of the block, such as `embedding a/b.jpg`, to errors that it raises."""
+    """Add a note to errors of the block: what it was doing, such as `embedding a/b.jpg`."""
     try:
         yield
     except Exception as error:
@@ -58,7 +59,7 @@ def during(what: str) -> Iterator[None]:
 
 
 def outcome_of(error: Exception) -> IcmBenchError | FaultError:
-    """Classify an error: as one that a user or an administrator can fix, else as a bug of this package."""
+    """Return an error as IcmBenchError if a user or an administrator can fix it, else as FaultError."""
     if meant := meant_for_user(error):
         return meant
     inner: BaseException = error
@@ -80,9 +81,9 @@ def outcome_of(error: Exception) -> IcmBenchError | FaultError:
 
 
 def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | None:
-    """Return the part of an error that a user can fix, or a `FaultError` of a worker; None if there is neither.
+    """Search an error and its causes for an error that the user can fix or a worker's `FaultError`; None without one.
 
-    Errors wrapped by Ray, even repeatedly, errors in the user's code, and full or read-only folders are recognized.
+    These are recognized: errors that Ray has wrapped, errors in the user's code, and full or read-only folders.
     """
     while error is not None:
         if inner := _wrapped(error):
@@ -108,7 +109,7 @@ def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | 
 
 
 def propagate_user_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function of a worker so that its errors are classified by `outcome_of` and name the node."""
+    """Decorate a function that runs in a worker: its errors are classified by `outcome_of`, and name the node."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -125,20 +126,20 @@ def propagate_user_errors(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def in_words(error: BaseException) -> str:
-    """Return type and first line of an error: `ValueError (a negative rank)`."""
+    """Return the type and the first line of an error, as `ValueError (a negative rank)`."""
     lines = str(error).strip().splitlines()
     message = textwrap.shorten(hidden(lines[0]), MAX_MESSAGE, placeholder=" ...") if lines else ""
     return f"{type(error).__name__} ({message.rstrip('.')})" if message else type(error).__name__
 
 
 def where(error: BaseException) -> str:
-    """Return file and line at which an error was raised, `file.py:12`; empty if it was not raised."""
+    """Return the file and line that raised an error, as `file.py:12`; empty for an error without a traceback."""
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in walk_tb(error.__traceback__)]
     return places[-1] if places else ""
 
 
 def place_of_import(error: BaseException) -> str:
-    """Return file and line of the user's module, `file.py:12`, whose import failed; empty if none was reached."""
+    """Return the file and line in the user's module at which an import failed, as `file.py:12`; empty if unknown."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
@@ -147,7 +148,7 @@ def place_of_import(error: BaseException) -> str:
 
 
 def _wrapped(error: BaseException) -> BaseException | None:
-    """Return the error that an error of Ray wraps; None for other errors."""
+    """Return the error inside an error of Ray; None if `error` wraps no other one."""
     inner = getattr(error, "cause", None)
     if type(error).__name__ == "ActorDiedError" and error.args:  # its constructor failed
         inner = error.args[0]
@@ -155,7 +156,7 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 
 def _lost(error: BaseException) -> IcmBenchError | None:
-    """Return the user's error for a lost node, worker or object of Ray; None for other errors."""
+    """Return the message for a lost node, worker or object of Ray, or for a full disk; None for other errors."""
     bases = [base.__name__ for base in type(error).__mro__ if base.__module__ == "ray.exceptions"]
     if not {"OutOfDiskError", "ObjectStoreFullError"}.isdisjoint(bases):  # Ray spills objects to disk
         return UnwritableError(
@@ -169,7 +170,7 @@ def _lost(error: BaseException) -> IcmBenchError | None:
 
 
 def _place_in_users_code(error: BaseException) -> tuple[str, str]:
-    """Return class, and file and line, of the user's code that raised an error; empty if none did."""
+    """Return (class, "file:line") of the user's code that raised an error; two empty texts for other code."""
     name = place = ""
     for frame, line in walk_tb(error.__traceback__):
         code, owner = frame.f_code, frame.f_locals.get("self", frame.f_locals.get("cls"))
@@ -182,9 +183,9 @@ def _place_in_users_code(error: BaseException) -> tuple[str, str]:
 
 
 def _source_of_result(error: BaseException) -> str:
-    """Return the end of a sentence: the user's class whose result a check refused, and the method that computes it.
+    """Return the end of a message: the user's class whose result a check refused, and the method that computes it.
 
-    Empty for errors on anything else. The checks do not name places, since rows depend on their code.
+    Empty for other errors. The checks cannot name the class themselves: their code is part of the identity of rows.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if _is_below(frame.f_code, _OURS)]
@@ -201,7 +202,7 @@ def _source_of_result(error: BaseException) -> str:
 
 
 def _is_users_own(cls: type) -> bool:
-    """Return whether a class is a component of the user: not of this package, and derived from a class of it."""
+    """Return whether a class is a component of the user: defined outside this package, with a base class inside it."""
     package = f"{__name__.partition('.')[0]}."
     return not cls.__module__.startswith(package) and any(c.__module__.startswith(package) for c in cls.__mro__)
 
@@ -210,12 +211,12 @@ def _is_below(code: CodeType, *folders: Path) -> bool:
     return any(Path(code.co_filename).is_relative_to(folder) for folder in folders)
 
 
-_faults: list[FaultError] = []  # of threads, since the command began
+_faults: list[FaultError] = []  # bugs in threads since the command began
 
 
 @contextmanager
 def thread_faults() -> Iterator[list[FaultError]]:
-    """Collect the faults of threads, and of `faults_collected`, while the block runs."""
+    """Provide a list that collects the bugs in threads and in blocks of `faults_collected` while this block runs."""
     before, threading.excepthook = threading.excepthook, lambda ended: _collect(ended.exc_value)
     _faults.clear()
     try:
@@ -226,7 +227,7 @@ def thread_faults() -> Iterator[list[FaultError]]:
 
 @contextmanager
 def faults_collected() -> Iterator[None]:
-    """Suppress errors of the block, as of a thread that only monitors; faults are collected."""
+    """Suppress errors of the block, for threads that only monitor; bugs are collected by `thread_faults`."""
     try:
         yield
     except Exception as error:
@@ -240,7 +241,7 @@ def _collect(error: BaseException | None) -> None:
 
 
 def write_traceback(fault: FaultError) -> Path | None:
-    """Write a traceback below the cache folder and return its file; None if that fails."""
+    """Write the traceback of a bug into the cache folder, and return the file; None if it cannot be written."""
     about = f"icm-bench {version('icm-bench')}, Python {platform.python_version()}, {platform.platform()}"
     content = f"{about}\n{fault}\n\n{fault.trace}".encode("utf-8", "backslashreplace")
     file = cache_dir() / "faults" / f"{hashlib.sha256(content).hexdigest()[:12]}.txt"

@@ -1,8 +1,10 @@
-"""Which formats of image files are decoded. Pillow tells formats by content: the name of a file says nothing."""
+"""Formats of image files that are decoded. Pillow detects the format by content, not by file name."""
 
 from collections.abc import Sequence
 
-# MPO is a JPEG with further frames behind it, and is told apart by JPEG's decoder; its first frame is taken.
+# MPO is a JPEG file with further frames; JPEG's decoder recognizes it, and the first frame is used. A further format
+# also needs a word in `ImagesSpec.formats` (recipe/specs.py), and an import of Pillow's plugin in embedding/opening.py.
+# It also needs a new `STORE_VERSION` (store/embeddings.py), since stored parts list its images as unreadable.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 NAMES = ", ".join([*FORMATS, "MPO"])
 NEVER = {
@@ -12,19 +14,19 @@ NEVER = {
     "MIC": "it is a container of other files",
     "WMF": "it is a list of drawing commands for Windows",
 }
-"""Formats that no recipe can ask for, and why: their decoders start other programs or open what they find inside."""
+"""Format -> why no recipe may enable it: its decoder starts other programs, or opens files inside the file."""
 
 
 def further_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """Return formats beside the usual ones as Pillow names them, sorted, each once.
+    """Return the formats in `names` that are not decoded by default, by Pillow's names, sorted and distinct.
 
     Args:
-        names: as a recipe has them, in any case.
+        names: names of formats in the recipe, in upper or lower case.
 
     Raises:
-        ValueError: Pillow has no decoder of that name, or one that is never used.
+        ValueError: Pillow has no decoder with this name, or the format is in `NEVER`.
     """
-    from PIL import Image  # only recipes that ask for formats pay for all of Pillow
+    from PIL import Image  # slow: imported only for recipes that name formats
 
     from benchmark.common.errors import nearest
 

@@ -1,6 +1,7 @@
 """Properties of this machine that measured speeds depend on: processor, cores, GPUs, package versions.
 
-They are part of the keys of remembered costs, cached facts and converted towers; of no embedding or row.
+Remembered costs, cached facts of backbones and converted towers have these properties in their keys. Embeddings and
+result rows do not.
 """
 
 import contextlib
@@ -53,7 +54,7 @@ def encoder_versions() -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPU devices and visibility variables, which change with the usable GPUs; needs no package."""
+    """Return the GPU device files, and the variables that hide GPUs, as "NAME=VALUE"; no package is imported."""
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*gpu_devices(), *visible]
 
@@ -64,14 +65,14 @@ def gpu_devices() -> list[str]:
 
 
 def gpu_name() -> str:
-    """Return the driver's name of the GPU of this process (`NVIDIA L4`)."""
+    """Return the name of this process's GPU as its driver reports it (`NVIDIA L4`)."""
     import torch
 
     return torch.cuda.get_device_name()
 
 
 def peak_memory(device: str) -> int:
-    """Return the peak memory of this process in bytes: on `cuda` allocated by PyTorch, else in total."""
+    """Return the peak memory of this process in bytes: on `cuda` what PyTorch allocated, else the resident memory."""
     if device == "cuda":
         import torch
 
@@ -86,9 +87,9 @@ _GEMM_SECONDS = 0.5
 
 
 def gemm_peak(device: str, precision: str) -> float:
-    """Return the FLOP/s of a large matrix product on a device, an upper bound for encoders.
+    """Return the FLOP/s of a large matrix product on a device, which no encoder can exceed.
 
-    Measured once with PyTorch on all its threads, in half a second, and cached in the cache folder.
+    PyTorch measures them with all its threads for half a second; the result is kept in the cache folder.
     """
     import torch
 
@@ -99,7 +100,7 @@ def gemm_peak(device: str, precision: str) -> float:
         return float(json.loads(memory.read_bytes(name)))
     except (IcmBenchError, ValueError, TypeError):  # missing or damaged
         peak = _measured_gemm(device, precision)
-        with contextlib.suppress(IcmBenchError):  # if it cannot be cached, it is measured again
+        with contextlib.suppress(IcmBenchError):  # without a writable cache, the next process measures again
             memory.write_bytes(name, json.dumps(peak).encode())
         return peak
 

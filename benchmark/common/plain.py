@@ -1,4 +1,4 @@
-"""Plain data: its hash, and strict, bounded readers of untrusted YAML and JSON."""
+"""Plain data (dicts, lists, texts, numbers): hashes, and strict readers of untrusted YAML and JSON with limits."""
 
 import hashlib
 import json
@@ -12,10 +12,11 @@ from benchmark.common.storage.places import why_not_a_file
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 2**20  # size of YAML; the longest recipe of the project has 1 % of it
+MAX_BYTES = 2**20  # maximum size of a YAML document; the longest recipe of the project has 1 % of it
+# Plain words that YAML 1.1 reads as truth values, numbers or dates, and that are texts here.
 _OF_YAML_1_1 = re.compile(r"(?i)yes|no|on|off|=|[-+]?0[\d_b]+|[-+]?[\d_]+(:[0-5]?\d)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*")
-MAX_DEPTH = 40  # nesting of lists and mappings
-MAX_VALUES = 100_000  # values of a document, with aliases (`*name`) expanded
+MAX_DEPTH = 40  # maximum nesting of lists and mappings
+MAX_VALUES = 100_000  # maximum values of a document, with aliases (`*name`) expanded
 
 
 def canonical_hash(content: Any) -> str:
@@ -25,16 +26,17 @@ def canonical_hash(content: Any) -> str:
 
 
 def from_yaml(content: bytes | str, place: str) -> Any:
-    """Return the content of a YAML document, without the surprising plain scalars of YAML 1.1.
+    """Return the content of a YAML document. Words that YAML 1.1 converts in a surprising way stay texts.
 
-    Only true and false are booleans: `on`, `yes` and `no` are strings. So are dates, 1:30, and 010 (8 in YAML 1.1).
+    Only `true` and `false` are booleans; `on`, `yes`, `no`, dates, `1:30` and `010` (8 in YAML 1.1) are texts.
 
     Args:
         content: the document, in UTF-8.
         place: name of the document at the start of messages, such as "The recipe r.yaml".
 
     Raises:
-        IcmBenchError: invalid YAML, too large or too deeply nested, a repeated key or an invalid value.
+        IcmBenchError: the document is not valid YAML, too large, nested too deeply, or has a repeated key or a value
+            that does not fit its tag.
     """
     import yaml
 
@@ -43,7 +45,7 @@ def from_yaml(content: bytes | str, place: str) -> Any:
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # before the recursive parser sees it
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # checks the depth before `compose`, which is recursive
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH and event.start_mark:
                 line = event.start_mark.line + 1
@@ -66,7 +68,7 @@ def from_yaml(content: bytes | str, place: str) -> Any:
 
 
 def from_json(content: bytes | str, place: str) -> Any:
-    """Return the content of a JSON document in UTF-8; the caller bounds its size. `place`: see `from_yaml`."""
+    """Return the content of a JSON document in UTF-8; the caller must limit its size. `place`: see `from_yaml`."""
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         return json.loads(text, object_pairs_hook=without_repeats)
@@ -79,11 +81,11 @@ def from_json(content: bytes | str, place: str) -> Any:
 
 
 class RepeatedKeyError(Exception):
-    """A repeated key of an object; JSON readers disagree on which value counts."""
+    """A JSON object has a key twice; readers of JSON disagree on which of the two values counts."""
 
 
 def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return keys and values as a dict, for `json.loads`. Raises RepeatedKeyError."""
+    """Return keys and values as a dict, for `json.loads`; raise RepeatedKeyError if a key comes twice."""
     content = dict(items)
     if len(content) < len(items):
         keys = [key for key, _ in items]
@@ -92,9 +94,9 @@ def without_repeats(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
-    """Return a file, open for reading; refuse folders, pipes and devices, which are empty or endless.
+    """Return a file opened for reading; raise IcmBenchError for folders, pipes and devices.
 
-    Messages start with `what` ("The recipe") and end with `remedy`.
+    The message starts with `what` ("The recipe") and ends with `remedy`.
     """
     try:
         if not (reason := why_not_a_file(Path(path))):
@@ -105,9 +107,9 @@ def opened(path: str | Path, what: str, remedy: str) -> BinaryIO:
 
 
 def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
-    """Return the number of values in a node, with aliases expanded; refuse too many, and repeated keys.
+    """Return the number of values in a node, with aliases expanded; refuse too many values, and repeated keys.
 
-    `sizes` caches the numbers by identity of the node; 0 while a node is being counted.
+    `sizes` maps the `id` of a node to its number of values; the number is 0 while the node is being counted.
     """
     import yaml
 

@@ -1,7 +1,7 @@
 """Registries of components: interventions, projections, predictors and other parts that recipes name.
 
-A component is a frozen pydantic model; its fields are its parameters. A recipe writes it as a word (`grayscale`), as a
-mapping (`{name: posterize, bits: 2}`), or, for a user's class, with its import path as the name
+A component is a frozen pydantic model; its fields are its parameters. A recipe writes a component as a word
+(`grayscale`) or as a mapping (`{name: posterize, bits: 2}`). The name of a user's class is its import path
 (`{name: "my_package.my_module:MyProjection"}`).
 """
 
@@ -26,15 +26,18 @@ def _place_of(cls: type) -> str:
 
 
 class Presentation(BaseModel, frozen=True, extra="forbid"):
-    """How reports show a component: keywords of its class, stored in rows so that reports need no class.
+    """How reports show a component. The values are stored in result rows, so that reports need not import the class.
+
+    All fields but `traits` are keywords of a component's class. A new field is a new column of rows: raise `VERSION` in
+    store/rows.py; if it is a keyword, add it to `PRESENTATION` in common/code.py.
 
     Attributes:
-        label: its name in tables; by default its name in recipes.
+        label: name in tables. Default: the name in recipes.
         short: description in a few words; empty (default) if the label is clear.
-        role: `plain` (the embedding space as it is), `baseline`, `method` (default), `control` (what could explain a
-            method's gain away) or `rival` (a published method; a method is compared with the best rival).
-        place: sort key in tables, ascending, default 3; ties are sorted by name.
-        traits: names of class attributes that are true, such as `uses_labels`. Not a keyword.
+        role: `plain` (unchanged embeddings), `baseline`, `method` (default), `control` (an alternative explanation of a
+            method's gain) or `rival` (a published method; a method is compared with the best rival).
+        place: sort key in tables, ascending, default 3; components with equal keys are sorted by name.
+        traits: names of the class attributes that are True, such as `uses_labels`.
     """
 
     label: str = ""
@@ -44,12 +47,12 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
     traits: tuple[str, ...] = ()
 
     def columns(self, kind: str) -> dict[str, object]:
-        """Return the fields as columns of result rows, such as `projection_label` for the kind `projection`."""
+        """Return column name -> value of the fields in result rows, such as `projection_label` for `projection`."""
         return {f"{kind}_{name}": value for name, value in self}
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any], kind: str) -> Self:
-        """Return the presentation in the `columns` of a row."""
+        """Return the presentation that a row holds in the columns of a kind; see `columns`."""
         return cls(**{name: row[f"{kind}_{name}"] for name in cls.model_fields})
 
 
@@ -64,12 +67,12 @@ class Component(Spec):
 
     @property
     def name(self) -> str:
-        """The name in recipes: the registered one, or `module:Class` for a class of the user."""
+        """The name in recipes: the registered name, or `module:Class` for a user's class."""
         return _names.get(place := _place_of(type(self)), place)
 
     @property
     def implementation(self) -> str:
-        """Identity of the code in hashes: the registered name; for a class of the user, name and hash of its code."""
+        """Identity of the code in hashes: the registered name; for a user's class, its name and a hash of its code."""
         if ":" not in self.name:
             return self.name
         return with_source(self.name, type(self))
@@ -81,14 +84,14 @@ class Component(Spec):
 
     @property
     def label(self) -> str:
-        """The name with all non-default parameters: `posterize(bits=2)`."""
+        """The name with all parameters that differ from their defaults, as `posterize(bits=2)`."""
         defaults = {field: info.default for field, info in type(self).model_fields.items()}
         changed = [f"{k}={v}" for k, v in self.params.items() if v != defaults[k]]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @property
     def variant(self) -> str:
-        """Parameters that make it a separate line in tables; selection rules choose all others."""
+        """Text of the parameters that give a separate line in tables; selection rules choose all other parameters."""
         return ""
 
     @model_serializer
@@ -97,13 +100,13 @@ class Component(Spec):
 
 
 def presented(name: str, cls: type[Component]) -> Presentation:
-    """Return the presentation of a class with its traits, and with its name as the default label."""
+    """Return the presentation of a class with its traits; `name` is the label if the class has none."""
     traits = tuple(name for name in dir(cls) if not name.startswith("_") and getattr(cls, name, None) is True)
     return cls.presentation.model_copy(update={"label": cls.presentation.label or name, "traits": traits})
 
 
 def with_source(name: str, cls: type) -> str:
-    """Return the name of a class of the user and the hash of the code that it depends on, see `common.code`."""
+    """Return the name of a user's class and the hash of the code that it depends on, see `own_code`."""
     return f"{name} {own_code(cls)}"
 
 
@@ -116,13 +119,13 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
 
     Args:
         kind: noun for messages, in the singular.
-        name: as the user writes it; also the import path, unless `home` is given.
-        home: import path in this package.
-        asked: whether the command line names it, rather than a recipe or row.
+        name: name in the recipe; without `home` also the import path.
+        home: import path of an object in this package. Default: none, for an object of the user.
+        asked: whether the command line names the object (default False: a recipe or a row names it).
 
     Raises:
         PluginError: plugins are refused, see `NO_PLUGINS`.
-        IcmBenchError: there is no such module or name, or the module raises an error.
+        IcmBenchError: the module or the name in it does not exist, or the module raises an error.
     """
     if home is None:
         plugin, refused = f"The {kind} '{name}' is a plugin", os.environ.get(NO_PLUGINS)
@@ -137,14 +140,15 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)  # the message suffices
+        # These messages need no place in the code.
+        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)
         place = place_of_import(error) or ("" if is_known else where(error))
         why = f"{in_words(error)} at {place}" if place else error
         raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {why}.") from error
 
 
 class ClassRegistry(Generic[C]):
-    """Classes of one kind by name, loaded at first use.
+    """Classes of one kind by name. A class is imported at its first use.
 
     Args:
         kind: noun for messages, in the singular.
@@ -165,8 +169,8 @@ class ClassRegistry(Generic[C]):
 
         Raises:
             PluginError: plugins are refused, see `NO_PLUGINS`.
-            IcmBenchError: the name is unknown (the message suggests one), the class is missing, abstract or of another
-                kind, or its module raises an error.
+            IcmBenchError: the name is unknown (the message suggests a similar one), the class does not exist, is
+                abstract or of another kind, or its module raises an error.
         """
         home = self._homes.get(name) or (name if ":" in name else None)
         if home is None:
@@ -187,10 +191,10 @@ class Registry(ClassRegistry[T]):
     """Components of one kind by name."""
 
     def create(self, spec: object) -> T:
-        """Return the component that a recipe's `spec` describes: a name, a mapping with `name`, or a component.
+        """Return the component for an entry of a recipe: a name, a mapping with `name`, or already a component.
 
         Raises:
-            IcmBenchError: unknown name, unknown parameter, or a value out of range; the message names it.
+            IcmBenchError: the name or a parameter is unknown, or a value is out of range; the message names it.
         """
         if isinstance(spec, self.base):
             return spec

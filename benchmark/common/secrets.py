@@ -1,8 +1,8 @@
 """Redaction of keys, tokens and passwords in any text before it is printed or written.
 
-Secrets are found before the host of a URI, after names such as `secret_key=`, and in environment variables. A secret
-may hold any character, such as `/`, `@` and `+`, so everything up to the last `@` of a URI is redacted. No URI with
-a secret is opened, see `storage.places`, but it may appear in error messages or old records.
+Secrets are searched in three places: before the host of a URI, after names such as `secret_key=`, and as values of
+environment variables. A secret may contain any character, such as `/`, `@` and `+`, so everything up to the last `@` of
+a URI is redacted. A URI with a secret is never opened (see `storage.places`), but error messages may quote one.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "***"
-MIN_LENGTH = 8  # characters of a secret that is searched by its value: shorter ones may be ordinary words
+MIN_LENGTH = 8  # minimum characters of a secret that is searched by its value: shorter ones may be ordinary words
 _NAMES = r"secret(?:[_-]?access)?[_-]?key|access[_-]?key(?:[_-]?id)?|(?:session|security)[_-]?token|api[_-]?key"
 _WORDS = r"password|passwd|pwd|secret|(?:auth[_-]?)?token|credential|signature|sig"
 _OF_URI = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!/)([^\s"<>`]{0,2048})@""")
@@ -29,11 +29,11 @@ _VALUES = tuple(
 _VARIABLE = re.compile(
     r"(?:^|_)(?:SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY|ACCESS_KEY_ID)$|SECRET_KEY|SECRET_ACCESS_KEY"
 )
-_known: set[str] = set()  # secrets from outside the environment
+_known: set[str] = set()  # secrets given to `register_secrets`
 
 
 def public(uri: str) -> str:
-    """Return `uri` for printing: without its query, which may hold secrets, and with other secrets redacted."""
+    """Return `uri` for printing: without its query, which may hold secrets, and with all other secrets redacted."""
     return re.split(r"[?#]", hidden(uri))[0].rstrip("/") if "://" in uri else uri
 
 
@@ -51,7 +51,7 @@ def hidden(text: str) -> str:
 
 
 def hidden_in(content: Any) -> Any:
-    """Return plain data with all texts redacted, also keys of mappings."""
+    """Return plain data with secrets redacted in all texts, keys of mappings included."""
     if isinstance(content, str):
         return hidden(content)
     if isinstance(content, dict):
@@ -62,7 +62,7 @@ def hidden_in(content: Any) -> Any:
 
 
 def _is_secret(key: Any, value: Any) -> bool:
-    """Return whether only the key of a mapping shows that its value is a secret."""
+    """Return whether a value is a secret that can be recognized only by its key, such as `password`."""
     return isinstance(value, str) and bool(value) and not has_secret(value) and has_secret(f"{key}={value}")
 
 
@@ -72,17 +72,17 @@ def has_secret(text: str) -> bool:
 
 
 def register_secrets(*secrets: str) -> None:
-    """Register secrets from outside the environment, unchanged and quoted as in a URI."""
+    """Add secrets that are no environment variables; `hidden` redacts them, also if quoted as in a URI."""
     _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 
 
 def _is_user(before: str) -> bool:
-    """Return whether the text before the last `@` of a URI is user and password, rather than a part of its path."""
+    """Return whether the text before the last `@` of a URI is a user with a password, not a part of the path."""
     return ":" in before or "@" in before.partition("/")[0] or "/" not in before
 
 
 def _of_environment() -> set[str]:
-    """Return the values of all secret environment variables, unchanged and quoted as in a URI."""
+    """Return the values of all secret environment variables, each unchanged and quoted as in a URI."""
     values = {value for name, value in os.environ.items() if _VARIABLE.search(name.upper())}
     long = {value for value in values if len(value) >= MIN_LENGTH and not value.startswith("/")}
     return long | {quote(value, safe="") for value in long}

@@ -1,4 +1,4 @@
-"""Base class of the parts of a recipe, and pydantic's validation errors as one sentence."""
+"""Base class of all parts of a recipe, and the conversion of pydantic's validation errors into one sentence."""
 
 from collections import Counter
 from typing import Annotated, Any, get_args
@@ -7,19 +7,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from benchmark.common.errors import nearest
 
-MAX_ENTRIES = 1000  # of a list, except ranks, limited by `MAX_WIDTH`
+# Limits of recipes: entries of a list, whole numbers, real numbers, and entries of `ranks`. The page docs/recipe.md
+# states them, from `HEAD` in tests/docs/generate.py.
+MAX_ENTRIES = 1000
 MAX_WHOLE, MAX_REAL, MAX_WIDTH = 2**31, 1e30, 2**16
-MAX_OTHERS = 3  # further keys in a message about one key
+MAX_OTHERS = 3  # maximum number of further keys that a message about one key lists
 
 
 class Spec(BaseModel):
-    """Base of the parts of a recipe: frozen, bounded, without unknown keys."""
+    """Base class of the parts of a recipe: frozen, with limits on numbers and lists, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _bounded(self) -> Any:
-        """Refuse numbers too large to compute with, and lists that are too long."""
+        """Refuse numbers and lists beyond the limits of this module."""
         for name in type(self).model_fields:
             value, max_entries = getattr(self, name), MAX_WIDTH if name == "ranks" else MAX_ENTRIES
             values = value if isinstance(value, tuple) else (value,)
@@ -41,20 +43,20 @@ Name = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_prin
 
 
 def distinct(items: Any, labels: list[Any], what: str) -> Any:
-    """Return `items` unchanged if all labels differ; else raise ValueError, with the noun `what` in its message."""
+    """Return `items` unchanged if all labels differ; else raise ValueError. `what`: noun for an item in the message."""
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise ValueError(f"the {what} '{twice[0]}' is given twice.")
     return items
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first validation error as a sentence with key and valid values, and the keys of further errors."""
+    """Return one sentence: the key and valid values of the first validation error, and the keys of further errors."""
     findings = error.errors(include_url=False)
-    # Report unknown keys first: usually a misspelling, which also makes the right key missing.
+    # Report unknown keys first: an unknown key is usually a misspelling, so that the right key is missing, too.
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
     text, keys = _explain(first, model), [_key(first)]
     for key in map(_key, findings):
-        # For a union, pydantic reports an error for each branch, at the key or below it; list the key once.
+        # For a union type, pydantic reports an error per branch, at the key or below it; list the key once.
         if not any(f"{key}.".startswith(f"{one}.") or f"{one}.".startswith(f"{key}.") for one in keys):
             keys.append(key)
     if len(keys) == 1:
@@ -66,7 +68,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _key(finding: Any) -> str:
     """Return the dotted key of a validation error, as the user wrote it."""
-    # pydantic adds the branch of a union ("tuple[...]").
+    # pydantic adds the branch of a union type ("tuple[...]") to the location.
     return ".".join(str(part) for part in finding["loc"] if "[" not in str(part)) or "the whole"
 
 

@@ -1,7 +1,7 @@
-"""Short parallel work without Ray: single-core processes call functions, threads read small files.
+"""Short parallel work without Ray: processes with one core each call functions, and threads read small files.
 
 `python -m benchmark.common.workers MODULE` is a worker process: it reads pickled calls and writes pickled answers and
-errors. Unlike `multiprocessing`, it does not import the caller's main module again.
+errors. Unlike a worker of `multiprocessing`, it does not import the caller's main module again.
 """
 
 import importlib
@@ -25,7 +25,7 @@ T = TypeVar("T")
 Given = TypeVar("Given")
 _Reply = tuple[int, Any, Exception | None, bool]  # number of the call, answer or error, whether it is the last reply
 _Calls = SimpleQueue[tuple[int, bytes] | None]  # number and pickle of a call; None ends the queue
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one thread each, as in single-core trials
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # all set to 1, as in trials on one core
 _READERS = 32  # maximum number of threads
 
 
@@ -35,7 +35,7 @@ def cores() -> int:
 
 
 class Workers:
-    """Worker processes for the time of a block. With `count` 0, this process makes the calls.
+    """Context manager with `count` worker processes. With `count` 0, this process makes the calls itself.
 
     The workers import `module` at their start, while this process continues.
     """
@@ -69,7 +69,10 @@ class Workers:
             process.communicate()
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
-        """Start calls; the returned function waits for all answers, and makes calls here that no worker has started."""
+        """Start calls, and return a function that returns all answers, in order of the calls.
+
+        That function waits for the workers, and itself makes the calls that no worker has started.
+        """
         waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))
@@ -97,16 +100,16 @@ class Workers:
     def call_all(self, function: Callable[..., Iterable[T]], calls: Iterable[Sequence[Any]]) -> Iterator[tuple[int, T]]:
         """Yield (number of a call, one of its answers) as answers arrive, in order within each call.
 
-        The function must be defined at the top of a module, so that workers can import it, and returns or yields any
-        number of answers. Calls start in their order, and `calls` is read lazily. The first error is raised and ends
-        all calls.
+        Calls start in their order, and `calls` is read lazily. The first error is raised and ends all calls.
+        `function` returns or yields any number of answers. It must be defined at the top of a module, so that workers
+        can import it.
         """
         if not self._processes:
             for number, arguments in enumerate(calls):
                 yield from ((number, answer) for answer in function(*arguments))
             return
         waiting, answers = self._new_queues()
-        # Pickled in this thread, as arguments may change later; few in advance, as each may be large.
+        # Calls are pickled in this thread, since arguments may change later; few in advance, since they may be large.
         pickled = ((number, pickle.dumps((function, arguments))) for number, arguments in enumerate(calls))
         in_flight, room = 0, 2 * len(self._processes)
         while True:
@@ -123,7 +126,7 @@ class Workers:
                 yield number, answer
 
     def _new_queues(self) -> "tuple[_Calls, SimpleQueue[_Reply]]":
-        """Let all workers process a new queue of calls; return it with the queue of replies."""
+        """Return a new queue of calls, which all workers process from now on, and the queue of their replies."""
         waiting: _Calls = SimpleQueue()
         answers: SimpleQueue[_Reply] = SimpleQueue()
         for process in self._processes:
@@ -133,7 +136,7 @@ class Workers:
         return waiting, answers
 
     def _end_queue(self, waiting: _Calls) -> None:
-        """End a queue of calls for all workers."""
+        """Tell all workers that a queue of calls has ended."""
         for _ in self._processes:
             waiting.put(None)
 
@@ -190,10 +193,10 @@ def main() -> None:
 def at_once(
     read: Callable[[Given], T], given: Sequence[Given], progress: Progress, units: int = 1, local: bool = True
 ) -> Iterator[T]:
-    """Yield `read(item)` for all items in order, read by threads; the first error ends it.
+    """Yield `read(item)` for all items of `given` in order, computed by threads; the first error is raised.
 
-    Each item counts `units` of progress, which is closed at the end. More threads are used if files are not on a local
-    disk, since waiting for a network needs no core.
+    Each item counts as `units` of `progress`, which is closed at the end. `local` says that files are on a local disk;
+    for other files more threads are used, since waiting for a network needs no core.
     """
     threads = min(_READERS, 2 * (os.cpu_count() or 1) if local else _READERS, len(given))
     if threads < 2:

@@ -1,4 +1,4 @@
-"""The autoscaler of the connected cluster: the number of GPUs that it may add, and requests for GPUs."""
+"""The autoscaler of the connected Ray cluster: the number of GPUs that it may add, and requests for GPUs."""
 
 import os
 from collections.abc import Iterable
@@ -10,27 +10,27 @@ import ray
 
 from benchmark.common.ray.cluster import alive_nodes, gpu_count
 
-_HEAD = "node:__internal_head__"  # a resource of the head's node alone
-_SECONDS = 30.0  # timeout for the head's node
+_HEAD = "node:__internal_head__"  # a resource that only the head node has
+_SECONDS = 30.0  # timeout for an answer of the head node
 
 
 def available_gpus() -> int:
-    """Return the known number of GPUs that the connected cluster has or may add; 0 without a connection."""
+    """Return the number of GPUs that the connected cluster has or may add, as far as known; 0 without a connection."""
     return max(gpu_count(), autoscaled_gpus() or 0)
 
 
 def autoscaled_gpus() -> int | None:
     """Return the number of GPUs of all nodes that the autoscaler may add; None if unknown, 0 for a local Ray.
 
-    Only some platforms report the configuration of the autoscaler. For others its file is read on the head's node; it
-    is unknown if the autoscaler runs elsewhere, as with KubeRay.
+    Some platforms report the configuration of the autoscaler. On others its file is read on the head node. The number
+    is unknown if the autoscaler runs on another machine, as with KubeRay.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return 0
     head = next((node["NodeID"] for node in alive_nodes() if _HEAD in node["Resources"]), None)
     if head is None:
         return None
-    with suppress(Exception):  # private to Ray
+    with suppress(Exception):  # a private function of Ray, which may change
         if reported := ray._private.state.state.get_max_resources_from_cluster_config():
             return int(reported.get("GPU", 0))
     address = ray.get_runtime_context().gcs_address
@@ -46,9 +46,10 @@ def autoscaled_gpus() -> int | None:
 
 
 def request_gpus(count: int) -> None:
-    """Request a number of GPUs in total, used or not, from the autoscaler; 0 cancels an earlier request.
+    """Request `count` GPUs in total from the autoscaler, GPUs in use included; 0 cancels an earlier request.
 
-    There is one request per cluster. Ray Data overwrites it every 20 s while a data set runs, so it must be repeated.
+    There is one request per cluster. While a data set of Ray Data runs, Ray Data overwrites the request every 20 s, so
+    it must be repeated.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -56,7 +57,7 @@ def request_gpus(count: int) -> None:
 
 
 def _configured_gpus(address: str) -> int | None:
-    """Compute `autoscaled_gpus` on the head's node, where heads of other clusters may run too."""
+    """Return `autoscaled_gpus`, computed on the head node; heads of other clusters may run on the same machine."""
     import psutil  # Ray brings it along
     import yaml
 
@@ -75,11 +76,11 @@ def _configured_gpus(address: str) -> int | None:
 
 
 def max_gpus(config: dict[str, Any]) -> int:
-    """Return the number of GPUs of all workers that a configuration of Ray's autoscaler allows."""
+    """Return the largest number of GPUs of all workers together that a configuration of Ray's autoscaler allows."""
     nodes, total = int(config.get("max_workers", 0)), 0
     every: Iterable[dict[str, Any]] = config.get("available_node_types", {}).values()
     kinds = [(int(kind.get("resources", {}).get("GPU", 0)), int(kind.get("max_workers", nodes))) for kind in every]
-    for gpus, most in sorted(kinds, reverse=True):  # most GPUs first: all kinds share the limit on nodes
+    for gpus, most in sorted(kinds, reverse=True):  # all kinds share the limit on nodes, so most GPUs come first
         total += gpus * min(most, nodes)
         nodes -= min(most, nodes) if gpus else 0
     return total

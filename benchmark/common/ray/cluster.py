@@ -1,4 +1,4 @@
-"""The connection to Ray: a local instance, or the cluster that RAY_ADDRESS names. No other module needs to know."""
+"""The connection to Ray: a local instance, or the cluster that RAY_ADDRESS names. Other modules work with both."""
 
 import os
 import platform
@@ -22,14 +22,14 @@ from benchmark.common.storage.places import not_executable, remedy, unusable_var
 from benchmark.common.terminal.progress import is_verbose, tell
 from benchmark.common.terminal.signals import sigterm_handler_kept
 
-_MAX_MESSAGE = 200  # characters of a message of Ray
-_DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # Ray's message on a node
+_MAX_MESSAGE = 200  # maximum characters of a message of Ray
+_DEAD = re.compile(r"node id: (\w{6})\w* and address: (\S+) .*marked dead")  # Ray's message about a lost node
 
 
 class _Job(ray.job_config.JobConfig):
-    """A job whose workers import installed modules before those in the folders of this process.
+    """A job whose workers search installed packages before the folders of this process.
 
-    By default Ray puts the working directory and the script's folder first, unless it has uploaded one.
+    By default Ray puts the working directory and the script's folder first, unless a working directory was uploaded.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:
@@ -38,11 +38,11 @@ class _Job(ray.job_config.JobConfig):
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Provide Ray to the block: the cluster that RAY_ADDRESS names (set in jobs), else a local instance.
+    """Provide Ray to the block: the cluster that RAY_ADDRESS names (Ray's jobs set it), else a local instance.
 
-    A cluster is joined at once. A local Ray, which takes seconds to start, starts at the first `connect` of the block,
-    so not at all if everything is computed. A Ray that runs already is used and left running. Errors of the user are
-    raised without Ray's wrapping, and name the node of the worker if there are several.
+    A cluster is joined at once. A local Ray takes seconds to start, so it starts at the first `connect` of the block,
+    and not at all if nothing is left to compute. A Ray that this process uses already is left running. An error that
+    the user can fix is raised without Ray's wrapper; it names the worker's node if there are several nodes.
     """
     ours = not ray.is_initialized()
     if os.environ.get("RAY_ADDRESS"):
@@ -53,7 +53,7 @@ def connected() -> Iterator[None]:
         if (meant := meant_for_user(error)) is None:
             raise
         meant.args = (sentence_of(meant), *meant.args[1:])
-        meant.node = ""  # it is in the message
+        meant.node = ""  # the message contains the node
         raise meant from None
     finally:
         if ours and ray.is_initialized():
@@ -61,21 +61,21 @@ def connected() -> Iterator[None]:
 
 
 def connect() -> None:
-    """Connect to Ray if need be; call it before any use of Ray, in a block of `connected`."""
+    """Connect to Ray unless connected. Call it before any use of Ray, inside a block of `connected`."""
     if ray.is_initialized():
         return
     # No usage reports over the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # our own messages report failed trials
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    # Ray's core prints warnings on its own internals (ray-project/ray#57733); its log files keep the others. It also
-    # prints that this level is set: hence no standard error while it starts.
+    # Ray's core prints warnings about its own internals (ray-project/ray#57733); its log files keep other messages. The
+    # core also prints that this level is set, so standard error is discarded while Ray starts.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray._private.worker.print_to_stdstream = _report_lost_nodes
     job = _Job(_py_driver_sys_path=[str(HOME)])
     if address := os.environ.get("RAY_ADDRESS"):
         try:
-            if OWN_PATH in os.environ:  # local workers inherit it
+            if OWN_PATH in os.environ:  # workers of a local Ray inherit the variable
                 options["runtime_env"] = {"env_vars": {OWN_PATH: os.environ[OWN_PATH]}}
             with _silent(), sigterm_handler_kept():
                 check_cluster(address)
@@ -95,14 +95,14 @@ def connect() -> None:
                 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
             with _silent(), sigterm_handler_kept(), private():
                 ray.init(address="local", include_dashboard=False, job_config=job, **options)
-        except Exception as error:  # Ray raises plain ones
+        except Exception as error:  # Ray raises plain exceptions
             raise _not_started(error) from error
 
 
 def _report_lost_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  as Ray's own
     """Report lost nodes; with `-v` also the first line of other messages of Ray's processes.
 
-    By default Ray prints all of them on standard output, which may be JSON: up to sixty lines for a dead node.
+    By default Ray prints all messages, up to sixty lines for a lost node, on standard output, which may be JSON.
     """
     words = " ".join(said["lines"]).strip()
     if dead := _DEAD.search(words):
@@ -112,7 +112,7 @@ def _report_lost_nodes(said: dict[str, Any], ignore_prefix: bool) -> None:  # no
 
 
 def _not_started(error: Exception) -> IcmBenchError:
-    """Return the user's error on a local Ray that does not start, mostly for lack of disk space."""
+    """Return the message for a local Ray that does not start; the usual reason is a full disk."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     begins = "Ray does not start on this machine:"
     if isinstance(error, OSError) and error.filename:
@@ -128,7 +128,7 @@ def _not_started(error: Exception) -> IcmBenchError:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Discard what C++ code writes to standard error."""
+    """Discard everything, C++ code included, that the block writes to standard error."""
     sys.stderr.flush()
     original, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -144,8 +144,8 @@ def _silent() -> Iterator[None]:
 def private() -> Iterator[None]:
     """Make a Ray that the block starts require a token, and listen on the loopback interface only.
 
-    By default Ray listens on all interfaces of a Linux machine, and its token file is readable for all users. Another
-    value of RAY_AUTH_MODE is respected.
+    By default Ray listens on all network interfaces of a Linux machine, and all users can read its token file. If the
+    user has set RAY_AUTH_MODE, that value is kept.
     """
     from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined]  # of compiled code
@@ -177,7 +177,7 @@ def _keep_token() -> None:
                         os.link(own, file)
             finally:
                 own.unlink(missing_ok=True)
-        except OSError:  # the home is not writable: Ray's processes get it from the environment
+        except OSError:  # the home folder is not writable: Ray's processes get the token from the environment
             os.environ["RAY_AUTH_TOKEN"] = created
             return
     with suppress(OSError):  # no file if the token is in the environment
@@ -186,7 +186,7 @@ def _keep_token() -> None:
 
 
 def sentence_of(error: IcmBenchError | FaultError) -> str:
-    """Return the message of an error, with its node if the cluster has several."""
+    """Return the message of an error; it names the node of the error if the cluster has several nodes."""
     is_named = error.node and error.node not in str(error) and len(alive_nodes()) > 1
     return f"On the node {error.node}: {error}" if is_named else str(error)
 
@@ -202,13 +202,13 @@ def gpu_count() -> int:
 
 
 def cpu_nodes() -> tuple[int, int]:
-    """Return the number of nodes with CPU cores, and the cores of the largest node, the most that a task can have."""
+    """Return the number of nodes with CPU cores, and the number of cores of the largest node; each at least 1."""
     cores = [int(n["Resources"].get("CPU", 0)) for n in alive_nodes()]
     return max(1, sum(c > 0 for c in cores)), max(1, *cores, 1)
 
 
 def node_name() -> str:
-    """Return the host name of this node; with the start of Ray's id if the host has several nodes."""
+    """Return the host name of this node, followed by the start of Ray's node id if the host has several nodes."""
     here, host = ray.get_runtime_context().get_node_id(), platform.node()
     same_host = [node["NodeID"] for node in alive_nodes() if node["NodeManagerHostname"] == host]
     if not (others := [node for node in same_host if node != here]):
@@ -218,7 +218,7 @@ def node_name() -> str:
 
 
 def device_of_worker() -> str:
-    """Return the type of this worker's GPU, `gpu` if its node does not declare it, or `cpu`."""
+    """Return the type of this worker's GPU, `gpu` if its node does not declare the type, or `cpu` without a GPU."""
     context = ray.get_runtime_context()
     if not context.get_accelerator_ids().get("GPU"):
         return "cpu"

@@ -1,4 +1,4 @@
-"""The job server behind a cluster's dashboard: found within seconds, or a sentence says why not."""
+"""Client of the job server behind a Ray cluster's dashboard, with checks that fail within seconds and say why."""
 
 import http.client
 import json
@@ -19,9 +19,9 @@ from benchmark.common.errors import IcmBenchError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # where Ray's dashboard is unless it is told otherwise
-ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # variables, in the order in which Ray looks at them
-TIMEOUT = 5.0  # seconds for a connection, and for an answer
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # Ray's default address of the dashboard
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # environment variables, in the order in which Ray reads them
+TIMEOUT = 5.0  # seconds for a connection, and again for an answer
 TOKEN_FILE = "the head's ~/.ray/auth_token"
 _PORTS = {"http": 80, "https": 443}
 
@@ -29,15 +29,15 @@ _PORTS = {"http": 80, "https": 443}
 def job_server(address: str | None = None) -> "JobSubmissionClient":
     """Return Ray's client of the job server at an address.
 
-    The port is tried before Ray's client is, which waits for minutes. The token is sent only where one is asked for,
-    and as a header of each request: nothing else that Ray keeps or prints has it.
+    The port is tried first, since Ray's client would wait for minutes. The token is sent only to a server that asks for
+    one, as a header of each request, so that no log and no message of Ray contains it.
 
     Args:
-        address: of the dashboard, as `http://HOST:8265`. Default: the variable RAY_API_SERVER_ADDRESS or RAY_ADDRESS,
-            else a cluster on this machine.
+        address: address of the dashboard, as `http://HOST:8265`. Default: the value of RAY_API_SERVER_ADDRESS or
+            RAY_ADDRESS, else a cluster on this machine.
 
     Raises:
-        IcmBenchError: nothing is there, it is no Ray dashboard, it asks for another token, or has another version.
+        IcmBenchError: no server answers, it is no Ray dashboard, it refuses the token, or its Ray has another version.
     """
     address = dashboard_address(address)
     reach(address, address, "start a cluster, or give --address http://HOST:PORT of its dashboard")
@@ -65,9 +65,9 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
             f"The cluster at {address} has Ray {version}, and this machine {ray.__version__}: install ray=={version} "
             f"here, or the other one on all nodes."
         )
-    for handler in logging.getLogger("ray").handlers:  # which tell of packages and sockets
+    for handler in logging.getLogger("ray").handlers:  # these log uploads and sockets
         handler.setLevel(logging.WARNING)
-    os.environ[ADDRESSES[0]] = address  # else a variable of the environment wins over the argument
+    os.environ[ADDRESSES[0]] = address  # Ray prefers this variable to the argument
     try:
         return JobSubmissionClient(address, headers=headers)
     except AuthenticationError as error:  # RAY_AUTH_MODE is set here, and the cluster asks for none
@@ -77,8 +77,8 @@ def job_server(address: str | None = None) -> "JobSubmissionClient":
 
 
 def nodes_of(address: str) -> list[dict[str, float]]:
-    """Return the resources of each node of a cluster that lives, as Ray counts them: CPU, GPU, memory in bytes."""
-    # Ray's public function for it takes no token.
+    """Return the resources of each live node of a cluster, as Ray counts them: CPU, GPU, memory in bytes."""
+    # Ray's public function for this request does not send the token.
     answer = job_server(address)._do_request("GET", "/api/v0/nodes?detail=true&limit=10000")
     try:
         answer.raise_for_status()
@@ -90,10 +90,10 @@ def nodes_of(address: str) -> list[dict[str, float]]:
 
 
 def dashboard_address(address: str | None = None) -> str:
-    """Return where the dashboard is, as a URL without a path; see `job_server`."""
+    """Return the URL of the dashboard, without a path; `address` as for `job_server`."""
     given = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), DEFAULT_ADDRESS)
     url = given if "://" in given else f"http://{given}"
-    with suppress(ValueError):  # a port that is no number
+    with suppress(ValueError):  # raised for a port that is not a number
         parts = urlsplit(url)
         if parts.scheme in _PORTS and parts.hostname and (parts.port or ":" in given) and not parts.username:
             return f"{parts.scheme}://{parts.netloc}"
@@ -102,29 +102,29 @@ def dashboard_address(address: str | None = None) -> str:
 
 
 def reach(address: str, name: str, remedy: str) -> None:
-    """See that somebody listens at a URL, within `TIMEOUT`; else a sentence calls it by its name, with a remedy."""
+    """Raise IcmBenchError, with `name` for the URL and a remedy, if no server accepts a connection in `TIMEOUT`."""
     parts = urlsplit(address)
     try:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=TIMEOUT).close()
-    except OSError as error:  # no such host among them
+    except OSError as error:  # also raised for an unknown host
         raise IcmBenchError(f"Nothing answers at {name} ({error.strerror or error}): {remedy}.") from error
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: a redirect would carry the token to another host."""
+    """Follow no redirect, which would send the token to another host."""
 
     def redirect_request(self, *_: Any) -> None: ...
 
 
 def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]:
-    """Return the status of what answers at an address, and the version of Ray if it is its dashboard."""
+    """Return the HTTP status of the server at an address (0 without HTTP or JSON), and the version of Ray or None."""
     request = urllib.request.Request(f"{address}/api/version", headers=dict(headers))
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
             content = json.loads(answer.read(2**16))
     except urllib.error.HTTPError as error:
         return error.code, None
-    except (OSError, ValueError, http.client.HTTPException) as error:  # no HTTP, or no JSON
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the answer is not HTTP, or not JSON
         why = getattr(error, "reason", None)
         if isinstance(why, ssl.SSLCertVerificationError):
             raise IcmBenchError(
@@ -137,7 +137,7 @@ def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]
 
 
 def token() -> tuple[str, str]:
-    """Return the token of this machine, empty where there is none, and where it is kept: the places are Ray's."""
+    """Return this machine's token for Ray, empty without one, and the variable or file in which Ray looks for it."""
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return value, "RAY_AUTH_TOKEN"
     with suppress(OSError, ValueError):

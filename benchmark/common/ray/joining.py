@@ -1,6 +1,7 @@
 """Joining a cluster: fast checks of its address, token and versions, and monitoring of its head.
 
-By default Ray waits for minutes or ends the process, and ends it without a message a minute after the head died.
+Without these checks Ray waits for minutes, or ends the process. A minute after the head died, Ray ends the process
+without a message.
 """
 
 import json
@@ -17,23 +18,24 @@ from functools import partial
 import ray
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._private.services import canonicalize_bootstrap_address
-from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of compiled code
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled code, without types
 from ray.exceptions import AuthenticationError
 
 from benchmark.common.errors import EXIT_USER_ERROR, IcmBenchError
 from benchmark.common.ray.dashboard import TOKEN_FILE, reach, token
 
-CLIENT = "ray://"  # scheme of Ray's client, which has a server of its own
-ANSWER = 4.0  # seconds for an answer; after five, Ray's core prints an error
-LOOK_SECONDS, SAY_SECONDS = 3.0, 15.0  # between two checks; without an answer until the first message
-# Variable and default of Ray's own timeout for a lost head, and the share of it after which this process ends.
+CLIENT = "ray://"  # scheme of addresses of Ray Client, which has its own server
+ANSWER = 4.0  # timeout for an answer in seconds; after 5 s Ray's core prints an error
+LOOK_SECONDS, SAY_SECONDS = 3.0, 15.0  # seconds between two checks; seconds without an answer until the first message
+# Environment variable and default value of Ray's own timeout for a lost head, and the share of this timeout after which
+# this process ends.
 _RAYS_VARIABLE, _RAYS_SECONDS, _SHARE = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0, 0.75
 
 
 def check_cluster(address: str) -> None:
-    """Refuse a cluster that does not answer, refuses the token, or has other versions of Ray or Python.
+    """Raise IcmBenchError if a cluster does not answer, refuses the token, or has other versions of Ray or Python.
 
-    The address is a value of RAY_ADDRESS: `HOST:PORT`, `auto`, `local`, or that of Ray's client.
+    `address` is a value of RAY_ADDRESS: `HOST:PORT`, `auto`, `local`, or `ray://HOST:PORT` for Ray Client.
     """
     if address == "local":
         return
@@ -62,7 +64,7 @@ def _bootstrap(address: str) -> str:
         return address.removeprefix(CLIENT).partition("/")[0]
     try:
         found: str = "" if "://" in address else canonicalize_bootstrap_address(address) or ""
-    except ConnectionError as error:  # of `auto`
+    except ConnectionError as error:  # raised for `auto` without a cluster
         raise IcmBenchError(f"No Ray cluster runs on this machine, and RAY_ADDRESS={address} asks for one.") from error
     except (ValueError, OSError):
         found = ""
@@ -75,7 +77,7 @@ def _bootstrap(address: str) -> str:
 
 
 def _metadata(address: str, wanted: str, by_token: bool) -> dict[str, str]:
-    """Return the cluster's metadata, requested in a thread: Ray hangs if another service listens."""
+    """Return the cluster's metadata, requested in a thread: Ray's call hangs if the port belongs to another service."""
     found: list[dict[str, str] | Exception] = []
     request = threading.Thread(target=_ask, args=(wanted, found), daemon=True)
     request.start()
@@ -99,15 +101,15 @@ def _ask(wanted: str, found: list[dict[str, str] | Exception]) -> None:
     try:
         get = GcsClient(address=wanted).internal_kv_get
         found.append(json.loads(get(b"CLUSTER_METADATA", namespace=KV_NAMESPACE_CLUSTER, timeout=ANSWER) or b"{}"))
-    except Exception as error:  # of Ray's, and of its RPCs
+    except Exception as error:  # any error of Ray or of its RPC library
         found.append(error)
 
 
 def watch_head() -> None:
-    """Start to monitor the head of the joined cluster.
+    """Start a thread that monitors the head of the joined cluster.
 
-    A head that does not answer is waited for. After three quarters of Ray's own timeout the process ends with one
-    message and the exit code of user errors, since calls of Ray would hang.
+    If the head does not answer for three quarters of Ray's own timeout, the process ends with one message and the exit
+    code of user errors, since calls of Ray would hang.
     """
     address = ray.get_runtime_context().gcs_address
     limit = _SHARE * float(os.environ.get(_RAYS_VARIABLE) or _RAYS_SECONDS)

@@ -1,4 +1,4 @@
-"""Ray tasks declared without importing Ray, which takes a third of a second: plans and reports do not need it."""
+"""Ray tasks that can be declared without importing Ray, which takes 0.3 s; plans and reports do not need Ray."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -8,7 +8,7 @@ from benchmark.common.failing import propagate_user_errors
 
 
 class Task:
-    """A module-level function that workers run, with `propagate_user_errors`; its first use imports Ray."""
+    """A module-level function that Ray workers run, with `propagate_user_errors`. Its first use imports Ray."""
 
     def __init__(self, function: Callable[..., Any], resources: dict[str, Any]) -> None:
         self._function, self._resources = function, resources
@@ -25,10 +25,10 @@ class Task:
         return self._task.remote(*args, **kwargs)
 
     def options(self, **options: Any) -> Any:
-        """Return the task with other options of `ray.remote`."""
+        """Return Ray's task with other options of `ray.remote`."""
         return self._task.options(**options)
 
 
 def remote(**resources: Any) -> Callable[[Callable[..., Any]], Task]:
-    """Return a decorator that makes a function a `Task`, with options of `ray.remote`."""
+    """Return a decorator that makes a function a `Task`; `resources` are options of `ray.remote`."""
     return lambda function: Task(function, resources)

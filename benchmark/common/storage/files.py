@@ -1,7 +1,7 @@
 """Files under one URI: a folder, `s3://` or `gs://`, written atomically.
 
-All stored files (embeddings, result rows, reports) are read and written here, so that a laptop and a cluster
-differ only in the URI.
+This module reads and writes all stored files (embeddings, result rows, reports), so a run on a laptop and a run on a
+cluster differ only in the URI.
 """
 
 import errno
@@ -28,7 +28,7 @@ from benchmark.common.storage.places import check_place, remedy, walk_folder, wh
 from benchmark.common.storage.retries import FIRST_CONTACT, TIMEOUT, StorageTimeoutError, with_retries
 
 T = TypeVar("T")
-LOOK_SECONDS = 10.0  # between two checks of a storage in use by workers
+LOOK_SECONDS = 10.0  # seconds between two checks of a storage that workers use
 _PICKLED = "ray.data.arrow_pickled_object"
 
 
@@ -46,9 +46,9 @@ class _Stored(pa.ExtensionType):
         return cls(storage_type)
 
 
-# Ray Data's type lets Arrow unpickle Python objects in any schema, also of an untrusted Parquet file. Here they stay
-# bytes, before and after the import of Ray Data, which keeps a registered type, and passes tables without such objects
-# between its processes.
+# Ray Data's type makes Arrow unpickle Python objects, also those in an untrusted Parquet file. With this type, the
+# objects stay bytes. Ray Data does not replace a registered type when it is imported later, and its own processes
+# exchange tables without such objects here.
 with suppress(pa.ArrowKeyError):  # Ray Data was not imported before
     pa.unregister_extension_type(_PICKLED)
 pa.register_extension_type(_Stored(pa.large_binary()))
@@ -61,37 +61,37 @@ class FileInfo:
     name: str  # path below the storage's URI, `/`-separated
     is_folder: bool
     bytes: int  # 0 for folders
-    modified_ns: int  # since 1970; 0 if unknown
-    odd: str = ""  # description of an entry that is neither (broken link, pipe), and must not be opened
+    modified_ns: int  # time of the last change, ns since 1970; 0 if unknown
+    odd: str = ""  # description of an entry that is neither file nor folder (broken link, pipe): never open it
 
 
 class Storage:
-    """Read and write files below `uri`. Transient errors are retried, see `benchmark.common.storage.retries`.
+    """Files below a URI, to read and to write. Transient errors are retried, see `benchmark.common.storage.retries`.
 
     Args:
         uri: a folder (relative to the working directory), or a URI that Arrow understands
             (`s3://bucket/prefix`, `gs://bucket/prefix`, `file:///folder`). For an S3 service other than Amazon's,
             set the environment variable AWS_ENDPOINT_URL, or append `?endpoint_override=HOST:PORT&scheme=http`.
-        timeout: seconds for which calls are retried while the storage does not answer. Default 120.
+        timeout: seconds for which a call is retried while the storage does not answer. Default 120.
 
     Raises:
-        IcmBenchError: the URI is invalid, or a file cannot be read or written (with the reason).
+        IcmBenchError: the URI is invalid, or a file cannot be read or written; the message has the reason.
     """
 
     def __init__(self, uri: str, timeout: float = TIMEOUT) -> None:
         check_place(uri)
         self.uri, self.timeout = uri, timeout
-        self._access: object_store.Access | None = None  # of the process that passed it on
+        self._access: object_store.Access | None = None  # access of the process that pickled this object
         self._copies: object_store.LocalCopies | None = None
         if "://" not in uri:
             self.uri = str(Path(uri).expanduser().absolute())
         if isinstance(self._fs, pyarrow.fs.S3FileSystem):
             region = self._fs.region
-            if region and "region=" not in uri:  # saves workers Arrow's request for the region of the bucket
+            if region and "region=" not in uri:  # otherwise each worker would request the region of the bucket
                 self.uri += f"{'&' if '?' in uri else '?'}region={region}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the pickled state; the receiver opens the storage at its first use, to report errors there."""
+        """Return the state to pickle. The receiver opens the storage only at its first use, and raises errors there."""
         access = self._access
         if access is None and isinstance(self._fs, pyarrow.fs.S3FileSystem):
             access = object_store.access_of(self._fs)
@@ -100,7 +100,7 @@ class Storage:
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, object_store.Objects | None]:
-        """The file system, the root in it, and for S3 its objects: Arrow lists them, botocore reads and writes them."""
+        """The file system for listings, the root in it, and for S3 the objects, which botocore reads and writes."""
         if "://" not in self.uri:
             return pyarrow.fs.LocalFileSystem(), self.uri, None
         try:
@@ -118,7 +118,7 @@ class Storage:
         options = (self._access or object_store.Access()).options(system) | {
             "connect_timeout": object_store.CONNECT_SECONDS
         }
-        if "@" in (options["endpoint_override"] or ""):  # network errors would quote it
+        if "@" in (options["endpoint_override"] or ""):  # network errors would quote the password
             raise IcmBenchError(
                 f"The store '{public(self.uri)}' cannot be opened: its endpoint has a user or a password; "
                 f"AWS_ENDPOINT_URL or endpoint_override must be only host and port."
@@ -161,7 +161,7 @@ class Storage:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Turn read errors of the block into IcmBenchError with the place in the error, else of `name`."""
+        """Turn OSError in the block into IcmBenchError with the file that the error names, else the file `name`."""
         try:
             yield
         except OSError as error:
@@ -184,12 +184,12 @@ class Storage:
         return bool(self._info(name).type == pyarrow.fs.FileType.Directory)
 
     def state(self, name: str) -> tuple[int, int]:
-        """Return size (bytes) and time of the last change (ns since 1970; 0 if unknown) of `name`; 0, 0 for none."""
+        """Return (bytes, time of the last change in ns since 1970, 0 if unknown) of `name`; (0, 0) if it is missing."""
         info = self._info(name)
         return info.size or 0, info.mtime_ns or 0
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return the entries of a folder, sorted by name, with `recursive` those of subfolders too; follow links."""
+        """Return the entries of a folder, with `recursive` also of its subfolders, sorted by name; follow links."""
         if not self.is_local:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
@@ -214,20 +214,20 @@ class Storage:
         return sorted(entries, key=lambda entry: entry.name)
 
     def files(self, folder: str, suffix: str) -> list[str]:
-        """Return the names of the finished files below `folder` that end in `suffix`, sorted."""
+        """Return the names of the finished files below `folder` whose names end in `suffix`, sorted."""
         return [info.name for info in self.file_infos(folder, suffix)]
 
     def file_infos(self, folder: str, suffix: str) -> list[FileInfo]:
-        """Return the finished files below `folder` that end in `suffix`, sorted; empty for a missing folder."""
+        """Return the finished files below `folder` whose names end in `suffix`, sorted; none for a missing folder."""
         infos = [info for info in self._listed(folder) if not info.is_folder and info.name.endswith(suffix)]
         return [info for info in infos if not info.name.rpartition("/")[2].startswith(".")]
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return all files below `folder`, also temporary: name, bytes, time of change (s since 1970; 0 if unknown)."""
+        """Return (name, bytes, time of change in s since 1970, 0 if unknown) of all files, also temporary ones."""
         return [(i.name, i.bytes, i.modified_ns / 1e9) for i in self._listed(folder) if not i.is_folder]
 
     def open(self, name: str) -> pa.NativeFile:
-        """Return the opened file `name` for one thread; the caller closes it. Its reads raise OSError."""
+        """Return the file `name`, opened for use by one thread; the caller closes it. Reads from it raise OSError."""
         with self._reading(name):
             if not (objects := self._objects):
                 self._check_regular(name)
@@ -284,10 +284,10 @@ class Storage:
         return None if self.is_local else self._copies or object_store.current_copies()
 
     def _copy_of(self, name: str) -> str:
-        return f"{self.uri}/{name}"  # includes the service: bucket names may repeat between services
+        return f"{self.uri}/{name}"  # the URI includes the service: two services may have buckets of the same name
 
     def keep(self, name: str, content: bytes) -> None:
-        """Cache the content of file `name` for readers on this machine in the same run, see `object_store`."""
+        """Put the content of file `name` into the disk cache of this machine and command, see `object_store`."""
         if copies := self._kept:
             copies.put(self._copy_of(name), content)
 
@@ -296,7 +296,7 @@ class Storage:
             copies.drop(self._copy_of(name))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write file `name` atomically: readers see all of it or nothing, even if the writer is killed."""
+        """Write file `name` atomically: readers see the whole file or no file, even if the writer is killed."""
         self._written(name, content)
 
     def write_files(self, folder: str, contents: Mapping[str, bytes]) -> dict[str, str]:
@@ -307,9 +307,9 @@ class Storage:
         return {file: self.path(name) for file, name in names.items()}
 
     def write_first(self, name: str, content: bytes) -> bool:
-        """Write and cache file `name` as `write_bytes` does, unless it already exists in an object store.
+        """Write file `name` like `write_bytes`; in an object store only if it does not exist, and then also cache it.
 
-        Return whether this call wrote it: False if another writer, or an earlier try of this call, was first.
+        Return whether this call wrote the file: False if another writer, or an earlier try of this call, was first.
         """
         if not self._objects:
             self.write_bytes(name, content)
@@ -328,7 +328,7 @@ class Storage:
             raise UnwritableError(f"{self.path(name)} cannot be written ({reason(error)}); {what_to_do}.") from error
 
     def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
-        """Write a file atomically; with `first`, do not overwrite an object, see `Objects.put_first`."""
+        """Write a file atomically; with `first`, an existing object is not overwritten, see `Objects.put_first`."""
         if objects := self._objects:
             return (objects.put_first if first else objects.put)(self._key(name), content)
         target = f"{self._root}/{name}"
@@ -384,7 +384,7 @@ class Storage:
         return upload.key.removeprefix(self._key(""))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the Parquet file `name` as a table, all or only the given `columns`."""
+        """Return the Parquet file `name` as a table with the given `columns`. Default: all columns."""
         source = f"{self._root}/{name}" if self.is_local else pa.BufferReader(self.read_bytes(name))
         try:
             return pq.read_table(source, columns=columns, page_checksum_verification=True)
@@ -394,17 +394,17 @@ class Storage:
             ) from error
 
     def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
-        """Write `table` as the Parquet file `name`, atomically; `compression`: a codec of Parquet."""
+        """Write `table` atomically as the Parquet file `name`; `compression` is the name of a Parquet codec."""
         self.write_bytes(name, in_parquet(table, compression))
 
     def at_first(self) -> "Storage":
-        """Return a copy with a short timeout, for the first contact with a storage."""
+        """Return a copy of this storage with a short timeout, for the first request to it."""
         first = copy(self)
         first.timeout = min(self.timeout, FIRST_CONTACT)
         return first
 
     def check_writable(self) -> None:
-        """Write and remove a small file, to detect a read-only store before any work."""
+        """Write and remove a small file, to detect a store that is read-only or does not answer before any work."""
         name, first = f".write-test-{uuid.uuid4().hex}", self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
@@ -418,7 +418,7 @@ class Storage:
 
 @contextmanager
 def watched(storage: Storage) -> Iterator[None]:
-    """Check a remote storage periodically, to report once, and not per worker, that it does not answer."""
+    """Check a remote storage periodically inside the block, so that this process reports an outage, and only once."""
     if storage.is_local:
         yield
         return
@@ -437,14 +437,14 @@ def watched(storage: Storage) -> Iterator[None]:
 
 
 def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
-    """Return a table as the content of a Parquet file; `compression`: a codec of Parquet."""
+    """Return a table as the content of a Parquet file; `compression` is the name of a Parquet codec."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression=compression, write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
 
 
 def reason(error: BaseException) -> str:
-    """Return the operating system's message of an error, or the first line of its text."""
+    """Return the operating system's message for an error, else the first line of the error's text."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first = str(text).splitlines()[0]
     return re.sub(r".*Detail: \[errno \d+\] ", "", first).rstrip(".")  # Arrow wraps the system's message

@@ -1,8 +1,8 @@
 """Object stores: requests to S3, and a per-command disk cache of objects.
 
-Objects of S3 and compatible services are read and written with botocore, with one request each. Arrow only lists them:
-for reads it first requests the size, and it writes multipart uploads. Those cost money if a writer is killed, and an
-exception between parts publishes an incomplete object. A single PUT is atomic.
+botocore reads and writes objects of S3 and compatible services, with one request each. Arrow only lists them. Arrow
+would request the size before each read, and write multipart uploads: parts of a killed writer cost money, and an
+exception between two parts publishes an incomplete object. A single PUT is atomic.
 
 The cache saves repeated requests and traffic. It holds only images in separate files (read to identify them, and to
 decode them for each backbone), parts of embeddings (read again for moments), and lists of tested images (read by
@@ -37,42 +37,43 @@ MAX_BYTES = 5 * 2**30  # maximum size of an object in one request
 _CONNECTIONS = 64  # maximum connections of a process
 _TRANSIENT = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "InternalError", "ServiceUnavailable"}
 _TRANSIENT |= {"ConditionalRequestConflict", "OperationAborted"}  # concurrent writers
-_client_lock = threading.Lock()  # clients read the same files during their creation
-# botocore's names for sources of long-lived keys. Keys of roles expire within hours, and differ between machines.
+_client_lock = threading.Lock()  # one client is created at a time, since creation reads shared files
+# botocore's names for sources of long-lived keys. Keys of other sources (roles) expire within hours and belong to one
+# machine, so they are not passed to workers.
 _LONG_LIVED = {"env", "shared-credentials-file", "config-file"}
 _KEYS_SECONDS = 300  # seconds for which keys are cached
 COPIES_SHARE, MAX_GIB = 0.25, 64.0  # limits of the cache: share of the free disk space at the start, and GiB
-COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # environment variable that replaces `MAX_GIB`; 0 for no cache
-_LOCK, _COPIES = "in-use", "copies"  # in the folder of a command
+COPIES_LIMIT = "ICM_BENCH_COPIES_GIB"  # environment variable that replaces `MAX_GIB`; 0 disables the cache
+_LOCK, _COPIES = "in-use", "copies"  # names of the lock file and the folder of copies in the cache of a command
 _ABANDONED_SECONDS = 60.0  # seconds after which a folder without lock file is abandoned
 
 
 @dataclass(frozen=True)
 class Access:
-    """Endpoint and keys of a service on the driver, for workers on nodes without their own.
+    """The driver's endpoint and keys of an S3 service, for workers on nodes that have none.
 
-    It is passed in the arguments of tasks and actors. Ray stores environments, runtime environments and commands on
-    disk, but arguments only if its memory is full, in its session folder.
+    They are passed as arguments of tasks and actors. Ray writes environment variables, runtime environments and command
+    lines to disk; arguments only if its memory is full, into its session folder.
     """
 
-    endpoint: str = ""  # as in AWS_ENDPOINT_URL; empty: Amazon's
+    endpoint: str = ""  # as in AWS_ENDPOINT_URL; empty for Amazon's service
     keys: tuple[str, str, str] | None = field(default=None, repr=False)  # access key, secret key, session token or ""
 
     def options(self, system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
-        """Return the options of a file system made from the URI, with endpoint and keys if unknown on this node."""
+        """Return the options of a file system made from the URI; endpoint and keys are added if this node has none."""
         options = _options(system)
         own = options["endpoint_override"] or ""
         if own and own != self.endpoint:  # the driver's keys belong to another service
             return options
         options["endpoint_override"] = self.endpoint or None
         if self.keys and not options["access_key"] and (self.endpoint != own or not _own_keys()):
-            register_secrets(*self.keys)  # otherwise unknown as secrets on this node
+            register_secrets(*self.keys)  # this node's environment does not have them, so redaction must be told
             options |= dict(zip(("access_key", "secret_key", "session_token"), self.keys, strict=True))
         return options
 
 
 def access_of(system: pyarrow.fs.S3FileSystem) -> Access:
-    """Return endpoint and keys of a file system of this process."""
+    """Return the endpoint of a file system of this process, and this machine's keys if they are long-lived."""
     found = _own_keys()
     keys = found[1] if found and found[0] in _LONG_LIVED else None
     return Access(_options(system)["endpoint_override"] or "", keys)
@@ -83,7 +84,7 @@ def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
 
 
 def _own_keys() -> tuple[str, tuple[str, str, str]] | None:
-    """Return the source of AWS keys on this machine, and the keys; None if there are none."""
+    """Return (botocore's name of their source, AWS keys) of this machine; None without keys."""
     variables = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
     return _cached_keys(variables, int(time.monotonic() / _KEYS_SECONDS))
 
@@ -93,7 +94,7 @@ def _cached_keys(
     variables: frozenset[tuple[str, str]],  # noqa: ARG001  part of the cache key
     period: int,  # noqa: ARG001  limits the age of cached keys
 ) -> tuple[str, tuple[str, str, str]] | None:
-    """Return source and keys; a query of the instance metadata takes up to a second."""
+    """Return the result of `_own_keys`, cached since a query of the instance metadata takes up to a second."""
     import botocore.exceptions
     import botocore.session
 
@@ -147,9 +148,9 @@ class Upload:
 
 
 class Objects:
-    """Objects of one bucket. Errors are `OSError`; transient ones `UnansweredError`.
+    """Objects of one bucket. Errors are `OSError`; transient errors are `UnansweredError`.
 
-    `options` are those of Arrow's `S3FileSystem`: endpoint, region and credentials; botocore finds missing ones.
+    `options` are options of Arrow's `S3FileSystem`: endpoint, region and credentials. botocore finds missing ones.
     """
 
     def __init__(self, bucket: str, options: Mapping[str, Any]) -> None:
@@ -166,7 +167,7 @@ class Objects:
             read_timeout=ANSWER_SECONDS,
             retries={"total_max_attempts": 1},  # `with_retries` retries calls
             max_pool_connections=_CONNECTIONS,
-            request_checksum_calculation="when_required",  # unsupported by other services than Amazon's
+            request_checksum_calculation="when_required",  # services other than Amazon's do not support checksums
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if address and not options["force_virtual_addressing"] else "auto"},
         )
@@ -189,7 +190,7 @@ class Objects:
         try:
             return bytes(self._client.get_object(Bucket=self._bucket, Key=key, **asked)["Body"].read())
         except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] == "InvalidRange":  # `offset` is behind its end
+            if error.response["Error"]["Code"] == "InvalidRange":  # `offset` is beyond the end of the object
                 return b""
             raise
 
@@ -201,9 +202,9 @@ class Objects:
         self._client.put_object(Bucket=self._bucket, Key=key, Body=content, **conditions)
 
     def put_first(self, key: str, content: bytes) -> bool | None:
-        """Write an object as `put` does unless it exists, and return whether it was written.
+        """Write an object unless it exists, and return whether it was written.
 
-        Returns None if the service has no conditional writes; the object is overwritten then.
+        If the service has no conditional writes, the object is overwritten, and None is returned.
         """
         if not self._without_conditions:
             try:
@@ -231,7 +232,7 @@ class Objects:
 
     @_as_os_errors()
     def uploads(self, prefix: str) -> list[Upload]:
-        """Return the unfinished uploads of objects whose keys start with `prefix`."""
+        """Return the unfinished multipart uploads of objects whose keys start with `prefix`."""
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
         found = [one for page in pages for one in page.get("Uploads", ())]
         return [Upload(one["Key"], one["UploadId"], one["Initiated"].timestamp()) for one in found]
@@ -243,7 +244,7 @@ class Objects:
 
 
 class Ranges(io.RawIOBase):
-    """A file-like object of `size` bytes for `pyarrow.PythonFile`; `read(offset, length)` returns bytes."""
+    """A file-like object of `size` bytes for `pyarrow.PythonFile`; `read(offset, length)` returns its bytes."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0
@@ -268,15 +269,15 @@ class Ranges(io.RawIOBase):
 
 @dataclass(frozen=True)
 class LocalCopies:
-    """The disk cache of a command; it is passed to workers, and used by those on the same machine."""
+    """The disk cache of a command. It is passed to all workers; only workers on the same machine use it."""
 
-    folder: str  # if it does not exist, as on another machine, nothing is cached
+    folder: str  # folder of the cache; if it does not exist, as on another machine, nothing is cached
     floor: int  # minimum free bytes on its disk
 
     def put(self, place: str, content: bytes) -> None:
         """Store a copy, unless less than `floor` bytes would stay free."""
         file = self._file(place)
-        with suppress(OSError):  # without a copy, only a further request is needed
+        with suppress(OSError):  # without a copy, the object is requested again
             if shutil.disk_usage(file.parents[1]).free - len(content) < self.floor:
                 return
             file.parent.mkdir(exist_ok=True)
@@ -314,9 +315,9 @@ def current_copies() -> LocalCopies | None:
 
 @contextmanager
 def local_copies(wanted: bool = True) -> Iterator[None]:
-    """Let storages of this process and its workers use a disk cache inside the block.
+    """Let storages of this process and of its workers use a disk cache inside the block.
 
-    Caches of killed commands are removed. `wanted` is False if all files are local.
+    Caches of killed commands are removed. With `wanted` False, for local files, no cache is created.
 
     Raises:
         IcmBenchError: the environment variable `COPIES_LIMIT` is not a number of 0 or more.
@@ -364,19 +365,19 @@ def _new_copies(root: Path, limit: float) -> tuple[LocalCopies, IO[bytes]] | Non
 def _locked(folder: Path, mode: str) -> IO[bytes]:
     import fcntl  # missing on Windows
 
-    lock: IO[bytes] = (folder / _LOCK).open(mode)  # NFS locks need write access
+    lock: IO[bytes] = (folder / _LOCK).open(mode)  # a mode with write access, which locks on NFS need
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return lock
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, the lock file last, so that partly removed folders are recognized."""
+    """Remove the cache folder of a command, the lock file last, so that a partly removed folder is recognized."""
     shutil.rmtree(folder / _COPIES, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_unused(root: Path) -> None:
-    """Remove unused folders."""
+    """Remove the cache folders of commands that no longer run."""
     with suppress(OSError, ImportError):
         for folder in root.iterdir():
             try:

@@ -1,7 +1,7 @@
 """Test reads of untrusted Parquet files in a child process, since damaged files can crash Arrow.
 
-`python -m benchmark.common.storage.parquet_check` is the child: it reads pickled files, and writes a line after each,
-with or without an error. One child reads all files of its parent. Exceptions are ignored here: the next reader of the
+`python -m benchmark.common.storage.parquet_check` is the child. It receives pickled sources of files, reads each file,
+and then writes a line. One child reads all files of its parent. Exceptions are ignored here: the next reader of the
 file raises and reports them.
 """
 
@@ -23,13 +23,16 @@ from benchmark.common.storage.files import Storage
 ENDS = "is damaged and crashes Arrow"
 _Source = bytes | tuple[Storage, str]
 _FATAL = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-_MAX_MEMORY = 8 * 2**30  # bytes of address space; files that need more are not checked
+_MAX_MEMORY = 8 * 2**30  # bytes of address space of the child; a file that needs more passes the check
 _ROWS = 1024  # rows per batch
 _lock = Lock()
 
 
 def check_tried(storage: Storage, name: str) -> None:
-    """Refuse a user's Parquet file that would crash this process; columns of plain bytes (images) are not read."""
+    """Raise IcmBenchError for a user's Parquet file that would crash this process.
+
+    Columns of plain bytes (images) are not read.
+    """
     if ends_process((storage, name)):
         raise IcmBenchError(f"{storage.path(name)} {ENDS}; download or write it again.")
 
@@ -64,7 +67,7 @@ def _reader(owner: int) -> "subprocess.Popen[bytes]":  # noqa: ARG001  each fork
 
 
 def main() -> None:
-    """Read files until the input ends."""
+    """Read the files whose sources arrive on standard input, until it ends."""
     with suppress(ImportError, ValueError, OSError):  # systems without such limits
         import resource
 

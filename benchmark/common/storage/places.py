@@ -1,6 +1,6 @@
-"""Places of files: URIs, which must not contain credentials, and folders of this machine.
+"""Places of files: checks that URIs contain no credentials, and functions for folders of this machine.
 
-For folders: the place of the cache, the content of a folder, and error messages for unwritable places.
+For folders: the location of the cache, listings, and error messages about places that cannot be written.
 """
 
 import errno
@@ -22,19 +22,19 @@ from benchmark.common.secrets import has_secret
 NO_TARGET = "a broken link, as left by DVC and git-annex for files that were not fetched"
 SPECIAL = "a pipe, a socket or a device"
 _OF_THE_SYSTEM = ("/dev/", "/proc", "/sys")  # folders without regular files
-MAX_DEPTH = 200  # nesting of folders
+MAX_DEPTH = 200  # maximum nesting of folders
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ADDRESS = re.compile(r"(?s)\s*([A-Za-z][A-Za-z0-9+.-]*)://(?:anonymous@)?([^/?#]*)([^?]*)(.*)")
-_USER_PREFIX = re.compile(r"[^/:]*:[^/]*@")  # not the name of a folder
+_USER_PREFIX = re.compile(r"[^/:]*:[^/]*@")  # user and password at the start of an address without a scheme
 _NO_SLASHES = re.compile(r"(?i)\s*(?:s3a?|gs|gcs|https?|file|hdfs|abfss?):(?!//)")
 _REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS for gs://"
 
 
 def cache_dir() -> Path:
-    """Return the cache folder, of downloads and files built from them; it is safe to delete.
+    """Return the folder of downloads, of files built from them, and of measured speeds; it is safe to delete.
 
-    $ICM_BENCH_CACHE, else $XDG_CACHE_HOME/icm-bench, else ~/.cache/icm-bench.
+    It is $ICM_BENCH_CACHE, else $XDG_CACHE_HOME/icm-bench, else ~/.cache/icm-bench.
     """
     if folder := os.environ.get("ICM_BENCH_CACHE"):
         return Path(folder).expanduser().absolute()
@@ -43,9 +43,9 @@ def cache_dir() -> Path:
 
 
 def check_address(text: str, place: str) -> None:
-    """Refuse an address with credentials, or without the slashes that are needed to find credentials.
+    """Raise IcmBenchError for an address with credentials, or without the `//` that is needed to find credentials.
 
-    Other texts pass. Messages never contain the text, but start with `place`, a description of its origin.
+    Other texts pass. The message does not quote `text`; it starts with `place`, a description of where `text` stands.
     """
     if _NO_SLASHES.match(text):
         raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
@@ -59,12 +59,12 @@ def check_address(text: str, place: str) -> None:
 
 
 def check_place(uri: str) -> None:
-    """Refuse the address of a storage with credentials, also if its scheme is missing."""
+    """Raise IcmBenchError for a storage address with credentials, also if its scheme is missing."""
     check_address(f"s3://{uri}" if _USER_PREFIX.match(uri) else uri, "The place of a store, of images or of a report")
 
 
 def check_arguments(words: Sequence[str]) -> None:
-    """Refuse addresses with credentials in the arguments of a command line, before any message quotes them."""
+    """Raise IcmBenchError for an address with credentials in a command line, before any message quotes it."""
     for before, word in pairwise(("", *words)):
         name, equals, value = word.partition("=")
         named = equals and "://" not in name
@@ -73,13 +73,14 @@ def check_arguments(words: Sequence[str]) -> None:
 
 
 def walk_folder(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
-    """Yield the entries of a folder: path, whether it is a folder, bytes, time of change (ns since 1970), and `odd`.
+    """Yield (path, whether it is a folder, bytes, time of change in ns since 1970, `odd`) of a folder's entries.
 
-    `odd` describes an entry that is neither file nor folder, and is empty for these. Links are followed.
+    `odd` describes an entry that is neither a file nor a folder; it is empty for files and folders. Links are followed.
 
     Raises:
         OSError: a folder cannot be read.
-        IcmBenchError: a name is not UTF-8, folders are nested too deeply, or a link points to a folder around it.
+        IcmBenchError: a name is not UTF-8, folders are nested too deeply, or a link points to a folder that contains
+            the link.
     """
     above = {*Path(folder).parents, *(real := Path(folder).resolve()).parents, real}
     yield from _walk_folder(folder, recursive, {_id(place.stat()) for place in above})
@@ -98,7 +99,7 @@ def _walk_folder(
                 shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
                 raise IcmBenchError(f"The file name '{shown}' is not UTF-8; rename it.") from error
             except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # a broken link, or one to itself
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # these: a broken or circular link
                     raise
                 yield entry.path, False, 0, 0, NO_TARGET
                 continue
@@ -133,9 +134,9 @@ def why_not_a_file(place: Path) -> str:
 
 
 def remedy(error: OSError, place: str, option: str = "") -> str:
-    """Return the remedy for an unwritable place, as the second half of a sentence.
+    """Return the remedy for a place that cannot be written, as the second half of a sentence.
 
-    `option` is the option or recipe key that sets the place, such as `--store or --out`.
+    `option` names the options or recipe keys that set the place, such as `--store or --out`.
     """
     variables = [name for name, folder in _named_by_variables() if Path(place).is_relative_to(folder)]
     if option:  # the user chose that place
@@ -155,7 +156,7 @@ def remedy(error: OSError, place: str, option: str = "") -> str:
 
 
 def check_working_directory() -> None:
-    """Check that the working directory exists, and that file names are read as UTF-8."""
+    """Raise IcmBenchError if the working directory does not exist, or file names are not read as UTF-8."""
     if (encoding := sys.getfilesystemencoding()).lower().replace("-", "") != "utf8":
         raise IcmBenchError(f"File names are read as {encoding} here, not as UTF-8; set PYTHONUTF8=1.")
     try:
@@ -165,9 +166,9 @@ def check_working_directory() -> None:
 
 
 def unwritable(error: OSError) -> str:
-    """Return a message about a full or read-only place; empty for any other error.
+    """Return a message about a full disk or a read-only folder; empty for any other error.
 
-    A read-only place must be named by an environment variable: for other places, callers have better messages.
+    Read-only folders count only if an environment variable names them: for others, callers have better messages.
     """
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return "No temporary folder is writable; free some space, or let the environment variable TMPDIR name another."
@@ -186,7 +187,7 @@ def unwritable(error: OSError) -> str:
 
 
 def not_executable(error: OSError) -> str:
-    """Return a message about a program that the user may not execute, such as Python; empty for any other error."""
+    """Return a message if the user may not execute a program, such as Python; empty for any other error."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if error.errno not in DENIED or not frames or frames[-1].f_globals.get("__name__") != "subprocess":
         return ""
@@ -197,7 +198,7 @@ def not_executable(error: OSError) -> str:
 
 
 def unusable_variable(*names: str) -> str:
-    """Return a message about the first environment variable that names an unwritable folder; empty for none."""
+    """Return a message about the first variable in `names` whose folder is not writable; empty if there is none."""
     for name in names:
         if not (folder := os.environ.get(name)):
             continue
@@ -211,7 +212,7 @@ def unusable_variable(*names: str) -> str:
 
 
 def _named_by_variables() -> Iterator[tuple[str, Path]]:
-    """Yield environment variables with their (default) folders, inner folders first."""
+    """Yield (environment variable, the folder that it names or its default), inner folders first."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     yield "HF_HOME", Path(os.environ.get("HF_HOME") or home / "huggingface")
     yield "ICM_BENCH_CACHE", cache_dir()

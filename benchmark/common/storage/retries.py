@@ -1,8 +1,7 @@
-"""Retry storage calls that fail with a transient error, with growing pauses, until a timeout.
+"""Retries of storage calls that fail with a transient error, with growing pauses, until a timeout.
 
-Transient errors come from an object store that answers with a server error, hangs up or does not answer, and from a
-mount that lost its server. Errors that a person must put right (no such bucket, a wrong key, a full disk) are raised at
-once.
+An error is transient if an object store answers with a server error, closes the connection or does not answer, or if a
+mount has lost its server. Errors that a person must fix (no such bucket, a wrong key, a full disk) are raised at once.
 """
 
 import errno
@@ -18,16 +17,16 @@ from benchmark.common.errors import UnwritableError
 from benchmark.common.terminal.progress import tell
 
 T = TypeVar("T")
-TIMEOUT = 120.0  # seconds; the default of `run.storage_timeout`
-FIRST_CONTACT = 5.0  # seconds: an address that never answered is wrong more often than down
+TIMEOUT = 120.0  # seconds; the default of `run.storage_timeout`. The docstrings of Storage and ImageReader state it.
+FIRST_CONTACT = 5.0  # seconds for a storage that has never answered: its address is probably wrong
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries
-_QUIET, _BETWEEN_LINES = 2.0, 30.0  # seconds: before the first line on an outage, and between two
-# Of a mount whose server does not answer. EIO is what a mounted bucket says of every failure behind it.
+_QUIET, _BETWEEN_LINES = 2.0, 30.0  # seconds before the first message about an outage, and between two messages
+# Errors of a mount whose server does not answer. A mounted bucket reports every failure of its server as EIO.
 _OF_MOUNTS = {
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN,
 }  # fmt: skip
-# As Arrow tells of S3, by name or by status, and of Google's storage.
+# Arrow's messages about S3, with the name or the HTTP status of an error, and about Google's storage.
 _OF_ARROW = re.compile(
     r"AWS Error (NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT)\b"
     r"|HTTP status (408|429|5\d\d)\b|google::cloud::Status\((UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)"
@@ -50,7 +49,7 @@ class Retries:
     seconds: float = 0.0
 
     def text(self) -> str:
-        """Return a sentence on them."""
+        """Return the numbers as a sentence."""
         return f"{self.count} calls to storage were retried, which took {self.seconds:.0f} s in all"
 
 
@@ -60,14 +59,14 @@ _outages: dict[str, float] = {}  # place that does not answer -> time of the las
 
 
 def with_retries(call: Callable[[], T], place: str, seconds: float) -> T:
-    """Return the result of a call, which is retried after transient errors.
+    """Return the result of `call`, which is retried after transient errors.
 
-    A message on standard error says that the storage does not answer, then again every 30 seconds.
+    After two seconds, and then every 30 seconds, a message on standard error says that the storage does not answer.
 
     Args:
-        call: reads or writes; may be repeated any number of times.
-        place: path or URI that it reads or writes, for messages.
-        seconds: timeout, after which there is no further try; there is at least one retry.
+        call: function that reads or writes, and that may be repeated.
+        place: path or URI that the function reads or writes, for messages.
+        seconds: timeout, after which there is no further try; above 0 there is at least one retry.
 
     Raises:
         StorageTimeoutError: the error was still transient at the timeout.
@@ -100,7 +99,7 @@ def with_retries(call: Callable[[], T], place: str, seconds: float) -> T:
 
 
 def _is_message_due(place: str) -> bool:
-    """Return whether the last message about a place is old enough for another, and note that one is written now."""
+    """Return whether a message about a place is due, and if so record the current time as the last message's time."""
     now = time.monotonic()
     with _lock:
         is_due = now - _outages.get(place, -_BETWEEN_LINES) >= _BETWEEN_LINES
@@ -110,19 +109,19 @@ def _is_message_due(place: str) -> bool:
 
 
 def is_transient(error: OSError) -> bool:
-    """Return whether the same call may succeed when it is retried."""
+    """Return whether a call that raised `error` may succeed if it is repeated."""
     return isinstance(error, UnansweredError) or error.errno in _OF_MOUNTS or bool(_OF_ARROW.search(str(error)))
 
 
 def count(retries: Retries) -> None:
-    """Add retries, such as those of a worker, to those of this process."""
+    """Add retries, such as the retries of a worker, to the counts of this process."""
     with _lock:
         _retries.count += retries.count
         _retries.seconds += retries.seconds
 
 
 def take_retries() -> Retries:
-    """Return the retries of this process since the last call of this function."""
+    """Return the counts of this process since the last call of this function, and reset them."""
     global _retries
     with _lock:
         retries, _retries = _retries, Retries()

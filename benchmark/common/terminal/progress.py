@@ -1,4 +1,4 @@
-"""Messages and progress on standard error; their verbosity is passed to child processes in an environment variable."""
+"""Messages and progress on standard error. An environment variable passes the verbosity to child processes."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def is_quiet() -> bool:
 
 
 def is_verbose() -> bool:
-    """Return whether more than the default is printed."""
+    """Return whether more messages than by default are printed."""
     return os.environ.get(_VARIABLE) == "verbose"
 
 
@@ -41,10 +41,10 @@ def tell(line: str) -> None:
 
 
 class Progress:
-    """Progress of work: units done, their rate and the remaining time.
+    """Progress of work: finished units, units per second and the remaining time.
 
-    On a terminal one line is rewritten four times a second; a log file gets a line every thirty seconds. Work of less
-    than two seconds prints nothing.
+    On a terminal one line is rewritten four times a second; a log file gets a line every thirty seconds. Nothing is
+    printed in the first two seconds.
 
     Args:
         what: the activity, for example `embedding`.
@@ -54,7 +54,7 @@ class Progress:
     """
 
     QUIET_SECONDS = 2.0
-    TERMINAL_SECONDS, LOG_SECONDS = 0.25, 30.0  # between two lines
+    TERMINAL_SECONDS, LOG_SECONDS = 0.25, 30.0  # seconds between two lines
 
     def __init__(self, what: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
@@ -67,13 +67,13 @@ class Progress:
 
     @property
     def stream(self) -> TextIO:
-        """The output; looked up when needed, so that the object can be pickled."""
+        """The output stream; standard error is looked up at each use, so that the object can be pickled."""
         return self._stream or sys.stderr
 
     def update(self, n: int = 1, note: str = "", worked: int | None = None) -> None:
         """Add `n` finished units, and print a line with `note` if the last line is old enough.
 
-        The rate counts `worked` units, those that were not done before; by default all.
+        The rate counts only `worked` of the `n` units, without units that were found done. Default: all `n`.
         """
         self.done += n
         self._worked += n if worked is None else worked
@@ -91,7 +91,7 @@ class Progress:
         self._print(line)
 
     def close(self) -> float:
-        """Print a last line after work of two seconds or more; return the seconds."""
+        """Print a last line if the work took two seconds or more; return the seconds that it took."""
         seconds = time.monotonic() - self._start
         if seconds >= self.QUIET_SECONDS:
             self._print(f"{self.done} {self.unit} in {seconds:.1f} s ({self._worked / seconds:.1f} {self.unit}/s)")
@@ -101,6 +101,7 @@ class Progress:
         if is_quiet():
             return
         on_terminal = self.stream.isatty()
+        # `_OURS` in escaping.py lists this escape sequence: others are escaped.
         lead = "\r\x1b[K" if on_terminal and (is_rewritten or self._has_printed) else ""
         end = "" if on_terminal and is_rewritten else "\n"
         self.stream.write(f"{lead}{self.what}: {line}{end}")

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: running work is stopped, finished work is kept."""
+"""Handlers that make SIGTERM and SIGHUP end a command as Ctrl-C does: work stops, and finished work is kept."""
 
 import signal
 import threading
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNAL_BASE = 128  # plus the number of a signal: exit code of a command that it ended
-_last = signal.SIGINT  # last signal that interrupted
+SIGNAL_BASE = 128  # the exit code of a command that a signal ended is this number plus the signal's number
+_last = signal.SIGINT  # the signal that interrupted the command
 
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt in the block, once: further ones are ignored during cleanup.
+    """Make the first SIGTERM or SIGHUP raise KeyboardInterrupt in the block; later ones are ignored during cleanup.
 
-    The same holds for SIGHUP, unless it is ignored, as under `nohup`.
+    SIGHUP is not handled if the process ignores it, as under `nohup`.
     """
     if threading.current_thread() is not threading.main_thread():  # other threads cannot set handlers
         yield
@@ -31,7 +31,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def sigterm_handler_kept() -> Iterator[None]:
-    """Restore the handler of SIGTERM after a block that sets another."""
+    """Restore the handler of SIGTERM after the block, which may set another one."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
