@@ -1,1 +1,1 @@
-"""Data sets: catalog, readers, identities of images, and manifests."""
+"""Data sets: a catalog of known sets, readers for each layout, identities of images, and manifests of whole sets."""

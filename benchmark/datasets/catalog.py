@@ -1,7 +1,8 @@
-"""Catalog of benchmark data sets: environments, counts, licence, citation, how to obtain them, class names.
+"""Catalog of benchmark data sets: environments, image counts, licence, citation, source of a copy, class names.
 
-Counts of PACS and VLCS were checked against file lists; the others are from the literature, so a difference is reported
-as a warning, not an error. Counts without a source are left out and not compared.
+Counts of PACS and VLCS were checked against file lists; other counts are from the literature, so a difference is
+reported as a warning, not an error. Counts without a source are left out and not compared. A new data set is one entry
+in `_ALL`; a variant of ImageNet also needs its list of WordNet ids in `_LISTS`.
 """
 
 import functools
@@ -19,19 +20,18 @@ class DatasetFacts:
 
     Attributes:
         name: name of the data set in recipes.
-        folder: its folder below the root, as DomainBed names it.
-        environments: environment -> number of images, None if unknown; a single environment for ImageNet and its
-            variants.
+        folder: name of the folder below the root, as in DomainBed.
+        environments: environment -> number of images, None if unknown. ImageNet and its variants have one environment.
         classes: number of classes.
         licence: description of the licence.
         citation: the publication to cite.
-        obtain: where a copy comes from.
+        obtain: where to get a copy.
         counts: source of the numbers of images.
         variants: total number of images of another known copy -> description of that copy.
         fingerprint: SHA-256 (hex) of the manifest of the reference copy; None if unknown.
-        total: number of images over all environments, if those of each are unknown.
+        total: number of images over all environments, if the counts of the environments are unknown.
         metric: the authors' metric, by its name in recipes. Default `accuracy`.
-        reads: layout of the authors' files, as keys of `datasets` in a recipe; empty for folders
+        reads: how the authors' files are read, as keys of `datasets` in a recipe; empty for folders
             ENVIRONMENT/CLASS/IMAGE.
     """
 
@@ -51,7 +51,7 @@ class DatasetFacts:
 
     @property
     def single(self) -> bool:
-        """Whether the set is a single environment, with folders of classes: ROOT/FOLDER/CLASS/IMAGE."""
+        """Whether the set has only one environment, with images in ROOT/FOLDER/CLASS/IMAGE."""
         return len(self.environments) == 1
 
     @property
@@ -61,7 +61,7 @@ class DatasetFacts:
 
     @property
     def counted(self) -> dict[str, int]:
-        """Environment -> number of images, if known."""
+        """Environment -> number of images, of the environments whose number is known."""
         return {name: count for name, count in self.environments.items() if count is not None}
 
     @property
@@ -75,7 +75,7 @@ _AUTHORS = "the authors' repository"
 _RESEARCH = "no licence stated by the authors; for research use"
 _WILDS = "the package wilds (p-lambda/wilds) downloads it in this layout"
 _KOH = "Koh, Sagawa et al.: WILDS, ICML 2021"
-# hendrycks/robustness, ImageNet-C/test.py: the 15 without the four that are for validation, each at severities 1 to 5.
+# From ImageNet-C/test.py of hendrycks/robustness: 15 corruptions, without the four for validation; severities 1 to 5.
 _CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
@@ -136,8 +136,8 @@ _ALL = (
             ("ImageNet-Sketch", "imagenet-sketch", 50889, 1000, "MIT", "Wang et al., NeurIPS 2019", _AUTHORS),
         )
     ),
-    # Columns, files and metrics as wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of p-lambda/wilds has them.
-    # Images of each environment: no source found.
+    # Columns, files and metrics of the next three are from wilds/datasets/{iwildcam,fmow,camelyon17}_dataset.py of
+    # p-lambda/wilds. For the number of images of each environment, no source was found.
     DatasetFacts(
         name="iWildCam", folder="iwildcam_v2.0", classes=182,
         environments={str(location): None for location in range(323)},  # camera traps
@@ -147,7 +147,7 @@ _ALL = (
         reads={
             "layout": "table", "table": "metadata.csv",
             "columns": {
-                "path": "train/{filename}",  # of every split
+                "path": "train/{filename}",  # the folder of all splits
                 "class_name": "y", "environment": "location_remapped",
                 "group": "sequence_remapped",  # frames of one burst
             },
@@ -155,8 +155,8 @@ _ALL = (
             "classes_differ": True,
         },
     ),
-    # The environments are regions, as in DomainBed's WILDSFMoW. `seq` are sequestered images, which WILDS leaves out.
-    # Columns of the table: dataset_preprocessing/fmow/process_metadata_fmow.py of p-lambda/wilds.
+    # The environments are regions, as in DomainBed's WILDSFMoW. The split `seq` has sequestered images, which WILDS
+    # leaves out. Columns are from dataset_preprocessing/fmow/process_metadata_fmow.py of p-lambda/wilds.
     DatasetFacts(
         name="FMoW", folder="fmow_v1.1", classes=62,
         environments=dict.fromkeys(("Africa", "Americas", "Asia", "Europe", "Oceania", "Other")),
@@ -179,7 +179,7 @@ _ALL = (
             "splits": ["train", "val", "test"], "classes_differ": True,
         },
     ),
-    # Class names: dassl/data/datasets/dg/wilds/camelyon17.py of KaiyangZhou/Dassl.pytorch.
+    # Class names are from dassl/data/datasets/dg/wilds/camelyon17.py of KaiyangZhou/Dassl.pytorch.
     DatasetFacts(
         name="Camelyon17", folder="camelyon17_v1.0", classes=2,
         environments=dict.fromkeys("01234"),  # hospitals
@@ -196,7 +196,8 @@ _ALL = (
             "lookup": {"class_name": {"values": {"0": "healthy tissue", "1": "tumor tissue"}}},
         },
     ),
-    # The common contexts of the track that has 60 classes; xxgege/NICO-plus and the NICO challenge of ECCV 2022.
+    # The environments are the common contexts of the track with 60 classes, as in xxgege/NICO-plus and in the NICO
+    # challenge of ECCV 2022.
     DatasetFacts(
         name="NICO++", folder="NICO++", classes=60,
         environments=dict.fromkeys(("autumn", "dim", "grass", "outdoor", "rock", "water")),
@@ -205,7 +206,7 @@ _ALL = (
         obtain="the NICO challenge's site; the root is track_1/public_dg_0416/train, which holds the six contexts",
         counts="in all, from the literature", total=88866,
     ),
-    # Its classes are ImageNet's; 50,000 is the validation set, of which each environment is a corrupted copy.
+    # The classes are ImageNet's. Each environment is a corrupted copy of the validation set with its 50,000 images.
     DatasetFacts(
         name="ImageNet-C", folder="imagenet-c", classes=1000,
         environments={f"{corruption}/{severity}": 50000 for corruption in _CORRUPTIONS for severity in range(1, 6)},
@@ -226,16 +227,19 @@ _ALL = (
 
 CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
-MAX_DIFFERENCES = 12  # named in a note; further ones are counted
+MAX_DIFFERENCES = 12  # maximum number of differences that a note lists; it counts the others
 
 
 def is_variant(name: str) -> bool:
-    """Return whether a data set is ImageNet or a variant: a single environment with classes of ImageNet."""
+    """Return whether a data set is ImageNet or one of its variants, which have one environment."""
     return name in CATALOG and CATALOG[name].single
 
 
 def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: int) -> list[str]:
-    """Return the differences between a copy and the catalog, as sentences."""
+    """Return the differences between a copy and the catalog, as sentences.
+
+    `counts` maps the environments of the copy to their numbers of images; `classes` is its number of classes.
+    """
     total = sum(counts.values())
     if total in facts.variants:
         return [f"this is {facts.variants[total]}"]
@@ -271,7 +275,7 @@ def class_subset(name: str) -> tuple[str, ...] | None:
 
 
 def human_names(wordnet_ids: Sequence[str]) -> list[str]:
-    """Return open_clip's English name of each WordNet id, as used for zero-shot results on ImageNet."""
+    """Return open_clip's English class name for each WordNet id, the name in its zero-shot prompts for ImageNet."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     every = class_subset("ImageNet")
@@ -281,10 +285,10 @@ def human_names(wordnet_ids: Sequence[str]) -> list[str]:
 
 
 def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
-    """Return the WordNet ids of the classes of a copy of the variant `name`, given as ids or numbers.
+    """Return the WordNet id of each class name of a copy of the ImageNet variant `name`; `place`: for messages.
 
-    Numbers are positions among the sorted ids of the variant, as in the folder names of ImageNetV2, or among those of
-    ImageNet if a number exceeds the variant. `place` is the location of the copy, for error messages.
+    A class name is a WordNet id or, as in the folders of ImageNetV2, a number. A number is a position among the sorted
+    ids of the variant; if a number is too large for the variant, all numbers are positions among ImageNet's ids.
     """
     subset, every = class_subset(name), class_subset("ImageNet")
     assert subset is not None and every is not None  # noqa: PT018

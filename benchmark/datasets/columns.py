@@ -1,4 +1,8 @@
-"""Recipe specs for the layout of a data set: columns of a table, lookups, and the lines to read."""
+"""Recipe specs for tables of images: their columns, lookups of names, and the lines to read.
+
+Docstrings of specs are copied into docs/recipe.md: run `make docs` after a change. A new field of `ColumnsSpec` needs
+its usual column names in `USUAL_COLUMNS` (readers/base.py).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +17,22 @@ LookedUp = Literal["class_name", "environment"]
 
 
 class ColumnsSpec(Spec):
-    """Columns of Parquet files or tables, or fields of a WebDataset's .json members, by their meaning.
+    """Names of columns of Parquet files or tables, or of fields in a WebDataset's .json members.
 
-    In the layout `table` a text may contain columns in braces: `images/{site}/{id}.png`. `{date:.4}` are the first four
-    letters of `date`, `{file:parent}` is the folder of a path, and `{row}` is the number of the line from 0, unless a
-    column has this name.
+    In the layout `table` a text may contain columns in braces: `images/{site}/{id}.png`. `{date:.4}` is the first four
+    letters of `date`, and `{file:parent}` is the folder of a path. `{row}` is the number of the line, counted from 0,
+    unless a column has this name.
 
     Fields:
-        image: the encoded image, as bytes or as a struct of `bytes` and `path`; default: the column of that type.
-        environment: default: `environment`, `domain` or `env`, else the folder of the file.
-        class_name: default: `class_name`, `label`, `class` or `category`; a WebDataset's .cls member comes first.
-        group: images that belong together and stay on one side of a split; default: `group`, if it exists.
-        path: in a table: the path of an image below the root; default: `path`, `file`, `file_name`, `filename` or
+        image: column of the encoded image, as bytes or as a struct of `bytes` and `path`. Default: the column of that
+            type.
+        environment: column of the environment. Default: `environment`, `domain` or `env`, else the folder of the file.
+        class_name: column of the class. Default: `class_name`, `label`, `class` or `category`. A WebDataset's .cls
+            member has priority.
+        group: column of the group; images of a group stay on one side of a split. Default: `group`, if it exists.
+        path: in a table, column of the image's path below the root. Default: `path`, `file`, `file_name`, `filename` or
             `image_path`.
-        split: in a table: the column that `splits` filters by; default: `split`.
+        split: in a table, the column that `splits` filters by. Default: `split`.
     """
 
     image: str | None = None
@@ -38,19 +44,19 @@ class ColumnsSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields; those of tables only if given, so that hashes of other recipes do not change."""
+        """Return the fields; `path` and `split` only if given, so that hashes of older recipes do not change."""
         return {key: value for key, value in dump(self).items() if key not in ("path", "split") or value is not None}
 
 
 class LookupSpec(Spec):
-    """Names of the values of a column, from a second table or from a mapping. Give `table` or `values`.
+    """Names for the values of a column, from a second table or from a mapping. Give `table` or `values`.
 
     Fields:
-        table: a CSV or Parquet file with one line per value; found like `datasets.table`.
-        key: its column of values.
-        name: its column of names.
+        table: a CSV or Parquet file with one line per value; its place is given as for `datasets.table`.
+        key: column of `table` with the values.
+        name: column of `table` with the names.
         values: value -> name.
-        other: name of values without a name. Default: such a value is an error.
+        other: name for values that have no name. Default: such a value is an error.
     """
 
     table: str | None = None
@@ -78,8 +84,8 @@ class Listing:
 
     Attributes:
         table: the file, below the root or with its own path or URI; None (default) for the only table in the root.
-        splits: values of the split column to read; None (default) for all lines.
-        lookup: field of `ColumnsSpec` -> names of its values.
+        splits: values of the split column whose lines are read; None (default) for all lines.
+        lookup: field of `ColumnsSpec` -> names for its values; None (default) for none.
     """
 
     table: str | None = None
@@ -93,5 +99,5 @@ def _text(value: Any) -> Any:
 
 
 def as_texts(values: Any) -> Any:
-    """Return one value or several as a tuple of texts, for recipe fields that accept both."""
+    """Return one value, or a list of values, as a tuple of texts, for recipe fields that accept both."""
     return tuple(map(_text, values)) if isinstance(values, list | tuple) else (_text(values),)

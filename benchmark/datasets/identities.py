@@ -1,4 +1,4 @@
-"""Identities of images (hashes of their bytes), cached between runs for unchanged files."""
+"""Identities of images: hashes of their bytes. They are cached between runs for files that have not changed."""
 
 import contextlib
 import hashlib
@@ -21,22 +21,25 @@ from benchmark.common.workers import Workers, cores
 from benchmark.datasets.readers import READERS, ImageReader
 from benchmark.datasets.readers.base import ahead, changed
 
-# A file modified less than this before its listing may change again without a new modification time.
+# If a file was modified less than this time before its listing, it may change again without a new modification time.
 RACY_NS = 2 * 10**9
 
-# Names in cache keys from before layouts had names, so that old caches remain valid.
+# Layout -> its name in keys of the cache. These three layouts keep their earlier names, so that old caches stay valid.
 _LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
 _IDENTITY = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
-_TOGETHER = 1024  # images per call if files are smaller
-_WORTH_PROCESSES = 20_000  # images; hashing fewer is faster than starting processes
-_IN_WORDS = 2**20  # digests converted at a time: Arrow's string offsets have 31 bits
+_TOGETHER = 1024  # images per call; small files share a call
+_WORTH_PROCESSES = 20_000  # images; hashing fewer of them is faster than starting processes
+_IN_WORDS = 2**20  # digests converted to text at a time, since Arrow's string offsets have 31 bits
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*_KEY, *_IDENTITY)])
 
 
 def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None) -> pa.Table:
-    """Return `table` with the identity of every image; `listed_ns` is the time of the listing, by default now."""
+    """Return `table`, one row per image, with the columns `_IDENTITY`; the column `bytes` is the size that was read.
+
+    `listed_ns` is the time at which `reader` listed the images, in ns since 1970. Default: now.
+    """
     cache = Storage(str(cache_dir() / "manifests"))
     name = cache_name(reader)
     known, result = _known(cache, name, table), table.drop_columns(["bytes"])
@@ -58,7 +61,7 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
         settled = pc.and_(long_ago, pc.is_valid(result["content"]))
         rows = result if pc.all(settled).as_py() else result.filter(settled)
         if rows.num_rows:
-            with contextlib.suppress(IcmBenchError):  # without a writable cache only time is lost
+            with contextlib.suppress(IcmBenchError):  # without a writable cache, the next run hashes the images again
                 cache.write_table(name, rows.select(_SCHEMA.names).cast(_SCHEMA))
     return result
 
@@ -70,18 +73,18 @@ def _with(table: pa.Table, columns: Mapping[str, pa.ChunkedArray] | pa.Table) ->
 
 
 def cache_name(reader: ImageReader) -> str:
-    """Return the name of the cache file with the identities of a reader's images."""
+    """Return the name of the cache file that holds the identities of a reader's images."""
     layout = READERS.implementation(type(reader))
     key = hashlib.sha256(f"{_LAYOUTS_IN_KEYS.get(layout, layout)}\n{reader.uri}".encode()).hexdigest()[:32]
     return f"{key}.parquet"
 
 
 def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
-    """Return `_IDENTITY` for each row of the table; null if the cache has no entry for the current file."""
+    """Return the columns `_IDENTITY` for each row of the table; null if the cache has no entry for the current file."""
     nothing = _SCHEMA.empty_table()
     try:
         there = cache.exists(name)
-        # By column, to save memory: usually nothing has changed, and there may be millions of images.
+        # Columns are compared one by one, to save memory for millions of images: usually nothing has changed.
         if there and all(cache.read_table(name, [key])[key].equals(table[key]) for key in _KEY):
             return cache.read_table(name, _IDENTITY)
         cached = cache.read_table(name) if there else nothing
@@ -91,26 +94,26 @@ def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:
         cached = nothing
     rows = table.select(_KEY).append_column("row", pa.array(np.arange(table.num_rows)))
     joined = rows.join(cached, keys=_KEY, join_type="left outer").sort_by("row")
-    if joined.num_rows != table.num_rows:  # duplicate keys: a foreign file
+    if joined.num_rows != table.num_rows:  # the cache has a key twice, so this package did not write it
         joined = rows.join(nothing, keys=_KEY, join_type="left outer").sort_by("row")
     return joined.select(_IDENTITY)
 
 
 class _Hashed:
-    """Identities of images, filled in any order; digests as bytes, since strings need three times the memory."""
+    """Identities of images, filled in any order. Digests are kept as bytes: strings need three times the memory."""
 
     def __init__(self, count: int) -> None:
         self._digests = {name: np.zeros((count, hashlib.sha256().digest_size), np.uint8) for name in _IDENTITY[:2]}
         self._bytes, self._done = np.zeros(count, np.int64), np.zeros(count, bool)
 
     def fill(self, rows: NDArray[np.int64], contents: bytes, image_ids: bytes, sizes: Sequence[int]) -> None:
-        """Set the concatenated digests of both kinds and the sizes of the images `rows`."""
+        """Set the identities of the images `rows`: both digests, each concatenated over images, and the sizes."""
         for name, digests in zip(_IDENTITY, (contents, image_ids), strict=False):
             self._digests[name][rows] = np.frombuffer(digests, np.uint8).reshape(len(rows), -1)
         self._bytes[rows], self._done[rows] = sizes, True
 
     def columns(self) -> dict[str, pa.ChunkedArray]:
-        """Return the columns `_IDENTITY`; null if not filled."""
+        """Return the columns `_IDENTITY`; null for images that were not filled."""
         columns: dict[str, list[pa.Array]] = {name: [] for name in _IDENTITY}
         for begin in range(0, len(self._done), _IN_WORDS):
             part = slice(begin, begin + _IN_WORDS)
@@ -121,7 +124,7 @@ class _Hashed:
 
 
 def _in_words(digests: NDArray[np.uint8], valid: NDArray[np.bool_]) -> pa.Array:
-    """Return digests in hexadecimal; null if not valid."""
+    """Return digests, shape (n, 32), as hexadecimal texts; null where `valid` is False."""
     figures = np.frombuffer(b"0123456789abcdef", np.uint8)
     words = np.stack([figures[digests >> 4], figures[digests & 15]], axis=2)
     offsets = np.arange(len(digests) + 1, dtype=np.int32) * (2 * digests.shape[1])
@@ -130,7 +133,7 @@ def _in_words(digests: NDArray[np.uint8], valid: NDArray[np.bool_]) -> pa.Array:
 
 
 def _hash(reader: ImageReader, table: pa.Table, missing: NDArray[np.int64], found: _Hashed) -> None:
-    """Hash the images of the missing rows, in parallel and, for many images, by several processes."""
+    """Hash the images in the rows `missing` of the table into `found`; for many images in several processes."""
     progress = Progress("identifying images", len(missing), "images")
     batches = list(_by_file(table, missing))
     # Other processes cannot import a reader defined in the main program.
@@ -144,7 +147,7 @@ def _hash(reader: ImageReader, table: pa.Table, missing: NDArray[np.int64], foun
 
 
 def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of positions among the missing rows, in order of file and position; small files share a batch."""
+    """Yield batches of positions in `missing`, in order of file and position; small files share a batch."""
     part = table.select(["file", "position"]).take(missing)
     order = pc.sort_indices(part, sort_keys=[("file", "ascending"), ("position", "ascending")]).to_numpy()
     files = part["file"].combine_chunks().dictionary_encode().indices.to_numpy()[order]
@@ -157,7 +160,7 @@ def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np
 
 
 def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[bytes, bytes, list[int]]]:
-    """Yield, for a batch, the digests of the bytes, those of bytes, environment and class, and the sizes."""
+    """Yield one tuple for a batch: all content digests, all image ids (each concatenated), and the sizes in bytes."""
     ends = list(itertools.accumulate(sum(1 for _ in run) for _, run in itertools.groupby(batch["file"])))
     files = [{name: column[a:b] for name, column in batch.items()} for a, b in zip([0, *ends], ends, strict=False)]
     every = [one for of_file in ahead(partial(_identities, reader), files, reader.files_at_once) for one in of_file]
@@ -165,7 +168,7 @@ def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[t
 
 
 def _identities(reader: ImageReader, batch: dict[str, list[Any]]) -> list[tuple[bytes, bytes, int]]:
-    """Return (content, image_id, size) of images of one file."""
+    """Return (content digest, image id, bytes) of each image in a batch from one file."""
     columns = (batch[name] for name in ("file", "environment", "class_name", "bytes"))
     found = []
     for pieces, file, environment, class_name, listed in zip(reader.pieces(batch), *columns, strict=True):

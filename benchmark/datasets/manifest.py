@@ -1,6 +1,7 @@
 """The manifest: every image of a data set with its identity, class, environment and group.
 
-For all readers, images are in DomainBed's order: environments, classes and paths sorted as strings.
+The order of the images does not depend on the reader; it is DomainBed's: environments, classes and paths sorted as
+strings.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
 _AT_ONCE = 65_536  # rows converted to Python at a time
 
+# A new column must be filled for images (a field of `Entry` in readers/base.py) and by `imported_manifest`.
 SCHEMA = pa.schema(
     [
         ("content", pa.string()),  # SHA-256 of the bytes alone
@@ -49,7 +51,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images of one data set in DomainBed's order, one per row of `table`, columns as in `SCHEMA`."""
+    """The images of one data set in DomainBed's order: one row of `table` per image, with the columns of `SCHEMA`."""
 
     name: str
     reader: ImageReader
@@ -57,7 +59,7 @@ class Manifest:
 
     @property
     def is_imported(self) -> bool:
-        """Whether only imported embeddings of the images exist."""
+        """Whether the store has imported embeddings of the images, and no image files are known."""
         return isinstance(self.reader, ImportedReader)
 
     @cached_property
@@ -67,7 +69,7 @@ class Manifest:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class names, sorted; the position is the label. For an ImageNet variant, all classes of its subset."""
+        """Class names, sorted; the position is the label. For an ImageNet variant, all classes of the variant."""
         return list(class_subset(self.name) or sorted(self.table["class_name"].unique().to_pylist()))
 
     @cached_property
@@ -76,13 +78,13 @@ class Manifest:
         return human_names(self.classes) if class_subset(self.name) else self.classes
 
     def place(self, path: str) -> str:
-        """Return the location of the image `path` for messages."""
+        """Return the location of the image with the manifest's `path`, for messages."""
         row = pc.index(self.table["path"], path).as_py()
         return self.reader.place(path, self.table["file"][row].as_py() if row >= 0 else None)
 
     @cached_property
     def environment_index(self) -> NDArray[np.int64]:
-        """Environment index of each image, shape (n,)."""
+        """Index of the environment of each image in `environments`, shape (n,)."""
         index = pc.index_in(self.table["environment"], value_set=pa.array(self.environments, pa.string()))
         return np.asarray(index.to_numpy(), dtype=np.int64)
 
@@ -102,7 +104,8 @@ class Manifest:
     def shared_images(self) -> int:
         """Number of distinct images whose bytes occur in two or more environments, in any class.
 
-        Such held-out images were seen in training. Ids do not show this: they depend on environment and class.
+        If such an image is held out, it was also seen in training. Image ids cannot show this, since they depend on
+        environment and class.
         """
         rows = self.table.select(["content", "environment"])
         places = rows.group_by("content").aggregate([("environment", "count_distinct")])
@@ -110,9 +113,9 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of identity, path and group of all images in order; independent of the layout.
+        """SHA-256 (hex) over identity, path and group of all images in order; independent of the layout.
 
-        Additional decoded formats are included, since they change which files are images.
+        The reader's additional formats are included, since they change which images can be decoded.
         """
         digest = hashlib.sha256("".join(f"{name}\n" for name in self.reader.formats).encode())
         for batch in self.table.select(["image_id", "path", "group"]).to_batches(_AT_ONCE):
@@ -121,7 +124,7 @@ class Manifest:
         return digest.hexdigest()
 
     def notes(self) -> list[str]:
-        """Return notes on this copy: differences from the catalog, missing classes, duplicates."""
+        """Return notes on this copy, one sentence each: differences from the catalog, missing classes, duplicates."""
         notes = self.reader.notes()
         facts = CATALOG.get(self.name)
         where = self.reader.storage.path("").rstrip("/")
@@ -143,14 +146,14 @@ class Manifest:
 
     @property
     def _read_otherwise(self) -> bool:
-        """Whether the recipe reads a table of the catalog differently from the catalog."""
+        """Whether the recipe has other columns, splits or lookups than the catalog for a data set in a table."""
         listing, known = getattr(self.reader, "listing", None), DatasetSpec(name=self.name).resolved
         if known.layout != TABLE or listing is None:
             return False
         return bool((self.reader.columns, listing) != (known.columns, known.listing))
 
     def _confusing_names(self) -> list[str]:
-        """Return notes on distinct names that look alike, and on class names without meaning in a prompt."""
+        """Return notes on different names that look alike, and on class names without a letter, for prompts."""
         pairs = [("environments", *pair, "look alike") for pair in alike(self.environments)]
         pairs += [("classes", *pair, "look alike, or are the same in prompts") for pair in alike(self.classes, spoken)]
         notes = [
@@ -166,7 +169,7 @@ class Manifest:
         return notes
 
     def _duplicates(self) -> list[str]:
-        """Return notes on duplicate images within a class, and on those in several environments or classes."""
+        """Return notes on images with equal bytes: within a class, and in several environments or classes."""
         notes, paths = [], self.table["path"]
         ids, contents = (
             self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
@@ -190,7 +193,7 @@ class Manifest:
 
 
 def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each position with a repeated code, (first position with that code, the position)."""
+    """Return the positions whose code occurs earlier, as (first positions of these codes, the positions)."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     earliest = first[inverse]
     repeated = np.flatnonzero(earliest != np.arange(len(codes)))
@@ -200,7 +203,7 @@ def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[n
 def read_manifest(spec: DatasetSpec) -> Manifest:
     """Return the manifest of a data set.
 
-    Every image is read once for its identity; later calls read only changed files.
+    The first call reads every image once, for its identity; later calls read only changed files.
     """
     reader = dataset_reader(spec)
     listed_ns = time.time_ns()
@@ -216,7 +219,10 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
 
 
 def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
-    """Return the manifest of images of which only embeddings exist."""
+    """Return the manifest of images whose embeddings were imported; `uri` is the folder of the import in the store.
+
+    `table` has one row per image, and the string columns of `SCHEMA` except `file`.
+    """
     reader, nowhere = ImportedReader(uri), pa.array([-1] * len(table), pa.int64())
     table = _in_order(_with_names(name, reader, table))
     for column in ("bytes", "position"):
@@ -225,14 +231,14 @@ def imported_manifest(name: str, uri: str, table: pa.Table) -> Manifest:
 
 
 def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
-    """Return the manifest of ordered images, with labels."""
+    """Return the manifest of images in their final order, after adding the column `label`."""
     classes = class_subset(name) or sorted(table["class_name"].unique().to_pylist())
     label = pc.index_in(table["class_name"], value_set=pa.array(classes)).cast(pa.int64())
     return Manifest(name, reader, table.append_column("label", label).select(SCHEMA.names).cast(SCHEMA))
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return the reader of a data set; the demo set and planted sets are built if missing."""
+    """Return the reader of a data set. The demo set and planted sets are built if they are not in the cache."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
@@ -271,12 +277,12 @@ def _below(uri: str, name: str) -> str | None:
     return f"{address.rstrip('/')}/{name}{mark}{query}"
 
 
-_WHOLE_NUMBERS = ("position", "bytes", "modified_ns", "file_bytes")
+_WHOLE_NUMBERS = ("position", "bytes", "modified_ns", "file_bytes")  # fields of `Entry` that are int
 _ENTRY = pa.schema([(f.name, pa.int64() if f.name in _WHOLE_NUMBERS else pa.string()) for f in fields(Entry)])
 
 
 def _listed(entries: Iterable[Entry]) -> pa.Table:
-    """Return entries as a table, converted in batches, since there may be a million."""
+    """Return entries as a table; they are converted in batches, since there may be a million."""
     entries, batches = iter(entries), []
     while rows := list(itertools.islice(entries, 8192)):
         columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in _ENTRY]
@@ -285,7 +291,7 @@ def _listed(entries: Iterable[Entry]) -> pa.Table:
 
 
 def _with_names(name: str, reader: ImageReader, table: pa.Table) -> pa.Table:
-    """Return the table with WordNet ids as classes for an ImageNet variant, else unchanged."""
+    """Return the table with WordNet ids as class names if the data set is an ImageNet variant, else unchanged."""
     if class_subset(name) is None:
         return table
     place = reader.storage.path("").rstrip("/")
@@ -324,7 +330,7 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
-    """Return the table with unique paths: duplicate ones are replaced by names from file and position."""
+    """Return the table with unique paths: a path that occurs twice is replaced by a name from file and position."""
     codes = table["path"].combine_chunks().dictionary_encode().indices.to_numpy()
     shared = np.flatnonzero(np.bincount(codes)[codes] > 1)
     if not len(shared):
@@ -339,7 +345,7 @@ def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
 def _in_order(table: pa.Table) -> pa.Table:
     """Return the table in the order of torchvision's ImageFolder, on which DomainBed's splits depend."""
     keys = table.select(["environment", "class_name"])
-    # Like posixpath.split, without tuples, whose memory would dominate for millions of paths.
+    # The same as posixpath.split, but without tuples, which would need most of the memory for millions of paths.
     for name, other in (("folder", r"(?s)/*[^/]*$"), ("name", r"(?s)^.*/")):
         keys = keys.append_column(name, pc.replace_substring_regex(table["path"], other, ""))
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
@@ -353,18 +359,18 @@ _LETTERS = str.maketrans(
 
 
 def look(name: str) -> str:
-    """Return the visual form of a name: without invisible characters, look-alike letters as Latin ones."""
+    """Return the visual form of a name: without invisible characters, and with Latin letters for similar letters."""
     signs = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign)[0] != "C")
     return " ".join("".join(signs).translate(_LETTERS).split())
 
 
 def spoken(name: str) -> str:
-    """Return the visual form of a class name in a prompt, for text towers that ignore case."""
+    """Return the visual form of a class name in a prompt: in lower case, since many text towers ignore case."""
     return look(name.replace("_", " ")).casefold()
 
 
 def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple[str, str]]:
-    """Return one pair of names for each visual form that several names share; `seen` returns the form of a name."""
+    """Return one pair of names for each visual form that several names share; `seen` maps a name to its form."""
     first: dict[str, str] = {}
     pairs: dict[str, tuple[str, str]] = {}
     for name in sorted(set(names)):
@@ -374,5 +380,5 @@ def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple
 
 
 def by_number(name: str) -> str:
-    """Return a name with all characters beyond printable ASCII as code points: `cU+0430t`."""
+    """Return a name in which all characters beyond printable ASCII are code points, as `cU+0430t`."""
     return "".join(sign if " " <= sign <= "~" else f"U+{ord(sign):04X}" for sign in name)

@@ -1,4 +1,7 @@
-"""Recipe spec of a data set."""
+"""Recipe spec of a data set, `DatasetSpec`: an entry of `datasets` in a recipe.
+
+Docstrings of specs are copied into docs/recipe.md: run `make docs` after a change. A new field must be in `_LATER`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -31,33 +34,34 @@ from benchmark.datasets.columns import (
 if TYPE_CHECKING:
     from benchmark.demo.planted import Planted
 
-CLUSTER = "cluster:"  # before the number of clusters that replace environments
+CLUSTER = "cluster:"  # prefix of a value of `environments`, before the number of clusters
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
-# Field -> key in a recipe.
+# Field of a planted set -> its key in a recipe.
 PLANTED_KEYS = {key: key for key in ("of", "styles", "shift", "strength", "correlation", "seed")} | {"styles": "from"}
-# Fields written only if given, so that hashes of recipes without them do not change.
+# Fields that are written only if given, so that hashes of recipes without them do not change.
 _LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
-MAX_ENVIRONMENTS = 11  # number of concepts of the smallest class: at least one per environment
+MAX_ENVIRONMENTS = 11  # each environment needs a concept of every class, and the smallest class has 11 concepts
 
-ShiftName = Literal["dusk", "tint", "texture", "none"]
+ShiftName = Literal["dusk", "tint", "texture", "none"]  # the same names as `Shift` in demo/planted.py, which draws them
 Share = Annotated[float, Field(ge=0, le=1)]
 _Strength = Mapping[str, Mapping[str, float]] | None
 
 
 def label_of(name: str, clusters: int) -> str:
-    """Return the name of a data set in rows and tables, with the number of clusters, if any."""
+    """Return the name of a data set in rows and tables; it contains the number of clusters unless that is 0."""
     return f"{name} ({clusters} clusters)" if clusters else name
 
 
 class ExpectedSpec(Spec):
-    """Known result of a control data set; the report compares the actual result with it.
+    """Known result of a control data set. The report compares the actual result with it.
 
     Fields:
-        parts: parts that shrinkage must credit: `interventions`, `environments`, both, or none of them (the default).
-        predictor: the predictor. Default `zero_shot`.
-        held_out: the held-out environment. Default: the average of all.
+        parts: parts of the method that must explain the gain of shrinkage: `interventions`, `environments`, both, or
+            none of them (the default).
+        predictor: the predictor of the result. Default `zero_shot`.
+        held_out: the held-out environment of the result. Default: the average over all environments.
     """
 
     parts: tuple[Literal["interventions", "environments"], ...] = ()
@@ -71,42 +75,42 @@ class DatasetSpec(Spec):
     Fields:
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
         root: the data set's folder or its parent folder; a path or s3://. Default: `run.data`. The demo set and planted
-            sets are built and need none.
+            sets are built, and need no root.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
             shards), `table` (files that a CSV or Parquet file lists), `corruptions`
-            (CORRUPTION/SEVERITY/CLASS/IMAGE) or `imported` (embeddings that the store has from `icm-bench
-            import-embeddings`; no image is needed); `auto` uses the layout in the catalog, else detects it from the
-            files; `my_package.my_module:MyReader` is a reader of your own.
-        columns: columns or fields by meaning, in the layouts `parquet`, `webdataset` and `table`.
-        table: the CSV or Parquet file that lists the images, one per line, with paths below the root: a file below the
-            root, or its own path or URI. Default: with the layout `table`, the only table in the root itself.
-        splits: for a table: values of its column `split` to read, as `[train, test]`. The protocol, not this column,
-            determines training and test images. Default: all lines.
-        lookup: for a table: names of the values of `class_name` or `environment`.
-        classes_differ: whether environments may lack classes. Images are then tested among all classes; zero-shot knows
-            a class without source images by its name, a probe does not know it. Default: true for iWildCam and FMoW (by
-            the catalog), else false: every environment needs every class.
+            (CORRUPTION/SEVERITY/CLASS/IMAGE) or `imported` (embeddings that `icm-bench import-embeddings` has put into
+            the store; no image is needed). `auto` (default) uses the layout in the catalog, else detects it from the
+            files. `my_package.my_module:MyReader` is a reader of your own.
+        columns: names of columns or fields, in the layouts `parquet`, `webdataset` and `table`.
+        table: the CSV or Parquet file that lists the images, one per line, with paths below the root. Give a file below
+            the root, or a path or URI. Default: with the layout `table`, the only table in the root itself.
+        splits: for a table: the values of its column `split` whose lines are read, as `[train, test]`. The protocol,
+            not this column, determines training and test images. Default: all lines.
+        lookup: for a table: names for the values of `class_name` or `environment`.
+        classes_differ: whether environments may lack classes. All classes are then candidates for every test image. For
+            a class without source images, zero-shot knows its name, but a probe cannot predict it. Default: true for
+            iWildCam and FMoW (by the catalog), else false: every environment needs every class.
         environments: `cluster:K` replaces the source environments by K clusters of their images, by k-means on
             unit-length embeddings with each seed of the sweep; K is at most the number of source images. Held-out
-            environments stay and are not clustered. Default: the environments of the images.
+            environments are not clustered. Default: the environments of the images.
         classes: `none` for unlabelled images, in the layouts `folder` (ENVIRONMENT/IMAGE, or only images) and `table`
-            (no column of classes): for `export` and `diagnose`; a sweep needs classes.
+            (no column of classes). `export` and `diagnose` accept them; a sweep needs classes.
         labels: environment -> `none` for environments with unlabelled images, in the layouts `folder`
-            (ENVIRONMENT/IMAGE) and `table` (an empty class). They are embedded but not part of a sweep; `icm-bench
-            unlabelled` estimates accuracies on them. Default: all images have classes.
-        metric: the authors' metric, one of `METRICS` or `module:Class`; tables and verdicts show it next to the
-            accuracy, which is used for all selections and tests. Default: the catalog's, else `accuracy`.
-        expected: the result that must be found, if known; for planted sets it follows from the other fields.
-        of: for planted sets (named `planted` or `planted-` and a word), which have a known shift: the source of the
-            drawings, `emoji_styles`.
+            (ENVIRONMENT/IMAGE) and `table` (an empty class). Their images are embedded but not part of a sweep;
+            `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
+        metric: the authors' metric, one of `METRICS` or `module:Class`. Tables and verdicts show it next to the
+            accuracy; all selections and tests use the accuracy. Default: the catalog's metric, else `accuracy`.
+        expected: the result that the report must find, if known. For planted sets it follows from the other fields.
+        of: for planted sets: the source of the drawings, `emoji_styles`. A planted set has a known shift, and is named
+            `planted` or `planted-` and a word.
         from: styles of the drawings: a style (an environment of `of`), a list of styles, or `all`; 284 drawings each.
-        shift: change of the drawings: `dusk` (less colour and light) and `tint` (a colour cast), which colour
-            interventions cover; `texture` (hatching), which they do not; `none`; or a list of these.
+        shift: change of the drawings, or a list of changes: `dusk` (less colour and light) and `tint` (a colour cast),
+            which colour interventions cover; `texture` (hatching), which they do not cover; or `none`.
         strength: environment -> strength of the change, 0 (none) to 1. Drawings are assigned evenly to these
             environments. With several shifts: shift -> environment -> strength. Default for each shift:
             {a: 0, b: 0.3, c: 0.6, d: 1}.
-        correlation: environment -> share of the images of a class with the change (hue, angle) of their class; the
-            others have that of another class. Default: all images have the same change.
+        correlation: environment -> share of the images of a class that have the change (hue, angle) of their own class;
+            the other images have the change of another class. Default: all images have the same change.
         seed: seed of the assignment of drawings and changes. Default 0.
     """
 
@@ -132,7 +136,7 @@ class DatasetSpec(Spec):
 
     @property
     def clusters(self) -> int:
-        """The number of clusters that replace the source environments; 0 for the environments of the data set."""
+        """The number of clusters that replace the source environments; 0 if the environments are not replaced."""
         return int(self.environments.removeprefix(CLUSTER)) if self.environments else 0
 
     @property
@@ -142,28 +146,28 @@ class DatasetSpec(Spec):
 
     @property
     def judged_by(self) -> str:
-        """The name of its metric, by default that of the catalog."""
+        """The name of the metric of this data set: from the recipe, else from the catalog, else `accuracy`."""
         return self.metric or (CATALOG[self.name].metric if self.name in CATALOG else "accuracy")
 
     @property
     def is_planted(self) -> bool:
-        """Whether it has a planted shift, by its name."""
+        """Whether this is a planted set, according to its name."""
         named = self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
         return named and not (self.is_imported and self.styles is None)
 
     @property
     def is_imported(self) -> bool:
-        """Whether its embeddings were imported, so that no images are needed."""
+        """Whether the embeddings were imported, so that no images are needed."""
         return self.layout == IMPORTED
 
     @property
     def is_built(self) -> bool:
-        """Whether it is built from packages if no root is given."""
+        """Whether this package builds the data set if the recipe gives no root."""
         return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
 
     @property
     def planted(self) -> "Planted":
-        """The specification of a planted set with defaults filled in; only for planted sets."""
+        """The parameters of a planted set, defaults filled in. Only for planted sets."""
         from benchmark.demo.planted import Planted
 
         assert self.styles is not None
@@ -173,13 +177,13 @@ class DatasetSpec(Spec):
 
     @property
     def must_be_found(self) -> ExpectedSpec | None:
-        """The known result of a control; None if unknown."""
+        """The result that the report must find; None if it is unknown."""
         if self.expected is not None or not self.is_planted:
             return self.expected
         planted = self.planted
         if planted.parts is None:
             return None
-        predictor = "linear_probe" if planted.correlation else "zero_shot"  # only what learns learns it
+        predictor = "linear_probe" if planted.correlation else "zero_shot"  # zero-shot cannot learn a correlation
         found = {"parts": planted.parts, "predictor": predictor, "held_out": planted.target}
         return ExpectedSpec.model_validate(found)
 
@@ -208,7 +212,7 @@ class DatasetSpec(Spec):
     @field_validator("strength", mode="before")
     @classmethod
     def _by_shift(cls, strength: Any, info: ValidationInfo) -> Any:
-        """Return shift -> environment -> strength, also if one mapping is given for all shifts."""
+        """Return shift -> environment -> strength; a mapping from environments applies to all shifts."""
         if not isinstance(strength, Mapping) or any(isinstance(size, Mapping) for size in strength.values()):
             return strength
         return dict.fromkeys(info.data.get("shift") or (), strength)
@@ -232,7 +236,7 @@ class DatasetSpec(Spec):
 
     @property
     def unlabelled(self) -> "DatasetSpec | None":
-        """Its unlabelled images, as a data set without classes; None if there are none."""
+        """The unlabelled images of this data set, as a data set without classes; None without such images."""
         return self.model_copy(update={"classes": "none", "environments": None}) if self.labels else None
 
     @property
@@ -242,13 +246,13 @@ class DatasetSpec(Spec):
 
     @property
     def resolved(self) -> "DatasetSpec":
-        """The spec completed with the layout from the catalog; values of the recipe have precedence."""
+        """This spec, completed with layout, columns and lookups of the catalog; values of the recipe have priority."""
         facts = CATALOG.get(self.name)
         if facts is None or not facts.reads or self.layout not in (AUTO, facts.reads["layout"]):
             return self
         known = DatasetSpec.model_validate({"name": "known", **facts.reads})
         given = self.columns.model_dump(exclude_none=True)
-        # Lookups of the catalog do not apply to columns given in the recipe.
+        # The catalog's lookups do not apply to columns that the recipe names.
         lookup = {name: spec for name, spec in (known.lookup or {}).items() if name not in given}
         splits = None if "split" in given else known.splits
         return self.model_copy(
@@ -272,7 +276,7 @@ class DatasetSpec(Spec):
         facts = CATALOG.get(self.name)
         listed = self.table is not None or (facts is not None and facts.reads.get("layout") == TABLE)
         given = next((key for key in ("table", "splits", "lookup") if getattr(self, key) is not None), None)
-        # Imported embeddings keep them, since they enter the recipe hash in rows.
+        # With imported embeddings these keys are allowed, since they are part of the recipe hash in rows.
         if given and not (self.layout in (TABLE, IMPORTED) or (self.layout == AUTO and listed)):
             raise ValueError(
                 f"'{given}' is for the layout 'table', and '{self.name}' has '{self.layout}': leave one out."
@@ -317,7 +321,7 @@ class DatasetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields by recipe key; those added later, and those of planted sets, only if given."""
+        """Return recipe key -> value. Fields in `_LATER` and fields of planted sets are returned only if given."""
         content = {key: value for key, value in dump(self).items() if key not in _LATER or value is not None}
         for field, key in PLANTED_KEYS.items():
             if (value := content.pop(field, content.pop(key, None))) is not None:
@@ -327,7 +331,7 @@ class DatasetSpec(Spec):
     @field_validator("layout")
     @classmethod
     def _check_layout(cls, layout: str) -> str:
-        from benchmark.datasets.readers import READERS  # they need pyarrow
+        from benchmark.datasets.readers import READERS  # imported here, since readers import pyarrow
 
         if ":" not in layout and layout not in (known := [AUTO, *READERS.names(), "module:Class"]):
             raise ValueError(f"unknown layout '{layout}': {nearest(layout, known)}")

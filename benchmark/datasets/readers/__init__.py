@@ -1,7 +1,8 @@
 """Readers of images, one per layout: folders, Parquet files, tar shards, tables; on disk or in an object store.
 
-A new layout is a subclass of `ImageReader`. A recipe names it as `module:Class`; an entry in `READERS` gives it a name
-and includes it in `auto`.
+A new layout is a subclass of `ImageReader`. A recipe names it as `module:Class`. An entry in `READERS` gives it a name
+and includes it in `auto`; the name must then be explained in docs/data.md (a test looks for it) and in the docstring
+of `DatasetSpec` (spec.py).
 """
 
 from benchmark.common.registry import ClassRegistry
@@ -34,7 +35,7 @@ def open_reader(
     labelled: bool = True,
     unlabelled: frozenset[str] = frozenset(),
 ) -> ImageReader:
-    """Return the reader of the images below `uri`."""
+    """Return the reader of the images below `uri`. For the other arguments see `ImageReader` and `Listing`."""
     if layout == TABLE or (listing is not None and listing.table is not None):
         from benchmark.datasets.readers.table import TableReader
 
@@ -46,11 +47,11 @@ def open_reader(
 
 
 def _claimed(storage: Storage, folder: str) -> str | None:
-    """Return the layout that claims most files of a folder, else of the first subfolder with a claim; None if none."""
+    """Return the layout that claims most files of a folder, else of its first subfolder with a claim, else None."""
     infos = storage.listing(folder)
     files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
     claiming = [name for name in READERS.names() if READERS.component_class(name).claims(files)]
-    if claiming:  # an archive may be next to the images extracted from it
+    if claiming:  # several layouts claim a folder with an archive and the images extracted from it
         return max(claiming, key=lambda name: sum(READERS.component_class(name).claims([file]) for file in files))
     folders = (info.name for info in infos if info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
     return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)

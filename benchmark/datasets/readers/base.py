@@ -1,4 +1,4 @@
-"""Base class of image readers: list images, and read their bytes by file and position."""
+"""Base class of image readers, which list images and read their bytes by file and position; and helpers for readers."""
 
 import contextlib
 import re
@@ -19,25 +19,26 @@ from benchmark.common.storage.places import NO_TARGET, SPECIAL
 from benchmark.common.storage.retries import TIMEOUT
 from benchmark.datasets.columns import ColumnsSpec
 
-# extensions of torchvision's ImageFolder, as accepted by DomainBed's loader
+# Extensions that torchvision's ImageFolder, and so DomainBed's loader, accepts.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-MAX_IMAGE_BYTES = 512 * 2**20  # far above any encoded image of these data sets; bounds memory
-CHUNK_BYTES = 2**20
-REMOTE_READS = 8  # in parallel, to hide the latency of requests
-REMOTE_LISTINGS = 16  # folders in parallel, likewise
-USUAL_COLUMNS: dict[str, tuple[str, ...]] = {  # field of `ColumnsSpec` -> usual names of its column
+MAX_IMAGE_BYTES = 512 * 2**20  # maximum size of an encoded image, to limit memory; docs/limits.md states it
+CHUNK_BYTES = 2**20  # bytes read at a time for hashing
+REMOTE_READS = 8  # parallel reads from an object store, to hide the latency of requests
+REMOTE_LISTINGS = 16  # parallel listings of folders in an object store
+# Field of `ColumnsSpec` -> usual names of its column. The docstring of `ColumnsSpec` (columns.py) lists them, too.
+USUAL_COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file", "file_name", "filename", "image_path"),
     "class_name": ("class_name", "label", "class", "category"),
     "environment": ("environment", "domain", "env"),
     "group": ("group",),
     "split": ("split",),
 }
-# Entries with the name of an image that are no files. Their positions are -2, -3, ...; they are unreadable images, like
-# empty files, and are never opened.
+# Kinds of entries that have the name of an image but are not files. Their positions are -2, -3 and so on. They count as
+# unreadable images, as empty files do, and are never opened.
 NO_FILES = (NO_TARGET, SPECIAL, "a folder")
 NO_CLASS = ""  # class name of unlabelled images; no class has this name
-MACOS = "__MACOSX"  # folder in archives of macOS, with a small file per packed file
-WHOLE = "all"  # name of the environment of images without environments
+MACOS = "__MACOSX"  # folder that macOS adds to archives, with a small file for each file
+WHOLE = "all"  # environment name for images without environments
 
 Batch = Mapping[str, Sequence[Any]]
 In = TypeVar("In")
@@ -46,19 +47,19 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image as its reader lists it.
+    """One image as its reader lists it. A new whole-number field must also be in `_WHOLE_NUMBERS` (manifest.py).
 
     Attributes:
-        path: its name inside the data set, with /: its original path, or the name stored with it.
-        environment: name of its environment, as in the data.
-        class_name: name of its class, as in the data.
-        group: name shared by images that belong together; None without groups.
+        path: name of the image inside the data set, with /: the original path, or the name stored with the image.
+        environment: name of the environment, as in the data.
+        class_name: name of the class, as in the data.
+        group: name of the group, shared by images that belong together; None without groups.
         file: the file of the image, relative to the reader's URI.
         position: byte offset inside a tar shard, row number inside a Parquet file, -1 for a whole file; below -1
-            for entries that are no files, see `NO_FILES`.
-        bytes: size of the encoded image; -1 if known only after reading (Parquet).
+            for entries that are not files, see `NO_FILES`.
+        bytes: size of the encoded image; -1 if it is known only after reading (Parquet).
         modified_ns: time of the last change of `file`, in nanoseconds since 1970.
-        file_bytes: size of `file`.
+        file_bytes: size of `file` in bytes.
     """
 
     path: str
@@ -78,16 +79,16 @@ class ImageReader(ABC):
 
     Attributes:
         uri: a folder, s3:// or gs://.
-        environment: name of the only environment of a set; None (default) if there are several.
-        columns: columns or fields by meaning, for layouts with columns.
-        labelled: whether images have classes (default); otherwise their class name is `NO_CLASS`.
-        unlabelled: environments with unlabelled images, besides labelled ones: a labelled reader skips them, an
-            unlabelled one reads only them. Default: none.
-        timeout: seconds of retries for a storage that does not answer. Default 120.
-        formats: additional decoded formats, by their names in Pillow. Files are still chosen by `IMAGE_SUFFIXES`.
-        passed_over: folders skipped by `entries` because of their names.
-        left_out: other entries skipped by `entries`: description -> names.
-        files_at_once: number of files read in parallel when images are hashed.
+        environment: name of the environment if the set has only one; None (default) if it has several.
+        columns: names of columns or fields, for layouts with columns.
+        labelled: whether images have classes (default True); otherwise their class name is `NO_CLASS`.
+        unlabelled: environments with unlabelled images in a set that also has labelled ones. A labelled reader skips
+            them; an unlabelled reader reads only them. Default: none.
+        timeout: seconds for which reads are retried if the storage does not answer. Default 120.
+        formats: additional formats to decode, by their names in Pillow. Files are still chosen by `IMAGE_SUFFIXES`.
+        passed_over: folders that `entries` has skipped because of their names.
+        left_out: other entries that `entries` has skipped: description -> names.
+        files_at_once: number of files that are read in parallel when images are hashed.
     """
 
     files_at_once: ClassVar[int] = 8
@@ -106,7 +107,7 @@ class ImageReader(ABC):
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
         """Return whether a folder with these file names may have this layout.
 
-        The layout `auto` asks registered readers in turn. By default a reader must be named in the recipe.
+        The layout `auto` calls this method of all registered readers. Default: False, so a recipe must name the layout.
         """
         return False
 
@@ -121,20 +122,20 @@ class ImageReader(ABC):
         return Path(self.storage.path("")) if self.storage.is_local else None
 
     def place(self, path: str, file: str | None = None) -> str:
-        """Return the location of the image `path` of the manifest, in `file`, for messages."""
+        """Return the location of an image for messages, given its path in the manifest and its file."""
         if file is None or file == path:
             return self.storage.path(path)
         return f"{path} in {self.storage.path(file)}"
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return the environments and the classes with folders, including empty ones."""
+        """Return the environments and the classes that have a folder, also if it is empty. Default: none."""
         return [], []
 
     def listed(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return the content of a folder like `Storage.listing`, without hidden folders and those of macOS.
+        """Return the entries of a folder as `Storage.listing` does, without folders of hidden names, see `is_hidden`.
 
         Raises:
-            IcmBenchError: the folder cannot be read, or a link leads to a folder above itself.
+            IcmBenchError: the folder cannot be read, or a link points to a folder that contains it.
         """
         infos, depth = [], folder.count("/") + 1 if folder else 0
         for info in self.storage.listing(folder, recursive):
@@ -148,7 +149,7 @@ class ImageReader(ABC):
         return infos
 
     def notes(self) -> list[str]:
-        """Return notes on the listing, once `entries` has ended."""
+        """Return notes on skipped folders and files, one sentence each; call it after `entries` has ended."""
         where, notes = self.storage.path("").rstrip("/"), []
         if self.passed_over:
             names = sorted(self.passed_over)
@@ -159,11 +160,11 @@ class ImageReader(ABC):
         ]
 
     def leave_out(self, what: str, name: str) -> None:
-        """Record a skipped entry for `notes`: `what` describes its kind in the plural, `name` is its name."""
+        """Record a skipped entry for `notes`; `what` describes its kind, in the plural."""
         self.left_out.setdefault(what, set()).add(name)
 
     def takes(self, environment: str) -> bool:
-        """Return whether the images of an environment are read."""
+        """Return whether this reader reads the images of an environment, see `unlabelled`."""
         return not self.unlabelled or (environment in self.unlabelled) != self.labelled
 
     @abstractmethod
@@ -171,7 +172,7 @@ class ImageReader(ABC):
         """Yield every image, in no particular order; a path may come twice.
 
         Raises:
-            IcmBenchError: a file cannot be read or lacks data of an image; names file and row.
+            IcmBenchError: a file cannot be read or lacks data of an image; the message names file and row.
         """
 
     @abstractmethod
@@ -179,39 +180,40 @@ class ImageReader(ABC):
         """Yield the encoded images of a batch, in its order.
 
         Args:
-            batch: columns of the manifest; `file`, `position` and `bytes` are used.
+            batch: column name -> values; the manifest's columns `file`, `position` and `bytes` are used.
 
         Yields:
-            The bytes, or as text the reason why the image is rejected (larger than `MAX_IMAGE_BYTES`, or without
+            The bytes, or as str the reason why the image is rejected (larger than `MAX_IMAGE_BYTES`, or without
             bytes).
 
         Raises:
-            IcmBenchError: a file cannot be opened or has changed, so the image cannot be judged; names the file.
+            IcmBenchError: a file cannot be opened or has changed; the message names the file.
         """
 
     @abstractmethod
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
-        """Yield each image of a batch in pieces, without a limit on size; for hashing.
+        """Yield each image of a batch as an iterable of pieces, for hashing; images may have any size.
 
         Args:
-            batch: columns of the manifest, as for `read`; all images are in one file, in order of position.
+            batch: column name -> values, as for `read`. All images are in one file, in order of position.
         """
 
     def named(self, stored: str | None, environment: str, class_name: str, file: str, position: int) -> str:
-        """Return the path of an image: the stored one if it has a folder, else one made from its metadata."""
+        """Return the path of an image in the data set: `stored` if it contains a folder, else made of the rest."""
         if stored and "/" in stored:
             return stored
         folder = class_name if self.environment else f"{environment}/{class_name}"
         return f"{folder}/{stored or f'{file}-{position:09d}'}"
 
     def known_names(self, names: Sequence[str] | None, place: str) -> Sequence[str] | None:
-        """Return the class names by number, or None if the numbers themselves should be kept.
+        """Return the class names by number, or None if the numbers themselves are the class names.
 
-        That is so for ImageNet variants, the sets with one environment: their English class names are not unique (two
-        are a missile), but the number determines the WordNet id.
+        Sets with one environment, the ImageNet variants, keep the numbers: their English class names are not unique
+        (two are "missile"), but the number determines the WordNet id. `names` are the class names that the data have,
+        in order of their numbers; `place` is the location of the names, for messages.
 
         Raises:
-            IcmBenchError: two numbers have the same name, or one has none; `place` is the location of the names.
+            IcmBenchError: two numbers have the same name, or a number has no name.
         """
         if not names or (self.environment and not re.fullmatch(r"n\d{8}", names[0])):
             return None
@@ -228,7 +230,7 @@ class ImageReader(ABC):
 
 @dataclass(frozen=True)
 class ImportedReader(ImageReader):
-    """Placeholder for images of which only embeddings exist; `uri` is the folder of the import in the store."""
+    """Placeholder for images whose embeddings were imported; `uri` is the folder of the import in the store."""
 
     @property
     def local_folder(self) -> Path | None:
@@ -240,7 +242,7 @@ class ImportedReader(ImageReader):
         return path
 
     def entries(self) -> Iterator[Entry]:
-        """Raise IcmBenchError: the store lists the images."""
+        """Raise IcmBenchError: there are no image files; the store has the list of images."""
         raise self._absent()
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:  # noqa: ARG002
@@ -264,18 +266,18 @@ def is_hidden(folder: str) -> bool:
 
 
 def position_of(info: FileInfo) -> int:
-    """Return the position of a listed entry with the name of an image: -1 for a file, see `Entry.position`."""
+    """Return `Entry.position` of a listed entry that has the name of an image: -1 for a file, else less."""
     odd = NO_FILES[-1] if info.is_folder else info.odd
     return -2 - NO_FILES.index(odd) if odd else -1
 
 
 def no_file(position: int) -> str | None:
-    """Return why an entry with this position is no image; None if it is a file."""
+    """Return why an entry with this position is not an image; None if it is a file."""
     return f"it is {NO_FILES[-2 - position]}, and no file" if position < -1 else None
 
 
 def must_be_file(info: FileInfo, storage: Storage) -> None:
-    """Raise IcmBenchError for an entry that is neither file nor folder, where a container of images is expected."""
+    """Raise IcmBenchError if an entry that should contain images is neither a file nor a folder."""
     if info.odd:
         raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; replace it by the file, or delete it.")
 
@@ -287,7 +289,7 @@ def oversized(size: int) -> str:
 
 @contextlib.contextmanager
 def reading(place: str) -> Iterator[None]:
-    """Turn errors while the file `place` is read into IcmBenchError."""
+    """Turn errors of the block, which reads the file `place`, into IcmBenchError."""
     try:
         yield
     except (OSError, EOFError, ValueError, OverflowError, pa.ArrowException) as error:
@@ -300,7 +302,7 @@ def changed(place: str) -> IcmBenchError:
 
 
 def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> Iterator[Out]:
-    """Yield `function(item)` in order, computed by `threads` threads at most `2 * threads` items ahead."""
+    """Yield `function(item)` for all items in order, computed by threads up to `2 * threads` items in advance."""
     if threads == 1:
         yield from map(function, items)
         return
@@ -319,7 +321,7 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 
 
 def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
-    """Yield the bytes at each position of files, or whole files, as `ImageReader.read` does."""
+    """Yield images stored as whole files, or as ranges of `bytes` from `position` on, like `ImageReader.read`."""
 
     def content(place: tuple[Any, Any, Any]) -> bytes | str:
         file, position, size = place
@@ -338,7 +340,11 @@ def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
 
 
 def column_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> str | None:
-    """Return the column `wanted` in the recipe, else the first usual one of the key that exists; None if none does."""
+    """Return the column for the field `key` of `ColumnsSpec` among the columns `names`; None if no column fits.
+
+    It is `wanted`, the column in the recipe; without one, the first that exists of the field's `USUAL_COLUMNS`.
+    Raises IcmBenchError if `wanted` does not exist.
+    """
     if wanted is None:
         return next((name for name in USUAL_COLUMNS[key] if name in names), None)
     if wanted not in names:
@@ -348,7 +354,7 @@ def column_of(names: Sequence[str], wanted: str | None, key: str, place: str) ->
 
 
 def text_of(value: object, names: Sequence[str] | None, place: str) -> str:
-    """Return a cell as text; a number becomes its name in `names`, or decimal text without names."""
+    """Return a cell as text. A number becomes its name in `names`, or decimal text if `names` is None."""
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             return str(value)

@@ -1,6 +1,6 @@
-"""Folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT if a set has only one.
+"""Readers of folders in DomainBed's layout, ROOT/ENVIRONMENT/CLASS/IMAGE; without ENVIRONMENT if a set has only one.
 
-The layout `corruptions` is that of ImageNet-C, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE. Unlabelled images are in
+The layout `corruptions` has the folders of ImageNet-C, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE. Unlabelled images are in
 ROOT/ENVIRONMENT/IMAGE, or all in ROOT.
 
 A file `groups.csv` (columns `path`, `group`) next to the environments lists images that belong together.
@@ -17,26 +17,27 @@ from benchmark.datasets.readers import base
 from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 from benchmark.datasets.readers.rows import rows_of
 
-GROUPS_FILE = "groups.csv"
+GROUPS_FILE = "groups.csv"  # demo/emoji_styles.py writes a file of this name
 
 
 def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
-    """Return the entry of an image that is a whole file, or a broken link."""
+    """Return the entry of an image that is a whole file, or of a link or folder with the name of an image."""
     name, position = info.name, base.position_of(info)
     return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
 
 class FolderReader(ImageReader):
-    """One file per image."""
+    """Reader of the layout `folder`: one file per image."""
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
-        """Claim folders with images."""
+        """Claim folders that contain files with an image extension."""
         return any(PurePosixPath(name).suffix.lower() in base.IMAGE_SUFFIXES for name in names)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the images in the order of torchvision's ImageFolder; see `ImageReader.entries`."""
-        beside = self.unlabelled and not self.labelled  # unlabelled images are not split, so they need no groups
+        # Unlabelled images next to labelled ones are not split, so they need no groups.
+        beside = self.unlabelled and not self.labelled
         groups = None if beside else self._groups()
         ungrouped = []
         folders, at_once = list(self._class_folders()), 1 if self.storage.is_local else base.REMOTE_LISTINGS
@@ -59,7 +60,7 @@ class FolderReader(ImageReader):
             )
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return environments and classes by folder, as DomainBed numbers environments by folder."""
+        """Return the environments and classes that have folders: DomainBed numbers environments by their folders."""
         environments = [self.environment] if self.environment else self._environments()
         return environments, sorted({class_name for _, class_name, _ in self._class_folders()})
 
@@ -74,8 +75,8 @@ class FolderReader(ImageReader):
 
     def _pieces(self, file: str, size: int) -> Iterator[bytes]:
         if not self.storage.is_local and size <= base.MAX_IMAGE_BYTES:
-            content = self.storage.read_range(file, 0, size + 1)  # in one request
-            self.storage.keep(file, content)  # for decoding
+            content = self.storage.read_range(file, 0, size + 1)  # in one request; a longer file is detected as changed
+            self.storage.keep(file, content)  # caches the file, which is decoded later
             yield content
             return
         with self.storage.open(file) as stream, base.reading(self.storage.path(file)):
@@ -83,7 +84,7 @@ class FolderReader(ImageReader):
                 yield piece
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (environment, class, folder); without classes, the folder of each environment, or the root."""
+        """Yield (environment, class, folder); without classes, the folder of each environment, else the root."""
         if not self.labelled:
             folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
             yield from ((name or base.WHOLE, base.NO_CLASS, name) for name in folders)
@@ -95,14 +96,14 @@ class FolderReader(ImageReader):
                 yield self.environment or environment, class_name, f"{environment}/{class_name}".lstrip("/")
 
     def _environments(self) -> list[str]:
-        """Return the folders, below the root, of the environments to read."""
+        """Return the names of the environments to read, which are folders below the root."""
         return [name for name in self._subfolders("") if self.takes(name)]
 
     def _subfolders(self, folder: str) -> list[str]:
         infos = self.listed(folder)
         for info in infos:
             if "." not in PurePosixPath(info.name).name:
-                base.must_be_file(info, self.storage)  # a folder that is a broken link would be skipped silently
+                base.must_be_file(info, self.storage)  # otherwise a broken link to a folder would be skipped silently
             elif not info.is_folder and PurePosixPath(info.name).suffix.lower() in base.IMAGE_SUFFIXES:
                 self.leave_out("images outside of class folders", info.name)
         return [PurePosixPath(info.name).name for info in infos if info.is_folder]
@@ -124,15 +125,15 @@ class FolderReader(ImageReader):
 
 
 class CorruptionsReader(FolderReader):
-    """Folders of corrupted copies, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE, as in ImageNet-C.
+    """Reader of the layout `corruptions`: corrupted copies, ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE, as in ImageNet-C.
 
-    A corruption with a severity is an environment. All copies of an image, with equal class and file name, are a group:
-    a tested image must not be in the training set under another corruption.
+    A pair of corruption and severity is an environment. All copies of an image (with equal class and file name) are a
+    group, so that no tested image is in the training set under another corruption.
     """
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing: such folders look like environments with numbers as classes. Recipes must name the layout."""
+        """Claim nothing, since such folders look like environments with numbered classes: a recipe names the layout."""
         return False
 
     def entries(self) -> Iterator[Entry]:

@@ -1,6 +1,6 @@
-"""Parquet files with images, as written by Hugging Face `datasets`, or with a plain column of bytes.
+"""Reader of Parquet files with images, as written by Hugging Face `datasets`, or with a plain column of bytes.
 
-Files are read page by page. Of row groups before the current one, only images that the batch still waits for are kept.
+Files are read page by page. From earlier row groups, only images that the batch still needs stay in memory.
 """
 
 import json
@@ -21,14 +21,19 @@ from benchmark.datasets.readers import base
 from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 
 ROWS_AT_ONCE = 32
-MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096  # minimum bytes per row, apart from this number of rows
-MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20  # largest compression ratio of a column, checked above this size
+# A file may declare MAX_EMPTY_ROWS rows, and a further one per MIN_ROW_BYTES bytes of its size.
+MIN_ROW_BYTES, MAX_EMPTY_ROWS = 16, 4096
+# A column may expand to MAX_PACKING times its compressed size plus MAX_PACKED_BYTES.
+MAX_PACKING, MAX_PACKED_BYTES = 1_000, 64 * 2**20
 NO_BYTES = "no bytes are stored for it"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a file by meaning; `leaf` contains the bytes, `stored` the paths."""
+    """Names of the columns of a file; `leaf` has the bytes of the images, `stored` their paths.
+
+    `names` maps a column to its class names by number, or to None if the numbers are kept.
+    """
 
     image: str
     leaf: str
@@ -41,7 +46,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class ParquetReader(ImageReader):
-    """All Parquet files below `uri`, in order of name; `columns` selects the columns."""
+    """Reader of all Parquet files below `uri`, in order of their names."""
 
     files_at_once: ClassVar[int] = 2  # a page may be a whole row group, held compressed and decompressed
 
@@ -60,7 +65,7 @@ class ParquetReader(ImageReader):
     def read(self, batch: Batch) -> Iterator[bytes | str]:
         """Yield the images, reading each row group once; see `ImageReader.read`.
 
-        Images of the batch that are read before they are due stay in memory until then.
+        Images that are read before their turn in the batch stay in memory until then.
         """
         places: list[tuple[str, int]] = list(zip(batch["file"], (int(p) for p in batch["position"]), strict=True))
         groups = {file: self._row_groups(file) for file in dict.fromkeys(file for file, _ in places)}
@@ -91,7 +96,7 @@ class ParquetReader(ImageReader):
                     yield [cell.as_buffer()] if cell.is_valid else []
 
     def _read(self, file: str, group: int, rows: dict[int, int]) -> Iterator[tuple[int, bytes | str]]:
-        """Yield (row, content) for the rows of a row group in `rows`, row -> size."""
+        """Yield (row, image or reason for its rejection) of a row group; `rows` maps the wanted rows to sizes."""
         for row, cell in self._cells(file, group, max(rows)):
             if row not in rows:
                 continue
@@ -156,7 +161,7 @@ class ParquetReader(ImageReader):
                     row += 1
 
     def _columns(self, file: str, schema: pa.Schema) -> _Columns:
-        """Return the columns of a file by meaning."""
+        """Return the names of the columns of a file."""
         place, wanted = self.storage.path(file), self.columns
         if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
             raise IcmBenchError(f"{place} has the column '{twice:.60}' twice; rename or delete one of the two.")
@@ -195,7 +200,7 @@ class ParquetReader(ImageReader):
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Return Hugging Face's description of the columns; empty if there is none."""
+    """Return column -> Hugging Face's description from the file's metadata; empty without descriptions."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -219,7 +224,7 @@ def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
-    """Return the number of rows per read: few if a dictionary, whose entries may repeat, is large."""
+    """Return the number of rows per read: few if the column has a large dictionary, since rows may repeat an entry."""
     columns = [group.column(i) for i in range(group.num_columns)]
     longest = max(
         (c.total_uncompressed_size for c in columns if c.path_in_schema == leaf and c.has_dictionary_page), default=0
@@ -242,5 +247,5 @@ def _image_column(schema: pa.Schema, wanted: str | None, features: dict[str, Any
 
 
 def _inner(kind: pa.DataType, name: str) -> pa.DataType | None:
-    """Return the type of a field of a struct; None if the name is missing or ambiguous."""
+    """Return the type of the field `name` of a struct; None for other types, or if the name is missing or ambiguous."""
     return kind.field(name).type if pa.types.is_struct(kind) and kind.get_field_index(name) >= 0 else None

@@ -1,6 +1,6 @@
-"""Rows of a CSV or Parquet file with their locations for messages, and the fields of an image in a row.
+"""Rows of a CSV or Parquet file, with their locations for messages; and the fields of an image in a row.
 
-A field comes from one cell or from a template of several cells; a second table may map its values to names.
+A field is one cell or a template with several cells. A second table may map the values of a field to names.
 """
 
 import csv
@@ -23,12 +23,12 @@ from benchmark.datasets.columns import LookupSpec
 from benchmark.datasets.readers.base import column_of, reading, text_of
 
 SUFFIXES = (".csv", ".parquet")
-ROW = "row"  # the number of a line, unless a column has this name
-_CUT = re.compile(r"(?:\.(\d+)|parent)?")  # format of a column in braces: all of it, its first letters, or its folder
+ROW = "row"  # `{row}` in a template is the number of the line, unless a column has this name
+_CUT = re.compile(r"(?:\.(\d+)|parent)?")  # format after a column in braces: nothing, `.N` for N letters, or `parent`
 
 
 def place_of(table: str, root: Storage) -> tuple[Storage, str]:
-    """Return the storage of a table and its name there."""
+    """Return the storage that holds a table, and the name of the table there; `root` is the storage of the images."""
     if "://" in table:
         address, mark, query = table.partition("?")
         folder, _, name = address.rpartition("/")
@@ -38,7 +38,7 @@ def place_of(table: str, root: Storage) -> tuple[Storage, str]:
 
 
 def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the column names and then the rows of a table, each as (location, cells)."""
+    """Yield (location, cells) of each row of a table; the first row has the column names."""
     place = storage.path(name)
     with reading(place):
         if name.endswith(".parquet"):
@@ -57,7 +57,7 @@ def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the header and the lines of a CSV file, each as (location, cells)."""
+    """Yield (location, cells) of the header and of each line of a CSV file."""
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         head = next(reader, [])
@@ -75,13 +75,13 @@ def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a template: a text, the cell of a column, or (neither) the number of the line."""
+    """A part of a template: a fixed text, or the cell of a column; without both, the number of the line."""
 
     text: str | None = None
     column: int | None = None
     what: str = ""
-    letters: int | None = None  # number of leading letters to take; None for all
-    parent: bool = False  # whether to take the folder of a path
+    letters: int | None = None  # number of leading letters of the cell that are used; None for all
+    parent: bool = False  # whether the folder of the cell, a path, is used
 
     def of(self, cells: Sequence[Any], row: int, where: str) -> str:
         """Return the text of the part; see `Cells.text`."""
@@ -93,17 +93,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Cells:
-    """A field of an image in the lines of a table: from one column or from a template."""
+    """A field of an image in the lines of a table, read from one column or from a template."""
 
     what: str  # name of the field in messages: "The path"
-    column: int | None
-    parts: tuple[Part, ...] = ()
-    called: Mapping[str, str] | None = field(default=None, repr=False)  # value -> name
-    other: str | None = None  # name of values without a name
+    column: int | None  # position of the column; None for a template
+    parts: tuple[Part, ...] = ()  # the parts of a template
+    called: Mapping[str, str] | None = field(default=None, repr=False)  # value -> name, from a lookup
+    other: str | None = None  # name for values that have no name
     names: str = ""  # location of the names, for messages
 
     def is_empty(self, cells: Sequence[Any]) -> bool:
-        """Return whether its cell is empty; a template never is."""
+        """Return whether the cell of this field is empty in a line; False for a template."""
         return self.column is not None and cells[self.column] in (None, "")
 
     def text(self, cells: Sequence[Any], row: int, where: str) -> str:
@@ -123,7 +123,10 @@ class Cells:
 
 
 def cells_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> Cells | None:
-    """Return the cells of the field `key` in a table; None if the recipe and the usual columns have none."""
+    """Return the cells of the field `key` of `ColumnsSpec`; None if the recipe names no column and none is usual.
+
+    `names` are the columns of the table, and `wanted` is the column or template in the recipe.
+    """
     what = f"The {key.removesuffix('_name')}"
     if wanted is None or wanted in names or "{" not in wanted:
         column = column_of(names, wanted, key, place)
@@ -154,7 +157,7 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
 
 
 def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
-    """Return the cells of a field with names for its values."""
+    """Return the cells of the field `key` with the names that a lookup gives to its values."""
     if spec.values is not None:
         return replace(cells, called=spec.values, other=spec.other, names=f"lookup.{key}.values")
     assert spec.table is not None

@@ -1,4 +1,4 @@
-"""Images listed in a CSV or Parquet table, one per line, as in WILDS and most collections of companies."""
+"""Reader of images that a CSV or Parquet table lists, one per line, as in WILDS and in most company collections."""
 
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ from benchmark.datasets.readers.rows import SUFFIXES, Cells, cells_of, looked_up
 
 @dataclass(frozen=True)
 class TableReader(FolderReader):
-    """One file per image, described by a table; `columns` selects the columns of the table."""
+    """Reader of the layout `table`: one file per image, and a line of the table for each."""
 
     listing: Listing = field(default_factory=Listing)
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing: many folders of images also contain a table."""
+        """Claim nothing, since many folders of images also contain a table: a recipe names the layout or the table."""
         return False
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return no folders: only lines of the table count."""
+        """Return two empty lists: only lines of the table define environments and classes."""
         return [], []
 
     def entries(self) -> Iterator[Entry]:
@@ -54,7 +54,7 @@ class TableReader(FolderReader):
             )
 
     def _place(self) -> tuple[Storage, str]:
-        """Return the storage of the table and its name there."""
+        """Return the storage that holds the table, and the name of the table there."""
         if self.listing.table is not None:
             return place_of(self.listing.table, self.storage)
         names = [i.name for i in self.storage.listing() if not i.is_folder and i.name.endswith(SUFFIXES)]
@@ -65,7 +65,7 @@ class TableReader(FolderReader):
         raise IcmBenchError(f"{root} holds {len(names)} tables ({' or '.join(SUFFIXES)}){which}; name one in table.")
 
     def _rows(self, storage: Storage, name: str) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield (path, environment, class, group) of each selected line, as text."""
+        """Yield the texts (path, environment, class, group or None) of each line that is read."""
         place = storage.path(name)
         rows = rows_of(storage, name)
         cells = self._cells(next(rows)[1], place)
@@ -97,7 +97,7 @@ class TableReader(FolderReader):
             )
 
     def _cells(self, names: list[str], place: str) -> dict[str, Cells]:
-        """Return field -> its cells, for path, class, environment, group and split, if present."""
+        """Return field of `ColumnsSpec` -> its cells, for the fields that the table has."""
         needed = ["path", *(["class_name"] if self.labelled else []), *([] if self.environment else ["environment"])]
         needed += [] if self.listing.splits is None else ["split"]
         found = {

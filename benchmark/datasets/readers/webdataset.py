@@ -1,6 +1,6 @@
-"""Tar shards of WebDataset: the members of a sample share their name up to the first dot.
+"""Reader of WebDataset's tar shards: the members of a sample have the same name up to the first dot.
 
-Shards are not unpacked: they are listed once, and images are read by offset and size.
+Shards are not unpacked: their members are listed once, and images are read by offset and size.
 """
 
 import posixpath
@@ -21,20 +21,20 @@ from benchmark.datasets.readers.base import Batch, Entry, ImageReader
 
 CLASS_NAMES_FILE = "classnames.txt"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-MAX_TEXT_BYTES = 2**20
-MAX_DIGITS = 18  # of a class number
-# Types of blocks with metadata of the next member, such as its long name.
+MAX_TEXT_BYTES = 2**20  # maximum size of a .cls or .json member
+MAX_DIGITS = 18  # maximum digits of a class number
+# Types of header blocks that hold metadata of the next member, such as a long name.
 _NOTES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 )  # fmt: skip
 
 
 class _Header(tarfile.TarInfo):
-    """A header of an archive that rejects oversized metadata before reading it."""
+    """A header of a tar archive. Metadata of more than `MAX_TEXT_BYTES` are refused before they are read."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Return the header in a block of an archive. Raises tarfile.ReadError."""
+        """Return the header in a block of an archive; raise tarfile.ReadError if its size is not allowed."""
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _NOTES and header.size > MAX_TEXT_BYTES):
             raise tarfile.ReadError(f"a header says that {header.size} bytes follow")
@@ -43,7 +43,7 @@ class _Header(tarfile.TarInfo):
 
 @dataclass
 class _Sample:
-    """Members of a sample: images as (name, offset, size), and texts by suffix."""
+    """Members of a sample: images as (name, offset, size), and texts as suffix (`cls` or `json`) -> content."""
 
     key: str
     images: list[tuple[str, int, int]] = field(default_factory=list)
@@ -52,11 +52,11 @@ class _Sample:
 
 @dataclass(frozen=True)
 class WebDatasetReader(ImageReader):
-    """All tar shards below `uri`, in order of name; `columns` selects fields of .json members."""
+    """Reader of all tar shards below `uri`, in order of their names; `columns` names fields of .json members."""
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
-        """Claim folders with tar shards, also compressed ones, which then give a clear error."""
+        """Claim folders with tar shards, also with compressed ones, for which `entries` raises a clear error."""
         return any(name.endswith((".tar", *COMPRESSED)) for name in names)
 
     def entries(self) -> Iterator[Entry]:
@@ -89,13 +89,13 @@ class WebDatasetReader(ImageReader):
                 self.leave_out("images outside of the shards", info.name)
 
     def _names(self, file: str) -> Sequence[str] | None:
-        """Return the class names in a text file, one per line."""
+        """Return the class names in a text file with one name per line, see `ImageReader.known_names`."""
         with base.reading(self.storage.path(file)):
             lines = self.storage.read_bytes(file).decode("utf-8-sig").rstrip().splitlines()
         return self.known_names(lines, self.storage.path(file))
 
     def read(self, batch: Batch) -> Iterator[bytes | str]:
-        """Yield ranges of the shards; see `ImageReader.read`."""
+        """Yield the images as ranges of the shards; see `ImageReader.read`."""
         return base.read_ranges(self.storage, batch)
 
     def pieces(self, batch: Batch) -> Iterator[Iterable[bytes]]:
@@ -114,7 +114,7 @@ class WebDatasetReader(ImageReader):
             yield piece
 
     def _samples(self, info: FileInfo) -> Iterator[_Sample]:
-        """Yield the samples of a shard; as in WebDataset, the members of a sample are consecutive."""
+        """Yield the samples of a shard. As in WebDataset, the members of a sample must be consecutive."""
         sample: _Sample | None = None
         for archive, member in self._members(info):
             name = posixpath.normpath(member.name)
@@ -140,14 +140,14 @@ class WebDatasetReader(ImageReader):
             yield sample
 
     def _members(self, info: FileInfo) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        """Yield the regular files of a shard; each can be read until the next one is requested."""
+        """Yield (archive, member) of the regular files of a shard; read a member before requesting the next one."""
         place = self.storage.path(info.name)
         with self.storage.open(info.name) as stream, base.reading(place):
             if stream.read(2) == b"\x1f\x8b":
                 raise _compressed(place)
             stream.seek(0)
             try:
-                # In an object store, one request per header is slower than reading everything in between.
+                # In an object store, the whole shard is read: one request per header would be slower.
                 mode: Literal["r:", "r|"] = "r:" if self.storage.is_local else "r|"
                 with tarfile.open(fileobj=stream, mode=mode, bufsize=8 * base.CHUNK_BYTES, tarinfo=_Header) as archive:
                     for member in archive:
@@ -165,7 +165,7 @@ class WebDatasetReader(ImageReader):
                             raise IcmBenchError(f"{place} ends in the middle of {member.name!r:.200}; get it again.")
                         yield archive, member
                 if any(self.storage.read_range(info.name, archive.offset, tarfile.BLOCKSIZE)):
-                    # tarfile treats it as the end
+                    # tarfile takes an invalid header for the end of the archive
                     raise tarfile.ReadError(f"what stands at {archive.offset} is no header")
             except (tarfile.TarError, RecursionError) as error:
                 raise IcmBenchError(f"{place} is no tar archive, or a damaged one ({error}); get it again.") from error
@@ -191,7 +191,7 @@ class WebDatasetReader(ImageReader):
         return Entry(path, environment, class_name, group, info.name, offset, size, info.modified_ns, info.bytes)
 
     def _environment(self, fields: dict[str, Any], info: FileInfo, name: str, shard: str) -> str:
-        """Return the environment: from the .json, the shard's folder below the root, or the member's first folder."""
+        """Return the environment: from the .json, else the shard's folder below the root, else the member's folder."""
         if self.environment:
             return self.environment
         place = f"the .json of {name} in {shard}"
@@ -208,7 +208,7 @@ class WebDatasetReader(ImageReader):
     def _class_name(
         self, sample: _Sample, fields: dict[str, Any], class_names: Sequence[str] | None, name: str, shard: str
     ) -> str:
-        """Return the class: from the .cls, the .json, or the folder of the member."""
+        """Return the class: from the .cls, else from the .json, else the folder of the member."""
         place = f"the sample {sample.key} in {shard}"
         if "cls" in sample.texts:
             text = sample.texts["cls"].decode("utf-8", "replace").strip()
