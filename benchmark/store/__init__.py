@@ -1,4 +1,4 @@
-"""Files of a store. This package creates and parses their names, but for `reports/rows-HASH` (commands/report.py).
+"""Files of a store. This package creates and parses their names, except `reports/rows-HASH` (commands/report.py).
 
 A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) and an entry in `_KINDS` (`upkeep.py`).
 
@@ -9,10 +9,10 @@ A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) an
         rejected-00000.json ...           (image id, path, reason) of the chunk's unreadable images
         speed.json                        speed of the last run that embedded something here
       made/TIME-NUMBER.parquet            record of a run: encoders, chunks, seconds, recomputed chunks    made.py
-      made/TIME-NUMBER.open.parquet       the same of a run that has not ended, half a minute old at most
-      moments/VIEW/SPLIT/                 sums over embeddings; VIEW is that of the originals   moments.py
-        images.safetensors                of the images themselves, by cell
-        KIND.safetensors                  of the differences of one kind of intervention
+      made/TIME-NUMBER.open.parquet       record of a run that has not ended, rewritten every 30 s
+      moments/VIEW/SPLIT/                 sums over embeddings; VIEW is the view of the originals   moments.py
+        images.safetensors                sums over the images themselves, by cell
+        KIND.safetensors                  sums over the differences of one kind of intervention
       texts/TEXTS.parquet                 the embeddings of class names in prompts
       texts/pairs-PAIRS.parquet           the embeddings of text pairs
       texts/prompts-PROMPTS.parquet       the embeddings of the prompts of a projection
@@ -22,23 +22,23 @@ A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) an
       clusters/CLUSTERS.parquet           cluster of each source image        moments.py
       rows/TRIAL.parquet                  result rows of a finished trial                      rows.py
       index/TRIALS.parquet                copy of the rows of many trials, for faster reading  row_index.py
-      failed/TRIAL.json                   why a trial failed; the next sweep tries it again
+      failed/TRIAL.json                   why a trial failed; the next sweep runs it again
       costs/measured-NUMBER.json          measured costs, for plans                      costs.py
       runs/RECIPE/INPUTS.json             trials of a run of a recipe                  records.py
-      runs/RECIPE/INPUTS/TEST.json        rows imported for one test of it
+      runs/RECIPE/INPUTS/TEST.json        id of the rows imported for one test of this run
       tested/TESTED.parquet               images of one test, as positions in an image list    tested.py
       images/IMAGES.parquet               image list: id, path, environment, class  tested.py
-      reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run; -diagnostics- or -unlabelled- before
-                                          INPUTS for those commands
-      reports/rows-HASH/                  the same of several recipes, or of whole stores
-      details/                            predictions, of earlier versions; `store clean` removes them
+      reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run; `diagnose` and `unlabelled` write
+                                          -diagnostics- or -unlabelled- before INPUTS
+      reports/rows-HASH/                  tables, figures and the page of several recipes, or of whole stores
+      details/                            predictions of earlier versions; `store clean` removes them
 
-Words in capitals are hashes of what the content depends on. VIEW: fingerprint of the data set, backbone, intervention
-with seed, decoding. SPLIT: cells of all images, and whether embeddings are normalised. KIND: views. TRIAL: everything
-its rows depend on. INPUTS: fingerprints of data and weights. IMAGES: fingerprints of the data. LABEL: label of the
+Words in capitals are hashes of everything that the content depends on. VIEW: fingerprint of the data set, backbone,
+intervention with seed, decoding. SPLIT: cells of all images, and whether embeddings are normalised. KIND: views. TRIAL:
+all inputs of the rows. INPUTS: fingerprints of data and weights. IMAGES: fingerprints of the data. LABEL: label of the
 backbone. CLUSTERS: embeddings of the originals, images, number, seed. Exceptions: NAME is the recipe's name, DATASET
 and BACKBONE are names, DATA is the data set's fingerprint, TIME is the time of the run, and NUMBER is random.
-So a file is found again, whichever recipe, user or machine made it. Files are written atomically and verified at each
-read: Parquet and JSON by their bytes, before they are parsed; embeddings, moments, texts, clusters, image lists and
-images of imports also by name and content (`sealed.py`). `upkeep.py` lists, verifies and cleans.
+Because of these names every recipe, user and machine finds the same files. Files are written atomically, and verified
+at each read: Parquet and JSON by a digest of their bytes, before they are parsed; embeddings, moments, texts, clusters,
+image lists and images of imports also by name and content (`sealed.py`). `upkeep.py` lists, verifies and cleans.
 """

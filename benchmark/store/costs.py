@@ -1,7 +1,7 @@
-"""Measured costs: seconds by kind and amount of work, in a store and, for future stores, in the cache of the machine.
+"""Measured costs: seconds by kind and amount of work, for plans; kept in a store and in the cache of the machine.
 
-A plan takes the most similar kind, in it the nearest amount of work, and scales in proportion. A writer merges all
-files into a new one and then removes those it read, so concurrent writers lose nothing.
+A plan takes the cost of the most similar kind with the nearest amount of work, and scales it in proportion. A writer
+merges all files into a new one, and then removes the files that it has read; so concurrent writers lose nothing.
 """
 
 import json
@@ -22,28 +22,28 @@ from benchmark.common.storage.places import cache_dir
 from benchmark.store.sealed import GONE, DamagedError, read_json, sealed_json
 
 ROOT = "costs"
-# Kinds of cost: start of a command until its first stage (work 1), a report (see `report_work`).
+# Kinds of cost: the start of a command until its first stage (work 1), and a report (work: see `report_work`).
 START, REPORT = ("start",), ("report", "rows and more")
 _BEFORE_ROWS = 8_000  # fixed work of a report, in rows
-_KEPT = 24  # newest amounts kept per kind
+_KEPT = 24  # number of amounts of work that are kept per kind, the newest ones
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Measured cost of some work. Defaults mean unknown.
+    """Measured cost of some work. A default value means unknown; a new field needs one, since older files lack it.
 
     Attributes:
         kind: kind of work, from general to specific: `("trial", "zero_shot", "icm", ...)`.
-        work: amount of work, above 0, in a unit of the kind.
+        work: amount of work, above 0, in the unit of its kind.
         seconds: measured seconds.
         machine: name of the processor.
-        device: for embeddings, device of the encoders: cuda, mps or cpu.
-        actors: for embeddings, number of encoders.
+        device: device of the encoders: cuda, mps or cpu. This field and the next ones, up to `run`, are for embeddings.
+        actors: number of encoders.
         cores: CPU threads per encoder; also 0 on a GPU.
         ceiling: views/s of the bare model in one encoder.
         memory: peak bytes of an encoder.
         gpu: GPU model of the encoders; also empty without GPUs.
-        run: for embeddings, a random name of the command that measured it.
+        run: random name of the command that measured the cost.
         at: Unix time of the measurement.
     """
 
@@ -71,20 +71,20 @@ _MORE = tuple(field.name for field in fields(Cost))[4:]
 
 
 def report_work(rows: int) -> float:
-    """Return the work of a report on `rows` rows, in rows."""
+    """Return the amount of work of a report on `rows` rows: their number plus a constant."""
     return rows + _BEFORE_ROWS
 
 
 def on_this_machine() -> Storage:
-    """Return the folder of the costs of this machine in the cache; it depends on hardware and versions."""
+    """Return the folder in the cache for costs of this machine; its name depends on hardware and package versions."""
     return Storage(str(cache_dir() / "machines" / canonical_hash(machine())[:32]))
 
 
 def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
-    """Add costs to those in some places; a cost replaces the previous one of the same work."""
+    """Add costs to the files in `places`; a cost replaces an earlier cost of the same kind and amount of work."""
     new = [replace(c, machine=processor(), at=time.time()) for c in costs if c.work > 0 and c.seconds > 0]
     for place in places if new else ():
-        with suppress(IcmBenchError, OSError):  # without a writable place only estimates are lost
+        with suppress(IcmBenchError, OSError):  # if a place is not writable, only estimates are lost
             names, known = _read(place)
             kept = [cost.plain for cost in _latest([*known, *new])]
             place.write_bytes(f"{ROOT}/measured-{uuid.uuid4().int}.json", sealed_json({"costs": kept}))
@@ -93,7 +93,7 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
 
 
 def _latest(costs: Sequence[Cost]) -> list[Cost]:
-    """Return the latest cost per kind and amount, for each kind its newest amounts, oldest first."""
+    """Return the latest cost per kind and amount of work; for each kind at most `_KEPT`, the newest, oldest first."""
     oldest_first = sorted(costs, key=lambda cost: cost.at)
     latest = {(cost.kind, round(math.log2(cost.work), 1)): cost for cost in oldest_first}
     by_kind: dict[tuple[str, ...], list[Cost]] = {}
@@ -103,12 +103,12 @@ def _latest(costs: Sequence[Cost]) -> list[Cost]:
 
 
 def as_json(costs: Iterable[Cost]) -> bytes:
-    """Return costs as JSON of a measurement file shipped with the package, one per line."""
+    """Return costs as JSON, one per line: the format of `reference_costs.json`, which the package ships."""
     return ("[\n" + ",\n".join(json.dumps(cost.plain) for cost in costs) + "\n]\n").encode()
 
 
 def read(place: Storage) -> list[Cost]:
-    """Return the costs in a place; none if its files are damaged, since plans also work without."""
+    """Return the costs in a place; an empty list if it cannot be read, since plans also work without costs."""
     try:
         return _latest(_read(place)[1])
     except (IcmBenchError, OSError):
@@ -116,7 +116,7 @@ def read(place: Storage) -> list[Cost]:
 
 
 def _read(place: Storage) -> tuple[list[str], list[Cost]]:
-    """Return the names of the cost files and all their costs."""
+    """Return the names of the cost files in a place, and the costs in all of them."""
     names, costs = place.files(ROOT, ".json"), list[Cost]()
     for name in names:
         try:
@@ -146,7 +146,7 @@ def of_json(content: bytes) -> list[Cost]:
 
 
 def _of_plain(plain: Iterable[Any]) -> list[Cost]:
-    """Return costs from plain data; those of earlier versions lack the encoders and the time of measurement."""
+    """Return costs from plain data. Files of earlier versions lack the fields from `device` on."""
     types = {name: type(getattr(Cost((), 0.0, 0.0), name)) for name in _MORE}
     costs = []
     for kind, work, seconds, name, *more in plain:
@@ -157,7 +157,7 @@ def _of_plain(plain: Iterable[Any]) -> list[Cost]:
 
 
 def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, min_shared: int) -> Cost | None:
-    """Return the cost with the longest common prefix of `kind`, `min_shared` or more, and the nearest work."""
+    """Return the cost with the longest common prefix of `kind`, then the nearest work; None below `min_shared` words."""
     alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= min_shared]
     most = max((words for words, _ in alike), default=0)
     nearest = [cost for words, cost in alike if words == most]
@@ -165,5 +165,5 @@ def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, min_sh
 
 
 def shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the length of the common prefix of two kinds."""
+    """Return the number of words in the common prefix of two kinds."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))

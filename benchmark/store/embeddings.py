@@ -1,8 +1,8 @@
-"""Stored embeddings: one directory per view, named by the hash of all that it depends on, with numbered parts.
+"""Stored embeddings: one directory per view, named by a hash of everything that it depends on, with numbered parts.
 
-The distinct images of a data set are divided into chunks of a fixed size in manifest order. A part holds the embeddings
-of one chunk and is written atomically. Writers on any machine write the same parts under the same names, so nothing is
-stored twice, and a listing shows what is missing. Text embeddings have one file per list of texts.
+The distinct images of a data set are divided, in manifest order, into chunks of a fixed size. A part holds the
+embeddings of one chunk and is written atomically. Writers on all machines give the same part the same name, so nothing
+is stored twice, and a listing shows which parts are missing. Text embeddings have one file per list of texts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,10 +26,12 @@ from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_jso
 
 ORIGINAL = "original"
 ROOT = "embeddings"
-# Increase it when decoding, a built-in intervention, the division into chunks, or the metadata of a file changes.
+# Increase it with a change of decoding (embedding/images.py, embedding/opening.py), of a built-in intervention, of the
+# division into chunks, or of a file's metadata. Then write the new digests into tests/store/test_golden.py.
 STORE_VERSION = 4
-_READERS = 8  # files read at a time
-TEXTS, TEXTS_VERSION = "texts", 2  # increase it when text files or the computation of their embeddings change
+_READERS = 8  # number of files that are read at a time
+# Increase it with a change of text files or of their embeddings (embedding/text_encoding.py).
+TEXTS, TEXTS_VERSION = "texts", 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Decoding:
     Attributes:
         at_source: whether interventions are applied at full resolution, before resize and crop. Default False: at
             model-input size.
-        draft: whether a JPEG much larger than the model input is decoded at reduced scale; ignored with `at_source`.
+        draft: whether a JPEG much larger than the model input is decoded at reduced scale (default); ignored with
+            `at_source`.
     """
 
     at_source: bool = False
@@ -47,7 +50,7 @@ class Decoding:
 
     @property
     def reduced(self) -> bool:
-        """Whether JPEGs may be decoded at reduced scale; with `at_source` not even for the original."""
+        """Whether JPEGs may be decoded at reduced scale; with `at_source` never, not even for the original view."""
         return self.draft and not self.at_source
 
 
@@ -60,10 +63,10 @@ class View:
 
     Attributes:
         label: `original`, or the label of the intervention.
-        intervention: None for the original.
+        intervention: the intervention that makes the view; None for the original.
         seed: seed of the intervention's random draws; 0 or more.
         images: number of distinct images of the data set.
-        depends_on: data set fingerprint, backbone identity and view, in plain data; its hash is the key.
+        depends_on: data set fingerprint, backbone identity and view, as plain data; its hash names the directory.
     """
 
     label: str
@@ -86,9 +89,9 @@ def view_of(
     seed: int,
     decoding: Decoding = DEFAULT_DECODING,
 ) -> View:
-    """Return the view with its key in the store.
+    """Return the view of a data set (with `images` distinct images) under a backbone.
 
-    Only interventions depend on `decoding.at_source`, and only random ones on the seed.
+    Only interventions depend on `decoding.at_source`, and only random interventions depend on the seed.
     """
     what: dict[str, Any] = {"kind": ORIGINAL}
     if intervention is not None:
@@ -102,13 +105,13 @@ def view_of(
 
 
 def distinct(image_ids: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the positions of the first occurrence of each image id, ascending: only these are embedded."""
+    """Return the position of the first occurrence of each image id, ascending. Only these images are embedded."""
     codes = image_ids.combine_chunks().dictionary_encode().indices.to_numpy()
     return np.sort(np.unique(codes, return_index=True)[1]).astype(np.int64)
 
 
 def chunk_size(images: int) -> int:
-    """Return the number of images per chunk: small, to lose little work, but larger for many images, to limit files."""
+    """Return the number of images per chunk: few, so that a kill loses little; more in large sets, to limit files."""
     return 64 if images <= 65_536 else 256
 
 
@@ -118,32 +121,32 @@ def chunk_count(images: int) -> int:
 
 
 def part_name(directory: str, chunk: int) -> str:
-    """Return the name of the part of a chunk."""
+    """Return the name, inside a store, of the part of a chunk."""
     return f"{directory}/part-{chunk:05d}.parquet"
 
 
 def part_number(name: str) -> int | None:
-    """Return the chunk number of a part, or None for any other file."""
+    """Return the chunk number in the name of a part; None for other names."""
     stem = name.rsplit("/", 1)[-1]
     number = stem.removeprefix("part-").removesuffix(".parquet")
     return int(number) if stem == f"part-{number}.parquet" and number.isdecimal() else None
 
 
 def parts(storage: Storage, directory: str) -> dict[int, str]:
-    """Return chunk -> file name of the existing parts, in order. Reads no file."""
+    """Return chunk -> file name of the existing parts, in order of chunks. Lists files, but reads none."""
     by_number = {part_number(name): name for name in storage.files(directory, ".parquet")}
     return {number: by_number[number] for number in sorted(n for n in by_number if n is not None)}
 
 
 def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, rejected: Sequence[Sequence[str]]) -> bool:
-    """Write the part of a chunk. The table may be empty; its column `embedding` has fixed-size lists.
+    """Write the part of a chunk. `table` may be empty; its column `embedding` has fixed-size lists.
 
-    `rejected` are the unreadable images of the chunk: (image_id, path, reason).
+    `rejected` has (image id, path, reason) of the chunk's unreadable images.
 
     Returns:
-        False if another writer was first, which only object stores detect; see `Storage.write_first`.
+        False if another writer was first; only object stores detect this, see `Storage.write_first`.
     """
-    if rejected:  # written first, so that no part exists without it
+    if rejected:  # this list is written first, so that no part exists without it
         rows = [list(row) for row in rejected]
         name = rejected_file(view.directory, chunk)
         content = {"digest": canonical_hash([name, rows]), "images": rows}
@@ -152,14 +155,14 @@ def write_part(storage: Storage, view: View, chunk: int, table: pa.Table, reject
 
 
 def rejected_file(directory: str, chunk: int) -> str:
-    """Return the name of the list of unreadable images of a chunk."""
+    """Return the name, inside a store, of the file that lists the unreadable images of a chunk."""
     return f"{directory}/rejected-{chunk:05d}.json"
 
 
 def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
-    """Return chunk -> (image_id, path, reason) of its unreadable images, and file -> problem of damaged lists.
+    """Return chunk -> (image id, path, reason) of its unreadable images, and file -> problem of damaged lists.
 
-    The problems include the part that belongs to a damaged list.
+    A damaged list makes its part useless, so the problems contain the part, too.
     """
     by_chunk: dict[int, list[tuple[str, str, str]]] = {}
     problems: dict[str, str] = {}
@@ -187,7 +190,7 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
 
 
 def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
-    """Return chunk -> (image_id, path, reason) of its unreadable images. Raises DamagedError if a list is damaged."""
+    """Return chunk -> (image id, path, reason) of its unreadable images; raise DamagedError if a list is damaged."""
     by_chunk, problems = read_rejected(storage, directory)
     if problems:
         raise DamagedError.of(storage, problems)
@@ -198,7 +201,7 @@ def rejected(storage: Storage, views: Iterable[View]) -> dict[str, tuple[str, st
     """Return image id -> (path, reason) of the images that are unreadable in any of the views.
 
     Raises:
-        DamagedError: a list is damaged; names the list and its part.
+        DamagedError: a list is damaged; the error names the list and its part.
     """
     lists = (rows for view in views for rows in rejected_in(storage, view.directory).values())
     return {image_id: (path, reason) for rows in lists for image_id, path, reason in rows}
@@ -209,10 +212,10 @@ def read(
 ) -> NDArray[np.float32]:
     """Return the embeddings of `image_ids` in that order, shape (len(image_ids), D), float32.
 
-    The digest of every part is checked. `chunks` is the chunk of each image; without it all parts are read.
+    The digest of every part is checked. `chunks` has the chunk number of each image; without it all parts are read.
 
     Raises:
-        DamagedError: parts are damaged or lack an image of their chunk; names all of them.
+        DamagedError: parts are damaged or lack an image of their chunk; the error names all these parts.
         KeyError: an image is in no part (only without `chunks`).
     """
     there = [*parts(storage, view.directory)] if chunks is None else np.unique(chunks).tolist()
@@ -228,7 +231,7 @@ def read(
 
 
 def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple[list[pa.Table], dict[str, str]]:
-    """Return the sound parts of the given chunks, in order, and file -> problem of the others."""
+    """Return the tables of the given chunks' undamaged parts, in order, and file -> problem of the damaged parts."""
     tables, problems = [], dict[str, str]()
     with ThreadPoolExecutor(_READERS) as pool:
         for part in [pool.submit(read_checked, storage, part_name(directory, chunk)) for chunk in chunks]:
@@ -240,18 +243,18 @@ def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple
 
 
 def vectors(table: pa.Table) -> NDArray[np.floating]:
-    """Return the column `embedding` of a part, shape (rows, D), in its stored precision."""
+    """Return the column `embedding` of a part as an array, shape (rows, D), in the stored precision."""
     column = table["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size))
 
 
 def about_file(directory: str) -> str:
-    """Return the name of the file that describes a directory."""
+    """Return the name, inside a store, of the file that describes a directory of a view."""
     return f"{directory}/about.json"
 
 
 def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
-    """Write the description of a directory, before its first part; every writer writes the same."""
+    """Write the description of a view's directory, before its first part. All writers write the same content."""
     content = {"view": view.label, "images": view.images, "depends_on": view.depends_on, **about}
     storage.write_bytes(about_file(view.directory), sealed_json(content))
 
@@ -262,24 +265,24 @@ def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
 
 
 def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:
-    """Return the name, inside a store, of the text embeddings of `classes`: a hash of all they depend on."""
+    """Return the name, inside a store, of the file with the text embeddings of `classes`: a hash of its inputs."""
     return f"{TEXTS}/{canonical_hash([TEXTS_VERSION, facts.identity(), list(classes), list(templates)])[:32]}.parquet"
 
 
 def pairs_file(facts: BackboneFacts, pairs: Sequence[TextPair]) -> str:
-    """Return the name, inside a store, of the embeddings of pairs of texts."""
+    """Return the name, inside a store, of the file with the embeddings of text pairs."""
     content = [TEXTS_VERSION, facts.identity(), pairs_digest(pairs), "class_name"]
     return f"{TEXTS}/pairs-{canonical_hash(content)[:32]}.parquet"
 
 
 def prompts_file(facts: BackboneFacts, prompts: Sequence[Prompt]) -> str:
-    """Return the name, inside a store, of the embeddings of the prompts of a projection."""
+    """Return the name, inside a store, of the file with the embeddings of a projection's prompts."""
     content = [TEXTS_VERSION, facts.identity(), [list(prompt.texts) for prompt in prompts]]
     return f"{TEXTS}/prompts-{canonical_hash(content)[:32]}.parquet"
 
 
 def have_texts(storage: Storage, name: str) -> bool:
-    """Return whether a file of texts or text pairs exists.
+    """Return whether the file `name` of text embeddings exists.
 
     Raises:
         DamagedError: the file is damaged.
@@ -292,7 +295,7 @@ def have_texts(storage: Storage, name: str) -> bool:
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-    """Write normalised text embeddings, shape (classes, D); for prompts, `classes` are their first texts."""
+    """Write normalised text embeddings, shape (classes, D). For prompts, `classes` has the first text of each."""
     table = pa.table({"class_name": pa.array(list(classes)), "embedding": _column(embeddings)})
     sealed.write_checked(storage, name, table)
 
@@ -303,7 +306,7 @@ def read_texts(storage: Storage, name: str) -> NDArray[np.float32]:
     Raises:
         DamagedError: the file is damaged.
     """
-    column = read_checked(storage, name)["embedding"]  # converted without Python lists: there may be many prompts
+    column = read_checked(storage, name)["embedding"]  # there may be many prompts, so no Python lists are made
     return np.array(column.combine_chunks().flatten(), dtype=np.float32).reshape(len(column), -1)
 
 
@@ -335,7 +338,7 @@ class TextDifferences:
 
 
 def read_pairs(storage: Storage, name: str, normalize: Normalize) -> TextDifferences:
-    """Return the differences of text pairs at the scale of the projection.
+    """Return the differences caption - rewrite of text pairs, with embeddings scaled as `normalize` says.
 
     Raises:
         DamagedError: the file is damaged.

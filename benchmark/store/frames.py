@@ -1,4 +1,4 @@
-"""Conversion of Arrow tables to pandas frames with Python values, column by column."""
+"""Fast conversion of Arrow tables of result rows to pandas frames with Python values, column by column."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
-    """Return a frame with lists or None in list columns, NaN for missing numbers and None for missing strings.
+    """Return a table as a frame. Missing lists and strings are None, missing numbers are NaN.
 
-    Equal lists of integers or strings in a chunk are one object, which must not be modified: many rows have the same
-    ranks and classes. List columns in `arrays` hold arrays instead of lists.
+    List columns hold Python lists, or arrays if they are named in `arrays`. Many rows have the same ranks and classes,
+    so equal lists of integers or strings in a chunk are the same object: do not modify them.
     """
     import pandas as pd
 
@@ -32,14 +32,14 @@ def frame(table: pa.Table, arrays: Collection[str] = ()) -> "pd.DataFrame":
 
 
 def _arrays(chunk: pa.ListArray) -> list[Any]:
-    """Return lists of numbers as arrays; None for missing ones."""
+    """Return each list of numbers as an array; None for a missing list."""
     ends, values = chunk.offsets.to_numpy().tolist(), chunk.values.to_numpy(zero_copy_only=False)
     spans = zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
     return [values[begin:end] if there else None for begin, end, there in spans]
 
 
 def _repeated(column: pa.ChunkedArray) -> list[str | None]:
-    """Return strings; equal ones are one object."""
+    """Return strings; equal strings are the same object."""
     words: list[str | None] = []
     for chunk in column.chunks:
         coded = chunk.dictionary_encode()
@@ -49,7 +49,7 @@ def _repeated(column: pa.ChunkedArray) -> list[str | None]:
 
 
 def _lists(chunk: pa.ListArray) -> list[list[Any] | None]:
-    """Return lists; None for missing ones."""
+    """Return each list as a Python list, None for a missing list; equal lists are the same object."""
     ends = chunk.offsets.to_numpy()
     spans = zip(ends[:-1].tolist(), ends[1:].tolist(), chunk.is_valid().to_pylist(), strict=True)
     if pa.types.is_floating(chunk.type.value_type) and not chunk.values.null_count:

@@ -1,7 +1,7 @@
-"""Imported embeddings: their images, and the facts of their backbone.
+"""Imported embeddings: the list of their images, and the facts of their backbone.
 
-The embeddings and the texts of the classes are stored like all others. One file per backbone refers to everything else;
-it is written last, so an import exists once this file does.
+The embeddings and the texts of the classes are stored like computed embeddings. One file per backbone names all other
+files. It is written last, so an import is complete if this file exists.
 """
 
 import re
@@ -28,8 +28,8 @@ class ImportedView:
     Attributes:
         label: `original`, or the label of the kind of intervention.
         seed: seed of the random draws; 0 if unknown.
-        depends_on: content of the hash that names its directory.
-        known: whether the parameters of the view are known; otherwise only its label is.
+        depends_on: plain data whose hash names the view's directory, see `View`.
+        known: whether the parameters of the intervention are known; otherwise only its label is known.
     """
 
     label: str
@@ -43,9 +43,9 @@ class Import:
     """Imported embeddings of a data set under a backbone.
 
     Attributes:
-        images: file of the images of the data set.
-        prompts: prompt templates of the class texts, or their description if unknown; empty without texts.
-        texts: file of the class texts; empty without texts.
+        images: name of the file that lists the images of the data set.
+        prompts: prompt templates of the class texts, or a description if they are unknown; empty without texts.
+        texts: name of the file of class texts; empty without texts.
         views: all views, the original first.
     """
 
@@ -59,17 +59,17 @@ class Import:
 
 
 def folder_of(dataset: str) -> str:
-    """Return the folder, inside a store, of the imports of a data set."""
+    """Return the folder, inside a store, of a data set's imports."""
     return f"{ROOT}/{dataset}"
 
 
 def images_file(dataset: str, fingerprint: str) -> str:
-    """Return the name, inside a store, of the image list of a data set."""
+    """Return the name, inside a store, of a data set's image list."""
     return f"{folder_of(dataset)}/images-{fingerprint[:32]}.parquet"
 
 
 def import_file(dataset: str, label: str) -> str:
-    """Return the name, inside a store, of the import of a data set under a backbone."""
+    """Return the name, inside a store, of the import file of a data set under the backbone `label`."""
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:64].strip("-.")
     return f"{folder_of(dataset)}/{words}-{canonical_hash(label)[:8]}.json"
 
@@ -85,7 +85,7 @@ def write_images(storage: Storage, name: str, table: pa.Table) -> None:
 
 
 def write_import(storage: Storage, imported: Import) -> None:
-    """Write the import file of a backbone, which completes the import; images must be written before."""
+    """Write the import file of a backbone, which completes the import. Call it after all other files are written."""
     name = import_file(imported.dataset, imported.facts.label)
     content = {"version": VERSION, **asdict(imported)}
     storage.write_bytes(name, sealed_json({**content, "digest": canonical_hash([name, content])}))
@@ -116,10 +116,10 @@ def read_import(storage: Storage, name: str) -> Import:
 
 
 def find_import(storage: Storage, dataset: str, label: str) -> Import:
-    """Return the import of a data set under the backbone with a label.
+    """Return the import of a data set under the backbone `label`.
 
     Raises:
-        IcmBenchError: it was not imported; lists what was.
+        IcmBenchError: there is no such import; the message suggests existing ones.
     """
     if storage.exists(name := import_file(dataset, label)):
         return read_import(storage, name)
@@ -137,5 +137,5 @@ def find_import(storage: Storage, dataset: str, label: str) -> Import:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Verify an image list or an import file. Raises DamagedError if it is damaged."""
+    """Raise DamagedError if an image list or an import file is damaged."""
     (read_import if name.endswith(".json") else read_checked)(storage, name)

@@ -1,7 +1,7 @@
 """Records of embedding runs: one file per run that embedded something, with one row per chunk.
 
-A long run rewrites its record regularly under the suffix `.open.parquet` until it ends. If its driver is killed, this
-open record lists the chunks in flight.
+Until a long run ends, it rewrites its record regularly under the suffix `.open.parquet`. If the driver is killed, this
+open record lists the chunks that were in flight, and the next run reads it.
 """
 
 import json
@@ -30,14 +30,14 @@ CHUNKS = pa.schema(
 
 @dataclass(frozen=True)
 class MadeBy:
-    """An encoder of a run.
+    """An encoder of a run. A new field needs a default, since files of earlier versions lack it.
 
     Attributes:
-        host: name of its node.
-        device: model of its GPU, `gpu` if unknown, or `cpu`.
-        chunks: number of chunks it wrote.
-        silent: seconds without a message before it was replaced; 0 if it was not replaced.
-        under_way: chunks it had begun but not written.
+        host: name of the encoder's node.
+        device: model of the encoder's GPU, `gpu` if unknown, or `cpu`.
+        chunks: number of chunks that the encoder wrote.
+        silent: seconds without a message before the encoder was replaced; 0 if it was not replaced.
+        under_way: numbers of the chunks that the encoder had begun but not written.
     """
 
     host: str
@@ -49,20 +49,20 @@ class MadeBy:
 
 @dataclass(frozen=True)
 class Made:
-    """Record of an embedding run. Pairs are (image, view) pairs.
+    """Record of an embedding run. Pairs are (image, view) pairs. A new field needs a default, as older files lack it.
 
     Attributes:
         name: unique name of the run: its start (UTC) and a random number.
         driver: host name of the driver.
-        views: directories of the views written to.
-        embedded: number of pairs computed once.
-        reused: number of pairs already in the store.
-        lost: number of pairs computed twice because the encoder that began them was lost.
+        views: directories of the views that the run wrote to.
+        embedded: number of pairs that were computed once.
+        reused: number of pairs that were already in the store.
+        lost: number of pairs that were computed twice because the encoder that began them was lost.
         unreadable: number of pairs of unreadable images.
-        total: number of pairs of distinct images: the sum of the four counts above once the run has ended.
+        total: number of pairs of all distinct images. Once the run has ended, it is the sum of the four counts above.
         encoders: encoders in the order of their start.
-        chunks: one row per chunk, columns as in `CHUNKS`: `seconds` of encoding, `tries` (times begun), `again`
-            (computed twice).
+        chunks: one row per chunk, with the columns `CHUNKS`: `seconds` of encoding, `tries` (how often it was begun),
+            `again` (whether it was computed twice).
         ended: whether the run ended normally.
     """
 
@@ -103,7 +103,7 @@ class Made:
         return [*lines, *([f"  chunks computed again: {_listed(sorted(again))}"] if again else [])]
 
     def in_plain_data(self) -> dict[str, Any]:
-        """Return the record without the rows, for JSON."""
+        """Return the record without the rows of chunks, as plain data for JSON."""
         plain = {name: value for name, value in vars(self).items() if name not in ("chunks", "encoders")}
         return {**plain, "views": list(self.views), "encoders": [asdict(encoder) for encoder in self.encoders]}
 
@@ -120,7 +120,7 @@ def new_name() -> str:
 
 
 def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
-    """Write the record of a run; `closed` (default False) marks the last version."""
+    """Write the record of a run: the open record, or with `closed` (default False) the last version."""
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
     suffix = ".parquet" if closed else _OPEN
     content = sealed_parquet(made.chunks.replace_schema_metadata(metadata))
@@ -133,15 +133,15 @@ def drop_open(storage: Storage, made: Made) -> None:
 
 
 def read_made(storage: Storage) -> list[Made]:
-    """Return the records of all runs, oldest first, without damaged ones, on which nothing depends."""
+    """Return the records of all runs, oldest first. Damaged records are skipped, since no result depends on them."""
     return _read(storage, storage.files(ROOT, ".parquet"))
 
 
 def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
-    """Return chunk -> number of unfinished runs on any of the views that had the chunk in flight.
+    """Return chunk -> number of unfinished runs that had this chunk of any of the views in flight.
 
-    Their records are closed, so that later runs do not count them again. A chunk may exist all the same if it was
-    written after the last record.
+    The records of these runs are closed, so that later runs do not count them again. Such a chunk may exist
+    nevertheless: an encoder may have written it after the last record.
     """
     begun: dict[int, int] = {}
     for made in _read(storage, storage.files(ROOT, _OPEN)):
@@ -154,13 +154,13 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Verify the record of a run, unless the run has just ended. Raises DamagedError if it is damaged."""
-    if storage.read_if_there(name) is not None and not _read(storage, [name]):  # a network failure is no damage
+    """Raise DamagedError if the record of a run is damaged. An open record may vanish when its run ends."""
+    if storage.read_if_there(name) is not None and not _read(storage, [name]):  # raises for a network failure
         raise DamagedError.of(storage, {name: "is damaged"})
 
 
 def obsolete(storage: Storage, directories: Collection[str]) -> list[str]:
-    """Return the names of damaged records, and of records of runs that wrote to none of the directories."""
+    """Return the names of damaged records, and of records whose runs wrote to none of the directories."""
     every = ((name, _read(storage, [name])) for name in storage.files(ROOT, ".parquet"))
     return [name for name, read in every if not read or not set(read[0].views) & set(directories)]
 

@@ -1,7 +1,7 @@
-"""Files computed from embeddings: moments, and the k-means clusters used as pseudo-environments.
+"""Files computed from embeddings: moments, and the k-means clusters that replace environments.
 
-Moments have one file for the images themselves and one per kind of intervention. Clusters are stored, since k-means on
-another machine may assign an image between two clusters differently.
+Moments are sums over embeddings, see `benchmark.method.subspace.moments`: one file for the images themselves, and one
+per kind of intervention. Clusters are stored, since k-means on another machine may assign some images differently.
 """
 
 import hashlib
@@ -24,10 +24,12 @@ from benchmark.store import embeddings
 from benchmark.store.embeddings import View
 from benchmark.store.sealed import DIFFERS, DamagedError, bytes_of, read_checked, reading, write_checked
 
-ROOT = "moments"  # has one folder per view of originals, with the name of the folder of its embeddings
-VERSION = 4  # increase it when the sums or their file format change
-IMAGES = "images"  # the file with the moments of the images themselves
-CLUSTERS, CLUSTERS_VERSION = "clusters", 1  # increase it when the clustering changes
+ROOT = "moments"  # has one folder per view of originals, with the same name as the view's folder of embeddings
+# Increase it with a change of the sums (method/subspace/moments.py) or of their file format, and write the new digest
+# into `MOMENTS` of tests/store/test_golden.py.
+VERSION = 4
+IMAGES = "images"  # stem of the file with the moments of the images themselves
+CLUSTERS, CLUSTERS_VERSION = "clusters", 1  # increase it with a change of the clustering
 
 
 def moments_file(
@@ -38,10 +40,15 @@ def moments_file(
     views: Sequence[View] = (),
     seed: int | None = None,
 ) -> str:
-    """Return the name, inside a store, of the moments of a kind of intervention, or without `kind` of the images.
+    """Return the name, inside a store, of the file of moments of one kind of intervention, or of the images.
 
-    `digest` is the hash of the cell of each image. Without `views`, pairs are across environments. `seed` is the seed
-    of the draw if one of several views is drawn per image.
+    Args:
+        original: the view of the originals.
+        digest: hash of the cells of all images.
+        scale: scale of the embeddings.
+        kind: kind of the differences. Default: None, for moments of the images themselves.
+        views: views whose differences are summed. Default: none, for pairs across environments.
+        seed: seed of the draw, if one of several views is drawn per image. Default: None.
     """
     folder = folder_of(original, digest, scale)
     if kind is None:
@@ -50,13 +57,13 @@ def moments_file(
 
 
 def folder_of(original: View, digest: str, scale: Scale) -> str:
-    """Return the folder, inside a store, of the moments of a layout of cells at one scale, see `moments_file`."""
+    """Return the folder, inside a store, of all moments with the given cells and scale, see `moments_file`."""
     key = canonical_hash([digest, scale, VERSION])[:32]
     return f"{ROOT}/{original.directory.removeprefix(embeddings.ROOT + '/')}/{key}"
 
 
 def packed(cells: Cells, kind: str | None, name: str) -> bytes:
-    """Return the moments of the images, or with `kind` its differences, as content of the safetensors file `name`."""
+    """Return the content of the safetensors file `name`: moments of the images, or of the differences of `kind`."""
     arrays: dict[str, NDArray[Any]] = {}
     for (environment, side, half), moments in cells.moments.items():
         place = f"{environment}/{side}/{half}"
@@ -72,10 +79,10 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
 
 
 def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, Moments]:
-    """Return cell -> moments from a file written by `packed`; moments of a kind contain no images.
+    """Return cell -> moments from a file written by `packed`. A file of a kind has only differences.
 
-    Without `products`, the sums of z z^do^T, half of a file and used by few projections, are left out.
-    Raises DamagedError if the file is damaged.
+    Without `products`, the sums of z z^do^T (z: embedding of an image, z^do: of its view) are left out: they are half
+    of a file, and few projections use them. Raises DamagedError if the file is damaged.
     """
     arrays = _read(storage, name, products)
     by_cell: dict[Cell, dict[str, NDArray[Any]]] = {}
@@ -100,27 +107,23 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
 
 
 def check(storage: Storage, name: str) -> None:
-    """Verify a file, unless this process has verified it since its last change.
-
-    Raises:
-        DamagedError: the file is damaged.
-    """
+    """Raise DamagedError if a file is damaged; skip the check if this process has made it since the last change."""
     if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
         _checked(storage, name)
 
 
-# Verified local file -> its size and time of change: trials read the same files repeatedly. Not for object stores,
-# where reading these takes a request.
+# Verified local file -> (size, time of change): trials read the same files repeatedly. Files in object stores are left
+# out, since reading size and time takes a request.
 _compared: dict[str, tuple[int, int]] = {}
 # Verified file in an object store -> its content, which never changes under the same name.
 _held: dict[str, bytes] = {}
-_HELD_BYTES = 2**27
+_HELD_BYTES = 2**27  # maximum total size of `_held`
 
 
 def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a file, from memory if this process has read it from an object store before.
 
-    Without `products`, a verified local file is read without the sums of z z^do^T.
+    Without `products`, the sums of z z^do^T in a verified local file are not read.
     """
     place = storage.path(name)
     if (content := _held.get(place)) is not None:
@@ -135,7 +138,7 @@ def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.g
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a file; check its digest unless this process has done so since its last change."""
+    """Return the arrays of a file; its digest is checked unless this process has checked it since its last change."""
     state = storage.state(name) if storage.is_local else None
     content = bytes_of(storage, name)
     with reading(storage, name, safetensors.SafetensorError, KeyError, TypeError):
@@ -147,7 +150,7 @@ def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
             raise DamagedError.of(storage, {name: DIFFERS})
         if state:
             _compared[storage.path(name)] = state
-        else:  # kept for later trials; the oldest ones are dropped beyond the limit
+        else:  # kept in memory for later trials; beyond the limit the oldest files are dropped
             while _held and sum(map(len, _held.values())) + len(content) > _HELD_BYTES:
                 _held.pop(next(iter(_held)))
             if len(content) <= _HELD_BYTES:
@@ -164,18 +167,18 @@ def _digest(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
 
 
 def clusters_file(original: View, ids: Sequence[str], count: int, seed: int) -> str:
-    """Return the name, inside a store, of the clusters of the images `ids`."""
+    """Return the name, inside a store, of the file with the clusters of the images `ids`."""
     images = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     return f"{CLUSTERS}/{canonical_hash([original.directory, images, count, seed, CLUSTERS_VERSION])[:32]}.parquet"
 
 
 def write_clusters(storage: Storage, name: str, clusters: NDArray[np.int64]) -> None:
-    """Write the cluster of each image, shape (n,)."""
+    """Write the cluster number of each image, shape (n,)."""
     write_checked(storage, name, pa.table({"cluster": pa.array(clusters, pa.int64())}))
 
 
 def read_clusters(storage: Storage, name: str, images: int, count: int) -> NDArray[np.int64] | None:
-    """Return the cluster of each image, shape (n,); None if the file is missing or damaged: compute it again."""
+    """Return the cluster number of each image, shape (n,); None if the file is missing or damaged."""
     content = storage.read_if_there(name)
     if content is None:
         return None

@@ -1,7 +1,7 @@
-"""Conversion of result rows before version 8, which have one sentence instead of several columns.
+"""Conversion of result rows before version 8, which have one text instead of several columns.
 
-The sentence contains the placebo, the share of pairs, and the variant of the projection. These rows lack the
-presentation of projection and predictor, which is taken from the current classes. User-defined components are not
+The text contains the placebo, the share of pairs, and the variant of the projection. These rows also lack the
+presentation of projection and predictor, so it is taken from the current classes. User-defined classes are not
 imported; reports show them by name.
 """
 
@@ -25,12 +25,12 @@ _SENTENCE = re.compile(
 
 @lru_cache(maxsize=4096)
 def columns_of(*row: pa.Scalar) -> dict[str, Any]:
-    """Return the current columns for an old row, given its columns `_SAID` of `benchmark.store.rows`."""
+    """Return current column -> value for an old row, given its columns `_SAID`, see `benchmark.store.rows`."""
     projection, params, sentence, predictor, interventions = (value.as_py() for value in row)
     content = json.loads(interventions or "{}")
     placebo, _ = content.pop("placebo", {}), content.pop("pairs", None)
     found = _SENTENCE.fullmatch(sentence or "")
-    assert found is not None  # the last group takes what the others leave
+    assert found is not None  # the last group of the pattern matches any rest
     said: dict[str, Any] = {name: words or None for name, words in found.groupdict().items()}
     if share := said["pairs_share"]:
         said |= {"pairs_share": float(share) / 100, "pairs_seed": said["pairs_seed"] or "0"}
@@ -41,7 +41,7 @@ def columns_of(*row: pa.Scalar) -> dict[str, Any]:
 
 
 def presentation_of(registry: Registry[Any], name: str) -> Presentation:
-    """Return the presentation of a component; only its name if it is not part of this package."""
+    """Return the presentation of a component; if it is not part of this package, only its name as the label."""
     if name in registry.names():
         return presented(name, registry.component_class(name))
     traits = ("uses_training_images",) if registry is PREDICTORS else ()

@@ -1,4 +1,4 @@
-"""Run records: the trials of each run of a recipe, from which reports are made; folders of reports."""
+"""Run records: for each run of a recipe, the trials from which reports are made. Also the folders of reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,16 +13,16 @@ ROOT = "runs"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Record of a run.
+    """Record of a run. A new field is also read by `_read`, with a default for older files.
 
     Attributes:
         name: name of the recipe.
         recipe: the whole recipe as plain data, without secrets.
         recipe_hash: SHA-256 (hex) of everything in the recipe that can change a number.
-        trials: ids of its trials, finished or not.
-        planned: number of trials in the end, including those of a search.
-        imported: test of an imported method, as text -> id of its rows.
-        left_out: one sentence per backbone that is left out of a part of the recipe: which part and why.
+        trials: ids of the trials, finished or not.
+        planned: number of trials at the end of the run, including the trials of a search.
+        imported: test of an imported method, as text -> id of the rows of this test.
+        left_out: one sentence for each backbone that part of the recipe leaves out: which part, and why.
     """
 
     name: str
@@ -35,20 +35,20 @@ class RunRecord:
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
-    """Return the name, inside a store, of the record of a recipe for one state of data and weights."""
+    """Return the name, inside a store, of a recipe's run record; `inputs` are fingerprints of data and weights."""
     return f"{ROOT}/{recipe_hash[:32]}/{canonical_hash(inputs)[:32]}.json"
 
 
 def record_files(storage: Storage, recipe_hash: str) -> list[str]:
-    """Return the names of the records of a recipe, one per state of data and weights."""
+    """Return the names of a recipe's run records, one for each version of data and weights."""
     return [name for name in storage.files(f"{ROOT}/{recipe_hash[:32]}", ".json") if name.count("/") == 2]
 
 
 def write_record(storage: Storage, file: str, record: RunRecord) -> list[str]:
-    """Replace the record of the same recipe, data and weights, keeping its imported rows.
+    """Write the record `file`. An earlier record with this name is replaced, but its imported rows are kept.
 
     Returns:
-        The trials of the previous record.
+        The trials of the earlier record; empty without one.
     """
     earlier = _read(storage, file) if storage.exists(file) else replace(record, trials=[], imported={})
     storage.write_bytes(file, sealed_json({**asdict(record), "imported": earlier.imported}))
@@ -57,7 +57,7 @@ def write_record(storage: Storage, file: str, record: RunRecord) -> list[str]:
 
 
 def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
-    """Add imported rows to the record of a run, replacing those of the same tests.
+    """Add imported rows, given as test -> id of its rows, to the record `file`; they replace rows of the same tests.
 
     Each test has its own file, so that concurrent imports do not overwrite each other.
     """
@@ -67,7 +67,7 @@ def add_imported(storage: Storage, file: str, ids: Mapping[str, str]) -> None:
 
 
 def read_record(storage: Storage, file: str) -> RunRecord:
-    """Return a record. Records of earlier versions lack `planned`; their number of trials is used.
+    """Return the record `file`. Records of earlier versions lack `planned`; it is then the number of trials.
 
     Raises:
         DamagedError: one of its files is damaged or belongs to another recipe.
@@ -78,7 +78,7 @@ def read_record(storage: Storage, file: str) -> RunRecord:
 
 
 def _read(storage: Storage, file: str) -> RunRecord:
-    """Return a record without imported rows in separate files; earlier versions kept them in the record."""
+    """Return a record without the files of imported rows; records of earlier versions contain such rows."""
     content = read_json(storage, file)
     try:
         planned, imported = content.get("planned", len(content["trials"])), content.get("imported", {})
@@ -92,7 +92,7 @@ def _read(storage: Storage, file: str) -> RunRecord:
 
 
 def _read_import(storage: Storage, name: str) -> tuple[str, str]:
-    """Return (test, id of its rows) of an imported method."""
+    """Return (test, id of the rows of this test) from a file of imported rows."""
     try:
         content = read_json(storage, name)
         test, id_ = content["test"], content["rows"]
@@ -105,10 +105,13 @@ def _read_import(storage: Storage, name: str) -> tuple[str, str]:
 
 
 def check(storage: Storage, file: str) -> None:
-    """Verify a run record or an import file. Raises DamagedError if it is damaged."""
+    """Raise DamagedError if a run record or a file of imported rows is damaged."""
     (_read if file.count("/") == 2 else _read_import)(storage, file)
 
 
 def report_folder(name: str, recipe_hash: str, inputs_hash: str, kind: str = "") -> str:
-    """Return the folder, inside a store, of a report of a run; `kind` is empty for the report of a sweep."""
+    """Return the folder, inside a store, of a report on a run.
+
+    `kind` is `diagnostics` or `unlabelled` for these commands, and empty (default) for the report of a sweep.
+    """
     return f"reports/{name}-{recipe_hash[:8]}-{kind and f'{kind}-'}{inputs_hash[:8]}"

@@ -1,7 +1,7 @@
-"""Row index: a consolidated copy of per-trial row files, so that many trials are read with few requests.
+"""Row index: a copy of the row files of many trials in few files, so that many trials are read with few requests.
 
-The row files remain authoritative; the index may be deleted at any time and is rebuilt. Entries of trials whose row
-file was deleted or rewritten are ignored.
+The row files remain the reference. The index may be deleted at any time and is then rebuilt; it is also rebuilt after a
+change of the rows' schema. An entry is ignored if the row file of its trial was deleted or rewritten.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ from benchmark.common.workers import at_once
 from benchmark.store.sealed import is_own, is_sealed, open_parquet, sealed_parquet
 
 ROOT = "index"
-LEAST, LEAST_ON_DISK = 16, 256  # row files outside the index: fewer are read as fast one by one
-MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # per file of the index
+# Minimum number of row files, in an object store and on a disk, for which an index is faster than single files.
+LEAST, LEAST_ON_DISK = 16, 256
+MAX_TRIALS, MAX_BYTES = 1024, 128 * 2**20  # maximum trials and bytes of one file of the index
 _ENTRIES = b"icm_bench_index"
 
 State = tuple[int, int]  # (bytes, modification time in ns) of a row file, from a listing
 
 
 class Place(NamedTuple):
-    """Position of the rows of a trial in a table read from the index."""
+    """Position of a trial's rows in a table of the index: `rows` rows from row `first` on."""
 
     table: pa.Table
     first: int
@@ -38,7 +39,7 @@ class Place(NamedTuple):
 
 
 def states(storage: Storage) -> dict[str, State]:
-    """Return trial id -> state of the row file, of all finished trials."""
+    """Return trial id -> state of its row file, for all finished trials."""
     infos = storage.file_infos("rows", ".parquet")
     return {PurePosixPath(info.name).stem: (info.bytes, info.modified_ns) for info in infos if is_own(info.name)}
 
@@ -51,7 +52,10 @@ def worth_it(storage: Storage, count: int) -> bool:
 def indexed(
     storage: Storage, wanted: Mapping[str, State], schema: pa.Schema, columns: Sequence[str]
 ) -> dict[str, Place]:
-    """Return trial id -> place of its rows, of the wanted trials whose index entry has the given state."""
+    """Return trial id -> place of its rows in the index, for trials whose entry is up to date.
+
+    `wanted` maps the trials to the states of their row files, `schema` is the schema of rows, and `columns` are read.
+    """
     names = storage.files(ROOT, ".parquet")
     found: dict[str, Place] = {}
     progress = Progress("reading", len(names), "index files")
@@ -62,8 +66,8 @@ def indexed(
 
 
 def rows_at(places: Iterable[Place]) -> pa.Table:
-    """Return the rows of one or more places, in order."""
-    runs: list[list[Any]] = []  # adjacent places are merged: slicing each trial costs far more than its rows
+    """Return the rows of one or more places as a table, in order."""
+    runs: list[list[Any]] = []  # adjacent places are merged, since one slice per trial would be slow
     for table, first, rows in places:
         if runs and runs[-1][0] is table and sum(runs[-1][1:]) == first:
             runs[-1][2] += rows
@@ -95,13 +99,13 @@ def _read(
 
 
 def useless(storage: Storage, schema: pa.Schema) -> list[str]:
-    """Return the index files without any up-to-date entry, which are never read."""
+    """Return the names of the index files that have no up-to-date entry and are never used."""
     wanted, names = states(storage), storage.files(ROOT, ".parquet")
     return [name for name in names if not _read(storage, name, wanted, schema, ["trial_id"])]
 
 
 def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
-    """Add finished trials to the index, up to `MAX_TRIALS` per file; does nothing if the store cannot be written."""
+    """Add finished trials, as (trial id, state of the row file, rows), to the index; ignore a read-only store."""
     waiting: list[tuple[str, State, pa.Table]] = []
     size = 0
     with suppress(IcmBenchError):

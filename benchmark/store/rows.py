@@ -1,7 +1,8 @@
-"""Result rows: one schema, one Parquet file per finished trial; each row contains what is needed to check it.
+"""Result rows: their schema, and one Parquet file per finished trial. Each row has the answers behind its numbers.
 
-`curve_columns` fills the columns of curves, `prediction_columns` those of predictions, `benchmark.sweep.evaluate` all
-others. For imported predictions, `benchmark.sweep.imported_predictions` leaves out what is unknown.
+`curve_columns` fills the columns of curves, `prediction_columns` fills the columns of predictions, and
+`benchmark.sweep.evaluate` all other columns. A new column needs one of these three, and a new `VERSION`. If imported
+predictions do not have it, name it in `_UNKNOWN` of `benchmark.sweep.imported_predictions`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
 
     from benchmark.method.evaluation.curves import Predictions, RankCurve
 
-# Version of the files. Increase it with every change of the columns; columns missing in older files are null.
-# Files before version 3 have answers at a few ranks only, too few to compare methods.
+# Version of row files. Increase it with every change of the columns; a column that an older file lacks is read as null.
+# Files before version 3 are refused: they have answers at a few ranks only, too few to compare methods.
 VERSION = 9
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
-_SEALED = "predicted_ranks"  # files with this column have a digest
-_TYPED = 8  # first version with columns for what was one text (`_SAID`) before; see `older_rows`
+_SEALED = "predicted_ranks"  # all files with this column have a digest
+_TYPED = 8  # first version with typed columns; before, one text held their values. `older_rows` converts from `_SAID`.
 _SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")
 _VERSION_KEY = b"icm_bench_rows"
 
-_TOGETHER = 64  # row files concatenated at a time when reading
-_PARTS_EACH = 16  # minimum per process, which takes a second to start
+_TOGETHER = 64  # number of row files in one part of a read
+_PARTS_EACH = 16  # minimum number of parts per process, since a process takes a second to start
 _WORTH_PROCESSES = 4096  # row files; reading fewer is faster than starting processes
 _ACCURACIES = pa.list_(pa.float64())
 
@@ -61,25 +62,25 @@ _WHAT = (
     ("precision", pa.string()),
     ("prompts", pa.string()),  # JSON list of templates
     ("intervention_set", pa.string()),  # null if the projection uses no interventions
-    ("interventions", pa.string()),  # JSON: kinds with parameters, seed, pairing; for a placebo of its real set
+    ("interventions", pa.string()),  # JSON: kinds with parameters, seed, pairing; a placebo has those of its real set
     ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of an external method
     ("projection_params", pa.string()),  # JSON, without the order
     ("projection_variant", pa.string()),  # distinguishes variants of a projection ("equal N"); else null
-    ("nuisance", pa.string()),  # what it weights or shrinks, if a rule selects it; else null
-    ("placebo", pa.string()),  # what replaces C_d: rotated, matched, shuffled, borrowed; else null
-    ("placebo_draw", pa.int64()),  # number of the draw if there are several; else null
+    ("nuisance", pa.string()),  # nuisance that the projection weights or shrinks, if a rule selects it; else null
+    ("placebo", pa.string()),  # placebo that replaces C_d: rotated, matched, shuffled, borrowed; else null
+    ("placebo_draw", pa.int64()),  # number of the placebo's draw if there are several; else null
     ("placebo_seed", pa.int64()),  # seed of the placebo; else null
-    ("lender", pa.string()),  # data set whose C_d is borrowed; else null
-    ("pairs_share", pa.float64()),  # share of images whose views enter C_d; null for all
-    ("pairs_seed", pa.int64()),  # seed of their choice; null for all
-    ("order", pa.string()),  # of the eigenvectors: largest, released; else null
-    ("lambda_", pa.float64()),  # else null
+    ("lender", pa.string()),  # data set whose C_d is borrowed as a placebo; else null
+    ("pairs_share", pa.float64()),  # share of the images whose views enter C_d; null for all images
+    ("pairs_seed", pa.int64()),  # seed of the choice of these images; null for all images
+    ("order", pa.string()),  # order of the eigenvectors: largest, released; null if there is no choice
+    ("lambda_", pa.float64()),  # lambda of the projection; null if it has none
     ("normalize", pa.string()),  # none, before, after, both; null in imported rows
     ("predictor", pa.string()),
     ("predictor_params", pa.string()),  # JSON
     ("predictor_variant", pa.string()),  # distinguishes variants of a predictor ("16 shots"); else null
 )
-# Presentation of projection and predictor.
+# Presentation of projection and predictor: the fields of `Presentation`, with a prefix.
 _PRESENTED = tuple(
     (f"{kind}_{name}", {"place": pa.int64(), "traits": pa.list_(pa.string())}.get(name, pa.string()))
     for kind in ("projection", "predictor")
@@ -88,64 +89,70 @@ _PRESENTED = tuple(
 _HOW = (
     ("protocol", pa.string()),
     ("test_split", pa.string()),  # tested part of the held-out environment: out_20, in_80, full, out_fold
-    ("held_out", pa.string()),  # environment, pair of environments, or variant
-    ("class_half", pa.string()),  # all; base, new or harmonic (mean of both accuracies) for open classes
+    ("held_out", pa.string()),  # held-out environment, pair of environments, or variant of ImageNet
+    ("class_half", pa.string()),  # `all`; with open classes `base`, `new` or `harmonic` (mean of the two accuracies)
     ("seed", pa.int64()),
     ("folds", pa.int64()),  # number of folds; 0 for an 80/20 split
-    ("fold", pa.int64()),  # tested fold; -1 for an 80/20 split
-    ("view_draw", pa.int64()),  # draw of the random interventions
+    ("fold", pa.int64()),  # number of the tested fold; -1 for an 80/20 split
+    ("view_draw", pa.int64()),  # number of the draw of the random interventions
     ("dim", pa.int64()),
     ("classes", pa.list_(pa.string())),
     ("n_classes", pa.int64()),
-    ("n_base", pa.int64()),  # number of base classes, the first ones
+    ("n_base", pa.int64()),  # number of base classes, which come first in `classes`
     ("rounding", pa.string()),  # floor or ceil of half the number of classes; null without open classes
     ("n_sources", pa.int64()),  # number of source environments
     ("n_train", pa.int64()),
-    ("n_selection", pa.int64()),  # images of the predictor's fits, except at full_ranks; null for all
-    ("full_ranks", pa.list_(pa.int64())),  # ranks fitted on all images, selected by a rule; empty without n_selection
+    ("n_selection", pa.int64()),  # number of images in the predictor's fits, except at `full_ranks`; null for all
+    ("full_ranks", pa.list_(pa.int64())),  # ranks that a rule selects, fitted on all images; empty without n_selection
     ("n_test", pa.int64()),
-    ("n_shared", pa.int64()),  # images with the same bytes in two environments
-    ("labels_fit", pa.int64()),  # labelled images used by projection or predictor
-    ("labels_choice", pa.int64()),  # labelled source images available to selection rules
+    ("n_shared", pa.int64()),  # number of images with the same bytes in two environments
+    ("labels_fit", pa.int64()),  # number of labelled images that projection or predictor use
+    ("labels_choice", pa.int64()),  # number of labelled source images that selection rules use
     ("tested", pa.string()),  # hash of the tested images, see `store.tested`
     ("images", pa.string()),  # hash of the image list that `tested` refers to, see `store.tested`
 )
-# Columns that identify a row: rows equal in these should have equal numbers. In _HOW they end with `view_draw`;
-# later columns describe how a row was made.
+# Columns that identify a row: rows that are equal in them should have equal numbers. They are all columns of _WHAT but
+# the first, and the columns of _HOW up to `view_draw`. Later columns describe how a row was computed.
 IDENTIFYING = tuple(name for name, _ in (*_WHAT[1:], *_HOW[: [name for name, _ in _HOW].index("view_draw") + 1]))
-# Lists of equal length, ranks ascending. lodo is null with fewer than three sources. Each score has the standard error
-# of its difference to plain prediction, see `benchmark.method.evaluation.source_scores`.
+# Lists of equal length with one value per rank, ranks ascending. Scores are for selection rules; `lodo` is null with
+# fewer than three sources. NAME_se is the standard error of the difference between the score NAME and the score of
+# plain prediction, see `benchmark.method.evaluation.source_scores`.
 _SOURCE_CURVES = (
     ("ranks", pa.list_(pa.int64())),
     *((name, _ACCURACIES) for score in SCORES for name in (score, f"{score}_se")),
-    ("target_out", _ACCURACIES),  # on the target's out-split if the in-split is tested; else null
+    ("target_out", _ACCURACIES),  # accuracy on the target's out-split if the in-split is tested; else null
 )
-# What the fit removes, see `benchmark.method.evaluation.spans`. Null before version 5, for non-linear maps, with one
-# source (columns of sources), and if fitted on the tested images (columns of target).
+# Shares of variance and shift that the fit removes, see `benchmark.method.evaluation.spans`. All are null before
+# version 5 and for non-linear maps. *_sources are null with one source; *_target if the fit uses the tested images.
 _SPANS = (
-    ("energy_removed", _ACCURACIES),  # at every rank, share of C_z
-    ("shift_removed_sources", _ACCURACIES),  # of the shift of class means between sources
-    ("shift_removed_target", _ACCURACIES),  # from the sources to the target; uses target labels, so no rule uses it
-    ("shift_moved_sources", pa.float64()),  # share of C_d along the shift; 1 for an average direction
-    ("shift_moved_target", pa.float64()),
+    ("energy_removed", _ACCURACIES),  # share of the trace of C_z that is removed, at every rank
+    ("shift_removed_sources", _ACCURACIES),  # removed share of the shift of class means between sources, at every rank
+    # The same share for the shift from the sources to the target. It uses target labels, so no rule uses it.
+    ("shift_removed_target", _ACCURACIES),
+    # Share of C_d along the shift between sources, divided by the share of C_z; 1 for an average direction.
+    ("shift_moved_sources", pa.float64()),
+    ("shift_moved_target", pa.float64()),  # the same ratio for the shift from the sources to the target
 )
 _ANSWERS = (
-    ("correct", pa.binary()),  # of every tested image at every rank, as bits; each rank begins a new byte
-    # Predictions for the tested images, at the ranks of the trial that a source rule selects. Null in rows of base and
-    # new classes together (see the rows of each half) and of numbered placebos.
+    # Whether the prediction for each tested image is correct, at every rank, as bits; each rank begins a new byte.
+    ("correct", pa.binary()),
+    # Ranks of the trial that a source rule selects; the next two columns have values at these ranks. All three are null
+    # for numbered placebos and in rows of `harmonic` (see the rows of both halves of the classes).
     ("predicted_ranks", pa.list_(pa.int64())),
-    ("predicted", pa.binary()),  # number of the class, uint16 (little-endian), rank after rank
-    # Best minus second-best score, float32 (little-endian), NaN if undefined; null without scores.
+    ("predicted", pa.binary()),  # predicted class number of each tested image, uint16 (little-endian), rank after rank
+    # Best minus second-best score, float32 (little-endian), NaN if undefined; null for predictors without scores.
     ("margins", pa.binary()),
-    # Expected calibration error at the rank that a rule selects, before and after temperature scaling fitted on the
-    # sources' validation images; null if the rule selects another row, and for predictors without likelihood.
+    # Expected calibration error at the rank that a rule selects, before and after temperature scaling, and the
+    # temperature, fitted on the sources' validation images. Null if the rule selects another row, or the predictor has
+    # no likelihood.
     *((f"{what}_{rule}", pa.float64()) for rule in SCORES for what in ("ece", "ece_scaled", "temperature")),
-    # Score metrics at that rank, by key; NaN if undefined; without those that need a likelihood.
+    # Key of a score metric -> its value at the rank that a rule selects; NaN if undefined. Metrics that need a
+    # likelihood are left out.
     *((f"scored_{rule}", pa.map_(pa.string(), pa.float64())) for rule in SCORES),
 )
-# Decodability of the environment by a linear classifier before and after the projection, at the rank that a source rule
-# selects: cross-validated balanced accuracy, groups kept together. For some projections only, see
-# `TrialSpec.reads_environments`; else null.
+# Decodability of the environment by a linear classifier, before and after the projection, at the ranks that source
+# rules select: cross-validated balanced accuracy, with groups kept together. Null except for the projections of
+# `TrialSpec.reads_environments`.
 _READ = (
     ("read_ranks", pa.list_(pa.int64())),
     ("read_before", pa.float64()),
@@ -154,7 +161,7 @@ _READ = (
 )
 _WITH_WHAT = (
     ("notes", pa.list_(pa.string())),  # warnings of fits, such as non-convergence
-    ("spectrum", _ACCURACIES),  # eigenvalues in basis order, fitted on the sources; else null
+    ("spectrum", _ACCURACIES),  # eigenvalues in the order of the basis, fitted on the sources; null without eigenvalues
     ("recipe_hash", pa.string()),
     ("code_version", pa.string()),
 )
@@ -179,7 +186,7 @@ def _fields(columns: tuple[str, ...]) -> pa.Schema:
 
 
 def curve_columns(curve: "RankCurve") -> dict[str, object]:
-    """Return the columns of a row from a rank curve."""
+    """Return column -> value of a row, for the columns that a rank curve fills."""
     names = ("held_out", "fold", "test_split", "class_half", "n_train", "n_selection", "labels_fit", "labels_choice")
     scores = (name for score in SCORES for name in (score, f"{score}_se"))
     columns: dict[str, object] = {name: getattr(curve, name) for name in (*names, *scores, "target_out", "spectrum")}
@@ -193,7 +200,7 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
 
 
 def prediction_columns(predictions: Mapping[int, "Predictions"], ranks: Sequence[int]) -> dict[str, object]:
-    """Return the prediction columns of a row; `predictions` has ascending positions in `ranks` as keys."""
+    """Return the prediction columns of a row; `predictions` maps positions in `ranks`, ascending, to predictions."""
     unknown = all(np.isnan(one.margins).all() for one in predictions.values())
     margins = None if unknown else b"".join(one.margins.astype("<f4").tobytes() for one in predictions.values())
     return {
@@ -209,7 +216,7 @@ def row_file(trial_id: str) -> str:
 
 
 def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
-    """Return the trials to run: those without rows or with lost tested images.
+    """Return the trials that have no rows, or whose files of tested images are missing or damaged.
 
     Raises:
         IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
@@ -228,7 +235,7 @@ def finished(storage: Storage) -> set[str]:
 
 
 def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
-    """Copy the rows of finished trials into the index if many of them are missing in it.
+    """Copy the rows of finished trials into the row index, if the index lacks many of them.
 
     Raises:
         IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
@@ -250,7 +257,7 @@ def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
 def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
     """Write the rows of a finished trial atomically, each with the trial id."""
     named = [{**row, "trial_id": trial_id} for row in rows]
-    # With few rows and many columns (a page each), snappy reads twice as fast as zstd and is as small.
+    # Each column has a page for its few rows. With such pages, snappy reads twice as fast as zstd and is as small.
     table = pa.Table.from_pylist(named, schema=schema())
     storage.write_bytes(row_file(trial_id), sealed_parquet(table, "snappy"))
 
@@ -277,13 +284,13 @@ class Failure(NamedTuple):
 def write_failure(
     storage: Storage, trial_id: str, label: str, reason: str, traceback: str, is_fault: bool = False
 ) -> None:
-    """Write why a trial failed, in one line and as traceback. The next sweep tries it again."""
+    """Write why a trial failed: `reason` in one line, and the traceback. The next sweep runs the trial again."""
     content = {"trial": label, "reason": reason, "traceback": traceback, "fault": is_fault}
     storage.write_bytes(failure_file(trial_id), sealed_json(content))
 
 
 def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
-    """Return trial id -> failure, of trials that failed and have no rows."""
+    """Return trial id -> failure, for the trials that failed and have no rows."""
     failed = {PurePosixPath(name).stem for name in storage.files(FAILED, ".json")}
     names = [name for name in trial_ids if name in failed]
     done = finished(storage) if names else set()
@@ -292,7 +299,7 @@ def failures(storage: Storage, trial_ids: list[str]) -> dict[str, Failure]:
         if name not in done:
             try:
                 reasons[name] = _read_failure(storage, failure_file(name))
-            except DamagedError:  # the trial has failed all the same
+            except DamagedError:  # the trial has failed nevertheless
                 reasons[name] = Failure(failure_file(name), "the file with the reason is damaged")
     return reasons
 
@@ -305,11 +312,11 @@ def _read_failure(storage: Storage, name: str) -> Failure:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Verify a row file, whose accuracies, answers and predictions must agree, or a failure record.
+    """Verify a row file or a failure record. In a row file, accuracies, answers and predictions must agree.
 
     Raises:
         DamagedError: the file is damaged.
-        IcmBenchError: the file cannot be read or has another version, so it cannot be judged.
+        IcmBenchError: the file cannot be read, or has another version and cannot be verified.
     """
     if name.endswith(".json"):
         _read_failure(storage, name)
@@ -319,7 +326,7 @@ def check(storage: Storage, name: str) -> None:
         if row["class_half"] == "harmonic" or not row["n_test"]:
             continue
         labels = _labels(storage, row["tested"])
-        with reading(storage, name, TypeError):  # for columns that are null
+        with reading(storage, name, TypeError):  # raised for columns that are null
             answers = unpacked(row)
             agree = np.allclose(answers.mean(axis=1), row[ACCURACY.key], rtol=0, atol=1e-9)
             if row["predicted_ranks"] and labels is not None:
@@ -349,9 +356,9 @@ def all_failures(storage: Storage) -> dict[str, Failure]:
 
 
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
-    """Return the source scores of finished trials, the only columns that a search reads.
+    """Return rows of finished trials with source scores only; a search must not use target scores.
 
-    The columns are held_out, seed, fold and a curve per source rule. Target scores are not even decoded.
+    The columns are held_out, seed, fold and a list per source rule. No other column is read.
     Raises IcmBenchError if a file is damaged, has a later version, or holds another trial's rows.
     """
     rows: list[dict[str, object]] = _read_all(storage, trial_ids, [*KEY, *SCORES]).to_pylist()
@@ -361,8 +368,8 @@ def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[
 def read_rows(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """Return the rows of the finished trials among `trial_ids`, in that order, as a frame with columns of `schema`.
 
-    List columns hold lists or None (spectra: arrays); missing numbers are NaN, missing strings None. Answers are bits,
-    see `selection.unpacked`. Files are read in parallel, with a progress bar if it takes long.
+    List columns hold lists (spectra: arrays) or None; missing numbers are NaN, missing strings None. The column
+    `correct` holds bits, see `selection.unpacked`. Files are read in parallel, with a progress bar if it takes long.
 
     Args:
         storage: the store.
@@ -391,7 +398,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
                 parts += [_read(storage, row_file(name), columns) for name in alike]
         return pa.concat_tables(parts).combine_chunks()
 
-    # Over a network each file means waiting, so a thread reads only few of them.
+    # Over a network each file means waiting, so one thread reads only a few files.
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
     parts = [names[begin : begin + together] for begin in range(0, len(names), together)]
     progress = Progress("reading", len(names), "trials")
@@ -405,7 +412,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
 def _read_by_processes(
     storage: Storage, parts: Sequence[Sequence[str]], columns: Sequence[str], progress: Progress
 ) -> list[pa.Table]:
-    """Return the rows of each part, by processes: for very many files Python, not the disk, limits the speed."""
+    """Return the rows of each part, read by processes: with very many files Python, not the disk, limits the speed."""
     found: dict[int, pa.Table] = {}
     with Workers(min(cores(), 1 + len(parts) // _PARTS_EACH), __name__) as workers:
         for number, table in workers.call_all(read_part, ((storage, part, columns) for part in parts)):
@@ -416,12 +423,12 @@ def _read_by_processes(
 
 
 def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield one table with columns of the rows of some trials."""
+    """Yield one table: the given columns of the rows of some trials. A worker process calls this function."""
     yield pa.concat_tables(_read(storage, row_file(name), columns) for name in trial_ids).combine_chunks()
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
-    """Return columns of a row file, typed as in `schema`; missing ones are null. Other columns are not read."""
+    """Return the given columns of a row file, typed as in `schema`. A column that the file lacks is null."""
     every = len(columns) == len(schema())
     with reading(storage, name), sealed.open_parquet(storage, name) as file:
         version = int((file.metadata.metadata or {}).get(_VERSION_KEY, b"1"))
@@ -443,13 +450,13 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             raise ValueError(f"it has no column {absent[0]}")
         same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
         needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
-        # Several files are read at the same time.
+        # Several files are read at the same time, so each with one thread.
         table = file.read([column for column in there if column in needed], use_threads=False)
         if old:
             from benchmark.store.older_rows import columns_of  # knows all projections and predictors
 
             rows = zip(*map(table.column, _SAID), strict=True)
-            with reading(storage, name, TypeError, AttributeError):  # of JSON that is no object
+            with reading(storage, name, TypeError, AttributeError):  # raised for JSON that is not an object
                 made = pa.Table.from_pylist([columns_of(*row) for row in rows])
             table = pa.table({column: part[column] for part in (table, made) for column in part.column_names})
         trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
@@ -460,16 +467,16 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
-    """Return column -> value of the constant columns of a file (about two of three), from its statistics.
+    """Return column -> value of the columns with one value in all rows, from the file's statistics.
 
-    Floats are left out, since statistics ignore NaN, unless the column is null.
+    About two of three columns are constant. Columns of floats count only if all values are null: statistics ignore NaN.
     """
     same: dict[str, object] = {}
     if metadata.num_row_groups != 1:
         return same
     group, asked = metadata.row_group(0), set(columns)
     for column in map(group.column, range(group.num_columns)):
-        if (name := column.path_in_schema) not in asked:  # also excludes the values of lists
+        if (name := column.path_in_schema) not in asked:  # values of lists have another path, so they are excluded, too
             continue
         said = column.statistics
         if said is not None and said.has_null_count and said.null_count == metadata.num_rows:
@@ -481,7 +488,7 @@ def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict
 
 
 def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, columns: Sequence[str]) -> pa.Table:
-    """Return columns typed as in `schema`; missing ones are null."""
+    """Return the given columns, typed as in `schema`, from `table`, else from `same`; other columns are null."""
     there = dict(zip(table.column_names, table.columns, strict=True))
     fields, arrays = _fields(tuple(columns)), []
     for name, kind in zip(fields.names, fields.types, strict=True):
@@ -492,12 +499,12 @@ def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, column
     return pa.Table.from_arrays(arrays, schema=fields)
 
 
-@lru_cache(maxsize=4096)  # most are equal in very many files
+@lru_cache(maxsize=4096)  # most constant columns are equal in very many files
 def _repeated(column: str, value: object, rows: int) -> pa.Array:
     kind = schema().field(column).type
     return pa.nulls(rows, kind) if value is None else pa.array([value] * rows, kind)
 
 
 def frame_of(table: pa.Table) -> "pd.DataFrame":
-    """Return a frame of rows in the format of `read_rows`."""
+    """Return a table of rows as a frame in the format of `read_rows`."""
     return frame(table, ("spectrum",))

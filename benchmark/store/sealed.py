@@ -1,8 +1,8 @@
-"""Names of a store's own files, and digests inside them that detect altered files.
+"""Names of a store's own files, and digests inside the files that detect damage.
 
-A file contains the SHA-256 of its bytes after a mark. The digest is computed with 64 zeros in its place, and checked
-before the file is parsed. Checked tables have a second digest over name and content, which detects renamed and copied
-files. The digests do not protect against deliberate forgery.
+A file contains, after a mark, the SHA-256 of its bytes, computed with 64 zeros in the digest's place. It is checked
+before the file is parsed. Tables of `write_checked` have a second digest over name and content, which detects renamed
+and copied files. The digests do not protect against deliberate forgery.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ DIFFERS = "is not what was written (its digest differs)"
 _MARK, _EMPTY = b"icm-bench-sha256:", b"0" * 64
 _KEY = "sha256"
 _NAMED_DIGEST = b"icm_bench_sha256"
-_HASH = r"[\w-]+"  # mostly hexadecimal digits; names made by people or desktops contain dots or spaces
+_HASH = r"[\w-]+"  # mostly hexadecimal digits; names that people or file managers give contain dots or spaces
 # A new kind of file also needs an entry in `_KINDS` of upkeep.py, which verifies it, and a line in store/__init__.py.
-# `details` is of earlier versions, and obsolete.
+# Earlier versions wrote `details`, which is obsolete.
 _OWN_NAMES = (
     rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
     rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
@@ -46,10 +46,10 @@ _OWN = re.compile("|".join(_OWN_NAMES))
 
 
 class DamagedError(IcmBenchError):
-    """Files of a store are damaged. Delete them; they are then made again.
+    """Files of a store are damaged. If they are deleted, the next run computes them again.
 
     Attributes:
-        problems: name inside the store -> description of the problem.
+        problems: file name inside the store -> description of the problem.
     """
 
     def __init__(self, sentence: str, problems: Mapping[str, str] | None = None) -> None:
@@ -58,7 +58,7 @@ class DamagedError(IcmBenchError):
 
     @classmethod
     def of(cls, storage: Storage, problems: Mapping[str, str]) -> "DamagedError":
-        """Return the error for one or more files of a store."""
+        """Return the error for one or more files of a store; `problems` as in the attribute."""
         name, problem = next(iter(problems.items()))
         if len(problems) == 1:
             act = "run again" if problem == GONE else "delete it and run again"
@@ -71,23 +71,23 @@ class DamagedError(IcmBenchError):
 
 
 def sealed_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
-    """Return a table with its metadata as content of a Parquet file with a digest."""
+    """Return the content of a Parquet file that holds a table, its metadata, and a digest."""
     metadata = {**(table.schema.metadata or {}), _KEY.encode(): _MARK + _EMPTY}
     return _with_digest(in_parquet(table.replace_schema_metadata(metadata), compression))
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:
-    """Return plain data as content of a JSON file with a digest."""
+    """Return the content of a JSON file that holds plain data and a digest."""
     mark = (_MARK + _EMPTY).decode()
     return _with_digest(json.dumps({**content, _KEY: mark}, indent=2, sort_keys=True).encode())
 
 
 def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> pq.ParquetFile:
-    """Open a Parquet file written by `sealed_parquet`, or without digest by an earlier version.
+    """Open a Parquet file made by `sealed_parquet`, or by an earlier version without a digest.
 
     Raises:
-        DamagedError: its digest differs, or it is no Parquet file.
-        IcmBenchError: it cannot be read.
+        DamagedError: the digest differs, or it is not a Parquet file.
+        IcmBenchError: the file cannot be read.
     """
     content = bytes_of(storage, name) if content is None else content
     has_mark = _check(storage, name, content)
@@ -113,11 +113,11 @@ def is_sealed(file: pq.ParquetFile) -> bool:
 
 
 def read_json(storage: Storage, name: str) -> Any:
-    """Return the data of a JSON file written by `sealed_json`, or without digest by an earlier version.
+    """Return the data of a JSON file made by `sealed_json`, or by an earlier version without a digest.
 
     Raises:
-        DamagedError: its digest differs, or it is no JSON file.
-        IcmBenchError: it cannot be read.
+        DamagedError: the digest differs, or it is not a JSON file.
+        IcmBenchError: the file cannot be read.
     """
     content = bytes_of(storage, name)
     has_mark = _check(storage, name, content)
@@ -131,10 +131,10 @@ def read_json(storage: Storage, name: str) -> Any:
 
 
 def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: str) -> str:
-    """Return the problem that `read` finds in a file; empty if it is sound.
+    """Return the problem with which `read` raises DamagedError for a file; empty if it raises nothing.
 
     Raises:
-        IcmBenchError: the file cannot be read, or has another version, so it cannot be judged.
+        IcmBenchError: the file cannot be read, or has another version and cannot be verified.
     """
     try:
         read(storage, name)
@@ -147,8 +147,8 @@ def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: s
 def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None]:
     """Turn parse errors in the block into DamagedError, and transient I/O errors into IcmBenchError.
 
-    `odd` are further error types that unexpected content raises, for blocks that only parse. In other blocks such an
-    error is a bug of this package and no reason to delete the file.
+    `odd` are further types of parse errors, which unexpected content raises. Give them only for blocks that do nothing
+    but parse: in other blocks such an error is a bug of this package, and no reason to delete the file.
     """
     damage: tuple[type[Exception], ...] = (OSError, ValueError, pa.ArrowException, *odd)
     try:
@@ -162,7 +162,7 @@ def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None
 
 
 def _check(storage: Storage, name: str, content: bytes) -> bool:
-    """Raise DamagedError if the digest after the mark differs; return whether the file has a mark."""
+    """Return whether a file has a mark; raise DamagedError if the digest after the mark differs."""
     if (at := content.find(_MARK)) < 0:
         return False
     at += len(_MARK)
@@ -184,17 +184,17 @@ def _digest(content: bytes, at: int) -> bytes:
 
 
 def is_own(name: str) -> bool:
-    """Return whether a name inside a store is that of one of the store's own files."""
+    """Return whether a file with this name inside a store is one of the store's own files."""
     return _OWN.fullmatch(name) is not None
 
 
 def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
-    """Write a table as the file `name` with a digest over name and content, excluding metadata."""
+    """Write a table as the file `name`, with a second digest over name and content; metadata do not count."""
     storage.write_bytes(name, _with_named_digest(name, table))
 
 
 def write_first(storage: Storage, name: str, table: pa.Table) -> bool:
-    """Write as `write_checked` unless another writer was first; returns whether it wrote, see `Storage.write_first`."""
+    """Write a file like `write_checked`, in an object store only if it is new; return whether it was written."""
     return storage.write_first(name, _with_named_digest(name, table))
 
 
@@ -204,7 +204,7 @@ def _with_named_digest(name: str, table: pa.Table) -> bytes:
 
 
 def read_checked(storage: Storage, name: str, content: bytes | None = None) -> pa.Table:
-    """Return the table that `write_checked` wrote under a name; `content` is the file's content if already read.
+    """Return the table that `write_checked` wrote as the file `name`; `content` is the file's content if known.
 
     Raises:
         DamagedError: the file is damaged, renamed or copied.
@@ -222,7 +222,7 @@ def read_checked(storage: Storage, name: str, content: bytes | None = None) -> p
 
 
 def digest_of(table: pa.Table, name: str) -> str:
-    """Return the SHA-256 (hex) of a file's name and of names, types and values of all columns, in order."""
+    """Return the SHA-256 (hex) over a file's name and the names, types and values of all columns, in order."""
     digest = hashlib.sha256(json.dumps([name, len(table), table.column_names]).encode())
     for column in table.columns:
         if pa.types.is_fixed_size_list(column.type):

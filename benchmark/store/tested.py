@@ -1,4 +1,7 @@
-"""Files of the tested images, as positions in image lists, and the image lists: id, path, environment, class."""
+"""Files of the images that a test uses, as positions in image lists; and image lists: id, path, environment, class.
+
+Result rows name both files by a hash. Reports read them to compare answers image by image.
+"""
 
 import json
 from collections.abc import Iterable
@@ -22,14 +25,14 @@ _COLUMNS = ("position", "environment", "label", "group")
 
 
 def tested_file(hash_: str) -> str:
-    """Return the name, inside a store, of the tested images with the hash that rows contain."""
+    """Return the name, inside a store, of the file of tested images; `hash_` is the value in rows."""
     return f"{ROOT}/{hash_}.parquet"
 
 
 def write_tested(storage: Storage, tested: Tested) -> None:
-    """Write the images of a test unless a sound file exists.
+    """Write the images of a test, unless an undamaged file exists.
 
-    To object stores each process writes them once without checking, since a check takes a request, too.
+    In an object store a check would take a request, too. Each process writes the file once there, without a check.
     """
     place = storage.path(tested_file(tested.hash))
     if place in _written or (storage.is_local and is_sound(storage, tested.hash)):
@@ -40,7 +43,7 @@ def write_tested(storage: Storage, tested: Tested) -> None:
     content = sealed.sealed_parquet(table.replace_schema_metadata({_NAMES: names}))
     storage.write_bytes(tested_file(tested.hash), content)
     if not storage.is_local:
-        storage.keep(tested_file(tested.hash), content)  # for the report, which checks the hash
+        storage.keep(tested_file(tested.hash), content)  # cached for the report, which checks the hash
         _written.add(place)
 
 
@@ -48,7 +51,7 @@ _written: set[str] = set()  # files written to object stores by this process
 
 
 def sound_of(storage: Storage, hashes: Iterable[str]) -> set[str]:
-    """Return the hashes whose files of tested images exist and are sound."""
+    """Return the hashes whose files of tested images exist and are undamaged."""
     names = sorted(hashes)
     progress = Progress("reading", len(names), "files of tested images")
     sound = at_once(lambda hash_: is_sound(storage, hash_), names, progress, local=storage.is_local)
@@ -56,7 +59,7 @@ def sound_of(storage: Storage, hashes: Iterable[str]) -> set[str]:
 
 
 def is_sound(storage: Storage, hash_: str) -> bool:
-    """Return whether the file of tested images with a hash exists and is sound."""
+    """Return whether the file of tested images with this hash exists and is undamaged."""
     try:
         _read(storage, hash_)
     except IcmBenchError:
@@ -65,7 +68,7 @@ def is_sound(storage: Storage, hash_: str) -> bool:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Verify a file of tested images if it exists. Raises DamagedError if its content does not match its name."""
+    """Raise DamagedError if a file of tested images exists, and is damaged or does not match the hash in its name."""
     try:
         _read(storage, name.removeprefix(f"{ROOT}/").removesuffix(".parquet"))
     except _LostError as error:
@@ -87,7 +90,7 @@ def read_tested(storage: Storage, hashes: Iterable[str]) -> dict[str, Tested]:
 
 def _read(storage: Storage, hash_: str) -> Tested:
     name = tested_file(hash_)
-    content = storage.read_if_there(name)  # outside `reading`: a network failure is no damage
+    content = storage.read_if_there(name)  # outside `reading`, since a network failure is not damage
     if content is None:
         raise _LostError(storage, name, "is not there")
     try:
@@ -119,7 +122,7 @@ class _LostError(IcmBenchError):
 
 
 def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
-    """Write a list of images with the columns `IMAGE_COLUMNS`, unless a sound one exists."""
+    """Write an image list with the columns `IMAGE_COLUMNS`, unless an undamaged one exists."""
     name = f"{IMAGES}/{hash_}.parquet"
     if sealed.problem_by(read_checked, storage, name):
         texts = pa.schema([(column, pa.string()) for column in IMAGE_COLUMNS])
@@ -127,7 +130,7 @@ def write_images(storage: Storage, hash_: str, table: pa.Table) -> None:
 
 
 def read_images(storage: Storage, hash_: str) -> pa.Table | None:
-    """Return a list of images with the columns `IMAGE_COLUMNS`; None if the store does not have it.
+    """Return an image list with the columns `IMAGE_COLUMNS`; None if the store does not have it.
 
     Raises:
         DamagedError: the list is damaged.

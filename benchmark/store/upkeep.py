@@ -1,4 +1,4 @@
-"""Maintenance of a store: list its content, verify it, and remove damaged and obsolete files."""
+"""Maintenance of a store, for `icm-bench store`: list its content, verify it, remove damaged and obsolete files."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,9 +16,10 @@ from benchmark.store import imported_embeddings as imported
 from benchmark.store import moments as sums
 from benchmark.store.sealed import GONE, DamagedError, is_own, open_parquet, problem_by, read_checked, read_json
 
-LEFTOVER_SECONDS = 3600  # older temporary files have no writer any more
+LEFTOVER_SECONDS = 3600  # temporary files of this age have no writer any more
 
-# Folder -> (suffixes of its files, function that reads a file and raises DamagedError if it is damaged).
+# Folder -> (suffixes of its files, function that reads a file and raises DamagedError if it is damaged). A new kind of
+# file also needs a pattern in `_OWN_NAMES` (sealed.py).
 _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     sums.ROOT: ([".safetensors"], sums.check),
     imported.ROOT: ([".json", ".parquet"], imported.check),
@@ -33,33 +34,33 @@ _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     made.ROOT: ([".parquet"], made.check),
     costs.ROOT: ([".json"], costs.check),
 }
-_OBSOLETE = "details"  # predictions of versions whose rows had none
+_OBSOLETE = "details"  # predictions by earlier versions, whose rows had none
 _WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # listed as one directory each
 
 
 def foreign(storage: Storage) -> list[str]:
-    """Return the files that do not belong to the store, sorted; without unfinished files of writers."""
+    """Return the names of files that do not belong to the store, sorted; temporary files of writers are left out."""
     names = (name for name, _, _ in storage.details(""))
     return sorted(name for name in names if not (is_own(name) or name.endswith(".tmp") or name.startswith(".")))
 
 
 @dataclass
 class Directory:
-    """A directory of a store: one view, the moments of its views, an import, or all files of another kind.
+    """A directory of a store: one view, the moments of a view, an import, or all files of another kind.
 
     Attributes:
         name: name of the directory inside the store.
-        dataset: name of the data set; empty, like `backbone` and `view`, if the directory has no description.
+        dataset: name of the data set. Empty, like `backbone` and `view`, if the directory has no description.
         backbone: label of the backbone.
         view: label of the view, or "moments", or "imported".
         images: number of distinct images of the data set; 0 if unknown.
         parts: number of files that `verify` checks.
-        parts_expected: number of these files once all images are embedded.
+        parts_expected: number of such files when all images are embedded.
         rejected: number of unreadable images.
         size: bytes of all files.
-        stale: why the directory is obsolete; empty if it is not.
-        newer: whether a newer version of this software made it, so that it cannot be judged.
-        problems: sentences on damaged and unreadable files, after `verify`.
+        stale: why the directory is obsolete; empty if it is not obsolete.
+        newer: whether a newer version of this software made the directory, so that it cannot be verified.
+        problems: sentences on damaged and unreadable files, filled by `verify`.
         damaged: names of the damaged files.
     """
 
@@ -112,13 +113,13 @@ def directories(storage: Storage) -> list[Directory]:
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
-    """Return the files of a folder that `verify` checks; not for embeddings."""
+    """Return the names of the files of a folder that `verify` checks; not for folders of embeddings."""
     suffixes = _KINDS[folder.split("/")[0]][0]
     return [name for suffix in suffixes for name in storage.files(folder, suffix) if is_own(name)]
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
-    """Return folder -> bytes of its own files, for all folders below `root`."""
+    """Return folder -> bytes of the store's own files in it, for all folders below `root`."""
     sizes: dict[str, int] = {}
     for name, size, _ in storage.details(root):
         if not is_own(name):
@@ -129,7 +130,7 @@ def _sizes(storage: Storage, root: str) -> dict[str, int]:
 
 
 def _moments(storage: Storage, name: str, size: int, of_view: Directory | None) -> Directory:
-    """Return the folder with the moments of a view of originals; it is stale if the view is."""
+    """Return the directory of the moments of a view of originals; it is stale if the view is stale or gone."""
     files = len(storage.files(name, ".safetensors"))
     if of_view is None or of_view.stale:
         return Directory(name, parts=files, size=size, stale="the embeddings that it sums up are gone or stale")
@@ -168,7 +169,7 @@ def _note(storage: Storage, directory: Directory, problems: Mapping[str, str]) -
 def verify(storage: Storage) -> list[Directory]:
     """Read all files and return the directories with their problems.
 
-    A part is sound if its digest is right (see `sealed.py`), it has the rows of its chunk without rejected images, the
+    A part must have a correct digest (see `sealed.py`), one row for each readable image of its chunk, the embedding
     width of its backbone, finite numbers, and no image of another part.
     """
     listed = directories(storage)
@@ -182,7 +183,7 @@ def verify(storage: Storage) -> list[Directory]:
             try:
                 if problem := problem_of_file():
                     _note(storage, directory, {name: problem})
-            except IcmBenchError as error:  # it cannot be judged
+            except IcmBenchError as error:  # the file cannot be read, or a newer version wrote it
                 directory.problems.append(str(error))
             progress.update()
     progress.close()
@@ -190,12 +191,12 @@ def verify(storage: Storage) -> list[Directory]:
 
 
 def problem_of(storage: Storage, name: str) -> str:
-    """Return the problem of a file that is not a part of embeddings; empty if it is sound."""
+    """Return the problem of a file that is not a part of embeddings; empty if it is undamaged."""
     return problem_by(_KINDS[name.split("/")[0]][1], storage, name)
 
 
 def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callable[[], str]]:
-    """Return part -> function that returns its problem, empty if it is sound."""
+    """Return file name of a part -> function that returns the part's problem, empty if it is undamaged."""
     try:
         dim = read_json(storage, store.about_file(directory.name)).get("dim")
     except DamagedError:  # removed by another command since it was listed
@@ -228,10 +229,10 @@ def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callab
 
 
 def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:
-    """Remove damaged files, and all other damaged files of some directories of embeddings.
+    """Remove the damaged files in `problems`, and all damaged files in some directories of embeddings.
 
     Returns:
-        Removed file -> problem. The next run that needs these files makes them again.
+        Removed file -> problem. The next run that needs these files computes them again.
     """
     every = dict(problems)
     for directory in directories:
@@ -244,14 +245,14 @@ def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: C
 
 @dataclass(frozen=True)
 class Removed:
-    """Names of removed files and directories (or of those to remove), and their size in bytes."""
+    """Names and total bytes of the files and directories that were removed, or with `dry_run` would be removed."""
 
     names: list[str]
     size: int
 
 
 def repair(storage: Storage, dry_run: bool) -> Removed:
-    """Remove damaged files, or with `dry_run` list them; sound, stale and foreign files stay."""
+    """Remove damaged files, or with `dry_run` only list them. Undamaged, stale and foreign files stay."""
     return _removed(storage, _damaged(storage)[1], dry_run)
 
 
@@ -263,7 +264,7 @@ def _removed(storage: Storage, names: list[str], dry_run: bool) -> Removed:
 
 
 def _damaged(storage: Storage) -> tuple[list[Directory], list[str]]:
-    """Return the result of `verify`, and the damaged files that no run has rewritten meanwhile."""
+    """Return the result of `verify`, and the names of damaged files that no run has rewritten in the meantime."""
     before = storage.details("")
     listed = verify(storage)
     unchanged = {name for name, _, _ in {*before} & {*storage.details("")}}
@@ -274,8 +275,8 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     """Remove damaged files, stale directories and their records, unused index files, and leftovers of writers.
 
     Leftovers are temporary files and, in a bucket, open uploads. The next run computes removed files again if it needs
-    them; sound files are never removed.
-    Raises IcmBenchError, after all else is removed, if the bucket does not allow listing open uploads.
+    them. No file that a run could use is removed.
+    Raises IcmBenchError, after everything else is removed, if the bucket does not allow listing open uploads.
     """
     listed, names = _damaged(storage)
     stale = [d for d in listed if d.stale]
@@ -284,7 +285,7 @@ def clean(storage: Storage, dry_run: bool) -> Removed:
     names += made.obsolete(storage, {*_sizes(storage, store.ROOT)} - {d.name for d in stale})
     names += row_index.useless(storage, rows.schema())
     removed = _removed(storage, list(dict.fromkeys(names)), dry_run)
-    for directory in stale if not dry_run else ():  # and the folder, unless it contains foreign files
+    for directory in stale if not dry_run else ():  # removes the whole folder, unless it contains foreign files
         inside = [name for name, _, _ in storage.details(directory.name)]
         if all(is_own(name) or name.endswith(".tmp") for name in inside):
             storage.delete_folder(directory.name)
