@@ -25,11 +25,10 @@ def _place_of(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+# A new field is a new column of rows: raise `VERSION` in store/rows.py. If the field is a keyword of component classes,
+# as all but `traits` are, add it to `PRESENTATION` in common/code.py.
 class Presentation(BaseModel, frozen=True, extra="forbid"):
     """How reports show a component. The values are stored in result rows, so that reports need not import the class.
-
-    All fields but `traits` are keywords of a component's class. A new field is a new column of rows: raise `VERSION` in
-    store/rows.py; if it is a keyword, add it to `PRESENTATION` in common/code.py.
 
     Attributes:
         label: name in tables. Default: the name in recipes.
@@ -37,7 +36,7 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
         role: `plain` (unchanged embeddings), `baseline`, `method` (default), `control` (an alternative explanation of a
             method's gain) or `rival` (a published method; a method is compared with the best rival).
         place: sort key in tables, ascending, default 3; components with equal keys are sorted by name.
-        traits: names of the class attributes that are True, such as `uses_labels`.
+        traits: names of the class attributes that are True, such as `uses_labels`. The only field that is no keyword.
     """
 
     label: str = ""

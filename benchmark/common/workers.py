@@ -69,10 +69,7 @@ class Workers:
             process.communicate()
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
-        """Start calls, and return a function that returns all answers, in order of the calls.
-
-        That function waits for the workers, and itself makes the calls that no worker has started.
-        """
+        """Start calls; return a function that waits for all answers, and itself makes calls that no worker has begun."""
         waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))

@@ -1,1 +1,1 @@
-"""Embedding: every image once, all its views in one visit, into a content-addressed store."""
+"""Embedding of images and texts with Ray: each image is read once, all its views are embedded and stored together."""

@@ -1,4 +1,4 @@
-"""Chunks of images that the stages exchange through Ray, and their conversion to and from typed Arrow rows.
+"""Chunks of images that the stages of the pipeline exchange through Ray, as typed Arrow rows.
 
 One row of a Ray data set is one whole chunk of the store, so batching in Ray cannot mix chunks.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 _IMAGE_TYPES = {"image_id": str, "environment": str, "class_name": str, "label": int, "path": str, "file": str}
 _IMAGE_TYPES |= {"position": int, "bytes": int}
-IMAGE_COLUMNS = [*_IMAGE_TYPES]  # columns of the manifest that a chunk carries
+IMAGE_COLUMNS = [*_IMAGE_TYPES]  # columns of the manifest (`SCHEMA` in datasets/manifest.py) that a chunk has
 _TASK_SCHEMA = pa.schema([("number", pa.int64()), ("requested_views", pa.int64())])
 _MEASURED = {"decode_s": float, "checked_at": float, "retries": int, "waited_s": float}
 _SCALARS = (*_TASK_SCHEMA.names, "missing_views", *_MEASURED)
@@ -37,9 +37,9 @@ class Chunk:
     """A chunk with missing embeddings.
 
     Attributes:
-        number: its position among the chunks of the data set.
+        number: position among the chunks of the data set.
         requested_views: bit mask of the views that were missing when the job began; bit i is view i of the job.
-        images: one row per image, with columns of the manifest.
+        images: one row per image, with the columns `IMAGE_COLUMNS`.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Chunk:
 
     @classmethod
     def cut(cls, row: pa.Table, images: pa.Table, size: int) -> "Chunk":
-        """Return the chunk of a row of `Chunks.rows`; `images` are all images, `size` the images per chunk."""
+        """Return the chunk for a row of `Chunks.rows`, given the fields `images` and `size` of `Chunks`."""
         number = row["number"][0].as_py()
         (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
         return cls(number, row["requested_views"][0].as_py(), rows)
@@ -56,7 +56,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of a data set with missing embeddings. Workers select the images of each by `Chunk.cut`.
+    """The chunks of a data set that have missing embeddings. Workers select a chunk's images by `Chunk.cut`.
 
     Attributes:
         images: the distinct images of the data set, one row per image, with the columns `IMAGE_COLUMNS`.
@@ -80,7 +80,10 @@ class Chunks:
         return int((images * np.bitwise_count(self.requested_views)).sum())
 
     def rows(self, first: int = 0, per_task: int = 1, single_tasks: int = 0) -> list[pa.Table]:
-        """Return tables of `per_task` chunks, one row each, from position `first` on; the last tables have one row."""
+        """Return tables with one row per chunk: the first have `per_task` rows, the last (`single_tasks` or more) one.
+
+        The order of the chunks begins at position `first`; after the last chunk it continues with chunk 0.
+        """
         columns = [np.roll(column, -first) for column in (self.numbers, self.requested_views)]
         every = pa.table(columns, schema=_TASK_SCHEMA)
         grouped = max(0, len(every) - single_tasks) // per_task * per_task
@@ -93,11 +96,10 @@ class DecodedChunk(Chunk):
     """A chunk with decoded images.
 
     Attributes:
-        missing_views: bit mask of the views still missing; another process may have made some of `requested_views`.
-        reasons: for each image the reason why it cannot be read; empty if it can.
-        pixels: uint8, shape (images, height, width, 3); (images, views, height, width, 3) if the views in
-            `missing_views` are made at full resolution. Zeros if an image cannot be read. Read-only: the memory may be
-            shared between processes.
+        missing_views: bit mask of the views that are still missing, since another process may have written some.
+        reasons: for each image the reason why it cannot be read; empty for a readable image.
+        pixels: uint8, shape (images, height, width, 3); (images, views, height, width, 3) if the decoding stage has
+            made the views in `missing_views`. Zeros for unreadable images. Read-only: processes may share the memory.
         decode_s: seconds to read and decode the images.
         checked_at: Unix time at which `missing_views` was determined. Default 0.
         retries: number of retried storage calls. Default 0.
@@ -129,7 +131,7 @@ class DecodedChunk(Chunk):
 
     @classmethod
     def from_row(cls, table: pa.Table) -> "DecodedChunk":
-        """Return the chunk of a table of one row; its pixels are a view into the table."""
+        """Return the chunk in a table of one row; its pixels share the memory of the table."""
         shape = table["shape"][0].as_py()
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
         plain = {name: table[name][0].as_py() for name in ("reasons", *_SCALARS)}
@@ -152,10 +154,9 @@ class EncoderFigures:
         ceiling: views/s of full batches through the bare model, median so far; 0 before the first full batch.
         ready: Unix time at which the encoder was ready.
         first: Unix time of the encoder's first embeddings.
-        batch_size: number of views per forward pass; halved when memory runs out.
-        of_gemm: FLOP/s at `ceiling` as a share of those of a large matrix product. Default 0: not measured.
-        memory: peak bytes so far: on a GPU those allocated by PyTorch, else those of the process. Default 0: not
-            measured.
+        batch_size: number of views per forward pass; halved if memory runs out.
+        of_gemm: FLOP/s of the bare model divided by the FLOP/s of a large matrix product. Default 0: not measured.
+        memory: peak bytes of the encoder so far, see `machine.peak_memory`. Default 0: not measured.
     """
 
     encode_s: float
@@ -168,23 +169,24 @@ class EncoderFigures:
     memory: int = field(default=0, kw_only=True)
 
 
+# A new field is filled by `_EncodeAndWrite` (pipeline.py); its type must be in `_TYPES`.
 @dataclass(frozen=True)
 class ChunkCounts(EncoderFigures):
-    """Result of a chunk, for progress, speed and the record. Pairs are (image, view) pairs.
+    """Counts of a finished chunk, for progress, speed and the record. Pairs are (image, view) pairs.
 
     Attributes:
         number: position of the chunk.
-        encoder: number of the encoder that finished it.
+        encoder: number of the encoder that finished the chunk.
         host: name of the encoder's node.
-        device: model of its GPU, `gpu` or `cpu`.
-        tries: number of times that encoders of this run began it; 0 if none did.
+        device: model of the encoder's GPU, `gpu` or `cpu`.
+        tries: number of times that encoders of this run began the chunk; 0 if none did.
         images: number of images, unreadable ones included.
-        decoded: number of images decoded now; 0 if no view was missing any more.
-        views: number of pairs encoded now.
-        written_by_lost: number of pairs written by an encoder of this run that was lost before it reported them.
-        written_by_others: number of pairs written by another process meanwhile.
+        decoded: number of images that were decoded; 0 if no view was missing any more.
+        views: number of pairs that were encoded.
+        written_by_lost: number of pairs that an encoder of this run wrote, but was lost before it reported them.
+        written_by_others: number of pairs that another process wrote in the meantime.
         unreadable: number of pairs of unreadable images.
-        finished: number of finished pairs: the sum of the last four.
+        finished: number of finished pairs: the sum of the last four counts.
         decode_s: seconds to read and decode the images.
         retries: number of retried storage calls. Default 0.
         waited_s: seconds of waiting before these retries. Default 0.
@@ -208,7 +210,7 @@ class ChunkCounts(EncoderFigures):
 
     @property
     def recomputed(self) -> bool:
-        """Whether a part was computed twice because the encoder that began the chunk was lost."""
+        """Whether the chunk was computed again because the encoder that began it was lost."""
         return self.tries > 1
 
     def to_row(self) -> pa.Table:

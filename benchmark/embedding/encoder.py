@@ -1,4 +1,4 @@
-"""The encoder: makes all views of the images of a chunk and embeds them together."""
+"""The encoder of the pipeline: makes all missing views of a chunk's images, and embeds them together."""
 
 import platform
 import statistics
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
 CPU_BATCH = 32  # larger batches are no faster on a CPU
 GPU_BATCH = 512  # larger batches are no faster on a GPU
-MEMORY_SHARE = 0.7  # of the free device memory, for activations
-GROUP = 32  # smallest number of images whose views are made at a time
+MEMORY_SHARE = 0.7  # share of the free device memory that activations may use
+GROUP = 32  # minimum number of images whose views are made at a time
 
 
 def batch_that_fits(free_bytes: float, bytes_per_view: float) -> int:
-    """Return the largest power of two, up to `GPU_BATCH`, of views whose activations fit into the free memory."""
+    """Return the batch size: the largest power of two, up to `GPU_BATCH`, whose activations fit into memory."""
     fits = MEMORY_SHARE * free_bytes / max(bytes_per_view, 1.0)
     return int(2 ** max(0, min(int(np.log2(GPU_BATCH)), int(np.log2(max(fits, 1.0))))))
 
 
 class Encoder:
-    """Embeds chunks of images for Ray Data.
+    """A callable that embeds chunks of images.
 
-    A `batch_size` of None is set by the memory of the GPU, or to `CPU_BATCH`; `threads` None is torch's default.
+    With `batch_size` None, the batch size is `CPU_BATCH`, or as large as the GPU's memory allows. With `threads` None,
+    torch's default is used.
 
     Raises:
         IcmBenchError: the weights on this node differ from `facts`, or not even one image fits into memory.
@@ -75,9 +76,9 @@ class Encoder:
         self._first = 0.0  # Unix time of the first embeddings
 
     def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
-        """Return the embeddings of the missing views, shape (images, missing views, D), and figures.
+        """Return the embeddings of a chunk's missing views, shape (images, missing views, D), and the figures.
 
-        Rows of unreadable images are zero.
+        The embeddings of unreadable images are zero.
         """
         start = time.perf_counter()
         image_ids = chunk.images["image_id"].to_pylist()
@@ -103,7 +104,7 @@ class Encoder:
         )
 
     def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:
-        """Return the embeddings of views, shape (images, views, D); halves batch and images when memory runs out."""
+        """Return the embeddings of views, shape (images, views, D). Without enough memory, try again with halves."""
         try:
             start = time.perf_counter()
             made = self._make_views(pixels, image_ids, views)
@@ -114,7 +115,7 @@ class Encoder:
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
-        # Outside the handler, which would keep the failed tensors alive.
+        # This code is outside the exception handler, which would keep the failed tensors alive.
         self._halve_batch()
         if len(pixels) == 1:
             return self._embed(pixels, image_ids, views)
@@ -134,7 +135,7 @@ class Encoder:
         if self._cuda:
             sent = sent.pin_memory()
         sent = sent.to(self._backbone.device, non_blocking=self._cuda)
-        if pixels.ndim == 5:  # made at full resolution by the decoding stage: (images, views, height, width, 3)
+        if pixels.ndim == 5:  # the decoding stage has made the views: (images, views, height, width, 3)
             return list(sent.permute(1, 0, 4, 2, 3))
         images = sent.permute(0, 3, 1, 2)  # channels last for the encoder; interventions need contiguous planes
         planes = images.contiguous() if any(view.intervention for view in views) else images
@@ -142,7 +143,7 @@ class Encoder:
         return [images if kind is None else kind.views(planes, image_ids, seed) for kind, seed in kinds]
 
     def _forward(self, views: "list[torch.Tensor]") -> "torch.Tensor":
-        """Return the embeddings, ordered by view and then by image, shape (views * images, D), on the device."""
+        """Return the embeddings on the device, shape (views * images, D), ordered by view and then by image."""
         import torch
 
         done = []
@@ -184,7 +185,7 @@ class Encoder:
         return batch_that_fits(torch.cuda.mem_get_info()[0], (peaks[1] - peaks[0]) / 8)
 
     def _warm_up(self) -> None:
-        """Run once on black images, so that measurements exclude the first run; on a GPU, also time a full batch."""
+        """Run the model once on black images, so that timings exclude this run; on a GPU, also time a full batch."""
         import torch
 
         if not self._cuda:  # one image is enough; a whole batch would delay the first embedding
@@ -212,7 +213,7 @@ class Encoder:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out: torch raises OutOfMemoryError on a GPU, a plain RuntimeError on a CPU."""
+    """Return whether an error means that memory ran out. On a CPU, torch raises a plain RuntimeError."""
     import torch
 
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

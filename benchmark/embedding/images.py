@@ -1,4 +1,7 @@
-"""Decode, resize and crop images to model-input size on CPUs. Imports Pillow only, so that workers start fast."""
+"""Decoding, resize and crop of images to model-input size, on CPUs; without an import of torch, for a fast start.
+
+A change of the resulting pixels needs a new `STORE_VERSION` (store/embeddings.py), since no hash depends on this code.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +26,19 @@ _EXIF_TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> the transpose that makes the image upright
-STRIP_PIXELS = 2**22
-DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale has at least this many times the size it is resized to
+STRIP_PIXELS = 2**22  # pixels that are converted at a time
+DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale has at least this many times the width and height after the resize
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize and crop of open_clip, on Pillow images.
+    """Resize and crop of open_clip, on Pillow images. A new field is also read from a backbone's `preprocess` in `of`.
 
     Attributes:
         size: (height, width) of the model's input.
         resize_mode: `shortest` (cover the input and crop), `longest` (fit into the input and pad) or `squash`.
-        bilinear: whether to interpolate bilinearly instead of bicubically.
-        fill: grey level of the padding.
+        bilinear: whether the resize is bilinear; otherwise it is bicubic.
+        fill: grey level of the padding, 0 to 255.
         resize_size: target (height, width) of the resize before the crop; None (default) for `size`.
     """
 
@@ -57,7 +60,7 @@ class Geometry:
         )
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return (width, height) after the resize, before the crop, of an image of the given size."""
+        """Return (width, height) of an image after the resize and before the crop, given its size."""
         high, wide = self.resize_size or self.size
         if self.resize_mode == "squash":
             return wide, high
@@ -86,12 +89,13 @@ class Geometry:
 
 
 def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> Image.Image:
-    """Return the image upright and in RGB, before resizing; the first frame of an animation.
+    """Return the image in a file, upright and in RGB, before the resize; of an animation, the first frame.
 
-    With `draft`, a JPEG much larger than the resized image is decoded at 1/2, 1/4 or 1/8 scale.
+    With `draft`, a JPEG much larger than the resized image is decoded at 1/2, 1/4 or 1/8 scale. `formats` are further
+    formats to decode, by Pillow's names.
 
     Raises:
-        UnreadableImage: the file is damaged, no image, or has more pixels than Pillow allows.
+        UnreadableImage: the file is damaged, is not an image, or has more pixels than Pillow allows.
     """
     with opened(content, formats) as image:
         if draft:
@@ -104,11 +108,11 @@ def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[st
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Return the image with 256 grey levels. Pillow itself would clip larger values, to a nearly white image.
+    """Return the image with 256 grey levels. Pillow itself would clip larger values, which gives a white image.
 
-    Values within 0 to 255 are kept. Integers up to 65535 lose their lower byte, as in Pillow for 16-bit colour files;
-    floats from 0 to 1 are multiplied by 255.
-    Raises UnreadableImage for other ranges.
+    Values from 0 to 255 are kept. Of integers up to 65535 only the upper byte is kept, as Pillow does for 16-bit colour
+    files. Floats from 0 to 1 are multiplied by 255.
+    Raises UnreadableImage for other ranges of values.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
@@ -129,7 +133,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first row, pixels) of strips of a one-band image; whole copies would need several times its memory."""
+    """Yield (first row, pixels) of strips of a one-band image: copies of the whole image would need much memory."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
@@ -147,10 +151,10 @@ def model_input_views(
     views: Sequence[tuple["Intervention | None", int]],
     formats: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """Return views made at full resolution and then resized and cropped, as in the released code.
+    """Return views at model-input size: uint8, shape (views, height, width, 3). Raises UnreadableImage.
 
-    Returns:
-        uint8, shape (views, height, width, 3). Raises UnreadableImage.
+    As in the paper's released code, interventions act at full resolution; the resize and the crop follow. `views` has
+    (intervention or None for the original, seed) of each view.
     """
     import torch
 

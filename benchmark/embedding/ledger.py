@@ -1,6 +1,7 @@
 """The ledger: a Ray actor that records device, last message and chunks in flight of every encoder.
 
-From it the driver knows the encoders before their first chunk returns, the unresponsive ones, and a lost one's chunks.
+The driver reads it to list encoders that have no finished chunk yet, unresponsive encoders, and the chunks of lost
+encoders (watch.py).
 """
 
 import time
@@ -10,17 +11,17 @@ from typing import Any
 
 @dataclass
 class EncoderState:
-    """One encoder process, from start to end. An encoder that Ray restarts is a new one.
+    """One encoder process, from start to end. If Ray restarts an encoder, the new process counts as another encoder.
 
     Attributes:
-        actor: id of the Ray actor, which outlives the process.
-        device: model of its GPU, or `cpu`.
-        started_at: time of day at which it began to load its model.
-        ready_at: time of day at which it was ready for chunks; 0 before that.
-        last_heartbeat: time of day of its last message.
-        in_flight: chunk -> time of day at which the encoder began it; chunks that are not yet written.
-        chunks: number of chunks it wrote.
-        unresponsive_for: seconds without a message before it was replaced; 0 if it was not replaced.
+        actor: id of the Ray actor, which stays the same after a restart.
+        device: model of the encoder's GPU, `gpu` if unknown, or `cpu`.
+        started_at: Unix time at which the encoder began to load its model.
+        ready_at: Unix time at which the encoder was ready for chunks; 0 before that.
+        last_heartbeat: Unix time of the encoder's last message.
+        in_flight: chunk -> Unix time at which the encoder began it, for chunks that are not yet written.
+        chunks: number of chunks that the encoder wrote.
+        unresponsive_for: seconds without a message before the encoder was replaced; 0 if it was not replaced.
     """
 
     actor: str
@@ -35,12 +36,12 @@ class EncoderState:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is ready and not replaced."""
+        """Whether the encoder is ready and has not been replaced."""
         return bool(self.ready_at) and not self.unresponsive_for
 
 
 class Ledger:
-    """State of all encoders of a run. One actor serves all runs of a driver: each start takes a second."""
+    """States of all encoders of a run. One actor serves all runs of a driver, since its start takes a second."""
 
     def __init__(self) -> None:
         self._run = ""
@@ -48,11 +49,11 @@ class Ledger:
         self._times_begun: dict[int, int] = {}
 
     def open(self, run: str, times_begun: dict[int, int]) -> None:
-        """Start a run: drop the encoders of the last one."""
+        """Start a run: forget the encoders of the last run. `times_begun`: chunk -> how often earlier runs began it."""
         self._run, self._encoders, self._times_begun = run, [], dict(times_begun)
 
     def register(self, run: str, actor: str, host: str, device: str) -> int:
-        """Add an encoder that begins to load its model; return its number, -1 if `run` is not the current run."""
+        """Add an encoder that begins to load its model; return its number, or -1 if `run` is not the current run."""
         if run != self._run:
             return -1
         now = time.time()
@@ -68,7 +69,7 @@ class Ledger:
             self._encoders[number].ready_at = self._encoders[number].last_heartbeat = time.time()
 
     def begin_chunk(self, run: str, number: int, chunk: int) -> int:
-        """Record that an encoder begins a chunk; return the number of times it was begun, this one included."""
+        """Record that an encoder begins a chunk; return how often encoders have begun it, this time included."""
         if run == self._run:
             encoder = self._encoders[number]
             encoder.last_heartbeat = encoder.in_flight[chunk] = time.time()
@@ -76,11 +77,11 @@ class Ledger:
         return self._times_begun.get(chunk, 1)
 
     def times_begun(self, run: str, chunk: int) -> int:
-        """Return the number of times that encoders of a run began a chunk."""
+        """Return how often encoders have begun a chunk; 0 if `run` is not the current run."""
         return self._times_begun.get(chunk, 0) if run == self._run else 0
 
     def mark_written(self, run: str, number: int, chunk: int) -> None:
-        """Record that a chunk was written."""
+        """Record that an encoder has written a chunk."""
         if run == self._run:
             encoder = self._encoders[number]
             encoder.last_heartbeat = time.time()
@@ -113,5 +114,5 @@ def open_ledger(run: str, times_begun: dict[int, int]) -> Any:
     return ledger
 
 
-# (node, job) of the driver -> its ledger. Ray ends an actor without handles.
+# (node id, job id) of the driver -> its ledger. Ray ends an actor that has no handles, so they are kept here.
 _ledgers: dict[tuple[str, str], Any] = {}

@@ -1,4 +1,4 @@
-"""Open untrusted image files: few decoders, limits on time and memory, no output on stderr."""
+"""Opening of untrusted image files: with few decoders, limits on time and memory, and no output on standard error."""
 
 import contextlib
 import ctypes
@@ -15,11 +15,11 @@ from benchmark.common.image_formats import FORMATS, NAMES
 
 __all__ = ["MAX_METADATA", "MAX_SECONDS", "UnreadableImage", "opened", "orientation"]
 
-MAX_SECONDS = 30.0  # of CPU time for one image, independent of the load of the machine
-MAX_METADATA = 64 * 2**20  # bytes of EXIF, profiles and comments, stored or expanded
+MAX_SECONDS = 30.0  # maximum CPU time of one image, which does not depend on the machine's load; docs/data.md states it
+MAX_METADATA = 64 * 2**20  # maximum bytes of EXIF, profiles and comments, stored or expanded
 _LOG = logging.getLogger("PIL")
 _EXIF, _RAW_EXIF = "exif", "Raw profile type exif"
-# Leading bytes of other content in files named as images, besides the formats of Pillow.
+# (leading bytes, description) of content that files with the name of an image may have, besides Pillow's formats.
 _OTHER_KINDS = (
     (b"%!PS", "a PostScript program"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript program"),
@@ -36,7 +36,8 @@ _OTHER_KINDS = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"PK\x03\x04", "a zip archive"),
 )
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # of TIFF tags
+# Number of a TIFF tag's type -> bytes of one value.
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 
 with contextlib.suppress(OSError, AttributeError):  # otherwise libtiff itself writes to stderr
@@ -46,18 +47,18 @@ with contextlib.suppress(OSError, AttributeError):  # otherwise libtiff itself w
 
 
 class UnreadableImage(Exception):
-    """The file is not a readable image; the message is the reason."""
+    """A file is not a readable image; the message is the reason."""
 
 
 @contextlib.contextmanager
 def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]:
-    """Context manager that opens an image without loading it, by the decoders of `FORMATS` and `formats`.
+    """Context manager that opens an image without loading it, with the decoders of `FORMATS` and of `formats`.
 
-    `formats` are those of `images.formats` in the recipe, by Pillow's names. They add decoders and no files: readers
-    choose files by `IMAGE_SUFFIXES` (datasets/readers/base.py).
+    `formats` are the values of `images.formats` in the recipe, by Pillow's names. They add decoders, but no files:
+    readers choose files by `IMAGE_SUFFIXES` (datasets/readers/base.py).
 
-    Any error in the block becomes UnreadableImage, with the warnings of Pillow; warnings alone raise nothing.
-    Raises UnreadableImage if the file has another format, is damaged, or exceeds a limit.
+    Raises UnreadableImage if the file has another format, is damaged, or exceeds a limit. Any error in the block
+    becomes UnreadableImage, too; its message quotes Pillow's warnings. Warnings alone raise nothing.
     """
     with _captured_warnings() as warned:
         try:
@@ -73,7 +74,7 @@ def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image, 1 (upright, also the default) to 8.
+    """Return the EXIF orientation of a loaded image, 1 to 8; 1 is upright, and the value without an orientation.
 
     Raises:
         UnreadableImage: its EXIF exceeds `MAX_METADATA`.
@@ -89,7 +90,8 @@ def orientation(image: Image.Image) -> int:
 class _Bounded(io.BytesIO):
     """An in-memory file with limits on CPU time and on the total number of bytes read.
 
-    Limits checked in `read` work in any thread and system: slow decoders are written in Python and read in pieces.
+    The limits are checked in `read`, which works in any thread and on any system. This is enough: slow decoders are
+    written in Python, and read a file in pieces.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -98,7 +100,7 @@ class _Bounded(io.BytesIO):
         self._end = time.thread_time() + MAX_SECONDS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, as `io.BytesIO` does. Raises UnreadableImage beyond a limit."""
+        """Read like `io.BytesIO.read`; raise UnreadableImage beyond a limit."""
         piece = super().read(size)
         self._left -= len(piece)
         if self._left < 0:
@@ -110,7 +112,7 @@ class _Bounded(io.BytesIO):
 
 @contextlib.contextmanager
 def _captured_warnings() -> Iterator[list[str]]:
-    """Collect the warnings and log messages of Pillow in the block instead of printing them."""
+    """Provide a list that collects Pillow's warnings and log messages in the block; they are not printed."""
     warned: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
@@ -140,7 +142,7 @@ def _with_warnings(reason: str, warned: Sequence[str]) -> str:
 
 
 def _describe(content: bytes, formats: Sequence[str]) -> str:
-    """Return what a file is that has none of the supported formats."""
+    """Return a description of a file that has none of the supported formats, as a reason for its rejection."""
     names = ", ".join((NAMES, *formats[len(FORMATS) :]))
     if not content:
         return "it is empty"
@@ -157,7 +159,7 @@ def _describe(content: bytes, formats: Sequence[str]) -> str:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Check the size of a JPEG's metadata before Pillow, which parses EXIF on opening, reads it."""
+    """Raise UnreadableImage if a JPEG's metadata are too large. Called before Pillow, which parses EXIF on opening."""
     if not content.startswith(b"\xff\xd8\xff"):
         return
     at, total, exif = 2, 0, []
@@ -177,9 +179,9 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _check_exif(block: bytes) -> None:
-    """Raise UnreadableImage if the values of all EXIF entries exceed the block itself plus `MAX_METADATA`.
+    """Raise UnreadableImage if all values of an EXIF block together are larger than the block plus `MAX_METADATA`.
 
-    An entry holds the offset and length of its value; thousands of entries may each refer to the whole block.
+    An entry of the block has the offset and length of its value, so thousands of entries may refer to the same bytes.
     """
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])

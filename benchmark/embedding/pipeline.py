@@ -1,4 +1,4 @@
-"""The embedding stage on Ray Data: CPU tasks decode, encoder actors make all views, encode them and write the parts.
+"""The embedding pipeline on Ray Data: CPU tasks decode images; encoder actors make all views, encode and write them.
 
 With `decoding.at_source` the CPU tasks make the views, at full resolution.
 
@@ -50,18 +50,18 @@ from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
-RECHECK_SECONDS = 60.0  # after this time an object store is asked again which views are missing
-CHECK_EVERY = 16  # chunks per check for another writer in an object store, until one is found
+RECHECK_SECONDS = 60.0  # after this time an object store is asked again which views of a chunk are missing
+CHECK_EVERY = 16  # in an object store, one of so many chunks is checked for another writer, until one is found
 
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """An embedding job: images, backbone, views and the store.
+    """An embedding job: the store, the images, the backbone and the views.
 
     Attributes:
         facts: facts of the backbone's weights; workers must load the same weights.
-        views: the views to make of every image; those in the store are reused.
-        decoding: how images are decoded; must be the one in the keys of `views`.
+        views: the views of every image; embeddings in the store are reused.
+        decoding: how images are decoded. It must be the decoding with which `views` were made, see `view_of`.
     """
 
     storage: Storage
@@ -74,7 +74,7 @@ class EmbedJob:
 
 @dataclass(frozen=True)
 class Work:
-    """The part of a job that is sent to the workers; the rows are sent separately."""
+    """The part of a job that all workers receive; the images are sent separately."""
 
     storage: Storage
     reader: ImageReader
@@ -84,19 +84,19 @@ class Work:
     decoding: Decoding
 
     def views_in(self, bits: int) -> list[View]:
-        """Return the views of a bit mask."""
+        """Return the views in a bit mask: bit i is view i."""
         return [view for i, view in enumerate(self.views) if bits >> i & 1]
 
 
 def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | None = None) -> EmbedReport:
     """Embed the missing views of a job and return a report. Call it in a block of `connected`.
 
-    `began` is the Unix time from which `Speed.first_embedding` is measured, by default now. Benchmarks of the pipeline
-    pass another class as `encoder`.
+    `began` is the Unix time from which `Speed.first_embedding` is measured. Default: now. `encoder` is the class that
+    encodes chunks; only benchmarks of the pipeline use another class than `Encoder`.
 
     Raises:
         IcmBenchError: the share of unreadable images exceeds `run.max_bad_images` (finished embeddings are kept), the
-            store cannot be written, or a worker failed with this error.
+            store cannot be written, or a worker raised this error.
     """
     began = began or time.time()
     report = EmbedReport(images=job.manifest.table.num_rows)
@@ -122,7 +122,7 @@ def embed(job: EmbedJob, run: RunSpec, encoder: type = Encoder, began: float | N
 
 
 def _missing_chunks(job: EmbedJob) -> tuple[Chunks, int]:
-    """Return the chunks with missing views, and the number of (image, view) pairs in the store."""
+    """Return the chunks with missing views, and the number of (image, view) pairs that are in the store."""
     distinct, first = job.manifest.table.select(rows.IMAGE_COLUMNS), store.distinct(job.manifest.table["image_id"])
     distinct = distinct if len(first) == len(distinct) else distinct.take(first)
     size, count = store.chunk_size(len(distinct)), store.chunk_count(len(distinct))
@@ -140,7 +140,7 @@ def _missing_chunks(job: EmbedJob) -> tuple[Chunks, int]:
 
 
 def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: type) -> tuple[Speed, Made]:
-    """Run the pipeline over `chunks`; return its speed, with `first_embedding` as Unix time, and its record."""
+    """Run the pipeline over `chunks`; return the speed (with `first_embedding` as Unix time) and the run's record."""
     began, manifest, facts = time.time(), job.manifest, job.facts
     geometry = Geometry.of(facts.preprocess)
     work = Work(job.storage, manifest.reader, job.views, geometry, facts, job.decoding)
@@ -173,11 +173,11 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
 
 
 def _counts(chunks: Chunks, pool: Pool, work: Work, encode: tuple[Any, ...]) -> Generator[ChunkCounts]:
-    """Run the two stages of Ray Data and yield the counts of each chunk; `encode`: arguments of `_EncodeAndWrite`."""
+    """Run both stages of Ray Data and yield the counts of each chunk; `encode`: arguments of `_EncodeAndWrite`."""
     import ray
     import ray.data  # takes a second, and is imported only if there is something to embed
 
-    # The first chunk depends on the process, so that two processes on one store do not make the same chunks.
+    # The first chunk depends on the process id, so that two processes with one store begin with different chunks.
     first, single_tasks = os.getpid() % len(chunks), pools.SINGLE_CHUNK_TASKS * decoder_count()
     tasks = chunks.rows(first, pools.CHUNKS_PER_TASK, single_tasks)
     images = ray.put(chunks.images)  # copied once to each node, where tasks read it in place
@@ -192,7 +192,7 @@ def _counts(chunks: Chunks, pool: Pool, work: Work, encode: tuple[Any, ...]) -> 
 
 
 def _decode(table: pa.Table, work: Work, images: Any, size: int) -> pa.Table:
-    """Read, decode, resize and crop the images of a chunk; an unreadable image gives a reason, not an exception."""
+    """Read, decode, resize and crop the images of a chunk. An unreadable image gives a reason, not an exception."""
     import ray
 
     return run_stage(lambda row: _decoded(Chunk.cut(row, ray.get(images), size), work).to_row(), table, rows.DECODED)
@@ -226,18 +226,18 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
     )  # fmt: skip
 
 
-# Set once this process finds a chunk that another process made; from then on it checks every chunk.
+# Set when this process finds a chunk that another process has written; from then on it checks every chunk.
 _other_writer_found = Event()
 
 
 def _still_missing(chunk: Chunk, work: Work) -> int:
     """Return a bit mask of the views that are still missing; another process may have written some.
 
-    In an object store, where each check is a request, only some chunks are checked until another writer is found. The
-    further parts of a chunk are checked only if the first one exists. Parts that two processes make are written once.
+    In an object store each check is a request. There only some chunks are checked until another writer is found, and
+    further parts of a chunk only if its first part exists. A part that two processes compute is written once.
     """
     local, bits = work.storage.is_local, chunk.requested_views
-    # Each process checks other chunks.
+    # Which chunks are checked depends on the process id.
     if not (local or _other_writer_found.is_set() or (chunk.number + os.getpid()) % CHECK_EVERY == 0):
         return bits
     for i, view in enumerate(work.views):
@@ -253,10 +253,10 @@ def _still_missing(chunk: Chunk, work: Work) -> int:
 
 
 class _EncodeAndWrite:
-    """The actor. It writes a chunk while it encodes the next, and no further one, so a kill loses at most two.
+    """The encoder actor. It writes one chunk while it encodes the next one, so a kill loses at most two chunks.
 
-    Ray calls it from several threads: one writes, one waits for the encoder, one fetches. The encoder has its own
-    thread: torch keeps a thread pool for each computing thread, and two pools would compete for the cores.
+    Ray calls it from several threads: one writes, one waits for the encoder, one fetches the next chunk. The encoder
+    has its own thread: torch keeps a thread pool for each computing thread, and two pools would compete for the cores.
     """
 
     def __init__(
@@ -287,10 +287,11 @@ class _EncodeAndWrite:
         with during(f"embedding chunk {chunk.number}, from {chunk.images['path'][0]} on"):
             is_old = time.time() - chunk.checked_at > RECHECK_SECONDS
             recheck = self._work.storage.is_local or _other_writer_found.is_set() or is_old
-            if recheck and not _still_missing(chunk, self._work):  # also after an actor died that had written it
+            # This also finds a chunk that an actor had written before it died.
+            if recheck and not _still_missing(chunk, self._work):
                 chunk = replace(chunk, missing_views=0)
             embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
-            try:  # in parallel: on an object store each takes a round trip
+            try:  # parts are written in parallel, since an object store takes a round trip for each
                 for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
                     if not written.result():
                         _other_writer_found.set()
@@ -301,7 +302,7 @@ class _EncodeAndWrite:
         images, readable, again = len(chunk.images), len(chunk.readable), retries.take_retries()
         made, requested = chunk.missing_views.bit_count(), chunk.requested_views.bit_count()
         found = readable * (requested - made)
-        begun_before = tries > (made > 0)  # by an encoder of this run
+        begun_before = tries > (made > 0)  # whether another encoder of this run began the chunk before
         count("views_embedded", readable * made, self._device)
         count("views_computed_again", readable * made if made and begun_before else 0, self._device)
         return ChunkCounts(
@@ -324,7 +325,7 @@ class _EncodeAndWrite:
         ).to_row()
 
     def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
-        """Encode a chunk; return, and free the thread for the next one, only once the previous chunk is written."""
+        """Return embeddings, figures and `tries` of a chunk; wait until the previous chunk is written."""
         import ray
 
         encoder = self._encoder.result()
@@ -339,7 +340,7 @@ class _EncodeAndWrite:
 
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
-    """Yield a function for each missing view that writes its part and returns whether no other process had."""
+    """Yield a function for each missing view. It writes the part and returns whether no other process was first."""
     unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
     images = chunk.images.to_pydict()
     rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]
@@ -357,7 +358,7 @@ def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> 
 
 
 def _collect_rejected(job: EmbedJob, run: RunSpec, report: EmbedReport) -> None:
-    """Add the images rejected now or earlier to the report; raise if there are too many."""
+    """Add all unreadable images to the report; raise IcmBenchError if they exceed `run.max_bad_images`."""
     rejected, manifest = store.rejected(job.storage, job.views), job.manifest
     named = manifest.table.select(["image_id", "path"])
     named = named.filter(pc.is_in(named["image_id"], value_set=pa.array([*rejected], pa.string())))

@@ -1,7 +1,7 @@
-"""Encoder pool: number and placement of encoder actors, also as GPUs come and go.
+"""Encoder pool: number and placement of encoder actors, also if GPUs join or leave the cluster during a run.
 
 Ray Data's pool never requests nodes (ray-project/ray#59144) and cannot start empty (#66196). This module therefore
-requests GPUs from the autoscaler, waits for the first one, and starts the pool with the GPUs that are there.
+requests GPUs from the autoscaler, waits for the first one, and starts the pool with the GPUs of that moment.
 """
 
 import logging
@@ -20,28 +20,28 @@ from benchmark.common.ray.autoscaler import autoscaled_gpus, request_gpus
 from benchmark.common.ray.cluster import cpu_nodes, gpu_count
 from benchmark.recipe.specs import RunSpec
 
-# By default glibc returns the activations of each batch to the system. Mapping the pages again for the next batch costs
-# 10 % (ViT-B-32) to 50 % (EfficientNet) of a forward pass on a CPU, so glibc keeps freed memory here. Other C libraries
-# ignore these variables. One arena, the process's main one: others cannot hold large blocks. Huge pages save another
-# 1 or 2 % where the kernel leaves the choice to programs.
+# By default glibc returns the memory of each batch's activations to the system. Mapping it again for the next batch
+# costs 10 % (ViT-B-32) to 50 % (EfficientNet) of a forward pass on a CPU. With these variables glibc keeps freed
+# memory; other C libraries ignore them. Only the main arena is used, since others cannot hold large blocks. Huge pages
+# save another 1 or 2 % if the kernel leaves their use to programs.
 KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": ""}  # hides a node's GPUs if the recipe asks for CPUs
-MAX_WAITING_CHUNKS = 4  # per encoder actor: decoded chunks that may wait
-# Cores that a decoding task reserves: half of one, so that one task decodes while Ray schedules the next. An encoder on
-# CPUs uses the same cores and reserves none. Backpressure shares them: decoding pauses at `MAX_WAITING_CHUNKS`, and a
-# fast encoder, which waits for chunks, leaves all cores to decoding.
+WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": ""}  # hides a node's GPUs if the recipe sets CPUs
+MAX_WAITING_CHUNKS = 4  # number of decoded chunks per encoder that may wait
+# Number of cores that a decoding task reserves: half a core, so that one task decodes while Ray schedules the next one.
+# An encoder on CPUs uses the same cores and reserves none. Backpressure divides the cores: decoding pauses if
+# `MAX_WAITING_CHUNKS` wait, and a fast encoder that waits for chunks leaves all cores to decoding.
 DECODER_CORES = 0.5
-CHUNKS_PER_TASK = 4  # chunks that one decoding task makes: a task costs the driver the same, however many it makes
-SINGLE_CHUNK_TASKS = 4  # last tasks of each decoder, of one chunk each, so that all decoders end together
-MAX_CALLS = 3  # per actor: one chunk is written, the next is encoded, and the one after is fetched
-REQUEST_SECONDS = 5.0  # between two requests to the autoscaler, see `request_gpus`
-SETTLE_SECONDS = 1.0  # until all of Ray knows a new GPU; earlier, Ray warns that no node has one
-NOTIFY_SECONDS = 30.0  # between two messages while waiting
+CHUNKS_PER_TASK = 4  # chunks that one decoding task decodes, since the driver has a fixed cost for each task
+SINGLE_CHUNK_TASKS = 4  # number of a decoder's last tasks that have one chunk, so that all decoders end together
+MAX_CALLS = 3  # calls of an actor at a time: one chunk is written, the next is encoded, and another is fetched
+REQUEST_SECONDS = 5.0  # seconds between two requests to the autoscaler, see `request_gpus`
+SETTLE_SECONDS = 1.0  # seconds until all of Ray knows a new GPU; earlier, Ray warns that no node has one
+NOTIFY_SECONDS = 30.0  # seconds between two messages while waiting
 
 Notify = Callable[[str], None]
 
@@ -51,14 +51,15 @@ class Pool:
     """Number and placement of the encoder actors of a run.
 
     Attributes:
-        max_encoders: largest number of encoders, 1 or more. With `run.gpus: auto` the number of chunks, since further
-            nodes may join.
-        planned: number of encoders planned, 1 to `max_encoders`, by the GPUs or nodes the cluster has or may get.
-        initial: number of encoders started at once, 1 to `planned`.
+        max_encoders: maximum number of encoders, 1 or more. With `run.gpus: auto` it is the number of chunks, since
+            further nodes may join.
+        planned: expected number of encoders, 1 to `max_encoders`, for the GPUs or nodes that the cluster has or may
+            get.
+        initial: number of encoders that start at once, 1 to `planned`.
         on_gpus: whether encoders run on GPUs.
-        threads: CPU threads per encoder; None on GPUs.
-        autoscaled: whether GPUs are requested from an autoscaler.
-        encoders_per_gpu: number of encoders that share one GPU.
+        threads: CPU threads per encoder; None (default) on GPUs.
+        autoscaled: whether GPUs are requested from an autoscaler. Default False.
+        encoders_per_gpu: number of encoders that share one GPU. Default 1.
     """
 
     max_encoders: int
@@ -84,28 +85,28 @@ class Pool:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Ray options of one encoder: its share of a GPU, or 0.01 of a core on a node with cores."""
+        """Ray options of one encoder: a share of a GPU, or 0.01 of a core, which places it on a node with cores."""
         if self.on_gpus:
             share = math.floor(10_000 / self.encoders_per_gpu) / 10_000  # Ray keeps four decimals
             return {"num_gpus": share, "num_cpus": 0}  # Ray Data's default is one core each
         return {
             "num_cpus": 0.01,
-            "scheduling_strategy": "SPREAD",  # one per node; by default Ray fills the first node
+            "scheduling_strategy": "SPREAD",  # one encoder per node; by default Ray fills the first node
             "runtime_env": {"env_vars": KEEP_FREED_MEMORY | WITHOUT_GPUS},
         }
 
     @property
     def device(self) -> str:
-        """Device of the encoders: cuda, or mps or cpu if Ray has no GPU."""
+        """Device of the encoders: cuda, mps or cpu. A further device is also named in `best_device` (loading.py)."""
         return "cuda" if self.on_gpus else "mps" if best_device() == "mps" else "cpu"
 
 
 def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
-    """Return the pool for `work` chunks once its first encoder can start. Requires a connection to Ray.
+    """Return the pool for `work` chunks, after waiting until its first encoder can start. Requires a connection to Ray.
 
     Raises:
-        IcmBenchError: GPUs are required and not available, none joined within `run.wait_for_gpus`, or the recipe sets
-            `run.actors` (encoders on CPUs) and the cluster has GPUs.
+        IcmBenchError: GPUs are required and not available, no GPU joined within `run.wait_for_gpus`, or the recipe sets
+            `run.actors` (encoders on CPUs) although the cluster has GPUs.
     """
     gpus, autoscaled = _wanted_gpus(run, notify)
     if not gpus:
@@ -127,7 +128,7 @@ def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
 
 
 def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:
-    """Return the number of GPUs to use, 0 for none, and whether to request some from an autoscaler."""
+    """Return the number of GPUs to use, 0 for CPUs, and whether some must be requested from an autoscaler."""
     if run.device == "cpu":
         return 0, False
     there, allowed = gpu_count(), autoscaled_gpus()
@@ -174,14 +175,14 @@ def _wait_for_first(run: RunSpec, wanted: int, notify: Notify) -> None:
 
 
 def decoder_count() -> int:
-    """Return the number of chunks decoded at a time. Requires a connection to Ray."""
+    """Return the number of chunks that are decoded at the same time. Requires a connection to Ray."""
     nodes, cores = cpu_nodes()
     return math.ceil(nodes * cores / DECODER_CORES)
 
 
 @contextmanager
 def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
-    """Bound the memory of decoded chunks, `block` bytes each, to as many as keep the encoders busy."""
+    """Limit the memory of decoded chunks, `block` bytes each, inside the block; enough chunks keep encoders busy."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -190,16 +191,16 @@ def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
     options, scaling = context.execution_options, context.autoscaling_config
     before = options.resource_limits, context.target_max_block_size
     thresholds = scaling.actor_pool_util_upscaling_threshold, scaling.actor_pool_util_downscaling_threshold
-    # Ray reserves two blocks of this size for each call in flight. With the default, 128 MiB, the reservations would
-    # use up a tight limit, and nothing would start.
+    # Ray reserves two blocks of this size for each call in flight. With the default of 128 MiB, the reservations could
+    # exceed a tight limit, so that nothing would start.
     context.target_max_block_size = max(2**20, block)
     waiting = MAX_WAITING_CHUNKS * pool.planned + decoder_count() + 8
     options.resource_limits = before[0].copy(object_store_memory=max(2**28, waiting * 2 * block))
-    # The pool takes a new GPU once the other encoders are fully used. It returns none while chunks wait: an encoder
-    # that was idle for a moment would have to load its model again.
+    # The pool takes a new GPU when the other encoders are fully used. It returns no GPU while chunks wait: an encoder
+    # that is idle for a moment would otherwise have to load its model again.
     scaling.actor_pool_util_upscaling_threshold, scaling.actor_pool_util_downscaling_threshold = 1.0, -1.0
     try:
-        with warnings.catch_warnings():  # Ray Data has no other argument yet that spreads actors over nodes
+        with warnings.catch_warnings():  # Ray Data has no other argument that spreads actors over nodes
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             yield
     finally:

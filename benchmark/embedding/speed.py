@@ -1,4 +1,4 @@
-"""Speed and counts of an embedding run."""
+"""Speed and counts of an embedding run, for messages, `speed.json` of the store, and costs of plans."""
 
 import math
 import time
@@ -9,27 +9,28 @@ from benchmark.common.terminal.progress import Progress
 from benchmark.embedding.chunks import ChunkCounts
 
 
+# Some fields are also fields of `Cost` (store/costs.py): commands/embed.py copies them by their names.
 @dataclass
 class Speed:
     """Speed of an embedding run by stage. Pairs are (image, view) pairs.
 
     Attributes:
         views: number of pairs encoded.
-        seconds: seconds from the first ready encoder to the last part written.
-        start_up: seconds from the start of the stage to the first ready encoder: workers, weights, warm-up.
-        first_embedding: seconds from the start of the command, or of the stage, to the first embeddings.
-        first_part: seconds from the first embeddings to the first part on disk: all views of a chunk.
+        seconds: seconds from the first ready encoder to the last written part.
+        start_up: seconds from the start of the pipeline to the first ready encoder: workers, weights, warm-up.
+        first_embedding: seconds from the start of the command, or of `embed`, to the first embeddings.
+        first_part: seconds from the first embeddings to the first written chunk with all its views.
         decode: images/s per decoding core.
-        make_views: pairs/s of one encoder's interventions; of little meaning on a GPU, where calls only queue them.
+        make_views: pairs/s of one encoder's interventions; means little on a GPU, where calls only queue work.
         encode: pairs/s of one busy encoder, interventions included.
         ceiling: pairs/s of full batches through the bare model: median per encoder, mean over chunks.
-        of_gemm: FLOP/s of the bare model as a share of those of a large matrix product on the same device, mean over
+        of_gemm: FLOP/s of the bare model divided by the FLOP/s of a large matrix product on the same device, mean over
             chunks; 0 if unknown.
         actors: number of encoders that embedded something and were not lost.
         cores: CPU threads per encoder; 0 on a GPU.
-        batch_size: views per forward pass at the end of the run, smallest over encoders; halved when memory runs out.
+        batch_size: views per forward pass at the end of the run, minimum over encoders.
         device: device of the encoders: cuda, mps or cpu.
-        memory: peak bytes of an encoder, largest over encoders, see `machine.peak_memory`; 0 if unknown.
+        memory: peak bytes of an encoder, maximum over encoders, see `machine.peak_memory`; 0 if unknown.
         gpu: GPU model of all encoders; empty without GPUs, with several models, or if unknown.
     """
 
@@ -57,11 +58,11 @@ class Speed:
 
     @property
     def share(self) -> float:
-        """End-to-end speed as a share of the speed of the bare models."""
+        """End-to-end speed divided by the speed of the bare models of all encoders; 0 if unknown."""
         return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
 
     def text(self) -> str:
-        """Return the figures as text of a line or two."""
+        """Return all figures as one line of text."""
         where = f"{self.cores} cores each" if self.cores else "one GPU each"
         busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
         gemm = f", {self.of_gemm:.0%} of the matrix product's FLOP/s" if self.of_gemm else ""
@@ -85,7 +86,7 @@ class Tally:
         self._total: Counter[str] = Counter()
         self._ready = self._first = math.inf
         self._last = 0.0
-        self._batch_sizes: dict[int, int] = {}  # by encoder: GPUs may differ
+        self._batch_sizes: dict[int, int] = {}  # encoder -> its batch size, since GPUs may differ
         self._devices: set[str] = set()
 
     def add(self, counts: ChunkCounts) -> None:
@@ -105,7 +106,7 @@ class Tally:
     def close(self, encoders: int) -> None:
         """Compute the figures after the last chunk; `encoders` is the number that embedded something, 0 if unknown.
 
-        `start_up` and `first_embedding` are Unix times here; `pipeline` subtracts the start from both.
+        `start_up` and `first_embedding` become Unix times; the pipeline then subtracts the start of the run from both.
         """
         speed, total = self._speed, self._total
         speed.actors = encoders or len(self._batch_sizes)
@@ -131,12 +132,12 @@ class EmbedReport:
     """Counts of an embedding run. Pairs are (image, view) pairs.
 
     Attributes:
-        images: number of images of the data set, rejected ones included.
-        embedded: number of pairs computed for the first time.
-        reused: number of pairs in the store before, or written by another process meanwhile.
-        lost: number of pairs computed twice because the encoder that began their chunk was lost.
-        unreadable: number of pairs of unreadable images in chunks embedded now.
-        total: number of pairs of distinct images: the sum of the four counts above.
+        images: number of images of the data set, unreadable ones included.
+        embedded: number of pairs that were computed once.
+        reused: number of pairs that were in the store before, or that another process has written in the meantime.
+        lost: number of pairs that were computed twice because the encoder that began their chunk was lost.
+        unreadable: number of pairs of unreadable images in the chunks of this run.
+        total: number of pairs of all distinct images: the sum of the four counts above.
         rejected: path of each unreadable image -> reason, in manifest order.
         speed: speed of the run; None if nothing was embedded.
     """

@@ -1,4 +1,7 @@
-"""Text embeddings of class names, prompts and text pairs, computed once per weights and texts and kept in the store."""
+"""Text embeddings of class names, prompts and text pairs, computed once for each backbone and kept in the store.
+
+A change of the computation needs a new `TEXTS_VERSION` (store/embeddings.py).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +25,11 @@ from benchmark.store.embeddings import have_texts, pairs_file, prompts_file, tex
 if TYPE_CHECKING:
     import torch
 
-# Noise as in CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): Gaussian vectors of mean 0 and this standard deviation
-# replace token embeddings before and after the text, where learnt context vectors stand.
+# Noise as in CLAP (Cai et al., ECCV 2024, arXiv 2311.16445): Gaussian vectors with mean 0 and this standard deviation
+# replace the embeddings of placeholder tokens before and after the text, where prompt learning has context vectors.
 NOISE_VECTORS, NOISE_STD = 4, 0.02
-NOISE_PLACES = ((4, 0), (2, 2), (0, 4))  # numbers of vectors (before, after) the text
-BATCH = 256
+NOISE_PLACES = ((4, 0), (2, 2), (0, 4))  # (vectors before, vectors after) the text
+BATCH = 256  # texts with noise that are embedded at a time
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ class TextJob:
 
     Attributes:
         spec: the dual encoder.
-        facts: facts of its weights; the loaded weights must be the same.
+        facts: facts of the dual encoder's weights; workers must load the same weights.
         class_lists: lists of class names; each name is inserted into all `templates`.
         templates: prompt templates.
-        pairs: text pairs; their embeddings are stored unnormalised.
-        prompt_lists: the prompts of each projection that uses prompts.
+        pairs: text pairs; their embeddings are stored unnormalised. Default: none.
+        prompt_lists: the prompts of each projection that uses prompts. Default: none.
     """
 
     spec: BackboneSpec
@@ -50,7 +53,7 @@ class TextJob:
     prompt_lists: Sequence[Sequence[Prompt]] = ()
 
     def missing(self, storage: Storage) -> tuple[dict[str, tuple[list[str], list[tuple[str, ...]]]], list[TextPair]]:
-        """Return the files missing in the store -> (names, texts) of their embeddings, and the missing pairs."""
+        """Return missing file -> (name, texts to average) of its embeddings, as two lists; and the missing pairs."""
         facts, templates = self.facts, self.templates
         wanted = {
             text_file(facts, names, templates): (list(names), [tuple(fill(t, n) for t in templates) for n in names])
@@ -65,11 +68,11 @@ def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> li
     """Start to embed the missing texts of a job on a worker. Call it in a block of `connected`.
 
     The embedding of a class is the normalised mean over templates of normalised embeddings. `after` is the result of an
-    earlier call, whose worker must end first, since each worker holds a whole backbone.
+    earlier call; its worker ends before this one starts, since each worker holds a whole backbone.
 
     Returns:
-        Ray references that are ready once the texts are in the store; empty if none is missing. Getting them raises
-        IcmBenchError if the weights have changed, or texts with noise cannot be embedded.
+        Ray references that are ready once the texts are in the store; empty if no text is missing. `ray.get` of them
+        raises IcmBenchError if the weights have changed, or texts with noise cannot be embedded.
 
     Raises:
         DamagedError: a text file in the store is damaged.
@@ -110,7 +113,7 @@ def _mean_embeddings(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> ND
 
 
 def encode_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.float32]:
-    """Return unnormalised embeddings of texts with noise, shape (n, D). The seed of a text draws values and position.
+    """Return unnormalised embeddings of texts, shape (n, D), with noise vectors that depend on each text's seed.
 
     Raises:
         IcmBenchError: the token embedding of the backbone is unknown, its tokenizer has no single token for the
@@ -149,7 +152,7 @@ def _block_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[
 def _placeholder_columns(
     tokens: "torch.Tensor", alone: "torch.Tensor", places: Sequence[tuple[int, int]], texts: Sequence[str]
 ) -> "torch.Tensor":
-    """Return token positions of the placeholders, shape (n, NOISE_VECTORS), not those that a text itself contains."""
+    """Return token positions, shape (n, NOISE_VECTORS), of the placeholders around texts, not of those inside."""
     import torch
 
     (run,) = torch.nonzero(alone == alone[1], as_tuple=True)

@@ -1,4 +1,4 @@
-"""Thumbnails for the page of a report, packed into sprites with limits on number and bytes."""
+"""Thumbnails for the page of a report, packed into sprites (one image with many thumbnails), with limits on size."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -11,18 +11,18 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 
-SIZE = 40  # pixels in height and width
-ROWS = 100  # images per sprite, in one column
+SIZE = 40  # height and width of a thumbnail in pixels
+ROWS = 100  # thumbnails per sprite, in one column
 MAX_IMAGES = 2_000
-MAX_BYTES = 800_000  # of all sprites, in base64 as on the page
-QUALITIES = (70, 50, 30, 15)  # of WebP, tried in order until all sprites fit
+MAX_BYTES = 800_000  # maximum bytes of all sprites in base64, as on the page
+QUALITIES = (70, 50, 30, 15)  # WebP qualities, tried in order until all sprites fit
 _GEOMETRY = Geometry((SIZE, SIZE), "longest", bilinear=False, fill=128)
 
 
 def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[str], tuple[bytes, ...]]:
-    """Return the ids of the images with a thumbnail, in the order of `ids`, and the sprites.
+    """Return the ids of the images that have a thumbnail, in the order of `ids`, and the sprites.
 
-    Unknown and unreadable images are left out, and the last ones beyond `MAX_IMAGES` or `MAX_BYTES`.
+    Unknown and unreadable images are left out; so are the last images beyond `MAX_IMAGES` or `MAX_BYTES`.
     Raises IcmBenchError if a file cannot be opened or has changed.
     """
     small: dict[str, Image.Image | None] = {}
@@ -35,7 +35,7 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
 
 
 def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
-    """Return an image upright within a square of `SIZE` pixels, padded with grey. Raises UnreadableImage."""
+    """Return an image, upright and padded with grey, in a square of `SIZE` pixels. Raises UnreadableImage."""
     image = decode(content, _GEOMETRY, True, formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
@@ -43,7 +43,7 @@ def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
 
 
 def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
-    """Return sprites at the highest quality at which all fit; at the lowest quality the last ones may be left out."""
+    """Return sprites at the highest quality at which all fit. If none fits all, the last sprites are left out."""
     strips = []
     for start in range(0, len(images), ROWS):
         below_each_other = images[start : start + ROWS]
@@ -65,7 +65,7 @@ def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
 
 
 def _read(manifest: Manifest, ids: Sequence[str]) -> dict[str, Image.Image | None]:
-    """Return id -> thumbnail of the images in a data set; None if unreadable."""
+    """Return id -> thumbnail for the images of a data set, None for an unreadable image."""
     table = manifest.table.select(["image_id", "file", "position", "bytes"])
     table = table.filter(pc.is_in(table["image_id"], value_set=pc.cast(list(ids), "string")))
     found: dict[str, Image.Image | None] = {}

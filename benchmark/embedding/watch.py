@@ -1,7 +1,7 @@
 """Driver-side monitoring of encoder actors: a thread that polls the ledger every two seconds.
 
-It reports encoders that start or stall, requests GPUs from the autoscaler, writes the record of a long run, and ends a
-run without progress: it interrupts the main thread and, if that is ignored, exits the process.
+It reports encoders that start or stall, requests GPUs from the autoscaler, and writes the record of a long run. It ends
+a run without progress: it interrupts the main thread and, if the interrupt is ignored, exits the process.
 """
 
 import os
@@ -29,23 +29,25 @@ from benchmark.embedding.pool import NOTIFY_SECONDS, REQUEST_SECONDS, Notify, Po
 from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
 
 POLL_SECONDS = 2.0
-TIMES_MEDIAN = 3.0  # of the time between two chunks: a longer pause is a stall
-FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # between two records of a running run; the first is early
-# A run ends if active encoders return no chunk for STALL_SECONDS and for STALL_TIMES the time a chunk may take: then
-# something else hangs, such as the raylet of a node whose processes live.
+TIMES_MEDIAN = 3.0  # a pause is a stall if it is longer than so many times the median time between two chunks
+FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # seconds until the first record of a run, and between later records
+# A run is ended if active encoders return no chunk for STALL_SECONDS, and for STALL_TIMES the time that a chunk may
+# take. Then something else than an encoder hangs, such as the raylet of a node whose other processes are alive.
 STALL_SECONDS, STALL_TIMES = 120.0, 5.0
-STALL_GRACE = 20.0  # for the block to end after an interrupt
-LEDGER_TIMEOUT = 15.0  # seconds for an answer; Ray ends a process 60 s after it lost its cluster
+STALL_GRACE = 20.0  # seconds that the block has to end after an interrupt
+LEDGER_TIMEOUT = 15.0  # seconds for an answer of the ledger; Ray ends a process 60 s after it lost its cluster
 
 
 @dataclass(frozen=True)
 class WatchedRun:
-    """What a watch reads and where it reports.
+    """Arguments of a `Watch`: what it reads, and where it reports.
 
     Attributes:
-        storage: where the record is written.
-        notify: prints one message for the user.
-        lists_encoders: whether to report new encoders; False on a single machine without GPUs.
+        storage: the store, for the record of the run.
+        ledger: handle of the ledger actor.
+        pool: the encoder pool.
+        notify: function that prints one message for the user.
+        lists_encoders: whether new encoders are reported; False on a single machine without GPUs.
         timeout: seconds that a chunk may take; None (default) for the default of the watchdog.
     """
 
@@ -58,7 +60,7 @@ class WatchedRun:
 
 
 class Watch:
-    """Context manager that monitors a run while its block receives the given number of chunks.
+    """Context manager that monitors a run while the block receives `chunks` chunks and calls `add` for each.
 
     Raises:
         IcmBenchError: at the end of the block, if it was interrupted because active encoders returned no chunk.
@@ -68,11 +70,11 @@ class Watch:
         self.made, self._watched, self._chunks_left = made, watched, chunks
         self._rows: list[dict[str, Any]] = []
         self._intervals, self._last_chunk_at = deque[float](maxlen=100), time.monotonic()
-        self._reported_ready = self._reported_replaced = 0  # numbers of encoders in messages so far
+        self._reported_ready = self._reported_replaced = 0  # numbers of ready and replaced encoders in earlier messages
         self._requested_at = self._stall_reported_at = self._recorded_at = time.monotonic()
         self._interval, self._ledger_lost, self._encoders_seen = FIRST_RECORD_SECONDS, False, list[EncoderState]()
         self._is_open, self._lock, self._end, self._stall_error = False, Lock(), Event(), ""
-        self._interruptible = threading.current_thread() is threading.main_thread()  # only the main thread can be
+        self._interruptible = threading.current_thread() is threading.main_thread()  # others cannot be interrupted
         self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -83,11 +85,11 @@ class Watch:
         self._end.set()
         self._thread.join(LEDGER_TIMEOUT + 5)
         if self._watched.pool.autoscaled:
-            with faults_collected():  # without a cluster there is nothing to give back
+            with faults_collected():  # if the cluster is lost, no request needs to be cancelled
                 request_gpus(0)
         with faults_collected():  # a failed record loses no work
             encoders = self._encoders()
-            self._report_replaced(encoders)  # those since the last poll
+            self._report_replaced(encoders)  # encoders that were replaced since the last poll
             self._record(encoders, ended=error is None)
         if self._stall_error and kind is KeyboardInterrupt:
             raise IcmBenchError(self._stall_error) from None
@@ -112,7 +114,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._end.wait(POLL_SECONDS):
-            with faults_collected():  # the run itself fails with an error if this does
+            with faults_collected():  # if monitoring fails, the run continues
                 self._check()
 
     def _check(self) -> None:
@@ -123,11 +125,11 @@ class Watch:
         self._end_stall(encoders, now)
         if self._watched.pool.autoscaled and now - self._requested_at >= REQUEST_SECONDS:
             self._requested_at = now
-            request_gpus(self._watched.pool.gpus_for(self._chunks_left))  # fewer at the end
+            request_gpus(self._watched.pool.gpus_for(self._chunks_left))  # fewer chunks need fewer GPUs
         if now - self._recorded_at >= self._interval and self._rows:
             self._record(encoders, ended=False)
             self._recorded_at = time.monotonic()
-            # Slow records are written less often.
+            # The more slowly records are written, the less often.
             self._interval = min(2 * self._interval, RECORD_SECONDS) + 20 * (self._recorded_at - now)
 
     def _encoders(self) -> list[EncoderState]:
@@ -138,7 +140,7 @@ class Watch:
         try:
             self._encoders_seen = ray.get(self._watched.ledger.encoders.remote(), timeout=LEDGER_TIMEOUT)
         except ray.exceptions.RayError:
-            self._ledger_lost = True  # a lost head is reported by its own monitor
+            self._ledger_lost = True  # no message here: a lost head is reported by `joining.watch_head`
         return self._encoders_seen
 
     def _report_replaced(self, encoders: Sequence[EncoderState]) -> None:
@@ -189,8 +191,8 @@ class Watch:
             f"No chunk for {waited:.0f} s from {working} active encoders: something they wait for hangs, such as a "
             f"node or a mount. Finished parts are kept: run the same command to go on."
         )
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also wakes it
-        if not self._end.wait(STALL_GRACE):  # or interrupts are ignored, as in the background
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also wakes a sleeping main thread
+        if not self._end.wait(STALL_GRACE):  # interrupts may be ignored, as for background jobs of a shell
             print(f"icm-bench: {self._stall_error}", file=sys.stderr, flush=True)
             os._exit(EXIT_USER_ERROR)
 

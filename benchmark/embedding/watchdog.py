@@ -1,10 +1,10 @@
 """The watchdog of an encoder: a small separate process that kills an unresponsive encoder.
 
-The encoder writes to a pipe: each line is the number of seconds that it may be silent from then on. If it is silent for
-longer, the watchdog sends SIGKILL, which also ends stopped processes and those that hang in a GPU call. Ray then
+The encoder writes lines to a pipe. A line is the number of seconds until which the next line must come. If it does not
+come in time, the watchdog sends SIGKILL, which also ends a process that is stopped or hangs in a GPU call. Ray then
 restarts the encoder and retries its chunks. When the encoder ends, the pipe closes and the watchdog exits.
 
-This file is also the program of that process, so it imports only Python's standard library.
+The watchdog process runs this file as its program, so the file imports only Python's standard library.
 """
 
 import os
@@ -19,14 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-FIRST_SECONDS = 900.0  # for the start, and for the first chunk, which compiles the model
-MIN_SECONDS, TIMES_MEDIAN = 120.0, 10.0  # default for a chunk: the larger of the two
-HEARTBEAT_SECONDS = 10.0  # at most, between two heartbeats of an idle encoder
-_SLICE_SECONDS = 0.5
+FIRST_SECONDS = 900.0  # seconds for the start, and again for the first chunk, which compiles the model
+# Default time for a chunk: MIN_SECONDS, or TIMES_MEDIAN times the median time of a chunk if that is longer.
+MIN_SECONDS, TIMES_MEDIAN = 120.0, 10.0
+HEARTBEAT_SECONDS = 10.0  # maximum seconds between two heartbeats of an idle encoder
+_SLICE_SECONDS = 0.5  # see `watch`
 
 
 class Watchdog:
-    """Starts the watchdog of this process; a chunk may take `seconds`, None for ten times the median."""
+    """Starts the watchdog of this process. A chunk may take `seconds`; None for the default, see `MIN_SECONDS`."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds, self._durations = seconds, deque[float](maxlen=100)
@@ -50,7 +51,7 @@ class Watchdog:
 
     @contextmanager
     def chunk(self) -> Iterator[None]:
-        """Allow the block, which encodes a chunk, the time of a chunk."""
+        """Allow the block, which encodes one chunk, to take the time that a chunk may take."""
         with self._lock:
             self._busy = True
             self._allow_silence(self.seconds if self._durations else FIRST_SECONDS)
@@ -68,7 +69,7 @@ class Watchdog:
             self._allow_silence(self.seconds)
 
     def _send_heartbeats(self) -> None:
-        """Send heartbeats while idle; a stopped process sends none, since its threads do not run."""
+        """Send heartbeats while the encoder is idle. A stopped process sends none, since its threads do not run."""
         while True:
             time.sleep(min(HEARTBEAT_SECONDS, self.seconds / 4))
             with self._lock:
@@ -82,9 +83,9 @@ class Watchdog:
 
 
 def watch(pid: int, lines: int) -> None:
-    """Kill the process `pid` if it is silent for too long; return once it has ended by itself.
+    """Kill the process `pid` if it writes nothing to the pipe `lines` for too long; return if it ends by itself.
 
-    Silence is counted in slices of waiting, so that hours of a suspended machine count as one slice.
+    Time is counted in short slices of waiting, so that a suspension of the machine for hours counts as one slice.
     """
     silent, allowed = 0.0, FIRST_SECONDS
     while silent < allowed:

@@ -157,7 +157,7 @@ def _of_plain(plain: Iterable[Any]) -> list[Cost]:
 
 
 def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, min_shared: int) -> Cost | None:
-    """Return the cost with the longest common prefix of `kind`, then the nearest work; None below `min_shared` words."""
+    """Return the cost whose kind shares most first words with `kind`, `min_shared` or more, and the nearest work."""
     alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= min_shared]
     most = max((words for words, _ in alike), default=0)
     nearest = [cost for words, cost in alike if words == most]

@@ -40,15 +40,10 @@ def moments_file(
     views: Sequence[View] = (),
     seed: int | None = None,
 ) -> str:
-    """Return the name, inside a store, of the file of moments of one kind of intervention, or of the images.
+    """Return the name, inside a store, of the file of moments of differences of `kind`; without `kind` of the images.
 
-    Args:
-        original: the view of the originals.
-        digest: hash of the cells of all images.
-        scale: scale of the embeddings.
-        kind: kind of the differences. Default: None, for moments of the images themselves.
-        views: views whose differences are summed. Default: none, for pairs across environments.
-        seed: seed of the draw, if one of several views is drawn per image. Default: None.
+    `digest` is the hash of the cells of all images. The differences are to `views`; without `views` they are between
+    environments. `seed` is the seed of the draw if one of several views is drawn for each image.
     """
     folder = folder_of(original, digest, scale)
     if kind is None:
