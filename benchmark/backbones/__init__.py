@@ -1,1 +1,1 @@
-"""Backbones: which dual encoder, what is known of it, how it is loaded, and a projection joined to it."""
+"""Backbones (dual encoders): their specs, their facts, loading and inference, and exported projections for them."""

@@ -1,8 +1,8 @@
-"""Facts of a backbone, needed before images are embedded, computed in a separate process.
+"""Facts of a backbone, which are needed before images are embedded, computed in a separate process.
 
-The process loads the backbone (or builds it in the cache) while data sets are drawn and Ray starts, and frees the
-weights when it ends. It is `python -m benchmark.backbones.describe`, with a backbone as JSON on stdin and its facts or
-an error message on stdout.
+The process loads the backbone (or builds it in the cache) while data sets are built and Ray starts. When it ends, the
+memory of the weights is free. It is `python -m benchmark.backbones.describe`, with a `BackboneSpec` as JSON on stdin,
+and the facts or an error message as JSON on stdout.
 """
 
 import json
@@ -33,9 +33,9 @@ _processes: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 @contextmanager
 def preloading(spec: BackboneSpec) -> Iterator[None]:
-    """Load a backbone in the background unless its facts are cached, so that `describe` waits less.
+    """Load a backbone in the background of the block, unless its facts are cached, so that `describe` waits less.
 
-    A context for slow work before `describe`, such as imports or the start of Ray.
+    The block does slow work that comes before `describe`, such as imports or the start of Ray.
     """
     if not is_cached(spec):
         _processes[spec] = _start(spec)
@@ -50,7 +50,7 @@ def preloading(spec: BackboneSpec) -> Iterator[None]:
 def describe(spec: BackboneSpec) -> BackboneFacts:
     """Return the facts of a backbone.
 
-    They are cached on disk until the files of the weights change: a second run loads no backbone.
+    The facts of local weights are cached on disk until their files change, so that a second run loads no backbone.
     """
     if known := _cached_facts(spec):
         return known
@@ -72,13 +72,13 @@ def describe(spec: BackboneSpec) -> BackboneFacts:
         raise IcmBenchError(sentence)
     facts = _facts(content)
     if file := _cache_file(spec):
-        with suppress(IcmBenchError):  # a read-only cache only costs time
+        with suppress(IcmBenchError):  # without a writable cache, the next run loads the backbone again
             Storage(str(file.parent)).write_bytes(file.name, json.dumps(asdict(facts)).encode())
     return facts
 
 
 def is_cached(spec: BackboneSpec) -> bool:
-    """Return whether the facts are cached, so that `describe` loads no backbone."""
+    """Return whether the facts of a backbone are cached, so that `describe` need not load it."""
     return _cached_facts(spec) is not None
 
 
@@ -101,7 +101,7 @@ def _start(spec: BackboneSpec) -> "subprocess.Popen[str]":
 def answer(spec: BackboneSpec) -> str:
     """Return the output of the process as JSON: facts of a backbone, or an error message.
 
-    The engine in the facts is the one used on this machine, also for `auto`.
+    For the engine `auto`, the facts have the engine that is used on this machine.
     """
     try:
         return json.dumps(asdict(with_engine(spec)))
@@ -111,10 +111,10 @@ def answer(spec: BackboneSpec) -> str:
 
 
 def with_engine(spec: BackboneSpec) -> BackboneFacts:
-    """Return the facts of a backbone with the engine for this machine.
+    """Return the facts of a backbone, with the engine that is used on this machine.
 
-    It is `torch` on a GPU, without OpenVINO, and if OpenVINO cannot run the model (with a note). For `auto` both are
-    measured, and the result is cached.
+    The engine is `torch` on a GPU, for `auto` also without OpenVINO, and if OpenVINO cannot run the model (with a
+    note). Else, for `auto`, the speed of both engines is measured, and the faster engine is cached.
     """
     from benchmark.backbones.loading import Backbone, best_device
     from benchmark.common.conversion import CONVERSION, openvino_missing
@@ -130,7 +130,7 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
         engine, note = json.loads(memory.read_bytes(name))
     except (IcmBenchError, ValueError):  # missing or damaged
         engine, note = _fastest(spec.engine, in_torch)
-        with suppress(IcmBenchError):  # without a cache it is measured again
+        with suppress(IcmBenchError):  # without a writable cache, the next run measures again
             memory.write_bytes(name, json.dumps([engine, note]).encode())
     label = spec.model_copy(update={"engine": engine}).label
     return replace(facts, engine=engine, label=label, notes=(*facts.notes, f"{spec.label}: {note}"))
@@ -154,7 +154,7 @@ def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
 
 
 def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
-    """Return the engine to use (the requested one, or the faster of the two) and a note with the reason."""
+    """Return the requested engine, or the faster engine for `auto`, and a note with the measured speeds."""
     from benchmark.backbones.engines import throughputs
 
     height, width = in_torch.preprocess["size"]
@@ -172,7 +172,7 @@ def _facts(content: dict[str, Any]) -> BackboneFacts:
 
 
 def _cache_file(spec: BackboneSpec) -> Path | None:
-    """Return the cache file of a backbone's facts; None for weights without local files."""
+    """Return the cache file of a backbone's facts; None if the weights have no local files, so nothing is cached."""
     from benchmark.backbones.models.open_clip_model import place_of_built  # not needed for imported embeddings
 
     folder = place_of_built(spec) if spec.is_built else spec.local_folder

@@ -1,6 +1,6 @@
-"""Engines of image towers: PyTorch, or OpenVINO, which is twice as fast on many CPUs. Pixels in, embeddings out.
+"""Engines that map pixels to embeddings by an image tower: PyTorch, or OpenVINO, twice as fast on many CPUs.
 
-OpenVINO's results in float32 are PyTorch's up to a relative error of 1e-5; in bfloat16 the two differ.
+In float32, results of both engines agree within a relative error of 1e-5; in bfloat16 they differ.
 """
 
 import shutil
@@ -19,12 +19,12 @@ from benchmark.common.machine import encoder_versions
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.places import cache_dir
 
-# Batch size and rounds to compare engines: about two seconds for a small transformer.
+# Batch size and number of rounds for comparing engines, which takes about two seconds for a small transformer.
 _BATCH, _ROUNDS = 16, 3
 
 
 class Tower(torch.nn.Module):
-    """An image tower with normalisation, for images in uint8, shape (batch, 3, height, width)."""
+    """An image tower after the normalisation of pixels. Its input is uint8, shape (batch, 3, height, width)."""
 
     def __init__(
         self, model: EncoderModel, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32
@@ -38,26 +38,26 @@ class Tower(torch.nn.Module):
         self.register_buffer("_shift", -of_mean / of_std)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return raw (not normalised) embeddings, shape (batch, D), in the dtype of the tower."""
+        """Return raw (not normalised) embeddings, shape (batch, D), in the tower's dtype."""
         scaled = pixels.float() * self._scale + self._shift
         return self._encode(scaled.to(self._dtype))
 
 
 def casts_weights(model: torch.nn.Module) -> bool:
-    """Return whether weights are cast to a lower precision, instead of autocast by operation.
+    """Return whether a low precision is reached by casting the weights once; otherwise operations are autocast.
 
-    Transformers are then up to twice as fast (no weight is cast in each pass), with the same error against float32.
-    Convolutional towers are not faster, and have larger errors.
+    Transformers with cast weights are up to twice as fast as with autocast, which casts weights in each pass; the error
+    against float32 is the same. Convolutional towers with cast weights are not faster, and have larger errors.
     """
     visual = getattr(model, "visual", model)
     return sum(isinstance(part, torch.nn.Conv2d) for part in visual.modules()) <= 1  # the patch embedding
 
 
 def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) -> Engine:
-    """Return an image tower run by OpenVINO, with as many threads as torch.
+    """Return a backbone's image tower as an OpenVINO engine, with as many threads as torch.
 
-    The converted tower is stored in the cache folder for other processes. If it is missing, `tower` returns the tower
-    to convert: in float32, on the CPU.
+    The converted tower is kept in the cache folder for other processes. If it is missing there, `tower()` returns the
+    tower to convert, in float32 and on the CPU.
     """
     with for_user():
         if not is_converted(facts):
@@ -76,7 +76,7 @@ def on_openvino(facts: BackboneFacts, tower: Callable[[], Tower] | None = None) 
 
 
 class ConvertedTower:
-    """The image tower of a backbone from the cache, run by OpenVINO; no weights are loaded."""
+    """A replacement of `Backbone` for images: the converted tower in the cache, run by OpenVINO."""
 
     device = torch.device("cpu")
 
@@ -85,24 +85,24 @@ class ConvertedTower:
         self._run = on_openvino(facts)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """See `Backbone.embed`."""
+        """Return raw embeddings, shape (batch, D), as `Backbone.embed` does."""
         with torch.inference_mode():
             return self._run(images).float()
 
 
 def is_converted(facts: BackboneFacts) -> bool:
-    """Return whether the cache has the converted image tower of a backbone."""
+    """Return whether a backbone's converted image tower is in the cache."""
     return _file(facts).is_file()
 
 
 def _file(facts: BackboneFacts) -> Path:
-    """Return the file of a tower in OpenVINO's format, named by a hash of all dependencies."""
+    """Return the file of a converted tower; its folder is named by a hash of weights, preprocessing and versions."""
     key = canonical_hash([facts.fingerprint, facts.architecture, facts.preprocess])
     return cache_dir() / "engines" / canonical_hash([key, encoder_versions(), CONVERSION])[:32] / "tower.xml"
 
 
 def throughputs(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
-    """Return images/s of engines, run alternately: medians over a few batches of random pixels."""
+    """Return engine -> images/s, as the median over a few batches of random pixels; the engines run alternately."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)
     seconds: dict[str, list[float]] = {name: [] for name in engines}

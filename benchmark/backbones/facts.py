@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-Texts = Literal["any", "classes", "none"]  # texts with embeddings: any, only class names, or none
+Texts = Literal["any", "classes", "none"]  # texts that a backbone can embed: any, only class names, or none
 
 
 class Embeds(NamedTuple):
-    """Facts available without weights: the embedding width D, and the texts that can be embedded."""
+    """Facts that are known without loading weights: the embedding width D, and the texts that can be embedded."""
 
     dim: int
     texts: Texts = "any"
@@ -18,14 +18,14 @@ class BackboneFacts:
     """Facts about a loaded backbone.
 
     They are also stored as JSON: in the cache of `describe.py`, and with imported and exported embeddings. So a new
-    field needs a default, which files written before keep, and a tuple is converted where they are read, as `notes` is.
+    field needs a default, for older files; and a tuple must be converted by all readers of the JSON, like `notes`.
 
     Attributes:
         label: name of the backbone in outputs; it contains RANDOM WEIGHTS if the weights are random.
         fingerprint: SHA-256 (hex) over names, shapes and bytes of all weights, at full precision.
-        architecture: SHA-256 (hex) over properties not in the weights: open_clip's model configuration and QuickGELU.
+        architecture: SHA-256 (hex) over properties that weights do not show, such as the configuration and QuickGELU.
         dim: embedding width D.
-        preprocess: open_clip's preprocessing (size, mean, std, interpolation, resize_mode, fill_color, mode).
+        preprocess: preprocessing in open_clip's format (size, mean, std, interpolation, resize_mode, fill_color, mode).
         logit_scale: factor on cosine similarities.
         random_weights: whether the weights are random.
         precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
@@ -50,7 +50,7 @@ class BackboneFacts:
     texts: Texts = "any"
 
     def identity(self) -> dict[str, Any]:
-        """Return what an embedding depends on: weights, architecture, preprocessing, precision; if low the engine."""
+        """Return the facts that embeddings depend on, and that name them in the store; the engine below float32."""
         names = ["fingerprint", "architecture", "preprocess", "precision"]
         names += ["engine"] if self.precision != "float32" else []
         return {name: asdict(self)[name] for name in names}

@@ -1,16 +1,16 @@
-"""Folding of a map of embeddings into both towers: an ordinary open_clip checkpoint, independent of this package.
+"""Folding of a linear map of embeddings into both towers of an open_clip checkpoint, which then needs no other package.
 
-With z = W h + b, the output of a tower's last layer, and x^ = M z, a layer M W with the bias M b gives x^ directly. For
-symmetric shrinkage M is F^(1/2). Cosines of the checkpoint are those of mapped embeddings, for any lengths before the
-map. Last layers in open_clip:
+Let z = W h + b be the output of a tower's last layer (h: its input), and M the map. A last layer with weights M W and
+bias M b returns the mapped embedding M z directly. For symmetric shrinkage M is F^(1/2). The checkpoint has the cosines
+of mapped embeddings, whatever the lengths of embeddings before the map. Last layers in open_clip:
 
     images   `visual.proj` (a parameter), `visual.attnpool.c_proj`, the last linear layer of timm's `visual.head`, or,
              if that is empty, the classifier of timm's trunk
     texts    `text_projection` (a parameter or a linear layer) of the model or its `text`, or the last linear layer of
              `text.proj` of a tower of transformers
 
-Embeddings before and after are compared to verify that it is the last layer, and the checkpoint is loaded again before
-it is moved to its place.
+To verify that the changed layer is the last one, embeddings before and after the change are compared. The checkpoint is
+loaded again before it is moved to its final folder.
 """
 
 import json
@@ -32,10 +32,11 @@ from benchmark.common.errors import IcmBenchError
 
 CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE = "open_clip_config.json", "open_clip_model.safetensors", "provenance.json"
 _WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".npz"})
-_TOLERANCE = 1e-4  # relative, of embeddings: 1e-6 by float32, about 1 if the layer is not the last
+# Maximum relative error of embeddings. float32 gives 1e-6; if the changed layer is not the last one, it is about 1.
+_TOLERANCE = 1e-4
 _TEXTS = ("a photo of a dog.", "a drawing of two guitars", "nothing")
 
-Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]  # embeddings of images and of texts
 
 
 def write_folded(
@@ -43,13 +44,13 @@ def write_folded(
 ) -> None:
     """Write a backbone with a map folded into it, in open_clip's local-dir layout.
 
-    The folder is created atomically. It has the configuration, the weights as safetensors, the tokenizer if the model
-    has its own, and `provenance.json`.
+    `folder` is created atomically. It has the configuration, the weights as safetensors, `provenance.json`, and the
+    tokenizer if the model has its own. `vectors` is the map of row vectors, shape (D, D), see `fold`.
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise IcmBenchError(f"--to: {folder} is there and not empty; name a folder that is to be made.")
-    in_torch = {"precision": "float32", "engine": "torch"}  # with layers for folding
+    in_torch = {"precision": "float32", "engine": "torch"}  # the torch engine has the layers in memory
     backbone = Backbone(spec.model_copy(update=in_torch), device="cpu")
     if backbone.facts.fingerprint != provenance["fingerprint"]:
         raise IcmBenchError(f"The weights of '{spec.label}' have changed since it was embedded; run the recipe again.")
@@ -77,14 +78,14 @@ def write_folded(
 
 
 def fold(model: Any, vectors: NDArray[np.floating]) -> None:
-    """Multiply a map of row vectors, shape (D, D), into the last layers of an open_clip model's towers, in place."""
+    """Change the last layers of an open_clip model's towers in place: embeddings z become z @ vectors (D x D)."""
     m = torch.tensor(np.asarray(vectors, dtype=np.float64))
     texts = getattr(model, "text", model)
     last = getattr(texts, "text_projection", None)
     of_texts = last if isinstance(last, nn.Parameter | nn.Linear) else _last_linear(getattr(texts, "proj", None))
     layers = {"image": _last_of_images(model), "text": of_texts}
-    mapped: list[tuple[Tensor, int]] = []  # weights, and their axis of length D
-    for tower, layer in layers.items():  # both are checked before one is changed
+    mapped: list[tuple[Tensor, int]] = []  # (weights, their axis of length D)
+    for tower, layer in layers.items():  # both layers are checked before one is changed
         axis = 0 if isinstance(layer, nn.Linear) else 1
         parts: list[Any] = [layer.weight, layer.bias] if isinstance(layer, nn.Linear) else [layer]
         if layer is None or parts[0].shape[axis] != len(m):
@@ -121,7 +122,7 @@ def _no_layer(tower: str) -> str:
 
 
 def _some_embeddings(backbone: Backbone) -> Embedded:
-    """Return embeddings of noise images and some texts, for comparisons."""
+    """Return embeddings of three noise images and of three texts, for comparisons."""
     height, width = backbone.preprocess["size"]
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, height, width), dtype=np.uint8)
     return backbone.encode_images(torch.from_numpy(pixels)), backbone.encode_texts(_TEXTS)
@@ -132,7 +133,7 @@ def _same(expected: NDArray[np.floating], found: NDArray[np.floating]) -> bool:
 
 
 def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, expected: Embedded) -> None:
-    """Write the checkpoint into `built`, check that it loads, and set `folder` in its configuration."""
+    """Write the checkpoint into `built`, check that it loads and gives `expected`, then name `folder` in its paths."""
     from safetensors.torch import save_file
 
     if model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):  # open_clip expects it next to the weights
@@ -158,7 +159,7 @@ def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, 
 
 
 def _write_config(model: OpenClipModel, built: Path, folder: Path) -> None:
-    """Write open_clip's configuration; a tower of transformers needs an absolute path."""
+    """Write open_clip's configuration. In it, a text tower of transformers needs the absolute path of `folder`."""
     config = model.config()
     text = config["model_cfg"]["text_cfg"]
     for key in ("hf_model_name", "hf_tokenizer_name"):

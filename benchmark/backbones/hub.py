@@ -1,7 +1,7 @@
-"""The Hugging Face hub: whether it is reachable, and files of a model besides its weights.
+"""The Hugging Face hub: whether it is reachable, and checks of a model's files other than weights.
 
-If it is unreachable, HF_HUB_OFFLINE is set: otherwise its client retries for a minute; with the variable it uses the
-local cache at once, or reports what is missing.
+If the hub is unreachable, the variable HF_HUB_OFFLINE is set. The hub's client then uses the local cache at once, or
+reports a missing file; without the variable it would retry for a minute.
 """
 
 import os
@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmark.common.errors import IcmBenchError
 
-_TRUE = {"1", "ON", "YES", "TRUE"}  # true values of variables in the hub's client
-TIMEOUT = 5.0  # seconds
+_TRUE = {"1", "ON", "YES", "TRUE"}  # values of environment variables that the hub's client takes for true
+TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 TOKENIZER = "tokenizer"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model")
 WITHOUT_NETWORK = (
@@ -28,7 +28,7 @@ WITHOUT_NETWORK = (
 
 
 def go_offline_unless_reachable() -> bool:
-    """Set the hub's client offline if the hub is unreachable; return whether it is reachable.
+    """Return whether the hub is reachable; if not, set the hub's client offline.
 
     Call it before a model is loaded from the hub.
     """
@@ -38,14 +38,14 @@ def go_offline_unless_reachable() -> bool:
     if is_reachable(endpoint):
         return True
     os.environ["HF_HUB_OFFLINE"] = "1"
-    if constants := sys.modules.get("huggingface_hub.constants"):  # which read the variable on import
+    if constants := sys.modules.get("huggingface_hub.constants"):  # the client reads the variable only when imported
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
     return False
 
 
 @cache
 def is_reachable(url: str) -> bool:
-    """Return whether an address answers within `TIMEOUT`, through a proxy if set; cached for the process."""
+    """Return whether a URL answers within `TIMEOUT`, through a proxy if one is set. Cached for the process."""
     found: list[bool] = []
     asking = threading.Thread(target=lambda: found.append(_reaches(url)), daemon=True)
     asking.start()
@@ -59,14 +59,14 @@ def _reaches(url: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:  # the hub's client may have certificates that Python lacks
+    except urllib.error.URLError as error:  # an SSL error: the client may have certificates that Python lacks
         return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError):
         return False
 
 
 def check_text_files(name: str, text: Mapping[str, Any]) -> None:
-    """Check that files of a model on the hub, besides its weights, are available."""
+    """Raise IcmBenchError if files on the hub that `text`, open_clip's `text_cfg` of a model, names are missing."""
     model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
     parts = {"configuration of the text tower": model, TOKENIZER: tokenizer}
     needed = {what: place for what, place in parts.items() if place and not Path(place).is_absolute()}
@@ -87,7 +87,7 @@ def check_text_files(name: str, text: Mapping[str, Any]) -> None:
 
 
 def has_cached_weights(place: str) -> bool:
-    """Return whether the hub's cache has weights of a model."""
+    """Return whether the hub's local cache has weights of the model in the repository `place`."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     snapshots = Path(HF_HUB_CACHE) / f"models--{place.replace('/', '--')}" / "snapshots"
@@ -95,7 +95,7 @@ def has_cached_weights(place: str) -> bool:
 
 
 def has_cached_file(place: str, files: Sequence[str] = ("config.json",)) -> bool:
-    """Return whether the hub's cache has one of some files."""
+    """Return whether the hub's local cache has at least one of `files` of the repository `place`."""
     from huggingface_hub import try_to_load_from_cache
 
     return any(isinstance(try_to_load_from_cache(place, file), str) for file in files)

@@ -1,4 +1,4 @@
-"""Backbones: a loaded model that embeds images and texts and reports its facts."""
+"""`Backbone`: a loaded dual encoder that embeds images and texts and reports its facts."""
 
 import copy
 import hashlib
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
     from benchmark.backbones.models import TextSide
     from benchmark.common.conversion import Engine
 
-CLIP_LOGIT_SCALE = 100.0  # upper bound in training, reached by CLIP
+CLIP_LOGIT_SCALE = 100.0  # logit scale of CLIP: its upper bound during training
 
 
 class Backbone:
     """A loaded dual encoder.
 
     Args:
-        spec: the dual encoder, its weights, and how it is run.
+        spec: the dual encoder, its weights, precision and engine.
         device: name of the torch device. Default: `best_device()`.
         compile_model: whether the image tower is compiled with torch.compile, which takes a minute and is faster on
             GPUs. Default False.
-        known: facts from an earlier load, to save work and check the weights. Default: None.
+        known: facts from an earlier load, to save work and to check the weights. Default: None.
 
     Raises:
-        IcmBenchError: the weights are not those of `known`; unknown name or pretrained tag, missing folder, a
-            checkpoint that does not fit or would have to be unpickled, or no network when weights must be downloaded.
+        IcmBenchError: the weights differ from the weights in `known`; the name or the pretrained tag is unknown; the
+            folder is missing; the checkpoint does not fit or would have to be unpickled; or weights must be downloaded
+            and there is no network.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Backbone:
                 f"The weights of '{known.label}' on {platform.node()} are not those the run was planned with; put the "
                 f"checkpoint on shared storage, and leave it as it is during a run."
             )
-        # Counting takes a second, mostly for torch modules that are not needed otherwise.
+        # Counting takes a second, mostly for the import of torch modules that nothing else needs.
         dim, flops = (known.dim, known.flops) if known else _width_and_flops(self.encoder, self.preprocess)
         texts, scale = texts_of(spec), self.encoder.logit_scale
         notes = [] if scale else [f"{spec.label}: it has no logit scale; CLIP's {CLIP_LOGIT_SCALE:g} is used."]
@@ -81,7 +82,7 @@ class Backbone:
             flops=flops,
             texts=texts,
         )
-        # Convolutions are faster with channels last, on CPU and GPU; other layers are not affected.
+        # With channels last, convolutions are faster on CPUs and GPUs; other layers are not affected.
         module: Any = self.encoder.module  # torch's types lack memory formats
         module.to(self.device, memory_format=torch.channels_last)
         self._dtype, self._compile = getattr(torch, spec.precision), compile_model
@@ -92,13 +93,13 @@ class Backbone:
 
     @property
     def engine(self) -> str:
-        """Engine of the image tower: `torch` on a GPU, and for `auto` before `describe` has decided."""
+        """Engine of the image tower: `torch` on a GPU, and for `auto`, which only `describe` replaces."""
         return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
     def in_openvino(self) -> "Backbone":
-        """Return the backbone on the CPU with OpenVINO as engine; weights are shared in single precision."""
+        """Return this backbone on the CPU with OpenVINO as engine. In float32 both share the weights."""
         spec = self.spec.model_copy(update={"engine": "openvino"})
-        if spec.precision != "float32":  # own label and weights: cast weights cannot be restored
+        if spec.precision != "float32":  # it has another label, and cast weights cannot be restored
             return Backbone(spec, device="cpu")
         other = copy.copy(self)
         other.__dict__.pop("_tower", None)
@@ -106,7 +107,7 @@ class Backbone:
         return other
 
     def embed(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Return raw (not normalised) embeddings, shape (batch, D), float32, on the backbone's device."""
+        """Return raw (not normalised) float32 embeddings, shape (batch, D), of uint8 pixels (batch, 3, H, W)."""
         import torch
 
         tower = self._tower
@@ -115,7 +116,7 @@ class Backbone:
 
     @cached_property
     def _tower(self) -> "Engine":
-        """The image tower with its engine; built at the first batch, since texts do not need it."""
+        """The image tower, run by its engine; built at the first batch, since texts do not need it."""
         import torch
 
         from benchmark.backbones.engines import Tower, on_openvino
@@ -150,7 +151,7 @@ class Backbone:
     def text_tower(self) -> "TextSide":
         """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings.
 
-        The last two are differentiable; weights do not require gradients.
+        The module and the encoder are differentiable; their weights do not require gradients.
         """
         import torch
 
@@ -176,12 +177,12 @@ class Backbone:
 
 
 def width_of(spec: BackboneSpec) -> int:
-    """Return the embedding width D, from the model's configuration if possible."""
+    """Return the embedding width D of a backbone, from the model's configuration if possible."""
     return model_class(spec).width(spec)
 
 
 def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[str]) -> None:
-    """Raise an error for NaN or infinite embeddings, which no fit can use."""
+    """Raise IcmBenchError, with the first such input, if embeddings are NaN or infinite."""
     sound = np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
     if not sound.all():
         raise IcmBenchError(
@@ -191,14 +192,14 @@ def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[s
 
 
 def texts_of(spec: BackboneSpec) -> Texts:
-    """Return the texts that a backbone embeds, without loading weights: see `BackboneFacts`."""
+    """Return the texts that a backbone can embed, see `BackboneFacts.texts`. No weights are loaded."""
     return "any" if model_class(spec).embeds_texts(spec) else "none"
 
 
 def best_device() -> str:
     """Return the fastest torch device of this process: cuda, mps or cpu.
 
-    A further device also needs a word in `Pool.device` (embedding/pool.py) and a batch size in embedding/encoder.py.
+    A further device also needs its name in `Pool.device` (embedding/pool.py) and a batch size in embedding/encoder.py.
     """
     import torch
 
@@ -208,7 +209,7 @@ def best_device() -> str:
 
 
 def weights_fingerprint(model: "torch.nn.Module") -> str:
-    """Return the SHA-256 (hex) over name, type, shape and bytes of every parameter and buffer, by name."""
+    """Return the SHA-256 (hex) over name, type, shape and bytes of all parameters and buffers, sorted by name."""
     import torch
 
     digest = hashlib.sha256()
@@ -220,7 +221,7 @@ def weights_fingerprint(model: "torch.nn.Module") -> str:
 
 
 def _preprocess(spec: BackboneSpec, encoder: "EncoderModel") -> dict[str, Any]:
-    """Return the model's preprocessing with changes of the recipe."""
+    """Return the model's preprocessing, with mean and std of the recipe if given."""
     preprocess = encoder.preprocess()
     preprocess |= {key: list(value) for key, value in (("mean", spec.mean), ("std", spec.std)) if value}
     if spec.image_size and preprocess["size"] != [spec.image_size] * 2:
@@ -232,9 +233,9 @@ def _preprocess(spec: BackboneSpec, encoder: "EncoderModel") -> dict[str, Any]:
 
 
 def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tuple[int, float]:
-    """Return the embedding width D and the floating-point operations for one image, by encoding a black image.
+    """Return the embedding width D and the floating-point operations for one image, from encoding a black image.
 
-    Models have no common attribute for either.
+    Models have no common attribute for these two numbers.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -242,7 +243,7 @@ def _width_and_flops(encoder: "EncoderModel", preprocess: dict[str, Any]) -> tup
 
     from benchmark.common.conversion import traceable_attention
 
-    # The counter only counts attention products of the math backend.
+    # The counter knows the attention products of the math backend only.
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), traceable_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         z = encoder.encode_images(torch.zeros(1, 3, *preprocess["size"]))

@@ -1,4 +1,4 @@
-"""A dual encoder with projected image and text embeddings, for exported projections."""
+"""`ProjectedEncoder`: a dual encoder with projected image and text embeddings, for users of exported projections."""
 
 from typing import Any
 
@@ -9,20 +9,21 @@ from benchmark.backbones.projection_files import ExportedProjection
 
 
 class ProjectedEncoder(torch.nn.Module):
-    """An open_clip model, followed by a projection.
+    """An open_clip model, followed by a projection A of shape (k, D).
 
-    It can replace the model, e.g. in a zero-shot classifier. Embeddings are A z, of width k in float32, as in the
-    benchmark: images are scaled to unit length before the projection if the provenance's `normalize` is `before` or
-    `both`, texts always; texts have their own map if the projection has one. Scaling after the projection is the
-    caller's choice, as in open_clip: `normalize=True` corresponds to `after` and `both`. All other attributes, such as
-    `logit_scale`, are the model's.
+    It can replace the model, for example in a zero-shot classifier. An embedding z becomes A z, of width k, in float32.
+    As in the benchmark, text embeddings are scaled to unit length before the projection; image embeddings only if the
+    provenance's `normalize` is `before` or `both`. Texts have their own map if the projection has one. As in open_clip,
+    the caller chooses whether to scale after the projection: `normalize=True` corresponds to `after` and `both`. All
+    other attributes, such as `logit_scale`, are attributes of the model.
 
-    The projection is linear: text embeddings averaged over templates equal those of the benchmark up to their length if
-    they are averaged with `normalize=False`.
+    To average text embeddings over templates as the benchmark does, embed with `normalize=False`. The projection is
+    linear, so the mean differs from the benchmark's embedding only in its length.
 
     Args:
-        model: an open_clip model, or any other with `encode_image`, `encode_text` and `logit_scale`. It is not copied.
-        exported: a projection exported for the embeddings of this model.
+        model: an open_clip model, or another model with `encode_image`, `encode_text` and `logit_scale`. It is not
+            copied.
+        exported: a projection that was exported for embeddings of this model.
 
     Example:
         >>> import numpy as np
@@ -52,7 +53,7 @@ class ProjectedEncoder(torch.nn.Module):
         self.model: Any = model
         self.provenance = exported.provenance
         self._unit_before = exported.provenance["normalize"] in ("before", "both")
-        self.training = model.training  # not train(): that would set the mode of every part of the model
+        self.training = model.training  # train() would also set the mode of every part of the model
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.register_buffer("A", torch.tensor(exported.matrix, device=device))
         if exported.text_matrix is not None:
@@ -66,7 +67,7 @@ class ProjectedEncoder(torch.nn.Module):
             normalize: whether projected embeddings are scaled to unit length. Default False.
 
         Raises:
-            ValueError: the model's embeddings are not D wide.
+            ValueError: the model's embeddings do not have width D.
         """
         return self._project(self.model.encode_image(images), self.A, self._unit_before, normalize)
 
@@ -78,7 +79,7 @@ class ProjectedEncoder(torch.nn.Module):
             normalize: whether projected embeddings are scaled to unit length. Default False.
 
         Raises:
-            ValueError: the model's embeddings are not D wide.
+            ValueError: the model's embeddings do not have width D.
         """
         a = self._buffers.get("A_text")
         return self._project(self.model.encode_text(tokens), self.A if a is None else a, True, normalize)
@@ -97,9 +98,10 @@ class ProjectedEncoder(torch.nn.Module):
         return logits, logits.T
 
     def forward(self, image: torch.Tensor | None = None, text: torch.Tensor | None = None) -> Any:
-        """Return image and text embeddings of unit length (None without input) and exp(logit_scale), as open_clip.
+        """Return image embeddings, text embeddings and exp(logit_scale), as open_clip does.
 
-        A model with `logit_bias` also returns it; a model with `output_dict` returns a dictionary, not a tuple.
+        Embeddings have unit length; they are None without input. For a model with `logit_bias`, the bias is a fourth
+        value. For a model with `output_dict`, a dictionary is returned instead of a tuple.
 
         Args:
             image: preprocessed images as the model takes them, shape (n, 3, height, width), or None (default).

@@ -1,6 +1,6 @@
 """Exported projections as two small files: `projection.safetensors` (tensor "A", shape (k, D)) and `projection.json`.
 
-If texts have another map than images, as with shrinkage of one side, there is a second tensor, "A_text".
+If texts have another map than images, as with shrinkage of one side, a second tensor, "A_text", has the map of texts.
 
 The files can be used without this package. With an open_clip `model`, `images` and `tokens`, and the files in `folder`:
 
@@ -28,7 +28,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 
 FORMAT_VERSION = 1
-WITH_TEXTS = 2  # with a map of texts, which readers of version 1 would ignore
+WITH_TEXTS = 2  # format version of files with "A_text", which readers of version 1 would ignore
 TENSOR_FILE, FACTS_FILE = "projection.safetensors", "projection.json"
 NORMALIZE = ("none", "before", "after", "both")
 _REMEDY = "export the projection again"
@@ -39,11 +39,11 @@ class ExportedProjection:
     """An exported projection.
 
     Attributes:
-        matrix: the projection A, shape (k, D), float32; `embeddings @ matrix.T` projects.
-        provenance: origin of the projection. At least `backbone` (its label) and `fingerprint` (of its weights), which
-            say what it applies to, and `normalize` (`none`, `before`, `after` or `both`: where image embeddings were
-            scaled to unit length when it was estimated and evaluated).
-        text_matrix: the map of text embeddings, shape (k, D); None (default) if it is `matrix`.
+        matrix: the projection A, shape (k, D), float32; `embeddings @ matrix.T` are projected embeddings.
+        provenance: origin of the projection, with at least three keys: `backbone` (the backbone's label), `fingerprint`
+            (of its weights), and `normalize` (`none`, `before`, `after` or `both`: whether image embeddings were scaled
+            to unit length before or after the projection, when it was estimated and evaluated).
+        text_matrix: the map of text embeddings, shape (k, D); None (default) if texts have the same map as images.
     """
 
     matrix: NDArray[np.float32]
@@ -52,7 +52,7 @@ class ExportedProjection:
 
     @property
     def rank(self) -> int:
-        """Number k of directions kept."""
+        """Number k of kept directions."""
         return int(self.matrix.shape[0])
 
     @property
@@ -67,20 +67,20 @@ def write_projection(
     provenance: Mapping[str, Any],
     text_vectors: NDArray[np.floating] | None = None,
 ) -> None:
-    """Write a projection into `folder`, which is created if needed; an older one in it is replaced.
+    """Write a projection into `folder`, which is created if needed. An older projection in it is replaced.
 
-    Each file is written atomically, `projection.json` last: a reader in between, or after a kill, detects that the two
-    do not match.
+    Each file is written atomically, `projection.json` last. If only the first file was replaced, readers detect that
+    the two files do not match.
 
     Args:
         folder: the folder to write into.
         basis_vectors: the first k columns of a basis, shape (D, k), 1 <= k <= D.
         provenance: origin of the projection: a JSON-serialisable mapping with the keys of
             `ExportedProjection.provenance`.
-        text_vectors: the same columns for texts, shape (D, k), if texts have another map. Default: None.
+        text_vectors: the columns for texts, shape (D, k), if texts have another map. Default: None.
 
     Raises:
-        ValueError: wrong shape, values that float32 cannot hold, or a missing key of the provenance.
+        ValueError: a shape is wrong, a value is not finite in float32, or a key of the provenance is missing.
         TypeError: the provenance is not JSON-serialisable.
         IcmBenchError: the folder cannot be written to.
 
@@ -128,7 +128,7 @@ def _check_provenance(provenance: Mapping[str, Any]) -> None:
 
 
 def _matrix(basis_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return A, shape (k, D), in float32."""
+    """Return the transpose of `basis_vectors` as A, shape (k, D), in float32."""
     vectors = np.asarray(basis_vectors)
     if vectors.ndim != 2 or not 1 <= vectors.shape[1] <= vectors.shape[0]:
         raise ValueError(f"basis_vectors must have shape (D, k) with 1 <= k <= D, not {vectors.shape}.")
@@ -140,13 +140,14 @@ def _matrix(basis_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def read_projection(folder: Path) -> ExportedProjection:
-    """Return the projection in `folder`, after checking its integrity. Nothing is unpickled.
+    """Return the projection in `folder`, after checks of both files. Nothing is unpickled.
 
     Args:
-        folder: the folder that `write_projection` or `icm-bench export` wrote into.
+        folder: the folder into which `write_projection` or `icm-bench export` has written.
 
     Raises:
-        IcmBenchError: a file is missing, damaged, of a later format, or does not match the other; names it.
+        IcmBenchError: a file is missing, damaged or of a later format, or the two files do not match; the message names
+            the file.
 
     Example:
         >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""Specification of a backbone in a recipe."""
+"""Recipe spec of a backbone: an entry of `backbones`. Its docstrings are copied into docs/recipe.md by `make docs`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,26 +7,27 @@ from pydantic import Field, model_validator
 
 from benchmark.common.spec import Name, Spec
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16"]  # names of torch dtypes; also keys of `_HINTS` in conversion.py
+# A further engine is also chosen by `with_engine` (describe.py) and run by `Backbone._tower` (loading.py).
 Engine = Literal["auto", "torch", "openvino"]
 _Mean = Annotated[float, Field(ge=-1000, le=1000)]
 _Deviation = Annotated[float, Field(ge=1e-6, le=1000)]
 
-# Backbones built in the cache at first use: name -> module with `place` and `Training`, and a heavier one with
-# `build`.
+# Backbones that are built in the cache at first use: name -> (module with `place` and `Training`, module with `build`,
+# which takes longer to import).
 BUILT = {"MiniLiT": ("benchmark.demo.minilit", "benchmark.demo.minilit_training")}
 OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 
 
 class TrainingSpec(Spec):
-    """Training of the head of an encoder that is built at first use; each specification is a different encoder.
+    """Training of the head of an encoder that is built at first use. Each specification gives a different encoder.
 
     Fields:
         image_size: side of the training images, 32 to 512 pixels. Default 160.
         trunk: the image tower, `lite0` or `lite1` (EfficientNet-Lite with its ImageNet weights). Default `lite0`.
         width: embedding width D, 8 to 1024. Default 256.
-        augmented: train also on views of the seven interventions, one of them or none for each image at each step: a
-            rival of projections. Default false.
+        augmented: whether training uses views of the seven interventions, too: one view or none for each image at each
+            step. Such training is a rival of projections. Default false.
         seed: seed of initialisation, order of the images, choice of captions and views, and dropout. Default 0.
     """
 
@@ -38,7 +39,7 @@ class TrainingSpec(Spec):
 
     @property
     def words(self) -> str:
-        """Differences from the defaults: "trained at 96px, width 64"."""
+        """Text of the values that differ from their defaults, as "trained at 96px, width 64"."""
         default = TrainingSpec()
         parts = [f"trained at {self.image_size}px"] if self.image_size != default.image_size else []
         parts += [self.trunk] if self.trunk != default.trunk else []
@@ -48,27 +49,29 @@ class TrainingSpec(Spec):
         return ", ".join(parts)
 
 
+# A new field that changes embeddings must change `label` and `BackboneFacts.identity`, which name stored embeddings.
 class BackboneSpec(Spec):
-    """A dual encoder, its weights, and how it is run.
+    """A dual encoder, its weights, precision and engine.
 
     Fields:
-        name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label;
-            `hf:NAME_OR_FOLDER` for a dual encoder of transformers, `timm:NAME` for a vision tower of timm, which has
-            no texts, or `module:Class` for an `EncoderModel` of your own.
+        name: model of open_clip (`ViT-B-32`, `hf-hub:...`), the demo's `MiniLiT`, or, with `folder`, any label.
+            `hf:NAME_OR_FOLDER` is a dual encoder of transformers, `timm:NAME` a vision tower of timm, which has no
+            texts, and `module:Class` an `EncoderModel` of your own.
         pretrained: open_clip's pretrained tag, a checkpoint file, or `random` (random weights: for tests of speed).
-            Default: none, for backbones that bring their own weights.
+            Default: none, for backbones that have their own weights.
         folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
         precision: type of the numbers in the forward pass and in the store (bfloat16 is stored as float32). Default
             `float32`.
-        engine: engine of the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); `torch` on a GPU. In
-            float32 both give the same results within 1e-5, and share embeddings. Default `auto`: the faster of the two,
-            measured once for each backbone and machine.
-        image_size: side of the square input, 16 to 2048 pixels. Default: the model's own.
-        quick_gelu: whether the activation is QuickGELU. Default: that of the pretrained tag; required for a checkpoint
-            file if some tags of the model have it, as OpenAI's do.
-        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: that of the weights.
+        engine: engine of the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); a GPU always uses
+            `torch`. In float32 both give the same results within 1e-5, and share embeddings. Default `auto`: the faster
+            engine, measured once for each backbone and machine.
+        image_size: side of the square input, 16 to 2048 pixels. Default: the model's own size.
+        quick_gelu: whether the activation is QuickGELU. Default: as in the training of the pretrained tag. Required for
+            a checkpoint file if some tags of the model have QuickGELU, as OpenAI's tags do.
+        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: as in the training of the
+            weights.
         seed: seed of random weights; other weights do not depend on it.
-        training: training of the head of `MiniLiT`; only for this backbone. Default: as for the demo.
+        training: training of the head of `MiniLiT`; only for this backbone. Default: the training of the demo's head.
     """
 
     name: Name
@@ -96,7 +99,7 @@ class BackboneSpec(Spec):
 
     @property
     def family(self) -> str:
-        """Library of its model: `open_clip`, `hf` (transformers), `timm`, or empty for a user-defined class."""
+        """Library of the model: `open_clip`, `hf` (transformers), `timm`, or empty for a user-defined class."""
         prefix, colon, _ = self.name.partition(":")
         if not colon or self.folder or self.name.startswith(OPEN_CLIP_SCHEMAS):
             return "open_clip"
@@ -104,19 +107,19 @@ class BackboneSpec(Spec):
 
     @property
     def place(self) -> str:
-        """The name without its family: a name on a hub, or a folder."""
+        """The name without the prefix of its family: a name on a hub, or a folder."""
         return self.name.partition(":")[2] if self.family in ("hf", "timm") else self.name
 
     @property
     def local_folder(self) -> str | None:
-        """The local folder that it is loaded from, or None."""
+        """The local folder from which the backbone is loaded, or None."""
         if self.family == "hf" and Path(self.place).expanduser().is_dir():
             return self.place
         return self.folder
 
     @property
     def is_built(self) -> bool:
-        """Whether it is built in the cache at first use."""
+        """Whether the backbone is built in the cache at first use, see `BUILT`."""
         return self.name in BUILT and not self.folder
 
     @property
@@ -126,7 +129,7 @@ class BackboneSpec(Spec):
 
     @property
     def label(self) -> str:
-        """Name of the backbone in outputs; it shows random weights."""
+        """Name of the backbone in outputs. It contains all fields that change embeddings, if they are given."""
         parts = [f"hf:{Path(self.local_folder).name}" if self.family == "hf" and self.local_folder else self.name]
         if self.pretrained and not self.random_weights:
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)
@@ -137,13 +140,14 @@ class BackboneSpec(Spec):
         given = {key: getattr(self, key) for key in ("quick_gelu", "mean", "std")}
         parts += [f"{key}={value}" for key, value in given.items() if value is not None]
         if self.precision != "float32":
-            parts += [self.precision] + ["openvino"] * (self.engine == "openvino")  # which has different results then
+            # In low precision, the engines have different results.
+            parts += [self.precision] + ["openvino"] * (self.engine == "openvino")
         if self.random_weights:
             parts.append(f"RANDOM WEIGHTS (seed {self.seed})")
         return " ".join(parts)
 
     def with_absolute_paths(self) -> "BackboneSpec":
-        """Return the backbone with absolute paths, for processes with another working directory."""
+        """Return the spec with absolute paths, for processes with another working directory."""
         changes = {
             key: str(Path(place).expanduser().absolute())
             for key in ("folder", "pretrained")

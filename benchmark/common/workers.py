@@ -69,7 +69,7 @@ class Workers:
             process.communicate()
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
-        """Start calls; return a function that waits for all answers, and itself makes calls that no worker has begun."""
+        """Start calls; return a function that waits for all answers, and makes calls that no worker has begun."""
         waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))

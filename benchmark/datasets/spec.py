@@ -39,7 +39,8 @@ PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 # Field of a planted set -> its key in a recipe.
 PLANTED_KEYS = {key: key for key in ("of", "styles", "shift", "strength", "correlation", "seed")} | {"styles": "from"}
-# Fields that are written only if given, so that hashes of recipes without them do not change.
+# Fields that are written only if given, so that hashes of recipes without them do not change. `Recipe.hash` (in
+# recipe/recipe.py) lists the fields that only locate images, and that no hash contains.
 _LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # each environment needs a concept of every class, and the smallest class has 11 concepts

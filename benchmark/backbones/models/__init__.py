@@ -1,7 +1,7 @@
 """Models of backbones, with one base class: open_clip, transformers, timm, or a user-defined class.
 
 A recipe names a model of open_clip by its plain name, others by `hf:NAME_OR_FOLDER`, `timm:NAME` or `module:Class`.
-PyTorch is not imported, so that recipes can be read without it.
+This module does not import PyTorch, so that recipes can be read without it.
 """
 
 from abc import ABC, abstractmethod
@@ -15,23 +15,25 @@ from benchmark.common.registry import ClassRegistry, with_source
 if TYPE_CHECKING:
     import torch
 
+    # Tokenizer, token embedding module, and encoder from tokens to embeddings.
     TextSide = tuple[Callable[[Sequence[str]], torch.Tensor], torch.nn.Module, Callable[..., torch.Tensor]]
 
 
+# docs/adding.md lists all attributes with their defaults; tests/docs/test_adding.py compares.
 class EncoderModel(ABC):
     """Base class of models that embed images and, with a text encoder, texts. Derive from it for your own model.
 
     The constructor takes the recipe's `BackboneSpec` (for example `pretrained`, `image_size` and `seed`) and sets
-    `module`. Devices, precision, engines, batches and keys of the store are handled outside of it.
+    `module`. Code outside of this class handles devices, precision, engines, batches and keys of the store.
 
     Attributes:
-        module: torch module with all weights; it is fingerprinted, moved and cast as a whole.
+        module: torch module with all weights; it is hashed, moved to a device and cast as a whole.
         size: height and width of the input. Default 224 x 224.
         mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: 0.5 each.
-        interpolation: of the resize, `bicubic` (default) or `bilinear`.
+        interpolation: interpolation of the resize, `bicubic` (default) or `bilinear`.
         resize_mode: `shortest` (default: cover the input, crop the rest), `longest` (fit in, pad) or `squash`.
-        resize_size: height and width that the resize aims at, before the crop to `size`. Default: `size`.
-        logit_scale: factor on cosine similarities, None (default) if the model has none: CLIP's 100 is then used.
+        resize_size: target height and width of the resize, before the crop to `size`. Default: `size`.
+        logit_scale: factor on cosine similarities. Default None: the model has no factor, and CLIP's 100 is used.
         notes: notes for the user, one sentence each. Default: none.
     """
 
@@ -60,7 +62,7 @@ class EncoderModel(ABC):
         """Return raw embeddings of texts, shape (len(texts), D), on the device of `module`.
 
         Raises:
-            IcmBenchError: by default: the model has no text encoder.
+            IcmBenchError: the model has no text encoder (the default).
         """
         raise IcmBenchError(f"{type(self).__name__} embeds no texts, {len(texts)} were asked for; define encode_texts.")
 
@@ -73,16 +75,16 @@ class EncoderModel(ABC):
     def text_side(self) -> "TextSide | None":
         """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings.
 
-        For predictors that learn prompts. Default: None, not available.
+        Predictors that learn prompts need them. Default: None, if they are not available.
         """
         return None
 
     def architecture(self) -> object:
-        """Return properties of the model not in its weights, as plain data. Default: the class and its source code."""
+        """Return properties that the weights do not show, as plain data. Default: name and code hash of the class."""
         return with_source(f"{type(self).__module__}:{type(self).__qualname__}", type(self))
 
     def preprocess(self) -> dict[str, Any]:
-        """Return the preprocessing in open_clip's format."""
+        """Return the preprocessing in open_clip's format, which `Geometry.of` (embedding/images.py) reads."""
         preprocess = {
             "size": list(self.size),
             "mode": "RGB",
@@ -101,7 +103,7 @@ class EncoderModel(ABC):
         """Check, for a plan, that the backbone exists; its weights need not be available yet. Default: no check.
 
         Raises:
-            IcmBenchError: the backbone cannot exist; says why.
+            IcmBenchError: the backbone does not exist; the message says why.
         """
         del spec
 
@@ -110,13 +112,13 @@ class EncoderModel(ABC):
         """Check, within seconds and without loading weights, that all files are available. Default: no check.
 
         Raises:
-            IcmBenchError: names the files that cannot be fetched.
+            IcmBenchError: files cannot be fetched; the message names them.
         """
         del spec
 
     @classmethod
     def width(cls, spec: BackboneSpec) -> int:
-        """Return the embedding width D. Default: by building the model and embedding a black image."""
+        """Return the embedding width D. Default: build the model, and embed a black image."""
         import torch
 
         model = cls(spec)
@@ -124,6 +126,7 @@ class EncoderModel(ABC):
             return int(model.encode_images(torch.zeros(1, 3, *model.preprocess()["size"])).shape[-1])
 
 
+# A further family of models also needs its prefix in `BackboneSpec.family` and `place` (backbones/spec.py).
 _ROOM = "benchmark.backbones.models"
 MODELS: ClassRegistry[EncoderModel] = ClassRegistry(
     "backbone",

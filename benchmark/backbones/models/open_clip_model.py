@@ -1,6 +1,6 @@
 """Models of open_clip: built-in names with a pretrained tag or a checkpoint file, hub names, and local folders.
 
-The demo's MiniLiT is such a folder.
+The demo's MiniLiT is a local folder. Names and tags are looked up in open_clip's files, without its slow import.
 """
 
 import ast
@@ -32,11 +32,11 @@ class OpenClipModel(EncoderModel):
         spec: the model and its weights.
 
     Raises:
-        IcmBenchError: unknown name or pretrained tag, missing folder, a checkpoint that does not fit or needs
-            unpickling, or no network for a download.
+        IcmBenchError: the name or the pretrained tag is unknown, the folder is missing, the checkpoint does not fit or
+            would have to be unpickled, or there is no network for a download.
     """
 
-    module: Any  # without a common type
+    module: Any  # open_clip's models have no common type
 
     def __init__(self, spec: BackboneSpec) -> None:
         self.check_available(spec)
@@ -66,7 +66,7 @@ class OpenClipModel(EncoderModel):
         return tokenizer(list(texts)).to(next(self.module.parameters()).device)
 
     def architecture(self) -> object:
-        """Return the resolved model configuration, without folders."""
+        """Return open_clip's model configuration with the actual activation, without paths of folders."""
         config = _model_cfg(self._spec, self._name)
         text = config.get("text_cfg", {})
         for key in ("hf_model_name", "hf_tokenizer_name"):
@@ -75,7 +75,7 @@ class OpenClipModel(EncoderModel):
         return config
 
     def preprocess(self) -> dict[str, Any]:
-        """Return open_clip's preprocessing as plain data, equal after a JSON round trip."""
+        """Return open_clip's preprocessing as plain data that JSON does not change."""
         import open_clip
 
         plain: dict[str, Any] = json.loads(json.dumps(open_clip.get_model_preprocess_cfg(self.module)))
@@ -85,11 +85,11 @@ class OpenClipModel(EncoderModel):
 
     @property
     def tokenizer(self) -> Any:
-        """Open_clip's tokenizer of the model."""
+        """The model's tokenizer from open_clip."""
         import open_clip
 
         text = open_clip.get_model_config(self._name).get("text_cfg", {})
-        # A configuration may name remote code; only tokenizers of transformers have the option.
+        # A configuration may name remote code, which is not run; only tokenizers of transformers have this option.
         options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
         return open_clip.get_tokenizer(self._name, **options)
 
@@ -99,7 +99,7 @@ class OpenClipModel(EncoderModel):
         return Path(self._name.removeprefix("local-dir:")) if self._name.startswith("local-dir:") else None
 
     def config(self) -> dict[str, Any]:
-        """Return the content of `open_clip_config.json` for this model as it was loaded."""
+        """Return the content of an `open_clip_config.json` that describes this model as it was loaded."""
         model_cfg = _model_cfg(self._spec, self._name)
         if self._spec.image_size:
             model_cfg["vision_cfg"]["image_size"] = self._spec.image_size
@@ -107,7 +107,7 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_name(cls, spec: BackboneSpec) -> None:
-        """Raise an error for unknown weights; for random weights, for unavailable files of the text tower."""
+        """Raise IcmBenchError if the weights are unknown; with random weights, if text files are not available."""
         config = _listed(spec)
         if config and spec.random_weights:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
@@ -118,7 +118,7 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Raise an error for files that are not cached if the hub is unreachable, before heavy imports."""
+        """Raise IcmBenchError, before slow imports, if files are not cached and the hub is unreachable."""
         config = _listed(spec)
         if config:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
@@ -126,7 +126,7 @@ class OpenClipModel(EncoderModel):
             place, _ = _tags(spec.name).get(spec.pretrained or "", (None, False))
         else:
             place = spec.name.removeprefix("hf-hub:") if spec.name.startswith("hf-hub:") and not spec.folder else None
-        # None: local, or an unknown name, reported on load; "": not on the hub.
+        # `place` is None for local weights and for unknown names (reported on load), and "" for weights elsewhere.
         if place is not None and not hub.go_offline_unless_reachable() and place and not hub.has_cached_weights(place):
             raise IcmBenchError(_not_downloaded(spec, spec.pretrained or spec.name))
 
@@ -158,7 +158,7 @@ def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
 
 
 def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
-    """Return the configuration of a model listed by open_clip, without its slow import; None for others."""
+    """Return the configuration of a model in open_clip's list, without importing open_clip; None for other models."""
     if spec.folder or spec.is_built:
         return None
     with contextlib.suppress(ValueError):
@@ -168,10 +168,10 @@ def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
 
 
 def _tags(name: str) -> dict[str, tuple[str, bool]]:
-    """Return pretrained tag of a listed model -> (hub repository or empty, whether it has QuickGELU).
+    """Return pretrained tag -> (hub repository or empty, whether it has QuickGELU), for a model in open_clip's list.
 
-    Parsed from open_clip's source, without its import: `_PRETRAINED = {"NAME": _TAGS}`, `_TAGS = dict(TAG=_pcfg(...))`.
-    Empty if the source has another form: callers then use open_clip itself.
+    The tags are parsed from open_clip's source: `_PRETRAINED = {"NAME": _TAGS}`, `_TAGS = dict(TAG=_pcfg(...))`. The
+    result is empty if the source has another form; callers then import open_clip.
     """
     values: dict[str, ast.expr] = {}
     with contextlib.suppress(SyntaxError):
@@ -189,7 +189,7 @@ def _tags(name: str) -> dict[str, tuple[str, bool]]:
 
 
 def _check_activation(spec: BackboneSpec, model_has_it: bool) -> None:
-    """Raise an error for a checkpoint file if it is unknown whether it was trained with QuickGELU."""
+    """Raise IcmBenchError if the recipe must say whether a checkpoint file was trained with QuickGELU."""
     tags = _tags(spec.name)
     having = [tag for tag, (_, quick_gelu) in tags.items() if quick_gelu]
     if having and not model_has_it and spec.quick_gelu is None and spec.pretrained not in tags:
@@ -220,7 +220,7 @@ def _model_cfg(spec: BackboneSpec, open_clip_name: str) -> dict[str, Any]:
 
 
 def _open_clip_name(spec: BackboneSpec) -> str:
-    """Return open_clip's name of the model, after checking that it exists; builds the demo's encoder if needed."""
+    """Return open_clip's name of the model, after checking that it exists. The demo's encoder is built if needed."""
     import open_clip
 
     if spec.folder:
@@ -254,7 +254,7 @@ def _open_clip_name(spec: BackboneSpec) -> str:
 
 
 def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
-    """Return open_clip's model (without a common type) and notes for the user."""
+    """Return open_clip's model and notes for the user."""
     import open_clip
     import torch
 
@@ -288,10 +288,10 @@ def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
 
 
 def _load_failure(spec: BackboneSpec, open_clip_name: str, pretrained: str | None, error: Exception) -> str:
-    """Return an error message with a remedy for a failure of open_clip."""
+    """Return the error message, with a remedy, for an exception of open_clip."""
     text = str(error)
     where = pretrained or open_clip_name.removeprefix("local-dir:")
-    # Position embeddings of another width fail an assertion before weights are compared.
+    # Position embeddings of another width fail in an assertion, before open_clip compares weights.
     if "Error(s) in loading state_dict" in text or "pos_embed" in text:
         detail = text.splitlines()[1].strip() if len(text.splitlines()) > 1 else text
         return (
@@ -320,9 +320,10 @@ def _not_downloaded(spec: BackboneSpec, what: str) -> str:
 
 
 def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bool:
-    """Return whether QuickGELU is used: as the recipe says, else as the pretrained tag was trained.
+    """Return whether QuickGELU is used: by the recipe, else as in the training of the pretrained tag.
 
-    open_clip only warns of a mismatch, which costs several points of accuracy.
+    A wrong activation costs several points of accuracy, but open_clip only warns of it. So this function adds to
+    `notes`, or raises IcmBenchError.
     """
     import open_clip
 

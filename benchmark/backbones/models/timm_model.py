@@ -8,19 +8,19 @@ from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError, nearest
 
-_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
+_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}  # crop mode of timm -> `resize_mode`
 
 
 class TimmModel(EncoderModel):
     """A vision tower of timm without its classifier: embeddings are its pooled features.
 
-    Preprocessing is that of the weights in timm's evaluation, with `crop_pct`.
+    Preprocessing is the same as in timm's evaluation of the weights, with their `crop_pct`.
 
     Args:
         spec: `pretrained` is a checkpoint file or `random`; by default the tag in the name, or timm's default.
 
     Raises:
-        IcmBenchError: no such model, weights that cannot be fetched or do not fit, or an unknown preprocessing.
+        IcmBenchError: the model does not exist or has unknown preprocessing; weights cannot be fetched or do not fit.
     """
 
     def __init__(self, spec: BackboneSpec) -> None:
@@ -49,7 +49,7 @@ class TimmModel(EncoderModel):
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Raise an error for weights that are not cached if the hub is unreachable."""
+        """Raise IcmBenchError if weights are not cached and the hub is unreachable."""
         if spec.random_weights or spec.pretrained or go_offline_unless_reachable():
             return
         if (place := _hub_of(spec.place)) and not has_cached_weights(place):
@@ -74,7 +74,7 @@ def _hub_of(place: str) -> str:
         return ""
     try:
         known = get_pretrained_cfg(place, allow_unregistered=False)
-    except RuntimeError:  # an unknown tag, reported by timm
+    except RuntimeError:  # an unknown tag, which timm reports when the model is created
         return ""
     return (known.hf_hub_id or "") if known else ""
 
@@ -106,7 +106,7 @@ def _with_weights(spec: BackboneSpec) -> Any:
 
         try:
             missing = load_checkpoint(model, file, strict=False, weights_only=True).missing_keys
-        except Exception as error:  # damaged, or with objects other than tensors
+        except Exception as error:  # the file is damaged, or holds other objects than tensors
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise IcmBenchError(
                 f"The checkpoint {file} cannot be loaded into '{spec.name}' ({first:.200}); give its weights as "

@@ -1,4 +1,4 @@
-"""Dual encoders of transformers (CLIP, SigLIP, ALIGN, AltCLIP ...): `hf:NAME_OR_FOLDER`, from safetensors alone."""
+"""Dual encoders of transformers (CLIP, SigLIP, ALIGN, AltCLIP ...): `hf:NAME_OR_FOLDER`, with safetensors only."""
 
 import contextlib
 import logging
@@ -13,21 +13,22 @@ from benchmark.backbones.models import EncoderModel
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 
-_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow
+_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's number of a resampling filter -> name
+# Keys of a configuration that do not affect embeddings, and are left out of the architecture.
 _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 class TransformersModel(EncoderModel):
     """A dual encoder of transformers, or a vision model, which has no texts.
 
-    Image embeddings are those of `get_image_features`, or the pooled output of a vision model. Preprocessing is that of
-    its image processor, with the resize and crop of all backbones. Remote code is not run.
+    Image embeddings are the result of `get_image_features`, or the pooled output of a vision model. Preprocessing has
+    the values of the image processor, and the code of all backbones. Remote code is not run.
 
     Args:
         spec: the name is `hf:` and a name on the hub or a folder; `pretrained: random` for random weights.
 
     Raises:
-        IcmBenchError: no such model, no safetensors, weights that do not fit, or an unknown preprocessing.
+        IcmBenchError: the model does not exist, has no safetensors or unknown preprocessing, or weights do not fit.
     """
 
     def __init__(self, spec: BackboneSpec) -> None:
@@ -62,11 +63,11 @@ class TransformersModel(EncoderModel):
         return _pooled(embed(pixel_values=images))
 
     def encode_texts(self, texts: Sequence[str]) -> Any:
-        """Return raw embeddings of texts, padded and truncated to the model's context length."""
+        """Return raw embeddings of texts, shape (len(texts), D); longer texts are cut to the model's context length."""
         return _pooled(self.module.get_text_features(**self.tokens(texts).to(self.module.device)))
 
     def tokens(self, texts: Sequence[str]) -> Any:
-        """Return the input of `get_text_features` for some texts."""
+        """Return the tokens of some texts, as the arguments of `get_text_features`."""
         if self._canonical:
             from open_clip.tokenizer import get_clean_fn
 
@@ -76,12 +77,12 @@ class TransformersModel(EncoderModel):
 
     @property
     def _canonical(self) -> bool:
-        """Whether texts must be lowercased and stripped of punctuation, which SigLIP 2 tokenizers do not do."""
+        """Whether texts need lower case and no punctuation before tokenization, as SigLIP was trained."""
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Raise an error for a model of the hub that is not cached if the hub is unreachable."""
+        """Raise IcmBenchError if a model of the hub is not cached and the hub is unreachable."""
         try:
             at_hand = spec.local_folder is not None or has_cached_file(spec.place)
         except ValueError:
@@ -97,13 +98,13 @@ class TransformersModel(EncoderModel):
 
     @classmethod
     def embeds_texts(cls, spec: BackboneSpec) -> bool:
-        """Return whether it is a dual encoder, from its configuration."""
+        """Return whether the model is a dual encoder, according to its configuration."""
         cls.check_available(spec)
         with _explained(spec):
             return hasattr(_config(spec), "text_config")
 
     def architecture(self) -> object:
-        """Return the class of the model and its configuration, without its path."""
+        """Return the name of the model's class, and its configuration without paths and versions."""
         known = [type(self.module).__name__, _without(self.module.config.to_dict(), _NOT_ARCHITECTURE)]
         return [*known, "canonical texts"] if self._canonical else known
 
@@ -150,7 +151,7 @@ def _config(spec: BackboneSpec) -> Any:
 
 @contextlib.contextmanager
 def _explained(spec: BackboneSpec) -> Iterator[None]:
-    """Turn errors of transformers into one message, and suppress its warnings."""
+    """Turn errors of transformers in the block into one IcmBenchError, and suppress its warnings."""
     if find_spec("transformers") is None:
         raise IcmBenchError(f"The backbone '{spec.name}' needs transformers: pip install 'icm-bench[transformers]'.")
     from transformers.utils import logging as of_transformers
@@ -171,17 +172,17 @@ def _explained(spec: BackboneSpec) -> Iterator[None]:
 
 
 def _pooled(output: Any) -> Any:
-    """Return the embeddings in a model's output: a tensor or an object, by version of transformers."""
+    """Return the embeddings in a model's output, which is a tensor or an object in different versions."""
     return getattr(output, "pooler_output", output)
 
 
 def _pooled_width(config: Any) -> int | None:
-    """Return the width of a vision model without texts; None for others."""
+    """Return the embedding width of a vision model without texts; None for other models."""
     return None if hasattr(config, "text_config") else getattr(config, "hidden_size", None)
 
 
 def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]]:
-    """Return the resize mode, and the target height and width."""
+    """Return (resize mode, (target height, target width)) from the `size` of an image processor."""
     for key, mode in (("shortest_edge", "shortest"), ("longest_edge", "longest")):
         if size.get(key):
             return mode, (int(size[key]), int(size[key]))
@@ -191,9 +192,9 @@ def _resize_of(size: Mapping[str, Any], name: str) -> tuple[str, tuple[int, int]
 
 
 def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return the normalisation of an image processor for values from 0 to 255 as mean and std for values from 0 to 1.
+    """Return mean and std for values from 0 to 1, from an image processor, which normalises values from 0 to 255.
 
-    ALIGN's processor only multiplies and subtracts 1, which equals a mean and std of 0.5.
+    ALIGN's processor only multiplies and subtracts 1, which equals a mean and a std of 0.5.
     """
     factor = 255 * float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 255.0
     factor = 1.0 if abs(factor - 1) < 1e-9 else factor
