@@ -144,7 +144,7 @@ def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
         backbone.encode_texts(["a photo of a dog."])
     except IcmBenchError:
         raise
-    except Exception as error:  # a missing or damaged tokenizer, an unreachable hub: any error
+    except Exception as error:  # a damaged tokenizer or an unreachable hub can raise any error
         if meant := meant_for_user(error):
             raise meant from error
         raise IcmBenchError(
@@ -198,6 +198,6 @@ def _cached_facts(spec: BackboneSpec) -> BackboneFacts | None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # removes a partly built folder
+    for number in (signal.SIGINT, signal.SIGTERM):  # a normal exit removes a partly built folder
         signal.signal(number, lambda *_: sys.exit(1))
     print(answer(BackboneSpec.model_validate_json(sys.stdin.read())))

@@ -49,7 +49,7 @@ class TrainingSpec(Spec):
         return ", ".join(parts)
 
 
-# A new field that changes embeddings must change `label` and `BackboneFacts.identity`, which name stored embeddings.
+# A new field that changes embeddings must change `label`, and `BackboneFacts.identity`, which names stored embeddings.
 class BackboneSpec(Spec):
     """A dual encoder, its weights, precision and engine.
 
@@ -129,7 +129,7 @@ class BackboneSpec(Spec):
 
     @property
     def label(self) -> str:
-        """Name of the backbone in outputs. It contains all fields that change embeddings, if they are given."""
+        """Name of the backbone in outputs: name, weights, and further values that the recipe sets."""
         parts = [f"hf:{Path(self.local_folder).name}" if self.family == "hf" and self.local_folder else self.name]
         if self.pretrained and not self.random_weights:
             parts.append(self.pretrained if "/" not in self.pretrained else Path(self.pretrained).name)

@@ -56,7 +56,7 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 
 
 class Component(Spec):
-    """Base class of all components."""
+    """Base class of all components. Keywords of a subclass are fields of `Presentation`."""
 
     presentation: ClassVar[Presentation] = Presentation()
 
@@ -187,7 +187,7 @@ class ClassRegistry(Generic[C]):
 
 
 class Registry(ClassRegistry[T]):
-    """Components of one kind by name."""
+    """Components of one kind, which are created by name from entries of a recipe."""
 
     def create(self, spec: object) -> T:
         """Return the component for an entry of a recipe: a name, a mapping with `name`, or already a component.

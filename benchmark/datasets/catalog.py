@@ -169,7 +169,7 @@ _ALL = (
             "columns": {
                 "path": "images/rgb_img_{row}.png",
                 "class_name": "category", "environment": "country_code",
-                "group": "{img_path:parent}",  # one place at several times
+                "group": "{img_path:parent}",  # images of one place at several times
             },
             "lookup": {
                 "environment": {
@@ -259,7 +259,7 @@ def count_differences(facts: DatasetFacts, counts: Mapping[str, int], classes: i
     return differences
 
 
-# Lists in timm, a dependency of open_clip: one WordNet id per line.
+# Name of an ImageNet variant -> file of its classes in timm, a dependency of open_clip, with one WordNet id per line.
 _LISTS = dict.fromkeys(("ImageNet", "ImageNetV2", "ImageNet-Sketch", "ImageNet-C"), "imagenet_synsets.txt")
 _LISTS |= {"ImageNet-R": "imagenet_r_synsets.txt", "ImageNet-A": "imagenet_a_synsets.txt"}
 

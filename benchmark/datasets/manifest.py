@@ -181,7 +181,7 @@ class Manifest:
                 f"class; the first is {paths[repeated[0]]}, which equals {paths[first[0]]}."
             )
         distinct = np.setdiff1d(np.arange(len(ids)), repeated)
-        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # empty files are no duplicates
+        distinct = distinct[self.table["bytes"].to_numpy()[distinct] > 0]  # empty files do not count as duplicates
         first, repeated = (distinct[positions] for positions in _repetitions(contents[distinct]))
         if len(repeated):
             notes.append(

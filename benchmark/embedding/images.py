@@ -64,7 +64,7 @@ class Geometry:
         high, wide = self.resize_size or self.size
         if self.resize_mode == "squash":
             return wide, high
-        if self.resize_mode == "shortest" and high == wide:  # truncated, as in torchvision; timm rounds, see below
+        if self.resize_mode == "shortest" and high == wide:  # sizes are truncated, as in torchvision; below rounded
             return (high, int(high * height / width)) if width <= height else (int(high * width / height), high)
         ratios = (height / high, width / wide)
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)

@@ -63,7 +63,7 @@ _WHAT = (
     ("prompts", pa.string()),  # JSON list of templates
     ("intervention_set", pa.string()),  # null if the projection uses no interventions
     ("interventions", pa.string()),  # JSON: kinds with parameters, seed, pairing; a placebo has those of its real set
-    ("projection", pa.string()),  # identity, pca, random, icm, ...; imported: answers of an external method
+    ("projection", pa.string()),  # identity, pca, random, icm, ...; `imported` for answers of an external method
     ("projection_params", pa.string()),  # JSON, without the order
     ("projection_variant", pa.string()),  # distinguishes variants of a projection ("equal N"); else null
     ("nuisance", pa.string()),  # nuisance that the projection weights or shrinks, if a rule selects it; else null

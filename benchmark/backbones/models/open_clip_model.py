@@ -142,7 +142,7 @@ class OpenClipModel(EncoderModel):
         open_clip_name = _open_clip_name(spec)
         try:
             return int(open_clip.get_model_config(open_clip_name)["embed_dim"])
-        except Exception as error:  # an unreachable hub or a damaged configuration: any error
+        except Exception as error:  # an unreachable hub or a damaged configuration can raise any error
             raise IcmBenchError(
                 f"The configuration of the backbone '{spec.name}' cannot be read ({type(error).__name__}: {error}); "
                 f"check the name or the folder, and the network if it lies on a hub."
@@ -281,7 +281,7 @@ def _load(spec: BackboneSpec, open_clip_name: str) -> tuple[Any, list[str]]:
         return model, notes
     except IcmBenchError:
         raise
-    except Exception as error:  # a damaged checkpoint: any error
+    except Exception as error:  # a damaged checkpoint can raise any error
         raise IcmBenchError(_load_failure(spec, open_clip_name, pretrained, error)) from error
     finally:
         logging.disable(logging.NOTSET)

@@ -89,7 +89,7 @@ def _created(spec: BackboneSpec, pretrained: bool) -> Any:
     sizes: dict[str, Any] = {"img_size": spec.image_size} if spec.image_size and "vit" in architecture else {}
     try:
         return timm.create_model(spec.place, pretrained=pretrained, num_classes=0, **sizes)
-    except Exception as error:  # an unreachable hub, an unknown tag, a damaged file: any error
+    except Exception as error:  # an unreachable hub, an unknown tag or a damaged file can raise any error
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise IcmBenchError(
             f"The backbone '{spec.name}' cannot be loaded by timm ({first:.200}); check the name and the network, or "

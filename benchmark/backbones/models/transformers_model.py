@@ -116,7 +116,7 @@ class TransformersModel(EncoderModel):
             config = _config(spec)
         if width := getattr(config, "projection_dim", None) or _pooled_width(config):
             return int(width)
-        vision = config.vision_config  # SigLIP has no projection: its width is that of its towers
+        vision = config.vision_config  # SigLIP has no projection: its embeddings have the width of its towers
         return int(getattr(vision, "projection_size", None) or vision.hidden_size)
 
     @cached_property

@@ -142,7 +142,7 @@ def _silent() -> Iterator[None]:
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Make a Ray that the block starts require a token, and listen on the loopback interface only.
+    """Let a Ray instance that starts in the block require a token, and listen on the loopback interface only.
 
     By default Ray listens on all network interfaces of a Linux machine, and all users can read its token file. If the
     user has set RAY_AUTH_MODE, that value is kept.
