@@ -87,7 +87,7 @@ _GEMM_SECONDS = 0.5
 
 
 def gemm_peak(device: str, precision: str) -> float:
-    """Return the FLOP/s of a large matrix product on a device, which no encoder can exceed.
+    """Return the FLOP/s of a large matrix product on a device, as an upper limit for encoders.
 
     PyTorch measures them with all its threads for half a second; the result is kept in the cache folder.
     """

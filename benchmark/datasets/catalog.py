@@ -285,7 +285,7 @@ def human_names(wordnet_ids: Sequence[str]) -> list[str]:
 
 
 def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
-    """Return the WordNet id of each class name of a copy of the ImageNet variant `name`; `place`: for messages.
+    """Return the WordNet ids of the classes in a copy of the ImageNet variant `name`. `place`: its location.
 
     A class name is a WordNet id or, as in the folders of ImageNetV2, a number. A number is a position among the sorted
     ids of the variant; if a number is too large for the variant, all numbers are positions among ImageNet's ids.

@@ -193,7 +193,7 @@ class Manifest:
 
 
 def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions whose code occurs earlier, as (first positions of these codes, the positions)."""
+    """Return, for each code that occurred before, the position of its first occurrence, and the position itself."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     earliest = first[inverse]
     repeated = np.flatnonzero(earliest != np.arange(len(codes)))

@@ -213,7 +213,7 @@ class DatasetSpec(Spec):
     @field_validator("strength", mode="before")
     @classmethod
     def _by_shift(cls, strength: Any, info: ValidationInfo) -> Any:
-        """Return shift -> environment -> strength; a mapping from environments applies to all shifts."""
+        """Return shift -> environment -> strength. A mapping environment -> strength applies to all shifts."""
         if not isinstance(strength, Mapping) or any(isinstance(size, Mapping) for size in strength.values()):
             return strength
         return dict.fromkeys(info.data.get("shift") or (), strength)

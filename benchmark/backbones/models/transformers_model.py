@@ -172,7 +172,7 @@ def _explained(spec: BackboneSpec) -> Iterator[None]:
 
 
 def _pooled(output: Any) -> Any:
-    """Return the embeddings in a model's output, which is a tensor or an object in different versions."""
+    """Return the embeddings in a model's output. Some versions of transformers return an object instead of a tensor."""
     return getattr(output, "pooler_output", output)
 
 

@@ -1,4 +1,4 @@
-"""Base class of image readers, which list images and read their bytes by file and position; and helpers for readers."""
+"""Base class of image readers, which list images and read their bytes by file and position; functions for readers."""
 
 import contextlib
 import re
