@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-import benchmark
 from benchmark.common.code import NO_PLUGINS
 
 RECIPE = "recipe.yaml"  # `init` writes it; commands read it by default
@@ -16,6 +16,26 @@ _STORE = "folder, s3:// or gs://; default: the one in the cache folder"
 # argument RECIPE, which the command has only if this help is given.
 _Command = Callable[..., argparse.ArgumentParser]
 _Add = Callable[..., Any]  # the `add_argument` of a command
+
+
+def _number(of: Callable[[str], float], least: float, below: float, what: str) -> Callable[[str], float]:
+    """Return a parser of numbers from `least` up to, but not including, `below`; `what` describes them."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = of(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < below:
+            raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+        return value
+
+    return parsed
+
+
+_COUNT = _number(int, 1, 1_000_000, "a whole number above 0")
+_PRICE = _number(float, 0, 1e9, "a price of 0 or more")
+_POINTS = _number(float, 1e-9, 100, "a number of percentage points above 0 and below 100")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +61,7 @@ def command_parser() -> argparse.ArgumentParser:
         "predicting in an invariant subspace (CLIP-ICM) help?",
         epilog="Start with `icm-bench demo`: real images, no GPU, no account.",
     )
-    parser.add_argument("--version", action="version", version=f"icm-bench {benchmark.__version__}")
+    parser.add_argument("--version", action="version", version=f"icm-bench {version('icm-bench')}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, about: str, description: str = "", recipe_help: str = "") -> argparse.ArgumentParser:
@@ -86,9 +106,9 @@ def _stages(command: _Command) -> None:
             _flag(add, "--calibrate", about)
             # The next three are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
             add("--gpu", metavar="KIND", help="estimate hours for embedding on this GPU, such as l4 or 'RTX 4090'")
-            add("--gpus", type=_positive, metavar="N", help="number of these GPUs; default: 1")
+            add("--gpus", type=_COUNT, metavar="N", help="number of these GPUs; default: 1")
             about = "price per hour of a machine with one GPU: estimate the total cost"
-            add("--price", type=_price, metavar="AMOUNT", help=about)
+            add("--price", type=_PRICE, metavar="AMOUNT", help=about)
             add("--address", metavar="URL", help="dashboard of a cluster: check that the run fits its nodes")
 
 
@@ -321,7 +341,7 @@ def _add_report_options(add: _Add) -> None:
         "DomainBed's over seeds; default: %(default)s",
     )  # fmt: skip
     about = "equivalence margin between two methods; default: 1"
-    add("--margin", type=_points, default=1.0, metavar="POINTS", help=about)
+    add("--margin", type=_POINTS, default=1.0, metavar="POINTS", help=about)
     add(
         "--compare", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE"),
         help="start the summary with two methods: the gain of each over plain prediction, and their difference; "
@@ -331,29 +351,4 @@ def _add_report_options(add: _Add) -> None:
     about = "add a custom table, a TableSpec; may be repeated"
     add("--table", action="append", default=[], metavar="MODULE:NAME", dest="tables", help=about)
     about = "price of a GPU hour: adds the table of costs; 0 for hours only"
-    add("--price", type=_price, metavar="AMOUNT", help=about)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return -1.0
-
-
-def _points(text: str) -> float:
-    if not 0 < _number(text) < 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of percentage points above 0 and below 100")
-    return float(text)
-
-
-def _price(text: str) -> float:
-    if not 0 <= _number(text) < 1e9:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a price of 0 or more")
-    return float(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
+    add("--price", type=_PRICE, metavar="AMOUNT", help=about)

@@ -202,7 +202,7 @@ MUTATIONS = [
         ('"eigenbasis", centered, lambda_', '"eigenbasis", centered', _SHARED_WORK),
         ("if lambda_ else c_z_eigenbasis", "if True else c_z_eigenbasis", _SHARED_WORK),
     ),
-    *_of("benchmark/method/subspace/directions.py", ('("eigenbasis", centered), None', '("eigenbasis",), None', _SHARED_WORK)),
+    *_of("benchmark/method/subspace/basis.py", ('("eigenbasis", centered), None', '("eigenbasis",), None', _SHARED_WORK)),
     *_of("benchmark/method/evaluation/cells.py",
         ("partner[in_turn] = np.roll(in_turn, 1)", "partner[in_turn] = np.roll(in_turn, 0)", _PARTNERS),
         ("by_counts.setdefault(counts, {})", "by_counts.setdefault((), {})", _CELLS),

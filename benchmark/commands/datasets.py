@@ -3,9 +3,8 @@
 import json
 from dataclasses import asdict
 
+from benchmark.common.errors import some
 from benchmark.datasets.catalog import CATALOG
-
-MAX_ENVIRONMENTS = 6  # number of environments listed for a data set that has more
 
 
 def list_catalog(as_json: bool) -> None:
@@ -14,10 +13,7 @@ def list_catalog(as_json: bool) -> None:
         print(json.dumps([{**asdict(facts), "images": facts.images} for facts in CATALOG.values()], indent=2))
         return
     for facts in CATALOG.values():
-        listed = list(facts.environments.items())[:MAX_ENVIRONMENTS]
-        environments = ", ".join(name if images is None else f"{name} {images}" for name, images in listed)
-        if (count := len(facts.environments)) > MAX_ENVIRONMENTS:
-            environments = f"{count}, {environments} and so on"
+        environments = some(name if n is None else f"{name} {n}" for name, n in facts.environments.items())
         print(f"{facts.name}  (folder {facts.folder}, {facts.classes} classes)")
         if environments:
             print(f"  environments: {environments} = {facts.images} images; counts {facts.counts}")

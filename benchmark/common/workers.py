@@ -192,8 +192,8 @@ def at_once(
 ) -> Iterator[T]:
     """Yield `read(item)` for all items of `given` in order, computed by threads; the first error is raised.
 
-    Each item counts as `units` of `progress`, which is closed at the end. `local` says that files are on a local disk;
-    for other files more threads are used, since waiting for a network needs no core.
+    With two items or more, each counts as `units` of `progress`, which is closed at the end. `local` says that files
+    are on a local disk; for other files more threads are used, since waiting for a network needs no core.
     """
     threads = min(_READERS, 2 * (os.cpu_count() or 1) if local else _READERS, len(given))
     if threads < 2:

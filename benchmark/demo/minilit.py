@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "MiniLiT"
-# Increase it if a change of this module or of minilit_training.py changes the encoder, and write the new values into
-# tests/demo/test_golden.py.
+# Increase it if a change of this module, of trunk_features.py or of minilit_training.py changes the encoder, and write
+# the new values into tests/demo/test_golden.py.
 VERSION = 2
 
 CONTEXT_LENGTH = 64

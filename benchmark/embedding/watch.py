@@ -28,6 +28,7 @@ from benchmark.embedding.ledger import EncoderState
 from benchmark.embedding.pool import NOTIFY_SECONDS, REQUEST_SECONDS, Notify, Pool
 from benchmark.store.made import CHUNKS, Made, MadeBy, drop_open, write_made
 
+# docs/clusters.md states `STALL_TIMES` in words, and benchmark/store/__init__.py the 30 s of `RECORD_SECONDS`.
 POLL_SECONDS = 2.0
 TIMES_MEDIAN = 3.0  # a pause is a stall if it is longer than so many times the median time between two chunks
 FIRST_RECORD_SECONDS, RECORD_SECONDS = 5.0, 30.0  # seconds until the first record of a run, and between later records

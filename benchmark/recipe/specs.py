@@ -1,7 +1,7 @@
 """Parts of a recipe: interventions, texts, images, prompts, sweep, search and run.
 
 The hash of its dump identifies a recipe, so a new key must not appear in the dump of recipes without it: see
-`ImagesSpec._as_written`. Keys of `run` are not hashed. After a change, `make docs` writes these docstrings and defaults
+`ImagesSpec.formats`. Keys of `run` are not hashed. After a change, `make docs` writes these docstrings and defaults
 into docs/recipe.md, and the counts into the heads of jobs/recipes/.
 """
 
@@ -13,10 +13,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializeAsAny,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -155,17 +153,12 @@ class ImagesSpec(Spec):
     """
 
     jpeg_draft: bool = True
-    formats: tuple[str, ...] = ()
+    formats: tuple[str, ...] = Field(default=(), exclude_if=lambda formats: not formats)
 
     @field_validator("formats")
     @classmethod
     def _check_formats(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
         return further_formats(formats) if formats else ()
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the fields; `formats` only if given, so that the hash of recipes without it stays the same."""
-        return {key: value for key, value in dump(self).items() if key != "formats" or value}
 
 
 class PromptsSpec(Spec):

@@ -37,26 +37,6 @@ from reports.text.verdicts import capital
 
 Family: TypeAlias = Literal["shift", "open", "both", "variants"]
 _PUBLISHED = "published"
-# Kind of a table or figure -> rows that it needs, for all tables and figures in `_PLANS`.
-_NEEDS = {
-    **dict.fromkeys(("table main", "table environments", "table open_class", "table imagenet"), "two methods or more"),
-    f"table {_PUBLISHED}": "a data set with published accuracies",
-    "table ablation_lambda": "a method with two lambdas or more",
-    "table ablation_rank": "a method with two ranks or more",
-    "table ablation_interventions": "two sets of interventions on images",
-    "table ablation_text": "two intervention sets, at least one with pairs of texts",
-    "table cost": "--price AMOUNT, 0 for hours alone",
-    "table backbones": "two backbones or more",
-    "table trend": "three backbones or more",
-    "table over_data_sets": "two data sets or more",
-    "table ablation_order": "both orders",
-    **dict.fromkeys(("figure forest", "figure environments"), "a method and plain prediction on the same images"),
-    "figure lambda_rank": "a method with several lambdas and ranks",
-    "figure rank": "a method with two ranks or more",
-    "figure spectrum": "a method with eigenvalues",
-    "figure interventions": "a method that looks at interventions",
-    "figure robustness": "eight backbones or more",
-}
 # Tables that the paper merges over data sets -> subject of the caption.
 _OVER_DATA_SETS = {
     "ablation_lambda": "accuracy by lambda",
@@ -151,7 +131,7 @@ def _family(protocol: type[Protocol]) -> Family:
     return "variants" if protocol.across_sets else "shift"
 
 
-# Every table and figure here also needs an entry in `_NEEDS`. tests/jobs/test_recipes.py lists missing tables.
+# tests/jobs/test_recipes.py lists missing tables.
 _PLANS = (
     Plan("Domain shift", ("main", "environments", _PUBLISHED), ("forest", "environments"), "shift", "held_out"),
     Plan("Open class", ("open_class",), (), "open", "open_class"),
@@ -169,7 +149,7 @@ _PLANS = (
 def chapters(
     scope: Scope, tables: Sequence[Table], figures: Sequence[Figure], checks: Sequence[Check]
 ) -> tuple[list[Chapter], list[str]]:
-    """Return the non-empty chapters, and sentences that name missing tables and figures and the rows they need.
+    """Return the non-empty chapters, and sentences that name missing tables and figures.
 
     The last sentence names the tables that are only in the report. The paper has the first figure of each kind.
     """
@@ -191,7 +171,7 @@ def chapters(
         shown += printed
         there = [*(f"table {kind_of(one)}" for one in (*printed, *more)), *(f"figure {kind_of(one)}" for one in drawn)]
         planned = [*(f"table {kind}" for kind in plan.tables), *(f"figure {kind}" for kind in plan.figures)]
-        missing = [f"no {kind} (it needs {_NEEDS[kind]})" for kind in planned if kind not in there]
+        missing = [f"no {kind}" for kind in planned if kind not in there]
         if plan.family not in (None, *scope.families.values()):
             missing = [f"there are no rows of protocol {plan.protocol}"]
         absent += [f"{plan.title}: {', '.join(missing)}."] if missing else []

@@ -15,9 +15,8 @@ from itertools import groupby, islice
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.terminal.escaping import one_line
 from reports.render import cells
-from reports.render.table import Table
+from reports.render.table import MAX_WORDS, Table
 
-MAX_WORDS = 40  # longest caption, in words; `MAX_CAPTION_WORDS` of reports/tables/words.py is equal
 _MIN_SCALE = 6 / 7  # smallest scale of a table: \scriptsize, its smallest font, has 7 points
 _LETTERS = {"table": 54, "table*": 113}  # letters of \footnotesize on a line of 3.25 and of 6.75 in
 _LINES = 48  # lines of \footnotesize on a page of a plain article

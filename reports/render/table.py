@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 GAP = "—"
+MAX_WORDS = 40  # of a caption: longer ones are refused by LaTeX output and shortened in captions
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ from dataclasses import replace
 from reports.analysis.methods import Method
 from reports.analysis.selections import Selections, SettingResults
 from reports.analysis.settings import BANNER, Options, Setting, distinct
-from reports.render.table import Table
+from reports.render.table import MAX_WORDS, Table
 from reports.text import captions
 
-MAX_CAPTION_WORDS = 40  # `MAX_WORDS` of reports/render/latex.py, which refuses longer captions, is equal
 INTERVAL = "In brackets: 95 % interval for these environments (cluster-robust, Student's t)."
 BOLD = "Bold: not separated from the best of its block (all paired differences of the block, adjusted by Holm)."
 PLAIN_PICKS = (
@@ -40,7 +39,7 @@ def caption(results: Sequence[SettingResults], words: str) -> str:
     """Return a caption of at most 40 words, starting with the warning of random weights."""
     random = any(setting.random_weights for setting, _ in results)
     every = f"{f'{BANNER}: ' if random else ''}{words}".split()
-    return " ".join(every if len(every) <= MAX_CAPTION_WORDS else [*every[: MAX_CAPTION_WORDS - 1], "…"])
+    return " ".join(every if len(every) <= MAX_WORDS else [*every[: MAX_WORDS - 1], "…"])
 
 
 def context(results: Sequence[SettingResults], rule: str | None, options: Options) -> dict[str, str]:

@@ -300,7 +300,8 @@ def few_images(verdicts: Iterable[Verdict]) -> str:
     known = [one.images for one in verdicts if not np.isnan(one.images)]
     if not known:
         return ""
-    few = f"; with fewer than {MIN_IMAGES}, selected settings were found to lose accuracy" if min(known) < MIN_IMAGES else ""
+    harm = f"; with fewer than {MIN_IMAGES}, selected settings were found to lose accuracy"
+    few = harm if min(known) < MIN_IMAGES else ""
     return f"A fit has {min(known):.1f} images for each dimension of the embeddings{few}."
 
 

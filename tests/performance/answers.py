@@ -17,7 +17,7 @@ from benchmark.method.evaluation.other_environments import environment_interval
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, turn_of
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
-from benchmark.method.subspace.directions import roots_of
+from benchmark.method.subspace.basis import roots_of
 from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.shrinkage import Filter

@@ -44,7 +44,10 @@ class TimmModel(EncoderModel):
         return self.module(images)
 
     def architecture(self) -> object:
-        """Return timm's name of the model."""
+        """Return timm's name of the model.
+
+        Change it with `encode_images`: the key of stored embeddings has no code of this package's models.
+        """
         return ["timm", self._place.split(".")[0]]
 
     @classmethod

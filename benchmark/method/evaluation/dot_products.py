@@ -83,10 +83,10 @@ class DotProducts:
         for rows in self._blocks(len(x)):
             for j, margins in enumerate(self._margins(single[rows], labels[rows])):
                 correct[j :: self._span, rows] = margins > 0
-                # NaN and infinite margins count as doubtful.
-                doubtful[j :: self._span, rows] = ~(
-                    np.abs(margins) > _off(self._bounds[j :: self._span], lengths[rows])
-                )
+                # Lengths have errors too: 3e-5 of the length, and squares below the smallest normal number.
+                scale = 1.0001 * lengths[rows].astype(np.float64) + 1e-17
+                bounds = np.multiply.outer(self._bounds[j :: self._span], scale) + UNDERFLOW
+                doubtful[j :: self._span, rows] = ~(np.abs(margins) > bounds)  # so are NaN and infinite margins
         self._settle_in_double(x, labels, correct, doubtful)
         if doubtful.any():
             # With cosines at rank 1, all classes of the same sign tie. So often only the first ranks are needed.
@@ -154,11 +154,6 @@ class DotProducts:
         n = (dim + 3 * len(self._text) + 8) * 2.0**-24
         single = n / (1 - n) * (factors * (of_first + sizes - sizes[first])).max(axis=1)
         return 2 * single + double, double
-
-
-def _off(bounds: Array, lengths: Floats) -> Array:
-    # Lengths have errors too: 3e-5 of the length, and squares below the smallest normal number.
-    return np.multiply.outer(bounds, 1.0001 * lengths.astype(np.float64) + 1e-17) + UNDERFLOW
 
 
 def _sums(vectors: Array, text: Array, ranks: Sequence[int]) -> Array:

@@ -4,7 +4,8 @@ A gain is a method minus plain prediction with the same predictor, in one settin
 over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy, and in both. Each family
 is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its cause: environment means,
 interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several differences, which must all be
-above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each value of `kind`.
+above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each value of `kind`, and
+`best_of` in `reports/analysis/verdicts.py` lists the kinds that are a gain.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace import Basis, Moments, SourceMoments
-from benchmark.method.subspace.directions import lost_by_rank
+from benchmark.method.subspace.basis import lost_by_rank
 
 
 @dataclass(frozen=True)

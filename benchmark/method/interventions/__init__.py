@@ -1,6 +1,8 @@
 """Interventions: views of images with changed style and unchanged object.
 
-A new name in `INTERVENTIONS` also changes docs/recipe.md, which `make docs` writes.
+Every recipe without `interventions.kinds` embeds a new name in `INTERVENTIONS`, and MiniLiT with `augmented: true` is
+trained with it. So raise `VERSION` in benchmark/demo/minilit.py; correct "seven" in benchmark/recipe/specs.py,
+benchmark/backbones/spec.py and benchmark/commands/init.py, and the counts in tests/recipe; and run `make docs`.
 """
 
 from benchmark.common.registry import Registry

@@ -12,8 +12,7 @@ from scipy.linalg import qr, subspace_angles
 
 from benchmark.method.arrays import Array, Floats, Ints, Values, finite
 from benchmark.method.predictors.logistic import SoftmaxRegression
-from benchmark.method.subspace.basis import Basis
-from benchmark.method.subspace.directions import lost_by_rank
+from benchmark.method.subspace.basis import Basis, lost_by_rank
 from benchmark.method.subspace.moments import Differences, Moments, SourceMoments
 
 

@@ -20,8 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array
-from benchmark.method.subspace.basis import Basis, eigenbasis
-from benchmark.method.subspace.directions import c_z_eigenbasis
+from benchmark.method.subspace.basis import Basis, c_z_eigenbasis, eigenbasis
 from benchmark.method.subspace.moments import Moments, SourceMoments
 from benchmark.method.subspace.nuisance import Nuisance, NuisanceCandidates, Nuisances, cached_for, nuisance
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 
 from benchmark.method.arrays import Array
-from benchmark.method.subspace.directions import roots_of
+from benchmark.method.subspace.basis import roots_of
 from benchmark.method.subspace.moments import SourceMoments
 
 

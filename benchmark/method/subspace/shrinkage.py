@@ -32,8 +32,7 @@ from pydantic import Field, field_validator
 
 from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, Templates, fill, resolve_templates
-from benchmark.method.subspace.basis import Basis
-from benchmark.method.subspace.directions import NEGLIGIBLE, Roots, roots_of
+from benchmark.method.subspace.basis import NEGLIGIBLE, Basis, Roots, roots_of
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import (
     CLASSES,

@@ -14,8 +14,8 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from reports.render.cells import balanced, filled, shared_notes
 from reports.render.formats import csv_text
-from reports.render.latex import MAX_WORDS, all_tex, latex, latex_escape, letter
-from reports.render.table import Block, Cell, Column, Line, Table
+from reports.render.latex import all_tex, latex, latex_escape, letter
+from reports.render.table import MAX_WORDS, Block, Cell, Column, Line, Table
 from tests.reports.render.made import BACKBONES, METHODS, NOTES, SETS, hostile, main, small
 
 needs_pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is absent")

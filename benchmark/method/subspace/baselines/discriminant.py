@@ -5,12 +5,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace import directions
-from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace import basis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Discriminant(Projection, label="Discriminant", short="directions that tell classes apart", role="rival"):
+class Discriminant(basis.Projection, label="Discriminant", short="directions that tell classes apart", role="rival"):
     """Generalised eigenvectors v of S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
 
     S_b and S_w are the scatter between and within classes over all source images, divided by the number of images. So
@@ -33,7 +32,7 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
     uses_labels: ClassVar[bool] = True
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
-    def fit(self, sources: SourceMoments) -> Basis:
+    def fit(self, sources: SourceMoments) -> basis.Basis:
         """Return the discriminant directions, then the rest of the space by energy."""
         c_z, images = sources.c_z(), sources.images
         filled = images.counts > 0
@@ -44,12 +43,10 @@ class Discriminant(Projection, label="Discriminant", short="directions that tell
         centres = (np.sqrt(counts / images.n) * means).T  # S_b is this matrix times its transpose
         between, squared_length = centres @ centres.T, np.trace(c_z)
         within = sources.c_z(centered=True) - between
-        if np.trace(within) <= directions.NEGLIGIBLE * squared_length:
+        if np.trace(within) <= basis.NEGLIGIBLE * squared_length:
             raise ValueError("The embeddings of each class are all equal: there is no scatter within classes.")
-        ratios, vectors = directions.generalized_eigenvectors(
-            between, directions.regularized(within, self.regularization)
-        )
-        rank = directions.span(centres, squared_length).shape[1]
-        first = directions.ordered_orthonormal(vectors[:, :rank])
-        rest, energies = directions.by_energy(directions.complement(first), c_z)
-        return Basis(np.hstack([first, rest]), np.hstack([ratios[:rank], energies]))
+        ratios, vectors = basis.generalized_eigenvectors(between, basis.regularized(within, self.regularization))
+        rank = basis.span(centres, squared_length).shape[1]
+        first = basis.ordered_orthonormal(vectors[:, :rank])
+        rest, energies = basis.by_energy(basis.complement(first), c_z)
+        return basis.Basis(np.hstack([first, rest]), np.hstack([ratios[:rank], energies]))

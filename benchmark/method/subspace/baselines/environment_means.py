@@ -5,8 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from benchmark.method.arrays import Array
-from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import by_energy, complement, span
+from benchmark.method.subspace.basis import Basis, Projection, by_energy, complement, span
 from benchmark.method.subspace.moments import SourceMoments
 
 

@@ -5,12 +5,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace import directions
-from benchmark.method.subspace.basis import Basis, Projection
+from benchmark.method.subspace import basis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Generalized(Projection, label="Generalised eigenproblem", short="directions moved least", role="rival"):
+class Generalized(basis.Projection, label="Generalised eigenproblem", short="directions moved least", role="rival"):
     """Generalised eigenvectors v of C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
 
     w is the ratio of energy to displacement: the Rayleigh quotient of the two second moments that CLIP-ICM combines in
@@ -35,13 +34,13 @@ class Generalized(Projection, label="Generalised eigenproblem", short="direction
     regularization: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     centered: bool = False
 
-    def fit(self, sources: SourceMoments) -> Basis:
+    def fit(self, sources: SourceMoments) -> basis.Basis:
         """Return an orthonormal basis by decreasing ratio, then the rest of the space by energy."""
         c_z, c_d, squared_length = sources.c_z(self.centered), sources.c_d(), np.trace(sources.c_z())
-        if np.trace(c_d) <= directions.NEGLIGIBLE * squared_length:
+        if np.trace(c_d) <= basis.NEGLIGIBLE * squared_length:
             raise ValueError("The interventions move no embedding: there is no displacement to divide energies by.")
-        ratios, vectors = directions.generalized_eigenvectors(c_z, directions.regularized(c_d, self.regularization))
-        rank = int((np.linalg.eigvalsh(c_z) > directions.NEGLIGIBLE * squared_length).sum())
-        first = directions.ordered_orthonormal(vectors[:, :rank])
-        rest, _ = directions.by_energy(directions.complement(first), c_z)
-        return Basis(np.hstack([first, rest]), np.where(np.arange(sources.dim) < rank, ratios, 0.0))
+        ratios, vectors = basis.generalized_eigenvectors(c_z, basis.regularized(c_d, self.regularization))
+        rank = int((np.linalg.eigvalsh(c_z) > basis.NEGLIGIBLE * squared_length).sum())
+        first = basis.ordered_orthonormal(vectors[:, :rank])
+        rest, _ = basis.by_energy(basis.complement(first), c_z)
+        return basis.Basis(np.hstack([first, rest]), np.where(np.arange(sources.dim) < rank, ratios, 0.0))

@@ -4,8 +4,16 @@ import numpy as np
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace.baselines.environment_means import mean_differences
-from benchmark.method.subspace.basis import Basis, Projection, with_fixed_signs
-from benchmark.method.subspace.directions import NEGLIGIBLE, by_energy, complement, ordered_orthonormal, span
+from benchmark.method.subspace.basis import (
+    NEGLIGIBLE,
+    Basis,
+    Projection,
+    by_energy,
+    complement,
+    ordered_orthonormal,
+    span,
+    with_fixed_signs,
+)
 from benchmark.method.subspace.moments import SourceMoments
 
 

@@ -19,8 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.prompts import Names, Prompt, in_groups
-from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import span
+from benchmark.method.subspace.basis import Basis, Projection, span
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.shrinkage import Lambda
 

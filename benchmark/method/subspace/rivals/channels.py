@@ -15,8 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from benchmark.method.arrays import Array, Labels
-from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import NEGLIGIBLE
+from benchmark.method.subspace.basis import NEGLIGIBLE, Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 

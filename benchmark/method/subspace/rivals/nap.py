@@ -12,8 +12,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmark.method.subspace.basis import Basis, Projection, eigenbasis
-from benchmark.method.subspace.directions import NEGLIGIBLE
+from benchmark.method.subspace.basis import NEGLIGIBLE, Basis, Projection, eigenbasis
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.nuisance import NuisanceCandidates, Nuisances, cached_for, nuisance
 

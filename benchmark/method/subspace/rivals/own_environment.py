@@ -20,8 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmark.method.arrays import Array
-from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import regularized
+from benchmark.method.subspace.basis import Basis, Projection, regularized
 from benchmark.method.subspace.moments import Moments, SourceMoments
 from benchmark.method.subspace.rivals.centring import SHARES, Share
 from benchmark.method.subspace.shrinkage import Lambda

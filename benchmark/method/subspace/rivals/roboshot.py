@@ -19,8 +19,7 @@ from pydantic import Field
 
 from benchmark.method.arrays import Array
 from benchmark.method.prompts import Names, Prompt, in_groups, within_groups
-from benchmark.method.subspace.basis import Basis, Projection
-from benchmark.method.subspace.directions import span
+from benchmark.method.subspace.basis import Basis, Projection, span
 from benchmark.method.subspace.moments import SourceMoments
 from benchmark.method.subspace.rivals.biased_prompts import Groups, Words
 from benchmark.method.subspace.rivals.centring import SHARES, Share
