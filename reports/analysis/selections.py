@@ -269,7 +269,7 @@ class Selections:
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return a list for each pick with its stored predictions, one for each class half; empty if none are stored."""
+        """Return a list for each pick with its stored predictions, one for each class half; empty without any."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]

@@ -152,8 +152,8 @@ def distinct(words: Iterable[str]) -> list[str]:
 class Options:
     """Options of a report.
 
-    `_report_options` of benchmark/cli.py sets options from the command line. benchmark/commands/report.py sets `metrics`
-    and `metric_of`.
+    `_report_options` of benchmark/cli.py sets most of them from the command line, and benchmark/commands/report.py sets
+    `metrics` and `metric_of`.
 
     Attributes:
         plus_minus: error after ± in tables: `images` (cluster-robust standard error, default) or `seeds` (DomainBed's

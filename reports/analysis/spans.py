@@ -75,8 +75,8 @@ class Spread:
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
         """Return source score and accuracy for each rank and each kind of row, such as the rows of one lambda.
 
-        For each test (held-out environment, seed and fold), kind and rank, the rule picks the first row with the highest
-        score. Folds are weighted by their number of images, seeds equally. A value is NaN if a test lacks a row.
+        For each test (held-out environment, seed and fold), kind and rank, the first row with the highest score by the
+        rule is taken. Folds are weighted by their number of images, seeds equally. A value is NaN if a test lacks a row.
 
         Args:
             rule: name of a source rule.
@@ -176,7 +176,8 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
 def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
     """Return the rank correlation of the share `name` with accuracy; None if too few settings have the share.
 
-    The gain has the same ranks as accuracy, since within an environment both differ by a constant. Settings without the share (such as 0 of 0 removed) are left out.
+    Ranks of accuracy equal ranks of the gain, since within an environment both differ by a constant. Settings without
+    the share (such as 0 of 0 removed) are left out.
     """
     known = by_setting.dropna(subset=[name])
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:

@@ -335,7 +335,7 @@ def answer_paragraphs(answer: Answer) -> list[str]:
 def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str]) -> Paper:
     """Return the paper as LaTeX, and as PDF or Markdown.
 
-    It expects figures in the folder `figures` next to its own folder. `absent` (missing tables and figures) ends it.
+    The paper expects figures in the folder `figures` next to its own folder. It ends with the sentences in `absent`.
     """
     source = _tex(title, opening, chapters, absent)
     figures = {f"{one.name}.pdf": one.contents["pdf"] for chapter in chapters for one in chapter.figures}

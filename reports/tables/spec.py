@@ -276,7 +276,7 @@ def check_compatible(results: Sequence[SettingResults], table: str, halves: bool
 
 
 def common_rule(results: Sequence[SettingResults], rule: str | None = None) -> str:
-    """Return the selection rule of a table: `rule` if given, else `lodo_1se` or the best rule that all settings have.
+    """Return the selection rule of a table: `rule` if given, else the rule of verdicts that all settings can use.
 
     Raises:
         IcmBenchError: the rule does not exist.
@@ -301,7 +301,8 @@ def by_backbone(results: Sequence[SettingResults]) -> dict[str, list[SettingResu
 def _apart(results: Sequence[SettingResults], name: str, owner: str) -> list[list[SettingResults]]:
     """Split settings if one value of the field `owner` (a data set or backbone) has several values of the field `name`.
 
-    Templates are split by value. Other fields are split by the order in which an owner's values appear.
+    Settings are split by the value of `templates`. For other fields, the first value of each owner goes into the first
+    group, the second value into the second group, and so on.
     """
     values: dict[str, list[object]] = {}
     for setting, _ in results:

@@ -112,7 +112,7 @@ def explained(questions: Sequence[Question]) -> str:
 
 
 def not_ahead_of(one: Verdict, who: str) -> str:
-    """Return a sentence on baselines that a method with a gain does not significantly exceed; may be empty."""
+    """Return a sentence on baselines that a method with a gain does not significantly exceed; empty without any."""
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]
@@ -204,7 +204,7 @@ def _alone(one: Verdict, several: bool) -> str:
 
 
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
-    """Return one sentence for all verdicts on a method. Verdicts "no difference" are omitted if there are others."""
+    """Return one sentence for all verdicts on a method. Verdicts of no difference are omitted if there are others."""
     name, n = capital(short_name(verdicts[0].method)), len(verdicts)
     if n == 1:
         return _alone(verdicts[0], total > 1)
