@@ -81,7 +81,7 @@ class AccuracyLine:
     def above(self, source: float, target: float) -> ValueInterval | None:
         """Return how far the accuracy `target` lies above the line, in points; None if the line or `source` is unknown.
 
-        The ends are `target` minus the upper and the lower end of the prediction interval. Arguments are fractions.
+        The interval is `target` minus the upper and lower end of the prediction interval. Arguments are fractions.
         """
         if not self.known or np.isnan(source):
             return None

@@ -55,7 +55,7 @@ class Difference:
         rule: selection rule of both.
         interval: the difference with its interval for the tested environments.
         others: interval for new environments, and numbers of environments in which the method is ahead or behind.
-        grouped: whether images come in groups that span several environments.
+        grouped: whether images come in groups, which may span several environments.
         adjusted: p-value adjusted for its family, see `in_family`; by default not adjusted yet (NaN).
     """
 
@@ -79,8 +79,8 @@ class Comparison(Difference):
         accuracies: the metric of the method and of the baseline, averaged over `held_outs`; by default the accuracy.
         single: the difference with its interval in each of `held_outs`.
         shared: whether held-out environments share images. If so, there is no interval for new environments.
-        changed: for each of `held_outs`, the numbers of images on which only the method, or only the baseline, is
-            correct. Empty with several seeds, with groups, and for harmonic means.
+        changed: for each of `held_outs` two numbers: of images that only the method classifies correctly, and of images
+            that only the baseline does. Empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]

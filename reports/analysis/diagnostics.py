@@ -144,7 +144,7 @@ class Diagnosis:
     backbones: Angles | None
 
     def content(self) -> dict[str, Any]:
-        """Return the diagnosis as a flat dictionary of plain data, without fields that are None."""
+        """Return the diagnosis as a flat dictionary of plain data, without None except for `spectrum`."""
         flat = {**asdict(self), **(asdict(self.displacement) if self.displacement else {})}
         return {k: v for k, v in flat.items() if k != "displacement" and (v is not None or k == "spectrum")}
 

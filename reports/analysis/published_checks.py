@@ -236,7 +236,7 @@ class Check:
 
     Attributes:
         ours: our accuracy.
-        sources: published numbers, none of them empty.
+        sources: published numbers, all with an accuracy.
         verdict: `pass`, `fail`, `not comparable`, `context` (never decides), or `empty` (no published number).
         reason: one or two words: the difference, the first suspect, or the reason for `context`.
         detail: the reason as a sentence; empty if there is nothing to add.
@@ -402,7 +402,7 @@ def _spelt(environment: str) -> str:
 
 
 def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check:
-    """Return a check with the verdict "not comparable" against the numbers that differ from ours in least respects."""
+    """Return a check with the verdict "not comparable" against the numbers that differ least from ours."""
     pairs = [(one, number) for number in numbers for one in group]
     one, number = min(pairs, key=lambda pair: (len(differing(*pair)), not pair[1].prompt))
     sources = tuple(n for n in numbers if (n.split, n.prompt) == (number.split, number.prompt))

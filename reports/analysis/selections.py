@@ -298,7 +298,7 @@ class Selections:
         return float(metric.combine(*each))
 
     def folds_present(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
-        """Return (number of folds with rows, all folds) of the most complete seed; None if a seed has all folds."""
+        """Return two numbers for the most complete seed: folds with rows, and all folds. None if it has all folds."""
         rows = self._every[method]
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()

@@ -1,7 +1,7 @@
 """Do the interventions span the shift? Rank curves of a method, and correlations of the removed shift with accuracy.
 
 Rows store the shares of the shift that methods remove (`benchmark.method.evaluation.spans`). The shift between sources
-uses no target labels. The shift to the held-out environment does (†).
+uses no target labels. The shift to the held-out environment uses them (†).
 """
 
 import math
@@ -75,8 +75,8 @@ class Spread:
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
         """Return source score and accuracy for each rank and each kind of row, such as the rows of one lambda.
 
-        For each test (held-out environment, seed and fold), kind and rank, the first row with the highest score by the
-        rule is taken. Folds are weighted by their number of images, seeds equally. A value is NaN if a test lacks a row.
+        For each test (held-out environment, seed and fold), kind and rank, the rule takes the first row with the
+        highest score. Folds are weighted by their number of images, seeds equally. Values that lack a test are NaN.
 
         Args:
             rule: name of a source rule.

@@ -176,7 +176,7 @@ class Standing:
         predictor: label of the predictor: "zero-shot".
         rule: selection rule.
         metric: metric of the data set.
-        plain: value of plain prediction by the metric; NaN without rows.
+        plain: the metric of plain prediction; NaN without rows.
         verdicts: verdicts on the predictor's methods: first those named by `--compare`, then the user's own methods,
             then the others in table order.
         entries: methods with an accuracy, highest first. Methods that look at test images are left out unless they have
@@ -194,7 +194,7 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, then requested methods and the paper's method, then the largest gain, then more.
+        """Return plain prediction, requested methods and the paper's method, and the method with the largest gain.
 
         If `best` is not 0, the `best` most accurate methods and all other methods with a verdict follow.
         """

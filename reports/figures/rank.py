@@ -38,7 +38,7 @@ class Curve:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Curve]]:
-    """Return predictor label -> curves, for predictors with plain rows and a method with ranks."""
+    """Return curves by predictor label, for predictors that have plain prediction and a method with ranks."""
 
     def curves_of(plain: Method) -> list[Curve] | None:
         baseline, curves = selections.pooled(plain, rule), []

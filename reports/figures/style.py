@@ -114,7 +114,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
-    """Return method -> its style, equal for all predictors and in all figures. Placebos have hollow markers."""
+    """Return the style of each method, equal for all predictors and in all figures. Placebos have hollow markers."""
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:

@@ -325,7 +325,7 @@ def how_sure(answer: Answer) -> str:
 
 
 def named(methods: Iterable[Method]) -> dict[Method, str]:
-    """Return method -> short name; a repeated short name is replaced by the full name."""
+    """Return the short name of each method. If several would have the same, later ones get their full names."""
     names: dict[Method, str] = {}
     for method in methods:
         short = short_name(method) if method.imported else capital(short_name(method))
@@ -422,7 +422,7 @@ def with_minus(words: str) -> str:
 
 
 def _shown(cell: Plain) -> Plain:
-    """Return a cell of the page's data formatted for printing; `tone` is the side of 0 on which its interval lies."""
+    """Return a cell of the page's data, formatted; `tone` is the side of 0 on which the difference's interval lies."""
     if "v" not in cell:
         return _GAP
     value, difference, low, high = with_minus(f"{cell['v']:.1f}"), *(cell.get(key) for key in ("d", "dl", "dh"))

@@ -79,7 +79,7 @@ def rounded(value: Any, digits: int = 4) -> Any:
 
 
 def with_average(values: NDArray[np.float64]) -> Any:
-    """Return fractions, shape (environments, ...), as nested lists in percent with the mean appended; None for NaN."""
+    """Return fractions, shape (environments, ...), and their mean as nested lists in percent, with None for NaN."""
     return rounded((100 * np.concatenate([values, values.mean(axis=0, keepdims=True)])).tolist())
 
 
@@ -112,7 +112,7 @@ def core(setting: Setting, selections: Selections, options: Options) -> Plain:
 
 
 def _method(method: Method, methods: Sequence[Method]) -> Plain:
-    """Return names of a method, its colour family, and the index of plain prediction with its predictor."""
+    """Return names of a method, its colour family, and the index of plain prediction with the same predictor."""
     plain = findings.plain_for(method, methods)
     family = method.projection if method.projection in ("pca", "random") else "plain" if method.is_plain else "other"
     if method.projection == ICM:
@@ -311,7 +311,7 @@ def predictions_of(
 
 
 def wanted(predictions: Iterable[Predictions]) -> list[str]:
-    """Return the ids of all images in the page's lists. They are misclassified by a method or by plain prediction.
+    """Return the ids of all images in the page's lists, which show images that methods misclassify.
 
     The ids are sorted by their best position in any list. Each list is in the order of ids.
     """

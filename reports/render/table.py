@@ -19,7 +19,7 @@ class Cell:
         spread: standard deviation over splits (seeds), in the same unit; None with one seed.
         n_images: distinct test images per seed, mean over seeds.
         n_clusters: groups of test images (or images, without groups) per seed, mean over seeds.
-        seeds: seeds of the number.
+        seeds: seeds over which the number is averaged.
         folds: number of folds per seed; 0 without folds.
         note: reason of a gap, or of a smaller sample than in other cells; None without a note.
         equals_plain: whether all picks keep the full space, so that the number equals plain prediction's.

@@ -217,7 +217,7 @@ def _removed_columns(request: Request) -> Iterator[Values[_Removed]]:
         return Cell(value=float(np.mean(known)), bound=bound, decimals=decimals, text=text, trials=of.trials)
 
     def rho(name: str, of: _Removed) -> Cell:
-        """Return the rank correlation of a share with accuracy over settings."""
+        """Return the rank correlation of a removed share with accuracy over settings."""
         one, bound = of.rhos.get(name), name.endswith("target")
         if one is None or np.isnan(one.rho):
             return Cell(note=of.gap if one is None else "share or accuracy do not vary", bound=bound)

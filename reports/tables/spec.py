@@ -74,7 +74,7 @@ class Request:
 
     @property
     def backbones(self) -> dict[str, list[SettingResults]]:
-        """Label of a backbone -> its settings."""
+        """The settings of each backbone, by label of the backbone."""
         return by_backbone(self.results)
 
     @property
@@ -156,7 +156,7 @@ class TableSpec(Generic[T]):
         rule: selection rule. `fair` (default): the source rule. `base`: the source rule without its preference for
             plain prediction, so that values differ. `every`: the table has several rules.
         corner: heading of the names of the lines.
-        whole: whether `Table.details` describes how the numbers were measured in full.
+        whole: whether `Table.details` describes in full how the numbers were measured.
     """
 
     name: str
@@ -289,12 +289,12 @@ def common_rule(results: Sequence[SettingResults], rule: str | None = None) -> s
 
 
 def by_data_set(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
-    """Return data set -> its settings, in their order."""
+    """Return the settings of each data set, in their order, by name of the data set."""
     return grouped(results, lambda one: one[0].dataset)
 
 
 def by_backbone(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
-    """Return label of a backbone -> its settings, in their order."""
+    """Return the settings of each backbone, in their order, by label of the backbone."""
     return grouped(results, lambda one: one[0].backbone_label)
 
 

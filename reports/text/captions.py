@@ -99,7 +99,7 @@ def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
 
 
 def details(setting: Setting, selections: Selections, options: Options) -> list[str]:
-    """Return the detailed notes of a table, without the selection rule."""
+    """Return the detailed notes of a table, except the note on the selection rule."""
     n = int(selections.rows["n_shared"].fillna(0).max())
     return [
         *_images(setting, selections),
@@ -275,7 +275,7 @@ def _seeds(setting: Setting, seeds: Sequence[int], options: Options) -> str:
 
 
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
-    """Return all notes of a setting as one paragraph, without the banner and the selection rule."""
+    """Return all notes of a setting as one paragraph, except the banner and the note on the selection rule."""
     on = f"{setting.protocol_class.accuracy_on}{setting.dataset}, {setting.backbone_label}"
     first = f"Accuracy in % on {on}, {setting.precision}{setting.half_words}."
     return " ".join(filter(None, [first, *brief(setting, selections)[1:], *details(setting, selections, options)]))

@@ -45,7 +45,7 @@ def report_markdown(
     figures: Sequence[str],
     more: Mapping[str, Sequence[str]],
 ) -> str:
-    """Return report.md.
+    """Return the text of report.md.
 
     `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences. Long lists of
     sentences are cut.
