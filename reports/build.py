@@ -214,7 +214,7 @@ def _build(
 
 
 def _rendered(one: Drawing | Table) -> Iterable[Figure | Mapping[str, str]]:
-    """Return one item: the drawn figure, or the table as file suffix -> text."""
+    """Return one item: the drawn figure, or a dictionary with the text of the table for each file suffix."""
     forms = {**FORMATS, "html": html}
     return [{suffix: form(one) for suffix, form in forms.items()}] if isinstance(one, Table) else drawn([one])
 
@@ -230,7 +230,7 @@ def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
 
 
 def _records(report: ReportContent) -> dict[str, bytes]:
-    """Return path -> bytes of the CSV files that have a row per result."""
+    """Return the CSV files that have a row per result, as bytes by path."""
     # A new file also needs its name in `_TAKEN` of reports/tables/all.py, and a line in docs/report.md.
     results, margin = report.results, report.options.margin
     made = [(setting, selections, f) for (setting, selections), f in zip(results, report.findings, strict=True)]

@@ -193,7 +193,7 @@ class Choice:
 
     @property
     def chosen(self) -> Candidate | None:
-        """The chosen backbone: the best, or the fastest of `tied` if it is `MIN_FASTER` times as fast as the best.
+        """The best backbone, or the fastest of `tied` if it is at least `MIN_FASTER` times as fast as the best.
 
         None if intervals or speeds are missing.
         """
@@ -310,9 +310,9 @@ def _check_two(there: Sequence[str], left_out: Sequence[str]) -> None:
 
 
 def of_one_run(costs: Mapping[str, Sequence[Cost]]) -> tuple[dict[str, Cost], str]:
-    """Return backbone -> its embedding cost in one run with equal encoders, and a description of the encoders.
+    """Return the embedding cost of each backbone in one run with equal encoders, and a description of the encoders.
 
-    The run with the most backbones is taken, and among equals the one with the most images. Within the run, each
+    The run with the most backbones is taken; of several such runs, the one with the most images. Within the run, each
     backbone's measurement with the most images counts, since start and end affect it least. Costs of earlier versions
     do not name their run. They are left out, since the load of the machine is unknown.
     """
@@ -389,7 +389,7 @@ def _candidate(
 
 
 def _picked(setting: Setting, selections: Selections, rule: str) -> dict[Key, tuple[float, Method, pd.DataFrame]]:
-    """Return (held_out, seed) -> score, method and picks of the method with the highest source score.
+    """Return (score, method, picks) of the method with the highest source score, for each (held_out, seed).
 
     Methods that look at test images are excluded. If only a part of the classes is tested, methods that cannot predict
     classes without training images are excluded too.

@@ -20,7 +20,7 @@ Tests = frozenset[tuple[Key, Tested]]  # a frozenset caches its hash
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Correctness of one method on one held-out environment and seed under one rule, all folds together.
+    """Correct answers of one method under one rule, on one held-out environment and seed, all folds together.
 
     Attributes:
         correct: whether each test image is classified correctly, shape (m,).
@@ -55,7 +55,7 @@ class Accuracies:
         seeds: seeds with answers on all held-out environments, ascending.
         accuracies: accuracies, shape (methods, seeds, held_outs).
         size: number of tested units and images.
-        shared: whether an image is tested in several of `held_outs`, such as overlapping pairs of environments.
+        shared: whether some image is tested in several of `held_outs`, as when these are pairs of environments.
     """
 
     held_outs: tuple[str, ...]
@@ -75,7 +75,7 @@ class Estimate(Accuracies):
     """An accuracy, or a difference of two accuracies on the same images, averaged over held-out environments.
 
     Attributes:
-        interval: interval of the accuracy, or of the first accuracy minus the second.
+        interval: the accuracy, or the first accuracy minus the second, with its confidence interval.
     """
 
     interval: ImageInterval
@@ -88,8 +88,8 @@ class MethodAnswers(Accuracies):
     Attributes:
         correct: whether each image is classified correctly, shape (methods, n).
         label: class of each image, shape (n,).
-        scores: contribution of each image to the metric, shape (methods, n). For plain accuracy it is the correctness.
-            Environments are numbered in the order of `held_outs`.
+        scores: contribution of each image to the metric, shape (methods, n). For plain accuracy it is 1 if the image
+            is classified correctly, else 0. Environments are numbered in the order of `held_outs`.
     """
 
     correct: NDArray[np.bool_]
@@ -98,7 +98,7 @@ class MethodAnswers(Accuracies):
 
     @property
     def estimate(self) -> Estimate:
-        """Estimate of the accuracy if there is one method, else of the first method's minus the second method's."""
+        """For one method, the estimate of its accuracy; for two, of the first accuracy minus the second."""
         first, *others = self.scores.values
         means = self.means.mean(axis=1)
         interval = inference.image_interval(replace(self.scores, values=first - others[0] if others else first))
@@ -135,7 +135,7 @@ class Answered(UserDict[Key, Pooled]):
         return frozenset((key, one.tested) for key, one in self.data.items())
 
     def measure(self, metric: Metric = ACCURACY) -> dict[Key, float]:
-        """Return (held_out, seed) -> a metric of correctness; the harmonic mean if `n_base` is given."""
+        """Return a metric for each (held_out, seed); with `n_base`, its harmonic mean over base and new classes."""
         if metric not in self._measures:
             half = "all" if self.n_base is None else "harmonic"
             about = {"class_half": half, "n_base": self.n_base, "n_classes": self.n_classes}
@@ -145,7 +145,7 @@ class Answered(UserDict[Key, Pooled]):
         return self._measures[metric]
 
     def of(self, held_outs: Collection[str]) -> "Answered":
-        """Return the part with some of the held-out environments."""
+        """Return a copy with only the given held-out environments."""
         part = Answered({key: one for key, one in self.items() if key[0] in held_outs}, self.n_classes, self.n_base)
         part._measures = {metric: {key: of_all[key] for key in part} for metric, of_all in self._measures.items()}
         return part
@@ -153,7 +153,10 @@ class Answered(UserDict[Key, Pooled]):
     def estimate(
         self, minus: "Answered | None" = None, held_out: str | None = None, metric: Metric = ACCURACY
     ) -> Estimate | None:
-        """Return the accuracy, or its difference to `minus`, with its interval; None without (common) test images."""
+        """Return a metric with its interval or, if `minus` is given, the metric minus the same metric of `minus`.
+
+        The metric is averaged over held-out environments. Return None if there are no (common) test images.
+        """
         asked = minus, held_out, metric
         if asked not in self._estimates:
             self.measure(metric)  # for all keys at once
@@ -164,10 +167,10 @@ class Answered(UserDict[Key, Pooled]):
 
 
 def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAnswers | None:
-    """Return the predictions of methods on their common test images; None if there are none.
+    """Return the predictions of methods on their common test images; None if no seed is included.
 
-    A held-out environment counts if all methods were tested on the same images of it under some seed. A seed counts if
-    it has all these environments.
+    A held-out environment is included if there is a seed under which all methods were tested on the same of its
+    images. A seed is included if this is so in all included environments.
     """
     common = _common(tuple(dict.fromkeys(method.tests for method in methods)))
     if common is None:
@@ -185,7 +188,7 @@ def together(methods: Sequence[Answered], metric: Metric = ACCURACY) -> MethodAn
 
 @lru_cache(maxsize=16)  # most methods of a setting have the same tests
 def _common(methods: tuple[Tests, ...]) -> MethodAnswers | None:
-    """Return the tests that all methods share, as an object without methods; None if no seed has all environments."""
+    """Return the test images that all methods share, as `MethodAnswers` of no method; see `together`."""
     first, *others = (dict(tests) for tests in methods)
     there = {key for key, tested in first.items() if all(other.get(key) == tested for other in others)}
     held_outs = sorted({held_out for held_out, _ in there})

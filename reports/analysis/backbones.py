@@ -1,16 +1,16 @@
 """Analyses over several backbones: effective robustness and the trend of a gain.
 
-**Effective robustness**: the distance of a method's held-out accuracy from the line fitted through plain prediction of
-other backbones, at the method's source accuracy. Over models, held-out accuracy is close to linear in source
-accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649). A robust model lies above the line (Taori et al.,
-2020, arXiv 2007.00644, section 2). Both accuracies are means over held-out environments and seeds. The 95 % prediction
-interval covers one more backbone with plain prediction. The evaluated backbone is left out of its own line.
+**Effective robustness**: how far a method's held-out accuracy lies above a line at the method's source accuracy. The
+line is fitted through plain prediction of all backbones except the evaluated one. Over models, held-out accuracy is
+close to linear in source accuracy on logit scales (Miller et al., 2021, arXiv 2107.04649). A robust model lies above
+the line (Taori et al., 2020, arXiv 2007.00644, section 2). Both accuracies are means over held-out environments and
+seeds. The 95 % prediction interval is for plain prediction of one more backbone.
 
-**Trend**: does the gain survive a better encoder? The gain over plain prediction is regressed on plain accuracy:
+**Trend**: does a method gain less on a better encoder? The gain over plain prediction is regressed on plain accuracy:
 
-    gain_b = intercept + slope plain_b,   least squares over backbones b with equal weights
+    gain_b = intercept + slope plain_b,   least squares over n backbones b with equal weights
 
-with a t interval (n - 2 degrees of freedom) for the slope. The gain contains plain accuracy with a negative sign, so
+The slope gets a t interval (n - 2 degrees of freedom). The gain contains plain accuracy with a negative sign, so
 test noise biases the slope downwards. Regression on the mean of both accuracies (Oldham, 1962) is unbiased if both have
 equal noise. Both slopes are reported. Backbones of one family are not a random sample.
 """
@@ -49,7 +49,7 @@ class AccuracyLine:
     """Line through the plain accuracies of backbones, for one predictor.
 
     Attributes:
-        source: source accuracy of each backbone but the evaluated one, fractions.
+        source: source accuracy of each backbone except the evaluated one, fractions.
         target: held-out accuracy of the same backbones, fractions.
         backbones: number of backbones including the evaluated one; random weights and duplicates of the same weights
             do not count.
@@ -79,9 +79,9 @@ class AccuracyLine:
         return float(expit(middle)), float(expit(middle - half)), float(expit(middle + half))
 
     def above(self, source: float, target: float) -> ValueInterval | None:
-        """Return how far the accuracy `target` lies above the line, in points; None without a line.
+        """Return how far the accuracy `target` lies above the line, in points; None if the line or `source` is unknown.
 
-        Its ends are `target` minus the upper and the lower end of the prediction interval. Arguments are fractions.
+        The interval is `target` minus the upper and lower end of the prediction interval. Arguments are fractions.
         """
         if not self.known or np.isnan(source):
             return None
@@ -94,7 +94,10 @@ Lines = Mapping[Method, AccuracyLine]
 
 
 def lines_of(parts: Sequence[SettingResults]) -> list[Lines]:
-    """Return the lines of each setting, fitted through the settings that differ from it only in the backbone."""
+    """Return two lines (zero-shot, linear probe) for each setting, fitted to settings with other backbones.
+
+    The settings that a line is fitted to differ from its own setting only in the backbone.
+    """
     points: dict[object, dict[str, tuple[float, float]]] = {}
     for setting, selections in parts:
         for method in (ZERO_SHOT, LINEAR_PROBE) if not setting.random_weights else ():
@@ -156,9 +159,10 @@ def slope_of(x: Array, y: Array) -> ValueInterval | None:
 
 
 def same_but_backbone(parts: Sequence[SettingResults]) -> list[list[SettingResults]]:
-    """Return groups of `MIN_BACKBONES` or more settings that differ only in the backbone, without random weights.
+    """Return groups of `MIN_BACKBONES` or more settings that differ only in the backbone.
 
-    If two settings have the same weights, the last one counts.
+    Settings with random weights or with fits on target labels are left out. Of settings with the same weights, the
+    last one is kept.
     """
     alike: dict[object, dict[str, SettingResults]] = {}
     for setting, selections in parts:
@@ -172,11 +176,11 @@ class Trend:
     """Regression of a method's gain on accuracy, over backbones.
 
     Attributes:
-        compared: the method minus plain prediction, for each backbone with both.
+        compared: comparison of the method with plain prediction, for each of the n backbones that have both.
         plain: plain accuracies in percent, shape (n,).
         gain: gains over plain prediction in points, shape (n,).
         on_plain: slope of the gain on plain accuracy.
-        on_mean: slope of the gain on the mean of both accuracies.
+        on_mean: slope of the gain on the mean of plain accuracy and the method's accuracy.
     """
 
     compared: tuple[Comparison, ...]

@@ -47,15 +47,15 @@ class Adjusted:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A method minus a baseline.
+    """A metric of a method minus the same metric of a baseline.
 
     Attributes:
-        method: minuend.
-        baseline: subtrahend.
+        method: the method (minuend).
+        baseline: the baseline (subtrahend).
         rule: selection rule of both.
-        interval: interval for the tested environments.
+        interval: the difference with its interval for the tested environments.
         others: interval for new environments, and numbers of environments in which the method is ahead or behind.
-        grouped: whether images come in groups that span several environments.
+        grouped: whether images come in groups, which may span several environments.
         adjusted: p-value adjusted for its family, see `in_family`; by default not adjusted yet (NaN).
     """
 
@@ -70,17 +70,17 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Difference):
-    """A method minus a baseline on their common test images.
+    """A metric of a method minus the same metric of a baseline, on their common test images.
 
     Attributes:
         held_outs: held-out environments, sorted.
         seeds: seeds, ascending.
         size: number of tested units and images.
-        accuracies: mean metric of the method and of the baseline (accuracy unless another metric was compared).
-        single: interval for each of `held_outs`.
-        shared: whether held-out environments share images, which rules out an interval for new environments.
-        changed: for each of `held_outs` the numbers of images on which only the method, or only the baseline, is
-            correct. Empty with several seeds, with groups, and for harmonic means.
+        accuracies: the metric of the method and of the baseline, averaged over `held_outs`; by default the accuracy.
+        single: the difference with its interval in each of `held_outs`.
+        shared: whether held-out environments share images. If so, there is no interval for new environments.
+        changed: for each of `held_outs` two numbers: of images that only the method classifies correctly, and of images
+            that only the baseline does. Empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]
@@ -140,7 +140,10 @@ def compare(
 def _with_jackknife(
     selections: Selections, answers: MethodAnswers, pair: Sequence[Method], rule: str, metric: Metric
 ) -> tuple[Any, ...]:
-    """Return a metric of two methods in E environments, shape (2, E), and 1 + E jackknife intervals, overall first."""
+    """Return a metric of two methods in E environments, shape (2, E), then 1 + E jackknife intervals.
+
+    The first interval is for the difference over all environments, the others for the difference in each environment.
+    """
     scores, keys = answers.scores, [(name, seed) for seed in answers.seeds for name in answers.held_outs]
     values = np.array([[selections.measure(one, rule, metric).get(key, np.nan) for key in keys] for one in pair])
     means = values.reshape(2, len(answers.seeds), -1).mean(axis=1)
@@ -175,9 +178,9 @@ def _with_jackknife(
 
 @dataclass(frozen=True, kw_only=True)
 class Overall(Difference):
-    """A method minus a baseline, averaged over data sets with equal weights.
+    """A metric of a method minus the same metric of a baseline, averaged over data sets with equal weights.
 
-    The interval in `others` is for a new environment of a new data set. `grouped` is whether any data set has groups.
+    The interval in `others` is for a new environment of a new data set. `grouped` is true if any data set has groups.
 
     Attributes:
         datasets: names of the data sets.
@@ -189,7 +192,7 @@ class Overall(Difference):
 
 
 def over_data_sets(named: Sequence[tuple[str, Comparison]]) -> Overall | None:
-    """Return the pooled comparison of one pair of methods over data sets; None with fewer than two data sets."""
+    """Return the comparison of two methods pooled over data sets; None if fewer than two have all intervals."""
     usable = [(name, one) for name, one in named if not np.isnan([i.standard_error for i in one.single]).any()]
     if len(usable) < 2:
         return None
@@ -224,8 +227,8 @@ class Ranked:
     """Ranking of the methods of one predictor.
 
     Attributes:
-        methods: ranked methods; if `tied` is empty, they cannot be ranked.
-        tied: methods that are not separated from the best.
+        methods: the methods; if `tied` is empty, they cannot be ranked.
+        tied: the best method and the methods without a significant difference to it.
         ranking: intervals of ranks on one data set; None if no seed has all held-out environments for all methods.
     """
 
@@ -236,10 +239,10 @@ class Ranked:
 
 @memoized
 def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = None) -> list[Ranked]:
-    """Return a ranking for each predictor with two or more methods (of `among`, by default all), in table order.
+    """Return a ranking for each predictor with two or more methods, in table order.
 
-    Only methods tested on all held-out environments are ranked, on the seeds that they share. Methods that look at
-    test images are excluded, since the others do not see these images.
+    Only methods in `among` (default: all) that are tested on all held-out environments are ranked, on the seeds that
+    they share. Methods that look at test images are excluded, since other methods do not see these images.
     """
     taken = [m for m in selections.parts if (among is None or m in among) and not m.looks_at_target_images]
     blocks, found = grouped((m for m in taken if selections.is_complete(m, rule)), lambda m: m.predictor), []
@@ -258,7 +261,7 @@ def ranked(selections: Selections, rule: str, among: frozenset[Method] | None = 
 
 @dataclass(frozen=True)
 class Ties(Generic[T]):
-    """The best of some items, and the items tied with it, which have no significant difference to it.
+    """The best of some items, and the items tied with it: those without a significant difference to it.
 
     Attributes:
         best: item with the highest mean, the first of equals.
@@ -274,7 +277,7 @@ class Ties(Generic[T]):
 
 
 def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Ties[T]:
-    """Return the best item and the items tied with it; `differences` has (one, other) -> one minus the other."""
+    """Return the best item and the items tied with it; `differences[one, other]` is one minus the other."""
     adjusted = holm([interval.p for interval in differences.values()]).tolist()
     ahead = dict.fromkeys(items, 0.0)
     for (one, other), interval in differences.items():
@@ -289,15 +292,18 @@ def ties(items: Sequence[T], differences: Mapping[tuple[T, T], Interval]) -> Tie
 
 
 def p_value(real: float, draws: Sequence[float]) -> float:
-    """Return the permutation p-value of the real C_d among its placebos: (1 + draws at least as good) / (1 + draws).
+    """Return the permutation p-value of the real C_d: (1 + number of placebo draws at least as good) / (1 + draws).
 
-    Reports show it with intervals. No verdict depends on it alone.
+    Reports show the p-value with intervals. No verdict depends on it alone.
     """
     return (1 + sum(draw >= real - EQUAL_WITHIN for draw in draws)) / (1 + len(draws))
 
 
 def to_records(one: Comparison, margin: float) -> list[dict[str, object]]:
-    """Return the records of tables/differences.csv in points: average, then environments. P-values are unadjusted."""
+    """Return a comparison as records of tables/differences.csv: the average, then each held-out environment.
+
+    Differences are in points. P-values are not adjusted.
+    """
     # docs/report.md describes the columns.
     shared: dict[str, object] = {
         "rule": one.rule,

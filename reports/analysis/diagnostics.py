@@ -25,7 +25,7 @@ class Angles:
 
 @dataclass(frozen=True)
 class Readability:
-    """Decodability of the environment by a linear classifier in one space.
+    """How well a linear classifier predicts the environment from the embeddings in one space.
 
     Attributes:
         space: `plain` or `projected`.
@@ -44,11 +44,11 @@ class Readability:
 
 @dataclass(frozen=True)
 class Displacement:
-    """Displacement of embeddings by interventions. Each list has one entry per direction; directions kept first lead.
+    """Displacement of embeddings by interventions. Each list begins with the directions that are kept first.
 
     Attributes:
         energy: second moment of the embeddings along each direction.
-        invariance_ratio: displacement divided by energy along each direction; None without energy.
+        invariance_ratio: displacement divided by energy along each direction; None for a direction without energy.
         moved_by: kind of intervention -> second moment of the differences that it causes, along each direction.
         reconstruction: reconstruction term of the objective at each rank; None without lambda.
         consistency: consistency term of the objective at each rank; None without lambda.
@@ -84,12 +84,12 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Shift:
-    """Shares of the shift of class means that a projection removes, with the real C_d and with placebos.
+    """How much of the shift of class means between environments a projection removes.
 
     Attributes:
-        target: environments left out of the fit; their labels enter the shift to them.
-        real: shares of the projection at its rank.
-        placebos: name of a placebo -> shares of the same projection for each draw.
+        target: environments left out of the fit. The shift to them is computed with their labels.
+        real: removed shares with the real C_d, at the projection's rank.
+        placebos: name of a placebo -> removed shares with this placebo in the place of C_d, for each draw.
     """
 
     target: list[str]
@@ -108,7 +108,7 @@ class Diagnosis:
         random_weights: whether the weights are random; accuracies are then meaningless.
         normalize: step at which embeddings were scaled to unit length.
         seed: seed of the split.
-        split: fitted images of each environment, in words.
+        split: which images of each environment are in the fit, in words.
         rank: rank of the compared subspaces; None for full-rank maps.
         dim: embedding width D.
         images: number of images in the fit.
@@ -117,10 +117,10 @@ class Diagnosis:
         displacement: displacement by interventions; None without interventions or without ranks.
         mapped: effect of a full-rank map; None for projections with ranks.
         nuisance: name of the nuisance in the objective; None if the projection names none.
-        shift: removed shares of the shift of class means.
-        angles: varied factor -> angles between the subspaces.
+        shift: shares of the shift of class means that the projection removes.
+        angles: factor that is varied between fits -> angles between the subspaces of these fits.
         decodability: decodability of the environment in each space.
-        backbones: angles between backbones for the same images; None with one backbone.
+        backbones: angles between the subspaces of the backbones, on the same images; None with one backbone.
     """
 
     choice: str
@@ -144,7 +144,7 @@ class Diagnosis:
     backbones: Angles | None
 
     def content(self) -> dict[str, Any]:
-        """Return the diagnosis as flat plain data, without absent fields."""
+        """Return the diagnosis as a flat dictionary of plain data, without None except for `spectrum`."""
         flat = {**asdict(self), **(asdict(self.displacement) if self.displacement else {})}
         return {k: v for k, v in flat.items() if k != "displacement" and (v is not None or k == "spectrum")}
 
@@ -181,7 +181,7 @@ class Estimated:
         return not math.isnan(self.accuracy)
 
     def error(self, way: str) -> float:
-        """Return the absolute error of an estimate, a fraction."""
+        """Return the absolute error of the estimate in the field `way` ("atc", "agreement"), a fraction."""
         return abs(float(getattr(self, way)) - self.accuracy)
 
     def content(self) -> dict[str, Any]:

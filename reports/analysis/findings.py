@@ -1,14 +1,14 @@
-"""Plan of comparisons: which methods are compared, which component explains a gain, and pooling over data sets.
+"""Which methods are compared, which component explains a gain, and how comparisons are pooled over data sets.
 
 Three questions attribute a gain to a component. Each is an intersection-union test (see `multiple_testing`): the
 component is credited if the method is significantly ahead of every baseline that lacks it.
 
-- environment means: ahead of interventions alone, once with separately selected settings, and once with the method's
-  settings except the nuisance N. (Separate selections differ by chance, which no interval covers.)
+- environment means: ahead of interventions alone, both with settings selected separately and with the method's own
+  settings except the nuisance N. (Settings selected separately differ by chance, which no interval covers.)
 - interventions: ahead of environments alone, isotropic shrinkage with environments, and borrowed interventions.
 - shrinking: ahead of truncation with the same candidates for N.
 
-A rule without preference for plain prediction selects both methods. Otherwise both would often equal plain prediction.
+The selection rule has no preference for plain prediction, since else both methods would often equal plain prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,11 +49,11 @@ _CONTROLS = ("pca", "random")  # projections without interventions
 
 @dataclass(frozen=True)
 class Question:
-    """One of `QUESTIONS` for one method in one setting.
+    """One of `QUESTIONS` about one method in one setting, with its answer.
 
     Attributes:
         name: key in `QUESTIONS`.
-        parts: name of a baseline -> comparison with it; None without rows.
+        parts: name of a baseline -> comparison of the method with it; None if the baseline has no rows.
         p: p-value of the intersection-union test, Holm-adjusted over the three questions.
     """
 
@@ -82,8 +82,9 @@ class Question:
 def judged(methods: Iterable[Method]) -> list[Method]:
     """Return the methods that get a verdict, in their order.
 
-    These are `fixed`, methods with the role `method`, and the user's own methods (imported, or a class). Placebos,
-    shares of the pairs, parts of another method and the released order of eigenvectors get no verdict.
+    These have the projection `fixed`, a projection with the role `method`, or are the user's own (imported, or a
+    class). Placebos, methods fitted on a share of the pairs, parts of another method and methods with the released
+    order of eigenvectors get no verdict.
     """
     every = [
         m
@@ -96,13 +97,13 @@ def judged(methods: Iterable[Method]) -> list[Method]:
 
 
 def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
-    """Return plain prediction with a method's predictor, or with the first predictor if imported; None without rows."""
+    """Return plain prediction with the method's predictor (with the first one if imported); None without rows."""
     same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
     return next(same, None)
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
-    """Return the baselines of `QUESTIONS` that have rows, and `fixed`; nothing if no part of the method has rows."""
+    """Return the baselines of `QUESTIONS` and `fixed`, if they have rows; none if no part of the method has rows."""
     same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
     kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
     own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
@@ -129,10 +130,10 @@ class Findings:
     """The comparisons of one setting.
 
     Attributes:
-        compared: gains over plain prediction under the setting's rule and its base rule; all other comparisons under
-            the base rule.
+        compared: gains over plain prediction, under the setting's rule and again under its base rule; comparisons in
+            `direct`, under the setting's rule; all other comparisons, under the base rule.
         missing: (method, baseline, reason) of comparisons that could not be made.
-        requested: methods named by `--compare`, in that order.
+        requested: methods named by `--compare`, in the order of the option.
         direct: comparisons in `compared` that `--compare` names, except gains over plain prediction.
     """
 
@@ -148,7 +149,7 @@ class Family:
 
     Attributes:
         settings: settings that differ only in the data set.
-        members: pooled comparison of each pair of methods that two or more of the data sets compare.
+        members: pooled comparisons, one for each pair of methods that is compared on two or more data sets.
     """
 
     settings: tuple[Setting, ...]
@@ -156,7 +157,7 @@ class Family:
 
 
 def comparisons(setting: Setting, selections: Selections, options: Options) -> Findings:
-    """Return the comparisons of methods with a verdict, with plain prediction and baselines that may explain a gain."""
+    """Compare methods with a verdict with plain prediction and with the baselines that may explain their gain."""
     if setting.protocol_class.looks_at_target:
         return Findings()
     known = {method.label: method for method in selections.compared}
@@ -201,7 +202,7 @@ def _explaining(selections: Selections, method: Method) -> list[Method]:
     """Return further baselines that may explain a gain: PCA, random, the best rival, and placebos.
 
     The best rival has the highest source score among rivals that use no labels. Placebos with several draws are left
-    out, since `comparisons.p_value` ranks them; so is `borrowed`, which `baselines` already has.
+    out, since `comparisons.p_value` ranks them. `borrowed` is left out, since `baselines` already has it.
     """
     same = [m for m in selections.parts if m.predictor == method.predictor]
     found = [m for name in _CONTROLS for m in same if m.projection == name and not m.variant]
@@ -223,7 +224,7 @@ def why_not(selections: Selections, method: Method, baseline: Method) -> str:
 
 
 def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
-    """Return comparisons pooled over settings that differ only in the data set. Each group of settings is a family.
+    """Return a `Family` of pooled comparisons for each group of settings that differ only in the data set.
 
     If a data set has settings with several prompts, only settings with equal prompts are pooled.
     """
@@ -244,10 +245,10 @@ def overall(parts: Sequence[tuple[Setting, Findings]]) -> list[Family]:
 
 @dataclass(frozen=True)
 class Expected:
-    """The known answer of a control data set: exactly these components must be credited.
+    """The known answer of a control data set: which components must be credited with the gain of shrinkage.
 
     Attributes:
-        parts: components of shrinkage's gain: `interventions`, `environments`, both or none.
+        parts: exactly the components that must be credited: `interventions`, `environments`, both or none.
         predictor: name of the predictor in recipes.
         held_out: the held-out environment; None for the average of all.
     """
@@ -297,7 +298,7 @@ class ControlResult:
 
 
 def control_result(compared: Iterable[Comparison], expected: Expected) -> ControlResult | None:
-    """Return the result of a control data set; None without a gain of shrinkage.
+    """Return the result of a control data set; None if shrinkage is not compared with plain prediction.
 
     Gains are tested and attributed as in reports. If `expected.held_out` is set, only this environment counts.
     """

@@ -119,7 +119,7 @@ class Method:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the method is plain prediction: no projection, and no placebo in the predictor."""
+        """Whether the method is plain prediction: no projection, and a predictor with the real C_d of all pairs."""
         return self.of_projection.role == "plain" and not self.variant
 
     @property
@@ -161,7 +161,7 @@ class Method:
 
     @property
     def predictor_uses_c_d(self) -> bool:
-        """Whether the predictor itself uses C_d, so that a placebo changes all its rows."""
+        """Whether the predictor itself uses C_d. If so, a placebo changes all rows of the method."""
         return "uses_c_d" in self.of_predictor.traits
 
     @property
@@ -188,7 +188,7 @@ class Method:
 
     @property
     def place(self) -> tuple[bool, int, str, int, str, str, int, str]:
-        """Sort key: predictor (imported last), then place, name, variant and order of the projection."""
+        """Sort key: the predictor (imported last), then the projection's place, name, variant and order."""
         block = (self.imported, self.of_predictor.place, _natural(self.predictor))
         order = 1 + _ORDERS.index(self.order) if self.order in _ORDERS else 0
         return (*block, self.of_projection.place, self.projection, _natural(self.variant), order, self.order or "")
@@ -196,8 +196,8 @@ class Method:
     def is_plain_at(self, rank: int, lambda_: float, dim: int) -> bool:
         """Return whether the method equals plain prediction at a rank and lambda.
 
-        True for plain prediction itself, and for projections that are the identity at full rank or at lambda 0
-        (traits). False if a placebo or a share of the pairs changes the predictor's C_d.
+        True for plain prediction itself, and for projections whose traits say that they are the identity at full
+        rank or at lambda 0. False if a placebo or a share of the pairs changes the predictor's C_d.
         """
         traits = self.of_projection.traits
         at_rank, at_lambda = "plain_at_full_rank" in traits, "plain_at_lambda_0" in traits
@@ -220,12 +220,12 @@ def _natural(words: str) -> str:
 
 
 def as_rows_of(method: Method, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy of `rows`, which belong to a variant of a method, relabelled as rows of the method itself."""
+    """Return a copy of the rows of a method's variant, relabelled as rows of the method itself."""
     return rows.assign(projection_variant=method.projection_variant, pairs_share=np.nan, pairs_seed=np.nan)
 
 
 def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
-    """Return method -> its rows of `benchmark.store.rows.schema`, in table order."""
+    """Split rows of `benchmark.store.rows.schema` by method, in table order."""
     apart = rows.groupby(list(_KEY_COLUMNS), dropna=False, sort=False)
     parts = {Method.of_row(part.iloc[0].to_dict()): part for _, part in apart}
     candidates: dict[tuple[object, ...], pd.DataFrame] = {}
@@ -243,11 +243,11 @@ def by_method(rows: pd.DataFrame) -> dict[Method, pd.DataFrame]:
 def _with_real_candidates(
     method: Method, rows: pd.DataFrame, real: pd.DataFrame, known: dict[tuple[object, ...], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows of a placebo, together with the rows of the real method that are also candidates of the placebo.
+    """Return the rows of a placebo, and the rows of the real method that are also candidates of the placebo.
 
-    If the nuisance is environments, C_d only sets the scale, so such rows are not fitted again for placebos. They are
-    inserted in grid order, since a rule takes the first of equal scores. For single draws only rows picked by source
-    rules are stored. `known` caches the rows of real methods over draws.
+    The latter have the nuisance environments. There C_d only sets the scale, so they are not fitted again for placebos.
+    They are inserted in grid order, since a rule takes the first of equal scores. For single draws, only those that
+    source rules pick are inserted. `known` caches these rows of the real methods over draws.
     """
     names, sets = real["nuisance"], rows["interventions"]
     key = (method.real, method.draw is not None, *sorted(map(str, sets.unique())))

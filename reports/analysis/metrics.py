@@ -26,7 +26,7 @@ ORACLE = "oracle"  # cross-fitted oracle rule
 
 @dataclass(frozen=True)
 class WorstClass:
-    """Class and held-out environment with the lowest accuracy (percent) over folds and seeds, with n images."""
+    """The class and held-out environment with the lowest accuracy (percent, all folds and seeds); n images."""
 
     name: str
     held_out: str
@@ -36,15 +36,15 @@ class WorstClass:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of one method under one rule; None if unknown.
+    """Metrics of one method under one rule. A field is None if it is unknown.
 
     Folds of a seed are pooled; only seeds with all held-out environments count.
 
     Attributes:
         method: the method.
-        means: key of a metric -> its aggregate over held-out environments (mostly the mean), shares in percent, without
-            the worst class. For metrics of scores, folds are weighted by their number of images.
-        intervals: key of accuracy and of class-balanced accuracy -> interval over images, fractions.
+        means: key of a metric -> aggregate over held-out environments (for most metrics the mean), shares in percent.
+            The worst class is not included. For metrics of scores, folds are weighted by their number of images.
+        intervals: key of a metric (accuracy, class-balanced accuracy) -> `ImageInterval`, fractions.
         source_accuracy: accuracy on the sources' validation images at the rule's picks, in percent.
         worst_environment: environment with the lowest accuracy, averaged over seeds.
         worst_class: worst class with `MIN_CLASS_IMAGES` images or more in an environment; None if no class has them.
@@ -122,9 +122,9 @@ def metrics_of(selections: chosen.Selections, rule: str) -> list[Metrics]:
 
 
 def by_class(pooled: Sequence[Pooled], classes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return accuracy and number of distinct images by class, over all results together.
+    """Return two arrays of shape (classes,): accuracy and number of distinct images by class, over all of `pooled`.
 
-    Both have shape (classes,); the accuracy of a class without images is NaN.
+    The accuracy of a class without images is NaN.
     """
     correct = np.concatenate([one.correct for one in pooled])
     label = np.concatenate([one.tested.label for one in pooled])
@@ -140,7 +140,7 @@ def _images_of_classes(tested: tuple[Tested, ...], classes: int) -> NDArray[np.i
 
 
 def chance_and_majority(selections: chosen.Selections) -> tuple[float, float]:
-    """Return the accuracy of uniform guessing and of the best constant prediction, in percent.
+    """Return two accuracies in percent: of uniform guessing, and of always predicting the most frequent class.
 
     The second accuracy is averaged over held-out environments, with all seeds pooled.
     """
@@ -162,8 +162,8 @@ class SelectionCost:
     Attributes:
         method: the method.
         accuracies: rule -> mean accuracy in percent; without rules that lack a held-out environment.
-        gaps: source rule -> (oracle accuracy minus the rule's accuracy, its cluster-robust standard error) in points,
-            with the cross-fitted oracle. The error is None if unknown or 0.
+        gaps: source rule -> (gap, error) in points. The gap is the accuracy of the cross-fitted oracle minus the
+            rule's accuracy. The error is the gap's cluster-robust standard error; None if unknown or 0.
     """
 
     method: Method
@@ -191,9 +191,9 @@ def selection_costs(selections: chosen.Selections) -> list[SelectionCost]:
 
 
 def robustness(one: Metrics, lines: Lines) -> tuple[ValueInterval | None, ValueInterval | None]:
-    """Return the effective robustness in points above the zero-shot line and above the linear-probe line.
+    """Return two effective robustnesses: points above the zero-shot line, and above the linear-probe line.
 
-    The second number is None for zero-shot methods. Both are None without a line.
+    The second number is None for zero-shot methods. A number is None if its line is unknown.
     """
     shares = one.source_accuracy, one.means[ACCURACY.key]
     source, target = (math.nan if share is None else share / 100 for share in shares)

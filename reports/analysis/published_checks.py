@@ -1,7 +1,7 @@
 """Checks of our accuracies against published ones: pass, fail (with the first suspect) or not comparable.
 
 reports/published.csv has the published numbers as their sources print them; an empty cell means unknown. `COLUMNS` has
-its columns, the fields of `PublishedNumber`. Some numbers are context only and never decide a check.
+its columns, and `PublishedNumber` a field for each. Some numbers are context only and never decide a check.
 """
 
 import csv
@@ -64,7 +64,7 @@ class PublishedNumber:
         backbone: open_clip model name, or the source's own name.
         pretrained: open_clip tag; empty if there is none.
         accuracy: in percent; None if the cell is empty.
-        test_split: as named in `published.csv`.
+        test_split: the source's name of the test split.
         template: with {} for the class name, or the name of an ensemble; empty if not stated.
         source: paper or page, with table or section.
         note: further facts; SECONDARY and SUSPECT are marks.
@@ -93,7 +93,7 @@ class PublishedNumber:
 
     @property
     def prompt(self) -> str:
-        """Comparison key of the template, see `prompt_key`; empty if the template is not stated."""
+        """The template as `prompt_key` returns it for comparisons; empty if the template is not stated."""
         return EIGHTY if self.template.startswith(_EIGHTY_SPELT) else prompt_key(self.template)
 
     @property
@@ -155,7 +155,7 @@ def published_of(dataset: str, method: str) -> tuple[PublishedNumber, ...]:
 
 
 def with_averages(numbers: Iterable[PublishedNumber]) -> list[PublishedNumber]:
-    """Return the numbers and, for sources that have all environments of a data set but no average, their average.
+    """Return the numbers, and an average for each source that has all environments of a data set but no average.
 
     The source of a computed average ends with `DERIVED_AVERAGE`; the average is not rounded.
     """
@@ -200,13 +200,13 @@ class Ours:
 
     @property
     def split(self) -> str:
-        """The test split; "full" for all folds together if the predictor has no training images."""
+        """The test split. It is "full" if all folds are tested and the predictor has no training images."""
         split = self.setting.test_split
         return "full" if split == "out_fold" and self.method.learns_nothing else split
 
     @property
     def prompt(self) -> str:
-        """Comparison key of the templates."""
+        """The templates in a form that can be compared with `PublishedNumber.prompt`."""
         texts = self.setting.prompts
         if hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest() == _EIGHTY_SHA256:
             return EIGHTY
@@ -236,7 +236,7 @@ class Check:
 
     Attributes:
         ours: our accuracy.
-        sources: published numbers, none of them empty.
+        sources: published numbers, all with an accuracy.
         verdict: `pass`, `fail`, `not comparable`, `context` (never decides), or `empty` (no published number).
         reason: one or two words: the difference, the first suspect, or the reason for `context`.
         detail: the reason as a sentence; empty if there is nothing to add.
@@ -282,8 +282,8 @@ def accuracies(numbers: Iterable[PublishedNumber]) -> tuple[float, ...]:
 def tolerance(sources: Sequence[PublishedNumber]) -> float:
     """Return the largest accepted distance, in points, between our accuracy and the mean of its sources.
 
-    It is the range of the sources, but at least 0.3. For ImageNet and its variants it is always 0.3, for PACS with a
-    single source 1.
+    It is the range of the sources, but at least 0.3. For ImageNet and its variants it is always 0.3. For PACS with a
+    single source it is 1.
     """
     dataset, values = sources[0].dataset, accuracies(sources)
     if dataset == "pacs" and len({one.source for one in sources}) == 1:
@@ -293,12 +293,12 @@ def tolerance(sources: Sequence[PublishedNumber]) -> float:
 
 
 def against_published(results: Sequence[SettingResults], options: Options | None = None) -> list[Check]:
-    """Check each of our plain accuracies against published ones.
+    """Check our accuracies of plain prediction and CLIP-ICM against published ones.
 
     Only results over all classes, under protocols that fit on other environments, are checked. For each data set,
-    environment, method and backbone, every setting with comparable numbers has a check. If no setting has any, there is
-    one check against the nearest number. The check against context numbers comes last. A backbone without published
-    numbers has one check for each data set and method.
+    environment, method and backbone, there is one check for each setting that has comparable published numbers. If no
+    setting has any, there is one check against the nearest numbers. Checks against numbers that are context only come
+    last. A backbone without published numbers has one check for each data set and method.
     """
     fair = [one for one in results if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
     every = (one for part in fair for one in _ours(*part, options or Options()))
@@ -360,7 +360,8 @@ def of_weights(setting: Setting, weights: str) -> bool:
 def differing(ours: Ours, number: PublishedNumber) -> list[str]:
     """Return why a published number of the same weights is not comparable: "split", "template", both or neither.
 
-    A number of images outside 95 % to 105 % of the catalog's counts as another split. Linear probes have no template.
+    The split also counts as different if our number of images is more than 5 % away from the catalog's. For linear
+    probes, the template does not matter.
     """
     n = ours.expected_images
     other_files = n is not None and abs(ours.n_images - n) > _SAME_FILES * n
@@ -369,7 +370,7 @@ def differing(ours: Ours, number: PublishedNumber) -> list[str]:
 
 
 def _checks(group: Sequence[Ours]) -> list[Check]:
-    """Return the checks of one accuracy over all its splits and prompts."""
+    """Return the checks of one data set, environment, method and backbone; `group` has one accuracy per setting."""
     first = min(group, key=lambda one: split_place(one.setting.test_split))
     if not first.method.is_plain:
         return [Check(first, (), EMPTY, "not available", OWN_ROWS)]
@@ -401,7 +402,7 @@ def _spelt(environment: str) -> str:
 
 
 def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check:
-    """Return the check against the published numbers that differ least from ours; none of them is comparable."""
+    """Return a check with the verdict "not comparable" against the numbers that differ least from ours."""
     pairs = [(one, number) for number in numbers for one in group]
     one, number = min(pairs, key=lambda pair: (len(differing(*pair)), not pair[1].prompt))
     sources = tuple(n for n in numbers if (n.split, n.prompt) == (number.split, number.prompt))
@@ -417,7 +418,7 @@ def _nearest(group: Sequence[Ours], numbers: Sequence[PublishedNumber]) -> Check
 
 
 def first_suspect(ours: Ours, sources: Sequence[PublishedNumber]) -> tuple[str, str]:
-    """Return the most likely cause of a failed check and its evidence, from facts of the rows.
+    """Return two texts on a failed check: its most likely cause (or `NO_SUSPECT`), and the evidence in the rows.
 
     A property that the sources do not state is a suspect if it can change the accuracy.
     """

@@ -51,7 +51,7 @@ Predictions = Mapping[Method, pd.DataFrame]
 def rule_for(rows: pd.DataFrame) -> str:
     """Return the rule of verdicts: `lodo_1se` if every test has a lodo accuracy, else `training_domain_1se`.
 
-    Rows without standard errors (older versions) or without plain prediction get `lodo` or `training_domain`.
+    It is `lodo` or `training_domain` if rows lack standard errors (older versions) or plain prediction.
     """
     score = "lodo" if _everywhere(rows, "lodo") else "training_domain"
     compares = _everywhere(rows, f"{score}_se") and (rows["projection"] == PLAIN).any()
@@ -59,13 +59,13 @@ def rule_for(rows: pd.DataFrame) -> str:
 
 
 def _everywhere(rows: pd.DataFrame, name: str) -> bool:
-    """Return whether every test (held-out, seed and fold) has a row with a list in a column."""
+    """Return whether every test (held-out, seed and fold) has a row with a list in the column `name`."""
     known = rows[name].map(lambda curve: isinstance(curve, Sequence)) if name in rows else pd.Series([False])
     return bool(known.all() or (name in rows and known.groupby([rows[key] for key in KEY], dropna=False).any().all()))
 
 
 def memoized(made: Callable[Concatenate["Selections", P], T]) -> Callable[Concatenate["Selections", P], T]:
-    """Cache results of a function inside its first argument, a `Selections`, for each combination of the others."""
+    """Cache the results of a function in its first argument, a `Selections`, by the values of its other arguments."""
     others = [*signature(made).parameters.values()][1:]
 
     @wraps(made)
@@ -86,7 +86,7 @@ class Kept:
     Attributes:
         half: class half of the images: "all", "base" or "new".
         tested: hash of the test images.
-        images: hash of the image list that their positions refer to.
+        images: hash of the image list to which the positions of the test images refer.
         classes: index of the predicted class of each image, shape (m,).
         margins: best score minus second best, shape (m,); NaN if unknown.
     """
@@ -112,7 +112,7 @@ class Predicted:
         return {_name(row, row["class_half"]): {str(k): v for k, v in row.items()} for row in kept}
 
     def of(self, row: Mapping[str, Any], rank: int) -> Iterator[Kept]:
-        """Yield the predictions of a row at a rank, base classes first; nothing unless a source rule picks the rank."""
+        """Yield the predictions of a row at a rank, base classes first. Only ranks picked by source rules have any."""
         for half in _HALVES.get(row["class_half"], (row["class_half"],)):
             own = self._known.get(_name(row, half))
             if own is not None and rank in own["predicted_ranks"]:
@@ -133,13 +133,13 @@ class Selections:
     """The rows of one setting, grouped by method. The picks of each selection rule are cached.
 
     Attributes:
-        parts: method -> its rows, for all methods with a table line; single draws of a placebo are in `draws`.
+        parts: method -> rows of the method, without single draws of placebos, which have no table line.
         held_outs: held-out environments sorted as strings (as DomainBed sorts folders).
         seeds: seeds, ascending.
         grouped: whether images come in groups.
-        draws: placebo averaged over draws -> the methods of its draws, in table order.
+        draws: placebo averaged over draws -> its single draws as methods, in table order.
         rule: selection rule of verdicts, see `rule_for`.
-        rules: selection rules whose scores some row has.
+        rules: selection rules for which some row has scores.
         compared: methods that can be compared: the keys of `parts`, and shrinkage in its variant `REPLACED`.
         folds: number of folds per test, 0 or 1 without folds.
         n_classes: number of classes.
@@ -201,7 +201,7 @@ class Selections:
         return next((m for m in self.parts if m.is_plain and m.predictor == predictor), None)
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
-        """Return name of an intervention set -> the method's rows with this set, including all shares of the pairs."""
+        """Split a method's rows, including all shares of the pairs, by the name of the intervention set."""
         rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
@@ -209,8 +209,8 @@ class Selections:
     def picks(self, method: Method, rule: str, rank: int | None = None) -> Picks:
         """Return the rule's picks for a method (`selection.select`): one for each held-out environment, seed and fold.
 
-        The column `position` counts through the method's candidate rows, then through the rows of plain prediction,
-        which a one-standard-error rule may keep. `chosen_rows` looks up the rows.
+        The column `position` is an index into the method's candidate rows, followed by the rows of plain prediction,
+        to which a one-standard-error rule may fall back. `chosen_rows` looks up the rows.
         """
         return select(self._candidates(method, rule), rule, self.tested, rank)
 
@@ -231,7 +231,10 @@ class Selections:
 
     @memoized
     def pooled(self, method: Method, rule: str, rank: int | None = None) -> Answered:
-        """Return the correctness at the picks for each held-out environment and seed that has all folds."""
+        """Return which test images are classified correctly at the picks, for each (held_out, seed).
+
+        The folds of a held-out environment and seed are joined; if a fold is missing, there is no entry.
+        """
         picks, pooled = self.picks(method, rule, rank), {}
         for key, folds in by_test(picks, picks["correct"], picks["tested"]).items():
             if len(folds) == max(1, self.folds):
@@ -246,7 +249,7 @@ class Selections:
 
     @memoized
     def measure(self, method: Method, rule: str, metric: Metric) -> dict[Key, float]:
-        """Return (held_out, seed) -> a metric over all folds; NaN if rows lack what the metric needs.
+        """Return a metric over all folds for each (held_out, seed); NaN if rows lack the data that the metric needs.
 
         Rows store predictions and metrics of scores only for the picks of source rules. For harmonic rows the values
         of base and new classes are combined.
@@ -266,7 +269,7 @@ class Selections:
         return {key: math.fsum(value * n for value, n in one) / sum(n for _, n in one) for key, one in folds.items()}
 
     def kept(self, method: Method, rule: str) -> list[list[Kept]]:
-        """Return for each pick a list of its stored predictions: one, or one for each class half, or none."""
+        """Return a list for each pick with its stored predictions, one for each class half; empty without any."""
         picks, rows = self.picks(method, rule), self._candidates(method, rule)
         if RULES[rule].looks_at_target:  # cross-fitted rules pick differently for each half of the images
             return [[] for _ in range(len(picks))]
@@ -275,7 +278,7 @@ class Selections:
         return [list(self._predicted.of(dict(zip(ROW_KEY, row, strict=True)), rank)) for rank, row in ranked]
 
     def predicted(self, method: Method, rule: str) -> dict[Key, NDArray[np.int64]]:
-        """Return (held_out, seed) -> predicted class of each image of `pooled`, for keys with stored predictions."""
+        """Return the predicted class of each image of `pooled` for each (held_out, seed) with stored predictions."""
         picks, halves = self.picks(method, rule), 1 if self.n_base is None else 2
         folds = by_test(picks, self.kept(method, rule))
         return {
@@ -287,7 +290,7 @@ class Selections:
     def computed(
         self, metric: Metric, label: NDArray[np.int64], correct: NDArray[np.bool_], predicted: NDArray[np.int64]
     ) -> float:
-        """Return a metric on some images; for harmonic rows the combination of base and new classes."""
+        """Return a metric on the given images. For harmonic rows, combine its values on base and new classes."""
         if self.n_base is None:
             return float(metric.compute(Answers(correct, label, self.n_classes, predicted)))
         halves = [label < self.n_base, label >= self.n_base]
@@ -295,7 +298,7 @@ class Selections:
         return float(metric.combine(*each))
 
     def folds_present(self, method: Method, held_out: str | None = None) -> tuple[int, int] | None:
-        """Return (number of folds with rows, all folds) of the most complete seed; None if a seed has all folds."""
+        """Return two numbers for the most complete seed: folds with rows, and all folds. None if it has all folds."""
         rows = self._every[method]
         rows = rows if held_out is None else rows[rows["held_out"] == held_out]
         most = rows.groupby(["held_out", "seed"])["fold"].nunique().max()
@@ -324,7 +327,10 @@ SettingResults: TypeAlias = tuple[Setting, Selections]  # a setting and its rows
 
 
 def by_test(picks: Picks, *values: Iterable[Any]) -> dict[Key, list[tuple[Any, ...]]]:
-    """Return (held_out, seed) -> a tuple of values for each fold. Each of `values` is in the order of `picks`."""
+    """Return a list for each (held_out, seed), with a tuple for each fold: one entry from each of `values`.
+
+    Each of `values` has one entry for each pick, in the order of `picks`.
+    """
     found: dict[Key, list[tuple[Any, ...]]] = {}
     keys = map(_key, picks["held_out"].tolist(), picks["seed"].tolist())
     for key, *of_fold in zip(keys, *values, strict=True):
@@ -353,14 +359,14 @@ def mean_over_tests(picks: Picks, column: str, weight: str | None = None) -> flo
 def complete_estimate(
     selections: Selections, answers: Answered, minus: Answered | None = None, metric: Metric = ACCURACY
 ) -> Estimate | None:
-    """Return the accuracy, or its difference to `minus`, over seeds with all environments; None if no seed has all."""
+    """Return `answers.estimate(minus)` over seeds with all held-out environments; None if there is no such seed."""
     estimate = answers.estimate(minus, metric=metric)
     names = tuple(selections.held_outs)
     return estimate if estimate is not None and estimate.held_outs == names else None
 
 
 def complete_answers(selections: Selections, methods: Sequence[tuple[Method, str]]) -> MethodAnswers | None:
-    """Return the correctness of (method, rule) pairs on seeds with all environments; None if no seed has all."""
+    """Return the answers of (method, rule) pairs on seeds with all held-out environments; None if no seed has all."""
     answers = together([selections.pooled(method, rule) for method, rule in methods])
     names = tuple(selections.held_outs)
     return answers if answers is not None and answers.held_outs == names else None
@@ -372,7 +378,7 @@ def has_choice(rows: pd.DataFrame) -> bool:
 
 
 def pick_records(selections: Selections) -> Iterator[dict[str, object]]:
-    """Yield a record of tables/picks.csv for each rule, method with a choice, held-out environment, seed and fold."""
+    """Yield a record of tables/picks.csv for each rule, test, and method that leaves the rule a choice."""
     for method, part in selections.parts.items():
         if not has_choice(part):
             continue
@@ -437,9 +443,9 @@ def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
 
 
 def read_of(selections: Selections) -> dict[Method, list[float]]:
-    """Return method -> environment decodability before and after its projection, and chance level.
+    """Return three numbers for each method: decodability of the environment before and after its projection, chance.
 
-    The three numbers are balanced accuracies in percent, averaged over the picks of the setting's rule that have them.
+    The numbers are balanced accuracies in percent, averaged over the picks of the setting's rule that have them.
     """
     found, columns = {}, ("read_ranks", "read_before", "read_after", "read_chance")
     for method in selections.parts:

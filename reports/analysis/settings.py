@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """Templates of the prompts; imported texts without their digest, which depends on the class names."""
+        """Templates of the prompts. The digest of imported texts is removed, since it depends on the class names."""
         return tuple(IMPORTED_TEXTS if prompt.startswith(f"{IMPORTED_TEXTS} ") else prompt for prompt in self.prompts)
 
     @property
@@ -152,14 +152,15 @@ def distinct(words: Iterable[str]) -> list[str]:
 class Options:
     """Options of a report.
 
-    `_report_options` of benchmark/cli.py sets them from the command line, and benchmark/commands/report.py the metrics.
+    `_report_options` of benchmark/cli.py sets most of them from the command line, and benchmark/commands/report.py sets
+    `metrics` and `metric_of`.
 
     Attributes:
         plus_minus: error after ± in tables: `images` (cluster-robust standard error, default) or `seeds` (DomainBed's
             standard error over seeds).
         margin: equivalence margin of two accuracies (TOST), a fraction; default one point.
-        compare: pairs (method, baseline) of labels that are compared directly. These methods come first in the answer,
-            with their gains. Default: none.
+        compare: pairs (method, baseline) of labels that are compared directly. The answer begins with these methods and
+            their gains. Default: none.
         published: whether to check numbers against published ones; default False.
         price: price of a GPU hour in any currency, for the table of costs; None (default) omits the table.
         paper: whether to also write the report as one paper, with checks against published numbers; default False.

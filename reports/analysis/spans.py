@@ -1,7 +1,7 @@
 """Do the interventions span the shift? Rank curves of a method, and correlations of the removed shift with accuracy.
 
 Rows store the shares of the shift that methods remove (`benchmark.method.evaluation.spans`). The shift between sources
-uses no target labels. The shift to the held-out environment does (†).
+uses no target labels. The shift to the held-out environment uses them (†).
 """
 
 import math
@@ -73,14 +73,14 @@ class Spread:
         return self._curves[column]
 
     def chosen(self, rule: str, kind: Labels, kinds: int) -> tuple[Array, Array]:
-        """Return source score and accuracy for each kind of row (such as a lambda) and rank; a rule selects the rest.
+        """Return source score and accuracy for each rank and each kind of row, such as the rows of one lambda.
 
-        For each test (held-out environment, seed and fold), kind and rank the rule takes the first row with the highest
-        score. Folds are weighted by their number of images, seeds equally. A value is NaN if a test lacks a row.
+        For each test (held-out environment, seed and fold), kind and rank, the rule takes the first row with the
+        highest score. Folds are weighted by their number of images, seeds equally. Values that lack a test are NaN.
 
         Args:
             rule: name of a source rule.
-            kind: index of each row's kind, from 0, shape (rows,); negative for no kind.
+            kind: index of each row's kind, from 0, shape (rows,); negative for rows to be ignored.
             kinds: number of kinds.
 
         Returns:
@@ -104,7 +104,7 @@ class Spread:
         return out[0], out[1]
 
     def _best(self, score: Array, target: Array, kind: Labels, kinds: int) -> Iterator[Labels]:
-        """Yield for each rank the position of the highest-scoring row of each test and kind."""
+        """Yield, for each rank, the positions of the rows with the highest score: one for each test and kind."""
         rows = np.flatnonzero(kind >= 0)
         group = self._test[rows] * kinds + kind[rows]
         order = np.argsort(group, kind="stable")
@@ -123,7 +123,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class GoesWith:
-    """Rank correlation (Spearman) of a share with accuracy over settings, ranks taken within each environment.
+    """Spearman correlation of a removed share with accuracy over settings. Ranks are taken within each environment.
 
     Attributes:
         rho: correlation over all environments; NaN if one of the two is constant.
@@ -138,7 +138,7 @@ class GoesWith:
 
 @memoized
 def picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
-    """Return name of a share -> its mean over a rule's picks, a fraction; None if a pick lacks the share."""
+    """Return the mean of each of `SHARES` and `MOVED` over a rule's picks, by name; None if a pick lacks it."""
     rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
     ranks = selections.picks(method, rule)["rank"].tolist()
     at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
@@ -152,10 +152,10 @@ def picked(selections: Selections, method: Method, rule: str) -> dict[str, float
 
 
 def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
-    """Return name in `CORRELATED` -> rank correlation of the removed share with accuracy over settings.
+    """Return the rank correlation with accuracy over settings of each removed share in `CORRELATED`, by name.
 
     A setting is a combination of lambda, rank, intervention set and nuisance. Shares with too few settings are left
-    out. If the shift between sources has too few, the result is empty.
+    out. If the share of the shift between sources is left out, the result is empty.
     """
     # Accuracy and shares by held-out environment and setting (rank included), averaged over folds and seeds.
     known = {name: rows[name].map(lambda share: isinstance(share, list)) for name in SHARES}
@@ -174,10 +174,10 @@ def correlations(rows: pd.DataFrame) -> dict[str, GoesWith]:
 
 
 def goes_with(by_setting: pd.DataFrame, name: str) -> GoesWith | None:
-    """Return the rank correlation of a share with accuracy; None with too few settings, or without the share.
+    """Return the rank correlation of the share `name` with accuracy; None if too few settings have the share.
 
-    Accuracy is used in place of the gain, which has the same ranks: within an environment, both differ by a constant.
-    Settings without the share (such as 0 of 0 removed) are left out.
+    Ranks of accuracy equal ranks of the gain, since within an environment both differ by a constant. Settings without
+    the share (such as 0 of 0 removed) are left out.
     """
     known = by_setting.dropna(subset=[name])
     if known.empty or known.groupby("held_out").size().min() < MIN_SETTINGS:

@@ -108,7 +108,7 @@ class Verdict:
 
     @property
     def holds_in_new(self) -> bool:
-        """Whether the gain is significant and the interval for new environments excludes 0 on the same side."""
+        """Whether the gain is significant and its interval for new environments lies on the same side of 0."""
         new = self.in_new
         sign = np.sign(self.gain.interval.estimate) if self.gain is not None and self.gain.adjusted.differs else 0
         return new is not None and new.standard_error > 0 and bool(min(sign * new.low, sign * new.high) > 0)
@@ -176,10 +176,11 @@ class Standing:
         predictor: label of the predictor: "zero-shot".
         rule: selection rule.
         metric: metric of the data set.
-        plain: value of plain prediction by the metric; NaN without rows.
+        plain: the metric of plain prediction; NaN without rows.
         verdicts: verdicts on the predictor's methods: first those named by `--compare`, then the user's own methods,
             then the others in table order.
-        entries: all methods with an accuracy, highest first. Methods that look at test images need a verdict.
+        entries: methods with an accuracy, highest first. Methods that look at test images are left out unless they have
+            a verdict.
         direct: direct comparisons requested by `--compare`.
     """
 
@@ -193,7 +194,10 @@ class Standing:
     direct: tuple[Comparison, ...] = ()
 
     def shown(self, best: int) -> list[Entry]:
-        """Return plain prediction, requested methods, the largest gain, the `best` most accurate methods, controls."""
+        """Return plain prediction, requested methods and the paper's method, and the method with the largest gain.
+
+        If `best` is not 0, the `best` most accurate methods and all other methods with a verdict follow.
+        """
         leading = [one.method for one in self.verdicts if one.requested or one.method.is_paper]
         leading += [one.method for one in [best_of(self.verdicts)] if one and one.method not in leading]
         others = [one for one in self.entries if not one.method.is_plain]
@@ -219,7 +223,7 @@ class Answer:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """All verdicts: for each method that has one, each predictor and each setting."""
+        """All verdicts, over all settings and predictors."""
         return tuple(verdict for standing in self.standings for verdict in standing.verdicts)
 
     @property
@@ -239,7 +243,7 @@ class Answer:
 
 
 def best_of(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return the verdict with the largest significant gain, or None. A control counts only if no other method helps."""
+    """Return the verdict with the largest significant gain, or None. Controls count only if no other method helps."""
     helping = [one for one in verdicts if one.kind in (multiple_testing.HELPS, multiple_testing.METRIC_ONLY)]
     chosen = [one for one in helping if one.method.projection != FIXED]
     return max(chosen or helping, key=lambda one: one.gain.interval.estimate if one.gain else 0.0, default=None)
@@ -275,7 +279,7 @@ def answer(results: Sequence[SettingResults], findings: Sequence[Findings]) -> A
 def _standings(
     setting: Setting, selections: Selections, direct: Sequence[Comparison], verdicts: Sequence[Verdict]
 ) -> Iterator[Standing]:
-    """Yield the results by predictor; imported methods are compared with the first predictor's plain prediction."""
+    """Yield the results of each predictor. Imported methods are listed with the first predictor."""
     rule, metric, of_verdicts = selections.rule, selections.metric, [one.method for one in verdicts]
     either = dict.fromkeys([*selections.parts, *of_verdicts])
     every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
@@ -316,7 +320,7 @@ def _whole(setting: Setting) -> Setting:
 def _accuracy(selections: Selections, method: Method) -> float:
     """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without rows.
 
-    If the rule picks nothing, since it needs rows of plain prediction, the base rule is used.
+    If the rule picks nothing because there are no rows of plain prediction, the base rule is used.
     """
     picks = selections.picks(method, selections.rule)
     picks = picks if len(picks) else selections.picks(method, selections.base_rule)
@@ -328,7 +332,7 @@ def _accuracy(selections: Selections, method: Method) -> float:
 
 
 def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparison] | None:
-    """Return a method minus plain prediction by the metric and by class-balanced accuracy; None if not comparable."""
+    """Return two gains over plain prediction: by the metric, and by class-balanced accuracy. None if not comparable."""
     if plain := plain_for(method, selections.parts):
         gain = compare(selections, method, selections.rule, plain, metric=selections.metric)
         balanced = compare(selections, method, selections.rule, plain, metric=BALANCED)

@@ -67,7 +67,7 @@ _ENVIRONMENT = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "openin_any"
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a chapter: its kinds of tables and figures, and the family of protocols that it is for (default: all)."""
+    """Plan of a chapter: kinds of tables and figures, and the family of protocols that they show (default: all)."""
 
     title: str
     tables: tuple[str, ...]
@@ -78,7 +78,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter with its tables and figures. The first notes of each table are about published numbers."""
+    """A chapter with its tables and figures. The first notes below each table are about published numbers."""
 
     title: str
     tables: tuple[Table, ...]
@@ -87,7 +87,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Scope:
-    """The settings of a report, and the properties that say which of them the paper shows.
+    """The settings of a report. Properties select the parts that the paper shows.
 
     Attributes:
         results: all settings, each with its rows.
@@ -99,7 +99,7 @@ class Scope:
 
     @cached_property
     def families(self) -> dict[str, Family]:
-        """Protocol -> experiment of the original paper."""
+        """Protocol -> family of protocols, which is an experiment of the original paper."""
         return {setting.protocol: _family(setting.protocol_class) for setting, _ in self.results}
 
     @cached_property
@@ -183,7 +183,7 @@ def chapters(
 
 
 def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
-    """Return the tables of one kind as the paper shows them: of one split, and merged over data sets or backbones."""
+    """Return the tables of one kind for the paper: only one split, and merged over data sets or backbones."""
     shown = of_one_split(one for one in tables if kind_of(one) == kind)
     if kind in _ONE_PREDICTOR:
         shown = of_one_predictor(shown, scope.predictors)
@@ -193,14 +193,17 @@ def _digest(kind: str, tables: Sequence[Table], scope: Scope) -> list[Table]:
 
 
 def of_one_split(tables: Iterable[Table]) -> list[Table]:
-    """Return the tables of one split for each protocol, the first in the order of `split_place`."""
+    """Return, for each protocol, only the tables of the split that comes first by `split_place`."""
     ranked = [(_of(one, "protocol"), split_place(_of(one, "test_split")), one) for one in tables]
     best = {protocol: min(place for name, place, _ in ranked if name == protocol) for protocol, _, _ in ranked}
     return [one for protocol, place, one in ranked if place == best[protocol]]
 
 
 def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list[Table]:
-    """Return tables cut to the first predictor that has blocks. They are unchanged if titles name no predictor."""
+    """Return each table with only the blocks of one predictor: the first of `predictors` that block titles name.
+
+    A table is unchanged if no title names a predictor.
+    """
     made = []
     for one in tables:
         found = ([b for b in one.blocks if b.title == name or b.title.endswith(f", {name}")] for name in predictors)
@@ -209,7 +212,7 @@ def of_one_predictor(tables: Iterable[Table], predictors: Sequence[str]) -> list
 
 
 def over_backbones(tables: Iterable[Table], what: str) -> list[Table]:
-    """Return one table for each data set, with the blocks of all backbones; single tables are unchanged."""
+    """Return one table for each data set, with the blocks of all backbones. A data set's only table is unchanged."""
     made, of_each = [], grouped(tables, lambda one: (_of(one, "protocol"), _of(one, "dataset")))
     for (_, dataset), group in of_each.items():
         columns = list({column.name: column for one in group for column in one.columns}.values())
@@ -226,7 +229,7 @@ def over_backbones(tables: Iterable[Table], what: str) -> list[Table]:
 
 
 def over_data_sets(tables: Sequence[Table], what: str) -> list[Table]:
-    """Return one table with a column for each data set; a single table is unchanged."""
+    """Merge tables of one data set each into one with a column for each data set. A single table is unchanged."""
     if len(tables) < 2:
         return [*tables]
     labels = [_of(one, "dataset") for one in tables]
@@ -267,7 +270,7 @@ def kind_of(one: Table | Figure) -> str:
 
 
 def _with_merged_notes(made: Table, labels: Sequence[str], tables: Sequence[Table]) -> Table:
-    """Return a merged table with context and notes of its parts; notes of some parts are prefixed with their labels."""
+    """Return a merged table with the context and notes of `tables`. Notes that not all have begin with their labels."""
     context = {field: ", ".join(dict.fromkeys(_of(one, field) for one in tables)) for field in tables[0].context}
     headings = {column.heading for one in tables for column in one.columns} - {one.heading for one in made.columns}
     spans = any(cell.signed and cell.low is not None for _, line in made.lines() for cell in line.cells)
@@ -313,7 +316,7 @@ class Paper:
     Attributes:
         contents: file name, including the folder `paper` -> bytes.
         main: main file: the PDF, else the Markdown.
-        note: sentence on the reason why there is no PDF; empty if there is one.
+        note: sentence that says why there is no PDF; empty if there is one.
     """
 
     contents: dict[str, bytes]
@@ -332,7 +335,7 @@ def answer_paragraphs(answer: Answer) -> list[str]:
 def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter], absent: Sequence[str]) -> Paper:
     """Return the paper as LaTeX, and as PDF or Markdown.
 
-    Figures are in the folder `figures` next to the paper's; sentences on `absent` tables and figures end the paper.
+    The paper expects figures in the folder `figures` next to its own folder. It ends with the sentences in `absent`.
     """
     source = _tex(title, opening, chapters, absent)
     figures = {f"{one.name}.pdf": one.contents["pdf"] for chapter in chapters for one in chapter.figures}
@@ -344,7 +347,7 @@ def write_paper(title: str, opening: Sequence[str], chapters: Sequence[Chapter],
 
 
 def compiled(source: str, figures: Mapping[str, bytes]) -> tuple[bytes | None, str]:
-    """Return a document as PDF and "", or None and a sentence on the reason."""
+    """Return a document as (PDF, ""), or (None, sentence that says why there is no PDF)."""
     if shutil.which("pdflatex") is None:
         return None, "pdflatex is not on the PATH: paper.md has in Markdown what paper.tex has."
     with tempfile.TemporaryDirectory(prefix="icm-bench-paper-") as place:

@@ -36,7 +36,7 @@ class Panel:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Panel]:
-    """Return label of a predictor -> gains over plain prediction; empty with a single environment."""
+    """Return the gains over plain prediction, by label of the predictor; empty with a single environment."""
     names = selections.held_outs
 
     def panel(plain: Method) -> Panel | None:

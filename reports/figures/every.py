@@ -118,8 +118,8 @@ def groups_of(results: Sequence[SettingResults]) -> list[list[SettingResults]]:
     """Return groups of settings that differ only in the data set, for figures.
 
     Settings whose fits use target labels are left out. Protocols over environments come first, then open-class ones,
-    then protocols over ImageNet variants. In each kind the released code's test split comes first. A paper shows the
-    first group.
+    then protocols over ImageNet variants. Within each kind, the test split of the released code comes first. A paper
+    shows the first group.
     """
     groups: list[list[SettingResults]] = []
     for one in sorted(results, key=lambda one: _place(one[0])):
@@ -168,7 +168,7 @@ def all_drawings(
 
 
 def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> Drawing | None:
-    """Return a figure of a group, with as many predictors per data set as fit; None without data."""
+    """Return the figure that the module `kind` makes of a group, with as many predictors as fit; None without data."""
     # Figures use the base rule, since they show the candidates of a selection.
     found = [(one, own) for one in group[:MAX_PANELS] if (own := kind.panels(one[1], one[1].base_rule))]
     if not found:

@@ -31,7 +31,7 @@ class Line:
     """One intervention set of a method, or one method if there is a single set.
 
     Attributes:
-        of: label of the method with the set; empty if the line is a method.
+        of: label of the method whose intervention sets are compared; empty if each line is a method.
         label: name of the set or method.
         moved: displacement by C_d along the shift between sources, 1 for an average direction; None if unknown.
         kept: column in `_KEPT` -> kept share at the rule's picks, in percent; unknown shares are left out.
@@ -46,7 +46,7 @@ class Line:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
-    """Return {"": lines} for the first predictor that has lines, where "" means no title; empty if none has lines.
+    """Return the lines of the first predictor that has any, under the key "" (no title); empty if none has lines.
 
     There is a line for each intervention set of CLIP-ICM (largest), or else of shrinkage. With a single set there is a
     line for each method.
@@ -82,9 +82,9 @@ def lines_of_each(groups: int) -> int:
 
 
 def draw(groups: style.Panels[Sequence[Line]]) -> style.Sheet:
-    """Draw lines of (data set, lines) at page width in two panels, or three with gains.
+    """Draw the lines of each data set at page width, in two panels; in three if there are gains.
 
-    Several data sets are stacked, each under its name, with the first lines that fit.
+    Several data sets are stacked, each under its name. Of each data set, the first lines that fit are drawn.
     """
     labels: list[tuple[float, str, float]] = []
     placed: dict[int, Line] = {}  # row -> its line

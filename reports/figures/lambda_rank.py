@@ -46,7 +46,7 @@ class Maps:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Maps]:
-    """Return predictor label -> heat maps of CLIP-ICM (largest), if it has two or more lambdas and ranks.
+    """Return the heat maps of CLIP-ICM (largest), by predictor label, if it has two or more lambdas and ranks.
 
     The rule selects all other settings at each lambda and rank. Means are over folds (weighted by images), then seeds,
     then held-out environments.

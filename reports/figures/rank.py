@@ -38,7 +38,7 @@ class Curve:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Curve]]:
-    """Return predictor label -> curves, for predictors with plain rows and a method with ranks."""
+    """Return curves by predictor label, for predictors that have plain prediction and a method with ranks."""
 
     def curves_of(plain: Method) -> list[Curve] | None:
         baseline, curves = selections.pooled(plain, rule), []
@@ -60,7 +60,7 @@ def _ranked(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def draw(panels: style.Panels[Sequence[Curve]]) -> style.Sheet:
-    """Draw panels (title, curves). Below, each curve has a strip of markers whose areas are shares of the picks."""
+    """Draw panels (title, curves). Below, each curve has a strip of markers. Their areas are shares of the picks."""
     every = {curve.method: curve for _, curves in panels for curve in curves}
     looks, rows = style.looks_of(every), len(style.rows_of(panels))
     heights = [_HIGH if rows == 1 else _LOWER, _STRIP * max(len(_ranked(curves)) for _, curves in panels)]

@@ -49,7 +49,7 @@ class RobustnessNumbers:
     Attributes:
         dots: plain zero-shot of every backbone, then the other methods.
         line: line through plain zero-shot of all backbones.
-        above: method other than plain -> its distance above the line in points, averaged over backbones.
+        above: method except plain prediction -> distance above the line in points, averaged over backbones.
     """
 
     dots: tuple[Dot, ...]
@@ -87,7 +87,7 @@ def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
 
 
 def draw(numbers: RobustnessNumbers) -> style.Sheet:
-    """Draw all backbones in a column's width."""
+    """Draw all backbones in a figure of column width."""
     looks = style.looks_of(dot.method for dot in numbers.dots)
     looks[ZERO_SHOT] = style.Look(style.BLACK, "s", "-", hollow=True)
     sheet = style.sheet_of(style.COLUMN, 3.1)
@@ -115,7 +115,7 @@ def draw(numbers: RobustnessNumbers) -> style.Sheet:
 
 
 def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
-    """Set percent ticks that do not overlap on a logit axis, and return the axis limits around some shares."""
+    """Set percent ticks that do not overlap on a logit axis, and return axis limits that include all `shares`."""
     low, high = np.clip([min(shares), max(shares)], LOGIT_CLIP, 1 - LOGIT_CLIP)
     start, end = logit(low) - 0.1, logit(high) + 0.1
     ticks: list[float] = []

@@ -37,7 +37,7 @@ class Cloud:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, list[Cloud]]:
-    """Return label of a predictor -> settings of its methods, plain prediction first, if there are more than two.
+    """Return a list of clouds (plain prediction first) for the label of each predictor with more than two settings.
 
     Scores and accuracies are means over folds (weighted by images), then seeds, then held-out environments.
     """
@@ -59,7 +59,10 @@ def _clouds(selections: Selections, plain: Method, rule: str) -> list[Cloud] | N
 
 
 def correlation(clouds: Sequence[Cloud]) -> float:
-    """Return the rank correlation over all settings; NaN with fewer than eight, or if a variable is constant."""
+    """Return the rank correlation of source score and held-out accuracy over all settings.
+
+    NaN with fewer than `MIN_SETTINGS` settings, or if one of the two is constant.
+    """
     x = np.round(np.concatenate([cloud.source for cloud in clouds]), 9)
     y = np.round(np.concatenate([cloud.held_out for cloud in clouds]), 9)
     return spans.rank_correlation(x, y) if len(x) >= spans.MIN_SETTINGS else np.nan

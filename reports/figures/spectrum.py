@@ -42,10 +42,10 @@ class Spectra:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
-    """Return {"": spectra of CLIP-ICM (one per lambda) and of PCA}, where "" means no title; empty without spectra.
+    """Return the spectra of CLIP-ICM (one per lambda) and of PCA under the key "" (no title); empty without spectra.
 
-    The released order has the same eigenvalues reversed, so only the order "largest" is shown if both exist. Of several
-    intervention sets and normalisations, the pair that `rule` picks most often is shown.
+    The released order has the same eigenvalues reversed, so only the order "largest" is shown if both exist. Only the
+    pair of intervention set and normalisation that `rule` picks most often is shown.
     """
     known = {
         method: part[part["spectrum"].map(lambda values: isinstance(values, list | np.ndarray) and len(values) > 0)]

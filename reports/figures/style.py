@@ -114,7 +114,7 @@ _OTHERS = (
 
 
 def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
-    """Return method -> its style, equal for all predictors and in all figures. Placebos have hollow markers."""
+    """Return the style of each method, equal for all predictors and in all figures. Placebos have hollow markers."""
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:
@@ -149,8 +149,8 @@ def on_grid(
 ) -> Iterator[tuple[list[Axes], T]]:
     """Yield (axes, numbers) of each panel for drawing, then add its title and axis labels.
 
-    Each panel has `high` axes below one another. `labels` has three texts: one for the horizontal axes of the lowest
-    panels, and two for the left panels' upper vertical axis (vertical text) and lower one (horizontal text).
+    Each panel has `high` axes below one another. `labels` has three texts: the label of the lowest horizontal axes,
+    and for the panels on the left the labels of the upper (vertical text) and lower (horizontal text) vertical axis.
     """
     rows, columns = len(rows_of(panels, columns)), min(len(panels), columns)
     cells = sheet.subplots(rows * high, columns, squeeze=False)
@@ -181,7 +181,7 @@ def note(
     """Write small text near a position of an axes.
 
     `at` is (fraction of the width, height). The height is in data units, or a fraction if `up` is "axes fraction".
-    `shift`, the offset of the text from there, is in points.
+    `shift` is the offset of the text from this position, in points.
     """
     how: dict[str, Any] = {"fontsize": SMALL, "va": "center", "textcoords": "offset points"} | more
     return axes.annotate(text, at, shift, xycoords=("axes fraction", up), **how)
@@ -217,7 +217,7 @@ def arrange(
 ) -> Sheet:
     """Place the axes of a figure below its legend, as large as its text allows, in one pass.
 
-    `heights` of the rows of axes are relative; `gap`, between the text of neighbours, is in inches.
+    `heights` are the relative heights of the rows of axes. `gap` is the space between texts of neighbours, in inches.
     """
     wide, tall = sheet.get_size_inches()
     canvas: Any = sheet.canvas
@@ -259,7 +259,7 @@ def _legend(sheet: Sheet, entries: Mapping[str, Artist]) -> Legend:
 def _places(
     whole: float, before: Any, after: Any, parts: Sequence[float], at: float, gap: float
 ) -> list[tuple[float, float]]:
-    """Return start and length of each part along one side."""
+    """Return (start, length) of each row or column of axes along one side of a figure of length `whole`."""
     left = whole - at - 0.03 - gap * (len(parts) - 1) - float(before.sum() + after.sum())
     left, places = max(left, 0.1 * len(parts)), []
     for part, own_before, own_after in zip(parts, before.tolist(), after.tolist(), strict=True):
@@ -297,7 +297,7 @@ def draw_interval(
 
 
 def of_predictors(selections: Selections, made: Callable[[Method], T | None]) -> Iterator[tuple[str, T]]:
-    """Yield (predictor label, numbers) of the first `MAX_PREDICTORS` predictors with plain rows and numbers."""
+    """Yield (label, numbers) of predictors, at most `MAX_PREDICTORS`; `made` returns numbers from plain prediction."""
     plain = [m for m in selections.parts if m.is_plain and m == selections.plain_of(m.predictor)]
     for method in plain[:MAX_PREDICTORS]:
         if (one := made(method)) is not None:
@@ -305,7 +305,7 @@ def of_predictors(selections: Selections, made: Callable[[Method], T | None]) ->
 
 
 def shown_methods(selections: Selections, predictor: str, released: bool = False) -> list[Method]:
-    """Return the methods of a predictor for figures: PCA, random, CLIP-ICM, truncation at equal N, shrinkage."""
+    """Return a predictor's methods for figures: PCA, random, CLIP-ICM, truncation with shrinkage's N, shrinkage."""
     shown = {("pca", ""), ("random", ""), (ICM, ""), (ICM, EQUAL_N), (SHRINKAGE, "")}
     of_predictor = [m for m in selections.parts if m.predictor == predictor]
     return [m for m in of_predictor if (m.projection, m.variant) in shown and (released or m.order != "released")]

@@ -1,8 +1,8 @@
 """Build the page: one self-contained HTML file of at most `MAX_BYTES`, without external requests.
 
 The first screen has the headline, a forest plot and a table, rendered by template.html and answer.html. Forest plots
-have a line for each difference. Their positions are in percent of the width, so that text keeps its size. The script
-page.js shows the rest from the data of data.py.
+have a line for each difference. Positions in them are in percent of the width, so text has the same size at any width.
+The script page.js shows the rest from the data of data.py.
 """
 
 import base64
@@ -182,7 +182,7 @@ def _droppable(blobs: Mapping[str, str], titles: Sequence[str]) -> list[tuple[st
 
 
 def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict[str, Plain]]:
-    """Return the rule of the report, and rule -> name of a part of the page -> its HTML under that rule."""
+    """Return the rule of the report, and for each rule the parts of the page that depend on it (name -> text)."""
     results, answer = of.results, of.answer
     fair = [cores[setting] for setting, _ in results if not setting.protocol_class.looks_at_target]
     rules = list(dict.fromkeys(one["name"] for core in fair for one in core["rules"]))
@@ -242,7 +242,7 @@ class _Place:
         return next((one.method for one in self.standing.entries if one.method.is_plain), None)
 
     def minus_plain(self, method: Method, metric: Metric) -> Comparison | None:
-        """Return a method minus plain prediction by a metric; None for plain prediction itself, or if it is missing."""
+        """Return the comparison with plain prediction by a metric; None for plain prediction, or if it has no rows."""
         plain, rule = self.plain, self.standing.rule
         return None if plain in (None, method) else compare(self.selections, method, rule, plain, metric=metric)
 
@@ -268,7 +268,7 @@ class _Place:
 
 
 def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
-    """Return forest plot and table of an answer, and a line on the tested data.
+    """Return the data of the first screen: forest plot and table of an answer, and a line on the tested data.
 
     `known` has the rows of each setting; their `Selections.rule` is the rule of the answer.
     """
@@ -325,7 +325,7 @@ def how_sure(answer: Answer) -> str:
 
 
 def named(methods: Iterable[Method]) -> dict[Method, str]:
-    """Return method -> short name; a repeated short name is replaced by the full name."""
+    """Return the short name of each method. If several would have the same, later ones get their full names."""
     names: dict[Method, str] = {}
     for method in methods:
         short = short_name(method) if method.imported else capital(short_name(method))
@@ -334,11 +334,11 @@ def named(methods: Iterable[Method]) -> dict[Method, str]:
 
 
 def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
-    """Return the common subject of the gains (or ""), and at most `MAX_MARKS` gains over plain prediction.
+    """Return the predictor or method that all gains share (or ""), and at most `MAX_MARKS` gains over plain prediction.
 
-    For one setting these are the gains of its methods; methods with a verdict have adjusted p-values. For several
-    settings these are the gains of the headline. More than `MAX_MARKS` are subsampled evenly from the highest to the
-    lowest.
+    For one setting, these are the gains of its methods. Methods with a verdict have adjusted p-values. For several
+    settings, these are the gains of the headline. If there are more than `MAX_MARKS`, evenly spaced ones are taken,
+    from the highest to the lowest.
     """
     if alone:
         judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric
@@ -362,7 +362,7 @@ def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None)
 
 
 def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
-    """Return a table of held-out environments by methods, followed by means, also of other predictors."""
+    """Return a table with a column for each method, and lines for held-out environments, means and other predictors."""
     where = lead.standing.setting.protocol_class.holdouts_in_words
     plain, methods = lead.plain, leading(lead.standing)[:MAX_METHODS]
     names, columns = named(methods), [*([plain] if plain else []), *methods]
@@ -422,7 +422,7 @@ def with_minus(words: str) -> str:
 
 
 def _shown(cell: Plain) -> Plain:
-    """Return a cell of the page's data formatted for printing; `tone` is the side of 0 on which its interval lies."""
+    """Return a cell of the page's data, formatted; `tone` is the side of 0 on which the difference's interval lies."""
     if "v" not in cell:
         return _GAP
     value, difference, low, high = with_minus(f"{cell['v']:.1f}"), *(cell.get(key) for key in ("d", "dl", "dh"))
@@ -462,7 +462,7 @@ def _difference(made: Comparison, metric: Metric) -> Cell:
 
 
 def _mark(name: str, made: Comparison, metric: Metric, judged: bool, group: str = "") -> Plain:
-    """Return a line of a forest plot before scaling. `judged` is whether the adjusted p-value determines its kind."""
+    """Return a line of a forest plot before scaling. If `judged`, the adjusted p-value determines its kind."""
     cell, adjusted, estimate = _difference(made, metric), made.adjusted, made.interval.estimate
     sign = "better" if estimate > 0 else "worse"
     return {

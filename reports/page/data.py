@@ -1,7 +1,7 @@
 """Data of one setting for the page's script: plain data, sorted, with few digits, without NaN. page.js reads all keys.
 
 Keys of a cell, in percent: `v` accuracy, `e` standard error, `l` and `h` ends of its interval, `d` difference to plain
-prediction, `dl` and `dh` ends of its interval. `n` is the number of images, `why` the reason of a gap.
+prediction, `dl` and `dh` ends of the difference's interval. `n` is the number of images, `why` the reason of a gap.
 """
 # After a change of these data, change page.js and write tests/reports/golden/page_data.txt anew.
 
@@ -68,7 +68,7 @@ class Images:
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """Return a rounded number, or the number itself if rounding changed its first printed decimal; None for NaN."""
+    """Return a number rounded, or unrounded if rounding would change its first decimal; None for NaN."""
     if isinstance(value, list):
         return [rounded(one, digits) for one in value]
     if value is None or not math.isfinite(value):
@@ -79,7 +79,7 @@ def rounded(value: Any, digits: int = 4) -> Any:
 
 
 def with_average(values: NDArray[np.float64]) -> Any:
-    """Return fractions, shape (environments, ...), as nested lists in percent with the mean appended; None for NaN."""
+    """Return fractions, shape (environments, ...), and their mean as nested lists in percent, with None for NaN."""
     return rounded((100 * np.concatenate([values, values.mean(axis=0, keepdims=True)])).tolist())
 
 
@@ -112,7 +112,7 @@ def core(setting: Setting, selections: Selections, options: Options) -> Plain:
 
 
 def _method(method: Method, methods: Sequence[Method]) -> Plain:
-    """Return names of a method, its colour family, and the index of plain prediction with its predictor."""
+    """Return names of a method, its colour family, and the index of plain prediction with the same predictor."""
     plain = findings.plain_for(method, methods)
     family = method.projection if method.projection in ("pca", "random") else "plain" if method.is_plain else "other"
     if method.projection == ICM:
@@ -164,7 +164,7 @@ def _cell(estimate: Estimate | None, difference: Interval | None, seeds: int, ga
 
 
 def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[Any]]]:
-    """Return for each environment its distinct picks, the most frequent first: [rank, lambda, set, others, count]."""
+    """Return the distinct picks [rank, lambda, set, others, count] for each environment, the most frequent first."""
     more, picks = _more(selections.parts[method]), selections.picks(method, rule)
     counted: dict[str, Counter[tuple[Any, ...]]] = {name: Counter() for name in selections.held_outs}
     columns = ["held_out", "rank", "lambda_", "intervention_set", *more]
@@ -177,7 +177,7 @@ def _picks(selections: Selections, method: Method, rule: str) -> list[list[list[
 
 
 def _more(rows: pd.DataFrame) -> dict[str, dict[object, str]]:
-    """Return name of a column -> value -> description of the parameters in which the column's values differ."""
+    """Return column -> value -> description. It lists only the parameters in which values of the column differ."""
     words: dict[str, dict[object, str]] = {}
     for column in ("normalize", "predictor_params", "projection_params"):
         values = [value for value in rows[column].unique() if isinstance(value, str)]
@@ -311,7 +311,7 @@ def predictions_of(
 
 
 def wanted(predictions: Iterable[Predictions]) -> list[str]:
-    """Return the ids of the images in the page's lists, which a method or plain prediction misclassifies.
+    """Return the ids of all images in the page's lists, which show images that methods misclassify.
 
     The ids are sorted by their best position in any list. Each list is in the order of ids.
     """

@@ -114,7 +114,7 @@ class Signs:
 
 
 def unit_of(column: Column, table: Table) -> str:
-    """Return the unit for a heading: empty for percent, and if all columns share it."""
+    """Return the unit for a heading. It is empty for percent, and if all columns have the same unit."""
     shared = len({c.unit for c in table.columns}) == 1
     return "" if shared or column.unit in _UNNAMED_UNITS else one_line(column.unit)
 
@@ -128,7 +128,7 @@ def heading_text(column: Column, table: Table) -> str:
 def notes_of(table: Table, shared: Sequence[str] = ()) -> list[str]:
     """Return the notes of a table, and explanations of its signs and unit if the notes have none.
 
-    Notes `shared` by a document are at its end. The table refers to them by number, counted from 1.
+    Notes in `shared` are printed once, at the end of the document. The table refers to them by number, from 1.
     """
     notes = [one_line(note) for note in table.notes]
     known = " ".join([one_line(table.caption), *notes])
@@ -154,7 +154,7 @@ def shared_notes(tables: Iterable[Table]) -> list[str]:
 
 
 def footnotes(table: Table) -> dict[str, int]:
-    """Return note of a cell, as a sentence -> number of its footnote. Equal notes share a footnote."""
+    """Return the footnote number of each distinct cell note. Keys are the notes as sentences."""
     return {note: i for i, note in enumerate(dict.fromkeys(sentence(c.note) for c in _cells(table) if c.note), 1)}
 
 

@@ -146,8 +146,8 @@ def html(table: Table) -> str:
     """Return a `<table>`: caption, a `<tbody>` for each block, notes and footnotes in `<tfoot>`.
 
     A cell has its number in `data-value`, with at most six decimals (none for a gap), and its interval and n in
-    `title`. Classes: `best`, `equals-plain`, `bound`, `gap`, `word` of cells; `equals-plain` of lines; `block` of
-    titles; `group` of headings.
+    `title`. CSS classes of cells: `best`, `equals-plain`, `bound`, `gap`, `word`. Lines may have the class
+    `equals-plain`. Titles of blocks have the class `block`, headings of groups the class `group`.
     """
     groups = [(group, list(run)) for group, run in groupby(table.columns, key=lambda column: column.group)]
     made = template("reports.render", "table.html", _escape, autoescape=False)
@@ -230,7 +230,7 @@ def _grid(table: Table, width: int) -> Iterator[str]:
 
 
 def _columns(table: Table, signs: cells.Signs, heading: int) -> Iterator[Sequence[str]]:
-    """Yield heading and cells of each column, padded to one width. A heading widens it to at most `heading` letters."""
+    """Yield heading and cells of each column, padded to one width. Headings widen columns up to `heading` letters."""
     notes = cells.footnotes(table)
     for place, column in enumerate(table.columns):
         name = cells.heading_text(column, table)

@@ -92,7 +92,7 @@ class _Column:
 
     @property
     def min_letters(self) -> int:
-        """Smallest number of letters, with wrapped texts."""
+        """Letters of the widest line if long texts are wrapped as narrowly as allowed."""
         return min(self.letters, _LONG) if self.kind == _WORDS else self.letters
 
 
@@ -196,7 +196,7 @@ def _short_enough(table: Table, notes: Sequence[str]) -> list[Table]:
 
 
 def _broken(columns: Sequence[_Column], environment: str) -> dict[int, float]:
-    """Return index of each column with wrapped text -> its width in letters."""
+    """Return the width in letters of each column with wrapped text, by index of the column."""
     long = [i for i, column in enumerate(columns) if column.min_letters < column.letters]
     spare = _LETTERS[environment] - _row(column.min_letters for column in columns)
     fits = _row(column.letters for column in columns) <= _LETTERS[environment]
@@ -288,7 +288,7 @@ def _head(table: Table, columns: Sequence[_Column]) -> list[str]:
 
 
 def _stacked(headings: Sequence[tuple[int, list[str]]]) -> list[str]:
-    """Return (span, lines) headings as table lines, aligned at the bottom."""
+    """Return headings, each given as (span, lines), as table lines. The headings are aligned at the bottom."""
     height = max(len(lines) for _, lines in headings)
     rows = zip(*([""] * (height - len(lines)) + lines for _, lines in headings), strict=True)
     spans = [rf"\multicolumn{{{n}}}{{c}}{{%s}}" if n > 1 else "%s" for n, _ in headings]
@@ -369,7 +369,7 @@ def _is_known(sign: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _transliterated(sign: str) -> str:
-    """Return a printable character unchanged; else without accent, as compatible characters, or as its code point."""
+    """Return a character if LaTeX prints it, else without accent, as compatible characters, or as its code point."""
     base, *marks = list(unicodedata.normalize("NFD", sign))
     is_letter = bool(marks) and base.isascii() and base.isalpha()
     if _is_known(sign) or (is_letter and not _ACCENTS.keys().isdisjoint(marks)):

@@ -19,11 +19,11 @@ class Cell:
         spread: standard deviation over splits (seeds), in the same unit; None with one seed.
         n_images: distinct test images per seed, mean over seeds.
         n_clusters: groups of test images (or images, without groups) per seed, mean over seeds.
-        seeds: seeds of the number.
-        folds: number of folds per seed, 0 without folds.
+        seeds: seeds over which the number is averaged.
+        folds: number of folds per seed; 0 without folds.
         note: reason of a gap, or of a smaller sample than in other cells; None without a note.
         equals_plain: whether all picks keep the full space, so that the number equals plain prediction's.
-        best: whether the number is the best of its block or tied with it; it is printed bold.
+        best: whether the number is the best of its block, or tied with the best. Such numbers are printed bold.
         bound: whether target labels enter the number, which is then a bound (†) and not a result.
         signed: whether the number is a difference, printed with its sign.
         decimals: number of printed decimals.
@@ -126,7 +126,7 @@ class Table:
         columns: columns, without the names of the lines.
         blocks: blocks, in order.
         notes: short sentences below the table: protocol, meaning of ± and bold.
-        details: further sentences on how the numbers were measured; not in printed tables.
+        details: further sentences on how the numbers were measured; they are not in printed tables.
         corner: heading of the names of the lines.
         context: field -> value shared by all numbers (protocol, split, rule, precision, prompts, ...).
     """

@@ -1,7 +1,7 @@
 """Ablation tables: one setting (lambda, rank, intervention set, order, predictor) is fixed, a rule selects the others.
 
-Each table has a line for each value and one for the rule's own picks. The columns are source score, held-out accuracy,
-gain over plain prediction, and how often the rule picks the value.
+A table has a line for each value of this setting, and one for the rule's own picks. The columns are source score,
+held-out accuracy, gain over plain prediction, and how often the rule picks the value.
 """
 # A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
@@ -75,7 +75,7 @@ def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, 
 
 
 def _of_rows(entry: Entry, rows: pd.DataFrame, times: tuple[int, int] | None) -> Value:
-    """Return the results at the rule's picks if the method has no other rows than these."""
+    """Return the results at the rule's picks among these rows alone."""
     return _value(entry, Selections(as_rows_of(entry.method, rows), entry.selections.tested), times)
 
 
@@ -236,7 +236,7 @@ def _alternative(
     title_of: Callable[[Request, Method], str],
     name_of: Callable[[Method], str],
 ) -> TableSpec[Entry]:
-    """Return a spec that compares alternative methods: each block has two or more, under one backbone.
+    """Return a spec of a table that compares methods. Each block has two or more methods under one backbone.
 
     `shown` returns the methods. Methods with equal `title_of` are in one block, in lines named by `name_of`.
     """
@@ -303,7 +303,7 @@ def _of_images(sets: _Sets) -> _Sets:
 
 
 def _of_texts(sets: _Sets) -> _Sets:
-    """Return the intervention sets that have pairs of texts, and the largest other set; empty if no set has texts."""
+    """Return the sets with pairs of texts, and the largest set without; empty if no set has pairs of texts."""
     images = {name: rows for name, rows in _of_images(sets).items() if pairs_of(rows) == 1}
     texts = {name: rows for name, rows in sets.items() if TEXT in kinds_of(rows)}
     largest = max(images, key=lambda name: len(kinds_of(images[name])), default=None)
@@ -318,7 +318,7 @@ def _has_sets(method: Method) -> bool:
 
 
 def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:
-    """Return a line for each intervention set. `_MANY` describes the lines for more than `MAX_VALUES` sets."""
+    """Return a line for each intervention set. With more than `MAX_VALUES` sets, lines are merged as `_MANY` says."""
     sets = of(entry.selections.by_set(entry.method))
     every = frozenset().union(*map(kinds_of, sets.values()))
     places = {name: place_of(kinds_of(part), every, pairs_of(part)) for name, part in sets.items()}

@@ -84,7 +84,7 @@ def own_tables(names: Sequence[str]) -> list[TableSpec[Any]]:
 
 
 def _scopes(results: Sequence[SettingResults]) -> Mapping[Scope, Sequence[Sequence[SettingResults]]]:
-    """Return scope -> groups of settings that share a table; see `spec.Scope`."""
+    """Return, for each `spec.Scope`, the groups of settings that share a table."""
     every = [(group[0][0].protocol_class, group) for group in groups(results)]
     # Under such a protocol (ImageNet variants), each environment is a whole data set.
     variants = [part for of, group in every if of.across_sets for part in by_data_set(group).values()]

@@ -57,7 +57,7 @@ def _columns(request: Request) -> Iterator[Values[_Backbone]]:
 
 
 def _over_sets(name: str, number: Callable[..., cells.Number], of: _Backbone) -> Cell:
-    """Return `number` (`accuracy` or `gain`) on a single data set, or its mean over the backbone's data sets."""
+    """Return `number` (`accuracy` or `gain`) of the projection `name`, averaged over the backbone's data sets."""
     if (entry := of.get(name)) is None:
         return _NO_ROWS
     sets = [setting.dataset for setting, _ in entry.results]

@@ -1,6 +1,7 @@
-"""Tables behind mean accuracies: `behind` (further metrics), `selection` (accuracy by each rule), `shift` (see below).
+"""Tables behind mean accuracies: `behind`, `selection` and `shift`.
 
-`shift` has the share of the shift between environments that each method removes.
+`behind` has further metrics, `selection` the accuracy under each selection rule, and `shift` the share of the shift
+between environments that each method removes.
 """
 # A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
@@ -175,7 +176,7 @@ SELECTION = TableSpec(
 
 @dataclass(frozen=True)
 class _Removed:
-    """Shares that a method removes: one mapping in `shares` for each draw of a placebo, a single one for other methods.
+    """Shares that a method removes. `shares` has a mapping for each draw of a placebo, for other methods a single one.
 
     `rhos` has the correlations of the shares with accuracy. `gap` says why correlations are missing.
     """
@@ -216,7 +217,7 @@ def _removed_columns(request: Request) -> Iterator[Values[_Removed]]:
         return Cell(value=float(np.mean(known)), bound=bound, decimals=decimals, text=text, trials=of.trials)
 
     def rho(name: str, of: _Removed) -> Cell:
-        """Return the rank correlation of a share with accuracy over settings."""
+        """Return the rank correlation of a removed share with accuracy over settings."""
         one, bound = of.rhos.get(name), name.endswith("target")
         if one is None or np.isnan(one.rho):
             return Cell(note=of.gap if one is None else "share or accuracy do not vary", bound=bound)

@@ -119,7 +119,7 @@ def line_of(entry: Entry, equals_plain: bool | None = None) -> Line:
 
 
 def each(entries: list[Entry]) -> Iterator[tuple[Line, Entry]]:
-    """Yield a line for each method."""
+    """Yield each entry with its line, for tables that show all entries."""
     return ((line_of(entry), entry) for entry in entries)
 
 

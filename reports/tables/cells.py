@@ -1,7 +1,7 @@
 """Functions that make the cells of tables: accuracies and differences with intervals and sample sizes.
 
-Numbers are in percent or points, on one data set or averaged over K. Data sets have equal weights, so the variance of
-an average is the sum of the K variances / K^2.
+Numbers are in percent or points, on one data set or averaged over K data sets with equal weights. The variance of an
+average is the sum of the K variances, divided by K^2.
 """
 
 import math
@@ -149,7 +149,7 @@ def _trials(selections: Selections, method: Method, rule: str, rank: int | None)
 
 
 def plain_picks(results: Iterable[Selections], method: Method, rule: str) -> tuple[int, int]:
-    """Return (k, n) over all settings with the method: k of its n picks keep the full space."""
+    """Return (k, n): k of the method's n picks, over all settings that have the method, keep the full space."""
     counts = [one.plain_picks(method, rule) for one in results if method in one.parts]
     return sum(k for k, _ in counts), sum(n for _, n in counts)
 
@@ -191,7 +191,7 @@ def of_metric(value: float | None, metric: Metric, **more: object) -> Cell:
 
 
 def bound_by(rule: str, looks_at_target: bool) -> bool:
-    """Return whether a number is a bound: its rule or its protocol uses target labels."""
+    """Return whether a number is a bound, since its selection rule or its protocol uses target labels."""
     return RULES[rule].looks_at_target or looks_at_target
 
 
@@ -264,7 +264,7 @@ def accuracy_records(results: Iterable[SettingResults], options: Options) -> Ite
 
 
 def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, dict[str, object]]:
-    """Return held-out environment, or `AVERAGE` -> its source accuracy in percent and numbers of labels, as fields."""
+    """Return fields with source accuracy (percent) and numbers of labels, by held-out environment and `AVERAGE`."""
     labels = _labels(selections, method)
     picks, scores = selections.picks(method, rule), dict[str, list[float]]()
     for held_out, score in zip(picks["held_out"].tolist(), picks["training_domain"].tolist(), strict=True):
@@ -280,7 +280,7 @@ def _on_sources(selections: Selections, method: Method, rule: str) -> dict[str, 
 
 @memoized
 def _labels(selections: Selections, method: Method) -> dict[str, dict[str, object]]:
-    """Return held-out environment, or `AVERAGE` (last) -> column in `_LABELS` -> its largest value."""
+    """Return the largest value of each column in `_LABELS`, by held-out environment and, last, for `AVERAGE`."""
     rows = selections.parts[method]
     of, labels = rows["held_out"].to_numpy(dtype=object), rows[[*_LABELS]].to_numpy(dtype=np.float64)
     most = {str(name): np.fmax.reduce(labels[of == name]) for name in sorted(set(of.tolist()))}

@@ -1,4 +1,4 @@
-"""Table of methods by held-out environments of one data set and backbone, with the average and the worst one."""
+"""Table of methods by held-out environments of one data set and backbone, with average and worst environment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -53,7 +53,7 @@ def _columns(request: Request) -> Iterator[Values[Entry]]:
 
 
 def _metrics(request: Request) -> dict[str, Metric]:
-    """Return data set -> metric, for data sets whose metric is not accuracy."""
+    """Return the metric of each data set whose metric is not accuracy."""
     return {s.dataset: selections.metric for s, selections in request.results if selections.metric != ACCURACY}
 
 

@@ -152,7 +152,7 @@ def gate_sentence(checks: Sequence[against.Check]) -> str:
 
 
 def published_notes(table: Table, checks: Sequence[against.Check]) -> tuple[str, str]:
-    """Return two notes of a table: how many of its numbers are published, reproduced or not comparable; `OWN_ROWS`."""
+    """Return two notes of a table: counts of its published, reproduced and not comparable numbers, and `OWN_ROWS`."""
     kind, shared = table.name.partition("-")[0], ("protocol", "test_split", "dataset", "backbone")
     here = {name: table.context.get(name, "").split(", ") for name in shared}
     own = [one for one in checks if all(named(one.ours.setting)[name] in values for name, values in here.items())]

@@ -74,7 +74,7 @@ class Request:
 
     @property
     def backbones(self) -> dict[str, list[SettingResults]]:
-        """Label of a backbone -> its settings."""
+        """The settings of each backbone, by label of the backbone."""
         return by_backbone(self.results)
 
     @property
@@ -156,7 +156,7 @@ class TableSpec(Generic[T]):
         rule: selection rule. `fair` (default): the source rule. `base`: the source rule without its preference for
             plain prediction, so that values differ. `every`: the table has several rules.
         corner: heading of the names of the lines.
-        whole: whether `Table.details` describes how the numbers were measured in full.
+        whole: whether `Table.details` describes in full how the numbers were measured.
     """
 
     name: str
@@ -276,7 +276,7 @@ def check_compatible(results: Sequence[SettingResults], table: str, halves: bool
 
 
 def common_rule(results: Sequence[SettingResults], rule: str | None = None) -> str:
-    """Return the selection rule of a table: `rule` if given, else `lodo_1se` or the best rule that all settings have.
+    """Return the selection rule of a table: `rule` if given, else the rule of verdicts that all settings can use.
 
     Raises:
         IcmBenchError: the rule does not exist.
@@ -289,19 +289,20 @@ def common_rule(results: Sequence[SettingResults], rule: str | None = None) -> s
 
 
 def by_data_set(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
-    """Return data set -> its settings, in their order."""
+    """Return the settings of each data set, in their order, by name of the data set."""
     return grouped(results, lambda one: one[0].dataset)
 
 
 def by_backbone(results: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
-    """Return label of a backbone -> its settings, in their order."""
+    """Return the settings of each backbone, in their order, by label of the backbone."""
     return grouped(results, lambda one: one[0].backbone_label)
 
 
 def _apart(results: Sequence[SettingResults], name: str, owner: str) -> list[list[SettingResults]]:
     """Split settings if one value of the field `owner` (a data set or backbone) has several values of the field `name`.
 
-    Templates are split by value. Other fields are split by the order in which an owner's values appear.
+    Settings are split by the value of `templates`. For other fields, the first value of each owner goes into the first
+    group, the second value into the second group, and so on.
     """
     values: dict[str, list[object]] = {}
     for setting, _ in results:

@@ -43,7 +43,7 @@ def caption(results: Sequence[SettingResults], words: str) -> str:
 
 
 def context(results: Sequence[SettingResults], rule: str | None, options: Options) -> dict[str, str]:
-    """Return field -> value in the settings of a table. Several values are listed with commas between them."""
+    """Return the value of each context field in the settings of a table. Several values are separated by commas."""
     shared = {name.removesuffix("_label"): [_as_text(getattr(s, name)) for s, _ in results] for name in _SHARED}
     values = {name: ", ".join(dict.fromkeys(words)) for name, words in shared.items()}
     return {**values, "rule": rule or "", "plus_minus": options.plus_minus}
@@ -56,7 +56,7 @@ def _as_text(value: object) -> str:
 
 
 def notes(results: Sequence[SettingResults], rule: str | None, options: Options, own: Iterable[str]) -> list[str]:
-    """Return the notes of a table, each sentence once. Sentences that differ begin with their data set or setting."""
+    """Return the notes of a table, each sentence once. A note that differs begins with its data set or setting."""
 
     def sentences(setting: Setting, selections: Selections, options: Options) -> list[str]:
         *before, marked = captions.brief(setting, selections)

@@ -76,7 +76,7 @@ def rule_meaning(rule: str, setting: Setting) -> str:
 
 
 def oracle_words(setting: Setting) -> str:
-    """Return words for the images on which a cross-fitted rule selects: the out-split or, if it is tested, halves."""
+    """Return words for the images on which a cross-fitted rule selects: the out-split, or halves of the test images."""
     if setting.test_split == "in_80":
         return f"chosen on the out-split of the {setting.protocol_class.tested}, which is not tested"
     return "chosen on one half of the tested images and reported on the other, both ways"
@@ -99,7 +99,7 @@ def brief(setting: Setting, selections: Selections, *_: object) -> list[str]:
 
 
 def details(setting: Setting, selections: Selections, options: Options) -> list[str]:
-    """Return the detailed notes of a table, without the selection rule."""
+    """Return the detailed notes of a table, except the note on the selection rule."""
     n = int(selections.rows["n_shared"].fillna(0).max())
     return [
         *_images(setting, selections),
@@ -145,7 +145,7 @@ def _span(counts: "pd.Series[Any]") -> str:
 
 
 def sample_words(selections: Selections) -> str:
-    """Return a sentence on the subsample on which selection fits trained predictors; empty if there is no subsample."""
+    """Return a sentence on the subsample on which trained predictors are fitted for selection; empty without one."""
     images = _span(selections.rows["n_selection"])
     words = (
         f"Trained predictors: choices rest on fits to {images} of the training images, drawn by the seed with classes "
@@ -275,7 +275,7 @@ def _seeds(setting: Setting, seeds: Sequence[int], options: Options) -> str:
 
 
 def protocol_words(setting: Setting, selections: Selections, options: Options) -> str:
-    """Return all notes of a setting as one paragraph, without the banner and the selection rule."""
+    """Return all notes of a setting as one paragraph, except the banner and the note on the selection rule."""
     on = f"{setting.protocol_class.accuracy_on}{setting.dataset}, {setting.backbone_label}"
     first = f"Accuracy in % on {on}, {setting.precision}{setting.half_words}."
     return " ".join(filter(None, [first, *brief(setting, selections)[1:], *details(setting, selections, options)]))
@@ -289,7 +289,7 @@ def protocols(results: Sequence[SettingResults], options: Options) -> list[str]:
 
 
 def each_once(results: Sequence[SettingResults], words: Sentences, options: Options) -> list[list[str]]:
-    """Return for each topic its distinct sentences. If sentences of settings differ, each begins with its setting."""
+    """Return the distinct sentences of each topic. If settings differ, a sentence begins with the setting's name."""
     topics = []
     for sentences in zip(*(words(setting, selections, options) for setting, selections in results), strict=True):
         owners = grouped(zip(sentences, results, strict=True), lambda one: one[0])

@@ -269,7 +269,7 @@ def _shares(one: Estimated) -> list[Cell]:
 
 
 def _errors(estimates: Sequence[Estimated]) -> list[Cell]:
-    """Return a cell for the mean absolute error of each estimate, empty if the error is unknown."""
+    """Return one cell for each kind of estimate, with its mean absolute error; empty if the error is unknown."""
     return [_share_cell(fmean(one.error(way) for one in estimates) if estimates else math.nan) for way in _WAYS]
 
 

@@ -141,7 +141,7 @@ class Origin:
         planned: number of planned trials; None if unknown.
         finished: number of planned trials with rows; None if unknown.
         failed: description of a failed trial -> reason.
-        conflicts: sentences on rows with equal keys but different numbers; both are left out.
+        conflicts: sentences on rows with equal keys but different numbers. Such rows are left out.
         expected: control data set -> components that must be credited in it.
         left_out: sentences on backbones that are excluded from a part of the recipe.
         names: name of a method or data set -> short name for printed tables.

@@ -45,7 +45,7 @@ def report_markdown(
     figures: Sequence[str],
     more: Mapping[str, Sequence[str]],
 ) -> str:
-    """Return report.md.
+    """Return the text of report.md.
 
     `more` maps the headings "What explains it", `FINDINGS`, "Protocol" and "Provenance" to sentences. Long lists of
     sentences are cut.
@@ -112,7 +112,7 @@ def _methods(placed: Sequence[tuple[str, Standing]]) -> list[str]:
 
 
 def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
-    """Yield the lines of plain prediction, the methods with a verdict, and the most accurate method if it has none."""
+    """Yield the lines of plain prediction, methods with a verdict, and the most accurate method if not yet included."""
     shown = standing.metric.shown
     if standing.plain == standing.plain:
         name = f"{place}: plain prediction" if place else "Plain prediction"

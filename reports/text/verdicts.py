@@ -59,7 +59,7 @@ def headline(answer: Answer) -> str:
     """Return the answer of a report in at most `MAX_WORDS` words.
 
     The sentences are on plain prediction, the methods in question, the best other method, harm by fixed shrinkage, and
-    the attribution of the gain. If the limit is exceeded, the last ones are dropped, but never the one on harm.
+    the attribution of the gain. If they are too long, the last ones are dropped, but never the sentence on harm.
     """
     standings = [one for one in answer.standings if one.verdicts or one.plain == one.plain]
     if not standings:
@@ -112,7 +112,7 @@ def explained(questions: Sequence[Question]) -> str:
 
 
 def not_ahead_of(one: Verdict, who: str) -> str:
-    """Return a sentence on baselines that a method with a gain does not significantly exceed; may be empty."""
+    """Return a sentence on baselines that a method with a gain does not significantly exceed; empty without any."""
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]
@@ -204,7 +204,7 @@ def _alone(one: Verdict, several: bool) -> str:
 
 
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
-    """Return one sentence for all verdicts on a method. Verdicts "no difference" are omitted if there are others."""
+    """Return one sentence for all verdicts on a method. Verdicts of no difference are omitted if there are others."""
     name, n = capital(short_name(verdicts[0].method)), len(verdicts)
     if n == 1:
         return _alone(verdicts[0], total > 1)
@@ -285,7 +285,7 @@ def trust(one: Verdict) -> list[str]:
 
 
 def frequencies(one: Verdict) -> list[str]:
-    """Return a sentence on predicted class frequencies if the two accuracies disagree on the gain."""
+    """Return a sentence on predicted class frequencies if metric and class-balanced accuracy disagree on a gain."""
     before, after = one.shares
     if one.kind not in (METRIC_ONLY, BALANCED_ONLY, TRADES) or before is None or after is None:
         return []
@@ -306,7 +306,7 @@ def few_images(verdicts: Iterable[Verdict]) -> str:
 
 
 def intervals(answer: Answer) -> list[str]:
-    """Return the sentences that apply to the intervals of all verdicts, each once; none without a gain."""
+    """Return sentences on the intervals of all verdicts, each sentence once; none without a gain."""
     judged = [one for one in answer.verdicts if one.kind not in (NO_VERDICT, IS_PLAIN)]
     gains = [(one, one.gain) for one in judged if one.gain is not None]
     if not gains:
