@@ -1,9 +1,9 @@
 """Confidence intervals over test images: would other images of the same environments give the same result?
 
 Every value belongs to an environment, a seed and a cluster. The cluster is the group of the image if images come in
-groups, otherwise the image. It contains all predictions for the same object, over environments, seeds and held-out
-pairs, so these never count as independent. Folds are pooled first. So under one seed every image occurs once for each
-environment (or held-out pair).
+groups, otherwise the image. A cluster contains all predictions for the same object, over environments, seeds and
+held-out pairs, so these predictions never count as independent. Folds are pooled first. So under one seed every image
+occurs once for each environment (or held-out pair).
 
 Let d_i be the values, with E environments, S seeds and G clusters. Environment e under seed s has n_e values with mean
 mean_e:
@@ -115,9 +115,10 @@ class ImageInterval(Interval):
 
     @property
     def may_differ(self) -> float:
-        """Clopper and Pearson's upper bound of the share of other units on which the two methods differ.
+        """Clopper and Pearson's upper bound on the share of units, beyond the tested ones, on which two methods differ.
 
-        It uses `min_clusters`, since a difference may occur only in the environment with the fewest clusters.
+        Its number of trials is `min_clusters`, since a difference may occur only in the environment with the fewest
+        clusters.
         """
         return clopper_pearson(0, self.min_clusters, self.confidence)[1]
 
@@ -135,8 +136,8 @@ class Scores:
             environments and under all seeds.
         half: for harmonic means, number of the half of the classes that the image belongs to, shape (n,). None
             (default) otherwise.
-        slope: maximum change of an environment's mean per share of its images whose prediction changes. 1 (default) for
-            accuracy, more for harmonic means and class-balanced accuracy.
+        slope: maximum change of an environment's mean, divided by the share of its images whose prediction changes. It
+            is 1 (default) for accuracy and larger for harmonic means and class-balanced accuracy.
 
     Raises:
         ValueError: shapes differ, there is no value, or a seed lacks an environment.
@@ -190,7 +191,7 @@ class Scores:
 
     @property
     def min_clusters(self) -> int:
-        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        """Smallest number of clusters in an environment under a seed; with `half`, in one half of its classes."""
         return self._where.min_clusters
 
     @cached_property
@@ -202,7 +203,7 @@ class Scores:
 
     @property
     def environment_means(self) -> Array:
-        """Mean of every environment over seeds, in the order of their numbers, shape (..., environments)."""
+        """Mean of every environment over seeds, by ascending environment number, shape (..., environments)."""
         return np.asarray(self.means.mean(axis=-2))
 
     @cached_property
@@ -279,11 +280,10 @@ class _Places:
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
     def classes(self, label: Labels, new: Mask | None) -> tuple[Labels, ...]:
-        """Return counts by class. Labels are the same for all methods.
+        """Return four arrays that count the values of each class in each part. Labels are the same for all methods.
 
-        A part is a (seed, environment) pair, or one half of the classes in it. The four results are: the part of each
-        value; the index of its class among the classes of all parts; the part of each such class; and its number of
-        values.
+        A part is a (seed, environment) pair, or one half of the classes in it. The arrays are: the part of each value;
+        the index of its class among the classes of all parts; the part of each such class; and its number of values.
         """
         if not (self._classes and self._classes[0] is label and self._classes[1] is new):
             part = np.unique(2 * self.cell + (0 if new is None else new), return_inverse=True)[1]
@@ -295,7 +295,7 @@ class _Places:
 
     @cached_property
     def min_clusters(self) -> int:
-        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        """Smallest number of clusters in an environment under a seed; with `half`, in one half of its classes."""
         halves = 1 if self.half is None else 2
         part = self.cell if self.half is None else 2 * self.cell + self.half
         there = np.zeros((halves * self.images.size, len(self.clusters[0])), dtype=bool)
@@ -344,10 +344,10 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
 def jackknife_interval(
     difference: Callable[[Mask], Array | float], scores: Scores, confidence: float = CONFIDENCE
 ) -> ImageInterval:
-    """Return the interval over images for a difference in a metric that is no mean over images, such as macro-F1.
+    """Return the interval over images for a difference in a metric that is not a mean over images, such as macro-F1.
 
-    This is the delete-a-group jackknife (Kott, 1998). Let K = min(`SETS`, G) for G clusters. They are assigned at
-    random, with a fixed seed, to K sets, stratified by environment. Let theta_s be the difference under seed s, and
+    This is the delete-a-group jackknife (Kott, 1998). Let K = min(`SETS`, G) for G clusters. The clusters are assigned
+    at random, with a fixed seed, to K sets, stratified by environment. Let theta_s be the difference under seed s, and
     theta_s(k) the difference without set k:
 
         c_st = (K - 1) / K sum_k (theta_s(k) - theta_s) (theta_t(k) - theta_t)      V_image = mean_st c_st
@@ -399,7 +399,7 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets with equal weights. Its variance is the sum of their variances / K^2.
+    """Return the mean over K data sets with equal weights. Its variance is the sum of variances / K^2.
 
     Data sets must have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the
     estimates differ, the standard error is NaN.
@@ -502,7 +502,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
 
     If two methods agree on all units, the p-value is exact: the probability that none of `min_clusters` units differs
     if the true share of differing units is `margin` / `slope`. It is at most 5 % if Clopper and Pearson's one-sided
-    bound is below this share. Other values without variation are never shown to be equivalent.
+    bound is below this share. If all units have the same difference, and it is not 0, equivalence is never shown.
 
     Args:
         interval: interval of a difference.

@@ -1,11 +1,11 @@
 """The planned tests (METHOD section 11): significance of gains in two accuracies, and of their causes.
 
-A gain is a method minus plain prediction with the same predictor, in one setting. There are three families of tests
-over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy, and in both. Each family
-is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its cause: environment means,
-interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several differences, which must all be
-above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each value of `kind`, and
-`best_of` in `reports/analysis/verdicts.py` lists the kinds that are a gain.
+A gain is the accuracy of a method minus that of plain prediction with the same predictor, in one setting. There are
+three families of tests over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy,
+and in both. Each family is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its
+cause: environment means, interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several
+differences, which must all be above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each
+value of `kind`, and `best_of` in `reports/analysis/verdicts.py` lists the kinds that are a gain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,9 +58,9 @@ class AdjustedGain:
     def kind(self) -> str:
         """Conclusion of the tests.
 
-        `HELPS`: above 0 in both, by `p_both`. `TRADES`: above 0 in one and below 0 in the other. `HURTS`: below 0 in
-        one or both, above 0 in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one only. It is also `METRIC_ONLY` if
-        each is significant in its own family but `p_both` is not.
+        "Above" and "below" mean significantly so. `HELPS`: gains in both accuracies are above 0, by `p_both`. `TRADES`:
+        one is above 0, the other below. `HURTS`: one or both are below 0, none above. `METRIC_ONLY`, `BALANCED_ONLY`:
+        only this one is above 0. If both are above 0 in their own family, but not by `p_both`, it is `METRIC_ONLY`.
         """
         shown = ((self.p_metric, self.gain.metric), (self.p_balanced, self.gain.balanced))
         metric, balanced = (np.sign(one.estimate) if p <= ALPHA else 0 for p, one in shown)  # false if p is NaN
@@ -74,7 +74,10 @@ class AdjustedGain:
 
 
 def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
-    """Return the gains, all methods in all settings, adjusted in three families, in the same order."""
+    """Return the gains in the same order, with p-values adjusted in each of the three families.
+
+    `gains` must contain all methods in all settings.
+    """
     p = np.array([(one.metric.p, one.balanced.p) for one in gains]).reshape(-1, 2)
     up = np.array([one.metric.estimate > 0 and one.balanced.estimate > 0 for one in gains], dtype=bool)
     unknown = np.isnan(p)
@@ -101,9 +104,9 @@ def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, fl
 
 
 def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
-    """Return a simultaneous interval over a family of gains, to be shown next to Holm p-values.
+    """Return an interval that is simultaneous over `family` gains, to be shown next to Holm p-values.
 
-    It is Bonferroni's, with the coverage 1 - (1 - confidence) / family. It contains 0 if Holm's p-value is not
+    It is Bonferroni's interval, with the coverage 1 - (1 - confidence) / family. It contains 0 if Holm's p-value is not
     significant. It may also contain 0 if the p-value is significant, since Holm is more powerful.
     """
     return replace(interval, confidence=1 - (1 - interval.confidence) / max(1, family))
