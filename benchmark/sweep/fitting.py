@@ -70,7 +70,7 @@ class Choice:
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
     def at_seed(self, seed: int, number: int) -> "Choice":
-        """Return the choice with another seed, the recipe's seed number `number`, and with its draw of views."""
+        """Return the choice with another seed and its draw of views; `number`: position of this seed in the recipe."""
         return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 

@@ -170,7 +170,7 @@ PlaceMeans = Mapping[Place, tuple[Ints, Array]]
 
 
 def class_means(cells: Cells) -> PlaceMeans:
-    """Return (environment, side) -> (images of each class; mean embedding of each class, shape (classes, D))."""
+    """Return (environment, side) -> (image counts by class, mean embeddings by class of shape (classes, D))."""
     places: dict[Place, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
         plain, place = Moments(moments.counts, moments.sums, moments.outer), (environment, side)

@@ -356,9 +356,9 @@ class Evaluation:
     ) -> list[list[RankCurve]]:
         """Return rank curves whose selected points are refitted on all images instead of a subsample.
 
-        In each holdout and fold two points are refitted: the one with the highest score among all points of all
-        methods, and the one with the highest score among points at the last rank. If no source has validation images,
-        which happens only in protocols that are bounds, the highest test accuracy decides.
+        For each holdout, fold and rule of `SCORES` two points are refitted: the point with the highest score among all
+        points of all methods, and the point with the highest score among those at the last rank. If no source has
+        validation images, which happens only in protocols that are bounds, the highest test accuracy decides.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
@@ -542,7 +542,7 @@ class Evaluation:
         return ImageSet(rows, self._data.label[rows])
 
     def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return validation block -> its part of `given`. Its last axis runs over the images of all blocks."""
+        """Return validation block -> its part of `given`, whose last axis runs over the images of all blocks."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 

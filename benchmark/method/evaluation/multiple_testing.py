@@ -1,6 +1,6 @@
 """The planned tests (METHOD section 11): significance of gains in two accuracies, and of their causes.
 
-A gain is the accuracy of a method minus that of plain prediction with the same predictor, in one setting. There are
+A gain is the result of a method minus the result of plain prediction with the same predictor, in one setting. There are
 three families of tests over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy,
 and in both. Each family is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its
 cause: environment means, interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several

@@ -127,8 +127,7 @@ class Protocol(Component):
         return ("base", "new", "harmonic") if self.open_class else ("all",)
 
     def takes(self, variant: bool) -> bool:
-        """Return whether the protocol suits a data set; `variant`: whether this is ImageNet or a shifted variant of it.
-        """
+        """Return whether the protocol suits a data set; `variant`: whether it is ImageNet or a variant of ImageNet."""
         return variant == self.across_sets
 
 

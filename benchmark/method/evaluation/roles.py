@@ -42,7 +42,7 @@ class Roles:
         return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
-        """Return the images `rows` sorted by environment, as in result rows, and the permutation `order` that sorts them.
+        """Return the images `rows` sorted by environment, as in result rows, and the sorting permutation `order`.
 
         If `answers` belong to `rows`, result rows store `answers[order]`.
         """

@@ -255,8 +255,7 @@ class SeedPairs:
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
-        """Return for each environment the sums of values by seed and cluster, in float32 if their products stay exact.
-        """
+        """Return for each environment the sums of values by seed and cluster, in float32 if products stay exact."""
         sums = [self._matrix(e, values) for e in range(len(self._rows))]
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums

@@ -1,4 +1,4 @@
-"""DomainBed's 80/20 splits, with the same images on each side; K folds, drawn in the same way; both also by group.
+"""80/20 splits with the same images on each side as in DomainBed, and K folds drawn alike; both also by group.
 
 A split puts every image on a side. A `Turn` says which sides are for training, validation and test. Validation images
 are never tested in the same turn. A new `TestSplit` also needs entries in `_SPLIT_MEANING` (`reports/text/captions.py`)
@@ -129,7 +129,7 @@ def out_split(n: int, seed: int) -> list[int]:
 
 
 def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
-    """Return the number of base classes: the first half in alphabetical order."""
+    """Return the number of base classes, which are the first half of the classes in alphabetical order."""
     return (classes + (rounding == "ceil")) // 2
 
 
