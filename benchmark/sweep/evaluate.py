@@ -193,7 +193,7 @@ def _rows(
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
-    """Yield (number of the draw, placebo): number None for a single draw, placebo None for the real C_d."""
+    """Yield (number of the draw, placebo). The number is None for a single draw, the placebo for the real C_d."""
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
         yield None, None

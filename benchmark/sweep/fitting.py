@@ -146,5 +146,5 @@ class Fitting:
         return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
 
     def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the embeddings as the projection gets them, shape (len(rows), D)."""
+        """Return the embeddings of some rows, scaled as the projection gets them, shape (len(rows), D)."""
         return scaled(self._data.z[rows], choice.normalize)

@@ -1,4 +1,4 @@
-"""Inputs of trials: shared arrays and moments, prepared before the sweep, and one trial's inputs in a worker."""
+"""Inputs of trials: arrays and moments, prepared and shared before the sweep, and a trial's inputs in its worker."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence

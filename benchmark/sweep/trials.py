@@ -50,7 +50,7 @@ class TrialSpec:
         rounding: how half the number of classes is rounded, which gives the number of base classes.
         folds: number of folds; 0 (default) for an 80/20 split.
         fold: in a search, the only tested fold, from 0, validated on the next fold only. None (default): all folds are
-            tested, or an 80/20 split.
+            tested; without folds, the 80/20 split is used.
         held_out: name of the only holdout, as in a search; None (default): all holdouts of the protocol.
         space: search space, parameter -> (lower, upper bound); empty (default) for a trial of a grid.
         selection_images: maximum number of images per source and fold for validation and, with slow predictors, for
@@ -384,8 +384,8 @@ def unfolded(
     """Yield the specifications of `trial_specs`, each with a mapping environment -> number of images.
 
     A specification is divided into one for each holdout in two cases. The first is that source environments are
-    clustered, since each holdout then has its own clusters. The second is that a trial would have more than `MAX_FITS`
-    fits, since each fit then serves at most two holdouts, so little work is shared.
+    clustered, since each holdout then has its own clusters. The second is that a trial, except in a search, would have
+    more than `MAX_FITS` fits, since each fit then serves at most two holdouts, so little work is shared.
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):

@@ -186,7 +186,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
 
 
 def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> ImageSet:
-    """Return the images in a mask, at most `MAX_IMAGES` evenly spaced ones, with the possible classes there."""
+    """Return the images in a mask, at most `MAX_IMAGES` evenly spaced ones, with the classes possible there."""
     rows: Labels = np.flatnonzero(which)
     if len(rows) > MAX_IMAGES:
         rows = rows[(np.arange(MAX_IMAGES) * len(rows)) // MAX_IMAGES]

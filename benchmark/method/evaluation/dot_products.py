@@ -1,6 +1,6 @@
 """Correctness of classification by truncated dot products, at many ranks, in float32 with error bounds.
 
-    s_kc = f_kc sum_{i <= k} (x v_i) t_ci = x A_kc,   A_kc = f_kc sum_{i <= k} t_ci v_i,   predicted is argmax_c
+    s_kc = f_kc sum_{i <= k} (x v_i) t_ci = x A_kc,   A_kc = f_kc sum_{i <= k} t_ci v_i,   prediction: argmax_c s_kc
 
     x       image embedding, shape (D,);  v_i the directions of a basis, as columns of V
     t_c     text of class c in coordinates of the basis;  f_kc > 0, e.g. one over its length up to k

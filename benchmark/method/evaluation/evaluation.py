@@ -474,7 +474,7 @@ class Evaluation:
         return _Fitted(method, classifier, train, moments)
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
-        """Return the cache of fits to the same images. A new cache is kept while all caches are within `MAX_HEADS`."""
+        """Return the cache of fits to the same images. New caches are kept up to `MAX_HEADS` in total."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
             self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
@@ -598,12 +598,12 @@ def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
 
 
 def _oracle_tests(case: Case) -> list[Test]:
-    """Return tests on the out-splits, by which DomainBed's oracle selects if the in-split is tested."""
+    """Return tests on the out-splits. If the in-split is tested, DomainBed's oracle selects by these tests."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> metrics of scores at the selected point, for rules that select a point of this setting."""
+    """Return rule -> metrics of scores at its selected point, for the rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

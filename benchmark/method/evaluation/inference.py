@@ -13,8 +13,8 @@ mean_e:
     V       = V_image + V_seed
 
 V is the variance of the mean over environments and seeds. V_image is the cluster-robust variance (Liang and Zeger,
-1986) of the mean coefficient in a least squares fit on environment dummies. V_seed is the variance between seeds that
-their images do not explain, see `seed_variance`; it is unknown for one seed. Intervals are Student's t with
+1986) of the mean of the coefficients in a least squares fit on environment dummies. V_seed is the variance between
+seeds that their images do not explain, see `seed_variance`; it is unknown for one seed. Intervals are Student's t with
 Satterthwaite's (1946) degrees of freedom V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 
 For class-balanced accuracy and harmonic means, `balanced_contributions` and `harmonic_contributions` compute the
@@ -430,10 +430,11 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 
         B + n / (n_c C) (d_i - mean_c)
 
-    It thus adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
-    of the environment's images, since its own mean would give no variation. Deviations in the environment are then
-    shifted so that their sum is 0. For a difference of two methods, subtract their values. If the smallest class has
-    few units, intervals are too narrow: with 6 groups, 95 % intervals cover 91 to 93 %.
+    It thus adds (d_i - mean_c) / (n_c C E) to the mean over environments. If a class has one image, this image is
+    centred at the mean of the environment's images instead, since the mean of its class would give no variation.
+    Deviations in the environment are then shifted so that their sum is 0. For a difference of two methods, subtract
+    their values. If the smallest class has few units, intervals are too narrow: with 6 groups, 95 % intervals cover 91
+    to 93 %.
 
     Args:
         scores: correctness or a difference of correctness, shape (..., n).

@@ -152,7 +152,7 @@ class Metric(Component):
 
     @property
     def key(self) -> str:
-        """Key of the metric in rows: the column, or the name with parameters."""
+        """Key of the metric in rows: its column if it has one, otherwise its name with parameters."""
         return self.column or self.label
 
     def shown(self, value: float) -> float:

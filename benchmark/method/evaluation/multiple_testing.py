@@ -41,7 +41,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class AdjustedGain:
-    """A gain with p-values adjusted over all gains of a family; two-sided, NaN if unknown."""
+    """A gain, with two-sided p-values that are adjusted over all gains of a family; NaN if unknown."""
 
     gain: Gain  # the gain
     p_metric: float  # adjusted p-value of no difference in the metric
@@ -98,7 +98,7 @@ def p_of_question(parts: Sequence[Interval | None]) -> float:
 
 
 def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, float]:
-    """Return question -> p-value, adjusted by Holm over all questions, including questions without parts."""
+    """Return a dictionary: question -> p-value, adjusted by Holm over all questions, also those without parts."""
     p = holm([p_of_question(parts) for parts in questions.values()])
     return dict(zip(questions, p.tolist(), strict=True))
 

@@ -172,7 +172,7 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
         correct: whether each test image is classified correctly,
         ece, ece_scaled, temperature: calibration. Rows have it only at the ranks that source rules select in each row.
         For other ranks, and for rules that use the target, it is NaN,
-        scored: key -> value of each metric of scores; it is empty whenever calibration is NaN,
+        scored: key -> value of each metric of scores; it is empty at other ranks and for rules that use the target,
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test, tested: as in the row.
         For crossed rules, position, rank and parameters are those that the first half of the test images selects.
     """
@@ -565,7 +565,7 @@ _COPIED = (*SETTING, "n_test", "tested")
 
 
 def _at_index(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
-    """Return the value of each curve at its index."""
+    """Return for each curve its value at the given index."""
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
@@ -621,7 +621,7 @@ def unpacked(row: Mapping[str, Any]) -> Mask:
 
 
 def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return rule -> highest score among rows and ranks, averaged over held-out environments, seeds and folds.
+    """Return rule -> highest score of all rows and ranks, averaged over held-out environments, seeds and folds.
 
     The result has only rules that use source environments alone, and leaves out rules without a score. A search or
     scheduler gets no other result of a trial.
@@ -699,7 +699,7 @@ def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = No
 
 
 def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: Labels) -> Labels:
-    """Return the number of correct predictions at every rank in each part of the images, shape (parts, n).
+    """Return the number of correct predictions in each part of the images, at every rank of every curve, (parts, n).
 
     `answers`: correctness of each curve as bits; each rank starts at a new byte. `masks`: sets of parts, as bits of
     shape (parts, bytes per rank). `mask`: for each curve, its index in `masks`.
