@@ -117,7 +117,7 @@ class ImageInterval(Interval):
     def may_differ(self) -> float:
         """Clopper and Pearson's upper bound on the share of units, beyond the tested ones, on which two methods differ.
 
-        Its number of trials is `min_clusters`, since a difference may occur only in the environment with the fewest
+        It is computed for `min_clusters` units, since a difference may occur only in the environment with the fewest
         clusters.
         """
         return clopper_pearson(0, self.min_clusters, self.confidence)[1]
@@ -399,7 +399,7 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets with equal weights. Its variance is the sum of variances / K^2.
+    """Return the interval of the mean over K data sets. Its variance is the sum of the variances / K^2.
 
     Data sets must have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the
     estimates differ, the standard error is NaN.

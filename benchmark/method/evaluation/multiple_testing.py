@@ -116,7 +116,7 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     """Return p-values adjusted by Holm (1979), which controls the family-wise error rate.
 
     The smallest of m p-values is multiplied by m, the next by m - 1 and so on. Then they are made monotone and at most
-    1. NaN (no comparison) stays NaN and does not count in m.
+    1. NaN, which means no comparison, stays NaN and does not count in m.
     """
     p = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(p))

@@ -165,7 +165,7 @@ class HeldOutPairs(Protocol):
 class OpenClass(Protocol):
     """Fitted on the base classes (the first half in alphabetical order) of all environments.
 
-    Each environment's out-split or fold is tested, separately on base and on new classes; all class names are possible.
+    Each environment's out-split or fold is tested, separately on base and on new classes; predictions may be any class.
     Other images of base classes are for training. Rules select by validation images of the other environments.
     """
 

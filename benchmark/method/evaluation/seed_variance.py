@@ -291,7 +291,10 @@ class SeedPairs:
         return self._last[environment][1]
 
     def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products within each seed, over all clusters (None) or those that another seed also has."""
+        """Return sums of products within each seed.
+
+        If `present` is None they are over all clusters, otherwise over the clusters that another seed also has.
+        """
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
