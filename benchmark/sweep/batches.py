@@ -1,4 +1,6 @@
-"""Batches of trials for Ray Tune (starting one takes longer than a small trial), resources of trials, and loggers.
+"""Batches of trials for Ray Tune, resources of trials, and loggers.
+
+Small trials run in batches, since Tune needs more time to start a trial than a small trial takes.
 
 A further logger goes into `LOGGERS` and into `RunSpec.loggers` in `benchmark/recipe/specs.py`.
 """
@@ -54,9 +56,9 @@ def one_by_one(trials: Sequence[Trial]) -> list[Batch]:
 def batches_of(trials: Sequence[Trial], options: RunSpec, cores: float, gpus: int) -> list[Batch]:
     """Return batches of trials, those with most work first, so that no long batch runs last.
 
-    Small trials are joined. So are trials with folds that share decompositions or classifiers of plain prediction,
-    which a worker caches. A batch has at most one core's share of the work. Loggers record batches, so with loggers
-    each trial is a batch.
+    Small trials are joined. Trials with folds are also joined if they share decompositions or classifiers of plain
+    prediction, since a worker caches these. A batch has at most one core's share of the work. Loggers record batches,
+    so with loggers each trial is a batch.
     """
     if options.loggers:
         return one_by_one(trials)

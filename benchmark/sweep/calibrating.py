@@ -23,7 +23,7 @@ _VIEW = "simulated"
 
 
 def measured(wanted: Iterable[tuple[TrialSpec, Size]], seconds: float, images: int = IMAGES) -> list[Cost]:
-    """Return measured costs of small versions of planned trials, measured until `seconds` have passed.
+    """Run small versions of planned trials until `seconds` have passed, and return their costs.
 
     Trials run on simulated embeddings of the planned width, with fewer images, environments, classes and lambdas.
     Trials that need a text encoder or prompts are left out.

@@ -101,9 +101,9 @@ def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
 
 
 def _read_environments(trial: Trial, evaluation: Evaluation, data: Embedded, made: Sequence["_Made"]) -> None:
-    """Add the decodability of the environment to the rows that a rule selects: the last source rule with scores.
+    """Add the decodability of the environment to the rows that one source rule selects.
 
-    With folds, this is only done for the first fold.
+    It is the last rule of `SCORES` that has scores. With folds, only rows of the first fold get the columns.
     """
     made = [one for one in made if one.row["fold"] in (-1, 0)]
     readable, holdouts = Readable(data, trial.spec.normalize), {h.name: h for h in trial.holdouts}
@@ -138,10 +138,10 @@ class _Made:
 
 
 def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
-    """Return position of a row -> indices of the ranks whose predictions the row keeps.
+    """Return position of a row -> indices of the ranks at which the row keeps its predictions.
 
-    Source rules select these ranks: among all rows, among the rows of each setting of the projection (such as one
-    nuisance), and among the rows that differ from the overall selection only in this setting.
+    Source rules select these ranks among three kinds of rows: all rows; the rows of each setting of the projection,
+    such as one nuisance; and the rows that differ only in this setting from the row that is selected among all.
     """
     parts, alike = list(_by(rows, ("projection_params",))), dict[int, list[int]]()
     for of_one in _by(rows, (*KEY, "test_split", "class_half", "lambda_", "predictor_params")):
@@ -157,7 +157,7 @@ def answered(rows: Sequence[Row]) -> dict[int, set[int]]:
 
 
 def _by(rows: Sequence[Row], names: Sequence[str]) -> Iterable[list[int]]:
-    """Return groups of positions of rows with equal values in the columns `names`."""
+    """Group the rows with equal values in the columns `names`, and return the positions in each group."""
     found: dict[tuple[object, ...], list[int]] = {}
     for position, row in enumerate(rows):
         found.setdefault(tuple(row[name] for name in names), []).append(position)
@@ -193,7 +193,7 @@ def _rows(
 
 
 def placebos_of(trial: Trial, lent: Array | None) -> Iterator[tuple[int | None, Placebo | None]]:
-    """Yield (number of the draw, placebo): number None for a single draw, placebo None for the real C_d."""
+    """Yield (number of the draw, placebo). The number is None for a single draw, the placebo for the real C_d."""
     chosen = trial.spec.intervention_set
     if chosen is None or chosen.placebo is None:
         yield None, None

@@ -70,7 +70,7 @@ class Choice:
         return f"in-split (80 %) of trial seed {self.seed}{apart}"
 
     def at_seed(self, seed: int, number: int) -> "Choice":
-        """Return the choice with another seed, the recipe's seed number `number`, and with its draw of views."""
+        """Return the choice with another seed and its draw of views; `number`: position of this seed in the recipe."""
         return replace(self, subject=self.subject.at_draw(number), seed=seed, projection=self.projection.at(seed=seed))
 
 
@@ -146,5 +146,5 @@ class Fitting:
         return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.int64)
 
     def embeddings(self, choice: Choice, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the embeddings as the projection gets them, shape (len(rows), D)."""
+        """Return the embeddings of some rows, scaled as the projection gets them, shape (len(rows), D)."""
         return scaled(self._data.z[rows], choice.normalize)

@@ -62,7 +62,10 @@ def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
 
 
 def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = MappingProxyType({})) -> list[str]:
-    """Return the modules with their direct and indirect imports of this package, sorted; not those of `_ROOMS`."""
+    """Return, sorted, the given modules and all modules of this package that they import directly or indirectly.
+
+    Modules inside one of `_ROOMS` are represented by the room, and their imports are not searched.
+    """
     reached = set(modules)
     waiting = list(reached)
     while waiting:
@@ -94,7 +97,7 @@ def _home(module: str, name: str) -> str:
 
 
 def _source(module: str, others: Mapping[str, Source] = MappingProxyType({})) -> Source:
-    """Return the source of a module, from `others` or otherwise from this package."""
+    """Return the source of a module: the one in `others` if there is one, otherwise the one in this package."""
     return others.get(module) or Source.of(_file(module) or Path())
 
 

@@ -1,6 +1,6 @@
-"""Converts predictions of an external method to result rows as a trial has them.
+"""Converts predictions of an external method to result rows like those of a trial.
 
-A new column in `benchmark/store/rows.py` that external methods lack goes into `_UNKNOWN`.
+If external methods lack a new column of `benchmark/store/rows.py`, add it to `_UNKNOWN` too.
 """
 
 import json

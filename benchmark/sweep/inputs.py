@@ -1,4 +1,4 @@
-"""Inputs of trials: shared arrays and moments, prepared before the sweep, and one trial's inputs in a worker."""
+"""Inputs of trials: arrays and moments, prepared and shared before the sweep, and a trial's inputs in its worker."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return the objects that the Ray references under `key` point to: a tuple, or the object if it is only one."""
+    """Return the object behind the Ray reference under `key`, or a tuple of objects for several references."""
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 
@@ -95,8 +95,8 @@ def share(
 ) -> Shared:
     """Compute missing moments of the trials, and return references to the arrays of all their subjects.
 
-    For the subjects `others` only arrays are loaded. `remember` gets the cost of the moments. A worker loads the
-    arrays, and all trials on a node share them; this process never holds them.
+    For the subjects `others` arrays are loaded, but no moments are computed. `remember` gets the cost of the moments. A
+    worker loads the arrays, and all trials on a node share them; this process never holds them.
 
     DamagedError: a file of the store is damaged.
     """
@@ -128,7 +128,7 @@ def share(
 
 
 def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:
-    """Return clusters -> image index in which these clusters are the source environments."""
+    """Return a dictionary: clusters -> image index in which these clusters are the source environments."""
     if not asked:
         return {}
     progress = Progress("clustering", len(asked), "sets of sources")

@@ -65,7 +65,11 @@ def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.fl
 def lent_views(
     kinds: Sequence[Sequence[View]], arrays: Mapping[str, NDArray[np.float32]], images: ImageIndex, seed: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """Return embeddings of views for predictors that use them: one array (n, D) per kind in a set."""
+    """Return for each kind in an intervention set the embeddings of its views, each of shape (n, D).
+
+    They are for predictors that use views. `kinds`: the views of each kind; of several views, `seed` draws one per
+    image. `arrays`: directory of a view -> its embeddings.
+    """
     of_kinds = [{view.directory: arrays[view.directory] for view in views} for views in kinds]
     return tuple(one_of(z, images.ids, seed) if len(z) > 1 else next(iter(z.values())) for z in of_kinds)
 
@@ -95,8 +99,8 @@ class MomentsSpec:
         split: how images are divided into sides.
         normalize: when embeddings are scaled to unit length.
         turns: turns of the split that the fits belong to. Default: none, for a fit on the in-split of an 80/20 split.
-        projection: the projection to fit, which determines whether sums of z z^do^T and prompts are needed. Default
-            None: sums but no prompts.
+        projection: the projection to fit, which determines whether sums of z z^do^T and prompts are needed. None
+            (default): the sums are needed, prompts are not.
     """
 
     intervention_set: InterventionSet | None

@@ -1,4 +1,4 @@
-"""Pseudo-environments: k-means clusters that replace source environments which are unknown, or as a comparison.
+"""Pseudo-environments: k-means clusters that replace source environments, if these are unknown or to compare both.
 
 K-means uses the embeddings of all source images, without labels and environment names. Held-out environments are not
 clustered. Splits do not depend on clusters, so test images are the same as for other methods. After a change of the

@@ -1,8 +1,9 @@
 """Search over lambda and intervention strengths, random or by Optuna, using scores on source environments only.
 
-Each held-out environment has its own study, so it does not influence the selection of its settings. Points come in
-rounds, so that their views are embedded together. Points depend only on the seed and earlier scores, so a repeated
-search finds its stored rows. A trial reports only once, so schedulers could not stop it early.
+Each held-out environment has its own study, so its images never influence the settings with which they are tested.
+Points are suggested in rounds, so that the views of a round are embedded together. Points depend only on the seed and
+earlier scores, so a repeated search finds its stored rows. A trial reports only once, so schedulers could not stop it
+early.
 """
 
 import math
@@ -162,7 +163,7 @@ class Search:
 
 
 def changed_kinds(point: Point, kinds: Mapping[str, Intervention]) -> dict[str, Intervention]:
-    """Return label -> kind with the strengths of the point, for all kinds that the point changes."""
+    """Return label -> kind with the strengths of the point, for all kinds of intervention that the point changes."""
     values: dict[str, dict[str, float]] = {}
     for name, value in point.items():
         if name != LAMBDA:

@@ -147,7 +147,7 @@ class Subject:
         return [p.views for p in self.pairings_of(intervention_set) if p.views and not p.shuffle]
 
     def shuffled_name(self, drawn: InterventionSet) -> str:
-        """Return the name of the pairs of one draw of a shuffled set, with everything that they depend on."""
+        """Return the name of one draw of shuffled pairs; it contains everything that these pairs depend on."""
         labels = self.labels_of(drawn)
         weights = drawn.weights or (1.0,) * len(labels)
         of = ", ".join(f"{weight!r} {label}" for weight, label in zip(weights, labels, strict=True))
@@ -170,7 +170,7 @@ def sides_of(manifest: Manifest, split: Split) -> NDArray[np.int64]:
 
 
 def _name_of(intervention_set: InterventionSet) -> Callable[[str], str]:
-    """Return a function from the label of a kind to its name in moments, which contains any share of pairs."""
+    """Return a function: label of a kind -> its name in moments. The name contains the share of pairs if below 1."""
     words = intervention_set.pairs_in_words
     return lambda label: f"{label}, {words}" if words else label
 

@@ -61,15 +61,15 @@ class Some:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A kind of pairs in the moments: it says what images are paired with.
+    """Specifies one kind of pairs in the moments: what each image is paired with.
 
     Attributes:
         name: name of the kind in intervention sets. For pairs of different images, it contains everything that they
             depend on.
         views: the view to pair images with, or several views, from which one is drawn per image. Empty (default) for
             `cross_environment`, which pairs images with images.
-        shuffle: how images are paired with views of other images, with all `views` weighted; None (default): with their
-            own views.
+        shuffle: how each image is paired with all `views`, weighted, of another image. None (default): images are
+            paired with their own views.
         some: which subset of the images is paired; None (default): all images.
     """
 
@@ -168,7 +168,7 @@ def sum_moments(
 
 
 def _workers(images: ImageIndex) -> int:
-    """Return the number of workers whose sums, each of at least one pairing, fit into memory together."""
+    """Return how many workers can run at once if their sums, each for at least one pairing, must fit into memory."""
     from benchmark.common.ray.cluster import cpu_nodes
 
     nodes, cores = cpu_nodes()
@@ -190,7 +190,7 @@ def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int
 def read_cells(
     storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], products: bool = True
 ) -> Cells:
-    """Return the stored moments of the images and of pairings, by cell. `products` as in `unpacked`."""
+    """Return the stored moments of the images and of pairings, by cell. `products` as in `store.moments.unpacked`."""
     task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
     cells = unpacked(storage, file_of(images, digest, task, None))
     for pairing in pairings:
@@ -203,7 +203,7 @@ def read_cells(
 
 
 def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
-    """Return file -> pairing (None: the images) for the files that a task needs and the store lacks.
+    """Return the files that a task needs and the store lacks, as file -> pairing (None: the images).
 
     Raises:
         DamagedError: existing files are damaged; the message names all of them.

@@ -50,7 +50,7 @@ class TrialSpec:
         rounding: how half the number of classes is rounded, which gives the number of base classes.
         folds: number of folds; 0 (default) for an 80/20 split.
         fold: in a search, the only tested fold, from 0, validated on the next fold only. None (default): all folds are
-            tested, or an 80/20 split.
+            tested; without folds, the 80/20 split is used.
         held_out: name of the only holdout, as in a search; None (default): all holdouts of the protocol.
         space: search space, parameter -> (lower, upper bound); empty (default) for a trial of a grid.
         selection_images: maximum number of images per source and fold for validation and, with slow predictors, for
@@ -100,7 +100,7 @@ class TrialSpec:
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
     def fit_counts(self, environments: Sequence[str]) -> tuple[int, int, int]:
-        """Return the numbers of fits per lambda and setting: only for `lodo`, for `training_domain`, and tested.
+        """Return three numbers of fits per lambda and setting: only for `lodo`, for `training_domain`, and tested fits.
 
         A fit for several holdouts or folds counts once. A tested fit that also serves for selection counts as tested.
         """
@@ -134,7 +134,7 @@ class TrialSpec:
         return min(setting.min_sources for setting in self.settings)
 
     def row_count(self, environments: Sequence[str]) -> int:
-        """Return the number of result rows; an upper bound for numbered placebo draws, which keep selected rows."""
+        """Return the number of result rows, or an upper bound if draws of a placebo are numbered."""
         chosen = self.intervention_set
         if chosen is None or not chosen.numbered:
             return len(self.lambdas) * self.rows(environments)
@@ -263,7 +263,7 @@ class Trial:
 
     @cached_property
     def images(self) -> str:
-        """Hash of the image list that positions in rows refer to: one data set, or readable images of several."""
+        """Hash of the image list that positions in rows refer to: one data set, or readable images of several sets."""
         subjects = (self.subject, *self.variants)
         of_each = [[s.manifest.fingerprint, s.unreadable if self.variants else ""] for s in subjects]
         return canonical_hash(of_each)[:32]
@@ -383,8 +383,9 @@ def unfolded(
 ) -> Iterator[tuple[TrialSpec, Mapping[str, int]]]:
     """Yield the specifications of `trial_specs`, each with a mapping environment -> number of images.
 
-    A specification is divided by holdout in two cases. If source environments are clustered, each holdout has its own
-    clusters. If a trial would have more than `MAX_FITS` fits, each fit serves at most two holdouts anyway.
+    A specification is divided into one for each holdout in two cases. The first is that source environments are
+    clustered, since each holdout then has its own clusters. The second is that a trial, except in a search, would have
+    more than `MAX_FITS` fits, since each fit then serves at most two holdouts, so little work is shared.
     """
     environments, count = list(images), recipe.clusters_of(dataset)
     for spec in trial_specs(recipe, dataset, dim, kinds, texts):
@@ -399,8 +400,8 @@ def unfolded(
 def trials_of(recipe: Recipe, subjects: Sequence[Subject]) -> list[Trial]:
     """Return all trials of a recipe, ordered by subject. A trial with a space stands for all trials of a search.
 
-    Trials that cannot be fitted are left out, such as differences of environment means with a single source. So are
-    trials whose lender of C_d lacks the kinds.
+    Trials that cannot be fitted are left out, such as differences of environment means with a single source. Trials
+    whose lender of C_d lacks their kinds of intervention are left out, too.
     """
     count, digest, seeds = len(recipe.datasets), recipe.hash(), recipe.sweep.seeds
     names = [dataset.name for dataset in recipe.datasets]

@@ -49,8 +49,9 @@ def sweep(
     """Run the unfinished trials. A trial that fails twice leaves a failure record in the store.
 
     Call it inside `connected`. A trial is finished if its rows and test images exist. Small trials run in batches.
-    Trials that a batch did not finish are retried one by one, so that a crashing trial affects no other. If a node
-    dies, this is no failure of a trial. `remember` gets the costs of the trials, even if the sweep is interrupted.
+    Trials that a batch did not finish are retried one by one, so that a crashing trial affects no other. The death of a
+    node does not count as a failure of a trial. `remember` gets the costs of the trials, even if the sweep is
+    interrupted.
 
     Raises:
         DamagedError: embeddings, texts or moments are damaged.
@@ -293,7 +294,7 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
 
 
 def device_of(gpus: float) -> str:
-    """Return the torch device of a trial that reserves `gpus`. Ray also shows GPUs to trials that reserve none."""
+    """Return the torch device of a trial that reserves `gpus` GPUs. Ray shows GPUs even to trials without any."""
     if not gpus:
         return "cpu"
     import torch

@@ -1,4 +1,4 @@
-"""Predictions and accuracy estimates for unlabelled images, and for labelled environments as if unlabelled.
+"""Predictions and accuracy estimates for unlabelled images, and for labelled environments treated as unlabelled.
 
 Each method is fitted on the in-splits of its sources. The out-splits of the sources select its point (lambda, rank,
 setting). Target labels are only used to report the error of an estimate. `icm-bench unlabelled` uses this module; it
@@ -122,7 +122,7 @@ def _answers(
 
 
 def beside(data: Embedded, other: Embedded) -> Embedded:
-    """Return labelled images joined with unlabelled ones, whose environments get the last indices."""
+    """Join labelled and unlabelled images; environments of unlabelled images get the last indices."""
     known, extra = len(data.environments), len(other.z)
     return replace(
         data,
@@ -186,7 +186,7 @@ def _answer(asked: _Asked, holdout: Holdout) -> Answers:
 
 
 def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> ImageSet:
-    """Return the images in a mask, at most `MAX_IMAGES` evenly spaced ones, as images of an environment."""
+    """Return the images in a mask, at most `MAX_IMAGES` evenly spaced ones, with the classes possible there."""
     rows: Labels = np.flatnonzero(which)
     if len(rows) > MAX_IMAGES:
         rows = rows[(np.arange(MAX_IMAGES) * len(rows)) // MAX_IMAGES]
@@ -196,7 +196,7 @@ def _images(data: Embedded, which: NDArray[np.bool_], environment: int) -> Image
 def _classifier(
     asked: _Asked, holdout: Holdout, projection: Projection, train: NDArray[np.bool_], target: ImageSet, known: FitCache
 ) -> Classifier:
-    """Return the predictor in the coordinates of a projection that is fitted to the sources."""
+    """Fit a projection to the sources of a holdout, and return the predictor in its coordinates."""
     spec, data = asked.trial.spec, asked.inputs.data
     weights = asked.trial.subject.weights_of(spec.intervention_set)
     moments = asked.inputs.cells.sources({s: data.environments[s] for s in holdout.sources}, weights)
@@ -210,7 +210,7 @@ def _classifier(
 
 
 def _best_of(classifier: Classifier, sources: Sequence[ImageSet], target: ImageSet, best: _Best | None) -> _Best | None:
-    """Return the point with the best source accuracy, among the points of a fit and the previous best point."""
+    """Return the point with the best source accuracy among all points of a fit and the previous best point."""
     for *of_sources, of_target in classifier.scores([*sources, target]):
         pairs = zip(sources, of_sources, strict=True)
         shares = [np.mean(_of_possible(i, s).argmax(axis=1) == i.labels) for i, s in pairs if len(i)]

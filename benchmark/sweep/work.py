@@ -1,8 +1,8 @@
 """Estimated work of a trial in floating-point operations, and measured costs, which `plan` scales by work.
 
 Estimates are off by a nearly constant factor for each predictor. The factor cancels if a measurement of the same
-predictor is scaled. Measurements contain the estimate at their time, so after a change of a formula plans are less
-accurate until a run measures again. Estimates are also in `benchmark/store/reference_costs.json`, which
+predictor is scaled. A measurement is stored with the estimate of its time. So after a change of a formula, plans are
+less accurate until a run measures again. Estimates are also in `benchmark/store/reference_costs.json`, which
 `tests/performance/reference_costs.py` writes, and in batches (`batches.py`).
 """
 
@@ -72,7 +72,7 @@ def size_of(trial: Trial) -> Size:
 
 
 def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
-    """Return mean costs of similar trials, and costs of the time before the first trial and between trials."""
+    """Return costs: the mean of each group of similar trials, the time before the first trial, and between trials."""
     if not ran:
         return []
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}
@@ -121,7 +121,7 @@ def work_of(spec: TrialSpec, size: Size) -> float:
 
 
 def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[float, float]]:
-    """Return (number of fitted images, of scored images) for each distinct fit of one lambda and setting."""
+    """Return (number of fitted images, number of scored images) for each distinct fit of one lambda and setting."""
     some, names, most_validated = spec.sampled(size.images.values()), list(size.images), spec.selection_images
 
     def images(environment: int, sides: Sides, halves: Halves, most: float | None = None) -> float:
@@ -176,7 +176,7 @@ def _of_fit(spec: TrialSpec, size: Size, fitted: float, scored: float) -> float:
 
 
 def _share(spec: TrialSpec, sides: Sides) -> float:
-    """Return the share of images on `sides`. With groups, the side CHOICE is part of the out-split."""
+    """Return the share of images on `sides`. Groups are ignored: with them, the out-split also has the side CHOICE."""
     if spec.folds:
         return len(sides) / spec.folds
     return 0.8 * (IN in sides) + 0.2 * (OUT in sides)

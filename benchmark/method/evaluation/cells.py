@@ -1,8 +1,8 @@
 """Moments by environment, side of the split and half of the classes, from which every projection is fitted.
 
-A cell is a set of images that no protocol splits further. So the training set of a fit is a union of cells, without for
-example the held-out environment, a tested fold or the new classes. `benchmark/store/moments.py` stores these moments:
-if they change, increase its `VERSION`.
+A cell is a set of images that no protocol splits further. So the training set of every fit is a union of cells. It
+leaves out, for example, the cells of the held-out environment, of a tested fold or of the new classes.
+`benchmark/store/moments.py` stores these moments: if they change, increase its `VERSION`.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -69,7 +69,10 @@ class Cells:
         return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
-        """Return cells in which the sides of each part are summed, since all fits use these sides together."""
+        """Return cells in which all sides of a part are summed into one side; sides in no part are left out.
+
+        Every fit must use all sides of a part or none of them.
+        """
         home = {side: min(part) for part in parts for side in part}
         moments: dict[Cell, Moments] = {}
         for (environment, side, half), theirs in self.moments.items():
@@ -79,10 +82,11 @@ class Cells:
         return Cells(moments, self.shared, self.prompts)
 
     def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return moments in which kinds of an intervention set with equal pair numbers in all cells are merged.
+        """Return moments in which several kinds of an intervention set are merged into one weighted kind.
 
-        C_d is linear in their sums, so it does not change. Text pairs and pairs across environments stay separate.
-        `weights`: kind of intervention -> weight in C_d; None: there is no intervention set.
+        The largest group of kinds that have the same number of pairs in every cell is merged. C_d is linear in their
+        sums, so it does not change. Text pairs and pairs across environments stay separate. `weights`: kind of
+        intervention -> weight in C_d; None: there is no intervention set.
         """
         every = [m.differences for m in self.moments.values()]
         by_counts: dict[tuple[int, ...], dict[str, float]] = {}
@@ -109,10 +113,10 @@ class Cells:
         sides: frozenset[int] = frozenset([IN]),
         halves: Iterable[Half] = HALVES,
     ) -> SourceMoments:
-        """Return the moments of some sides and halves of some environments (index -> name).
+        """Return the moments of some environments (index -> name), over some sides and halves of the classes.
 
-        They are cached within `MAX_KEPT_BYTES`, beyond which each fit computes them again. ValueError: an environment
-        has no image on these sides.
+        The moments are cached up to `MAX_KEPT_BYTES`; beyond this limit each fit computes them again. ValueError: an
+        environment has no image on these sides.
         """
         halves = tuple(halves)
         key = (tuple(environments.items()), sides, halves)
@@ -132,11 +136,11 @@ class Cells:
         return made.reweighted(weights)
 
     def after(self, others: "Cells") -> "Cells":
-        """Return these moments with cached decompositions of C_z taken from `others`, moments of the same images."""
+        """Return these moments, with cached decompositions of C_z from `others`, which must have the same images."""
         return replace(self, _known={key: sources.image_cache() for key, sources in others._sources.items()})
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
-        """Return the summed moments of some cells of an environment, cached; None if they have no image."""
+        """Return the moments of an environment, summed over sides and halves; cached. None if it has no image there."""
         key = (environment, sides, tuple(halves))
         if key not in self._sums:
             cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in key[2]]
@@ -166,7 +170,7 @@ PlaceMeans = Mapping[Place, tuple[Ints, Array]]
 
 
 def class_means(cells: Cells) -> PlaceMeans:
-    """Return (environment, side) -> number of images of each class, and mean embeddings, shape (classes, D)."""
+    """Return (environment, side) -> (image counts by class, mean embeddings by class of shape (classes, D))."""
     places: dict[Place, Moments] = {}
     for (environment, side, _), moments in cells.moments.items():
         plain, place = Moments(moments.counts, moments.sums, moments.outer), (environment, side)
@@ -175,13 +179,13 @@ def class_means(cells: Cells) -> PlaceMeans:
 
 
 def cross_cells(layout: Layout, z: Floats, means: PlaceMeans, names: Sequence[str]) -> Cells:
-    """Return differences of each image to all images of its class in other environments, as a further kind.
+    """Return cells with moments of pairs across environments, as further kinds.
 
-    For an image i of environment e and every other environment e', d runs over z_i - z_j for all images j of the same
-    class c and side in e'. Each has the weight 1/n_e',c, so that image i counts once. The sum over i needs no single
-    pair:
+    Let i be an image of class c in environment e. For every other environment e', the differences d are z_i - z_j for
+    all images j of class c on the same side in e'. Each has the weight 1/n_e',c, so that image i counts once. The sum
+    of d d^T over all pairs is computed without forming the pairs:
 
-        sum_i z_i z_i' + (n_e,c / n_e',c) sum_j z_j z_j' - s_e,c m_e',c' - m_e',c s_e,c'      (for each class c)
+        sum_i z_i z_i^T + (n_e,c / n_e',c) sum_j z_j z_j^T - s_e,c m_e',c^T - m_e',c s_e,c^T    (for each class c)
 
     where s and m are sums and means of embeddings, and n the numbers of images. Both images lie on the same side and in
     the same half of the classes. So a fit sees a held-out environment, a tested fold or a new class only if it uses
@@ -213,7 +217,7 @@ def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
     Within each class of an environment images are in random order. An image is drawn if its position is below the
     share. The i-th of n images has the position (i + offset) / n, 0 <= offset < 1. So smaller shares are subsets of
     larger ones, and each class of an environment has its share up to one pair. Offsets are multiples of the golden
-    ratio modulo 1, which are evenly spread. So the total has its share too, however small.
+    ratio modulo 1, which are evenly spread. So the total of all images has its share too, even if the share is small.
     """
     rng, n = np.random.default_rng(seed), len(layout.label)
     of_class = layout.environment * layout.classes + layout.label
@@ -227,7 +231,7 @@ def drawn_pairs(layout: Layout, share: float, seed: int) -> Mask:
 
 
 def one_of(views: Mapping[str, Floats], image_ids: Sequence[str], seed: int) -> Floats:
-    """Return for every image the view of one kind, shape (n, D). `seed` and image id determine the kind."""
+    """Return each image's view of one kind, shape (n, D). `seed` and image id determine the kind."""
     stacked = list(views.values())
     draws = [int(view_rng(seed, image_id, "random_one").integers(len(stacked))) for image_id in image_ids]
     return np.stack([stacked[draw][i] for i, draw in enumerate(draws)]) if draws else stacked[0]
@@ -236,10 +240,10 @@ def one_of(views: Mapping[str, Floats], image_ids: Sequence[str], seed: int) -> 
 def partners(layout: Layout, seed: int, draw: int) -> Ints:
     """Return for each image the position of a random other image of its cell (itself if it is alone), shape (n,).
 
-    Within a cell every image is the partner of one other image. A cell of more than `BIN` images is cut into bins of
-    consecutive images. Bins are matched at random, and partners are drawn from the matched bin; if it is smaller, some
-    repeat. So the partners of consecutive images lie close to each other, and few blocks must be read. The result
-    depends only on cells, `seed` and `draw`.
+    In a cell of up to `BIN` images, every image is the partner of exactly one image. A larger cell is cut into bins of
+    consecutive images. Each bin is matched with another bin at random, from which its partners are drawn. If the other
+    bin is smaller, some partners repeat. So the partners of consecutive images lie close to each other, and few blocks
+    must be read. The result depends only on cells, `seed` and `draw`.
     """
     rng, partner = np.random.default_rng([seed, draw]), np.arange(len(layout.label))
     for _, members in layout.parts():
@@ -255,10 +259,10 @@ def partners(layout: Layout, seed: int, draw: int) -> Ints:
 
 
 def shuffled_cells(layout: Layout, z: Floats, views: Sequence[Floats], weights: Sequence[float], kind: str) -> Cells:
-    """Return differences between images and views of their partners, averaged over kinds with weights.
+    """Return the differences between images and views of their partners, as a weighted mean over kinds.
 
-    `views`: for each kind, embeddings of the intervened partners, scaled as z. `layout` may hold a part of the data
-    set, since sums are additive. `kind`: name of the differences in the moments.
+    `views`: for each kind, embeddings of the intervened partners, scaled as z. `layout` may describe a part of the data
+    set, since cells of several parts can be added. `kind`: name of the differences in the moments.
     """
     cells: dict[Cell, Moments] = {}
     for cell, rows in layout.parts():

@@ -14,7 +14,7 @@ from benchmark.method.subspace import Basis
 
 
 def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
-    """Return the basis that a projection returned, unchanged.
+    """Check the basis that a projection returned, and return it unchanged.
 
     ValueError: it is no `Basis`, a shape does not fit the width D, a value is NaN or infinite, or all directions are
     zero.
@@ -41,7 +41,7 @@ def checked_basis(basis: Basis, name: str, dim: int) -> Basis:
 
 
 def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-    """Yield the checked scores of `Predictor.scores_of_settings`: for every rank, and within it every setting."""
+    """Yield and check the scores of `Predictor.scores_of_settings`: for every rank, all settings in turn."""
     expected, count = len(ranks) * len(predictor.settings), 0
     for of_point in predictor.scores_of_settings(problem, ranks):
         count += 1
@@ -62,9 +62,10 @@ def checked_scores(predictor: Predictor, problem: Problem, ranks: Sequence[int])
 
 
 def checked_predictions(setting: Predictor, problem: Problem, ranks: Sequence[int]) -> Labels:
-    """Return the predicted classes of a problem with one array of test images, shape (len(ranks), m).
+    """Return the checked predictions of test images at each rank, shape (len(ranks), m).
 
-    They come from `predict` if the predictor overrides this method, otherwise from its scores.
+    The problem must have one array of test images. The classes come from `predict` if the predictor overrides this
+    method, otherwise from its scores.
     """
     if type(setting).predict is Predictor.predict:
         classes = problem.candidates[0] if problem.candidates else None

@@ -1,8 +1,8 @@
-"""One fit at many ranks: correctness at every point (rank and setting), and confidences at selected points.
+"""One fit at many points (rank and setting): correctness at all points, metrics of scores at selected points.
 
 A trained predictor is fitted once for all settings and ranks, and its scores are processed one point at a time. A
-zero-shot predictor runs on blocks of images. If dot products with texts rank the classes, images are not even rotated
-into the basis.
+zero-shot predictor runs on blocks of images. If its scores are dot products with texts, images need not be rotated into
+the basis.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -51,15 +51,15 @@ class ImageSet:
             yield block, self[block]
 
     def possible(self, logits: Array) -> Array:
-        """Return the columns of the possible classes."""
+        """Return the columns of `logits` that belong to the possible classes."""
         return logits if self.classes is None else logits[:, self.classes]
 
     def named(self, positions: Labels) -> Labels:
-        """Return class indices from positions among the possible classes."""
+        """Return the class index for each position among the possible classes."""
         return positions if self.classes is None else self.classes[positions]
 
     def positions(self) -> Labels:
-        """Return the label of each image as position among the possible classes, shape (m,)."""
+        """Return the position of each image's label among the possible classes, shape (m,)."""
         if self.classes is None:
             return self.labels
         order = np.argsort(self.classes)
@@ -71,7 +71,7 @@ Sliceable = TypeVar("Sliceable", ImageSet, Array)
 
 @dataclass(frozen=True)
 class ImageUnions:
-    """Unions of image sets that may overlap, such as a split and a part of it, so that each image is scored once."""
+    """Unions of overlapping image sets, such as a split and a part of it, so that each image is scored once."""
 
     unions: list[ImageSet]  # disjoint sets, one for each distinct set of possible classes
     places: list[tuple[int, Labels]]  # for each set, index of its union and positions in it, shape (m,)
@@ -90,7 +90,7 @@ class ImageUnions:
         return cls(unions, [(u, np.searchsorted(rows[u], i.rows)) for u, i in zip(numbers, sets, strict=True)])
 
     def of_sets(self, of_unions: Sequence[Values], which: slice) -> list[Values]:
-        """Return the values of the image sets `which`, from values for the images of each union."""
+        """Return the values of each set in the slice `which`, given the values of each union."""
         return [of_unions[union][rows] for union, rows in self.places[which]]
 
 
@@ -174,8 +174,8 @@ class Classifier:
     ) -> Results:
         """Return correctness on all sets, and for `tests` predictions and metrics of scores at the selected points.
 
-        If `choice`, the selected points, is None, points are selected by `score` on the validation sets, and by `lodo`,
-        the leave-one-domain-out scores, shape (settings, ranks).
+        `choice` has the selected points. If it is None, points are selected by `score` on the validation sets and by
+        `lodo`, the leave-one-domain-out scores, shape (settings, ranks).
         """
         if self.predictor.uses_training_images:
             accumulator = _ScoreAccumulator(self, validation, tests, choice, score, lodo)
@@ -205,9 +205,10 @@ class Classifier:
         return np.array(next(alone.scores([images]))[0])
 
     def scores(self, sets: Sequence[ImageSet]) -> Iterator[list[Array]]:
-        """Yield scores of each set, shape (m, n_classes), for every rank and within it every setting, from one fit.
+        """Fit once, and yield one list for every rank, and for each rank every setting: the scores of each set.
 
-        Labels of these images are not used. The arrays may be overwritten when the next ones are requested.
+        Scores have the shape (m, n_classes). Labels of these images are not used. The arrays may be overwritten when
+        the next list is requested.
         """
         problem = self._trained(sets) if self.predictor.uses_training_images else self._problem(self.train[:0], sets)
         yield from checked_scores(self.predictor, problem, self.ranks)
@@ -224,7 +225,7 @@ class Classifier:
         return replace(self._problem(self.train, sets), rotated=rotated, starts=starts)
 
     def _plain(self) -> Heads:
-        """Return the predictor's classifiers of plain prediction, fitted from scratch."""
+        """Return the predictor's classifiers of plain prediction, from the cache or else fitted from scratch."""
         name, dim = repr(self.predictor), len(self.basis.vectors)
         if name not in self.known.plain:
             plain = replace(self, basis=Basis(np.eye(dim)))._problem(self.train, [])
@@ -246,7 +247,7 @@ class Classifier:
         return classes
 
     def _temperatures(self, validation: Sequence[ImageSet], points: Sequence[Point]) -> dict[Point, float | None]:
-        """Return point (rank and setting) -> temperature, fitted on validation images of the sources."""
+        """Return the temperature of each point, fitted on validation images; None if scores are not logits."""
         if not (points and self.predictor.has_likelihood):
             return dict.fromkeys(points)
         some = spaced(validation)
@@ -280,7 +281,7 @@ class Classifier:
     def _evaluated(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]
     ) -> tuple[dict[Point, Scored], dict[Point, Predictions]]:
-        """Return metrics of scores at the points in `temperatures`, and predictions at the points in `picks`."""
+        """Return two dictionaries: metrics of scores at the points in `temperatures`, predictions at `picks`."""
         points = sorted({*picks, *temperatures})
         held: dict[Point, Array] = {}
         found: dict[Point, list[Predictions]] = {point: [] for point in picks}
@@ -304,7 +305,7 @@ class Classifier:
         )
 
     def scored(self, images: ImageSet, scores: Array, temperature: float | None) -> Scored:
-        """Return metrics of `scores`, shape (m, possible classes)."""
+        """Return metrics of `scores`, shape (m, possible classes); with a temperature also calibration errors."""
         labels = images.positions()
         found = metrics.of_scores(self.score_metrics, scores, labels, self.predictor.has_likelihood)
         if temperature is None:
@@ -317,7 +318,7 @@ class Classifier:
         return Scored(found, error, scaled_error, temperature)
 
     def _tied(self, setting: Predictor, images: ImageSet, count: int) -> Correct:
-        """Return correctness at the first `count` ranks, decided in float64, shape (count, m)."""
+        """Return correctness at the first `count` ranks by the predictor's scores in float64, shape (count, m)."""
         problem = self._truncated(self.ranks[count - 1])._untrained(images)
         return _correct_by_scores(setting, images, problem, self.ranks[:count])
 
@@ -326,7 +327,7 @@ class Classifier:
         return self._dots_of(self._text)
 
     def _dots_of(self, text: Array) -> list[DotProducts | None]:
-        """Return for each setting a classifier by dot products; None if the predictor's own scores are needed."""
+        """Return for each setting a classifier by dot products, or None if it needs the predictor's own scores."""
         factors = [setting.text_factors(text, self.ranks) for setting in self.predictor.settings]
         one_map = not self.basis.by_environment
         return [
@@ -339,7 +340,10 @@ class Classifier:
         return self.basis.of_texts(self.data.text.astype(np.float64))
 
     def _truncated(self, rank: int) -> "Classifier":
-        """Return a classifier with only the first coordinates, at least `rank`, if scores are dot products."""
+        """Return a classifier that uses only the first coordinates: `rank`, rounded up to a multiple of `WIDTH`.
+
+        If scores are not dot products, it is this classifier itself.
+        """
         width = -(-rank // WIDTH) * WIDTH
         if None in self._dots or width >= self._text.shape[1]:
             return self
@@ -349,7 +353,7 @@ class Classifier:
         return replace(self, basis=narrow)
 
     def _untrained(self, images: ImageSet) -> Problem:
-        """Return the problem without training images: to classify images among their possible classes."""
+        """Return the problem of classifying `images` among their possible classes, without training images."""
         return self._problem(self.train[:0], [ImageSet(images.rows, images.labels)], images.classes)
 
     def _problem(self, train: Mask, sets: Sequence[ImageSet], classes: Labels | None = None) -> Problem:
@@ -380,7 +384,7 @@ class Classifier:
         )
 
     def _coordinates(self, embeddings: Single, rows: Labels) -> Array:
-        """Return the coordinates of the images `rows`, from their embeddings or from embeddings of a view."""
+        """Return the coordinates of the images `rows`; `embeddings` are of the images or of one of their views."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
         for first in range(0, len(rows), BLOCK):
             block, own = slice(first, first + BLOCK), self.basis.by_environment
@@ -402,7 +406,7 @@ class _ScoreAccumulator:
     """Accumulates results from scores that arrive point by point (rank, setting).
 
     Points selected by another fit or by `lodo` are known in advance and evaluated on arrival. The point with the
-    highest accuracy on the validation sets is known only at the end, so the best one so far is kept.
+    highest accuracy on the validation sets is known only at the end, so the scores at the best point so far are kept.
     """
 
     classifier: Classifier
@@ -429,7 +433,7 @@ class _ScoreAccumulator:
         self._scores = np.full(shape, -np.inf)  # starts below all scores
 
     def update(self, scores: Sequence[Array]) -> None:
-        """Process the scores at the next point: the arrays of all unions of image sets."""
+        """Process the scores at the next point: one array for each union of image sets."""
         index, setting = point = divmod(self._count, self._settings)
         self._count += 1
         validation, tests = slice(len(self.validation)), slice(len(self.validation), None)
@@ -491,7 +495,7 @@ class _ScoreAccumulator:
             self._held = None if point in self._temperatures else (point, of_validation, of_tests)
 
     def _fit(self, point: Point, of_validation: Sequence[Array], of_tests: Sequence[Array]) -> None:
-        """Evaluate scores, with the maximum-likelihood temperature on validation images if they are logits."""
+        """Fit a temperature on the validation images if scores are logits, and evaluate the scores of the tests."""
         temperature = None
         if self.classifier.predictor.has_likelihood:
             labels = np.concatenate([images.labels for images in spaced(self.validation)])

@@ -79,10 +79,11 @@ class RankCurve:
     predictions: Mapping[int, Predictions] = field(default_factory=dict)
 
     def with_full_fit(self, full: "RankCurve", rank: int, index: int, rules: Sequence[str]) -> "RankCurve":
-        """Return the curve with results of `full`, a fit on all images at one rank, put in at position `index`.
+        """Return the curve with its results at position `index` replaced by results of `full`.
 
-        `full` has the same test at `rank` only. Selection scores stay, since scores of fits on a subsample are
-        comparable. `rules` selected this point; they get the metrics of its scores.
+        `full` is the curve of a fit on all images for the same test, with `rank` as its only rank. Selection scores are
+        not replaced: all of them come from fits on a subsample, so they are comparable. `rules`: the rules that select
+        this point; they get the metrics of its scores.
         """
 
         def replaced(values: Sequence[float], one: Sequence[float]) -> list[float]:

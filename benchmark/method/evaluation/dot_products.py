@@ -1,21 +1,22 @@
 """Correctness of classification by truncated dot products, at many ranks, in float32 with error bounds.
 
-    s_kc = f_kc sum_{i <= k} (x v_i) t_ci = x A_kc,   A_kc = f_kc sum_{i <= k} t_ci v_i,   predicted is argmax_c
+    s_kc = f_kc sum_{i <= k} (x v_i) t_ci = x A_kc,   A_kc = f_kc sum_{i <= k} t_ci v_i,   prediction: argmax_c s_kc
 
     x       image embedding, shape (D,);  v_i the directions of a basis, as columns of V
     t_c     text of class c in coordinates of the basis;  f_kc > 0, e.g. one over its length up to k
 
-Images are multiplied by A and never rotated into coordinates of the basis. Many equally spaced ranks form groups. Only
-the first rank of a group is computed in this way; the others add terms (x v_i) t_ci.
+Images are multiplied by A and never rotated into coordinates of the basis. Equally spaced ranks are put into groups.
+Scores at the first rank of a group are computed in this way. For each further rank, terms (x v_i) t_ci are added to
+them.
 
-Predictions stay exact. The margin is the score of the true class minus the best other score. With u = 2^-24 its error
-is at most
+Predictions are exact nevertheless. The margin of an image is the score of its true class minus the best other score.
+With u = 2^-24 its error is at most
 
     2 gamma_n |x| max_c f_kc ( |sum_{i <= a} t_ci v_i| + sum_{a < i <= k} |t_ci| |v_i| ),   gamma_n = n u / (1 - n u)
 
-where a is the first rank of the group, and n = D + 3 x (coordinates in a group) + 8 (Higham, Accuracy and Stability of
-Numerical Algorithms, section 3.1; for any order of summation). Margins within the bound are computed again in float64.
-Those within the float64 bound are ties up to rounding, which the callback `ties` decides.
+where a is the first rank of the group, and n = D + 3 (number of coordinates in a group) + 8 (Higham, Accuracy and
+Stability of Numerical Algorithms, section 3.1; for any order of summation). A margin whose sign the bound leaves open
+is computed again in float64. If its sign is still open, it is a tie up to rounding, which the callback `ties` decides.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -74,8 +75,8 @@ class DotProducts:
     def correct(self, x: Floats, labels: Labels, ties: Callable[[int], Correct]) -> Correct:
         """Return correctness, shape (ranks, n).
 
-        `x`: embeddings, shape (n, D), each up to a positive factor. `ties`: number r -> correctness at the first r
-        ranks with ties broken, shape (r, n).
+        `x`: embeddings, shape (n, D); their lengths do not matter. `ties`: a function that gets a number r and returns
+        correctness at the first r ranks with ties broken, shape (r, n).
         """
         single = x.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
@@ -114,7 +115,7 @@ class DotProducts:
             yield (own - scores.max(axis=0))[: len(range(j, self._ranks, self._span))]
 
     def _settle_in_double(self, x: Floats, labels: Labels, correct: Correct, doubtful: Correct) -> None:
-        """Decide doubtful predictions in float64. Those within the float64 error bound stay doubtful."""
+        """Decide doubtful predictions by margins in float64. Margins within the float64 error bound stay doubtful."""
         step = self._span if self._span > 1 else self._ranks  # groups of one rank are few, so all at once
         for first in range(0, self._ranks, step):
             ranks, groups = slice(first, first + step), slice(first // self._span, (first + step) // self._span)
@@ -141,7 +142,7 @@ class DotProducts:
     def _error_bounds(
         self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], whole: bool
     ) -> tuple[Array, Array]:
-        """Return error bounds of margins for images of length 1, in float32 and in float64, shape (ranks,)."""
+        """Return error bounds of margins in float32 and in float64, for images of length 1, each (ranks,)."""
         dim, last = text.shape[1], np.asarray(ranks) - 1
         if whole:
             sizes = basis.rounding_bounds(text)[None]

@@ -14,9 +14,10 @@ from benchmark.method.arrays import Array, Labels
 
 
 def confidence(scores: Array, temperature: float | None) -> Array:
-    """Return the confidence of each image, shape (m,), from scores, shape (m, classes), minus infinity if impossible.
+    """Return the confidence of each image, shape (m,).
 
     It is the highest softmax probability at `temperature`; without a temperature, the highest score minus the second.
+    `scores` has the shape (m, classes), and is minus infinity for impossible classes.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if temperature is None:
@@ -27,7 +28,7 @@ def confidence(scores: Array, temperature: float | None) -> Array:
 
 
 def threshold(sure: Array, accuracy: float) -> float:
-    """Return the confidence that a share `accuracy` of labelled images exceeds; `sure`: their confidences.
+    """Return the confidence that a share `accuracy` of the labelled images exceeds, given their confidences `sure`.
 
     This is the threshold of average thresholded confidence, ATC (Garg et al., 2022, equation 1).
     """

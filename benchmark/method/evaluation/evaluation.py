@@ -90,15 +90,15 @@ class FitSettings:
     Attributes:
         split: how images are cut into sides.
         normalize: when embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`.
-        fold: the only tested fold, from 0, validated on the next fold alone, as in a search. None (default): an 80/20
-            split, or every fold is tested and validated on all others.
+        fold: the only tested fold, from 0, validated on the next fold alone, as in a search. None (default): every fold
+            is tested, with validation on all others; without folds, the 80/20 split is used.
         seed: seed of all randomness in a fit.
         device: torch device for predictors trained with torch.
         lodo: whether to make leave-one-domain-out fits. Default true.
         selection_images: maximum number of validation images per source and fold. For predictors with `samples` also
             the maximum number of training images per source and fold in fits that only serve selection. In the in-split
-            of an 80/20 split it is `IN_FOLDS` times as large. None (default): all images.
-        metric: metric that selection rules use, of correctness or of predictions. Default: accuracy.
+            of an 80/20 split the maximum is `IN_FOLDS` times as large. None (default): all images.
+        metric: metric that selection rules maximise; it must not need scores. Default: accuracy.
     """
 
     split: Split
@@ -228,7 +228,7 @@ class Evaluation:
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
-        """Yield selection scores for every holdout and fold, or curves if the tested fit also serves for selection."""
+        """Yield selection scores for each holdout and fold, or curves if the tested fit also serves for selection."""
         cases = self._cases(holdouts, method)
         lodo = {
             fit: self._validate(method, fit, blocks)[0]
@@ -299,7 +299,7 @@ class Evaluation:
         return _Score(images.score(given), error, tuple(notes))
 
     def _plain_answers(self, method: Method, fit: Sources, block: Sources, answers: ValidationAnswers) -> Given:
-        """Return correctness or classes by plain prediction for one validation block, shape (settings, 1, m)."""
+        """Return correctness or classes of plain prediction on one validation block, shape (settings, 1, m)."""
         predictor, dim = method.predictor, self._data.z.shape[1]
         if method.projection.name == PLAIN and method.placebo is None and method.ranks == (dim,):
             return answers[block]
@@ -356,8 +356,9 @@ class Evaluation:
     ) -> list[list[RankCurve]]:
         """Return rank curves whose selected points are refitted on all images instead of a subsample.
 
-        For each holdout and fold, these are the points with the highest score among all methods, and among the last
-        ranks of all methods. If no source has validation images (only in bounds), the highest test accuracy decides.
+        For each holdout, fold and rule of `SCORES` two points are refitted: the point with the highest score among all
+        points of all methods, and the point with the highest score among those at the last rank. If no source has
+        validation images, which happens only in protocols that are bounds, the highest test accuracy decides.
         """
         refined = [list(of_method) for of_method in curves]
         for case in self._cases(holdouts, methods[0]):
@@ -431,7 +432,8 @@ class Evaluation:
     def _spans(self, case: Case, fitted: _Fitted) -> Spans:
         """Return the shares of the shifts of class means that the tested fit removes.
 
-        Class means of the target use its labels, on the same sides of the split. No other result uses them.
+        Class means of the target are computed with its labels, from the same sides of the split. No other result uses
+        these means.
         """
         fit = case.tested
         tested = {e for test in case.holdout.tests for e in test.environments}
@@ -445,9 +447,10 @@ class Evaluation:
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None
     ) -> _Fitted:
-        """Fit the projection (unless `basis` is given) and set up the predictor. Only some projections use `sets`.
+        """Fit the projection (unless `basis` is given), and set up the predictor in its coordinates.
 
-        With `few`, the predictor is fitted to a subsample.
+        Projections with `looks_at_target_images` also use the images in `sets`. With `few`, the predictor is fitted to
+        a subsample.
         """
         settings, predictor = self._settings, method.predictor
         train = self._mask(fit)
@@ -471,14 +474,14 @@ class Evaluation:
         return _Fitted(method, classifier, train, moments)
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
-        """Return the cache of fits to the same images. A new cache is kept while all caches are within `MAX_HEADS`."""
+        """Return the cache of fits to the same images. New caches are kept up to `MAX_HEADS` in total."""
         key = fit, few
         if key not in self._known and sum(known.nbytes for known in self._known.values()) <= MAX_HEADS:
             self._known[key] = FitCache(self._plain.heads.setdefault(key, {}))
         return self._known.get(key) or FitCache(self._plain.heads.get(key, {}))
 
     def basis_of(self, holdout: Holdout, method: Method) -> Basis:
-        """Return the basis of a holdout's first tested fit, for a projection that uses no target images."""
+        """Return the basis of a holdout's first tested fit. The projection must not use target images."""
         fit = self._cases([holdout], method)[0].tested
         return self._basis(fit, method, self._moments(fit, method, ()))
 
@@ -539,7 +542,7 @@ class Evaluation:
         return ImageSet(rows, self._data.label[rows])
 
     def _split_by_block(self, blocks: Sequence[Sources], given: Given) -> dict[Sources, Given]:
-        """Return validation block -> its part of `given`, whose last axis runs over the images of `_concatenated`."""
+        """Return validation block -> its part of `given`, whose last axis runs over the images of all blocks."""
         ends = np.cumsum([len(self._rows(block)) for block in blocks])
         return dict(zip(blocks, np.split(given, ends[:-1], axis=-1), strict=True))
 
@@ -583,7 +586,7 @@ def full_fit_points(
 
 
 def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
-    """Return for each method the rules under whose score it is the best method."""
+    """Return for each method the list of rules under whose score no method is better."""
     rules: list[list[str]] = [[] for _ in cases]
     for rule in SCORES:
         every = [None if one.scores is None else one.scores.by_rule[rule].values for one in cases]
@@ -595,12 +598,12 @@ def _highest(cases: Sequence[_ScoredCase]) -> list[list[str]]:
 
 
 def _oracle_tests(case: Case) -> list[Test]:
-    """Return tests on the out-splits, by which DomainBed's oracle selects if the in-split is tested."""
+    """Return tests on the out-splits. If the in-split is tested, DomainBed's oracle selects by these tests."""
     return [replace(test, split="out_20") for test in case.holdout.tests if test.split == "in_80"]
 
 
 def _scored(of_test: Mapping[Point, Scored], scores: _SourceScores, setting: int) -> dict[str, Scored]:
-    """Return rule -> metrics of scores at the selected point, for rules that select a point of this setting."""
+    """Return rule -> metrics of scores at its selected point, for the rules that select a point of this setting."""
     points = {rule: best_point(score.values) for rule, score in scores.by_rule.items()}
     return {
         rule: of_test[point] for rule, point in points.items() if point and point[1] == setting and point in of_test

@@ -3,7 +3,8 @@
 Let e be the held-out environment and k the tested fold. For every source s and every fold j other than k, one fit
 leaves out s and the folds k and j, and is validated on fold j of s. These fits give the score of the rule `lodo` (leave
 one domain out). The score of `training_domain` comes from fits on all sources. Fits are identified by their training
-images: the fit without the environments {e, s} and the folds {k, j} serves (e, k), (e, j), (s, k) and (s, j).
+images. So the fit without the environments {e, s} and the folds {k, j} serves four pairs of held-out environment and
+tested fold: (e, k), (e, j), (s, k) and (s, j).
 """
 
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ def cases_of(
     """Return all cases: each holdout with at least `min_sources` sources, in each turn of the split.
 
     `grouped`: whether images come in groups. `fold`: the only tested fold, validated on the next one, as in a search.
-    Default: all folds, or an 80/20 split.
+    Default: all folds; without folds, the 80/20 split.
     """
     cases = []
     for holdout in holdouts:
@@ -66,7 +67,7 @@ def cases_of(
 
 
 def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, Turn]:
-    """Return tested fold (-1 for an 80/20 split) -> roles of the sides."""
+    """Return a dictionary: tested fold (-1 for an 80/20 split) -> roles of the sides in this turn."""
     if split.folds and fold is None:
         return {k: turn_of(split, k, grouped, crossed=True) for k in range(split.folds)}
     return {-1 if fold is None else fold: turn_of(split, fold, grouped)}
@@ -86,7 +87,7 @@ def blocks_by_fit(pairs: Iterable[tuple[Sources, Sources]]) -> dict[Sources, lis
 
 
 def parts_of(turns: Iterable[Turn]) -> list[Sides]:
-    """Return the largest parts of the training sides that every fit of some turns uses entirely or not at all."""
+    """Divide the training sides into the largest parts that each fit of these turns uses entirely or not at all."""
     sets = [sides for turn in turns for sides in (turn.fitted, *(one.learned for one in turn.validations))]
     parts: dict[tuple[bool, ...], set[int]] = {}
     for side in sorted(frozenset().union(*sets)):

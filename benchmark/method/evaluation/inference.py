@@ -1,9 +1,9 @@
 """Confidence intervals over test images: would other images of the same environments give the same result?
 
 Every value belongs to an environment, a seed and a cluster. The cluster is the group of the image if images come in
-groups, otherwise the image. It contains all predictions for the same object, over environments, seeds and held-out
-pairs, so these never count as independent. Folds are pooled first. So under one seed every image occurs once for each
-environment (or held-out pair).
+groups, otherwise the image. A cluster contains all predictions for the same object, over environments, seeds and
+held-out pairs, so these predictions never count as independent. Folds are pooled first. So under one seed every image
+occurs once for each environment (or held-out pair).
 
 Let d_i be the values, with E environments, S seeds and G clusters. Environment e under seed s has n_e values with mean
 mean_e:
@@ -13,8 +13,8 @@ mean_e:
     V       = V_image + V_seed
 
 V is the variance of the mean over environments and seeds. V_image is the cluster-robust variance (Liang and Zeger,
-1986) of the mean coefficient in a least squares fit on environment dummies. V_seed is the variance between seeds that
-their images do not explain, see `seed_variance`; it is unknown for one seed. Intervals are Student's t with
+1986) of the mean of the coefficients in a least squares fit on environment dummies. V_seed is the variance between
+seeds that their images do not explain, see `seed_variance`; it is unknown for one seed. Intervals are Student's t with
 Satterthwaite's (1946) degrees of freedom V^2 / (V_image^2 / (G - 1) + V_seed^2 / S).
 
 For class-balanced accuracy and harmonic means, `balanced_contributions` and `harmonic_contributions` compute the
@@ -115,9 +115,10 @@ class ImageInterval(Interval):
 
     @property
     def may_differ(self) -> float:
-        """Clopper and Pearson's upper bound of the share of other units on which the two methods differ.
+        """Clopper and Pearson's upper bound on the share of units, beyond the tested ones, on which two methods differ.
 
-        It uses `min_clusters`, since a difference may occur only in the environment with the fewest clusters.
+        It is computed for `min_clusters` units, since a difference may occur only in the environment with the fewest
+        clusters.
         """
         return clopper_pearson(0, self.min_clusters, self.confidence)[1]
 
@@ -135,8 +136,8 @@ class Scores:
             environments and under all seeds.
         half: for harmonic means, number of the half of the classes that the image belongs to, shape (n,). None
             (default) otherwise.
-        slope: maximum change of an environment's mean per share of its images whose prediction changes. 1 (default) for
-            accuracy, more for harmonic means and class-balanced accuracy.
+        slope: maximum change of an environment's mean, divided by the share of its images whose prediction changes. It
+            is 1 (default) for accuracy and larger for harmonic means and class-balanced accuracy.
 
     Raises:
         ValueError: shapes differ, there is no value, or a seed lacks an environment.
@@ -190,7 +191,7 @@ class Scores:
 
     @property
     def min_clusters(self) -> int:
-        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        """Smallest number of clusters in an environment under a seed; with `half`, in one half of its classes."""
         return self._where.min_clusters
 
     @cached_property
@@ -202,7 +203,7 @@ class Scores:
 
     @property
     def environment_means(self) -> Array:
-        """Mean of every environment over seeds, in the order of their numbers, shape (..., environments)."""
+        """Mean of every environment over seeds, by ascending environment number, shape (..., environments)."""
         return np.asarray(self.means.mean(axis=-2))
 
     @cached_property
@@ -279,11 +280,10 @@ class _Places:
         return (1 / (self.images.size * self.images)).reshape(-1)[self.cell]
 
     def classes(self, label: Labels, new: Mask | None) -> tuple[Labels, ...]:
-        """Return counts by class. Labels are the same for all methods.
+        """Return four arrays that count the values of each class in each part. Labels are the same for all methods.
 
-        A part is a (seed, environment) pair, or one half of the classes in it. The four results are: the part of each
-        value; the index of its class among the classes of all parts; the part of each such class; and its number of
-        values.
+        A part is a (seed, environment) pair, or one half of the classes in it. The arrays are: the part of each value;
+        the index of its class among the classes of all parts; the part of each such class; and its number of values.
         """
         if not (self._classes and self._classes[0] is label and self._classes[1] is new):
             part = np.unique(2 * self.cell + (0 if new is None else new), return_inverse=True)[1]
@@ -295,7 +295,7 @@ class _Places:
 
     @cached_property
     def min_clusters(self) -> int:
-        """Smallest number of clusters of an environment, or of one half of its classes, under a seed."""
+        """Smallest number of clusters in an environment under a seed; with `half`, in one half of its classes."""
         halves = 1 if self.half is None else 2
         part = self.cell if self.half is None else 2 * self.cell + self.half
         there = np.zeros((halves * self.images.size, len(self.clusters[0])), dtype=bool)
@@ -344,10 +344,10 @@ def by_environment(scores: Scores, confidence: float = CONFIDENCE) -> list[Image
 def jackknife_interval(
     difference: Callable[[Mask], Array | float], scores: Scores, confidence: float = CONFIDENCE
 ) -> ImageInterval:
-    """Return the interval over images for a difference in a metric that is no mean over images, such as macro-F1.
+    """Return the interval over images for a difference in a metric that is not a mean over images, such as macro-F1.
 
-    This is the delete-a-group jackknife (Kott, 1998). Let K = min(`SETS`, G) for G clusters. They are assigned at
-    random, with a fixed seed, to K sets, stratified by environment. Let theta_s be the difference under seed s, and
+    This is the delete-a-group jackknife (Kott, 1998). Let K = min(`SETS`, G) for G clusters. The clusters are assigned
+    at random, with a fixed seed, to K sets, stratified by environment. Let theta_s be the difference under seed s, and
     theta_s(k) the difference without set k:
 
         c_st = (K - 1) / K sum_k (theta_s(k) - theta_s) (theta_t(k) - theta_t)      V_image = mean_st c_st
@@ -399,7 +399,7 @@ def _interval(
 
 
 def pooled_interval(intervals: Sequence[ImageInterval], confidence: float = CONFIDENCE) -> ImageInterval:
-    """Return the mean over K data sets with equal weights. Its variance is the sum of their variances / K^2.
+    """Return the interval of the mean over K data sets. Its variance is the sum of the variances / K^2.
 
     Data sets must have no image in common. Degrees of freedom are Satterthwaite's. If all variances are 0 and the
     estimates differ, the standard error is NaN.
@@ -430,10 +430,11 @@ def balanced_contributions(scores: Scores, label: Labels, new: Mask | None = Non
 
         B + n / (n_c C) (d_i - mean_c)
 
-    It thus adds (d_i - mean_c) / (n_c C E) to the mean over environments. A class with one image is centred at the mean
-    of the environment's images, since its own mean would give no variation. Deviations in the environment are then
-    shifted so that their sum is 0. For a difference of two methods, subtract their values. If the smallest class has
-    few units, intervals are too narrow: with 6 groups, 95 % intervals cover 91 to 93 %.
+    It thus adds (d_i - mean_c) / (n_c C E) to the mean over environments. If a class has one image, this image is
+    centred at the mean of the environment's images instead, since the mean of its class would give no variation.
+    Deviations in the environment are then shifted so that their sum is 0. For a difference of two methods, subtract
+    their values. If the smallest class has few units, intervals are too narrow: with 6 groups, 95 % intervals cover 91
+    to 93 %.
 
     Args:
         scores: correctness or a difference of correctness, shape (..., n).
@@ -502,7 +503,7 @@ def equivalence(interval: ImageInterval, margin: float = MARGIN) -> float:
 
     If two methods agree on all units, the p-value is exact: the probability that none of `min_clusters` units differs
     if the true share of differing units is `margin` / `slope`. It is at most 5 % if Clopper and Pearson's one-sided
-    bound is below this share. Other values without variation are never shown to be equivalent.
+    bound is below this share. If all units have the same difference, and it is not 0, equivalence is never shown.
 
     Args:
         interval: interval of a difference.

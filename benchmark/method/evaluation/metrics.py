@@ -140,7 +140,7 @@ class Metric(Component):
 
     @abstractmethod
     def compute(self, answers: Answers) -> Array | float:
-        """Return the metric, NaN if undefined: shape (...,) for `needs` = `correct`, otherwise one number."""
+        """Return the value, NaN if undefined: an array of shape (...,) if `needs` is `correct`, else a number."""
 
     def combine(self, base: Any, new: Any) -> Array:
         """Return the value for base and new classes together. Default: their harmonic mean."""
@@ -152,7 +152,7 @@ class Metric(Component):
 
     @property
     def key(self) -> str:
-        """Key of the metric in rows: the column, or the name with parameters."""
+        """Key of the metric in rows: its column if it has one, otherwise its name with parameters."""
         return self.column or self.label
 
     def shown(self, value: float) -> float:
@@ -310,7 +310,7 @@ METRICS = Registry(
 
 
 def of_scores(among: Iterable[Metric], scores: Array, labels: Ints, likely: bool) -> dict[str, float]:
-    """Return key -> value of each metric, from scores of shape (m, classes); empty without images.
+    """Return a dictionary, key -> value of each metric, from scores of shape (m, classes); empty without images.
 
     `likely`: whether scores are logits. Otherwise metrics with `needs_likelihood` are left out.
     """

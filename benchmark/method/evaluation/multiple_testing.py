@@ -1,11 +1,11 @@
 """The planned tests (METHOD section 11): significance of gains in two accuracies, and of their causes.
 
-A gain is a method minus plain prediction with the same predictor, in one setting. There are three families of tests
-over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy, and in both. Each family
-is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its cause: environment means,
-interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several differences, which must all be
-above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each value of `kind`, and
-`best_of` in `reports/analysis/verdicts.py` lists the kinds that are a gain.
+A gain is the result of a method minus the result of plain prediction with the same predictor, in one setting. There are
+three families of tests over all pairs of a method and a setting: in the data set's metric, in class-balanced accuracy,
+and in both. Each family is adjusted by Holm (1979). If the gain in the metric is significant, three tests look for its
+cause: environment means, interventions and shrinking. Each is an intersection-union test (Berger, 1982) of several
+differences, which must all be above 0. Holm adjusts these three. `reports/text/verdicts.py` has sentences for each
+value of `kind`, and `best_of` in `reports/analysis/verdicts.py` lists the kinds that are a gain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class AdjustedGain:
-    """A gain with p-values adjusted over all gains of a family; two-sided, NaN if unknown."""
+    """A gain, with two-sided p-values that are adjusted over all gains of a family; NaN if unknown."""
 
     gain: Gain  # the gain
     p_metric: float  # adjusted p-value of no difference in the metric
@@ -58,9 +58,9 @@ class AdjustedGain:
     def kind(self) -> str:
         """Conclusion of the tests.
 
-        `HELPS`: above 0 in both, by `p_both`. `TRADES`: above 0 in one and below 0 in the other. `HURTS`: below 0 in
-        one or both, above 0 in none. `METRIC_ONLY`, `BALANCED_ONLY`: above 0 in one only. It is also `METRIC_ONLY` if
-        each is significant in its own family but `p_both` is not.
+        "Above" and "below" mean significantly so. `HELPS`: gains in both accuracies are above 0, by `p_both`. `TRADES`:
+        one is above 0, the other below. `HURTS`: one or both are below 0, none above. `METRIC_ONLY`, `BALANCED_ONLY`:
+        only this one is above 0. If both are above 0 in their own family, but not by `p_both`, it is `METRIC_ONLY`.
         """
         shown = ((self.p_metric, self.gain.metric), (self.p_balanced, self.gain.balanced))
         metric, balanced = (np.sign(one.estimate) if p <= ALPHA else 0 for p, one in shown)  # false if p is NaN
@@ -74,7 +74,10 @@ class AdjustedGain:
 
 
 def adjusted_gains(gains: Sequence[Gain]) -> list[AdjustedGain]:
-    """Return the gains, all methods in all settings, adjusted in three families, in the same order."""
+    """Return the gains in the same order, with p-values adjusted in each of the three families.
+
+    `gains` must contain all methods in all settings.
+    """
     p = np.array([(one.metric.p, one.balanced.p) for one in gains]).reshape(-1, 2)
     up = np.array([one.metric.estimate > 0 and one.balanced.estimate > 0 for one in gains], dtype=bool)
     unknown = np.isnan(p)
@@ -95,15 +98,15 @@ def p_of_question(parts: Sequence[Interval | None]) -> float:
 
 
 def answered(questions: Mapping[str, Sequence[Interval | None]]) -> dict[str, float]:
-    """Return question -> p-value, adjusted by Holm over all questions, including questions without parts."""
+    """Return a dictionary: question -> p-value, adjusted by Holm over all questions, also those without parts."""
     p = holm([p_of_question(parts) for parts in questions.values()])
     return dict(zip(questions, p.tolist(), strict=True))
 
 
 def adjusted_interval(interval: AnyInterval, family: int) -> AnyInterval:
-    """Return a simultaneous interval over a family of gains, to be shown next to Holm p-values.
+    """Return an interval that is simultaneous over `family` gains, to be shown next to Holm p-values.
 
-    It is Bonferroni's, with the coverage 1 - (1 - confidence) / family. It contains 0 if Holm's p-value is not
+    It is Bonferroni's interval, with the coverage 1 - (1 - confidence) / family. It contains 0 if Holm's p-value is not
     significant. It may also contain 0 if the p-value is significant, since Holm is more powerful.
     """
     return replace(interval, confidence=1 - (1 - interval.confidence) / max(1, family))
@@ -113,7 +116,7 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     """Return p-values adjusted by Holm (1979), which controls the family-wise error rate.
 
     The smallest of m p-values is multiplied by m, the next by m - 1 and so on. Then they are made monotone and at most
-    1. NaN (no comparison) stays NaN and does not count in m.
+    1. NaN, which means no comparison, stays NaN and does not count in m.
     """
     p = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(p))

@@ -20,7 +20,7 @@ ZERO = 0.0005  # tables show smaller differences as 0.0 points
 
 @dataclass(frozen=True)
 class OtherEnvironments:
-    """Differences in held-out environments, and an interval for a new one."""
+    """Differences in held-out environments, and an interval for a new environment."""
 
     interval: Interval | None  # for the expected difference in a new environment; None with too few held-out ones
     ahead: int  # number of held-out environments with a difference above 0
@@ -39,8 +39,8 @@ def environment_interval(
     Args:
         means: difference in each held-out environment, averaged over seeds (`Scores.environment_means`), shape (E,).
         variances: squared standard error over images of each difference, shape (E,). A value that is 0 or NaN is
-            replaced by the smallest other one. Without a value above 0, and by default, the standard error has no
-            minimum.
+            replaced by the smallest other one. If no value is above 0, or if this is None (default), the standard error
+            has no minimum.
         confidence: coverage probability.
     """
     means = np.asarray(means, dtype=np.float64)
@@ -60,13 +60,14 @@ def random_effects_interval(
 ) -> OtherEnvironments:
     """Return a random-effects interval over held-out environments, nested in several data sets.
 
-    The model is effect = mu + data set + environment + images. Two variances are estimated: of environments within data
-    sets, then of the weighted means of data sets. Paule and Mandel's (1982) estimate solves Cochran's Q = its degrees
-    of freedom. (DerSimonian and Laird's single step is biased if effects differ much.) mu is the weighted mean of data
-    sets, with the interval of Hartung and Knapp (2001): Student's t with K - 1 degrees of freedom for K data sets. Its
-    standard error is at least 1 / sqrt(sum of weights). Otherwise it could be 0 if data sets agree. Environments of one
-    data set are not independent. If they were treated as independent, 95 % intervals would cover 74 %: with three data
-    sets of four environments, and equal variances of data sets and environments.
+    The model is effect = mu + data set + environment + images. Two variances are estimated: first the variance of
+    environments within data sets, then the variance of the weighted means of data sets. Each is Paule and Mandel's
+    (1982) estimate, for which Cochran's Q equals its degrees of freedom. (DerSimonian and Laird's single step is biased
+    if effects differ much.) mu is the weighted mean of data sets, with the interval of Hartung and Knapp (2001):
+    Student's t with K - 1 degrees of freedom for K data sets. Its standard error is at least 1 / sqrt(sum of weights).
+    Otherwise it could be 0 if data sets agree. Environments of one data set are not independent. If they were treated
+    as independent, 95 % intervals would cover only 74 % (three data sets of four environments, equal variances of data
+    sets and environments).
 
     A variance of 0 is replaced by the smallest other one. If all are 0, environments have equal weights, and the
     standard error has no minimum.
@@ -97,7 +98,7 @@ def random_effects_interval(
 
 
 def _with_smallest(variances: Sequence[float] | Array, otherwise: float) -> Array:
-    """Return variances in which values not above 0 are replaced by the smallest one above 0, or by `otherwise`."""
+    """Replace variances that are not above 0 by the smallest one above 0; if there is none, by `otherwise`."""
     variances = np.asarray(variances, dtype=np.float64)
     seen = variances > 0
     return np.where(seen, variances, variances[seen].min() if seen.any() else otherwise)

@@ -40,8 +40,8 @@ class Holdout:
     def validation_sources(self, turn: Turn) -> tuple[int, ...]:
         """Return the indices of sources with validation images, for selection rules and temperatures.
 
-        Tested sources (as in `open_class`) are excluded. The exception is a tested environment that is the only source,
-        if the turn leaves images of it that are neither for training nor for test.
+        Tested sources (as in `open_class`) are excluded. There is one exception: a tested environment that is the only
+        source is kept if the turn leaves images of it that are neither for training nor for test.
         """
         tested = {e for test in self.tests for e in test.environments}
         validation = frozenset().union(*(one.sides for one in turn.validations))
@@ -112,7 +112,7 @@ class Protocol(Component):
         return tuple(asked) if self.fixed_split is None or tuple(asked) == ("out_fold",) else (self.fixed_split,)
 
     def tests(self, asked: Sequence[TestSplit], *environments: int) -> tuple[Test, ...]:
-        """Return one test of some environments for each split; for open classes, one on base and one on new classes.
+        """Return one test of some environments for each split; for open classes two, on base and on new classes.
 
         Args:
             asked: the requested splits of the recipe; see `test_splits`.
@@ -127,7 +127,7 @@ class Protocol(Component):
         return ("base", "new", "harmonic") if self.open_class else ("all",)
 
     def takes(self, variant: bool) -> bool:
-        """Return whether the protocol fits a data set. `variant`: it is ImageNet or a shifted variant of ImageNet."""
+        """Return whether the protocol suits a data set; `variant`: whether it is ImageNet or a variant of ImageNet."""
         return variant == self.across_sets
 
 
@@ -165,8 +165,8 @@ class HeldOutPairs(Protocol):
 class OpenClass(Protocol):
     """Fitted on the base classes (the first half in alphabetical order) of all environments.
 
-    Each environment's out-split or fold is tested, on base classes and on new classes, among all class names. Other
-    base class images are for training. Rules select by validation images of the other environments.
+    Each environment's out-split or fold is tested, separately on base and on new classes; predictions may be any class.
+    Other images of base classes are for training. Rules select by validation images of the other environments.
     """
 
     meaning: ClassVar[str] = "fitted on the base classes, tested on base and new classes of the same environments"
@@ -198,9 +198,9 @@ class HeldOutOpenClass(Protocol):
 class InDomain(Protocol):
     """Fitted on 80 % of an environment, tested on the rest: a bound. The gap to this bound is the cost of a shift.
 
-    With folds, the next fold of the environment has the validation images. With groups, it is the half of the
-    out-groups that is not tested. An 80/20 split without groups has no validation images, so only the cross-fitted rule
-    `oracle` can select.
+    With folds, validation images are the next fold of the environment. With groups, they are the half of the out-groups
+    that is not tested. An 80/20 split without groups has no validation images, so only the cross-fitted rule `oracle`
+    can select.
     """
 
     meaning: ClassVar[str] = "fitted on the tested environment itself, on other images of it"

@@ -1,7 +1,7 @@
 """Roles of images in one turn of a split: training, validation or test, for evaluations and `icm-bench splits`.
 
-So `icm-bench splits` gives methods that are trained elsewhere the same images as methods of this package. One
-difference: with folds, only the next fold is for validation.
+Since both use this module, methods that are trained elsewhere get the same images as methods of this package. There is
+one difference: with folds, `icm-bench splits` has only the next fold for validation.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Roles:
         return turn_of(self._split, self._fold, self._data.group is not None)
 
     def of_sources(self, holdout: Holdout, sources: Sequence[int], sides: frozenset[int]) -> Mask:
-        """Return a mask of images on some sides of some sources, of classes in the holdout's fit, shape (n,)."""
+        """Return a mask of images on some sides of some sources, without classes outside the fit, shape (n,)."""
         return self.mask(sources, sides, "all" if holdout.halves == HALVES else holdout.halves[0])
 
     def of_test(self, test: Test, turn: Turn | None = None) -> Mask:
@@ -42,7 +42,7 @@ class Roles:
         return self.mask(test.environments, (turn or self.turn).tested[test.split], test.half)
 
     def named(self, rows: Ints) -> tuple[Tested, Ints]:
-        """Return the images `rows` in the order of result rows, by environment, and the permutation `order` to it.
+        """Return the images `rows` sorted by environment, as in result rows, and the sorting permutation `order`.
 
         If `answers` belong to `rows`, result rows store `answers[order]`.
         """

@@ -1,13 +1,15 @@
 """Variance between the means of seeds that their test images do not explain.
 
-Two seeds share some test images, which two fits classify, but not all. Let D_shared be the difference of their means on
-shared clusters, D_apart the difference on other clusters, and v_shared and v_apart the cluster-robust variances of
-these. With the weights of Aitken (1935), the difference of two seeds and its variance over images are
+Two seeds share some test images, but not all; shared images are classified by a fit of each seed. Let D_shared be the
+difference between the means of two seeds on shared clusters, D_apart the difference on other clusters, and v_shared and
+v_apart the cluster-robust variances of these differences. With the weights of Aitken (1935), the difference delta of
+two seeds and its variance e over images are
 
     delta = (D_shared / v_shared + D_apart / v_apart) e        e = 1 / (1 / v_shared + 1 / v_apart)
 
-So agreement on shared images counts fully. If one of the two parts is missing, or has fewer than `MIN_UNITS` clusters
-in an environment, delta and e are computed from all images together. Over all pairs of the S seeds
+If two seeds agree on shared images, v_shared is small, so this part has a large weight. If one of the two parts is
+missing, or has fewer than `MIN_UNITS` clusters in an environment, delta and e are computed from all images together.
+Over all pairs of the S seeds
 
     V_seed = (S - 1) / S  max(0, mean delta^2 - mean e) / 2 / S
 
@@ -16,14 +18,14 @@ expectation would be mean e / 2. As in the shrinkage of variances from small sam
 averaged with this expectation, which has the weight of one degree of freedom. Hence the factor (S - 1) / S and S
 degrees of freedom.
 
-With more than `GROUP` seeds, only pairs within up to `MAX_GROUPS` groups of consecutive seeds are used. With 256 seeds
-a variance is known to a tenth, and V_seed is this variance divided by S. The degrees of freedom are then the number of
-seeds in these groups, minus one for each group after the first.
+With more than `GROUP` seeds, only pairs within up to `MAX_GROUPS` groups of consecutive seeds are used. 256 seeds are
+enough: they determine the variance to a tenth, and V_seed is this variance divided by S. The degrees of freedom are
+then the number of seeds in these groups, minus one for each group after the first.
 
 All pairs are computed at once. Let c and d be the number of images and the sum of values of each cluster under a seed
-in an environment. Sums for pairs run over clusters, of products of c, d and the indicator that the other seed has the
-cluster. So they are matrix products of (seeds, clusters) matrices. Sums of squared deviations are expanded into such
-sums.
+in an environment. For a pair of seeds, products of c, d and the indicator that the other seed has the cluster are
+summed over clusters. For all pairs these sums are products of (seeds, clusters) matrices. Sums of squared deviations
+are expanded into such sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,12 +53,12 @@ class Design(NamedTuple):
     cluster: Labels
 
     def of(self, rows: Mask) -> "Design":
-        """Return the design of some values."""
+        """Return the design of the values in a mask."""
         return Design(*(of_all[rows] for of_all in self))
 
 
 class Products(NamedTuple):
-    """Sums over clusters of products of values or counts, each factor from one of two environments.
+    """Sums over clusters of products of two factors: the values or counts in one environment, and those in another.
 
     The fields are value x value, count x value, value x count and count x count. Their shape is (seeds, seeds), or
     (seeds, 1) if they do not depend on another seed.
@@ -74,7 +76,8 @@ Sums = dict[tuple[int, int], Products]  # (environment, environment) -> sums
 def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None) -> Array:
     """Return V_seed, the variance of the mean over seeds that test images do not explain, shape (methods,).
 
-    `values`: correctness or a difference of correctness, shape (methods, n). Every seed has every environment.
+    `values`: correctness or a difference of correctness, shape (methods, n). Every seed must have values in every
+    environment.
     """
     pairs = pairs or SeedPairs(where)
     seeds = pairs.seeds
@@ -89,7 +92,7 @@ def seed_variance(values: Array, where: Design, pairs: "SeedPairs | None" = None
 
 @dataclass(frozen=True, eq=False)
 class SeedPairs:
-    """All pairs of seeds, with cached matrices, one row per seed, that do not depend on values."""
+    """All pairs of seeds. Matrices that do not depend on values are cached; they have one row for each seed."""
 
     where: Design  # environment, seed and cluster of each value
     # environment -> the same object for the values of this environment; None (default) if unknown
@@ -103,7 +106,7 @@ class SeedPairs:
 
     @cached_property
     def _groups(self) -> "list[tuple[Mask, SeedPairs]]":
-        """Evenly spaced groups of at most `GROUP` seeds: for each group a mask of its values, and its pairs."""
+        """For each of some evenly spaced groups of at most `GROUP` seeds: a mask of its values, and its pairs."""
         found: list[tuple[Mask, SeedPairs]] = []
         groups = np.array_split(np.arange(self.seeds), -(-self.seeds // GROUP))
         taken = np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).astype(int))
@@ -125,7 +128,10 @@ class SeedPairs:
         return self.seeds if self.seeds <= GROUP else sum(p.seeds - 1 for _, p in self._groups) + 1
 
     def in_groups(self, values: Array) -> list[tuple[Array, Array]]:
-        """Return delta and e of the pairs of seeds, for each group; `values` as in `differences`."""
+        """Return for each group of seeds what `differences` returns for its pairs: delta and e.
+
+        `values` are those of one method under all seeds, shape (n,).
+        """
         if self.seeds <= GROUP:
             return [self.differences(values)]
         return [pairs.differences(values[inside]) for inside, pairs in self._groups]
@@ -138,7 +144,7 @@ class SeedPairs:
 
     @cached_property
     def _clusters(self) -> list[tuple[Labels, Labels]]:
-        """For each environment its clusters, ascending, and the flat index of each value in (seeds, clusters)."""
+        """For each environment: its clusters, ascending; each value's index in a flat (seeds, clusters) matrix."""
         found = []
         for rows in self._rows:
             names, number = np.unique(self.where.cluster[rows], return_inverse=True)
@@ -146,7 +152,7 @@ class SeedPairs:
         return found
 
     def _matrix(self, environment: int, values: Array | None) -> Matrix:
-        """Return the sum of values in each cluster (None: their number) under each seed, shape (seeds, clusters)."""
+        """Return the sum of values of each cluster under each seed, shape (seeds, clusters); for None their number."""
         names, place = self._clusters[environment]
         shape = self.seeds, len(names)
         if values is None:
@@ -156,7 +162,7 @@ class SeedPairs:
 
     @cached_property
     def _counts(self) -> list[Matrix]:
-        """Number of images of each cluster of an environment under each seed."""
+        """For each environment the number of images of each cluster under each seed, shape (seeds, clusters)."""
         return [self._matrix(e, None) for e in range(len(self._rows))]
 
     @cached_property
@@ -168,7 +174,7 @@ class SeedPairs:
 
     @cached_property
     def _present(self) -> list[Matrix]:
-        """For each environment: whether each seed has each of its clusters in any environment, (seeds, clusters)."""
+        """For each environment the columns of `_there` for the clusters of this environment."""
         return [self._there[:, names] for names, _ in self._clusters]
 
     @cached_property
@@ -194,21 +200,25 @@ class SeedPairs:
 
     @cached_property
     def _shared_images(self) -> Array:
-        """Number of images in clusters that another seed also has, shape (environments, seeds, seeds)."""
+        """Number of images of a seed in clusters that another seed also has, (environments, seeds, other seeds)."""
         if self._single and self.alone:
             return np.concatenate([self.alone(e)._shared_images for e in range(len(self._rows))])
         return np.array([_times(c, there) for c, there in zip(self._counts, self._present, strict=True)])
 
     @cached_property
     def _clusters_of_two(self) -> tuple[Array, Array]:
-        """Number of clusters that two seeds share, and that only one of them has, each (seeds, seeds)."""
+        """Two (seeds, seeds) matrices: the number of clusters that both seeds have, and that only one has."""
         both = self._shared_images.sum(axis=0) if self._single else _times(self._there, self._there)
         own = self._there.sum(axis=1, dtype=np.float64)[:, None]
         return both, own + own.T - 2 * both
 
     @cached_property
     def _of_pairs(self) -> "tuple[tuple[Ints, ...], Mask, list[Array]]":
-        """Matrix indices of the pairs s < t; whether shared and other clusters are separate; minimum variances then."""
+        """Three facts about the pairs of seeds s < t.
+
+        They are: the matrix indices of the pairs; whether shared clusters and other clusters have a difference each;
+        and the minimum variances of these two differences.
+        """
         some = [(c > 0).astype(np.float32) for c in self._counts]
         shared = self._shared_images
         if not self._single:
@@ -245,13 +255,16 @@ class SeedPairs:
         return np.where(in_parts, weighted, delta), np.where(in_parts, together, e)
 
     def _sums(self, values: Array) -> list[Matrix]:
-        """Return the sum of values of each cluster, in float32 if all products are exact in float32."""
+        """Return for each environment the sums of values by seed and cluster, in float32 if products stay exact."""
         sums = [self._matrix(e, values) for e in range(len(self._rows))]
         whole = all((d == np.rint(d)).all() and np.square(d).sum(axis=1).max() < _EXACT for d in sums)
         return [d.astype(np.float32) for d in sums] if whole else sums
 
     def _with_others(self, d: Sequence[Matrix]) -> tuple[Array, Sums, Sums]:
-        """Return sums over clusters that another seed also has: of values, of products within, and between seeds."""
+        """Return three kinds of sums over the clusters that another seed also has.
+
+        They are the sums of values, the sums of products within a seed (`_own`), and between two seeds (`_cross`).
+        """
         if not self._single:
             sums = np.array([_times(v, there) for v, there in zip(d, self._present, strict=True)])
             return sums, self._own(d, self._present), self._cross(d)
@@ -263,9 +276,10 @@ class SeedPairs:
         return np.array([of_values for of_values, _, _ in of_each]), own, cross
 
     def _of_single(self, environment: int, values: Matrix) -> tuple[Array, Array, Array]:
-        """Return sums of values, squares and products with another seed's values, over shared images.
+        """Return sums over the images that two seeds share: of values, of squares, and of products of both values.
 
-        The last result is cached, since environments are used together and then each alone.
+        Each has the shape (seeds, seeds). The last result is cached, since environments are used together and then each
+        alone.
         """
         if self.alone:
             return self.alone(environment)._of_single(0, values)
@@ -277,7 +291,10 @@ class SeedPairs:
         return self._last[environment][1]
 
     def _own(self, d: Sequence[Matrix], present: Sequence[Matrix] | None) -> Sums:
-        """Return sums of products within each seed, over all clusters, or over clusters that another seed also has."""
+        """Return sums of products within each seed.
+
+        If `present` is None they are over all clusters, otherwise over the clusters that another seed also has.
+        """
 
         def over(products: Matrix, environment: int, clusters: Labels | slice = slice(None)) -> Array:
             if present is None:
@@ -295,7 +312,7 @@ class SeedPairs:
         return found
 
     def _cross(self, d: Sequence[Matrix]) -> Sums:
-        """Return sums of products between seeds."""
+        """Return for each pair of seeds the sums of products of a value or count of one seed and one of the other."""
         found: Sums = {}
         for e, (v, c) in enumerate(zip(d, self._counts, strict=True)):
             mixed = _times(v, c)
@@ -309,7 +326,7 @@ class SeedPairs:
 
 
 def _times(a: Matrix, b: Matrix) -> Array:
-    """Return sums over clusters of products between seeds, shape (seeds, seeds)."""
+    """For each pair of seeds, multiply their values cluster by cluster and add the products; shape (seeds, seeds)."""
     return np.asarray(a @ b.T, dtype=np.float64)
 
 
@@ -318,11 +335,12 @@ def _totals(matrices: Sequence[Matrix]) -> Array:
 
 
 def _contrast(images: Array, sums: Array, own: Sums, clusters: Array, cross: Sums | None) -> Array:
-    """Return means under a seed minus means under later ones, and variances over clusters: (2, seeds, seeds).
+    """Return two matrices for pairs of seeds i < j, shape (2, seeds, seeds); other entries are not valid.
 
-    Only the upper triangle is valid. Blocks of rows fit into the processor's cache. `images` and `sums` are numbers of
-    images and sums of values, shape (environments, seeds, seeds or 1). `clusters` is the number of clusters, shape
-    (seeds, seeds). `own` and `cross` are products within and between seeds.
+    The first is the mean under seed i minus the mean under seed j, the second the variance of this difference over
+    clusters. They are computed in blocks of rows that fit into the processor's cache. `images` and `sums`: number of
+    images and sum of values, shape (environments, seeds, seeds or 1). `clusters`: number of clusters, shape (seeds,
+    seeds). `own` and `cross`: sums of products within a seed and between two seeds.
     """
     seeds, shape = len(clusters), (len(images), len(clusters), len(clusters))
     means, weights = np.broadcast_to(sums / images, shape), np.broadcast_to(1 / (images * len(images)), shape)

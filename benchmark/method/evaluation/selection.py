@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """A model selection rule: which score selects, and under which condition."""
+    """A model selection rule: which score it maximises, and under which condition."""
 
     name: str  # name of the rule in tables and in column names of rows
     score: str  # column of the rows, a rank curve, whose maximum is selected
@@ -90,7 +90,7 @@ _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=
 
 
 def best_point(scores: Array | None) -> tuple[int, int] | None:
-    """Return the indices of rank and setting of the highest score; `scores` has shape (settings, ranks)."""
+    """Return (rank index, setting index) of the highest score, shape (settings, ranks); None without scores."""
     if scores is None or np.isnan(scores).all():
         return None
     best = np.argwhere(scores == np.nanmax(scores))
@@ -99,7 +99,7 @@ def best_point(scores: Array | None) -> tuple[int, int] | None:
 
 
 def best_points(scores: Array | None) -> set[tuple[int, int]]:
-    """Return the indices of rank and setting of each setting's highest score; empty without scores."""
+    """Return for each setting (rank index, setting index) of its highest score, as a set; empty without scores."""
     if scores is None:
         return set()
     found = ((setting, best_point(of_setting[None])) for setting, of_setting in enumerate(scores))
@@ -109,7 +109,7 @@ def best_points(scores: Array | None) -> set[tuple[int, int]]:
 def best_of(
     scores: Sequence[Sequence[float] | None], ranks: Sequence[int], rank: int | None = None
 ) -> tuple[int, int] | None:
-    """Return the index of the rank curve with the highest score, and the index of the rank in it."""
+    """Return (index of the rank curve with the highest score, index of the rank in it); None without scores."""
     curves = curves_of([ranks] * len(scores))
     for place in highest(curves.scores(scores), curves, np.zeros(len(scores), np.int64), rank).tolist():
         return (int(curves.curve[place]), int(curves.index[place])) if place >= 0 else None
@@ -117,9 +117,10 @@ def best_of(
 
 
 def picked_by_sources(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the positions of rows that any rule of `SCORES` selects, ascending.
+    """Return, in ascending order, the positions of the rows that at least one rule of `SCORES` selects.
 
-    Rows belong to one method, and may belong to several tests. Rules select the same from these rows as from all rows.
+    All rows must belong to one method; they may belong to several tests. If only the returned rows are kept, these
+    rules select the same.
     """
     return sorted({position for rule in SCORES for position, _ in picks_of(rows, rule).values()})
 
@@ -149,31 +150,31 @@ def select(rows: "pd.DataFrame | Rows", rule: str, tested: Mapping[str, Tested],
 
     A one-standard-error rule selects the best candidate only if it is more than one standard error better than plain
     prediction. Otherwise it selects the row of plain prediction with the candidate's normalisation and the highest
-    score. It selects nothing if plain prediction has no rows, or the candidate's row no standard errors (before version
-    9 of the rows). This test is skipped for plain prediction itself, imported methods, methods with one candidate, and
-    if `rank` is given.
+    score. It selects nothing if plain prediction has no rows, or if the candidate's row has no standard errors, as
+    before version 9 of the rows. The condition is ignored for plain prediction itself, imported methods, methods with
+    one candidate, and if `rank` is given.
 
     Args:
         rows: rows as in `benchmark.store.rows.schema()`, of one data set, backbone, test split and method. Use `Rows`
             for several rules or ranks, and for one-standard-error rules, which also need rows of plain prediction.
         rule: name of one of `RULES`.
-        tested: hash of test images, as in rows -> test images.
+        tested: hash in the column `tested` of rows -> test images.
         rank: the only rank that may be selected. Default: all ranks.
 
     Returns:
         One line per (held_out, seed, fold), sorted. Lines without a score of the rule are absent. The exception is an
         imported method with one setting, which is present under every rule that has scores there. The columns are:
         held_out, seed, fold, rank, score of the rule,
-        position: number of the selected row in `rows`; rows of plain prediction are counted after these,
+        position: number of the selected row in `rows`; rows of plain prediction are numbered after them,
         kept_plain: whether a one-standard-error rule kept plain prediction,
         training_domain: accuracy on validation images of the sources,
         the key of each metric in `CURVES`: its value on the test images,
         correct: whether each test image is classified correctly,
         ece, ece_scaled, temperature: calibration. Rows have it only at the ranks that source rules select in each row.
         For other ranks, and for rules that use the target, it is NaN,
-        scored: key -> value of each metric of scores, empty in the same cases,
+        scored: key -> value of each metric of scores; it is empty at other ranks and for rules that use the target,
         lambda_, intervention_set, normalize, predictor_params, projection_params, n_test, tested: as in the row.
-        For crossed rules, position, rank and parameters belong to the selection by the first half.
+        For crossed rules, position, rank and parameters are those that the first half of the test images selects.
     """
     chosen, columns = RULES[rule], rows if isinstance(rows, Rows) else Rows(rows)
     choices = columns.choices(chosen.looks_at_target, rank)
@@ -212,7 +213,7 @@ class Picks:
         return len(next(iter(self._columns.values())))
 
     def where(self, lines: Labels | Mask) -> "Picks":
-        """Return some lines, by positions or by a mask."""
+        """Return the lines at some positions or in a mask."""
         return Picks({name: values[lines] for name, values in self._columns.items()})
 
     def frame(self) -> "pd.DataFrame":
@@ -261,7 +262,7 @@ class Rows:
 
     @cached_property
     def plain(self) -> dict[tuple[object, ...], tuple[int, float]]:
-        """(held_out, seed, fold, normalize, name of the score) -> row and score of the best plain prediction."""
+        """(held_out, seed, fold, normalize, score name) -> best row of plain prediction, as (position, score)."""
         best: dict[tuple[object, ...], tuple[int, float]] = {}
         rows = np.arange(len(self), len(self) + len(self._plain)) if self._plain is not None else np.zeros(0, np.int64)
         keys = zip(*(self.at(name, rows) for name in (*KEY, "normalize")), strict=True)
@@ -291,7 +292,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Choices:
-    """Candidate rows. A choice is one selection; rows are sorted by choice, then setting, then fold."""
+    """Candidate rows in groups (choices). A rule selects one setting from each choice.
+
+    Rows are sorted by choice, then setting, then fold.
+    """
 
     row: Labels  # positions of the candidate rows, shape (n,)
     setting: Labels  # number of the setting of each row, shape (n,); rows of a setting are selected together
@@ -307,12 +311,12 @@ class _Choices:
 
 
 def _first_positions(numbers: Labels) -> Labels:
-    """Return the position of the first occurrence of each number; `numbers` are ascending."""
+    """Return the position of the first occurrence of each number; `numbers` must be ascending."""
     return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
 def _run_numbers(*keys: NDArray[Any]) -> Labels:
-    """Return numbers from 0 that increase by one at every position at which a key changes."""
+    """Return the number of the run that each position is in. A new run begins wherever a key changes."""
     changes = np.zeros(len(keys[0]), dtype=np.int64)
     for key in keys:
         changes[1:] |= key[1:] != key[:-1]
@@ -325,10 +329,10 @@ def _absent(value: object) -> bool:
 
 
 def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
-    """Return the choices among rows: one for each fold, or with `together` one for all folds.
+    """Group rows into choices: one choice for each fold, or with `together` one for all folds.
 
-    One for all folds needs all settings in all folds. A search has its own points in each fold, so it gets one for each
-    fold.
+    All folds can only form one choice if all settings are in all folds. In a search each fold has its own points, so
+    each fold stays a choice of its own.
     """
     names, seeds, folds = (columns.at(name, rows) for name in KEY)
     places = {name: place for place, name in enumerate(sorted(set(names)))}
@@ -347,7 +351,7 @@ def _choices_of(columns: Rows, rows: Labels, together: bool) -> _Choices:
 
 
 def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[Labels, Mask]:
-    """Return the first position of each row's setting, and whether all settings of the row's test are in all folds."""
+    """Return for each row the first position of its setting, and whether its test has all settings in all folds."""
     values = zip(test.tolist(), *(columns.at(name, rows) for name in (*SETTING, "ranks")), strict=True)
     first: dict[tuple[object, ...], int] = {}
     # An absent lambda is NaN, which does not equal itself, so it becomes None.
@@ -361,7 +365,7 @@ def _settings(columns: Rows, rows: Labels, test: Labels, fold: Labels) -> tuple[
 
 
 def _lines_by_score(columns: Rows, choices: _Choices, rule: Rule, rank: int | None) -> dict[str, Any]:
-    """Return the lines (one per selection) that the scores of the rows select."""
+    """Select by scores in the rows, and return the selected lines, one per selection."""
     listed = columns.at("target_out" if rule.crossed else rule.score, choices.row)
     curves = curves_of(columns.at("ranks", choices.row))
     scores = curves.scores(listed)
@@ -405,9 +409,11 @@ _NO_ROW = -2  # nothing is selected, neither the best candidate nor plain predic
 def _plain_fallbacks(
     columns: Rows, rows: Labels, index: Labels, scores: Array, rule: Rule, alone: Mask
 ) -> tuple[Labels, Array]:
-    """Return the row of plain prediction if it is kept, otherwise -1 (`_NO_ROW` without rows), and its score.
+    """Return for each choice the row of plain prediction, if it is kept, and its score.
 
-    `rows`, `index` and `scores` belong to the best candidate of each choice. `alone`: whether it is the only candidate.
+    The row is -1 if the candidate is selected. It is `_NO_ROW` without rows of plain prediction or without standard
+    errors. `rows`, `index` and `scores` belong to the best candidate of each choice. `alone`: whether it is the only
+    candidate.
     """
     free = alone | np.isin(columns.values("projection")[rows], [IMPORTED, PLAIN])
     kept, of_plain = np.full(len(rows), -1, dtype=np.int64), np.full(len(rows), math.nan)
@@ -423,7 +429,10 @@ def _plain_fallbacks(
 
 
 def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object]) -> Iterator[tuple[int, int]]:
-    """Yield (choice, row) for choices without a score that have one candidate or one imported setting."""
+    """Yield (choice, row) for choices with only one candidate, or one setting of an imported method.
+
+    They are selected even if their score is NaN.
+    """
     starts = _first_positions(choices.choice)
     alone = np.flatnonzero(np.diff(starts, append=len(choices.row)) == 1)
     if "projection" not in columns:
@@ -437,7 +446,7 @@ def _only_candidates(columns: Rows, choices: _Choices, listed: Sequence[object])
 def _lines_by_target(
     columns: Rows, choices: _Choices, rule: Rule, tested: Mapping[str, Tested], rank: int | None
 ) -> dict[str, Any]:
-    """Return the lines (one per selection) that test images select: all together, or crossed by halves."""
+    """Select by test images, all together or crossed by halves; return the lines, one per selection."""
     settings, firsts = _first_positions(choices.setting), _first_positions(choices.choice)
     number = choices.choice[settings]  # the choice of each setting
     folds = np.diff(settings, append=len(choices.row))[_first_positions(number)]  # number of folds of each choice
@@ -486,12 +495,12 @@ def _ranges(starts: Labels, sizes: Labels) -> Labels:
 
 
 def _rows_at(choices: _Choices, settings: Labels, curves: "Curves", places: Labels, folds: Labels) -> Labels:
-    """Return the rows of the settings that some places in the curves belong to, fold by fold."""
+    """Return for each position in the curves the rows of its setting, one row for each fold, concatenated."""
     return choices.row[_ranges(settings[curves.curve[places]], folds)]
 
 
 def _right(columns: Rows, choices: _Choices, curves: "Curves", masks: Sequence[Bits], mask: Labels) -> Array:
-    """Return the number of correct predictions over all folds, for each setting and rank, shape (parts, n)."""
+    """Return for each part the number of correct predictions at every setting and rank, folds pooled: (parts, n)."""
     of_rows = curves_of(columns.at("ranks", choices.row))
     counts = hits(columns.at("correct", choices.row), of_rows, masks, mask)
     into = curves.starts[choices.setting[of_rows.curve]] + of_rows.index
@@ -532,7 +541,7 @@ def _parts(folds: tuple[Tested, ...], seed: int, crossed: bool, new_from: int | 
 def measured(
     correct: Sequence[Mask], images: Sequence[Tested], row: Mapping[str, Any], among: Sequence[Metric] = ()
 ) -> dict[str, Array]:
-    """Return metrics of test sets, combined if base and new classes are together.
+    """Return metrics of test sets. If rows are for base and new classes together, both values are combined.
 
     The result maps the key of each metric in `among` (default: `CURVES`) to its values, shape (sets,). `row` is any row
     of these sets; it gives class_half, n_base and n_classes.
@@ -556,18 +565,18 @@ _COPIED = (*SETTING, "n_test", "tested")
 
 
 def _at_index(curves: Sequence[Sequence[Any]], index: Labels) -> list[Any]:
-    """Return the value of each curve at the index given for it."""
+    """Return for each curve its value at the given index."""
     return [curve[i] for curve, i in zip(curves, index.tolist(), strict=True)]
 
 
 def _records(columns: Rows, rows: Labels, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return some columns of rows, as one mapping for each row."""
+    """Return for each of some rows a dictionary: name of a column -> value."""
     values = zip(*(columns.at(name, rows) for name in names), strict=True)
     return [dict(zip(names, of_row, strict=True)) for of_row in values]
 
 
 def _answers(columns: Rows, rows: Labels, index: Labels) -> list[Mask]:
-    """Return the correctness of rows, each at the index of one of its ranks."""
+    """Return for each of some rows its correctness at one rank; `index`: index of this rank in each row."""
     bits = zip(columns.at("correct", rows), map(len, columns.at("ranks", rows)), index.tolist(), strict=True)
     picked = [np.frombuffer(of_row, np.uint8).reshape(ranks, -1)[i] for of_row, ranks, i in bits]
     sizes = np.array(columns.at("n_test", rows), dtype=np.int64)
@@ -586,7 +595,7 @@ def _lines(
     correct: list[Mask],
     measures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of selected lines, one line for each choice, with its row and the index of its rank."""
+    """Return the columns of selected lines. Each line has a choice, a selected row and the index of its rank."""
     copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,
@@ -612,10 +621,10 @@ def unpacked(row: Mapping[str, Any]) -> Mask:
 
 
 def source_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return rule -> highest score among rows and ranks, averaged over held-out environments, seeds and folds.
+    """Return rule -> highest score of all rows and ranks, averaged over held-out environments, seeds and folds.
 
-    It has only rules that use source environments alone, and no rule without a score. A search or scheduler sees
-    nothing else of a trial.
+    The result has only rules that use source environments alone, and leaves out rules without a score. A search or
+    scheduler gets no other result of a trial.
     """
     means = {}
     for rule in SCORES:
@@ -650,7 +659,7 @@ class Curves:
         return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
 
     def scores(self, curves: Iterable[Sequence[float] | None]) -> Array:
-        """Return the concatenated scores, shape (n,); NaN for curves without scores."""
+        """Return the scores of all curves, concatenated, shape (n,); NaN for curves without scores."""
         padded = (
             scores if isinstance(scores, Sequence) and scores else (np.nan,) * size
             for scores, size in zip(curves, self.sizes.tolist(), strict=True)
@@ -690,7 +699,7 @@ def highest(scores: Array, curves: Curves, choice: Labels, rank: int | None = No
 
 
 def hits(answers: Sequence[bytes], curves: Curves, masks: Sequence[Bits], mask: Labels) -> Labels:
-    """Return the number of correct predictions at every rank in each part of the images, shape (parts, n).
+    """Return the number of correct predictions in each part of the images, at every rank of every curve, (parts, n).
 
     `answers`: correctness of each curve as bits; each rank starts at a new byte. `masks`: sets of parts, as bits of
     shape (parts, bytes per rank). `mask`: for each curve, its index in `masks`.

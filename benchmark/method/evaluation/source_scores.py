@@ -1,14 +1,14 @@
 """Selection scores on source environments, and standard errors of their differences to plain prediction.
 
-A score is the mean over the S source environments s of a metric on their validation images, with all folds together.
-Let d_i be the difference in correctness on image i between a candidate and plain prediction, mean_s its mean over the
-n_s images of s, and G the number of clusters. The standard error SE is (METHOD, section 10)
+A metric is computed on the validation images of each source environment s, with all folds together. The score is its
+mean over the S sources. Let d_i be the difference in correctness on image i between a candidate and plain prediction,
+mean_s its mean over the n_s images of s, and G the number of clusters. The standard error SE is (METHOD, section 10)
 
     SE^2 = G / (G - 1) sum_g u(g)^2,   u(g) = sum over sources s and images i of g of (d_i - mean_s) / (n_s S)
 
 A cluster g is a group if images come in groups, otherwise an image. For class-balanced accuracy d_i is centred at the
-mean of its class in s, with weight 1 / (n_{s,class} C_s S), C_s being the number of classes in s. A class with one
-image is centred at the mean of s. For other metrics the standard error comes from a delete-a-group jackknife.
+mean of its class in s, and has the weight 1 / (n_{s,class} C_s S) for C_s classes in s. If a class has one image, its
+d_i is centred at mean_s. For other metrics the standard error comes from a delete-a-group jackknife.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,10 @@ class ValidationImages:
         return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
 
     def score(self, given: Given) -> Array:
-        """Return scores, shape (...,), from `given`, shape (..., n); NaN without images."""
+        """Return the scores of predictions, shape (...,); NaN without images.
+
+        `given`: correctness or predicted classes, shape (..., n).
+        """
         values = [self._of_source(given[..., part], self.label[part]) for part in self._parts]
         if not values:
             return np.full(given.shape[:-1], np.nan)
@@ -50,9 +53,10 @@ class ValidationImages:
         return np.asarray(np.where(count, np.where(known, accuracies, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
     def error(self, given: Given, plain: Given) -> Array:
-        """Return standard errors, shape (...,), of the paired differences to `plain`, plain prediction, shape (n,).
+        """Return standard errors of the differences in score to plain prediction, paired by image, shape (...,).
 
-        A standard error is 0 if both agree on all images, and NaN with fewer than two clusters.
+        `given` has the shape (..., n); `plain` is plain prediction, shape (n,). A standard error is 0 if both agree on
+        all images, and NaN with fewer than two clusters.
         """
         if self._clusters < 2:
             return np.full(given.shape[:-1], np.nan)
@@ -90,7 +94,7 @@ class ValidationImages:
 
     @cached_property
     def _place(self) -> Labels:
-        """Stratum of each image, numbered from 0, not ascending: its source, or its class in the source."""
+        """Number of each image's stratum, from 0, in any order. Strata are sources, or classes within a source."""
         if isinstance(self.metric, Accuracy):
             return self._number
         return np.asarray(np.unique(self._number * self.classes + self.label, return_inverse=True)[1])

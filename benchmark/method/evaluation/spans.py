@@ -1,15 +1,16 @@
-"""Share that a projection removes of the shift of class means between environments, and C_d along this shift.
+"""The share of the shift between class means of environments that a projection removes, and C_d along this shift.
 
-    delta_e,c   = m_e,c - (1/K) sum_s m_s,c    m the mean of class c in environment e, s the K other sources with c
-    S           = mean over (e, c) of delta delta^T, minus w W, the sampling noise of the means: W the
-                  covariance within the classes of a source, w the mean of 1/n_e,c + (1/K^2) sum_s 1/n_s,c
-    removed(C)  = tr((I - G)^T C (I - G)) / tr(C),  G = V_k T_k^T: of z - G^T z, lost to inner products with texts
+    delta_e,c   = m_e,c - (1/K) sum_s m_s,c    m_e,c: mean of class c in environment e; s: the K other sources with c
+    S           = mean over (e, c) of delta delta^T, minus w W, which is the sampling noise of the means
+    removed(C)  = tr((I - G)^T C (I - G)) / tr(C),  G = V_k T_k^T
     moved       = (tr(S C_d) / tr(S C_z)) / (tr(C_d) / tr(C_z)): C_d along the shift; 1 for an average direction
 
-V maps images, T maps texts, k is the rank. z - G^T z is the dropped part for truncation, and z - F z for shrinkage
-(`symmetric` has F^(1/2) on both sides). Compare removed(S) with removed(C_z): a map that shrinks all directions equally
-removes the same share of both. If e is a source, no target label is used; if e is a target, its labels are. All result
-rows depend on this module, so it is separate from `diagnostics`, which fits a probe for environments.
+W is the covariance within the classes of a source, and w the mean of 1/n_e,c + (1/K^2) sum_s 1/n_s,c. V maps images, T
+maps texts, k is the rank. z - G^T z is the part of z that inner products with texts lose: the dropped part for
+truncation, z - F z for shrinkage (`symmetric` has F^(1/2) on both sides). Compare removed(S) with removed(C_z): a map
+that shrinks all directions equally removes the same share of both. If e is a source, no target label is used; if e is a
+target, its labels are used. All result rows depend on this module, so it is separate from `diagnostics`, which fits a
+probe for environments.
 """
 
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ class Shift:
 def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shift | None:
     """Return the shift between class means of some environments and class means of the other sources.
 
-    It is None if no class is in two environments, no class has two images in a source, or the shift is not above the
-    sampling noise.
+    The result is None if no class is in two environments, if no class has two images in a source, or if the shift is
+    not above the sampling noise.
     """
     parts = [_deltas(one, [s for s in sources.environments.values() if s is not one]) for one in environments]
     delta, noise = (np.concatenate(of_all) for of_all in zip(*parts, strict=True)) if parts else (np.zeros(0),) * 2
@@ -65,7 +66,7 @@ def class_shift(environments: Sequence[Moments], sources: SourceMoments) -> Shif
 
 
 def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
-    """Return delta of each class that other environments share, shape (classes, D), and their noise weights w."""
+    """Return delta of each class that another environment has too, shape (classes, D), and its noise weight w."""
     there = np.array([other.counts > 0 for other in others]).reshape(len(others), len(one.counts))
     shared = np.flatnonzero((one.counts > 0) & there.any(axis=0))
     shares = there[:, shared] / there[:, shared].sum(axis=0)
@@ -79,7 +80,7 @@ def _deltas(one: Moments, others: Sequence[Moments]) -> tuple[Array, Array]:
 
 
 def removed(basis: Basis, c_z: Array, shifts: Sequence[Shift], full_rank_only: bool = False) -> list[Array]:
-    """Return the removed shares of C_z and of each shift: arrays over the ranks 1 ... D, or only for rank D."""
+    """Return the removed shares of C_z and of each shift, as arrays over the ranks 1 to D or only rank D."""
     v, t = basis.vectors, basis.texts
     wholes = [np.trace(c_z), *(shift.trace for shift in shifts)]
     x = np.random.default_rng(0).standard_normal(len(v))  # for almost all x, V V^T x = x implies V V^T = I
@@ -126,7 +127,7 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)  # the object's identity is a cache key
 class Shifts:
-    """The shifts of one holdout, shared by all fits on its sources; None without a shift."""
+    """Two shifts of one holdout, each None if there is none. All fits on the sources of the holdout share them."""
 
     between: Shift | None  # shift between sources
     to_target: Shift | None  # shift from sources to target
@@ -138,7 +139,7 @@ class Shifts:
 
 
 def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequence[int]) -> Spans:
-    """Return the shares that a fit removes. `sources`: moments of the fit with intervention set and placebo."""
+    """Return the shares that a fit removes; `sources`: its moments, with intervention set and placebo."""
     if not basis.is_linear:
         return Spans()
     c_z, both = sources.c_z(), (shifts.between, shifts.to_target)

@@ -1,4 +1,4 @@
-"""DomainBed's 80/20 splits, with the same images on each side; K folds, drawn in the same way; both also by group.
+"""80/20 splits with the same images on each side as in DomainBed, and K folds drawn alike; both also by group.
 
 A split puts every image on a side. A `Turn` says which sides are for training, validation and test. Validation images
 are never tested in the same turn. A new `TestSplit` also needs entries in `_SPLIT_MEANING` (`reports/text/captions.py`)
@@ -29,8 +29,8 @@ class Split:
 
     Attributes:
         seed: DomainBed's trial seed, or the seed of the folds.
-        halves_apart: whether base and new classes are split separately, as the released code does for open classes in a
-            held-out environment. Default false: the split ignores classes.
+        halves_apart: whether base and new classes are split separately, as the authors' released code does for open
+            classes in a held-out environment. Default false: the split ignores classes.
         rounding: how half the number of classes is rounded, which gives the number of base classes.
         folds: number of folds; 0 for an 80/20 split.
     """
@@ -73,11 +73,11 @@ class Turn:
 def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False) -> Turn:
     """Return the roles of the sides of a split.
 
-    With K folds, fold k is tested, and the tested fit learns from all other folds. Fits for selection leave out the
-    folds k and j and are validated on fold j of the sources: with `crossed` for every j, otherwise only for j = k + 1
-    (mod K). In an 80/20 split, fits learn from the in-split and are validated on the out-split of the sources. A
-    left-out source is validated on its in-split, as in DomainBed. If images come in groups, the out-groups are halved:
-    one half is for validation on sources, the other for test.
+    With K folds, fold k is tested, and the tested fit learns from all other folds. A fit for selection leaves out the
+    folds k and j and is validated on fold j of the sources. If `crossed`, every other fold is j in turn; otherwise
+    there is only j = k + 1 (mod K). In an 80/20 split, fits learn from the in-split and are validated on the out-split
+    of the sources. A left-out source is validated on its in-split, as in DomainBed. If images come in groups, the
+    out-groups are halved: one half is for validation on sources, the other for test.
 
     Args:
         split: the specification of the split.
@@ -129,7 +129,7 @@ def out_split(n: int, seed: int) -> list[int]:
 
 
 def base_classes(classes: int, rounding: Rounding = "ceil") -> int:
-    """Return the number of base classes: the first half in alphabetical order."""
+    """Return the number of base classes, which are the first half of the classes in alphabetical order."""
     return (classes + (rounding == "ceil")) // 2
 
 
@@ -166,7 +166,7 @@ def sides(environment: Ints, group: Sequence[str] | None, split: Split, new: Mas
 
 
 def _drawn(n: int, seed: int, folds: int) -> Ints:
-    """Return the side of each of `n` images or groups: IN or OUT, or a fold. Fold 0 of five has the images of OUT."""
+    """Return the side of each of `n` images or groups: IN or OUT, or its fold. Fold 0 of five has the same as OUT."""
     side = np.zeros(n, dtype=np.int64)
     if not folds:
         side[out_split(n, seed)] = OUT

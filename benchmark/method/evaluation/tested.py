@@ -16,7 +16,8 @@ from benchmark.method.arrays import Ints, Mask
 class Tested:
     """Images of one test in the order of predictions in rows: by environment.
 
-    Two objects are equal if their hashes are. If base and new classes are together, images of base classes come first.
+    Two objects are equal if their hashes are equal. If base and new classes are together, images of base classes come
+    first.
     """
 
     position: Ints  # position of each image in the manifest, shape (m,)
@@ -41,7 +42,7 @@ class Tested:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all fields, its first 32 hex digits."""
+        """The first 32 hex digits of the SHA-256 of all fields."""
         digest = hashlib.sha256(repr(self.names).encode())
         for array in (self.position, self.environment, self.label, self.group):
             digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=np.int64).tobytes())
