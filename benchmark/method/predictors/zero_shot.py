@@ -71,10 +71,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
 
 
 def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """Return what `_argmax_at_ranks` returns, up to rounding.
-
-    The sums grow from rank to rank by one matrix product over the coordinates in between.
-    """
+    """Return what `_argmax_at_ranks` returns, up to rounding, with one matrix product from each rank to the next."""
     sums = np.zeros((len(z), len(text)))
     scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
     for i, last in enumerate(columns):

@@ -205,10 +205,7 @@ class _ShrinkageProjection(NuisanceProjection):
         return "" if self.sides == type(self).model_fields["sides"].default else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Fit F on all source images and the nuisance.
-
-        Return the maps that apply F (or its square root) to images and texts, as `sides` says.
-        """
+        """Fit F on all source images and the nuisance; return the maps that apply F (or its root) to `sides`."""
         return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
 
 
