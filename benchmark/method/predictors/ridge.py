@@ -45,7 +45,7 @@ class Ridge(Predictor, label="ridge probe"):
             yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
 
     def _solved(self, matrix: Array, right: Array, problem: Problem) -> Array:
-        """Return the solution of the normal equations. If they are singular, it has minimum norm and a note."""
+        """Return the solution of the normal equations. If they are singular, take minimum norm and add a note."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", LinAlgWarning)  # warns of a condition number beyond double precision
