@@ -18,18 +18,18 @@ Scale = Literal["raw", "unit"]  # embeddings as the encoder returns them, or at 
 
 
 def scale_of(normalize: Normalize) -> Scale:
-    """Return the scale of the input embeddings of a projection."""
+    """Return whether a projection gets embeddings as they are (`raw`) or at unit length (`unit`)."""
     return "unit" if normalize in ("before", "both") else "raw"
 
 
 def scaled(z: Floats, normalize: Normalize) -> Array:
-    """Return the input of a projection in float64: embeddings at unit length if `normalize` is `before` or `both`."""
+    """Return embeddings as a projection gets them: float64, at unit length if `normalize` is `before` or `both`."""
     double: Array = np.asarray(z, dtype=np.float64)
     return unit(double) if normalize in ("before", "both") else double
 
 
 def unit(z: Array) -> Array:
-    """Return the rows of `z` at unit length; zero rows stay."""
+    """Return the rows of `z` scaled to unit length; rows of zeros are unchanged."""
     norms = np.linalg.norm(z, axis=1, keepdims=True)
     return np.asarray(z / np.where(norms > 0, norms, 1.0))
 

@@ -1,7 +1,8 @@
 """Prompts: templates for class names, and further prompts that some projections use.
 
-A projection builds its prompts from names of classes and environments. The text encoder embeds them once. A fit gets
-only prompts that name its own source environments and classes. So not even the name of the held-out environment leaks.
+A projection builds its prompts from names of classes and environments. The text encoder embeds these prompts once. A
+fit gets only prompts that name its own source environments and classes. So not even the name of the held-out
+environment leaks.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,7 +29,10 @@ Templates = Annotated[OneOrMore, AfterValidator(_with_places)]
 
 
 def resolve_templates(templates: OneOrMore) -> tuple[str, ...]:
-    """Return the templates of a set: the 80 ImageNet templates of CLIP's authors (`openai`) or 7 of them (`simple`)."""
+    """Return the 80 ImageNet templates of CLIP's authors for `openai`, or 7 of them for `simple`.
+
+    A tuple of templates is returned unchanged.
+    """
     if isinstance(templates, tuple):
         return templates
     import open_clip
@@ -51,11 +55,14 @@ class Names:
     templates: tuple[str, ...]  # templates of the recipe
 
     def in_templates(self, name: str) -> tuple[str, ...]:
-        """Return a name in each of the recipe's templates."""
+        """Return the name filled into each of the recipe's templates."""
         return tuple(fill(template, name) for template in self.templates)
 
     def words(self, given: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
-        """Return (word, environment index): names of environments, or if `given`, these words with index None."""
+        """Return pairs (word, environment index).
+
+        The words are the names of the environments, or those in `given`, with index None.
+        """
         if given is None:
             return [(name, index) for index, name in enumerate(self.environments)]
         return [(word, None) for word in given]
@@ -74,7 +81,7 @@ class Prompt:
 
 
 def in_groups(role: str, groups: Collection[Collection[str]]) -> list[Prompt]:
-    """Return the prompts that a recipe lists in groups. Every fit gets these prompts."""
+    """Return one prompt for each text that a recipe lists in `groups`. Every fit gets these prompts."""
     return [Prompt((text,), role, number) for number, group in enumerate(groups) for text in group]
 
 
@@ -87,7 +94,11 @@ class PromptEmbeddings:
     base: int  # number of base classes; they have the first class indices
 
     def visible(self, environments: Collection[int], halves: Collection[str]) -> dict[str, list[Array]]:
-        """Return role -> embeddings of each group, shape (members, D), for the prompts that a fit may use."""
+        """Return the embeddings of the prompts that a fit may use: role -> one array for each group, (members, D).
+
+        A prompt is left out if it names an environment outside `environments`, or a class whose half (`base` or `new`)
+        is not in `halves`.
+        """
         groups: dict[tuple[str, int], list[int]] = {}
         for row, prompt in enumerate(self.prompts):
             half = None if prompt.label is None else "base" if prompt.label < self.base else "new"
@@ -103,5 +114,5 @@ GroupsOfPrompts = Mapping[str, list[Array]]  # role -> for each group, embedding
 
 
 def within_groups(groups: Collection[Array]) -> Array:
-    """Return differences of prompts from the mean of their group, shape (prompts, D)."""
+    """Return each prompt embedding minus the mean of its group, shape (prompts, D)."""
     return np.concatenate([group - group.mean(axis=0) for group in groups])

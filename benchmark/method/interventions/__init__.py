@@ -1,8 +1,9 @@
 """Interventions: views of images with changed style and unchanged object.
 
-Every recipe without `interventions.kinds` embeds a new name in `INTERVENTIONS`, and MiniLiT with `augmented: true` is
-trained with it. So raise `VERSION` in benchmark/demo/minilit.py; correct "seven" in benchmark/recipe/specs.py,
-benchmark/backbones/spec.py and benchmark/commands/init.py, and the counts in tests/recipe; and run `make docs`.
+A new name in `INTERVENTIONS` is used by every recipe without `interventions.kinds`, and in the training of MiniLiT with
+`augmented: true`. So raise `VERSION` in benchmark/demo/minilit.py; correct the word "seven" in
+benchmark/recipe/specs.py, benchmark/backbones/spec.py and benchmark/commands/init.py, and the counts in tests/recipe;
+and run `make docs`.
 """
 
 from benchmark.common.registry import Registry

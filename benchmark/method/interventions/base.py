@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def view_rng(seed: int, image_id: str, what: str) -> np.random.Generator:
-    """Return the generator for one image and one purpose, for example an intervention with its parameters as JSON.
+    """Return the random generator for one image and one purpose.
 
-    It depends only on its arguments, so draws do not depend on the batch size, the number of workers or the order of
-    images.
+    `what` names the purpose, for example an intervention with its parameters as JSON. The generator depends only on the
+    arguments, so draws do not depend on the batch size, the number of workers or the order of images.
     """
     digest = hashlib.sha256(f"{seed}|{image_id}|{what}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
@@ -30,8 +30,8 @@ class Intervention(Component):
 
     To add a kind, derive from this class in a separate file, write `apply` (and `draw`, if views are random), and give
     the class a name in `INTERVENTIONS` (or name it `module:Class` in the recipe). No hash covers the code of built-in
-    kinds: after a change of one, raise `STORE_VERSION` in `benchmark/store/embeddings.py`. `make docs` copies fields to
-    docs/recipe.md.
+    kinds, so raise `STORE_VERSION` in `benchmark/store/embeddings.py` if you change one. `make docs` copies the
+    descriptions of fields to docs/recipe.md.
 
     Example:
         >>> import torch
@@ -78,7 +78,9 @@ class Intervention(Component):
         return type(self)(**params)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
-        """Return the random parameters of one image's view. Their number is the same for every image. Default: none.
+        """Return the random parameters of one image's view, by default none.
+
+        Their number must be the same for every image.
 
         Args:
             rng: the generator of this image, the only allowed source of randomness.

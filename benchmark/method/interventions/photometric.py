@@ -3,7 +3,7 @@
 The released code draws one of the seven for each image and publishes no strengths. The default strengths here are ours
 and follow common augmentation practice: they move an embedding and leave the object recognisable. The pixel operations
 equal torchvision's. Strengths in pixels (the blur's `sigma`) refer to the image size at which the recipe applies the
-intervention: the model's input, or the source image. After a change of views, raise `STORE_VERSION` in
+intervention: the model's input, or the source image. If a change alters views, raise `STORE_VERSION` in
 `benchmark/store/embeddings.py`.
 """
 
@@ -60,7 +60,7 @@ class ColorJitter(Intervention):
 
 
 class Grayscale(Intervention):
-    """Luma in all three channels: floor(0.2989 R + 0.587 G + 0.114 B)."""
+    """Replace all three channels by the luma, floor(0.2989 R + 0.587 G + 0.114 B)."""
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images in grey."""
@@ -93,7 +93,7 @@ class GaussianBlur(Intervention):
 
 
 class Invert(Intervention):
-    """255 minus the value."""
+    """Replace every value v by 255 - v."""
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":  # noqa: ARG002
         """Return the images with every value inverted."""

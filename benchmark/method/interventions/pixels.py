@@ -1,8 +1,10 @@
-"""Batched pixel operations of the photometric interventions. Batch, thread number and device do not change the bytes.
+"""Batched pixel operations of the photometric interventions.
+
+An image's view has the same bytes in any batch, with any number of threads and on any device.
 
 Each operation is either exact (sums of integers below 2^24 are exact in float32) or one correctly rounded elementwise
-operation. Some libraries fuse `lerp`, `addcmul` and `add` with `alpha`, so these are only used where they are exact.
-After a change of bytes, raise `STORE_VERSION` in `benchmark/store/embeddings.py`.
+operation. Some libraries fuse `lerp`, `addcmul` and `add` with `alpha`, so these are only used where they are exact. If
+a change alters these bytes, raise `STORE_VERSION` in `benchmark/store/embeddings.py`.
 """
 
 import functools
@@ -33,10 +35,12 @@ _UNIT_TO_BYTE = (256 - 1e-3) / 255
 def in_parts(images: Tensor, change: Callable[[slice], Tensor], *, many_passes: bool = True) -> Tensor:
     """Return the views of a batch, uint8, computed in parts that fit into a core's cache.
 
-    Passes over a whole batch would go through main memory. Torch splits each pass among its threads and then
-    synchronises them. If another process (such as a decoder) uses the same cores, each wait lasts milliseconds. With
-    `many_passes`, each thread of a CPU therefore gets whole parts. `change` maps the rows of a part to their views:
-    uint8, or integers from 0 to 255 in float32, with three channels or one common channel.
+    Without parts, every pass over the batch would go through main memory. Torch splits each pass among its threads and
+    then waits for all of them. If another process (such as a decoder) uses the same cores, each wait lasts
+    milliseconds. So with `many_passes`, each thread of a CPU processes whole parts.
+
+    `change` gets the rows of a part as a slice and returns their views: uint8, or integers from 0 to 255 in float32.
+    They have three channels, or one channel that is used for all three.
     """
     views = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     on_cpu, threads = images.device.type == "cpu", torch.get_num_threads()
@@ -88,14 +92,14 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> None:
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> None:
-    """Replace x by factor * x + (1 - factor) * m, with m the mean of the luma."""
+    """Replace x by factor * x + (1 - factor) * m in place, with m the mean luma of each image."""
     total = luma(x).sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # a sum of whole numbers, therefore exact
     mean = total / (x.shape[2] * x.shape[3])
     _to_bytes(x.mul_(factor.float()).add_(((1 - factor) * mean).float()))
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> None:
-    """Replace x by factor * x + (1 - factor) * luma."""
+    """Replace x by factor * x + (1 - factor) * luma in place."""
     grey = luma(x).mul_((1 - factor).float())
     _to_bytes(x.mul_(factor.float()).add_(grey))
 
@@ -134,7 +138,7 @@ def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> 
     """Return the images after all `STEPS`. Every image has its own factors and its own order of the steps.
 
     `factors` are float64, shape (batch, 4), on the images' device. The last one is the turn of the hue in full circles.
-    `orders` has positions in `STEPS`.
+    `orders` lists for each image the positions in `STEPS`, in the order of application.
     """
 
     def change(rows: slice) -> Tensor:
@@ -213,7 +217,7 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _mirror(positions: range, size: int) -> Tensor:
-    """Return the indices of pixels that mirror positions outside a line of `size` pixels."""
+    """Return the pixel index for each position; positions outside a line of `size` pixels are mirrored into it."""
     if size == 1:
         return torch.zeros(len(positions), dtype=torch.int64)
     period = 2 * (size - 1)
@@ -244,8 +248,9 @@ def equalize(images: Tensor) -> Tensor:
 def tables(counts: Ints) -> NDArray[np.uint8]:
     """Return lookup tables from histograms, both of shape (channels, 256).
 
-    Let n be the number of pixels, m the number with the largest value that occurs, and s = floor((n - m) / 255). The
-    value v becomes floor((number of pixels below v + floor(s / 2)) / s), at most 255. If s is 0, nothing changes.
+    Let n be the number of pixels, m the number of pixels with the largest value that occurs, and s = floor((n - m) /
+    255). The value v becomes floor((number of pixels with values below v + floor(s / 2)) / s), at most 255. If s is 0,
+    nothing changes.
     """
     largest = 255 - (counts[:, ::-1] > 0).argmax(axis=1)
     step = (counts.sum(axis=1) - counts[np.arange(len(counts)), largest])[:, None] // 255

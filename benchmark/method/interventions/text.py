@@ -2,8 +2,8 @@
 
 A pair gives the interventional difference d = f_T(caption) - f_T(rewrite), with f_T the text encoder. Pairs come from a
 file (such as captions rewritten by a language model), from templates, or from prompt edits. Templates and prompt edits
-need neither a language model nor an image. `benchmark/commands/preparing/text_pairs.py` calls this module. `edits` in
-`benchmark/recipe/specs.py` explains each `Edit`.
+need neither a language model nor an image. `benchmark/commands/preparing/text_pairs.py` calls this module. The recipe
+field `edits` in `benchmark/recipe/specs.py` explains each `Edit`.
 
 Prompt edits follow CLAP (Cai et al., ECCV 2024, arXiv 2311.16445). A pair is a prompt and its edited version.
 
@@ -90,8 +90,8 @@ def template_pairs(
     """Return pairs such as "a photo of a dog on grass at dawn" -> "a pencil sketch of a dog by a lake at night".
 
     The object stays; style, background and light all change. A list with one entry fixes that factor, to isolate the
-    effect of the others. No pair occurs twice or reversed, since a reversed pair would add the same d d^T again. The
-    pairs of a class depend only on its name, the lists and the seed.
+    effect of the others. No pair occurs twice. No pair occurs reversed either, since its difference -d would add the
+    same d d^T again. The pairs of a class depend only on its name, the lists and the seed.
 
     Args:
         classes: names of the classes; underscores are read as spaces.
@@ -105,7 +105,7 @@ def template_pairs(
         The pairs, class by class in the order of `classes`.
 
     Raises:
-        ValueError: an empty list, a duplicate class, or fewer pairs exist than requested.
+        ValueError: a list is empty, a class occurs twice, or fewer pairs exist than requested.
     """
     factors = [list(dict.fromkeys(factor)) for factor in (styles, backgrounds, lights)]
     if not all(factors):
@@ -130,10 +130,10 @@ def template_pairs(
 
 
 def _choices(number: int, factors: list[list[str]]) -> tuple[list[str], list[str]]:
-    """Return the first and second value of each factor in the `number`-th pair.
+    """Return two lists for pair number `number`: the values of all factors in its first and in its second text.
 
-    Values of the first factor that changes are enumerated as unordered pairs i < j, those of the other factors as
-    ordered pairs i != j. So the numbers from 0 up give every pair once and none reversed.
+    For the first factor with several values, pairs of values are numbered as unordered pairs i < j; for the other
+    factors, as ordered pairs i != j. So the numbers from 0 up give every pair once and none reversed.
     """
     first, second, ordered = [], [], False
     for factor in factors:
@@ -173,7 +173,7 @@ def edited_pairs(classes: Sequence[str], edits: Sequence[Edit], per_class: int =
         The pairs, class by class in the order of `classes`.
 
     Raises:
-        ValueError: no edit, a duplicate class, or fewer pairs exist than requested.
+        ValueError: there is no edit, a class occurs twice, or fewer pairs exist than requested.
 
     Example:
         >>> from benchmark.method.interventions.text import edited_pairs
@@ -238,7 +238,7 @@ def with_article(noun: str) -> str:
 
 
 def pairs_digest(pairs: Sequence[TextPair]) -> str:
-    """Return the SHA-256 (hex) of all fields of the pairs, in their order."""
+    """Return the SHA-256 of the pairs, with all fields and in the given order, as hexadecimal digits."""
     plain = [{k: v for k, v in asdict(pair).items() if k in KEYS or v is not None} for pair in pairs]
     content = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()

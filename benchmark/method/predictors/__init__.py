@@ -1,6 +1,7 @@
 """Predictors on embeddings. No Ray, no files: arrays in, arrays out.
 
-Explain a new name in docs/comparisons.md and run `make docs`, which writes docs/recipe.md; tests/docs compares both.
+If you add a name, explain it in docs/comparisons.md and run `make docs`, which writes docs/recipe.md. tests/docs checks
+that both pages have every name.
 """
 
 from benchmark.common.registry import Registry

@@ -30,11 +30,11 @@ class TextTower:
     offset: Array | None = None  # vector to subtract from text embeddings before `map`, shape (D,); None: nothing
 
     def mapped(self, matrix: Array, offset: Array | None = None) -> "TextTower":
-        """Return the tower with text embeddings in coordinates of a basis: minus `offset`, times `matrix`."""
+        """Return a tower whose text embeddings are in the coordinates of a basis: (embedding - offset) @ matrix."""
         return replace(self, map=matrix, offset=offset)
 
     def prompts(self, context: int) -> "Prompts":
-        """Return the prompts "X X ... X name." of all classes, with `context` vectors in place of the X.
+        """Return the prompts "X X ... X name." of all classes, with `context` vectors in place of the words X.
 
         Raises:
             ValueError: the tower's tokenizer has no single token for X.
@@ -62,7 +62,11 @@ class Prompts:
             return int(self.tower.table(self.tokens[:1]).shape[-1])
 
     def texts(self, vectors: "torch.Tensor", classes: "torch.Tensor | None" = None) -> "torch.Tensor":
-        """Return text embeddings, shape (classes, D), scaled to unit length, then shifted and mapped if requested."""
+        """Return text embeddings at unit length for given context vectors, shape (classes, D).
+
+        `vectors` has shape (context, width). `classes` are row numbers of classes; None: all classes. If the tower has
+        an `offset` or a `map`, it is applied after the scaling.
+        """
         import torch
         from torch.nn.functional import normalize
 
@@ -110,7 +114,7 @@ class Head:
         return logits
 
     def turned(self, matrix: Array) -> "Head":
-        """Return the classifier with weights multiplied by a matrix, shape (new rank, rank)."""
+        """Return the classifier with the weights `matrix @ weights`; `matrix` has shape (new rank, rank)."""
         return replace(self, weights=matrix @ self.weights)
 
 
@@ -119,7 +123,7 @@ HeadKey = tuple[str, int]  # name that the predictor gives a classifier, rank
 
 @dataclass(frozen=True)
 class Problem:
-    """A classification problem in the coordinates of a basis: rank k is the first k columns of every array.
+    """A classification problem in the coordinates of a basis. Rank k uses the first k columns of every array.
 
     Attributes:
         train: embeddings of the training images, shape (n, D).
@@ -137,8 +141,8 @@ class Problem:
         tower: the backbone's text encoder, for predictors that learn prompts; None (default) for all others.
         rotated: classifiers at rank D, fitted to the same images in another orthonormal basis and rotated into this
             one. Predictors with `turns` use them instead of a fit. Empty by default.
-        starts: classifiers fitted to the same images in similar coordinates, at any rank. The solver may start from
-            them. Empty by default.
+        starts: classifiers fitted to the same images in the coordinates of a similar basis, at any rank. The solver may
+            start from them. Empty by default.
         found: (name, rank) -> classifier. Predictors store fitted classifiers here; later problems get them as
             `rotated` and `starts`.
         views: for each kind of intervention, embeddings of the intervened training images, shape (n, D). Only for
@@ -214,7 +218,7 @@ class Problem:
         return len(self.text)
 
     def with_views(self) -> Iterator[tuple[Array, ...]]:
-        """Yield, for each array of `tests`, the embeddings of the original images and of each kind of view.
+        """Yield one tuple for each array of `tests`: embeddings of the images, then of their views of each kind.
 
         Raises:
             ValueError: there are no views.
@@ -232,7 +236,7 @@ class Predictor(Component):
     """Base class of predictors, which predict classes from embeddings inside a subspace.
 
     To add one, derive from this class in a separate file, write `scores`, and give the class a name in `PREDICTORS` (or
-    name it `module:Class` in the recipe). Keywords of the class define how reports show it, see
+    name it `module:Class` in the recipe). Keyword arguments in the class statement define how reports show it, see
     `benchmark.common.registry.Presentation`. A new class attribute must also be named in docs/adding.md;
     tests/docs/test_adding.py checks this.
 
@@ -293,7 +297,9 @@ class Predictor(Component):
         """
 
     def scores_of_settings(self, problem: Problem, ranks: Sequence[int]) -> Iterator[list[Array]]:
-        """Yield for every rank, and within it for every setting, the scores as `scores` does.
+        """Yield the scores of every setting at every rank, each in the form of `scores`.
+
+        The settings at the first rank come first, then those at the second, and so on.
 
         Override this method if fits of several settings share work.
 
@@ -305,7 +311,7 @@ class Predictor(Component):
             yield from of_rank
 
     def text_factors(self, text: Array, ranks: Sequence[int]) -> Array | None:
-        """Return factors of the dot products with texts, if the products alone rank the classes.
+        """Return factors for dot products with texts, if the multiplied products alone decide the predicted class.
 
         Override this method if the predicted class at rank k is the argmax over classes c of f_kc sum_{i <= k} z_i
         t_ci, with z the image and t_c the text of class c. `evaluation.dot_products` then computes it without the

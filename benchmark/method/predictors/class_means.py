@@ -13,7 +13,7 @@ from benchmark.method.predictors.zero_shot import ZeroShot
 
 
 class ClassMeans(Predictor, label="class means"):
-    """argmax over classes c of the similarity between an embedding z and m_c, the mean training embedding of class c.
+    """Predict the class c whose mean training embedding m_c is most similar to the embedding z.
 
     A class without training images is never predicted.
 

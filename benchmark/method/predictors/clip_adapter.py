@@ -23,13 +23,15 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
 
     f is an image, t_c the text of class c. W1 has shape (rank, rank // reduction), W2 the transposed shape. They
     minimise the cross-entropy over all training images. (The authors' code has another ReLU after W2. The paper does
-    not have it, and results would depend on the signs of a basis.)
+    not have it, and with it results would depend on the signs of basis vectors.)
 
     The optimiser is ours, since the paper's learning rate of 1e-5 is slow: AdamW in single precision with a cosine
-    schedule, weight decay 0.01 and batches of 256. Entries of W1 and W2 start uniform in +-1 / sqrt(inputs). They and
-    the order of images are drawn from the trial's seed. So results depend on the basis even at full rank.
+    schedule, weight decay 0.01 and batches of 256. Entries of W1 and W2 start uniform in +-1 / sqrt(inputs). These
+    entries and the order of images are drawn from the trial's seed. As the entries are drawn in the coordinates of the
+    basis, results depend on the basis even at full rank.
 
-    A class without training images is left out of training. Its logit uses the adapted embedding, as published.
+    A class without training images is left out of training. It gets a logit from the adapted embedding like every other
+    class, as published.
 
     Fields:
         alpha: share of the adapted embedding in f*. The default is the paper's.
@@ -58,7 +60,7 @@ class ClipAdapter(Predictor, label="CLIP-Adapter"):
             yield [unit(self.alpha * np.maximum(f @ w1, 0) @ w2 + (1 - self.alpha) * f) @ text.T for f in images]
 
     def _trained(self, f: Array, text: Array, labels: Labels, seed: int) -> tuple[Array, Array]:
-        """Return W1 and W2; `text` and `labels` hold only classes with training images."""
+        """Return the trained W1 and W2. `text` and `labels` must contain only classes with training images."""
         import torch
         from torch.nn.functional import cross_entropy, normalize
 
@@ -89,9 +91,10 @@ def minimise(
     generator: "torch.Generator",
     size: int | None = None,
 ) -> None:
-    """Train on batches of images with a learning rate that falls to zero along a half cosine. `loss` gets row numbers.
+    """Minimise a loss on batches of images. The learning rate falls to zero along a half cosine.
 
-    `optimizer` holds the parameters and the first learning rate. `generator` draws the order of images.
+    `loss` gets the row numbers of a batch. `optimizer` holds the parameters and the first learning rate. `generator`
+    draws the order of images.
     """
     import torch
 
@@ -107,7 +110,7 @@ def minimise(
 
 
 def checked_weights(weights: "torch.Tensor", name: str) -> Array:
-    """Return trained weights in float64. ValueError: a weight is NaN or infinite, since training has diverged."""
+    """Return trained weights in float64. ValueError if training diverged: a weight is NaN or infinite."""
     found = np.asarray(weights.detach().numpy(), dtype=np.float64)
     if not np.isfinite(found).all():
         raise ValueError(f"{name}: the training has diverged: weights are not finite. Use a smaller learning_rate.")

@@ -23,8 +23,9 @@ class CoOp(Predictor, label="CoOp"):
 
         t_c = text tower([v_1 ... v_M, name of c, .])        logits = logit_scale cos(f, t_c)
 
-    f is an image. All classes share the M context vectors v. They minimise the cross-entropy over all training images,
-    among classes with images. Learnt texts are projected like others, and every rank is trained from scratch.
+    f is an image. All classes share the M context vectors v. They minimise the cross-entropy over all training images;
+    its softmax is over the classes with images. Learnt text embeddings are projected like all others, and every rank is
+    trained from scratch.
 
     The defaults are the authors' for 16 vectors before the name and 50 epochs: SGD with momentum 0.9, weight decay
     0.0005, batches of 32, and a learning rate of 0.002 that falls to zero along a half cosine. The trial's seed draws

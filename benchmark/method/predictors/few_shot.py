@@ -16,7 +16,7 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
     """The linear probe on a few training images of every class, drawn over all source environments.
 
     The images depend on the trial's seed and are the same at every rank. If a class has fewer images, all are used. The
-    penalty is scaled by the drawn images.
+    scaled penalty uses the mean squared length of the drawn images only.
 
     Fields:
         shots: number of training images of every class.
@@ -30,7 +30,7 @@ class FewShotProbe(LinearProbe, label="few-shot probe"):
 
     @property
     def variant(self) -> str:
-        """The number of shots and the penalty as text. Few-shot tables have one line for each number of shots."""
+        """The number of shots and the penalty, as text. Few-shot tables have one line for each number of shots."""
         return ", ".join(filter(None, (f"{self.shots} shot{'s' if self.shots > 1 else ''}", super().variant)))
 
     def labels_used(self, labels: Labels) -> int:

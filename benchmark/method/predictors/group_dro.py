@@ -25,16 +25,18 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     with l_g the mean cross-entropy of the n_g training images of environment g, n = sum n_g, and q as for
     `linear_probe`. If all environments have the same loss, this is the objective of the linear probe with the same `C`.
 
-    The problem is convex. Minimise n sum_g p_g l_g + q / (2 C) ||W||^2 over W, b, then maximise over environment
-    weights p: this has the same value and solution. The minimum is a linear probe with sample weights n p_g / n_g. It
-    is concave in p with slopes n l_g. Each round solves this probe and takes an exponentiated-gradient step: p_g is
-    multiplied by exp(eta l_g). The first round has p_g = n_g / n, the plain probe, and eta = `step` / the mean loss.
+    The problem is convex. So the same value and solution result from two steps: minimise n sum_g p_g l_g + q / (2 C)
+    ||W||^2 over W, b for given environment weights p, and maximise this minimum over all p that are positive and sum to
+    1. For given p, the solution is a linear probe with sample weights n p_g / n_g. The minimum is a concave function of
+    p with slopes n l_g. Each round fits the probe for its p. Then it takes an exponentiated-gradient step: every p_g is
+    multiplied by exp(eta l_g), and p is scaled to sum 1. In the first round p_g = n_g / n, which gives the plain probe,
+    and eta = `step` / the mean loss.
 
-    This is Sagawa's algorithm 1, except that the minimum is computed instead of one stochastic step. The next eta is
-    the ratio of two curvatures along the last step: of the entropy and of the minimum. A step that lowers the minimum
-    is reverted. The largest minimum of all rounds is a lower bound of the objective. Rounds end if the best objective
-    is within 0.1 % of it, usually after 6. The best classifier of all rounds is kept, so its objective is never above
-    the plain probe's.
+    This is Sagawa's algorithm 1, except that a round computes the minimum where the algorithm takes one stochastic
+    gradient step. The next eta is the ratio of two curvatures along the last step: that of the entropy of p to that of
+    the minimum. A step that lowers the minimum is reverted. The largest minimum of all rounds is a lower bound of the
+    objective. Rounds end when the best objective is within 0.1 % of this bound, usually after 6 rounds. The best
+    classifier of all rounds is kept, so its objective is never above the plain probe's.
 
     Environments are `problem.environments`. With a single environment this is the linear probe.
 
@@ -73,7 +75,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
     def _worst_group(
         self, problem: Problem, strength: float, groups: Labels, starts: Sequence[Head]
     ) -> tuple[Head, float]:
-        """Return the classifier with the lowest worst-group objective of all rounds, and its relative duality gap."""
+        """Return the classifier with the lowest objective of all rounds, and its relative gap to the lower bound."""
         x, labels, n, n_g = problem.train, problem.labels, len(problem.labels), np.bincount(groups)
 
         def solve(p: Array, starts: Sequence[Head]) -> _Round:
@@ -102,7 +104,7 @@ class GroupDROProbe(LinearProbe, label="group-DRO probe"):
 
 @dataclass(frozen=True)
 class _Round:
-    """One solution of the inner problem."""
+    """The result of one round: the probe for one choice of environment weights."""
 
     p: Array  # weight of every environment, shape (E,), sum 1
     head: Head  # the classifier; its objective is a lower bound of the minimum of the worst-group objective

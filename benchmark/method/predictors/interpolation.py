@@ -1,4 +1,4 @@
-"""Interpolation of the weights of zero-shot head and linear probe (Wortsman et al., 2022, arXiv 2109.01903)."""
+"""Interpolation between zero-shot head and linear probe, WiSE-FT (Wortsman et al., 2022, arXiv 2109.01903)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,23 +17,25 @@ MAX_CALIBRATED = 5_000  # number of training images, evenly spaced, that a tempe
 class Interpolation(Probe, label="zero-shot/probe interpolation"):
     """WiSE-FT in the last layer: (1 - alpha) x zero-shot head + alpha x linear probe, for weights and intercepts.
 
-    Both heads act on projected image embeddings of unit length, for any `problem.renormalize`. Both give calibrated
-    logits, so that their scales agree. The weights of the zero-shot head are the projected text embeddings at unit
-    length times logit scale / T; it has no intercept. T is the maximum-likelihood temperature at each rank on the
-    training images, among classes with images. The probe is fitted to the same images. Without T, a logit scale of 100,
-    made to rank image-text pairs, would dominate the probe at any alpha below 1.
+    Both heads act on projected image embeddings of unit length, whether or not `problem.renormalize` is set. Both give
+    calibrated logits, so that their scales agree. The weights of the zero-shot head are the projected text embeddings
+    at unit length times logit scale / T; it has no intercept. At each rank, T is the temperature with the highest
+    likelihood on the training images; the softmax is over the classes with images. The probe is fitted to the same
+    images. Without T, zero-shot logits at a logit scale of 100 would dominate the probe's logits at any alpha below 1.
 
-    A class without training images has the zero-shot weights in both heads. Adding one vector to the probe's weights of
-    all present classes does not change their softmax, but it changes their scores relative to absent classes. So this
-    vector must be fixed. The mean of the probe's weights over present classes is set to the zero-shot head's mean, and
-    the mean of its intercepts to zero. Then both heads give the present classes the same mean logit on every image.
+    A class without training images (an absent class) has the zero-shot weights in both heads. Adding one vector to the
+    probe's weights of all present classes does not change their softmax, but it changes their scores relative to absent
+    classes. So this vector must be fixed. The mean of the probe's weights over present classes is set to the zero-shot
+    head's mean, and the mean of its intercepts to zero. Then both heads give the present classes the same mean logit on
+    every image.
 
     The paper fine-tunes from the zero-shot weights. Here the probe minimises a convex objective and does not depend on
     a start.
 
     Fields:
-        alpha: share of the linear probe. 0 predicts as `zero_shot` with the cosine. 1 predicts, among classes with
-            training images, as the linear probe on unit-length embeddings. Default 0.5, as the paper recommends.
+        alpha: share of the linear probe. At 0, predictions are those of `zero_shot` with `scoring: cosine`. At 1, they
+            are those of the linear probe on unit-length embeddings, among classes with training images. Default 0.5, as
+            the paper recommends.
         C: inverse weights of the L2 penalty of the probe, as for `linear_probe`.
         max_iter: maximum number of the probe's solver steps at each rank and C.
 
@@ -60,7 +62,7 @@ class Interpolation(Probe, label="zero-shot/probe interpolation"):
 
 
 def calibrated_zero_shot(problem: Problem, rank: int) -> Array:
-    """Return zero-shot weights, (rank, K), that give calibrated logits for unit-length embeddings."""
+    """Return zero-shot weights, shape (rank, n_classes), that give calibrated logits for unit-length embeddings."""
     weights = problem.logit_scale * unit(problem.text[:, :rank]).T
     present, labels = np.unique(problem.labels, return_inverse=True)
     if len(present) == 1:

@@ -32,7 +32,7 @@ GRID = (0.316, 3.16, 31.6, 316.0, 3160.0)
 
 
 class Probe(Predictor):
-    """Base class of predictors that fit one logistic regression for each C of a grid (and for other grids).
+    """Base class of predictors that fit a logistic regression for each C of a grid, or combination of several grids.
 
     Fields:
         C: inverse weights of the L2 penalty, ascending. A selection rule chooses among them and the ranks.
@@ -99,11 +99,11 @@ class Probe(Predictor):
             yield [setting.with_notes(head, problem, rank) for setting, head in zip(self.settings, heads, strict=True)]
 
     def training_problem(self, problem: Problem) -> tuple[Problem, float]:
-        """Return the problem to fit and the weight of each training image. Default: `problem` itself and 1."""
+        """Return the problem to fit, and the weight that all training images have. Default: `problem` itself and 1."""
         return problem, 1.0
 
     def penalties(self, problem: Problem) -> Sequence[Array | None]:  # noqa: ARG002
-        """Return the penalty matrices P, shape (D, D), the outer grid of settings. Default: None, for the identity."""
+        """Return a penalty matrix P, shape (D, D), for each value of the outer grid. Default: the identity, as None."""
         return [None]
 
     def strengths(self, problem: Problem) -> list[float]:
@@ -162,7 +162,7 @@ class LinearProbe(Probe, label="linear probe", place=1):
 
     @property
     def variant(self) -> str:
-        """The penalty as text; empty for the scaled one."""
+        """The penalty as text; empty for `scaled`."""
         return "released penalty" if self.penalty == "absolute" else ""
 
     def _q(self, problem: Problem) -> float:

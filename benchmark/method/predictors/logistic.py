@@ -4,25 +4,27 @@
 
 x_i, y_i and s_i are embedding, class and weight of image i. For P = I, the default, this is scikit-learn's objective
 divided by C; the intercept is not penalised. With two classes scikit-learn fits one column w, the second column of W
-minus the first. The penalty is then ||w||^2 / (2 C), hence ||W||^2 / C.
+minus the first. Its penalty ||w||^2 / (2 C) is ||W||^2 / C at the solution, where the two columns of W sum to zero.
 
-The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1. a is the mean of p (1 - p) over images and
-classes at the start, p being probabilities. It is a diagonal block of the Hessian, with one number a for all classes.
-So convergence does not depend on the scales of embedding directions or on the balance of loss and penalty. It takes a
-few steps with a strong penalty and tens with a weak one. Images are processed in blocks that fit into the processor's
+The solver is L-BFGS with the initial inverse Hessian (a X'SX + P / C)^-1. S is the diagonal matrix of the weights s_i.
+a is the mean of p (1 - p) over images and classes at the start, with p the predicted probabilities. The matrix a X'SX +
+P / C approximates the diagonal block of the Hessian for one class; a is the same for all classes. So convergence does
+not depend on the scales of embedding directions or on the balance of loss and penalty. Convergence takes a few steps
+with a strong penalty and tens of steps with a weak one. Images are processed in blocks that fit into the processor's
 cache, so no array of shape (images, classes) is held. Rank k uses the first k columns of X. So one Gram matrix serves
 every rank, C and P, and each solution can start the next fit.
 
 The code uses operations common to NumPy and PyTorch: NumPy arrays on a CPU, PyTorch tensors on a GPU. On a CPU, PyTorch
-takes three times as long for the small operations of problems with few classes. If the number of evaluations changes,
-adapt `_EVALUATIONS` in `benchmark/sweep/work.py`.
+takes three times as long for the small operations of problems with few classes. If a change alters how often a fit
+evaluates the objective, adapt `_EVALUATIONS` in `benchmark/sweep/work.py`.
 
 The solver stops if the expected decrease, relative to the objective, is below a tolerance. For problems of up to
-`PRECISE` images x classes it is 1e-9 in double precision, or 1e-7 in single precision if solutions only serve
-selection. For larger problems it is 3e-4 in single precision. With 4 x `SAMPLE` images or more, a quarter of them is
-solved first, and the tolerance is 1e-4. If the processor multiplies bfloat16, which is twice as fast, products use it
-down to the tolerance 3e-4. Its rounding changes the objective by about 1e-5 of itself. If steps no longer decrease the
-objective, single precision takes over.
+`PRECISE` images x classes, the tolerance is 1e-9 in double precision, or 1e-7 in single precision if solutions only
+serve selection. For larger problems it is 3e-4 in single precision. With 4 x `SAMPLE` images or more, the problem is
+first solved for a quarter of the images, and the tolerance is 1e-4. If the processor multiplies bfloat16 numbers, which
+is twice as fast, matrix products use them until the tolerance 3e-4 is reached. The rounding of bfloat16 changes the
+objective by about 1e-5 of its value. If steps in bfloat16 no longer decrease the objective, the solver continues in
+single precision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -138,7 +140,7 @@ class SoftmaxRegression:
         self._gram += weighted.T @ centred
 
     def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
-        """Return the problem with every fourth image, whose solution is a start; None if there are few images."""
+        """Return the problem with every fourth image, whose solution is a start; None below 4 x `SAMPLE` images."""
         if len(labels) < 4 * SAMPLE:
             return None
         return SoftmaxRegression(x[::4], labels[::4], self._classes, 4 * s[::4], self._device)
@@ -166,7 +168,10 @@ class SoftmaxRegression:
         return Head(weights, bias, value, steps, converged, singular)
 
     def _start(self, rank: int, penalty: "_Penalty", starts: Sequence[Head]) -> AnyArray:
-        """Return the best start, shape (K, rank + 1): weights for centred images, then a column of intercepts."""
+        """Return the best start, shape (K, rank + 1): columns of weights, then one column of intercepts.
+
+        K is the number of classes with training images. The intercepts are for centred images.
+        """
         theta = np.zeros((len(self._shares), rank + 1))
         theta[:, -1] = np.log(np.maximum(self._shares, 1e-12 / self._total))
         found = []
@@ -194,7 +199,7 @@ class SoftmaxRegression:
     def _metric(self, rank: int, penalty: "_Penalty", curvature: float) -> tuple["_Metric", bool]:
         """Return the metric for the matrix a X'SX + P / C, and whether the matrix is singular in double precision.
 
-        To a singular matrix a multiple of the identity is added. This changes the steps, not the solution.
+        If the matrix is singular, a multiple of the identity is added to it. This changes the steps, not the solution.
         """
         linalg, places = _library(self._gram).linalg, np.arange(rank)
         matrix = self._gram[:rank, :rank] * curvature
@@ -218,7 +223,10 @@ class SoftmaxRegression:
         return _cast(self._single, array) if self._double is None else array
 
     def _minimise(self, theta: AnyArray, penalty: "_Penalty", max_iter: int) -> tuple[float, int, bool, bool]:
-        """Minimise in place; return objective, steps, whether they converged, and whether a metric was singular."""
+        """Minimise in place, starting from `theta`.
+
+        Return the objective, the number of steps, whether the solver converged, and whether the metric was singular.
+        """
         rank = theta.shape[1] - 1
         stages = [stage for stage in self._stages if rank >= HALF_FROM or not stage.in_bfloat16]
         stage = stages.pop(0)
@@ -247,9 +255,10 @@ class SoftmaxRegression:
     def _search(
         self, stage: "_Stage", theta: AnyArray, direction: AnyArray, penalty: "_Penalty", value: float, slope: float
     ) -> tuple[float, float, AnyArray]:
-        """Return a step size that lowers slope and objective, and the objective and gradient after the step.
+        """Return a step size, and the objective and the gradient after the step.
 
-        The slope of a convex function increases along a line, so false position finds its zero.
+        The step lowers the objective (up to rounding) and the magnitude of the slope. The slope of a convex function
+        increases along a line, so false position finds its zero.
         """
         low, low_slope, high, high_slope, size = 0.0, slope, float("inf"), 0.0, 1.0
         rounding = stage.rounding * abs(value)
@@ -276,7 +285,10 @@ class SoftmaxRegression:
     def _evaluate(
         self, stage: "_Stage", theta: AnyArray, penalty: "_Penalty", curvature: bool = False
     ) -> tuple[float, AnyArray, float]:
-        """Return the objective, the gradient, shape (K, rank + 1), and with `curvature` the mean of p (1 - p)."""
+        """Return the objective, the gradient, shape (K, rank + 1), and the mean of p (1 - p) over images and classes.
+
+        The mean is only computed with `curvature`; otherwise the number is meaningless.
+        """
         x = stage.x
         w, bias = stage.factor(_cast(x, theta[:, :-1])), _cast(x, theta[:, -1:])
         held, total, loss, unsure = _empty_like((len(w), self._rows), x), _library(theta).zeros_like(theta), 0.0, 0.0
@@ -303,9 +315,10 @@ class SoftmaxRegression:
 def _losses(
     p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: tuple[AnyArray, AnyArray]
 ) -> tuple[AnyArray, AnyArray]:
-    """Return the cross-entropy of each image, and the column sums of `p`, which is overwritten by exp(logits).
+    """Overwrite `p` by exp(logits); return the cross-entropy of each image and the sums over classes of `p`.
 
-    `p` has shape (K, n), classes by images, since products with few rows are faster than with few columns.
+    The maximum of an image is subtracted from its logits. `p` has shape (K, n), classes by images, since products with
+    few rows are faster than with few columns.
     """
     library = _library(p)
     _product(w, z.T, p)
@@ -318,7 +331,7 @@ def _losses(
 
 
 def _product(a: AnyArray, b: AnyArray, out: AnyArray = None) -> AnyArray:
-    """Return a matrix product; for bfloat16 factors a NumPy array in single precision."""
+    """Return the matrix product a @ b. For bfloat16 factors it is a NumPy array in single precision."""
     library = _library(a)
     if library is np or a.dtype != library.bfloat16:
         return library.matmul(a, b, out=out)
@@ -414,8 +427,9 @@ class _Point(NamedTuple):
 class _StepHistory:
     """The last steps of L-BFGS, and their approximation of the inverse Hessian.
 
-    Let S and Y have the steps and the changes of the gradient as columns, R be the upper triangle of S'Y, D its
-    diagonal, and H the initial inverse Hessian. The approximation is (Byrd, Nocedal and Schnabel, 1994, theorem 2.2)
+    The columns of S are the steps, and the columns of Y the changes of the gradient. Let R be the upper triangle of
+    S'Y, D the diagonal of S'Y, and H the initial inverse Hessian. The approximation is (Byrd, Nocedal and Schnabel,
+    1994, theorem 2.2)
 
         H + S R^-T (D + Y'H Y) R^-1 S' - S R^-T Y'H - H Y R^-1 S'
 
@@ -432,7 +446,7 @@ class _StepHistory:
         self._order: list[int] = []  # row numbers of the steps, from the oldest to the newest
 
     def add(self, step: AnyArray, point: _Point, before: _Point) -> None:
-        """Store a step, and drop the oldest one if full. A step without positive curvature is skipped."""
+        """Store a step, in place of the oldest if the history is full. Steps without positive curvature are skipped."""
         change, step = (point.gradient - before.gradient).reshape(-1), step.reshape(-1)
         curvature = float(step @ change)
         if curvature <= 0:
@@ -447,7 +461,7 @@ class _StepHistory:
         self._y_p_y[:n, row] = self._y_p_y[row, :n] = crossed
 
     def _times(self, vector: AnyArray) -> tuple[Array, Array]:
-        """Return S' and (H Y)' times a vector, each in the order of the rows."""
+        """Return S' v and (H Y)' v for a vector v. Entries are in the order of the stored rows."""
         n, vector = len(self._order), _cast(self._steps, vector)
         return _to_numpy(self._steps[:n] @ vector), _to_numpy(self._preconditioned[:n] @ vector)
 

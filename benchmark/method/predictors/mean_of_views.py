@@ -10,7 +10,7 @@ from benchmark.method.predictors.base import Predictor, Problem
 
 
 class MeanOfViews(Predictor, label="zero-shot on the mean of views"):
-    """argmax over classes c of the cosine of t_c, the text of class c, and the mean embedding of a test image's views.
+    """Predict the class whose text has the largest cosine with the mean embedding of a test image's views.
 
     The mean is over 1 + V unit-length embeddings in the subspace: the image itself and one view for each of the V kinds
     in the intervention set. Views of a test image are used for its own prediction only.

@@ -18,8 +18,8 @@ class ProbeWithViews(LinearProbe, label="probe on images and views"):
     is the mean squared length over images and views, so C is comparable to `linear_probe`. Without views, both probes
     are equal.
 
-    A fit to n images of width D takes 28 (1 + V) n D bytes: with 7 kinds, 69 GB for the 400,000 training images of
-    DomainNet at width 768.
+    A fit to n images of width D takes 28 (1 + V) n D bytes of memory: with 7 kinds, 69 GB for the 400,000 training
+    images of DomainNet at width 768.
 
     Fields:
         C: inverse weights of the L2 penalty, as for `linear_probe`.

@@ -45,7 +45,7 @@ class Ridge(Predictor, label="ridge probe"):
             yield [problem.project(z, rank) @ weights + bias for z in problem.tests]
 
     def _solved(self, matrix: Array, right: Array, problem: Problem) -> Array:
-        """Return the solution of the normal equations; if they are singular, the minimum-norm one, and add a note."""
+        """Return the solution of the normal equations. If they are singular, take minimum norm and add a note."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", LinAlgWarning)  # warns of a condition number beyond double precision
@@ -59,7 +59,11 @@ class Ridge(Predictor, label="ridge probe"):
 
 
 def _sums(x: Array, targets: Array) -> tuple[Array, Array, Array]:
-    """Return the mean of x, (D,), the Gram matrix of centred x, (D, D), and centred x' targets, (D, n_classes)."""
+    """Return three arrays for the normal equations.
+
+    They are the mean of x, shape (D,); the Gram matrix of centred x, shape (D, D); and the product of transposed
+    centred x with `targets`, shape (D, n_classes).
+    """
     mean = x.mean(axis=0)
     centred = x - mean
     return mean, centred.T @ centred, centred.T @ targets

@@ -19,10 +19,10 @@ class SoftPenaltyProbe(LinearProbe, label="soft-penalty probe"):
         minimise over W, b :   sum_i cross-entropy(x_i W + b, y_i)  +  q / (2 C) tr(W' (I + mu D C_d / t) W)
 
     C_d is the second moment of the interventional differences of source images, in the coordinates of the projection.
-    At every rank, t = trace(C_d) is over all D coordinates. tr(W' C_d W) is the mean squared change of the logits under
-    an intervention. mu has no unit. At mu = 1 the penalty along C_d equals ||W||^2 on average over directions. If mu or
-    C_d is 0, this is the linear probe. In the coordinates x (I + mu D C_d / t)^(-1/2) it is the linear probe for any
-    mu. So mu corresponds to lambda of shrinkage, but acts on the penalty only.
+    Here t is trace(C_d) over all D coordinates, the same at every rank. tr(W' C_d W) is the mean squared change of the
+    logits under an intervention. mu has no unit. At mu = 1 the penalty along C_d equals ||W||^2 on average over
+    directions. If mu or C_d is 0, this is the linear probe. For any mu, it is equivalent to the linear probe on the
+    coordinates x (I + mu D C_d / t)^(-1/2). So mu corresponds to the lambda of shrinkage, but acts on the penalty only.
 
     If the projection maps each environment separately, its common map is used for C_d.
 

@@ -35,7 +35,7 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
     Fields:
         shots: number of training images of every class in the cache. The default is the paper's.
         alpha: weight of the cache logits relative to the zero-shot logits. The default is the paper's.
-        beta: rate at which the affinity falls with the distance of image and key. The default is the paper's.
+        beta: rate at which the affinity A falls with the distance between image and key. The default is the paper's.
         trained: whether the keys are fine-tuned.
         epochs: number of passes over the images of the cache, only used with `trained`.
         learning_rate: learning rate in the first step.
@@ -81,7 +81,10 @@ class TipAdapter(Predictor, label="Tip-Adapter"):
             yield of_rank
 
     def _fine_tuned(self, keys: Array, text: Array, labels: Labels, problem: Problem) -> Array:
-        """Return the keys of Tip-Adapter-F, (n, rank); `text` and `labels` hold only classes with training images."""
+        """Return the fine-tuned keys of Tip-Adapter-F, shape (n, rank).
+
+        `text` and `labels` must contain only classes with training images.
+        """
         import torch
 
         images, targets = torch.from_numpy(keys).float(), torch.from_numpy(labels)

@@ -14,11 +14,12 @@ BLOCK = 128  # images per block, whose scores at all ranks fit into a core's cac
 
 
 class ZeroShot(Predictor, label="zero-shot", place=0):
-    """argmax over classes c of the similarity of A z and A t_c: image z and text t_c of class c, projected by A.
+    """Predict the class c whose projected text A t_c is most similar to the projected image A z.
 
     Fields:
         scoring: `cosine` (default), the paper's predictor, or `released`, the predictor of the authors' code: dot
-            products of raw image embeddings and text embeddings that have unit length only before the projection.
+            products of projected embeddings. There, images are not scaled to unit length, and texts only before the
+            projection.
         temperature: divisor of logits. It changes confidences but no prediction.
     """
 
@@ -70,7 +71,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
 
 
 def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
-    """Return the same as `_argmax_at_ranks` up to rounding, from matrix products between successive ranks."""
+    """Return what `_argmax_at_ranks` returns, up to rounding, with one matrix product from each rank to the next."""
     sums = np.zeros((len(z), len(text)))
     scores, predicted, start = np.empty_like(sums), np.empty((len(z), len(columns)), dtype=np.int64), 0
     for i, last in enumerate(columns):
@@ -83,7 +84,8 @@ def _argmax_at_few_ranks(z: Array, text: Array, columns: Labels, factors: Array)
 def _argmax_at_ranks(z: Array, text: Array, columns: Labels, factors: Array) -> Labels:
     """Return the class with the highest score at every rank, shape (images, ranks). Ties go to the first class.
 
-    `columns` are the indices of the ranks in cumulative sums. `factors`, shape (classes, ranks), multiply the sums.
+    `columns` has for each rank its index in the cumulative sums, rank - 1. The sums are multiplied by `factors`, shape
+    (classes, ranks).
     """
     at = slice(None) if len(columns) == z.shape[1] else columns
     running, products = np.empty_like(z), np.empty_like(z)

@@ -21,13 +21,13 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
     The 1 + V views are the image itself and one view for each of the V kinds in the intervention set. They are ordered
     by the entropy of their zero-shot probabilities at the backbone's logit scale. Each of the int(keep (1 + V)) views
-    with the lowest entropy, at least one, votes for its most likely class. The other views break ties. The most
-    confident one whose most likely class is tied decides. If there is none, the most confident one decides by the
-    likeliest tied class.
+    with the lowest entropy, at least one, votes for its most likely class. The other views break ties: of those whose
+    most likely class is tied, the most confident view decides. If there is no such view, the tied class that the most
+    confident of the other views finds likeliest wins.
 
-    The authors add 63 random crops and flips to the image and keep 0.3 of them (0.1 in the first version of the paper).
-    Here the default has 8 views with the image, of which 2 are kept, so ties are common. In the authors' code ties are
-    broken in the order of the views.
+    The authors add 63 random crops and flips to the image and keep a share of 0.3 (0.1 in the first version of the
+    paper). Here the default has 8 views including the image, of which 2 vote, so ties are common. In the authors' code
+    ties are broken in the order of the views.
 
     Views of a test image are used for its own prediction only. Votes are not logits.
 
@@ -60,7 +60,10 @@ class ZeroTemperature(Predictor, label="zero-temperature vote of views (ZERO)"):
 
 
 def votes_of(logits: Array, kept: int) -> Array:
-    """Return votes of the `kept` most confident views, (m, classes), ties broken; `logits`: (views, m, classes)."""
+    """Return the number of votes for each class, shape (m, classes), when the `kept` most confident views vote.
+
+    The winner of a tie gets one more vote. `logits` has shape (views, m, classes).
+    """
     log_p = log_softmax(logits, axis=2)
     order = (-(np.exp(log_p) * log_p).sum(axis=2)).argsort(axis=0, kind="stable")
     ballots = np.take_along_axis(logits.argmax(axis=2), order, axis=0)  # the most confident view first

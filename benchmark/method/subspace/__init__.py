@@ -1,6 +1,7 @@
 """The method: moments of embeddings, and projections estimated from them. No Ray, no files: arrays in, arrays out.
 
-Explain a new name in docs/comparisons.md and run `make docs`, which writes docs/recipe.md; tests/docs compares both.
+If you add a name, explain it in docs/comparisons.md and run `make docs`, which writes docs/recipe.md. tests/docs checks
+that both pages have every name.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """The ordered basis that every projection estimates, whose first k columns are the projection of rank k.
 
-Below it stands the linear algebra of several projections: spans, generalised eigenvectors, roots of matrices.
+The functions after the classes are linear algebra for several projections: spans, generalised eigenvectors, roots of
+matrices.
 """
 
 from abc import abstractmethod
@@ -60,24 +61,30 @@ class Basis:
         return self.is_linear and self.text_vectors is None and bool(np.abs(gram - np.eye(len(gram))).max() < 1e-9)
 
     def of_images(self, z: Array) -> Array:
-        """Return the coordinates of image embeddings, both of shape (n, D)."""
+        """Return the coordinates of the image embeddings `z`. Input and result have shape (n, D)."""
         return np.asarray((z if self.offset is None else z - self.offset) @ self.vectors)
 
     def of_texts(self, text: Array) -> Array:
-        """Return the coordinates of the texts of all classes, both of shape (n_classes, D)."""
+        """Return the coordinates of the texts of all classes. Input and result have shape (n_classes, D)."""
         offset = self.text_offset(text)
         return np.asarray((text if offset is None else text - offset) @ self.texts)
 
     def to_image_space(self, t: Array) -> Array:
-        """Return t V^T, whose dot products with images are scores; t: texts in coordinates, (n_classes, D)."""
+        """Return t V^T, shape (n_classes, D). Its dot products with images are the scores.
+
+        `t` has the coordinates of the texts, shape (n_classes, D). The columns of V are `vectors`.
+        """
         return np.asarray(t @ self.vectors.T)
 
     def rounding_bounds(self, t: Array) -> Array:
-        """Return upper bounds of sum_i |t_i| |v_i|, (n_classes,), for rounding errors; t: texts in coordinates."""
+        """Return for each class an upper bound of sum_i |t_i| |v_i|, shape (n_classes,), for rounding errors.
+
+        `t` has the coordinates of the texts, shape (n_classes, D); v_i is direction i.
+        """
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 
     def matrices(self) -> tuple[Array, ...]:
-        """Return the distinct matrices of the maps of images and texts."""
+        """Return the matrices that multiply images and texts."""
         return self.vectors, self.texts
 
     def text_offset(self, text: Array) -> Array | None:
@@ -85,16 +92,16 @@ class Basis:
         return np.asarray(self.text_share * text.mean(axis=0)) if self.text_share else None
 
     def reversed(self) -> "Basis":
-        """Return the basis with directions and spectrum in reverse order, without other fields."""
+        """Return a basis with directions and spectrum in reverse order; its other fields have their defaults."""
         spectrum = None if self.spectrum is None else np.ascontiguousarray(self.spectrum[::-1])
         return Basis(np.ascontiguousarray(self.vectors[:, ::-1]), spectrum)
 
     def energy(self, second_moment: Array) -> Array:
         """Return v^T C v for every direction, shape (D,), for a second moment C of shape (D, D).
 
-        For C = C_z this is the energy of a direction, for C = C_d the displacement by interventions along it. With E_k
-        and B_k their sums over the first k directions, the terms of the objective at rank k are trace(C_z) - E_k and
-        lambda B_k.
+        For C = C_z this is the energy of a direction, for C = C_d the displacement by interventions along it. Let E_k
+        be the sum of the energies of the first k directions, and B_k the sum of their displacements. Then the terms of
+        the objective at rank k are trace(C_z) - E_k and lambda B_k.
         """
         return np.asarray(np.einsum("dk,dk->k", self.vectors, second_moment @ self.vectors))
 
@@ -104,8 +111,8 @@ class Projection(Component):
 
     To add one, derive from this class in a separate file, write `fit`, and give the class a name in `PROJECTIONS` (or
     name it `module:Class` in the recipe). A projection with a consistency weight has the field `lambda_`, a random one
-    the field `seed`. The sweep sets these fields. Keywords of the class define how reports show it, see
-    `benchmark.common.registry.Presentation`. A new class attribute must also be named in docs/adding.md;
+    the field `seed`. The sweep sets these fields. Keyword arguments in the class statement define how reports show it,
+    see `benchmark.common.registry.Presentation`. A new class attribute must also be named in docs/adding.md;
     tests/docs/test_adding.py checks this.
 
     Example:
@@ -147,7 +154,7 @@ class Projection(Component):
 
     @property
     def settings(self) -> "tuple[Projection, ...]":
-        """The projections that a selection rule chooses among (and lambda), each with one value of every grid."""
+        """The projections, each with one value of every grid, among which a selection rule chooses (besides lambda)."""
         return (self,)
 
     @property
@@ -166,7 +173,7 @@ class Projection(Component):
         return {name: value for name, value in super().params.items() if name not in (*self.swept, "lambdas")}
 
     def at(self, *, lambda_: float | None = None, seed: int | None = None) -> Self:
-        """Return this projection with other values of fields that a sweep sets. Fields that it lacks are ignored.
+        """Return this projection with other values of fields that a sweep sets. Values for missing fields are ignored.
 
         Args:
             lambda_: weight of the consistency under interventions, >= 0; None: unchanged.
@@ -193,7 +200,10 @@ class Projection(Component):
         return type(self).prompts is not Projection.prompts
 
     def without_interventions(self) -> "Projection | None":
-        """Return the projection to use if there are no interventional pairs: itself, a reduced one, or None."""
+        """Return the projection to use if there are no interventional pairs.
+
+        This is the projection itself, a reduced one, or None if the projection cannot do without pairs.
+        """
         return None if self.uses_interventions and not self.uses_scale_only else self
 
     def prompts(self, names: Names) -> tuple[Prompt, ...]:
@@ -242,7 +252,8 @@ def with_fixed_signs(vectors: Array) -> Array:
 def ordered_orthonormal(vectors: Array) -> Array:
     """Return an orthonormal basis, shape (D, k), whose first j columns span the first j of `vectors` for every j.
 
-    It is the QR decomposition of `vectors`, shape (D, k), k <= D, linearly independent, with fixed signs.
+    It is the Q of the QR decomposition of `vectors`, with fixed signs. The columns of `vectors`, shape (D, k), must be
+    linearly independent.
     """
     return with_fixed_signs(np.linalg.qr(vectors)[0])
 
@@ -284,7 +295,7 @@ def regularized(matrix: Array, regularization: float) -> Array:
 
 
 def generalized_eigenvectors(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return the ratios w of A v = w B v, decreasing, and the vectors v as columns; w = v^T A v / v^T B v.
+    """Solve A v = w B v. Return the ratios w = v^T A v / v^T B v, decreasing, and the vectors v as columns.
 
     A is symmetric and B positive definite, both of shape (D, D). The vectors are orthonormal with respect to B.
     """
@@ -297,8 +308,8 @@ def generalized_eigenvectors(a: Array, b: Array) -> tuple[Array, Array]:
 def lost_by_rank(v: Array, t: Array, c: Array) -> Array:
     """Return tr((I - G)^T C (I - G)) for G = V_k T_k^T at every rank k, shape (D,), for any V and T.
 
-    It is tr C - 2 tr(G^T C) + tr(G^T C G). The last term is the sum over the k x k corner of (V^T C V) * (T^T T), so
-    one running sum gives all ranks.
+    It is tr C - 2 tr(G^T C) + tr(G^T C G). The last term is the sum over the first k rows and columns of the
+    elementwise product (V^T C V) * (T^T T). So one cumulative sum gives all ranks.
     """
     c_v = c @ v
     corners = np.cumsum(np.cumsum((v.T @ c_v) * (t.T @ t), axis=0), axis=1).diagonal()
@@ -307,7 +318,7 @@ def lost_by_rank(v: Array, t: Array, c: Array) -> Array:
 
 @dataclass(frozen=True)
 class Roots:
-    """The root of a second moment C of rank r by its eigenvectors: C^(1/2) = used diag(roots) used^T."""
+    """The square root of a second moment C of rank r, by eigenvectors: C^(1/2) = used diag(roots) used^T."""
 
     used: Array  # eigenvectors with nonzero eigenvalue, shape (D, r)
     roots: Array  # square roots of these eigenvalues, shape (r,), ascending
@@ -320,7 +331,7 @@ class Roots:
 
     @classmethod
     def from_eigenbasis(cls, ascending: Basis) -> Self:
-        """Return the roots of the matrix with these eigenvectors in ascending order, without copying them."""
+        """Return the roots of the matrix with these eigenvectors, in ascending order. The vectors are not copied."""
         energies, u = ascending.spectrum, ascending.vectors
         assert energies is not None
         first = int((energies <= NEGLIGIBLE * energies.sum()).sum())

@@ -1,7 +1,8 @@
 """Diagnostics of subspaces (CLIP-ICM, arXiv 2405.15289, section 4).
 
-It has the two terms of the objective at every rank, the displacement by interventions along every direction, angles
-between subspaces, and the decodability of the environment. `benchmark/commands/diagnose.py` reports them.
+This module computes the two terms of the objective at every rank, the displacement by interventions along every
+direction, angles between subspaces, and the decodability of the environment. `benchmark/commands/diagnose.py` reports
+them.
 """
 
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
     """Return v^T C_d v / v^T C_z v for every direction, shape (D,): displacement by interventions over energy.
 
     At 0 no intervention moves the direction. At 2, z and z^do along it are as different as independent values of equal
-    energy and mean zero. Energies below D x machine epsilon of the largest one count as 0. Then 0 / 0 is NaN (neither
+    energy and mean zero. Energies below D x machine epsilon x the largest energy count as 0. Then 0 / 0 is NaN (neither
     images nor interventions use the direction), and x / 0 is infinity.
 
     Raises:
@@ -74,7 +75,7 @@ def invariance_ratio(basis: Basis, moments: Moments | SourceMoments) -> Array:
 
 
 def moved_by(basis: Basis, differences: Mapping[str, Differences]) -> dict[str, Array]:
-    """Return kind of intervention -> its v^T C_d v for every direction, shape (D,)."""
+    """Return for each kind of intervention the displacement v^T C_d v along every direction v, shape (D,)."""
     return {kind: basis.energy(d.moment()) for kind, d in differences.items()}
 
 
@@ -82,7 +83,7 @@ def principal_angles(a: Array, b: Array) -> Array:
     """Return the principal angles between two subspaces in degrees, ascending, shape (min(k1, k2),).
 
     For orthonormal bases A and B, cos theta_i is the i-th largest singular value of A^T B (Bjoerck and Golub, 1973).
-    Small angles come from their sines (Knyazev and Argentati, 2002).
+    Small angles are computed from their sines (Knyazev and Argentati, 2002).
 
     Raises:
         ValueError: the subspaces belong to spaces of different width.
@@ -98,9 +99,9 @@ def sample_angles(x: Floats, y: Floats) -> Array:
 
     They are the principal angles between the column spaces of the centred X and Y. Their cosines are the canonical
     correlations (Hotelling, 1936; by QR, Bjoerck and Golub, 1973). Scale, rotation and width of the embeddings do not
-    matter, so X and Y may come from different backbones. The angles are of these images only. If n - 1 < rank X + rank
-    Y, the two spaces intersect, and rank X + rank Y - (n - 1) angles are 0 for any embeddings. So use several times as
-    many images.
+    matter, so X and Y may come from different backbones. The angles describe these images only. If n - 1 < rank X +
+    rank Y, the two spaces intersect, and rank X + rank Y - (n - 1) angles are 0 for any embeddings. So use several
+    times as many images.
 
     Args:
         x: projected embeddings X, shape (n, k1).
@@ -163,7 +164,7 @@ def decodability(
 
     Raises:
         ValueError: there are fewer than two environments, an environment has fewer images (or groups) than folds, or
-            `finite` raises it.
+            `z` has another shape, NaN or infinite values.
     """
     z = finite(z, "Z")
     names, labels, counts = np.unique(environment, return_inverse=True, return_counts=True)
@@ -203,7 +204,9 @@ def stratified_folds(labels: Ints, folds: int, seed: int) -> Ints:
 
 
 def angle_table(bases: Mapping[str, Basis], rank: int) -> tuple[list[str], Array]:
-    """Return the labels, and the largest principal angle of each pair of subspaces of one rank, in degrees.
+    """Return the labels of the bases, and a matrix of angles in degrees, shape (bases, bases).
+
+    An entry is the largest principal angle between the subspaces of rank `rank` of two bases.
 
     Raises:
         ValueError: widths differ, or `rank` is not between 1 and D.

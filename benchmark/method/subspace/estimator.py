@@ -86,7 +86,7 @@ class InvariantProjection(_OfMoments):
         Args:
             X: embeddings z, shape (n, D).
             y: embeddings z^do of the intervened images in the same order, shape (n, D). Ignored if lambda_ is 0.
-            Z_do: another name for `y`, shape (n, D). If both are given, it is used.
+            Z_do: another name for `y`, shape (n, D). If both are given, `Z_do` is used.
 
         Raises:
             ValueError: NaN, mismatched shapes, rank above D, negative lambda, an unknown order, or no pairs
@@ -144,7 +144,8 @@ class Shrinkage(_OfMoments):
         n_features_in_: embedding width D.
 
     Example:
-        The intervention moves the third coordinate. F shrinks it by 27 / (27 + 2 * 16), its root each side:
+        The intervention moves the third coordinate. F multiplies it by 27 / (27 + 2 * 16). Images and texts are each
+        multiplied by the root of this factor:
 
         >>> import numpy as np
         >>> from benchmark.method.subspace import Shrinkage
@@ -220,7 +221,7 @@ class Shrinkage(_OfMoments):
 
 
 def _numbered(given: Any, n: int, name: str) -> tuple[NDArray[np.generic], Ints]:
-    """Return the distinct labels, and for each image the index of its label; a single label if none are given."""
+    """Return the distinct labels, and the index of each image's label. If none are given, all images share one."""
     if given is None:
         return np.zeros(1), np.zeros(n, dtype=np.int64)
     labels = np.asarray(given)

@@ -34,9 +34,9 @@ def invariant_basis(
     centered: bool = False,
     name: Nuisance = "interventions",
 ) -> Basis:
-    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D), first those that low ranks keep.
+    """Return the eigenvectors of M = C_z - lambda C_d, shape (D, D). Rank k keeps the first k.
 
-    For `SourceMoments`, decompositions are cached for both orders and for all trials of a worker.
+    For `SourceMoments`, the decomposition is cached. Both orders and all trials of a worker share it.
 
     Args:
         moments: sums over the images and, unless lambda_ is 0, over their interventional differences.
@@ -99,8 +99,8 @@ class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
         order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
         centered: whether C_z is the covariance of z. Default false, as in the paper.
         nuisance: matrix N weighed against C_z, see `benchmark.method.subspace.nuisance`: `interventions` (default; C_d
-            alone as in the paper), `environments` or `both`. The rule chooses among several. Values other than the
-            default make another method: truncation with the nuisance of shrinkage.
+            alone as in the paper), `environments` or `both`. If there are several, a selection rule chooses one. Values
+            other than the default make another method: truncation with the nuisance of shrinkage.
         lambda_: weight of the consistency term; a recipe gives it as `sweep.lambdas`.
 
     Example:
@@ -119,7 +119,7 @@ class ICM(NuisanceCandidates, label="CLIP-ICM", place=4):
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the eigenvectors of M from all source images, with C_d of the intervention set or another N."""
+        """Return the eigenvectors of M over all source images. M contains C_d, or the nuisance that replaces it."""
         return invariant_basis(sources, self.lambda_, self.order, self.centered, self.nuisance_name)
 
     @property

@@ -1,8 +1,8 @@
 """Sufficient statistics of the data for the method (arXiv 2405.15289, section 4).
 
-Moments add and subtract like sets of images. So holding out an environment or a fold is a choice of sums, and an
-intervention set is a choice of weights; neither needs an image. If the sums change, increase `VERSION` in
-`benchmark/store/moments.py`, which stores them.
+Moments add and subtract like sets of images. So an environment or a fold is held out by leaving out its sums, and an
+intervention set is chosen by weights. Neither needs the images again. If a change alters the sums, increase `VERSION`
+in `benchmark/store/moments.py`, which stores them.
 """
 
 import copy
@@ -56,7 +56,10 @@ class Differences:
 
     @classmethod
     def mean(cls, kinds: Sequence["Differences"], weights: Sequence[float]) -> "Differences":
-        """Return the weighted mean of the sums of several kinds; numbers of pairs are equal, weights sum above 0."""
+        """Return the weighted mean of the sums of several kinds.
+
+        All kinds must have equally many pairs, and the sum of the weights must be positive.
+        """
         whole = sum(weights)
 
         def of(name: str) -> Array:
@@ -74,7 +77,7 @@ class Differences:
         return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer, cross)
 
     def moment(self, centered: bool = False) -> Array:
-        """Return C_d = (1/n) sum d d^T, shape (D, D), centred or not; ValueError if there are no pairs."""
+        """Return C_d = (1/n) sum d d^T, shape (D, D); the covariance if `centered`. ValueError: there are no pairs."""
         if self.n == 0:
             raise ValueError("C_d needs interventional pairs, and there are none.")
         return _second_moment(self.n, self.total, self.outer, centered)
@@ -181,9 +184,9 @@ class Moments:
 
 
 class Budget:
-    """Bytes left for the cached sums and decompositions of a worker, at first `MAX_KEPT_BYTES`.
+    """The number of bytes that a worker may still use to cache sums and decompositions, at first `MAX_KEPT_BYTES`.
 
-    Objects beyond the budget are computed each time. Nothing is evicted: every trial uses the same long sequence of
+    Objects that do not fit are computed each time. Nothing is evicted: every trial uses the same long sequence of
     decompositions, so the least recently used one is needed next.
     """
 
@@ -209,13 +212,13 @@ class SourceMoments:
         budget: memory limit for cached sums and decompositions. Default: a new `Budget`.
         together: kind -> weight, for kinds that were merged into the kind `TOGETHER`, see `Cells.weighted`. Default:
             none.
-        known: `image_cache` of other moments of the same images. Default: empty.
+        known: cached objects from `image_cache` of other moments of the same images. Default: none.
 
     Attributes:
         images: moments of all source images together, without differences.
         targets: name of an environment -> moments of target images, without labels. Empty except for projections with
             `looks_at_target_images`.
-        placebo: function (C_d, these moments) -> replacement of C_d, shape (D, D), see
+        placebo: function that takes C_d and these moments and returns the replacement of C_d, shape (D, D), see
             `benchmark.method.subspace.placebos`; None for no placebo.
 
     Example:
@@ -264,7 +267,7 @@ class SourceMoments:
         return other
 
     def _merged(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
-        """Return the weights after kinds were merged into `TOGETHER`."""
+        """Return the weights, with one entry `TOGETHER` instead of the merged kinds."""
         if weights is None or not self._together:
             return weights
         if any(weights.get(kind) != weight for kind, weight in self._together.items()):
@@ -275,7 +278,7 @@ class SourceMoments:
         return {TOGETHER: sum(self._together.values()), **others}
 
     def with_targets(self, targets: Mapping[str, Moments]) -> "SourceMoments":
-        """Return these moments together with moments of the target images, environment -> moments."""
+        """Return these moments with `targets`: name of an environment -> moments of its target images."""
         other = copy.copy(self)
         other.targets = targets
         return other
@@ -330,7 +333,7 @@ class SourceMoments:
         return c_z_do, self.original_c_d() - self.c_z() + c_z_do + c_z_do.T
 
     def prompts(self, role: str) -> list[Array]:
-        """Return prompt embeddings of each group in a role, (members, D). ValueError: there are none."""
+        """Return the embeddings of each group of prompts in a role, shape (members, D). ValueError: there are none."""
         if not self._prompts.get(role):
             raise ValueError(f"There are no prompts with the role '{role}' for these environments and classes.")
         return self._prompts[role]
@@ -349,7 +352,7 @@ class SourceMoments:
         """Return the result of `make`, cached until `what` is requested with another key.
 
         Only the last result of each `what` is held, since matrices of wide embeddings are large. `reweighted` moments
-        share this cache, so the key must contain everything besides the images that the result depends on.
+        share this cache, so the key must contain everything that the result depends on, except the images.
         """
         if what not in self._last or self._last[what][0] != key:
             self._last[what] = (key, make())
@@ -363,8 +366,9 @@ class SourceMoments:
     def cached(self, key: CacheId, make: Callable[[], T], lasting: bool = True) -> T:
         """Return the result of `make`, cached for all trials of a worker within the budget.
 
-        `key`: name of the object, and what it depends on besides the images (None: nothing). With `lasting` false
-        nothing is cached, as for draws of a placebo, which only one trial uses.
+        `key` has two parts: the name of the object, and what the object depends on besides the images (None: nothing).
+        With `lasting` false, nothing is cached. This is for objects that only one trial uses, such as those made from
+        one draw of a placebo.
         """
         if key in self._cache:
             known: T = self._cache[key]
@@ -376,7 +380,7 @@ class SourceMoments:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the sums and of the matrices held for the next fit, without cached objects."""
+        """Number of bytes of the sums and of the matrices held for the next fit, without cached objects."""
         return _size(self.images) + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:
@@ -397,12 +401,12 @@ def _size(made: object) -> int:
 
 
 def cross_kind(environment: str) -> str:
-    """Return the name of the kind that pairs images with images of this environment of the same class."""
+    """Return the name of the kind that pairs each image with images of its class from `environment`."""
     return f"{CROSS}:{environment}"
 
 
 def weighted(kinds: Mapping[str, Array], weights: Mapping[str, float] | None) -> Array:
-    """Return the weighted mean over kinds of their second moments, shape (D, D); by default weights are equal.
+    """Return the weighted mean of the second moments of kinds, shape (D, D). By default weights are equal.
 
     ValueError: there is no kind, a kind is unknown, or weights are negative or all zero.
     """

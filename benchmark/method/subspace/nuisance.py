@@ -53,8 +53,8 @@ def cached_for(
 ) -> T:
     """Return the cached result of `make`, which uses the moments and the nuisance `name` (None: no nuisance).
 
-    `what`: everything besides N that the result depends on, see `SourceMoments.cached`. With `again`, the last result
-    is held even beyond the budget, to be used with other strengths.
+    `what` must contain everything besides N that the result depends on, see `SourceMoments.cached`. With `again`, the
+    last result is held even if the budget is used up, so that fits with other strengths can use it.
     """
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
@@ -135,7 +135,7 @@ class NuisanceProjection(Projection):
     @property
     @abstractmethod
     def nuisance_name(self) -> Nuisance:
-        """The nuisance."""
+        """The name of N."""
 
     @property
     def min_sources(self) -> int:
@@ -144,7 +144,7 @@ class NuisanceProjection(Projection):
 
 
 class NuisanceCandidates(NuisanceProjection):
-    """A projection whose field `nuisance` holds one or several candidates of a selection rule."""
+    """A projection whose field `nuisance` names one or several candidates for N. A selection rule chooses one."""
 
     @property
     def candidates(self) -> tuple[Chosen, ...]:

@@ -6,9 +6,9 @@
     borrowed   C_d of another data set under the same encoder, scaled to the trace of the real one
     shuffled   second moment of z - z_do with z_do of another image (see `evaluation.cells.partners`), scaled likewise
 
-A placebo replaces only C_d. B (see `nuisance`) and its scale t, the trace of the original C_d, stay. Rules choose
-lambda (or the rank) and N for a placebo as for the original. Q depends only on the draw: it is the same for every
-environment, fold, leave-one-out fit and seed. A further placebo needs a name in `PlaceboName`
+A placebo replaces only C_d. B (see `nuisance`) and its scale t, the trace of the original C_d, are unchanged. Selection
+rules choose lambda (or the rank) and N for a placebo in the same way as for the original. Q depends only on the draw:
+it is the same for every environment, fold, leave-one-out fit and seed. A further placebo needs a name in `PlaceboName`
 (`benchmark/recipe/sets.py`) and a case in `placebos_of` (`benchmark/sweep/evaluate.py`).
 
 If C_z is singular, `matched` uses only the part of C_d within the range of C_z. Q is then replaced by the orthogonal
@@ -27,7 +27,7 @@ from benchmark.method.subspace.moments import SourceMoments
 
 @lru_cache(maxsize=2)  # all fits of one draw use the same matrix
 def haar(dim: int, seed: int, draw: int) -> Array:
-    """Return the orthogonal matrix of a draw, uniformly random (Haar), shape (dim, dim), read-only."""
+    """Return the read-only orthogonal matrix Q of a draw: uniformly random (Haar), shape (dim, dim)."""
     gaussian = np.random.default_rng([seed, draw]).standard_normal((dim, dim))
     q, r = np.linalg.qr(gaussian)
     q = np.asarray(q * np.where(r.diagonal() < 0, -1.0, 1.0))  # Q is uniform only if the diagonal of R is positive
@@ -87,7 +87,7 @@ class Shuffled:
     kind: str  # kind under which the moments have the differences of these pairs
 
     def __call__(self, c_d: Array, sources: SourceMoments) -> Array:
-        """Return the placebo of C_d, (D, D). ValueError: the moments have no such pairs."""
+        """Return the placebo of C_d, (D, D). ValueError: there are no pairs of different images."""
         return _scaled(sources.differences(self.kind).moment(), c_d)
 
 

@@ -3,20 +3,20 @@
     F = C_z (C_z + lambda N)^-1,        x^ = F z
 
 Let z = x + v, with x the signal of the object and v the variation by interventions and environments. The Wiener filter
-is I - C_v C_z^-1, but C_v is known only up to scale. With lambda N for C_v this filter could become negative. F agrees
-with it to first order and stays between 0 and 1: it has the factor 1 / (1 + lambda m) instead of 1 - lambda m for each
-generalised eigenvalue m of N against C_z. lambda has no unit; lambda 0 changes nothing.
-`benchmark.method.subspace.nuisance` defines N.
+is I - C_v C_z^-1, but C_v is known only up to scale. If lambda N replaced C_v, the filter could have negative factors.
+F agrees with this filter to first order in lambda, and its factors stay between 0 and 1: for each generalised
+eigenvalue m of N against C_z, the factor is 1 / (1 + lambda m) instead of 1 - lambda m. lambda has no unit; lambda 0
+changes nothing. `benchmark.method.subspace.nuisance` defines N.
 
     symmetric   F^(1/2) on images and on texts:
                 F^(1/2) = C_z^(1/2) (I + lambda C_z^(-1/2) N C_z^(-1/2))^(-1/2) C_z^(-1/2)
-    images      F on images, texts stay
-    texts       F^T on texts, images stay: the inner products <F z, t> of `images`, with other lengths
+    images      F on images, texts unchanged
+    texts       F^T on texts, images unchanged: the same inner products <F z, t> as `images`, but other lengths
 
-If C_z is singular, F is its limit for C_z + eps I, eps to 0: the identity on directions without energy in C_z and N,
-and 0 on directions with energy only in N. For lambda to infinity and rank-deficient N, F tends to the oblique
-projection C_z V (V^T C_z V)^-1 V^T, with V a basis of the null space of N. With centred C_z, and environment means
-weighted by numbers of images, this is LEACE.
+If C_z is singular, F is defined as the limit for C_z + eps I with eps to 0. The limit is the identity on directions
+without energy in C_z and N, and 0 on directions with energy only in N. For lambda to infinity and rank-deficient N, F
+tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, with V a basis of the null space of N. If C_z is centred and N
+is B with environment means weighted by numbers of images, this projection is LEACE.
 
 Shrinkage with this N is this project's own method, not CLIP-ICM. Related methods: marginalised denoising (mSDA; Chen et
 al. 2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
@@ -63,14 +63,14 @@ class Filter:
         """Return the filter of C_z and N, both symmetric without negative eigenvalues, shape (D, D).
 
         Take coordinates with C_z = diag(C_1, 0), C_1 of full rank, and N = [[N_11, N_12], [N_21, N_22]]. The limit of F
-        is [[F_1, -F_1 N_12 N_22^+], [0, 0]] with N_s = N_11 - N_12 N_22^+ N_21, the Schur complement, and F_1 = C_1
-        (C_1 + lambda N_s)^-1. In the null space of both C_z and N_22 it is the identity.
+        is [[F_1, -F_1 N_12 N_22^+], [0, 0]]. Here F_1 = C_1 (C_1 + lambda N_s)^-1, and N_s = N_11 - N_12 N_22^+ N_21 is
+        the Schur complement. On the common null space of C_z and N_22 the limit is the identity.
         """
         return cls.from_roots(Roots.of(c_z), n)
 
     @classmethod
     def from_roots(cls, of_c_z: Roots, n: Array) -> Self:
-        """Return the filter as `of` does, from the roots of C_z, which several N share."""
+        """Return the same filter as `of`, from the roots of C_z, so that several N can share these roots."""
         used, unused, roots = of_c_z.used, of_c_z.unused, of_c_z.roots
         of_null, directions = np.linalg.eigh(unused.T @ n @ unused)
         moved = of_null > NEGLIGIBLE * np.trace(n)
@@ -86,7 +86,7 @@ class Filter:
 
     @cached_property
     def lengths(self) -> Array:
-        """|left_j| |right_j| for each eigenvector of F, shape (r,), for rounding bounds."""
+        """The product |left_j| |right_j| for each eigenvector of F, shape (r,), used in rounding bounds."""
         return np.asarray(np.linalg.norm(self.left, axis=0) * np.linalg.norm(self.right, axis=1))
 
     def power(self, lambda_: float, p: float = 1.0) -> Array:
@@ -124,7 +124,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
-    """Return the maps of images and texts by a filter, see the module docstring; lambda 0 changes nothing."""
+    """Return the maps that apply a filter to `sides`, see the module docstring; lambda 0 changes nothing."""
     if lambda_:
         return FilteredBasis(made, lambda_, sides)
     plain = np.eye(len(made.left))
@@ -132,7 +132,7 @@ def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
 
 
 class FilteredBasis(Basis):
-    """The maps of a filter. Texts are mapped by its factors; the D x D matrix is only formed on access."""
+    """The maps of a filter. Texts are multiplied by its factors; the D x D matrix is only computed when it is read."""
 
     _made: Filter
     _sides: Sides
@@ -185,7 +185,7 @@ class FilteredBasis(Basis):
         return np.asarray(np.linalg.norm(t, axis=1) * of_f)
 
     def matrices(self) -> tuple[Array, ...]:
-        """See `Basis.matrices`. Lengths of the factors stand for F: they are finite or zero if F is."""
+        """See `Basis.matrices`. Lengths of the factors are returned instead of F: they are finite or zero if F is."""
         part = self._made.lengths if self._made.ratios.size else self._made.rest
         return part, part
 
@@ -205,7 +205,7 @@ class _ShrinkageProjection(NuisanceProjection):
         return "" if self.sides == type(self).model_fields["sides"].default else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the maps by F, or by its root, from all source images and the nuisance."""
+        """Fit F on all source images and the nuisance; return the maps that apply F (or its root) to `sides`."""
         return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
 
 
@@ -305,7 +305,7 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
 
 
 class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of classes", role="control", place=6):
-    """Shrinkage of variation between prompts of a class with different templates: N comes only from texts.
+    """Shrinkage of variation between prompts of a class in different templates. N comes only from texts.
 
     Fields:
         templates: templates of these prompts, independent of the recipe's templates: `openai` (default; 80 of

@@ -21,11 +21,11 @@ class Discriminant(basis.Projection, label="Discriminant", short="directions tha
     eigenvalue of C_z within it. `spectrum` has the ratios w, then these eigenvalues.
 
     Fields:
-        regularization: share of the mean variance to add to S_w, so that it is invertible with fewer images than
-            dimensions.
+        regularization: share of the mean variance that is added to S_w, so that S_w is invertible even with fewer
+            images than dimensions.
 
     Raises:
-        ValueError: fewer than two classes have images, or no class has scatter.
+        ValueError: fewer than two classes have images, or the images of each class all have the same embedding.
     """
 
     plain_at_full_rank: ClassVar[bool] = True

@@ -15,8 +15,8 @@ class DropTop(Projection, label="PCA without top directions", role="rival"):
 
     The dropped directions come last, so rank D is a rotation. `spectrum` has the eigenvalues of C_z in the order of the
     basis. For word embeddings, "all but the top" (Mu, Bhat and Viswanath 2018, arXiv 1702.01417) does this after
-    subtracting the mean, as with `centered`. Without `centered`, the first direction of embeddings in a cone is close
-    to their mean.
+    subtracting the mean, as with `centered`. Without `centered`, the first direction is close to the mean embedding, as
+    embeddings lie in a cone.
 
     Fields:
         k: number of directions dropped, below D.

@@ -10,11 +10,12 @@ from benchmark.method.subspace.moments import SourceMoments
 
 
 class EnvironmentMeans(Projection, label="Environment means removed", role="rival"):
-    """Directions orthogonal to all differences of environment means, by decreasing eigenvalue of C_z within them.
+    """First the directions orthogonal to all differences of environment means, by decreasing energy; then the rest.
 
     With E source environments, the vectors mean_e minus the mean of all images span r <= E - 1 dimensions. Directions
-    in this span come last, by decreasing eigenvalue of C_z within it. So up to rank D - r all environments have the
-    same mean, and rank D is a rotation. `spectrum` has v^T C_z v for every direction, decreasing within each part.
+    in this span come last. Within the span and outside of it, directions are the eigenvectors of C_z there, by
+    decreasing eigenvalue (energy). So up to rank D - r all environments have the same mean, and rank D is a rotation.
+    `spectrum` has v^T C_z v for every direction, decreasing within each part.
 
     With one source environment or equal means nothing is removed, and the result equals `pca`.
     """
@@ -22,7 +23,7 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
     plain_at_full_rank: ClassVar[bool] = True
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the orthogonal complement of the differences of environment means, then their span."""
+        """Return a basis: first directions orthogonal to all differences of environment means, then the others."""
         c_z = sources.c_z()
         differences, _ = mean_differences(sources)
         removed = span(differences.T, np.trace(c_z))
@@ -31,10 +32,10 @@ class EnvironmentMeans(Projection, label="Environment means removed", role="riva
 
 
 def mean_differences(sources: SourceMoments) -> tuple[Array, Array]:
-    """Return mean_e minus the mean of all images for every source environment, shape (E, D), and shares of images.
+    """Return two arrays with one row or entry for each source environment that has images.
 
-    A share is the environment's part of all images; they have shape (E,) and sum to 1. Environments without images are
-    left out.
+    The first is mean_e minus the mean of all images, shape (E, D). The second is the number of images in the
+    environment divided by the number of all images, shape (E,).
     """
     filled = [moments for moments in sources.environments.values() if moments.n]
     means = np.stack([moments.total / moments.n for moments in filled])

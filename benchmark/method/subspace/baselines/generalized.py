@@ -21,8 +21,8 @@ class Generalized(basis.Projection, label="Generalised eigenproblem", short="dir
     decreasing eigenvalue of C_z within it. `spectrum` has the ratios w, 0 for the rest.
 
     Fields:
-        regularization: share of the mean displacement to add to C_d, so that directions that no intervention moves have
-            a finite ratio.
+        regularization: share of the mean displacement that is added to C_d, so that the ratio is finite for directions
+            that no intervention moves.
         centered: whether C_z is the covariance of z. Default false.
 
     Raises:

@@ -1,4 +1,8 @@
-"""The identity. It has its own module, since standard errors in all rows compare with it: a change renews all rows."""
+"""The identity.
+
+It has its own module because every row of results has the standard error of its difference from the identity. So after
+a change of this module all rows are computed again.
+"""
 
 from typing import ClassVar
 

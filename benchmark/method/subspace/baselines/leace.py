@@ -27,16 +27,16 @@ class Leace(Projection, label="LEACE", short="removal of what tells environments
         E = I - W^+ P W,    column j of the basis = E^T v_j,    coordinate j of an embedding = v_j^T (E x),
 
     where v_j are the orthonormal eigenvectors of the erased covariance E Sigma_xx E^T by decreasing eigenvalue, which
-    is `spectrum`. This is the only oblique basis: E is the smallest change that erases, not an orthogonal projection. E
-    has rank D - r, with r <= environments - 1. The last r columns are exactly zero, so the ranks D - r to D give equal
-    results.
+    is `spectrum`. This is the only oblique basis: E is not an orthogonal projection, but the smallest change of
+    embeddings that erases the environment. E has rank D - r, with r <= environments - 1. The last r columns are exactly
+    zero, so the ranks D - r to D give equal results.
 
     The same matrix E is applied to images and texts. The paper's eraser also adds the constant (I - E) mean(x), which
     preserves the mean of the images. A probe does not need it, since its intercept absorbs the constant. Zero-shot
     prediction differs: similarities are computed without the part of the mean image along the erased directions.
 
     E may stretch directions. If environments differ mostly along directions of little variance, erased embeddings can
-    vary more than the original ones. As in the theorem, there is no bound.
+    vary more than the original ones. The theorem gives no bound for this.
 
     Directions in which the source images do not vary are unchanged. With one source environment or equal means nothing
     is erased, and the result equals `pca` with `centered`.

@@ -5,11 +5,11 @@
     Q   an orthonormal basis of the span of the spurious prompts
     M   (1/|S|) sum over S of (p_i - p_j)(p_i - p_j)^T, S all pairs that differ only in the spurious attribute
 
-P minimises |P - P_0|^2 + (lambda / |S|) sum over S of |P p_i - P p_j|^2, with prompts at unit length. Images stay, and
-no image is used. The method is by Chuang et al. (2023, arXiv 2302.00070). lambda 0 is their orthogonal projection; the
-default in their code is 1000. They write prompts for each data set. Here prompts are built from names by default: a
-spurious prompt names a source environment ("a photo of a sketch."), and a pair names a class with two environments ("a
-photo of a dog, sketch.").
+P minimises |P - P_0|^2 + (lambda / |S|) sum over S of |P p_i - P p_j|^2, with prompts at unit length. The map is
+applied to texts only and fitted on prompts only; image embeddings are neither changed nor used. The method is by Chuang
+et al. (2023, arXiv 2302.00070). With lambda 0, P is their orthogonal projection P_0; the default in their code is 1000.
+They write prompts for each data set. Here prompts are built from names by default: a spurious prompt names a source
+environment ("a photo of a sketch."), and a pair names a class with two environments ("a photo of a dog, sketch.").
 """
 
 from itertools import combinations
@@ -40,9 +40,10 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         spurious: whole prompts whose directions are removed. Default: one prompt for each word.
         pairs: lists of whole prompts that differ only in the spurious attribute. All pairs within a list are used.
             Default: one list for each class in the fit, with its name and each word.
-        orthogonal: whether directions are removed before calibration, as published. Default true; false: calibration
-            only.
-        lambdas: candidate strengths of the calibration; with 0, directions are only removed.
+        orthogonal: whether spurious directions are removed before the calibration, as published. Default true; with
+            false, texts are only calibrated.
+        lambdas: candidate strengths of the calibration; with 0, spurious directions are removed and nothing is
+            calibrated.
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
@@ -78,7 +79,7 @@ class BiasedPrompts(Projection, label="Debiasing by prompts", role="rival", plac
         return (*spurious, *(alike if self.pairs is None else in_groups(ALIKE, self.pairs)))
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return P, from the prompts; images stay."""
+        """Return the map P of texts, computed from the prompts. Images are unchanged."""
         d = np.array([a - b for group in sources.prompts(ALIKE) for a, b in combinations(group, 2)])
         if not len(d):
             raise ValueError("There are no two prompts that differ only in the spurious attribute.")

@@ -7,7 +7,7 @@ nuisance. The factor D / trace(C_z) makes lambda dimensionless. G is symmetric. 
 (trace(C_z) / D) I instead of C_z, so it ignores how energy differs between directions.
 
 Chuang et al. (2023, arXiv 2302.00070) apply G to texts after an orthogonal projection, with N from prompt pairs. Here N
-comes from unlabelled source images, and no projection comes before.
+comes from unlabelled source images, and there is no projection before G.
 """
 
 from typing import ClassVar
@@ -35,7 +35,7 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     sides: Sides = "texts"
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the maps by G, or by its root, from all source images and the nuisance."""
+        """Fit G on all source images and the nuisance; return the maps that apply G (or its root) to `sides`."""
         name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
         made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)

@@ -23,7 +23,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
     """Subtract a share lambda of the mean source image from images, and of the mean class text from texts.
 
     Fields:
-        lambdas: candidate shares, 0 to 1; 0 is the plain space.
+        lambdas: candidate shares, 0 to 1; 0 changes nothing.
         sides: what is centred: `symmetric` (default: images and texts), `images` or `texts`.
         lambda_: one share; a recipe gives `lambdas`.
     """
@@ -36,7 +36,7 @@ class Centring(Projection, label="Centring", short="removal of the mean", role="
 
     @property
     def variant(self) -> str:
-        """`images` or `texts` if only these are centred; empty if both are."""
+        """`images` or `texts` if only images or only texts are centred; empty if both are."""
         return "" if self.sides == "symmetric" else self.sides
 
     def fit(self, sources: SourceMoments) -> Basis:

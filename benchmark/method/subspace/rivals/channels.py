@@ -6,8 +6,8 @@
 
 mean_ec,j is the mean of channel j over the images of class c in environment e. Pairs (e, c) without images are left
 out. CLIPCEIL (Yu et al., NeurIPS 2024) trains an adapter whose channels vary little between domains and much between
-classes. Here the same aim orders the encoder's own channels, without an adapter, so the name is not used. The ratio of
-the two variances is this project's choice; it makes the scale of a channel irrelevant.
+classes. Here the encoder's own channels are ordered with the same aim. There is no adapter, so the projection is not
+called CLIPCEIL. The ratio of the two variances is this project's choice; it makes the scale of a channel irrelevant.
 """
 
 from typing import ClassVar
@@ -45,7 +45,10 @@ class Channels(Projection, label="Channels by classes over environments", role="
 
 
 def _variance(means: Array, counts: Labels, axis: int) -> Array:
-    """Return the variance along `axis` of means, (environments, classes, D), averaged over the other axis: (D,)."""
+    """Return the variance of means along `axis`, averaged over the other axis, shape (D,).
+
+    `means` has shape (environments, classes, D); `counts` has the number of images of each mean.
+    """
     there = counts > 0
     n = there.sum(axis=axis)
     if not (n > 1).any():

@@ -22,7 +22,9 @@ RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 class Denoiser(Projection, label="Least-squares denoiser", role="rival", place=7):
-    """W = C_z,do (C_do,do + eps I)^-1 on images, texts stay; eps = lambda trace(C_do,do) / D. A rule chooses lambda.
+    """Multiply images by W = C_z,do (C_do,do + eps I)^-1, eps = lambda trace(C_do,do) / D; texts are unchanged.
+
+    A selection rule chooses lambda.
 
     Fields:
         lambdas: candidate ridges, relative to the mean energy per direction.

@@ -2,9 +2,10 @@
 
     P_j = I - U_j U_j^T,    U_j the j leading eigenvectors of N
 
-It decides by the nuisance N alone. Truncation weighs N against the energy of embeddings, and shrinkage keeps a part of
-every direction. The method comes from speaker verification (Solomonoff, Campbell and Boardman 2005), with the
-covariance between channels as N. Here N is C_d, B or both, see `benchmark.method.subspace.nuisance`.
+Only the nuisance N decides which directions are removed. Truncation weighs N against the energy of embeddings, and
+shrinkage keeps a part of every direction. The method comes from speaker verification (Solomonoff, Campbell and Boardman
+2005), with the covariance between recording channels as N. Here N is C_d, B or both, see
+`benchmark.method.subspace.nuisance`.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -44,7 +45,7 @@ class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuis
 
     @property
     def settings(self) -> tuple[Projection, ...]:
-        """See `Projection.settings`: one for each number of directions and N, with the smallest number first."""
+        """See `Projection.settings`: one for each number of directions and each N; smaller numbers come first."""
         given: Any = self.removed
         numbers = given if isinstance(given, tuple) else (given,)
         return tuple(
@@ -54,7 +55,7 @@ class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuis
         )
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the projection orthogonal to the leading directions of the nuisance."""
+        """Return the orthogonal projection that removes the leading directions of the nuisance."""
         if isinstance(self.removed, tuple):
             raise ValueError("removed: these numbers are candidates of a rule; fit one of `settings`.")
         name = self.nuisance_name

@@ -4,9 +4,9 @@
     coral       C_pool^(1/2) C_e^(-1/2) (z - mean_e) + mean_pool
 
 mean_pool and C_pool are mean and covariance of all source images; mean_e and C_e are those of environment e. For a
-source they use training images, for the target test images without labels. No other projection uses target images, so
-tables mark these two. Selection rules still use only sources: in leave-one-out fits, validation images of the left-out
-source replace the target.
+source environment they are computed from training images, for the target from test images without labels. No other
+projection uses target images, so tables mark these two. Selection rules still use only sources: in leave-one-out fits,
+validation images of the left-out source take the place of target images.
 
 CORAL is by Sun, Feng and Saenko (AAAI 2016, arXiv 1511.05547). They map the source to the target and train a new
 classifier. Here each environment is mapped to the pool of sources, so class texts and probes stay the same.
@@ -31,7 +31,7 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 class OwnMean(Projection, label="Centring by the environment's own mean", role="rival", place=7):
     """Subtract a share lambda of (mean_e - mean_pool) from each image. Uses the test images.
 
-    The mean of all source images stays, so that similarities to texts remain comparable.
+    The mean of all source images is not subtracted, so that similarities to texts remain comparable.
 
     Fields:
         lambdas: candidate shares, 0 to 1; 0 changes nothing.

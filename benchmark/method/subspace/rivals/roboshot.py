@@ -5,11 +5,12 @@
     U   an orthonormal basis of the span of differences between harmful prompts of one list
     V   an orthonormal basis of the span of differences between helpful prompts of one list
 
-Prompts have unit length, texts stay, and no image is used. The method is by Adila et al. (ICLR 2024, arXiv 2309.04344),
-with s = 1. They apply the two steps to one basis vector after another and rescale to length 1 after each; cosines do
-not depend on lengths. A language model writes their prompts for the task; here prompts come from the recipe. By default
-harmful prompts name the source environments ("a photo of a sketch."). No prompt is helpful by default, since increasing
-the span of class texts changes no zero-shot prediction.
+Prompts have unit length. The map is fitted on prompts only and applied to images only; text embeddings are unchanged.
+The method is by Adila et al. (ICLR 2024, arXiv 2309.04344), with s = 1. They apply the two steps to one basis vector
+after another and rescale to unit length after each. The rescaling does not change cosines. A language model writes
+their prompts for the task; here prompts come from the recipe. By default harmful prompts name the source environments
+("a photo of a sketch."). No prompt is helpful by default, since increasing the span of class texts changes no zero-shot
+prediction.
 """
 
 from typing import Annotated, ClassVar
@@ -28,7 +29,7 @@ HARMFUL, HELPFUL = "harmful", "helpful"  # roles of prompts
 
 
 class RoboShot(Projection, label="RoboShot", role="rival", place=7):
-    """Images without harmful directions and with increased helpful ones, defined by prompts (Adila et al. 2024).
+    """Remove harmful directions from images and increase helpful ones; prompts define both (Adila et al. 2024).
 
     Every fit uses the prompts and words of the recipe, so they must not describe the target.
 
@@ -67,7 +68,7 @@ class RoboShot(Projection, label="RoboShot", role="rival", place=7):
         return (*harmful, *in_groups(HELPFUL, self.increase))
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Return the map of images; texts stay."""
+        """Return the map of images. Texts are unchanged."""
         plain = np.eye(sources.dim)
         vectors = plain - self.lambda_ * _projector(sources.prompts(HARMFUL))
         if self.increase:
