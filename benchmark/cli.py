@@ -128,7 +128,7 @@ def _loaded(file: Path, items: list[str], **places: str | None) -> "Recipe":
 
 
 def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
-    """Return the recipe's values that the command line overrides: dotted key -> value."""
+    """Return the values that the command line sets in the recipe, as a mapping from dotted key to value."""
     from benchmark.common.plain import from_yaml
 
     overrides: dict[str, Any] = {}
@@ -141,7 +141,7 @@ def _overrides(items: list[str], **places: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _prepared(recipe: "Recipe", held_out: bool = True) -> "Iterator[Run]":
-    """Yield a prepared run, in a block where Ray can be used; the first backbone is loaded in the background."""
+    """Yield a prepared run in a block in which Ray can be used; the first backbone is loaded in the background."""
     from benchmark.commands.stores import first_backbone_loading
 
     with first_backbone_loading(recipe):
@@ -224,7 +224,7 @@ def _recipe_folders(args: argparse.Namespace) -> list[Path]:
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """Return the options of `command_line._add_options` that change the recipe, for the command of a cluster job."""
+    """Return the options that change the recipe, as words for a cluster job; see `command_line._add_options`."""
     places = {f"--{name}": getattr(args, name) for name in ("store", "data", "out")}
     given = [("--set", item) for item in args.overrides] + [(n, value) for n, value in places.items() if value]
     refused = os.environ.get(NO_PLUGINS, "") not in ("", UNASKED)
@@ -382,7 +382,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _check_absent(args: argparse.Namespace, place: str | Path, option: str, *names: str) -> None:
-    """Without --overwrite, refuse to continue if an output file exists; called before any work."""
+    """Refuse to continue if an output file exists and --overwrite is not given; called before any work."""
     from benchmark.commands.interchange.files import check_absent
 
     if not args.overwrite:

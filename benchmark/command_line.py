@@ -19,7 +19,7 @@ _Add = Callable[..., Any]  # the `add_argument` of a command
 
 
 def _number(of: Callable[[str], float], least: float, below: float, what: str) -> Callable[[str], float]:
-    """Return a parser of numbers from `least` up to, but not including, `below`; `what` describes them."""
+    """Return a parser of numbers from `least` up to, but not including, `below`; error messages end in `what`."""
 
     def parsed(text: str) -> float:
         try:

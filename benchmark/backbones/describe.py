@@ -1,8 +1,8 @@
-"""Facts of a backbone, which are needed before images are embedded, computed in a separate process.
+"""Computes the facts of a backbone in a separate process; they are needed before images are embedded.
 
-The process loads the backbone (or builds it in the cache) while data sets are built and Ray starts. When it ends, the
-memory of the weights is free. It is `python -m benchmark.backbones.describe`, with a `BackboneSpec` as JSON on stdin,
-and the facts or an error message as JSON on stdout.
+The process loads the backbone (or builds it in the cache) while data sets are built and Ray starts. When the process
+ends, the memory of the weights is free. Its command is `python -m benchmark.backbones.describe`. It reads a
+`BackboneSpec` as JSON from stdin, and writes the facts or an error message as JSON to stdout.
 """
 
 import json
@@ -33,9 +33,10 @@ _processes: dict[BackboneSpec, "subprocess.Popen[str]"] = {}
 
 @contextmanager
 def preloading(spec: BackboneSpec) -> Iterator[None]:
-    """Load a backbone in the background of the block, unless its facts are cached, so that `describe` waits less.
+    """Start a process that loads a backbone, unless its facts are cached; end it after the block.
 
-    The block does slow work that comes before `describe`, such as imports or the start of Ray.
+    Meanwhile the block does slow work, such as imports or the start of Ray. A call of `describe` later in the block
+    then waits less.
     """
     if not is_cached(spec):
         _processes[spec] = _start(spec)
@@ -113,8 +114,9 @@ def answer(spec: BackboneSpec) -> str:
 def with_engine(spec: BackboneSpec) -> BackboneFacts:
     """Return the facts of a backbone, with the engine that is used on this machine.
 
-    The engine is `torch` on a GPU, for `auto` also without OpenVINO, and if OpenVINO cannot run the model (with a
-    note). Else, for `auto`, the speed of both engines is measured, and the faster engine is cached.
+    The engine is `torch` on a GPU. It is also `torch` if OpenVINO cannot run the model, which adds a note, and for
+    `auto` if OpenVINO is not installed. Otherwise, for `auto`, the speed of both engines is measured once, and the
+    faster engine is cached.
     """
     from benchmark.backbones.loading import Backbone, best_device
     from benchmark.common.conversion import CONVERSION, openvino_missing
@@ -154,7 +156,7 @@ def _check_texts(spec: BackboneSpec, backbone: "Backbone") -> None:
 
 
 def _fastest(asked: str, in_torch: "Backbone") -> tuple[str, str]:
-    """Return the requested engine, or the faster engine for `auto`, and a note with the measured speeds."""
+    """Return the engine for this machine and a note: the measured speeds, or why OpenVINO cannot run the model."""
     from benchmark.backbones.engines import throughputs
 
     height, width = in_torch.preprocess["size"]

@@ -24,7 +24,7 @@ _BATCH, _ROUNDS = 16, 3
 
 
 class Tower(torch.nn.Module):
-    """An image tower after the normalisation of pixels. Its input is uint8, shape (batch, 3, height, width)."""
+    """An image tower that first normalises the pixels. Its input is uint8, shape (batch, 3, height, width)."""
 
     def __init__(
         self, model: EncoderModel, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32
@@ -44,7 +44,7 @@ class Tower(torch.nn.Module):
 
 
 def casts_weights(model: torch.nn.Module) -> bool:
-    """Return whether a low precision is reached by casting the weights once; otherwise operations are autocast.
+    """Return whether a model runs in low precision with weights that are cast once; else operations are autocast.
 
     Transformers with cast weights are up to twice as fast as with autocast, which casts weights in each pass; the error
     against float32 is the same. Convolutional towers with cast weights are not faster, and have larger errors.
@@ -102,7 +102,7 @@ def _file(facts: BackboneFacts) -> Path:
 
 
 def throughputs(engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
-    """Return engine -> images/s, as the median over a few batches of random pixels; the engines run alternately."""
+    """Return each engine's images/s: the median over a few batches of random pixels. The engines take turns."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_BATCH, 3, *size), dtype=torch.uint8, generator=draws)
     seconds: dict[str, list[float]] = {name: [] for name in engines}

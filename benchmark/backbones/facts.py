@@ -18,7 +18,8 @@ class BackboneFacts:
     """Facts about a loaded backbone.
 
     They are also stored as JSON: in the cache of `describe.py`, and with imported and exported embeddings. So a new
-    field needs a default, for older files; and a tuple must be converted by all readers of the JSON, like `notes`.
+    field needs a default, since older files lack it. JSON turns tuples into lists: as for `notes`, all readers of the
+    JSON must turn the list of a new field back into a tuple.
 
     Attributes:
         label: name of the backbone in outputs; it contains RANDOM WEIGHTS if the weights are random.
@@ -50,7 +51,7 @@ class BackboneFacts:
     texts: Texts = "any"
 
     def identity(self) -> dict[str, Any]:
-        """Return the facts that embeddings depend on, and that name them in the store; the engine below float32."""
+        """Return the facts that name stored embeddings; the engine is one of them only below float32."""
         names = ["fingerprint", "architecture", "preprocess", "precision"]
         names += ["engine"] if self.precision != "float32" else []
         return {name: asdict(self)[name] for name in names}

@@ -1,8 +1,9 @@
 """Folding of a linear map of embeddings into both towers of an open_clip checkpoint, which then needs no other package.
 
 Let z = W h + b be the output of a tower's last layer (h: its input), and M the map. A last layer with weights M W and
-bias M b returns the mapped embedding M z directly. For symmetric shrinkage M is F^(1/2). The checkpoint has the cosines
-of mapped embeddings, whatever the lengths of embeddings before the map. Last layers in open_clip:
+bias M b returns the mapped embedding M z directly. For symmetric shrinkage, M is F^(1/2), the root of the shrinkage
+matrix F. The cosine similarities of the checkpoint are those of mapped embeddings; they do not depend on the lengths of
+embeddings before the map. Last layers in open_clip:
 
     images   `visual.proj` (a parameter), `visual.attnpool.c_proj`, the last linear layer of timm's `visual.head`, or,
              if that is empty, the classifier of timm's trunk
@@ -45,7 +46,8 @@ def write_folded(
     """Write a backbone with a map folded into it, in open_clip's local-dir layout.
 
     `folder` is created atomically. It has the configuration, the weights as safetensors, `provenance.json`, and the
-    tokenizer if the model has its own. `vectors` is the map of row vectors, shape (D, D), see `fold`.
+    tokenizer if the model has its own. `vectors`, shape (D, D), is the map: embeddings are row vectors, which it
+    multiplies from the right.
     """
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -133,7 +135,7 @@ def _same(expected: NDArray[np.floating], found: NDArray[np.floating]) -> bool:
 
 
 def _write(backbone: Backbone, model: OpenClipModel, built: Path, folder: Path, expected: Embedded) -> None:
-    """Write the checkpoint into `built`, check that it loads and gives `expected`, then name `folder` in its paths."""
+    """Write the checkpoint into `built`, check that it loads and gives `expected`, and set its paths to `folder`."""
     from safetensors.torch import save_file
 
     if model.config()["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):  # open_clip expects it next to the weights

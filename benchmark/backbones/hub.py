@@ -66,7 +66,7 @@ def _reaches(url: str) -> bool:
 
 
 def check_text_files(name: str, text: Mapping[str, Any]) -> None:
-    """Raise IcmBenchError if files on the hub that `text`, open_clip's `text_cfg` of a model, names are missing."""
+    """Raise IcmBenchError if the hub's files in `text` (open_clip's `text_cfg`) are neither cached nor reachable."""
     model, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name") or text.get("hf_model_name")
     parts = {"configuration of the text tower": model, TOKENIZER: tokenizer}
     needed = {what: place for what, place in parts.items() if place and not Path(place).is_absolute()}

@@ -93,11 +93,14 @@ class Backbone:
 
     @property
     def engine(self) -> str:
-        """Engine of the image tower: `torch` on a GPU, and for `auto`, which only `describe` replaces."""
+        """Engine of the image tower: `openvino` if the spec says so and the device is a CPU, else `torch`.
+
+        For `auto` it is `torch` too: only `describe` chooses the faster engine.
+        """
         return "openvino" if self.spec.engine == "openvino" and self.device.type == "cpu" else "torch"
 
     def in_openvino(self) -> "Backbone":
-        """Return this backbone on the CPU with OpenVINO as engine. In float32 both share the weights."""
+        """Return this backbone on the CPU with OpenVINO as engine; in float32, both share the weights."""
         spec = self.spec.model_copy(update={"engine": "openvino"})
         if spec.precision != "float32":  # it has another label, and cast weights cannot be restored
             return Backbone(spec, device="cpu")
@@ -182,7 +185,7 @@ def width_of(spec: BackboneSpec) -> int:
 
 
 def check_finite(embeddings: NDArray[np.float32], label: str, inputs: Sequence[str]) -> None:
-    """Raise IcmBenchError, with the first such input, if embeddings are NaN or infinite."""
+    """Raise IcmBenchError if embeddings are NaN or infinite; the message names the first of their `inputs`."""
     sound = np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
     if not sound.all():
         raise IcmBenchError(

@@ -26,8 +26,9 @@ class TrainingSpec(Spec):
         image_size: side of the training images, 32 to 512 pixels. Default 160.
         trunk: the image tower, `lite0` or `lite1` (EfficientNet-Lite with its ImageNet weights). Default `lite0`.
         width: embedding width D, 8 to 1024. Default 256.
-        augmented: whether training uses views of the seven interventions, too: one view or none for each image at each
-            step. Such training is a rival of projections. Default false.
+        augmented: whether training also uses views of the seven interventions: at each step, each image is used as it
+            is or replaced by one of its views. Such training is an alternative to projections, for comparison with
+            them. Default false.
         seed: seed of initialisation, order of the images, choice of captions and views, and dropout. Default 0.
     """
 

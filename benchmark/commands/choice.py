@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choosing:
-    """Options that select a projection; None means the only value in the recipe."""
+    """Options that select a projection. An option that is None stands for the only value in the recipe."""
 
     # A new field needs an option of the same name in `_projections` of benchmark/command_line.py.
 
@@ -110,7 +110,7 @@ def _projection(sweep: SweepSpec, label: str | None) -> Projection:
 
 
 def _for_subject(recipe: Recipe, subject: Subject, projection: Projection) -> Projection:
-    """Return the projection; if the data set has no views under the backbone, its variant without interventions."""
+    """Return the projection, or its variant without interventions if the data set has no views under the backbone."""
     sets = [chosen for chosen in recipe.intervention_sets() if not chosen.placebo]
     if not projection.uses_interventions or not sets or any(chosen.is_among(subject.kinds) for chosen in sets):
         return projection
@@ -132,7 +132,7 @@ def _missing_input(projection: Projection, subject: Subject) -> str | None:
 
 
 def _setting(projection: Projection, name: str | None) -> Projection:
-    """Return the projection with the nuisance `name`; for None, its only variant."""
+    """Return the variant of a projection with the nuisance `name`; None stands for the only variant."""
     if name is not None and not hasattr(projection, "nuisance"):
         raise IcmBenchError(f"--nuisance: {projection.label} has no nuisance to choose; leave --nuisance out.")
     return one_of("--nuisance", name, projection.settings, lambda p: getattr(p, "nuisance", p.label))

@@ -151,9 +151,10 @@ def _mapped(choice: Choice, basis: Basis, moments: SourceMoments) -> Mapped:
 
 
 def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) -> Shift:
-    """Return the share of the shift of class means that the projection removes, also with each placebo in C_d's place.
+    """Return the share of the shift of class means that the projection removes.
 
-    The target is the left-out environments. If none is left out, only the shift between sources is measured.
+    The shift is measured between sources, and from the sources to the environments that are left out, if any. The same
+    shares are also returned for fits with a placebo in place of C_d.
     """
     shifts = Shifts.of(moments, list(fitting.left_out(choice)))
     drawn = choice.projection.takes_placebo and choice.intervention_set is not None
@@ -171,7 +172,11 @@ def _shift(fitting: Fitting, choice: Choice, moments: SourceMoments, rank: int) 
 
 
 def _alternatives(choice: Choice, moments: SourceMoments, seeds: tuple[int, ...]) -> dict[str, dict[str, Choice]]:
-    """Return fits to compare as varied factor -> label -> fit: one environment left out, another seed, or one kind."""
+    """Return fits to compare with the chosen one; each differs from it in one factor.
+
+    The outer keys are the factors: `held_out` (one more environment is left out), `seeds` (another seed) and `kinds` (a
+    single kind of pairs). The inner keys are labels of the fits.
+    """
     kinds: dict[str, Choice] = {}
     chosen = choice.intervention_set
     if chosen and chosen.pairing == "each":
@@ -189,7 +194,7 @@ def backbone_angles(fittings: Mapping[str, tuple[Fitting, Choice]], rank: int) -
     """Return, for each pair of backbones, the median canonical angle between their projected embeddings of images.
 
     Args:
-        fittings: label of a backbone -> its fits and the selected projection.
+        fittings: fits and selected projection of each backbone, by its label.
         rank: rank of the subspaces.
     """
     ids = [set(fitting.ids) for fitting, _ in fittings.values()]

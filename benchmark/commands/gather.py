@@ -52,7 +52,7 @@ def rows_of(
     subjects: "Sequence[Subject]" = (),
     where: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Gathered, int, Storage, str]:
-    """Return the rows in a recipe's only record, its number of trials, and the storage and folder of its report."""
+    """Return four values: rows of a recipe's only record, its number of trials, and its report's storage and folder."""
     file = only_record_of(recipe, storage, subjects)
     record = read_record(storage, file)
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
@@ -122,7 +122,10 @@ def _as_text(value: object) -> str:
 
 
 def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return one row for each identity; leave out identities with unequal numbers, and return a sentence on each."""
+    """Return one row for each identity, and sentences on identities that have several rows with unequal numbers.
+
+    All rows of such an identity are left out.
+    """
     names = list(IDENTIFYING)
     if not rows.duplicated(names).any():
         return rows, ()

@@ -14,7 +14,7 @@ DEMO = "demo"
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """Return name -> file of the packaged recipes, sorted by name."""
+    """Return the file of each packaged recipe by name, in alphabetical order."""
     folder = Path(str(files("jobs") / "recipes"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
@@ -32,7 +32,7 @@ def packaged_recipe(name: str) -> Path:
 
 
 def about_recipes() -> dict[str, str]:
-    """Return the name of each packaged recipe -> its description, the first line of the file."""
+    """Return the description of each packaged recipe by name: the first line of its file."""
     texts = {name: file.read_text(encoding="utf-8") for name, file in packaged_recipes().items()}
     return {name: text.partition("\n")[0].lstrip("# ") for name, text in texts.items()}
 

@@ -46,7 +46,8 @@ class Outcome:
         headline: the conclusion in at most 45 words; the first sentence of `text`.
         verdicts: one record for each verdict, as in tables/verdicts.csv; in each setting, methods in
             `compare` come first.
-        conflicts: messages about rows with equal names and different numbers; both rows are left out.
+        conflicts: messages about rows that describe the same result but have different numbers; all these rows are left
+            out.
         built: whether this call wrote the report; False if a report of the same rows, options and code existed.
         text: the summary as plain text.
     """
@@ -225,7 +226,7 @@ def _thumbnails_of(recipes: Sequence[Recipe], names: Collection[str], ids: Seque
 
 
 def failure(of: Gathered | Outcome, trials: int) -> IcmBenchError | FaultError:
-    """Return the error for failed trials, out of `trials`; a `FaultError` if one failed by a bug of this package."""
+    """Return the error about the failed ones of `trials` trials: a `FaultError` after a bug of this package."""
     label = next(iter(of.faults or of.failed))
     first = "the first by a bug of icm-bench" if of.faults else "the first"
     words = (

@@ -29,7 +29,7 @@ def read_store(recipe: Recipe) -> Storage:
 
 
 def store_of(recipe: Recipe) -> Storage:
-    """Return the recipe's store; refuse a `run.out` among its files, and both in the folder of a data set."""
+    """Return the recipe's store; refuse a `run.out` among its files, and either of them in a data set's folder."""
     storage = store_at(recipe.run.store, recipe.run.storage_timeout)
     check_out(recipe.run.out, [storage])
     check_data(recipe)
@@ -58,7 +58,7 @@ def check_out(out: str | None, stores: Sequence[Storage]) -> None:
 
 
 def check_data(recipe: Recipe) -> None:
-    """Refuse a store or report in the folder of a data set, in which every folder is an environment."""
+    """Refuse a store or report inside the folder of a data set, where every folder is an environment."""
 
     def is_in(place: str, folder: str) -> bool:
         return f"{Storage(place).path('').rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

@@ -69,7 +69,7 @@ def _sweep(run: Run) -> None:
 
 
 def _write_record(run: Run, ids: list[str], planned: int) -> list[str]:
-    """Write the record of a run: ids of its trials, and their planned number. Return the ids in an earlier record."""
+    """Write the record of a run: ids and planned number of its trials. Return the ids in an earlier record."""
     recipe, subjects = run.recipe, run.subjects
     content = recipe.model_dump(mode="json", exclude={"run"})
     for dataset in content["datasets"]:

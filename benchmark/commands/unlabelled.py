@@ -88,9 +88,10 @@ def _over_seeds(trials: Sequence[Trial], by_case: dict[tuple[str, str, int], lis
 
 
 def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float]]:
-    """Yield the methods' answers on one environment, each with the accuracy estimated from their agreement.
+    """Yield the methods' answers on one environment, each with the accuracy that is estimated from agreement.
 
-    Agreement is measured among methods with the same readable images, which may differ between backbones.
+    A method's agreement is measured with the methods that have the same readable images, which may differ between
+    backbones.
     """
     alike: dict[tuple[int, int], list[Answers]] = {}
     for answers in of_case:
@@ -105,7 +106,7 @@ def _with_agreement(of_case: Sequence[Answers]) -> Iterator[tuple[Answers, float
 
 
 def _methods(trials: Sequence[Trial]) -> list[str]:
-    """Return the label of each trial's method, as in tables, with intervention set and scaling if these vary."""
+    """Return a label of each trial's method, as in tables; it names intervention set and scaling if these vary."""
     from reports.analysis.methods import Method
 
     specs = [trial.spec for trial in trials]

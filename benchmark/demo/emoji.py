@@ -50,7 +50,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class PretrainingImage:
-    """A drawing of a concept for training MiniLiT; its pack is no environment of `emoji_styles`."""
+    """A drawing of a concept for training MiniLiT; its pack is not among the environments of `emoji_styles`."""
 
     pack: str
     concept: Concept
@@ -83,7 +83,7 @@ def slug(name: str) -> str:
 
 
 def concepts() -> dict[str, Concept]:
-    """Return slug -> concept for OpenMoji's table, without skin tones and without OpenMoji's own extras."""
+    """Return the concepts of OpenMoji's table by slug, without skin tones and without OpenMoji's own extras."""
     table = read_member(OPENMOJI.fetch(), "package/data/openmoji.csv").decode("utf-8")
     by_slug: dict[str, Concept] = {}
     for row in csv.DictReader(io.StringIO(table)):
@@ -95,7 +95,7 @@ def concepts() -> dict[str, Concept]:
 
 
 def iconify_svgs(pack: Pack) -> dict[str, str]:
-    """Return icon name -> SVG document of an Iconify package, without aliases.
+    """Return the SVG document of each icon of an Iconify package by name, without aliases.
 
     An alias may have the name of another concept: in the old packs `cricket` is the game.
     """
@@ -113,7 +113,7 @@ def iconify_svgs(pack: Pack) -> dict[str, str]:
 
 
 def openmoji_svgs(style: str, wanted: Iterable[Concept]) -> dict[str, str]:
-    """Return slug -> SVG document of OpenMoji; `style` is `color` or `black`."""
+    """Return OpenMoji's SVG documents of the concepts in `wanted` by slug; `style` is `color` or `black`."""
     members = {concept.slug: f"package/{style}/svg/{concept.hexcode}.svg" for concept in wanted}
     contents = read_members(OPENMOJI.fetch(), members.values())
     return {name: contents[member].decode("utf-8") for name, member in members.items()}
@@ -131,7 +131,7 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
 def draw_files(documents: Mapping[Path, str], description: str) -> None:
     """Render SVG documents into their files; folders are created.
 
-    One core stays free, since an encoder is usually built or loaded at the same time, which takes longer.
+    One core stays free: usually an encoder is built or loaded at the same time, and takes longer than the drawings.
     """
     for folder in {file.parent for file in documents}:
         folder.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ def content_hash() -> str:
 
 @functools.cache
 def drawings() -> dict[str, dict[str, dict[str, str]]]:
-    """Return environment -> class -> concept -> SVG document; all environments have the same concepts.
+    """Return the SVG documents by environment, class and concept; all environments have the same concepts.
 
     The result (9 MB) is cached in the process: a recipe may build several data sets from it.
     """

@@ -49,7 +49,10 @@ class Trunk:
     depth: float = 1.0  # factor on the number of blocks of a stage
 
     def classifier(self) -> "nn.Module":
-        """Return the tower with its ImageNet classifier: pixels in [-1, 1], (n, 3, h, w), to logits, (n, 1000)."""
+        """Return the tower with its ImageNet classifier.
+
+        It maps pixels in [-1, 1], shape (n, 3, h, w), to logits, shape (n, 1000).
+        """
         import timm
         import torch
 

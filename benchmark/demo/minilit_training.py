@@ -178,10 +178,10 @@ def _text_features(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def _train(features: Features, training: Training) -> tuple[nn.Linear, nn.Linear, Tensor]:
-    """Train the linear maps of images and texts; return both, for raw features, and the logarithm of the logit scale.
+    """Train the linear maps of images and texts; return both, and the logarithm of the logit scale.
 
-    Training features are standardised: image features centred and scaled, caption features only scaled, since
-    open_clip's text map has no bias.
+    The maps that are returned take raw features. Training uses standardised features: image features are centred and
+    scaled, caption features are only scaled, since open_clip's text map has no bias.
     """
     views = features.images if features.images.ndim == 3 else features.images[None]
     image_mean, image_std = views.flatten(0, 1).mean(0), views.flatten(0, 1).std(0) + 1e-6

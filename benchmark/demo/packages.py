@@ -80,7 +80,7 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def read_members(archive: Path, members: Collection[str]) -> dict[str, bytes]:
-    """Return name -> content for some members of an archive, read in one pass and not unpacked to disk."""
+    """Return the contents of some members of an archive by name; the archive is not unpacked to disk."""
     contents: dict[str, bytes] = {}
     try:
         if archive.suffix == ".whl":

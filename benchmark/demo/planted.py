@@ -9,11 +9,11 @@ The correct result of a method is therefore known. Two properties of a shift are
 
 A data set may have two shifts with separate strengths.
 
-Coverage was measured with MiniLiT at 160 pixels, without any method, as v'C_d v / v'C_z v over trace(C_d) / trace(C_z).
-Here v is the difference of the means of target and sources, C_z the second moment of embeddings, and C_d the second
-moment of their changes under interventions; an average direction has coverage 1. With `color_jitter` and `grayscale`
-it is 4.6 for the dusk, and 0.2 to 0.4 for the hatching. At strength 1, plain zero-shot loses 29 of 60 points to the
-dusk and 30 to the hatching.
+Coverage was measured with MiniLiT at 160 pixels, without any method. It is the ratio v'C_d v / v'C_z v, divided by
+trace(C_d) / trace(C_z). Here v is the difference of the means of target and sources, C_z the second moment of
+embeddings, and C_d the second moment of their changes under interventions; an average direction has coverage 1. With
+`color_jitter` and `grayscale`, the coverage of the dusk is 4.6, and that of the hatching is 0.2 to 0.4. At strength 1,
+plain zero-shot loses 29 of 60 points to the dusk and 30 to the hatching.
 
 Every drawing is in one environment. With as many styles as environments, every concept is in each environment, in
 different styles. All environments have equally many drawings of each class and style, so they differ only by the shift
@@ -71,11 +71,11 @@ class Planted:
 
     Attributes:
         styles: environments of `emoji_styles` whose drawings are used, one or more.
-        shifts: shift -> environment -> strength, 0 (drawing unchanged) to 1; all shifts have the environments of the
-            data set.
-        correlation: environment -> share of each class's images, 0 to 1, that have the change of their class (a change
-            is a variant of the shift, such as a hue); the others have the change of another class. None (default): all
-            images have the same change, so environments differ only by strength.
+        shifts: strength of each shift in each environment, 0 (drawing unchanged) to 1; all shifts must have the same
+            environments.
+        correlation: environment -> share of the images of each class, 0 to 1, that have the change of their own class;
+            the others have the change of another class. A change is a variant of the shift, such as a hue. None
+            (default): all images have the same change, so environments differ only by strength.
         seed: seed of three draws: environment of each drawing, change of each class, and images that have this change.
             Default 0.
     """
@@ -102,10 +102,10 @@ class Planted:
     def parts(self) -> tuple[str, ...] | None:
         """Parts of shrinkage to be credited with `target` held out: `interventions`, `environments`, both or neither.
 
-        `interventions` if they cover a shift that the means of the sources do not show; `environments` if the means
-        show a shift that interventions do not cover. None if both find the same shift: a credit requires that a part
-        adds to the other one, but here either is enough. Empty with a correlation: it helps in all sources, so a rule
-        that selects on sources keeps it.
+        `interventions` is credited if interventions cover a shift that the means of the sources do not show;
+        `environments` is credited if the means show a shift that interventions do not cover. None if both find the same
+        shift: a part is credited only if it adds to the other one, but here either is enough. Empty without a target,
+        and with a correlation: the correlation helps in all sources, so a rule that selects on sources keeps it.
         """
         target = self.target
         if target is None or self.correlation:
@@ -119,7 +119,7 @@ class Planted:
         return tuple(name for name in ("interventions", "environments") if name in found)
 
     def sizes(self, environment: str) -> dict[Shift, float]:
-        """Return shift -> strength in an environment; shifts of strength 0 are left out."""
+        """Return the strength of each shift in an environment; shifts of strength 0 are left out."""
         sizes = {shift: strength[environment] for shift, strength in self.shifts.items() if shift != "none"}
         return {shift: size for shift, size in sizes.items() if size}
 
@@ -179,7 +179,10 @@ def content_hash(planted: Planted) -> str:
 
 
 def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[PlantedImage]:
-    """Return the images of a planted data set, sorted by path, without rendering; `classes`: class -> concepts."""
+    """Return the images of a planted data set, sorted by path, without rendering them.
+
+    `classes` has the concepts of each class.
+    """
     environment = deal(classes, planted.styles, planted.environments, planted.seed)
     images = []
     for place in planted.environments:
@@ -209,7 +212,7 @@ def contents(planted: Planted, classes: Mapping[str, Sequence[str]]) -> list[Pla
 def deal(
     classes: Mapping[str, Sequence[str]], styles: Sequence[str], environments: Sequence[str], seed: int
 ) -> dict[tuple[str, str], str]:
-    """Return (concept, style) -> environment, assigned in rotation.
+    """Return the environment of each drawing, a pair (concept, style). Environments are assigned in rotation.
 
     The drawings of a concept are spread over as many environments as possible. All environments have the same number of
     drawings of each class, of each style, and of each class in each style, up to a difference of one per style.
@@ -223,17 +226,18 @@ def deal(
 
 
 def changes_of_classes(classes: Iterable[str], seed: int) -> dict[str, int]:
-    """Return class -> number of its change under a correlation; numbers are distinct, from 0 to `CHANGES` - 1."""
+    """Return the number of each class's change under a correlation; numbers are distinct, 0 to `CHANGES` - 1."""
     return {name: change for change, name in enumerate(_shuffled(classes, seed, "change"))}
 
 
 def changed(svg: str, sizes: Mapping[Shift, float], change: int) -> str:
     """Return an SVG drawing after the shifts in `sizes` (shift -> strength), in the variant number `change`.
 
-    `texture` adds dark lines behind the drawing: LINE wide, SPACING apart, opacity `size`, rotated by change × 18
-    degrees. `dusk`, independent of the change, desaturates all pixels by `size` and darkens the whole image, including
-    the white background, by DUSK × size. `tint` multiplies each channel of the whole image by
-    1 - size × TINT × (1 - the hue's channel); hues are spaced evenly on the circle, starting at blue (216 degrees).
+    `texture` adds dark lines behind the drawing: LINE wide, SPACING apart, with opacity `size` (the strength), rotated
+    by change × 18 degrees. `dusk`, independent of the change, desaturates all pixels by `size` and darkens the whole
+    image, including the white background, by DUSK × size. `tint` multiplies each channel of the whole image by a
+    factor: 1 - size × TINT × (1 - c), where c is the value of this channel in the hue, 0 to 1. Each change has its own
+    hue; hues are spaced evenly on the circle, starting at blue (216 degrees).
     """
     if not sizes:
         return svg

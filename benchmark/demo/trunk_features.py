@@ -28,7 +28,7 @@ MAX_PROCESSES = 8
 def image_features(
     workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, description: str
 ) -> Tensor:
-    """Return pooled features of the drawings, shape (n, 1280); with `kind`, of their views under this intervention."""
+    """Return pooled features, shape (n, 1280), of the drawings or of their views under the intervention `kind`."""
     progress = Progress(description, len(images), "images")
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     found: list[Tensor] = [torch.empty(0)] * len(batches)
@@ -40,7 +40,7 @@ def image_features(
 
 
 def feature_workers() -> Workers:
-    """Return worker processes for features, one per core, which import at once; none on a single core."""
+    """Return worker processes for features, one per core, which import at their start; none on a single core."""
     return Workers(min(cores(), MAX_PROCESSES) if cores() > 1 else 0, __name__)
 
 

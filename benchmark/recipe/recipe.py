@@ -1,7 +1,8 @@
-"""The recipe: all specs, checked against each other, with a hash. Last, its settings if views or texts are missing.
+"""The recipe: all specs, checked against each other, with a hash.
 
-Only commands, `cli` and `sweep/trials.py` take a whole recipe; other code gets the specs that it needs. `make docs`
-writes docs/recipe.md from the docstrings of specs; a test compares them.
+The functions at the end return the settings that are left if views or texts are missing. Only commands, `cli` and
+`sweep/trials.py` take a whole recipe; other code gets the specs that it needs. `make docs` writes docs/recipe.md from
+the docstrings of specs; a test compares them.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -104,7 +105,7 @@ class Recipe(Spec):
         return self.datasets[0].is_imported
 
     def _check_datasets(self) -> None:
-        """Refuse imported data sets beside others, prompts of unknown data sets, and missing ImageNet variants."""
+        """Refuse imported data sets together with others, prompts of unknown data sets, missing ImageNet variants."""
         names = [d.name for d in self.datasets]
         if other := next((d.name for d in self.datasets if d.is_imported != self.is_imported), None):
             raise ValueError(
@@ -224,7 +225,7 @@ class Recipe(Spec):
         return next(d.clusters for d in self.datasets if d.name == dataset)
 
     def shifts(self) -> tuple[int, ...]:
-        """Return the positions in `datasets` of the test sets of a protocol across data sets."""
+        """Return the positions in `datasets` of the data sets on which a protocol across data sets tests."""
         return tuple(i for i, d in enumerate(self.datasets) if is_variant(d.name) and d.name != SHIFT_SOURCE)
 
     def kinds_for(self, dataset: str) -> tuple[Intervention, ...]:
@@ -239,9 +240,9 @@ class Recipe(Spec):
     def search_space(
         self, dataset: str, projection: Projection, intervention_set: InterventionSet | None
     ) -> dict[str, tuple[float, float]]:
-        """Return the search space of a method: parameter -> bounds, for lambda and the strengths of the set's kinds.
+        """Return the search space of a method: the bounds of each parameter that is searched.
 
-        Methods with an empty space belong to the grid.
+        These parameters are lambda and strengths of the set's kinds. Methods with an empty space belong to the grid.
         """
         search = self.sweep.search
         if search is None:
@@ -268,10 +269,11 @@ class Recipe(Spec):
     def sets_for(
         self, dataset: str, predictor: Predictor, projection: Projection, kinds: Collection[str] | None = None
     ) -> tuple[InterventionSet | None, ...]:
-        """Return the intervention sets for fits of projection and predictor on a data set; None for no set.
+        """Return the intervention sets with which a projection and a predictor are fitted on a data set.
 
-        Placebos are only for methods that take them, and a borrowed placebo needs a lender. If a projection uses its
-        set only to scale lambda, the first set with the largest share of pairs is enough.
+        The only item is None if neither of them uses interventions. Placebos are only for methods that take them, and a
+        borrowed placebo needs a lender. If a projection uses its set only to scale lambda, only one set is returned:
+        the first with the largest share of pairs.
 
         Args:
             dataset: name of the data set.
@@ -355,7 +357,7 @@ def _check_placebos(recipe: Recipe) -> None:
 
 
 def _check_lenders(recipe: Recipe, where: str, borrowed: list[InterventionSet]) -> None:
-    """Refuse unknown lenders, and data sets that borrow twice, since selection rules would choose between lenders."""
+    """Refuse unknown lenders, and several lenders of a data set for the same kinds: rules must not choose one."""
     names = [dataset.name for dataset in recipe.datasets]
     for placebo in borrowed:
         if placebo.lender and placebo.lender not in names:
@@ -381,7 +383,7 @@ _LEARNS = " (if it needs no texts, let its class say learns_classes = True)"
 
 
 def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, ...]:
-    """Return the kinds of pairs that a data set has if all its views can be made; text pairs only for `texts` "any"."""
+    """Return the kinds of pairs of a data set if all its views can be made; text pairs need `texts` "any"."""
     text = [TEXT] if recipe.interventions.text and texts == "any" else []
     return (*dict.fromkeys(kind.label for kind in recipe.kinds_for(dataset)), *text, CROSS)
 
@@ -389,9 +391,10 @@ def kinds_of(recipe: Recipe, dataset: str, texts: Texts = "any") -> tuple[str, .
 def settings_of(
     recipe: Recipe, dataset: str, predictor: Predictor, kinds: Collection[str], texts: Texts
 ) -> Iterator[Setting]:
-    """Yield each projection of a predictor, with the intervention set of the fit; None for no set.
+    """Yield the settings of a predictor: each projection, with each of its intervention sets (None for no set).
 
-    A projection whose pairs are missing is replaced by its `without_interventions()`, unless the sweep has this too.
+    A projection whose pairs are missing is replaced by its variant `without_interventions()`, unless the sweep has this
+    variant too.
     """
     if not _has_texts(predictor, texts):
         return
@@ -413,7 +416,11 @@ def names_environments(projection: Projection) -> bool:
 
 
 def _has_texts(predictor: Predictor, texts: Texts) -> bool:
-    """Return whether `texts` is enough: "any" to use the text tower, "classes" otherwise, "none" to learn classes."""
+    """Return whether a predictor can be used with a backbone that embeds `texts`.
+
+    The text tower is needed by some predictors ("any"). The others need texts of classes ("classes"), unless they learn
+    the classes from images ("none").
+    """
     return texts == "any" or (not predictor.uses_text_tower and (texts == "classes" or predictor.learns_classes))
 
 

@@ -25,7 +25,8 @@ class InterventionSet(Spec):
             from two source environments). Default: empty, which means all embedded kinds.
         weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: equal weights.
         pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
-            one kind, drawn by seed and image, as the released code does. The first is the expectation of the second.
+            one kind, drawn by seed and image, as the released code does. C_d under `each` is the expectation of C_d
+            under `random_one`.
         pairs: share of the images whose views enter C_d, above 0, up to 1, to study how many pairs are needed. Images
             are drawn by `seed`, stratified by class and environment; smaller shares are subsets of larger ones. Other
             terms use all images. Each share below 1 is a separate method: no rule chooses between them. Default 1.
@@ -36,8 +37,8 @@ class InterventionSet(Spec):
             Default: none.
         draws: number of draws of `rotated`, `matched` or `shuffled`, each a separate placebo: 199 give p-values down
             to 0.005, for zero-shot only. Tables show their mean in one line. Default 1.
-        first: number of the first of these draws. Default 1.
-        seed: seed of these draws, or of the pairs. Default 0.
+        first: number of the first draw. Default 1.
+        seed: seed of the draws of a placebo, or of the images drawn for `pairs`. Default 0.
         lender: data set whose C_d is `borrowed`; the placebo is left out for the lender itself. Default: the next data
             set of the recipe, and for the last one the first.
     """
@@ -95,7 +96,7 @@ class InterventionSet(Spec):
         return tuple(self.model_copy(update={"first": number, "draws": 1}) for number in numbers)
 
     def in_trials(self) -> "tuple[InterventionSet, ...]":
-        """Return one set for each trial, with up to `DRAWS` draws, which share the moments of a fold."""
+        """Return one set for each trial. It has up to `DRAWS` draws, which share the moments of a fold."""
         end = self.first + self.draws
         return tuple(
             self.model_copy(update={"first": first, "draws": min(DRAWS, end - first)})

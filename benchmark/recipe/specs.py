@@ -137,7 +137,7 @@ class InterventionsSpec(Spec):
         return sum(len(self.seeds_of(kind)) for kind in kinds)
 
     def by_label(self) -> dict[str, Intervention]:
-        """Return label -> kind; a label is `posterize`, or `posterize(bits=3)` if parameters are not the defaults."""
+        """Return the kinds by label: `posterize`, or `posterize(bits=3)` if parameters differ from the defaults."""
         return {kind.label: kind for kind in self.kinds}
 
 
@@ -248,12 +248,13 @@ class SweepSpec(Spec):
     Fields:
         protocols: choices of training and test environments: names of `PROTOCOLS`, or `module:Class`.
             Default: `held_out`.
-        test_splits: test images of the held-out environment: `out_20` (default, as in the released code),
-            `in_80` (as in DomainBed) or `full`. Only `held_out` and `held_out_pairs` allow a choice. With `folds`, only
-            `out_fold`.
-        folds: number of folds, 3 to 100, instead of the 80/20 split. Images (or whole groups) are split by the
-            seed, and each fold is tested in turn, so that every image is tested once. For selection, fits leave out
-            the tested fold and, in turn, each other fold, whose source images are the validation images. Default: none.
+        test_splits: test images of the held-out environment: `out_20` (default, as in the released code), `in_80` (as
+            in DomainBed) or `full`. Only `held_out` and `held_out_pairs` allow a choice. With `folds`, the only value
+            is `out_fold`.
+        folds: number of folds, 3 to 100, instead of the 80/20 split. Images (or whole groups) are split by the seed,
+            and each fold is tested in turn, so that every image is tested once. For selection, each of the other folds
+            is left out in turn, together with the tested fold; its source images are the validation images. Default:
+            none.
         base_classes: `floor` or `ceil`: how half the number of classes is rounded to the number of base classes.
             Default: the protocol's, `floor` for `held_out_open_class` (the released code), `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or folds, and of all randomness in a
@@ -267,17 +268,17 @@ class SweepSpec(Spec):
             `isotropic_environments` and `within_classes`.
         lambdas: weights of the consistency term, 0 or above, for projections with this term and without their own
             `lambdas` (shrinkage has its own). Default 0.3, 1, 3, 10.
-        ranks: numbers of directions kept, 1 to D; `auto` (default) is D and the powers of two below it from 4 on, `all`
-            is 1 to D.
+        ranks: numbers of directions kept, 1 to D; `auto` (default) is D and all powers of two from 4 up to D, `all` is
+            1 to D.
         normalize: when embeddings are scaled to unit length: `before` the projection, `after` it, `both` or `none`
             (default).
         predictors: predictors of classes in the subspace. Default: `zero_shot` and `linear_probe`.
         grids: name of a predictor -> its ranks, lambdas, projections and intervention sets. Default: none.
         selection_images: maximum number of images that selection uses in each source environment and fold: validation
             images, and, for slow predictors (probes, `clip_adapter`), training images. They are drawn by the seed,
-            stratified by class; the in-split of an 80/20 split counts as four folds. Selected points and the last rank
-            are refitted on all images; rows record these ranks. `null` uses all images everywhere. Default 1000, which
-            is all images of data sets up to the size of Office-Home.
+            stratified by class. The in-split of an 80/20 split counts as four folds. Selected points and the last rank
+            are fitted again on all images; rows record which ranks these are. `null` uses all images everywhere.
+            Default 1000, which is all images of data sets up to the size of Office-Home.
         choose_by: metric that selection rules use: `metric` (default) is the data set's metric, `balanced` is
             class-balanced accuracy. Accuracy replaces metrics that need scores.
         search: a search instead of `lambdas`, for the projections that it covers. Default: none, the grid.
@@ -354,7 +355,7 @@ class SweepSpec(Spec):
         return self.grids.get(predictor.name, GridSpec())
 
     def lambdas_for(self, predictor: Predictor, projection: Projection) -> tuple[float, ...]:
-        """Return the values of lambda: weights of the consistency term, or strengths; (0.0,) for other projections."""
+        """Return the values of lambda (weights or strengths); a projection without lambda has the single value 0.0."""
         if projection.own_lambdas:
             return projection.own_lambdas
         return (self._grid(predictor).lambdas or self.lambdas) if projection.uses_lambda else (0.0,)
@@ -416,13 +417,13 @@ class RunSpec(Spec):
         gpus_per_trial: number or fraction of GPUs reserved for each trial, used for logistic regressions.
             `auto` (default) is 1 if the cluster has a GPU and `sweep.selection_images` limits a trained
             predictor, else 0.
-        trial_timeout: seconds after which a trial is stopped and retried; after a second time, it is a gap in the
-            tables. Default: none.
+        trial_timeout: seconds after which a trial is stopped and retried. If it is stopped again, its results are
+            missing from the tables. Default: none.
         loggers: callbacks of Tune that log the sweep: `tensorboard`, `mlflow`, `wandb`. Default: none.
         logs: folder of the loggers' files. Default `icm-bench-logs`.
         max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
-        storage_timeout: seconds for which calls to storage that does not answer are retried; then the run ends.
-            Default 120.
+        storage_timeout: seconds for which calls are retried if the storage does not answer; then the run ends. Default
+            120.
     """
 
     store: str | None = None

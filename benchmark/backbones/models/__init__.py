@@ -75,7 +75,7 @@ class EncoderModel(ABC):
     def text_side(self) -> "TextSide | None":
         """Return the tokenizer, the token embedding module, and the encoder from tokens to embeddings.
 
-        Predictors that learn prompts need them. Default: None, if they are not available.
+        Predictors that learn prompts need all three. Default: None, which means that the model does not provide them.
         """
         return None
 

@@ -107,7 +107,10 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_name(cls, spec: BackboneSpec) -> None:
-        """Raise IcmBenchError if the weights are unknown; with random weights, if text files are not available."""
+        """Raise IcmBenchError if the pretrained tag is unknown, or if the recipe must say whether QuickGELU is used.
+
+        Random weights have no tag; for them, the files of the text tower must be cached or on a reachable hub.
+        """
         config = _listed(spec)
         if config and spec.random_weights:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
@@ -118,7 +121,7 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_available(cls, spec: BackboneSpec) -> None:
-        """Raise IcmBenchError, before slow imports, if files are not cached and the hub is unreachable."""
+        """Raise IcmBenchError if files are not cached and the hub is unreachable. Open_clip is not imported."""
         config = _listed(spec)
         if config:
             hub.check_text_files(spec.name, config.get("text_cfg", {}))
@@ -168,10 +171,11 @@ def _listed(spec: BackboneSpec) -> dict[str, Any] | None:
 
 
 def _tags(name: str) -> dict[str, tuple[str, bool]]:
-    """Return pretrained tag -> (hub repository or empty, whether it has QuickGELU), for a model in open_clip's list.
+    """Return, for each pretrained tag of a model, its hub repository and whether it was trained with QuickGELU.
 
-    The tags are parsed from open_clip's source: `_PRETRAINED = {"NAME": _TAGS}`, `_TAGS = dict(TAG=_pcfg(...))`. The
-    result is empty if the source has another form; callers then import open_clip.
+    The model must be in open_clip's list. The repository is empty for weights that are not on the hub. The tags are
+    parsed from open_clip's source: `_PRETRAINED = {"NAME": _TAGS}`, `_TAGS = dict(TAG=_pcfg(...))`. The result is empty
+    if the source has another form; callers then import open_clip.
     """
     values: dict[str, ast.expr] = {}
     with contextlib.suppress(SyntaxError):
@@ -320,7 +324,7 @@ def _not_downloaded(spec: BackboneSpec, what: str) -> str:
 
 
 def _quick_gelu(spec: BackboneSpec, open_clip_name: str, notes: list[str]) -> bool:
-    """Return whether QuickGELU is used: by the recipe, else as in the training of the pretrained tag.
+    """Return whether the activation is QuickGELU: as the recipe says, or else as in the training of the pretrained tag.
 
     A wrong activation costs several points of accuracy, but open_clip only warns of it. So this function adds to
     `notes`, or raises IcmBenchError.

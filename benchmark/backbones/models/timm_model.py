@@ -17,7 +17,7 @@ class TimmModel(EncoderModel):
     Preprocessing is the same as in timm's evaluation of the weights, with their `crop_pct`.
 
     Args:
-        spec: `pretrained` is a checkpoint file or `random`; by default the tag in the name, or timm's default.
+        spec: `pretrained` is a checkpoint file or `random`. Default: the tag in the name, or else timm's default tag.
 
     Raises:
         IcmBenchError: the model does not exist or has unknown preprocessing; weights cannot be fetched or do not fit.
@@ -46,7 +46,8 @@ class TimmModel(EncoderModel):
     def architecture(self) -> object:
         """Return timm's name of the model.
 
-        Change it with `encode_images`: the key of stored embeddings has no code of this package's models.
+        If `encode_images` changes, change this value too: the key of stored embeddings does not cover the code of this
+        package's models.
         """
         return ["timm", self._place.split(".")[0]]
 

@@ -21,8 +21,9 @@ _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "torch_dt
 class TransformersModel(EncoderModel):
     """A dual encoder of transformers, or a vision model, which has no texts.
 
-    Image embeddings are the result of `get_image_features`, or the pooled output of a vision model. Preprocessing has
-    the values of the image processor, and the code of all backbones. Remote code is not run.
+    Image embeddings are the result of `get_image_features`, or the pooled output of a vision model. Preprocessing takes
+    its values, such as size and mean, from the model's image processor, but uses the same code as for all other
+    backbones. Remote code is not run.
 
     Args:
         spec: the name is `hf:` and a name on the hub or a folder; `pretrained: random` for random weights.
@@ -77,7 +78,7 @@ class TransformersModel(EncoderModel):
 
     @property
     def _canonical(self) -> bool:
-        """Whether texts need lower case and no punctuation before tokenization, as SigLIP was trained."""
+        """Whether texts are put into lower case without punctuation before tokenization, as in SigLIP's training."""
         return hasattr(self.module, "get_text_features") and self.module.config.model_type.startswith("siglip")
 
     @classmethod
@@ -209,7 +210,7 @@ def _normalisation(processor: Mapping[str, Any]) -> tuple[tuple[float, float, fl
 
 
 def _without(content: Any, names: Sequence[str]) -> Any:
-    """Return nested plain data without some keys, at any depth."""
+    """Return nested plain data without the keys `names`, which are removed at every depth."""
     if isinstance(content, dict):
         return {str(key): _without(value, names) for key, value in content.items() if key not in names}
     return [_without(value, names) for value in content] if isinstance(content, list | tuple) else content

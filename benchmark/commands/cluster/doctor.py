@@ -1,8 +1,8 @@
-"""`icm-bench doctor`: check that every node of a cluster can run a recipe. Runs on several nodes check it first too.
+"""`icm-bench doctor`: check that every node of a cluster can run a recipe.
 
-`probe` runs once on each node, as a Ray task. Each check that may hang (an object store, a mount, a GPU driver) has a
-timeout, so that the node still answers. Nodes import this module for the probe, so imports that only the driver needs
-are inside functions.
+A run on several nodes makes the same check first. `probe` runs once on each node, as a Ray task. Each check that may
+hang (an object store, a mount, a GPU driver) has a timeout, so that the node still answers. Nodes import this module
+for the probe, so imports that only the driver needs are inside functions.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ class Checked:
     notes: tuple[str, ...]  # remarks about nodes that died during the check
 
     def text(self) -> str:
-        """Return the nodes that answered as a text table."""
+        """Return a text table of the nodes that answered."""
         import pandas as pd
 
         rows = [
@@ -147,8 +147,8 @@ def check_nodes(
 ) -> None:
     """Refuse a connected cluster if a node cannot run a recipe; does nothing on a single machine.
 
-    Every node must reach the store (None if workers write nothing), read one image of each data set, and have the
-    weights of backbones that are files.
+    Every node must reach the store, read one image of each data set, and have all weights that are local files.
+    `storage` is None if workers write nothing.
     """
     if len(alive_nodes()) < 2:
         return
@@ -163,7 +163,10 @@ def check_nodes(
 
 
 def _writable_store(recipe: "Recipe") -> Storage:
-    """Return the recipe's store; another process tries it first, since a store that hangs blocks the process's exit."""
+    """Return the recipe's store, after another process has tried to open it.
+
+    This process does not try first, since a store that hangs keeps a process from exiting.
+    """
     try:
         subprocess.run(
             [sys.executable, "-P", "-c", _TRY_STORE], input=recipe.run.store or "", timeout=LIMIT,
@@ -298,7 +301,8 @@ def probe(needs: Needs, declared: int) -> NodeAnswer:
 def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str]:
     """Run checks side by side; return a sentence on each one that fails or exceeds the timeout.
 
-    The key of a check is the subject of its sentence. A bug of this package is raised as `FaultError`.
+    The key of a check says what is checked, such as a store, and is the subject of its sentence. A bug of this package
+    is raised as `FaultError`.
     """
     results: dict[str, str] = {}
     faults: list[FaultError] = []
@@ -356,7 +360,7 @@ def digest(path: str) -> str:
 
 @contextmanager
 def marked(storage: Storage | None) -> Iterator[str]:
-    """Yield the name of a small file by which nodes recognize the driver's storage; delete it after the block."""
+    """Yield the name of a new small file by which nodes recognize the driver's store; delete it after the block."""
     if storage is None:
         yield ""
         return
@@ -389,7 +393,7 @@ def _check_image(reader: ImageReader, image: Mapping[str, list[Any]]) -> None:
 
 
 def _check_file(path: str, known: str) -> None:
-    """Compare a node's weights with the driver's, whose digest is `known`."""
+    """Refuse weights of a node that are missing, or whose digest is not that of the driver, `known`."""
     if not Path(path).exists():
         raise _not_shared(path)
     if digest(path) != known:

@@ -1,9 +1,9 @@
 """The files uploaded to a cluster: a recipe and the files that it names, and no others.
 
-Relative paths of a recipe start at the working directory here and on the cluster, so files keep their places. The
-recipe goes to the top: a folder `jobs` around it would hide the package `jobs`. Modules go where Python finds them.
-A new recipe key for a file goes into `_named_files`; one for a place of data or results into `_check_places` and
-`_unpacked_places`.
+On the cluster as here, relative paths in a recipe start at the working directory, so the files that it names keep their
+places in that directory. The recipe itself goes to the top of it: if it kept a folder `jobs`, that folder would hide
+the package `jobs`. The user's modules go where Python finds them. A new recipe key for a file goes into `_named_files`;
+one for a place of data or results into `_check_places` and `_unpacked_places`.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ class Package:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Place -> size of each file in bytes."""
+        """Size of each file in bytes; the keys are places in the package."""
         return {place: file.stat().st_size for place, file in self.files.items()}
 
     def digests(self) -> dict[str, str]:
-        """Return place -> SHA-256 (hex) of each file."""
+        """Return the SHA-256 (hex) of each file; the keys are places in the package."""
         return {place: hashlib.sha256(file.read_bytes()).hexdigest() for place, file in self.files.items()}
 
     def copy_to(self, folder: Path) -> None:
@@ -104,7 +104,7 @@ def _check_places(recipe: Recipe) -> None:
 
 
 def _unpacked_places(recipe: Recipe) -> Iterator[str]:
-    """Yield the places of data and results in a recipe; a table inside a data set's root is not listed separately."""
+    """Yield the places of data and results in a recipe, without tables inside the root of a data set."""
     for dataset in recipe.located():
         tables = [dataset.table, *(lookup.table for lookup in (dataset.lookup or {}).values())]
         yield from filter(None, [dataset.root, *(table for table in tables if table and _is_absolute(table))])

@@ -71,7 +71,8 @@ def submission(
     """Return a job that runs a recipe or `icm-bench doctor`; nothing is sent.
 
     Args:
-        recipe: recipe with the overrides of the command line. None, only for `doctor`, checks nodes and packages.
+        recipe: recipe with the overrides of the command line. None is only for `doctor`, which then checks nodes and
+            packages only.
         file: YAML file of the recipe.
         options: options of the command line that the job gets too.
         address: URL of the dashboard, as given on the command line.

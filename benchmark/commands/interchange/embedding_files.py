@@ -2,8 +2,8 @@
 
 A folder holds `embeddings.parquet` and optionally `texts.parquet` (or both as .npz). Columns of the first: image_id or
 path (or both), environment, class, group, view, embedding. Columns of the second: class, embedding. docs/data.md lists
-them for users. An exported file also has metadata on how the embeddings were made. A digest in it lets an import verify
-that the file is unchanged.
+them for users. An exported file also has metadata on how the embeddings were made. A digest in the metadata lets an
+import verify that the file is unchanged.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Block:
 
 
 class Digest:
-    """Hash of rows, whatever the blocks in which they are added."""
+    """Hash of rows; it does not depend on how the rows are divided into blocks."""
 
     def __init__(self) -> None:
         self._by_column: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class Digest:
 
 
 def files_of(place: Path, texts: Path | None) -> tuple[Path, Path | None]:
-    """Return the file of embeddings, and the file of texts or None: found in a folder, or given by the user."""
+    """Return the files of embeddings and of texts (or None); in a folder, both are found by their names."""
     if place.is_dir():
         found = {name: [place / f"{name}{s}" for s in SUFFIXES] for name in ("embeddings", "texts")}
         existing = {name: next((file for file in files if file.is_file()), None) for name, files in found.items()}
@@ -108,7 +108,7 @@ def row_count(file: Path) -> int:
 
 
 def columns_given(items: Sequence[str]) -> dict[str, str]:
-    """Parse `--columns KEY=COLUMN,KEY=COLUMN`: key -> column of the file."""
+    """Parse the option `--columns KEY=COLUMN,KEY=COLUMN`, and return the column of the file for each key."""
     given: dict[str, str] = {}
     for item in filter(None, map(str.strip, ",".join(items).split(","))):
         key, _, column = (part.strip() for part in item.partition("="))
@@ -124,7 +124,7 @@ def columns_given(items: Sequence[str]) -> dict[str, str]:
 def columns_of(
     file: Path, needed: Sequence[Sequence[str]], known: Sequence[str], given: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return key of `USUAL` -> column of a file, and the names of the file's other columns.
+    """Return two values: the column of the file for each key of `USUAL`, and the names of the file's other columns.
 
     Args:
         file: Parquet or npz.
@@ -176,8 +176,8 @@ def _damage_reported(file: Path) -> Iterator[None]:
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     """Yield the rows of a file in blocks.
 
-    Refused are embeddings of unequal width, with NaN or infinite values, or with only zeros, and files in which all
-    embeddings are equal.
+    A file is refused if its embeddings have unequal widths, if an embedding has NaN or infinite values or only zeros,
+    or if all embeddings are equal.
     """
     width, rows, first, differ = 0, 0, None, False
     for block in (_parquet_blocks if file.suffix == ".parquet" else _npz_blocks)(file, columns):
@@ -327,6 +327,6 @@ class Writer:
 
 
 def seal_of(metadata: Mapping[str, Any], rows: Digest, texts: str) -> str:
-    """Return the digest of an export: of metadata, rows, and texts (given by their digest, empty without texts)."""
+    """Return the digest of an export: of metadata, rows and texts; `texts` is the texts' own digest, or empty."""
     content = {key: value for key, value in metadata.items() if key != "digest"}
     return canonical_hash([content, rows.hexdigest(), texts])

@@ -110,7 +110,7 @@ def _words(images: pa.Table, view: str) -> dict[str, list[str | None]]:
 
 
 def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, Any]:
-    """Return the metadata: all that identities of trials depend on, except the rows. read_embeddings.py reads it."""
+    """Return all that identities of trials depend on, except the rows; read_embeddings.py reads it."""
     rejected = {name: store.rejected_in(run.storage, view.directory) for name, view in names.items()}
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table

@@ -31,7 +31,7 @@ def check_absent(place: str | Path, option: str, *names: str) -> None:
     """Refuse to overwrite existing files; commands call this before they start to work.
 
     Args:
-        place: output file, or folder or URI of `names`.
+        place: output file; with `names`, the folder or URI that holds them.
         option: command line option that names the place, for the message.
         *names: files in the folder. Default: `place` is a file itself.
     """

@@ -69,7 +69,9 @@ class Imported:
 
 
 def import_embeddings(storage: Storage, place: Path, asked: ImportOptions) -> tuple[Imported, dict[str, Any] | None]:
-    """Import embeddings into a store; return a summary, and the recipe's keys in an exported file (else None).
+    """Import embeddings into a store; return a summary, and keys of the recipe that exported the embeddings.
+
+    The keys are None if icm-bench did not export the file.
 
     Args:
         storage: the store.
@@ -143,7 +145,7 @@ def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dic
 
 
 def _check_others(storage: Storage, content: Import, overwrite: bool) -> None:
-    """Refuse to replace an import without `overwrite`, and images that differ from another backbone's import."""
+    """Refuse an import whose images differ from another backbone's, or that replaces one without `overwrite`."""
     own = imports.import_file(content.dataset, content.facts.label)
     for name in imports.imports_of(storage, content.dataset):
         if problem_of(storage, name):

@@ -89,7 +89,10 @@ class _Matching:
 
     @cached_property
     def tests(self) -> dict[Key, tuple[Trial, Holdout, TestSplit]]:
-        """Tests of the recipe: values of the columns `TEST` -> (a trial with this test, its holdout, its split)."""
+        """Tests of the recipe: for each, a trial that includes the test, its holdout, and its test split.
+
+        The keys are the values of the columns `TEST`.
+        """
         tests: dict[Key, tuple[Trial, Holdout, TestSplit]] = {}
         for trial in trials_of(self._run.recipe, self._run.subjects):
             spec, subject = trial.spec, trial.subject
@@ -106,7 +109,7 @@ class _Matching:
         return tests
 
     def rows(self) -> Iterator[tuple[str, Evaluated]]:
-        """Yield (test and method as one text, result rows) for each test and method, in the order of the file."""
+        """Yield, for each test and method in the order of the file, a text that names both, and the result rows."""
         lines = self._with_tests()
         known: dict[tuple[str, bool, Split], Seen] = {}  # images of a protocol, without unreadable ones
         for row, name in lines["method"].drop_duplicates().items():
@@ -154,7 +157,7 @@ class _Matching:
         return lines
 
     def _check_scores(self, test: ImportedTest, answered: list[Answered], lines: pd.DataFrame) -> None:
-        """Refuse several settings of which one has no source_score, and scores that the protocol cannot use."""
+        """Refuse several settings if one of them has no source_score, and scores that the protocol cannot use."""
         scored = [not np.isnan(one.source_score) for one in answered]
         problem = ""
         if len(answered) > 1 and test.can_choose and not all(scored):

@@ -112,8 +112,8 @@ def match_to_images(
 ) -> NDArray[np.int64]:
     """Return the predicted class of each tested image, shape (m,), from the lines of one test, method and setting.
 
-    A path names one image. An id names all images with the same bytes, environment and class; it is given once, or once
-    per such image.
+    A path names one image. An id names all images with the same bytes, environment and class. The file may give an id
+    on one line, or on one line for each of these images.
 
     Args:
         file: file of the lines, for error messages.

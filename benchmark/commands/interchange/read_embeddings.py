@@ -95,7 +95,10 @@ class Rows:
         return [values[code] for code in self.codes[column][rows].tolist()]
 
     def check(self) -> None:
-        """Refuse duplicate views of an image, views with unequal columns `SHARED`, and views that some images lack."""
+        """Refuse a file unless every image has exactly one row in each view, the original view included.
+
+        Also refuse views of an image that differ in one of the columns `SHARED`.
+        """
         image, view = self.codes[self.id_column], self.codes["view"]
         if ORIGINAL not in self._codes_of["view"]:
             names = ", ".join(f"'{name}'" for name in self.views[:3])
@@ -213,7 +216,7 @@ def manifest_of(storage: Storage, read: ReadFile, name: str) -> Manifest:
 
 
 def _check_foreign(read: ReadFile, rows: NDArray[np.int64], words: dict[str, list[str | None]]) -> None:
-    """Refuse partly missing groups, duplicate paths, a single class, and reserved names of views."""
+    """Refuse a column `group` with gaps, duplicate paths, a single class, and reserved names of views."""
     if any(words["group"]) and None in words["group"]:
         row = int(rows[words["group"].index(None)]) + 1
         raise row_error(read.file, row, "the group is empty, and other images have one; fill it in.")
@@ -262,7 +265,7 @@ def texts_of(read: ReadFile, manifest: Manifest) -> NDArray[np.float32] | None:
 
 
 def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[str, View]:
-    """Return name of a view in the file -> view, the original first; also fill `read.chunks`."""
+    """Return the view for each of its names in the file, the original first; also fill `read.chunks`."""
     ids = manifest.table["image_id"].to_pylist()
     order = [ids[i] for i in store.distinct(manifest.table["image_id"])]
     size = store.chunk_size(len(order))

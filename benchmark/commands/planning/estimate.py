@@ -23,14 +23,14 @@ Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most 
 
 # The kind of a cost is a tuple of words that say what was measured, from general to special.
 def embedding_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of the cost of embedding with a backbone and any engine; its work is the number of views."""
+    """Return the kind of cost for embedding with a backbone, whatever the engine. Its work is counted in views."""
     # The label comes last: speed does not depend on weights, so `min_shared=4` (here, in machines.py) leaves it out.
     label = backbone.model_copy(update={"engine": "auto"}).label
     return "embedding", backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, label
 
 
 def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the kind of the cost of starting a backbone on a data set: workers, weights, warm-up."""
+    """Return the kind of cost for starting a backbone on a data set: workers, weights, warm-up."""
     return "start of embedding", *embedding_kind(backbone)[1:]
 
 
@@ -48,8 +48,8 @@ def of_reference() -> list[Cost]:
 def seconds_of(known: Known, kind: tuple[str, ...], work: float, min_shared: int) -> tuple[float, str] | None:
     """Return the estimated seconds of `work`, and the place where they were measured; None without a measurement.
 
-    A more trusted place is preferred, unless a measurement elsewhere has a more similar kind or amount of work. The
-    measured kind must share its first `min_shared` words or more with `kind`.
+    A more trusted place is preferred, unless a measurement elsewhere has a more similar kind or amount of work. At
+    least the first `min_shared` words of the measured kind must equal those of `kind`.
     """
     near = {where: [c for c in costs if 1 / _MAX_RATIO < c.work / work < _MAX_RATIO] for where, costs in known.items()}
     for places in (near, known):

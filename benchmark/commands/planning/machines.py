@@ -90,17 +90,18 @@ def amount(value: float) -> str:
 
 
 def span(low: float, high: float | None, words: Callable[[float], str] = amount) -> str:
-    """Return a range in words, or one number if both bounds have the same words; `high` None means no upper bound."""
+    """Return a range in words, or one number if both bounds read the same. `high` None means no upper bound."""
     if high is None:
         return f"at least {words(low)}"
     return words(low) if words(low) == words(high) else f"{words(low)} to {words(high)}"
 
 
 def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSpeed | None:
-    """Return the speed of a backbone on one GPU, whose name `gpu` is the user's, such as `l4`; None if unknown.
+    """Return the speed of a backbone on one GPU; None if it is unknown.
 
-    The measured run on such a GPU with the nearest number of views is used, or else public figures. These are for mixed
-    precision. Single precision is slower by an unknown factor, so its lower bound is 0.
+    `gpu` is the user's name of the GPU, such as `l4`. Of the runs that were measured on such a GPU, the one with the
+    nearest number of views is used. Without such a run, public figures are used. They are for mixed precision. Single
+    precision is slower by an unknown factor, so its lower bound is then 0.
     """
     for where, costs in known.items():
         fitting = [c for c in costs if c.device == "cuda" and is_named(gpu, c.gpu)]
@@ -159,7 +160,10 @@ class Room:
 
 
 def room_at(address: str | None, cpus_per_trial: float, trial_gib: float, gpus: int) -> Room:
-    """Return whether trials, and embedding on `gpus` GPUs, fit the cluster at `address`; None means this machine."""
+    """Return the machines of the cluster at `address`, and what they lack for trials and for embedding on GPUs.
+
+    For `address` None, the only machine is this one. `gpus` is the number of GPUs for embedding.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = nodes_of(address) if address else [{"CPU": os.cpu_count() or 1, "memory": memory}]
     nodes = [(node.get("memory", 0) / 2**30, node.get("CPU", 0)) for node in found]

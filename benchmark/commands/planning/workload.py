@@ -119,7 +119,7 @@ def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[
 
 
 class Workload:
-    """The data sets, backbones and trials of a recipe, if nothing is in the store yet."""
+    """The data sets, backbones and trials of a recipe; it is assumed that nothing is in the store yet."""
 
     def __init__(self, recipe: Recipe, storage: Storage) -> None:
         self.recipe, self.sets = recipe, planned_sets(recipe, storage)
@@ -164,7 +164,7 @@ class Workload:
         return count
 
     def fits(self) -> dict[str, tuple[int, int, int]]:
-        """Return "DATA SET, PROTOCOL" -> maximum numbers of fits in a trial, see `TrialSpec.fit_counts`."""
+        """Return the maximum numbers of fits in a trial, see `TrialSpec.fit_counts`; keys are "DATA SET, PROTOCOL"."""
         fits: dict[str, tuple[int, int, int]] = {}
         for trial in self.trials:
             name, one = f"{trial.dataset}, {trial.spec.protocol.name}", trial.spec

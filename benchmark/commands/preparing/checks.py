@@ -42,7 +42,10 @@ def check_protocols(recipe: Recipe, manifest: Manifest) -> None:
 
 
 def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> None:
-    """Refuse a data set with too few environments or images, or without protocol; `counts`: environment -> images."""
+    """Refuse a data set with too few environments or images, or one that no protocol of the recipe takes.
+
+    `counts` has the number of images of each environment.
+    """
     protocols, environments, variant = recipe.protocols_for(name), len(counts), is_variant(name)
     check_clusters(recipe, name, sum(counts.values()) - max(counts.values()))
     if not any(protocol.takes(variant) for protocol in recipe.sweep.protocols):
@@ -68,13 +71,16 @@ def check_environments(recipe: Recipe, name: str, counts: Mapping[str, int]) -> 
 
 
 def check_clusters(recipe: Recipe, name: str, images: int) -> None:
-    """Refuse more clusters than images; the clusters replace the source environments of a data set."""
+    """Refuse more clusters than `images`; the clusters replace the source environments of a data set."""
     if (clusters := recipe.clusters_of(name)) > images:
         raise IcmBenchError(f"environments: {clusters} clusters of the {images} images of '{name}'; give fewer.")
 
 
 def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: int) -> None:
-    """Refuse a protocol with too few source environments for pairs across environments or for the search's rule."""
+    """Refuse a protocol with too few source environments for pairs across environments or for the rule of a search.
+
+    Also refuse a search with a protocol that selects on the tested environment.
+    """
     crossed = next((s.name for s in recipe.intervention_sets() if CROSS in s.kinds), None)
     holdouts = protocol.holdouts([str(i) for i in range(max(2, environments))], ("full",))
     sources = recipe.clusters_of(name) or len(holdouts[0].sources)
@@ -97,7 +103,10 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
 
 
 def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
-    """Refuse to borrow C_d from a data set that has images of the borrower: held-out images would leak into fits."""
+    """Refuse a data set that borrows C_d from a data set with some of the same images.
+
+    Otherwise, held-out images of the borrower could enter its fits.
+    """
     contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
     for placebo in recipe.intervention_sets():
         for name in contents if placebo.placebo == "borrowed" else ():
@@ -110,7 +119,10 @@ def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
 
 
 def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
-    """Return a sentence for each data set and backbone for which parts of the sweep are left out: reason and parts."""
+    """Return sentences on the parts of the sweep that are left out, with the reasons.
+
+    There is one sentence for each data set and backbone that lacks some views or texts.
+    """
     found = []
     for subject in subjects:
         dataset = subject.manifest.name
@@ -125,7 +137,7 @@ def left_out(recipe: Recipe, subjects: Sequence[Subject]) -> list[str]:
 
 
 def nameless(recipe: Recipe) -> list[str]:
-    """Return a sentence for each data set with clusters, which have no names, if a projection needs such names."""
+    """Return a sentence on each data set with clusters, which have no names, if a projection uses such names."""
     named = ", ".join(f"the projection {p.label}" for p in recipe.sweep.all_projections() if names_environments(p))
     return [
         f"{dataset.name} has clusters as environments, which have no names: there are no results of {named}."

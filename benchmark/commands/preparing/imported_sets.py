@@ -79,7 +79,7 @@ def without_views(
 
 
 def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decoding) -> Iterator[View]:
-    """Yield the original view, and all draws of each kind of the recipe whose draws were all imported."""
+    """Yield the original view, and the views of each kind of the recipe of which all draws were imported."""
     spec, images = recipe.interventions, len(store.distinct(manifest.table["image_id"]))
     original = next(view for view in imported.views if view.label == ORIGINAL)
     yield View(ORIGINAL, None, spec.seed, images, original.depends_on)
@@ -95,9 +95,10 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decod
 
 
 def _is_same(imported: ImportedView, wanted: View) -> bool:
-    """Return whether an imported view is the wanted one: by all parameters, or by its label if these are unknown.
+    """Return whether an imported view is the wanted one.
 
-    The decoding of JPEGs is not compared, since nothing is decoded here.
+    All parameters are compared; if those of the import are unknown, only the labels are. The decoding of JPEGs is not
+    compared, since nothing is decoded here.
     """
     if not imported.known:
         return imported.label == wanted.label

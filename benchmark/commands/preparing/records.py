@@ -27,7 +27,7 @@ def swept(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]") -> Ru
 def add_imported(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]", ids: Mapping[str, str]) -> list[str]:
     """Add imported rows to the record of a run; return the ids of the earlier imports that they replace.
 
-    `ids`: test and imported method, as one text -> id of the rows.
+    `ids` has the id of each group of rows; the key is a text that names the test and the imported method.
     """
     record = swept(recipe, storage, subjects)
     gone = [record.imported[test] for test, id_ in ids.items() if record.imported.get(test, id_) != id_]

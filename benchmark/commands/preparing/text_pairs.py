@@ -19,9 +19,10 @@ _JSON_TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", ty
 
 
 def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
-    """Return the text pairs of a recipe for one data set: from its file, templates or edits; none by default.
+    """Return a recipe's text pairs for one data set: read from a file, or made from templates or by edits.
 
-    The class of a pair is spelled as in `manifest.classes`, if it is one of them.
+    The list is empty if the recipe has no text pairs. The class of a pair is spelled as in `manifest.classes`, if it is
+    one of them.
 
     Raises:
         IcmBenchError: the file cannot be read, the templates give fewer pairs than requested, or the pairs do not
@@ -51,7 +52,7 @@ def text_pairs_of(recipe: Recipe, manifest: Manifest) -> list[TextPair]:
 
 
 def _check_classes(recipe: Recipe, manifest: Manifest, pairs: list[TextPair], file: str) -> None:
-    """Refuse pairs that do not suit a protocol with new classes: pairs without class, or of new classes only.
+    """Refuse pairs without a class, or only of new classes, if the recipe has a protocol with new classes.
 
     Pairs that describe an image have the class of that image, and are not checked. Classes of the recipe's other data
     sets are neither base nor new, and are left out.

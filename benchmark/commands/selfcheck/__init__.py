@@ -136,7 +136,7 @@ def selfcheck(recipe: Recipe, published: "Sequence[PublishedNumber]") -> Selfche
     """Compare zero-shot accuracies of one backbone on one data set with published ones, in the usual pipeline.
 
     If they differ, changes of the setup are tried one by one. The first suspect is the change that brings all
-    environments within the tolerance, else the one that comes nearest.
+    environments within the tolerance. If there is none, the message names the change that comes nearest.
 
     Args:
         recipe: recipe with one data set and one backbone; only original images are embedded.
@@ -178,7 +178,7 @@ class _Check:
         self.images = {name: int((index == i).sum()) for i, name in enumerate(names)}
 
     def accuracies(self, subject: Subject, otherwise: Suspect = _AS_PUBLISHED) -> dict[str, float]:
-        """Return environment -> zero-shot accuracy in percent, after the change `otherwise`."""
+        """Return the zero-shot accuracy on each environment, in percent, after the change `otherwise`."""
         templates = otherwise.templates or subject.prompts
         manifest, facts = subject.manifest, subject.facts
         names = [otherwise.rename(name) for name in manifest.prompt_names]
@@ -242,7 +242,7 @@ class _Check:
 
 
 def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = "") -> "list[PublishedNumber]":
-    """Return the published zero-shot accuracies on whole environments of a data set, for `weights` or for all."""
+    """Return published zero-shot accuracies on whole environments of a data set, only for `weights` if given."""
     facts = CATALOG.get(dataset)
     folders = {dataset.lower(), facts.folder.lower() if facts else ""}
     gates = [one for one in published if one.method == "zero_shot" and one.split == "full" and one.context is None]
@@ -252,7 +252,7 @@ def _gates(published: "Sequence[PublishedNumber]", dataset: str, weights: str = 
 
 
 def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "dict[str, list[PublishedNumber]]":
-    """Return environment -> accuracies published for the same weights; each environment must have at least one."""
+    """Return, for each environment, the accuracies published for the same weights; each must have at least one."""
     spec, name = subject.backbone, subject.manifest.name
     weights = " ".join(filter(None, [spec.name, spec.pretrained]))
     numbers = _gates(published, name, weights)
@@ -265,7 +265,10 @@ def _comparable(published: "Sequence[PublishedNumber]", subject: Subject) -> "di
 
 
 def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
-    """Return the name of the first suspect, or `NO_SUSPECT`, and a sentence on the change that comes nearest."""
+    """Return the name of the first suspect, and a sentence on the change that comes nearest.
+
+    The name is `NO_SUSPECT` if no change explains the difference.
+    """
     if not tried:
         return NO_SUSPECT, "there was no change to try."
     nearest = min(tried, key=lambda one: (not one.explains, one.distance))
@@ -277,7 +280,7 @@ def _first_suspect(tried: Sequence[Tried]) -> tuple[str, str]:
 
 
 def _count_problem(dataset: str, images: Mapping[str, int]) -> str:
-    """Return a sentence if an environment has not as many images as in the catalog; empty if it has, or is unknown."""
+    """Return a sentence on the first environment whose number of images is not the catalog's, else empty text."""
     facts = CATALOG.get(dataset)
     for name, count in images.items():
         expected = facts.environments.get(name, 0) if facts else 0
