@@ -1,10 +1,10 @@
 """Hashes of code by its meaning, to identify the code that results depend on; and the search path for plugins.
 
-The meaning of a module is its syntax tree without docstrings and without the keywords in `PRESENTATION`. Comments,
-layout, documentation and labels therefore do not change the hash. The code of a user's class is the module of the class
-and every module of the user that it imports, directly or indirectly, at the top or inside functions. A module is the
-user's if it lies in the same top-level package or, without a package, in the same folder. Imports by run-time names
-(`importlib.import_module`) and data files are not tracked.
+The meaning of a module is its syntax tree without docstrings and without labels of components (the keywords in
+`PRESENTATION`). Comments, layout, documentation and labels therefore do not change the hash. The code of a user's class
+is the module of the class and every module of the user that it imports, directly or indirectly, at the top or inside
+functions. A module is the user's if it lies in the same top-level package or, without a package, in the same folder.
+Data files, and imports whose names are computed at run time (`importlib.import_module`), are not tracked.
 """
 
 import ast
@@ -34,7 +34,7 @@ _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "pla
 
 
 class Source(NamedTuple):
-    """A version of a code file; it changes with an edit of the file, also while a process runs."""
+    """A code file with its time of modification and its size, which change when the file is edited."""
 
     file: Path
     modified_ns: int  # time of modification, ns since 1970
@@ -63,7 +63,7 @@ def meaning_of(source: Source) -> str:
 
 
 def meaning(node: Any) -> str:
-    """Return a syntax tree as text without docstrings and `PRESENTATION`; it does not depend on Python's version."""
+    """Return a syntax tree as text without docstrings and `PRESENTATION`, equal for all versions of Python."""
     if isinstance(node, list):
         return f"[{','.join(map(meaning, node))}]"
     if not isinstance(node, ast.AST):
@@ -79,9 +79,9 @@ def meaning(node: Any) -> str:
 
 
 def packages_as_they_are() -> str:
-    """Return the hash (SHA-256, hex) of the exact files of the packages that write reports.
+    """Return the hash (SHA-256, hex) of all files of the packages that write reports, byte for byte.
 
-    Labels and data files count, since reports show them.
+    Changes of labels and data files change the hash, since reports show them.
     """
     digest = hashlib.sha256()
     for package in (PACKAGE, "reports"):
@@ -197,7 +197,7 @@ class _Place:
 
 @cache
 def _imports(module: str, source: Source) -> tuple[str, ...]:
-    """Return every name that the imports of a module may refer to as a module, with its parent packages."""
+    """Return the names in imports of a module that may be modules, each followed by its parent packages."""
     package = module if source.file.name == "__init__.py" else module.rpartition(".")[0]
     return tuple(dict.fromkeys(n for name in _named(tree_of(source), package) for n in (name, *_packages_of(name))))
 

@@ -57,8 +57,8 @@ def for_user() -> Iterator[None]:
 def converted(module: torch.nn.Module, size: tuple[int, int]) -> Any:
     """Return a module converted to an OpenVINO model for the CPU, in float32, for any batch size.
 
-    The module maps images of `size` (height, width) to outputs of shape (batch, any). It is converted by tracing, which
-    takes a third of the time of `torch.export`.
+    The module maps images of `size` (height, width) to outputs of shape (batch, D), for any D. It is converted by
+    tracing, which takes a third of the time of `torch.export`.
 
     Raises:
         ValueError: the outputs of the converted model differ from the module's outputs, or are NaN.
@@ -152,7 +152,10 @@ def _settings(precision: str) -> dict[str, Any]:
 
 
 def _check_outputs(model: Any, module: torch.nn.Module, size: tuple[int, int]) -> None:
-    """Raise ValueError if the outputs of `model` and `module` differ: a trace may be valid only for some batches."""
+    """Raise ValueError if the outputs of `model` and `module` differ.
+
+    Batches of two sizes are compared, since a trace may be valid for one size only.
+    """
     compiled = _core().compile_model(model, "CPU", _settings("float32"))
     noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ramp = torch.linspace(90, 160, size[1]).to(torch.uint8).expand_as(noise)

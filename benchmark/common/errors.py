@@ -57,7 +57,7 @@ MAX_NAMES = 10  # maximum number of names in a message
 
 
 def some(names: Iterable[object]) -> str:
-    """Return names as text, separated by commas: at most `MAX_NAMES` of them, and if there are more, their number."""
+    """Return names as text, separated by commas: the first `MAX_NAMES`, and if there are more, the total number."""
     listed = [str(name) for name in names]
     more = f", ... ({len(listed)} in all)" if len(listed) > MAX_NAMES else ""
     return ", ".join(listed[:MAX_NAMES]) + more

@@ -81,9 +81,10 @@ def outcome_of(error: Exception) -> IcmBenchError | FaultError:
 
 
 def meant_for_user(error: BaseException | None) -> IcmBenchError | FaultError | None:
-    """Search an error and its causes for an error that the user can fix or a worker's `FaultError`; None without one.
+    """Return the first of an error and its causes that the user can fix or that is a worker's `FaultError`.
 
-    These are recognized: errors that Ray has wrapped, errors in the user's code, and full or read-only folders.
+    None if there is none. Errors that Ray has wrapped are unwrapped first. Errors in the user's code, full or read-only
+    folders and lost nodes count as errors that the user can fix.
     """
     while error is not None:
         if inner := _wrapped(error):
@@ -148,7 +149,7 @@ def place_of_import(error: BaseException) -> str:
 
 
 def _wrapped(error: BaseException) -> BaseException | None:
-    """Return the error inside an error of Ray; None if `error` wraps no other one."""
+    """Return the error inside an error of Ray; None if there is none."""
     inner = getattr(error, "cause", None)
     if type(error).__name__ == "ActorDiedError" and error.args:  # its constructor failed
         inner = error.args[0]
@@ -183,9 +184,10 @@ def _place_in_users_code(error: BaseException) -> tuple[str, str]:
 
 
 def _source_of_result(error: BaseException) -> str:
-    """Return the end of a message: the user's class whose result a check refused, and the method that computes it.
+    """Return the end of a message about an invalid result: the user's class and method that computed the result.
 
-    Empty for other errors. The checks cannot name the class themselves: their code is part of the identity of rows.
+    Empty if the error is not from a check of a result. The checks do not name the class themselves, since their code is
+    part of the identity of rows.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if _is_below(frame.f_code, _OURS)]
@@ -216,7 +218,7 @@ _faults: list[FaultError] = []  # bugs in threads since the command began
 
 @contextmanager
 def thread_faults() -> Iterator[list[FaultError]]:
-    """Provide a list that collects the bugs in threads and in blocks of `faults_collected` while this block runs."""
+    """Provide a list of the bugs that occur in threads and in blocks of `faults_collected` inside this block."""
     before, threading.excepthook = threading.excepthook, lambda ended: _collect(ended.exc_value)
     _faults.clear()
     try:
@@ -227,7 +229,7 @@ def thread_faults() -> Iterator[list[FaultError]]:
 
 @contextmanager
 def faults_collected() -> Iterator[None]:
-    """Suppress errors of the block, for threads that only monitor; bugs are collected by `thread_faults`."""
+    """Suppress errors of the block, which runs in a thread that only monitors; `thread_faults` collects bugs."""
     try:
         yield
     except Exception as error:

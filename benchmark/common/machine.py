@@ -1,7 +1,7 @@
 """Properties of this machine that measured speeds depend on: processor, cores, GPUs, package versions.
 
-Remembered costs, cached facts of backbones and converted towers have these properties in their keys. Embeddings and
-result rows do not.
+These properties are part of the keys of measured costs, cached facts of backbones and converted towers. They are not
+part of the keys of embeddings and result rows.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def encoder_versions() -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPU device files, and the variables that hide GPUs, as "NAME=VALUE"; no package is imported."""
+    """Return the GPU device files, then the variables that hide GPUs as "NAME=VALUE". No package is imported."""
     visible = [f"{name}={os.environ.get(name)}" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")]
     return [*gpu_devices(), *visible]
 
@@ -89,7 +89,7 @@ _GEMM_SECONDS = 0.5
 def gemm_peak(device: str, precision: str) -> float:
     """Return the FLOP/s of a large matrix product on a device, as an upper limit for encoders.
 
-    PyTorch measures them with all its threads for half a second; the result is kept in the cache folder.
+    The speed is measured for half a second with all threads of PyTorch; the result is kept in the cache folder.
     """
     import torch
 

@@ -36,7 +36,8 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
         role: `plain` (unchanged embeddings), `baseline`, `method` (default), `control` (an alternative explanation of a
             method's gain) or `rival` (a published method; a method is compared with the best rival).
         place: sort key in tables, ascending, default 3; components with equal keys are sorted by name.
-        traits: names of the class attributes that are True, such as `uses_labels`. The only field that is no keyword.
+        traits: names of the class attributes that are True, such as `uses_labels`. Unlike the other fields, it is
+            derived from the class.
     """
 
     label: str = ""
@@ -51,12 +52,12 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any], kind: str) -> Self:
-        """Return the presentation that a row holds in the columns of a kind; see `columns`."""
+        """Return the presentation stored in a result row, for a kind such as `projection`; see `columns`."""
         return cls(**{name: row[f"{kind}_{name}"] for name in cls.model_fields})
 
 
 class Component(Spec):
-    """Base class of all components. Keywords of a subclass are fields of `Presentation`."""
+    """Base class of all components. A subclass gives fields of `Presentation` as keywords of its class statement."""
 
     presentation: ClassVar[Presentation] = Presentation()
 

@@ -72,7 +72,7 @@ def has_secret(text: str) -> bool:
 
 
 def register_secrets(*secrets: str) -> None:
-    """Add secrets that are no environment variables; `hidden` redacts them, also if quoted as in a URI."""
+    """Add secrets from outside environment variables. `hidden` redacts them, also in URL-encoded form."""
     _known.update(form for one in secrets if len(one) >= MIN_LENGTH for form in (one, quote(one, safe="")))
 
 
@@ -82,7 +82,7 @@ def _is_user(before: str) -> bool:
 
 
 def _of_environment() -> set[str]:
-    """Return the values of all secret environment variables, each unchanged and quoted as in a URI."""
+    """Return the values of all secret environment variables, each as it is and in URL-encoded form."""
     values = {value for name, value in os.environ.items() if _VARIABLE.search(name.upper())}
     long = {value for value in values if len(value) >= MIN_LENGTH and not value.startswith("/")}
     return long | {quote(value, safe="") for value in long}

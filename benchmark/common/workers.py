@@ -69,7 +69,10 @@ class Workers:
             process.communicate()
 
     def begin(self, function: Callable[..., Iterable[T]], calls: Sequence[Sequence[Any]]) -> Callable[[], list[T]]:
-        """Start calls; return a function that waits for all answers, and makes calls that no worker has begun."""
+        """Start calls, and return a function that waits for all answers, in the order of the calls.
+
+        Until all calls have begun, the returned function makes calls itself instead of waiting.
+        """
         waiting, answers = self._new_queues()
         for number, arguments in enumerate(calls):
             waiting.put((number, pickle.dumps((function, arguments)) if self._processes else b""))
@@ -192,8 +195,9 @@ def at_once(
 ) -> Iterator[T]:
     """Yield `read(item)` for all items of `given` in order, computed by threads; the first error is raised.
 
-    With two items or more, each counts as `units` of `progress`, which is closed at the end. `local` says that files
-    are on a local disk; for other files more threads are used, since waiting for a network needs no core.
+    Each item counts as `units` of `progress`, which is closed at the end. A single item is read without progress.
+    `local` says that files are on a local disk; for other files more threads are used, since waiting for a network
+    needs no core.
     """
     threads = min(_READERS, 2 * (os.cpu_count() or 1) if local else _READERS, len(given))
     if threads < 2:

@@ -27,7 +27,7 @@ class DatasetFacts:
         citation: the publication to cite.
         obtain: where to get a copy.
         counts: source of the numbers of images.
-        variants: total number of images of another known copy -> description of that copy.
+        variants: for other known copies: total number of images -> description of the copy.
         fingerprint: SHA-256 (hex) of the manifest of the reference copy; None if unknown.
         total: number of images over all environments, if the counts of the environments are unknown.
         metric: the authors' metric, by its name in recipes. Default `accuracy`.
@@ -61,7 +61,7 @@ class DatasetFacts:
 
     @property
     def counted(self) -> dict[str, int]:
-        """Environment -> number of images, of the environments whose number is known."""
+        """Environment -> number of images, for the environments whose number is known."""
         return {name: count for name, count in self.environments.items() if count is not None}
 
     @property
@@ -275,7 +275,7 @@ def class_subset(name: str) -> tuple[str, ...] | None:
 
 
 def human_names(wordnet_ids: Sequence[str]) -> list[str]:
-    """Return open_clip's English class name for each WordNet id, the name in its zero-shot prompts for ImageNet."""
+    """Return open_clip's English name for each WordNet id: the class name in its zero-shot prompts for ImageNet."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     every = class_subset("ImageNet")
@@ -285,10 +285,11 @@ def human_names(wordnet_ids: Sequence[str]) -> list[str]:
 
 
 def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
-    """Return the WordNet ids of the classes in a copy of the ImageNet variant `name`. `place`: its location.
+    """Return the WordNet ids of the classes in a copy of the ImageNet variant `name`. `place` names the copy.
 
-    A class name is a WordNet id or, as in the folders of ImageNetV2, a number. A number is a position among the sorted
-    ids of the variant; if a number is too large for the variant, all numbers are positions among ImageNet's ids.
+    A class name is a WordNet id or, as in the folders of ImageNetV2, a number. Numbers are positions among the sorted
+    ids of the variant. If any number is too large for the variant, all numbers are positions among the sorted ids of
+    ImageNet.
     """
     subset, every = class_subset(name), class_subset("ImageNet")
     assert subset is not None and every is not None  # noqa: PT018

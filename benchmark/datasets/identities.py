@@ -107,7 +107,10 @@ class _Hashed:
         self._bytes, self._done = np.zeros(count, np.int64), np.zeros(count, bool)
 
     def fill(self, rows: NDArray[np.int64], contents: bytes, image_ids: bytes, sizes: Sequence[int]) -> None:
-        """Set the identities of the images `rows`: both digests, each concatenated over images, and the sizes."""
+        """Set the identities of the images in `rows`.
+
+        `contents` and `image_ids` are the digests of these images, concatenated; `sizes` are in bytes.
+        """
         for name, digests in zip(_IDENTITY, (contents, image_ids), strict=False):
             self._digests[name][rows] = np.frombuffer(digests, np.uint8).reshape(len(rows), -1)
         self._bytes[rows], self._done[rows] = sizes, True
@@ -160,7 +163,7 @@ def _by_file(table: pa.Table, missing: NDArray[np.int64]) -> Iterator[NDArray[np
 
 
 def hashed_batch(reader: ImageReader, batch: dict[str, list[Any]]) -> Iterator[tuple[bytes, bytes, list[int]]]:
-    """Yield one tuple for a batch: all content digests, all image ids (each concatenated), and the sizes in bytes."""
+    """Yield one tuple for a batch: the joined content digests, the joined image ids, and the sizes in bytes."""
     ends = list(itertools.accumulate(sum(1 for _ in run) for _, run in itertools.groupby(batch["file"])))
     files = [{name: column[a:b] for name, column in batch.items()} for a, b in zip([0, *ends], ends, strict=False)]
     every = [one for of_file in ahead(partial(_identities, reader), files, reader.files_at_once) for one in of_file]

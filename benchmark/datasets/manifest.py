@@ -146,14 +146,14 @@ class Manifest:
 
     @property
     def _read_otherwise(self) -> bool:
-        """Whether the recipe has other columns, splits or lookups than the catalog for a data set in a table."""
+        """Whether the recipe reads a table with other columns, splits or lookups than the catalog."""
         listing, known = getattr(self.reader, "listing", None), DatasetSpec(name=self.name).resolved
         if known.layout != TABLE or listing is None:
             return False
         return bool((self.reader.columns, listing) != (known.columns, known.listing))
 
     def _confusing_names(self) -> list[str]:
-        """Return notes on different names that look alike, and on class names without a letter, for prompts."""
+        """Return notes on different names that look alike, and on class names without letters, useless in prompts."""
         pairs = [("environments", *pair, "look alike") for pair in alike(self.environments)]
         pairs += [("classes", *pair, "look alike, or are the same in prompts") for pair in alike(self.classes, spoken)]
         notes = [
@@ -169,7 +169,7 @@ class Manifest:
         return notes
 
     def _duplicates(self) -> list[str]:
-        """Return notes on images with equal bytes: within a class, and in several environments or classes."""
+        """Return notes on images with equal bytes, first within a class, then in different environments or classes."""
         notes, paths = [], self.table["path"]
         ids, contents = (
             self.table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("image_id", "content")
@@ -193,7 +193,7 @@ class Manifest:
 
 
 def _repetitions(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each code that occurred before, the position of its first occurrence, and the position itself."""
+    """Return two arrays, one entry per repetition of a code: its first position, and the repetition's position."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     earliest = first[inverse]
     repeated = np.flatnonzero(earliest != np.arange(len(codes)))
@@ -330,7 +330,7 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:
-    """Return the table with unique paths: a path that occurs twice is replaced by a name from file and position."""
+    """Return the table with unique paths: names from file and position replace a path that occurs twice."""
     codes = table["path"].combine_chunks().dictionary_encode().indices.to_numpy()
     shared = np.flatnonzero(np.bincount(codes)[codes] > 1)
     if not len(shared):
@@ -359,7 +359,7 @@ _LETTERS = str.maketrans(
 
 
 def look(name: str) -> str:
-    """Return the visual form of a name: without invisible characters, and with Latin letters for similar letters."""
+    """Return the visual form of a name: without invisible characters, similar letters replaced by Latin ones."""
     signs = (sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign)[0] != "C")
     return " ".join("".join(signs).translate(_LETTERS).split())
 
@@ -380,5 +380,5 @@ def alike(names: Iterable[str], seen: Callable[[str], str] = look) -> list[tuple
 
 
 def by_number(name: str) -> str:
-    """Return a name in which all characters beyond printable ASCII are code points, as `cU+0430t`."""
+    """Return a name with all characters beyond printable ASCII replaced by code points, as `cU+0430t`."""
     return "".join(sign if " " <= sign <= "~" else f"U+{ord(sign):04X}" for sign in name)

@@ -85,12 +85,12 @@ class DatasetSpec(Spec):
         columns: names of columns or fields, in the layouts `parquet`, `webdataset` and `table`.
         table: the CSV or Parquet file that lists the images, one per line, with paths below the root. Give a file below
             the root, or a path or URI. Default: with the layout `table`, the only table in the root itself.
-        splits: for a table: the values of its column `split` whose lines are read, as `[train, test]`. The protocol,
-            not this column, determines training and test images. Default: all lines.
+        splits: for a table: values of its column `split`, as `[train, test]`; only lines with these values are read.
+            The protocol, not this column, determines training and test images. Default: all lines.
         lookup: for a table: names for the values of `class_name` or `environment`.
-        classes_differ: whether environments may lack classes. All classes are then candidates for every test image. For
-            a class without source images, zero-shot knows its name, but a probe cannot predict it. Default: true for
-            iWildCam and FMoW (by the catalog), else false: every environment needs every class.
+        classes_differ: whether environments may lack classes. All classes are then candidates for every test image.
+            Zero-shot can predict a class without source images, since it needs only the name; a probe cannot. Default:
+            true for iWildCam and FMoW (by the catalog), else false: every environment needs every class.
         environments: `cluster:K` replaces the source environments by K clusters of their images, by k-means on
             unit-length embeddings with each seed of the sweep; K is at most the number of source images. Held-out
             environments are not clustered. Default: the environments of the images.
@@ -104,14 +104,15 @@ class DatasetSpec(Spec):
         expected: the result that the report must find, if known. For planted sets it follows from the other fields.
         of: for planted sets: the source of the drawings, `emoji_styles`. A planted set has a known shift, and is named
             `planted` or `planted-` and a word.
-        from: styles of the drawings: a style (an environment of `of`), a list of styles, or `all`; 284 drawings each.
+        from: styles of the drawings: a style (an environment of `of`), a list of styles, or `all`. Each style has 284
+            drawings.
         shift: change of the drawings, or a list of changes: `dusk` (less colour and light) and `tint` (a colour cast),
             which colour interventions cover; `texture` (hatching), which they do not cover; or `none`.
         strength: environment -> strength of the change, 0 (none) to 1. Drawings are assigned evenly to these
             environments. With several shifts: shift -> environment -> strength. Default for each shift:
             {a: 0, b: 0.3, c: 0.6, d: 1}.
-        correlation: environment -> share of the images of a class that have the change (hue, angle) of their own class;
-            the other images have the change of another class. Default: all images have the same change.
+        correlation: environment -> share of the images of each class, 0 to 1, that have the change (hue, angle) of this
+            class; the other images have the change of another class. Default: all images have the same change.
         seed: seed of the assignment of drawings and changes. Default 0.
     """
 

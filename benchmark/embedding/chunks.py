@@ -48,7 +48,7 @@ class Chunk:
 
     @classmethod
     def cut(cls, row: pa.Table, images: pa.Table, size: int) -> "Chunk":
-        """Return the chunk for a row of `Chunks.rows`, given the fields `images` and `size` of `Chunks`."""
+        """Return the chunk for a row of `Chunks.rows`; `images` and `size` are fields of `Chunks`."""
         number = row["number"][0].as_py()
         (rows,) = images.slice(number * size, size).combine_chunks().to_batches()
         return cls(number, row["requested_views"][0].as_py(), rows)
@@ -80,7 +80,9 @@ class Chunks:
         return int((images * np.bitwise_count(self.requested_views)).sum())
 
     def rows(self, first: int = 0, per_task: int = 1, single_tasks: int = 0) -> list[pa.Table]:
-        """Return tables with one row per chunk: the first have `per_task` rows, the last (`single_tasks` or more) one.
+        """Return tables with one row per chunk.
+
+        The first tables have `per_task` rows. At least the last `single_tasks` chunks have a table each.
 
         The order of the chunks begins at position `first`; after the last chunk it continues with chunk 0.
         """
@@ -96,10 +98,12 @@ class DecodedChunk(Chunk):
     """A chunk with decoded images.
 
     Attributes:
-        missing_views: bit mask of the views that are still missing, since another process may have written some.
+        missing_views: bit mask of the views that are still missing. Another process may have written some of
+            `requested_views`.
         reasons: for each image the reason why it cannot be read; empty for a readable image.
-        pixels: uint8, shape (images, height, width, 3); (images, views, height, width, 3) if the decoding stage has
-            made the views in `missing_views`. Zeros for unreadable images. Read-only: processes may share the memory.
+        pixels: uint8, shape (images, height, width, 3). If the decoding stage has made the views in `missing_views`,
+            shape (images, views, height, width, 3). Zeros for unreadable images. Read-only, since processes may share
+            the memory.
         decode_s: seconds to read and decode the images.
         checked_at: Unix time at which `missing_views` was determined. Default 0.
         retries: number of retried storage calls. Default 0.
@@ -151,7 +155,7 @@ class EncoderFigures:
     Attributes:
         encode_s: seconds to make the views and to encode them.
         views_s: seconds of `encode_s` spent on making the views.
-        ceiling: views/s of full batches through the bare model, median so far; 0 before the first full batch.
+        ceiling: views/s of the bare model on full batches, median over batches so far; 0 before the first full batch.
         ready: Unix time at which the encoder was ready.
         first: Unix time of the encoder's first embeddings.
         batch_size: number of views per forward pass; halved if memory runs out.
@@ -183,7 +187,8 @@ class ChunkCounts(EncoderFigures):
         images: number of images, unreadable ones included.
         decoded: number of images that were decoded; 0 if no view was missing any more.
         views: number of pairs that were encoded.
-        written_by_lost: number of pairs that an encoder of this run wrote, but was lost before it reported them.
+        written_by_lost: number of pairs that were written by an encoder of this run that was lost before it reported
+            them.
         written_by_others: number of pairs that another process wrote in the meantime.
         unreadable: number of pairs of unreadable images.
         finished: number of finished pairs: the sum of the last four counts.

@@ -104,7 +104,10 @@ class Encoder:
         )
 
     def _embed(self, pixels: NDArray[np.uint8], image_ids: list[str], views: list[View]) -> NDArray[np.float32]:
-        """Return the embeddings of views, shape (images, views, D). Without enough memory, try again with halves."""
+        """Return the embeddings of views, shape (images, views, D).
+
+        If memory runs out, the batch size is halved and each half of the images is embedded separately.
+        """
         try:
             start = time.perf_counter()
             made = self._make_views(pixels, image_ids, views)

@@ -32,7 +32,7 @@ DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale has at least this many times
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize and crop of open_clip, on Pillow images. A new field is also read from a backbone's `preprocess` in `of`.
+    """Resize and crop of open_clip, on Pillow images. `of` must also read a new field from `preprocess`.
 
     Attributes:
         size: (height, width) of the model's input.
@@ -133,7 +133,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first row, pixels) of strips of a one-band image: copies of the whole image would need much memory."""
+    """Yield (first row, pixels) of each strip of a one-band image, as a whole copy would need much memory."""
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
@@ -153,8 +153,8 @@ def model_input_views(
 ) -> NDArray[np.uint8]:
     """Return views at model-input size: uint8, shape (views, height, width, 3). Raises UnreadableImage.
 
-    As in the paper's released code, interventions act at full resolution; the resize and the crop follow. `views` has
-    (intervention or None for the original, seed) of each view.
+    As in the paper's released code, interventions act at full resolution; the resize and the crop follow. `views` has a
+    pair for each view: the intervention (None for the original) and the seed.
     """
     import torch
 

@@ -54,8 +54,8 @@ class UnreadableImage(Exception):
 def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]:
     """Context manager that opens an image without loading it, with the decoders of `FORMATS` and of `formats`.
 
-    `formats` are the values of `images.formats` in the recipe, by Pillow's names. They add decoders, but no files:
-    readers choose files by `IMAGE_SUFFIXES` (datasets/readers/base.py).
+    `formats` are the values of `images.formats` in the recipe, by Pillow's names. They only add decoders. Readers
+    choose the files, by `IMAGE_SUFFIXES` (datasets/readers/base.py).
 
     Raises UnreadableImage if the file has another format, is damaged, or exceeds a limit. Any error in the block
     becomes UnreadableImage, too; its message quotes Pillow's warnings. Warnings alone raise nothing.
@@ -74,10 +74,10 @@ def opened(content: bytes, formats: Sequence[str] = ()) -> Iterator[Image.Image]
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image, 1 to 8; 1 is upright, and the value without an orientation.
+    """Return the EXIF orientation of a loaded image, 1 to 8; 1 (upright) if the image has none.
 
     Raises:
-        UnreadableImage: its EXIF exceeds `MAX_METADATA`.
+        UnreadableImage: the EXIF data exceed `MAX_METADATA`.
     """
     block = image.info.get(_EXIF) or b""
     if isinstance(raw := image.info.get(_RAW_EXIF), str) and not block:

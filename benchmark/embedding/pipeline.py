@@ -340,7 +340,7 @@ class _EncodeAndWrite:
 
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
-    """Yield a function for each missing view. It writes the part and returns whether no other process was first."""
+    """Yield a function for each missing view: it writes the part, and returns False if another writer was first."""
     unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
     images = chunk.images.to_pydict()
     rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]

@@ -128,7 +128,7 @@ def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
 
 
 def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:
-    """Return the number of GPUs to use, 0 for CPUs, and whether some must be requested from an autoscaler."""
+    """Return the number of GPUs to use (0: encode on CPUs), and whether an autoscaler must add some of them."""
     if run.device == "cpu":
         return 0, False
     there, allowed = gpu_count(), autoscaled_gpus()
@@ -182,7 +182,10 @@ def decoder_count() -> int:
 
 @contextmanager
 def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
-    """Limit the memory of decoded chunks, `block` bytes each, inside the block; enough chunks keep encoders busy."""
+    """Limit the memory of decoded chunks inside the block, but leave enough to keep the encoders busy.
+
+    `block` is the size of a decoded chunk in bytes.
+    """
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)

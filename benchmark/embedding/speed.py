@@ -19,7 +19,7 @@ class Speed:
         seconds: seconds from the first ready encoder to the last written part.
         start_up: seconds from the start of the pipeline to the first ready encoder: workers, weights, warm-up.
         first_embedding: seconds from the start of the command, or of `embed`, to the first embeddings.
-        first_part: seconds from the first embeddings to the first written chunk with all its views.
+        first_part: seconds from the first embeddings until all views of one chunk are written.
         decode: images/s per decoding core.
         make_views: pairs/s of one encoder's interventions; means little on a GPU, where calls only queue work.
         encode: pairs/s of one busy encoder, interventions included.
@@ -104,7 +104,7 @@ class Tally:
         self._progress.update(counts.finished, f"{self._total['images']} images", counts.views + counts.unreadable)
 
     def close(self, encoders: int) -> None:
-        """Compute the figures after the last chunk; `encoders` is the number that embedded something, 0 if unknown.
+        """Compute the figures after the last chunk; `encoders` counts those that embedded something, 0 if unknown.
 
         `start_up` and `first_embedding` become Unix times; the pipeline then subtracts the start of the run from both.
         """

@@ -53,7 +53,10 @@ class TextJob:
     prompt_lists: Sequence[Sequence[Prompt]] = ()
 
     def missing(self, storage: Storage) -> tuple[dict[str, tuple[list[str], list[tuple[str, ...]]]], list[TextPair]]:
-        """Return missing file -> (name, texts to average) of its embeddings, as two lists; and the missing pairs."""
+        """Return a dictionary of the missing files of class names and prompts, and a list of the missing pairs.
+
+        The dictionary maps a file to two lists: names, and for each name the texts whose embeddings are averaged.
+        """
         facts, templates = self.facts, self.templates
         wanted = {
             text_file(facts, names, templates): (list(names), [tuple(fill(t, n) for t in templates) for n in names])
@@ -113,7 +116,9 @@ def _mean_embeddings(backbone: Backbone, texts: Sequence[tuple[str, ...]]) -> ND
 
 
 def encode_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.float32]:
-    """Return unnormalised embeddings of texts, shape (n, D), with noise vectors that depend on each text's seed.
+    """Return unnormalised embeddings, shape (n, D), of texts with noise vectors before and after them.
+
+    `seeds` has one seed per text. It determines the noise vectors, and how many of them come before the text.
 
     Raises:
         IcmBenchError: the token embedding of the backbone is unknown, its tokenizer has no single token for the
@@ -152,7 +157,10 @@ def _block_with_noise(backbone: Backbone, texts: Sequence[str], seeds: Sequence[
 def _placeholder_columns(
     tokens: "torch.Tensor", alone: "torch.Tensor", places: Sequence[tuple[int, int]], texts: Sequence[str]
 ) -> "torch.Tensor":
-    """Return token positions, shape (n, NOISE_VECTORS), of the placeholders around texts, not of those inside."""
+    """Return token positions, shape (n, NOISE_VECTORS), of the placeholders before and after each text.
+
+    Placeholders that the text itself contains are left out.
+    """
     import torch
 
     (run,) = torch.nonzero(alone == alone[1], as_tuple=True)

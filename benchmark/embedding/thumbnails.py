@@ -43,7 +43,10 @@ def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
 
 
 def packed(images: Sequence[Image.Image]) -> tuple[bytes, ...]:
-    """Return sprites at the highest quality at which all fit. If none fits all, the last sprites are left out."""
+    """Return sprites at the highest quality at which all fit into `MAX_BYTES`.
+
+    If they are too large at every quality, the last sprites are left out.
+    """
     strips = []
     for start in range(0, len(images), ROWS):
         below_each_other = images[start : start + ROWS]

@@ -30,7 +30,9 @@ _KEPT = 24  # number of amounts of work that are kept per kind, the newest ones
 
 @dataclass(frozen=True)
 class Cost:
-    """Measured cost of some work. A default value means unknown; a new field needs one, since older files lack it.
+    """Measured cost of some work. A field with its default value is unknown.
+
+    A new field needs a default, as older files lack the field.
 
     Attributes:
         kind: kind of work, from general to specific: `("trial", "zero_shot", "icm", ...)`.
@@ -39,10 +41,10 @@ class Cost:
         machine: name of the processor.
         device: device of the encoders: cuda, mps or cpu. This field and the next ones, up to `run`, are for embeddings.
         actors: number of encoders.
-        cores: CPU threads per encoder; also 0 on a GPU.
+        cores: CPU threads per encoder; 0 on a GPU or if unknown.
         ceiling: views/s of the bare model in one encoder.
         memory: peak bytes of an encoder.
-        gpu: GPU model of the encoders; also empty without GPUs.
+        gpu: GPU model of the encoders; empty without GPUs or if unknown.
         run: random name of the command that measured the cost.
         at: Unix time of the measurement.
     """
@@ -93,7 +95,10 @@ def remember(places: Iterable[Storage], costs: Sequence[Cost]) -> None:
 
 
 def _latest(costs: Sequence[Cost]) -> list[Cost]:
-    """Return the latest cost per kind and amount of work; for each kind at most `_KEPT`, the newest, oldest first."""
+    """Return the latest cost for each kind and amount of work.
+
+    Of each kind only the `_KEPT` newest costs are returned, oldest first.
+    """
     oldest_first = sorted(costs, key=lambda cost: cost.at)
     latest = {(cost.kind, round(math.log2(cost.work), 1)): cost for cost in oldest_first}
     by_kind: dict[tuple[str, ...], list[Cost]] = {}
@@ -157,7 +162,10 @@ def _of_plain(plain: Iterable[Any]) -> list[Cost]:
 
 
 def most_alike(costs: Iterable[Cost], kind: tuple[str, ...], work: float, min_shared: int) -> Cost | None:
-    """Return the cost whose kind shares most first words with `kind`, `min_shared` or more, and the nearest work."""
+    """Return the cost whose kind has the longest common prefix with `kind`, at least `min_shared` words.
+
+    Of several, return the cost with the nearest amount of work. None if there is none.
+    """
     alike = [(words, cost) for cost in costs if (words := shared(cost.kind, kind)) >= min_shared]
     most = max((words for words, _ in alike), default=0)
     nearest = [cost for words, cost in alike if words == most]

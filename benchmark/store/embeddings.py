@@ -111,7 +111,10 @@ def distinct(image_ids: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def chunk_size(images: int) -> int:
-    """Return the number of images per chunk: few, so that a kill loses little; more in large sets, to limit files."""
+    """Return the number of images per chunk.
+
+    It is small, so that a killed run loses little, but larger in large data sets, to limit the number of files.
+    """
     return 64 if images <= 65_536 else 256
 
 
@@ -160,9 +163,10 @@ def rejected_file(directory: str, chunk: int) -> str:
 
 
 def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tuple[str, str, str]]], dict[str, str]]:
-    """Return chunk -> (image id, path, reason) of its unreadable images, and file -> problem of damaged lists.
+    """Return two dictionaries: chunk -> its unreadable images, and damaged file -> problem.
 
-    A damaged list makes its part useless, so the problems contain the part, too.
+    Each unreadable image is given as (image id, path, reason). The part of a chunk whose list is damaged is useless, so
+    it counts as a damaged file, too.
     """
     by_chunk: dict[int, list[tuple[str, str, str]]] = {}
     problems: dict[str, str] = {}
@@ -190,7 +194,7 @@ def read_rejected(storage: Storage, directory: str) -> tuple[dict[int, list[tupl
 
 
 def rejected_in(storage: Storage, directory: str) -> dict[int, list[tuple[str, str, str]]]:
-    """Return chunk -> (image id, path, reason) of its unreadable images; raise DamagedError if a list is damaged."""
+    """Return chunk -> its unreadable images, see `read_rejected`; raise DamagedError if a list is damaged."""
     by_chunk, problems = read_rejected(storage, directory)
     if problems:
         raise DamagedError.of(storage, problems)
@@ -231,7 +235,7 @@ def read(
 
 
 def read_parts(storage: Storage, directory: str, chunks: Sequence[int]) -> tuple[list[pa.Table], dict[str, str]]:
-    """Return the tables of the given chunks' undamaged parts, in order, and file -> problem of the damaged parts."""
+    """Return the tables of the undamaged parts of `chunks`, in order, and damaged part (file name) -> problem."""
     tables, problems = [], dict[str, str]()
     with ThreadPoolExecutor(_READERS) as pool:
         for part in [pool.submit(read_checked, storage, part_name(directory, chunk)) for chunk in chunks]:
@@ -265,7 +269,7 @@ def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
 
 
 def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:
-    """Return the name, inside a store, of the file with the text embeddings of `classes`: a hash of its inputs."""
+    """Return the name of the file with the text embeddings of `classes` in a store: a hash of all inputs."""
     return f"{TEXTS}/{canonical_hash([TEXTS_VERSION, facts.identity(), list(classes), list(templates)])[:32]}.parquet"
 
 
@@ -295,7 +299,10 @@ def have_texts(storage: Storage, name: str) -> bool:
 
 
 def write_texts(storage: Storage, name: str, classes: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-    """Write normalised text embeddings, shape (classes, D). For prompts, `classes` has the first text of each."""
+    """Write normalised text embeddings, shape (classes, D).
+
+    `classes` are the names of the classes; for prompts, the first text of each prompt.
+    """
     table = pa.table({"class_name": pa.array(list(classes)), "embedding": _column(embeddings)})
     sealed.write_checked(storage, name, table)
 

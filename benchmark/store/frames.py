@@ -39,7 +39,7 @@ def _arrays(chunk: pa.ListArray) -> list[Any]:
 
 
 def _repeated(column: pa.ChunkedArray) -> list[str | None]:
-    """Return strings; equal strings are the same object."""
+    """Return the strings of a column; equal strings are the same object."""
     words: list[str | None] = []
     for chunk in column.chunks:
         coded = chunk.dictionary_encode()

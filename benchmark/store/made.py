@@ -120,7 +120,7 @@ def new_name() -> str:
 
 
 def write_made(storage: Storage, made: Made, closed: bool = False) -> None:
-    """Write the record of a run: the open record, or with `closed` (default False) the last version."""
+    """Write the record of a run: as an open record, or with `closed` (default False) as the final record."""
     metadata = {_KEY: json.dumps(made.in_plain_data()).encode()}
     suffix = ".parquet" if closed else _OPEN
     content = sealed_parquet(made.chunks.replace_schema_metadata(metadata))
@@ -138,10 +138,10 @@ def read_made(storage: Storage) -> list[Made]:
 
 
 def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
-    """Return chunk -> number of unfinished runs that had this chunk of any of the views in flight.
+    """Return chunk -> number of unfinished runs of any of the views in which this chunk was in flight.
 
-    The records of these runs are closed, so that later runs do not count them again. Such a chunk may exist
-    nevertheless: an encoder may have written it after the last record.
+    The records of these runs are closed, so that later runs do not count them again. A chunk in flight may be in the
+    store nevertheless, if an encoder wrote it after the last record.
     """
     begun: dict[int, int] = {}
     for made in _read(storage, storage.files(ROOT, _OPEN)):
@@ -154,7 +154,7 @@ def take_over(storage: Storage, views: Sequence[str]) -> dict[int, int]:
 
 
 def check(storage: Storage, name: str) -> None:
-    """Raise DamagedError if the record of a run is damaged. An open record may vanish when its run ends."""
+    """Raise DamagedError if the record of a run is damaged; an open record may be gone, as its run removes it."""
     if storage.read_if_there(name) is not None and not _read(storage, [name]):  # raises for a network failure
         raise DamagedError.of(storage, {name: "is damaged"})
 

@@ -40,10 +40,11 @@ def moments_file(
     views: Sequence[View] = (),
     seed: int | None = None,
 ) -> str:
-    """Return the name, inside a store, of the file of moments of differences of `kind`; without `kind` of the images.
+    """Return the name, inside a store, of the file of moments of the images, or of the differences of one `kind`.
 
-    `digest` is the hash of the cells of all images. The differences are to `views`; without `views` they are between
-    environments. `seed` is the seed of the draw if one of several views is drawn for each image.
+    `digest` is the hash of the cells of all images. The moments are of the images if `kind` is None. Differences are
+    between the originals and `views`, or between environments if there are no `views`. `seed` is the seed of the draw
+    if one of several views is drawn for each image.
     """
     folder = folder_of(original, digest, scale)
     if kind is None:
@@ -74,7 +75,7 @@ def packed(cells: Cells, kind: str | None, name: str) -> bytes:
 
 
 def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, Moments]:
-    """Return cell -> moments from a file written by `packed`. A file of a kind has only differences.
+    """Return cell -> moments from a file written by `packed`. A file of one kind gives only differences.
 
     Without `products`, the sums of z z^do^T (z: embedding of an image, z^do: of its view) are left out: they are half
     of a file, and few projections use them. Raises DamagedError if the file is damaged.
@@ -102,7 +103,7 @@ def unpacked(storage: Storage, name: str, products: bool = True) -> dict[Cell, M
 
 
 def check(storage: Storage, name: str) -> None:
-    """Raise DamagedError if a file is damaged; skip the check if this process has made it since the last change."""
+    """Raise DamagedError if a file is damaged. A local file unchanged since this process checked it is skipped."""
     if not storage.is_local or _compared.get(storage.path(name)) != storage.state(name):
         _checked(storage, name)
 
@@ -133,7 +134,7 @@ def _read(storage: Storage, name: str, products: bool) -> dict[str, NDArray[np.g
 
 
 def _checked(storage: Storage, name: str) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a file; its digest is checked unless this process has checked it since its last change."""
+    """Return the arrays of a file. The digest is checked; of a local file only once after each change."""
     state = storage.state(name) if storage.is_local else None
     content = bytes_of(storage, name)
     with reading(storage, name, safetensors.SafetensorError, KeyError, TypeError):

@@ -25,7 +25,7 @@ _SENTENCE = re.compile(
 
 @lru_cache(maxsize=4096)
 def columns_of(*row: pa.Scalar) -> dict[str, Any]:
-    """Return current column -> value for an old row, given its columns `_SAID`, see `benchmark.store.rows`."""
+    """Return current column -> value for an old row, computed from its columns `_SAID` (see `store.rows`)."""
     projection, params, sentence, predictor, interventions = (value.as_py() for value in row)
     content = json.loads(interventions or "{}")
     placebo, _ = content.pop("placebo", {}), content.pop("pairs", None)

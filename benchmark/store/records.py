@@ -21,8 +21,9 @@ class RunRecord:
         recipe_hash: SHA-256 (hex) of everything in the recipe that can change a number.
         trials: ids of the trials, finished or not.
         planned: number of trials at the end of the run, including the trials of a search.
-        imported: test of an imported method, as text -> id of the rows of this test.
-        left_out: one sentence for each backbone that part of the recipe leaves out: which part, and why.
+        imported: for imported methods: test, as text -> id of the rows of this test.
+        left_out: one sentence for each backbone that is not used in a part of the recipe; it says in which part, and
+            why.
     """
 
     name: str

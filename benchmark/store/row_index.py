@@ -54,7 +54,8 @@ def indexed(
 ) -> dict[str, Place]:
     """Return trial id -> place of its rows in the index, for trials whose entry is up to date.
 
-    `wanted` maps the trials to the states of their row files, `schema` is the schema of rows, and `columns` are read.
+    `wanted` maps trial ids to the states of the row files, `schema` is the schema of rows, and `columns` are the
+    columns to read.
     """
     names = storage.files(ROOT, ".parquet")
     found: dict[str, Place] = {}
@@ -99,13 +100,13 @@ def _read(
 
 
 def useless(storage: Storage, schema: pa.Schema) -> list[str]:
-    """Return the names of the index files that have no up-to-date entry and are never used."""
+    """Return the names of the index files without an up-to-date entry. Such files are never used."""
     wanted, names = states(storage), storage.files(ROOT, ".parquet")
     return [name for name in names if not _read(storage, name, wanted, schema, ["trial_id"])]
 
 
 def write_index(storage: Storage, trials: Iterable[tuple[str, State, pa.Table]], schema: pa.Schema) -> None:
-    """Add finished trials, as (trial id, state of the row file, rows), to the index; ignore a read-only store."""
+    """Add finished trials, as (trial id, state of the row file, rows), to the index, unless the store is read-only."""
     waiting: list[tuple[str, State, pa.Table]] = []
     size = 0
     with suppress(IcmBenchError):

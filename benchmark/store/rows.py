@@ -1,4 +1,4 @@
-"""Result rows: their schema, and one Parquet file per finished trial. Each row has the answers behind its numbers.
+"""Result rows: their schema, and one Parquet file per finished trial. Rows also hold the answers per image.
 
 `curve_columns` fills the columns of curves, `prediction_columns` fills the columns of predictions, and
 `benchmark.sweep.evaluate` all other columns. A new column needs one of these three, and a new `VERSION`. If imported
@@ -200,7 +200,10 @@ def curve_columns(curve: "RankCurve") -> dict[str, object]:
 
 
 def prediction_columns(predictions: Mapping[int, "Predictions"], ranks: Sequence[int]) -> dict[str, object]:
-    """Return the prediction columns of a row; `predictions` maps positions in `ranks`, ascending, to predictions."""
+    """Return column -> value of a row, for the columns of predictions.
+
+    `predictions` maps positions in `ranks`, ascending, to the predictions at these ranks.
+    """
     unknown = all(np.isnan(one.margins).all() for one in predictions.values())
     margins = None if unknown else b"".join(one.margins.astype("<f4").tobytes() for one in predictions.values())
     return {
@@ -358,7 +361,7 @@ def all_failures(storage: Storage) -> dict[str, Failure]:
 def read_source_scores(storage: Storage, trial_ids: Sequence[str]) -> list[dict[str, object]]:
     """Return rows of finished trials with source scores only; a search must not use target scores.
 
-    The columns are held_out, seed, fold and a list per source rule. No other column is read.
+    The columns are held_out, seed, fold, and for each source rule a list of scores. No other column is read.
     Raises IcmBenchError if a file is damaged, has a later version, or holds another trial's rows.
     """
     rows: list[dict[str, object]] = _read_all(storage, trial_ids, [*KEY, *SCORES]).to_pylist()
@@ -467,9 +470,10 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, object]:
-    """Return column -> value of the columns with one value in all rows, from the file's statistics.
+    """Return column -> value, for the columns that have one value in all rows according to the file's statistics.
 
-    About two of three columns are constant. Columns of floats count only if all values are null: statistics ignore NaN.
+    About two of three columns are constant. A column of floats counts only if all its values are null, because
+    statistics ignore NaN.
     """
     same: dict[str, object] = {}
     if metadata.num_row_groups != 1:
@@ -488,7 +492,10 @@ def _same_in_all_rows(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict
 
 
 def _as_in_schema(table: pa.Table, same: Mapping[str, object], rows: int, columns: Sequence[str]) -> pa.Table:
-    """Return the given columns, typed as in `schema`, from `table`, else from `same`; other columns are null."""
+    """Return `columns` of a row file, typed as in `schema`.
+
+    A column is taken from `table`, else its value in all rows from `same`; else it is null.
+    """
     there = dict(zip(table.column_names, table.columns, strict=True))
     fields, arrays = _fields(tuple(columns)), []
     for name, kind in zip(fields.names, fields.types, strict=True):

@@ -131,7 +131,7 @@ def read_json(storage: Storage, name: str) -> Any:
 
 
 def problem_by(read: Callable[[Storage, str], object], storage: Storage, name: str) -> str:
-    """Return the problem with which `read` raises DamagedError for a file; empty if it raises nothing.
+    """Call `read` for a file, and return the problem if it raises DamagedError; empty if it raises nothing.
 
     Raises:
         IcmBenchError: the file cannot be read, or has another version and cannot be verified.
@@ -189,12 +189,12 @@ def is_own(name: str) -> bool:
 
 
 def write_checked(storage: Storage, name: str, table: pa.Table) -> None:
-    """Write a table as the file `name`, with a second digest over name and content; metadata do not count."""
+    """Write a table as the file `name`, with a second digest over name and content, but not over metadata."""
     storage.write_bytes(name, _with_named_digest(name, table))
 
 
 def write_first(storage: Storage, name: str, table: pa.Table) -> bool:
-    """Write a file like `write_checked`, in an object store only if it is new; return whether it was written."""
+    """Write a file like `write_checked`, in an object store only if there is none; return whether it was written."""
     return storage.write_first(name, _with_named_digest(name, table))
 
 

@@ -1,4 +1,4 @@
-"""Files of the images that a test uses, as positions in image lists; and image lists: id, path, environment, class.
+"""Files of the images of a test, as positions in an image list; and image lists (id, path, environment, class).
 
 Result rows name both files by a hash. Reports read them to compare answers image by image.
 """

@@ -55,7 +55,7 @@ class Directory:
         view: label of the view, or "moments", or "imported".
         images: number of distinct images of the data set; 0 if unknown.
         parts: number of files that `verify` checks.
-        parts_expected: number of such files when all images are embedded.
+        parts_expected: value of `parts` when all images are embedded.
         rejected: number of unreadable images.
         size: bytes of all files.
         stale: why the directory is obsolete; empty if it is not obsolete.
@@ -113,13 +113,13 @@ def directories(storage: Storage) -> list[Directory]:
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
-    """Return the names of the files of a folder that `verify` checks; not for folders of embeddings."""
+    """Return the names of the files in a folder that `verify` checks. The folder must not be one of embeddings."""
     suffixes = _KINDS[folder.split("/")[0]][0]
     return [name for suffix in suffixes for name in storage.files(folder, suffix) if is_own(name)]
 
 
 def _sizes(storage: Storage, root: str) -> dict[str, int]:
-    """Return folder -> bytes of the store's own files in it, for all folders below `root`."""
+    """Return folder -> total bytes of the store's own files in this folder, for all folders below `root`."""
     sizes: dict[str, int] = {}
     for name, size, _ in storage.details(root):
         if not is_own(name):
@@ -196,7 +196,7 @@ def problem_of(storage: Storage, name: str) -> str:
 
 
 def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callable[[], str]]:
-    """Return file name of a part -> function that returns the part's problem, empty if it is undamaged."""
+    """Return part (file name) -> function that checks the part; it returns the problem, or "" if there is none."""
     try:
         dim = read_json(storage, store.about_file(directory.name)).get("dim")
     except DamagedError:  # removed by another command since it was listed
@@ -229,7 +229,7 @@ def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callab
 
 
 def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:
-    """Remove the damaged files in `problems`, and all damaged files in some directories of embeddings.
+    """Remove the damaged files in `problems`, and all damaged files in the given directories of embeddings.
 
     Returns:
         Removed file -> problem. The next run that needs these files computes them again.
@@ -264,7 +264,7 @@ def _removed(storage: Storage, names: list[str], dry_run: bool) -> Removed:
 
 
 def _damaged(storage: Storage) -> tuple[list[Directory], list[str]]:
-    """Return the result of `verify`, and the names of damaged files that no run has rewritten in the meantime."""
+    """Return the result of `verify`, and the names of damaged files that no run has rewritten since."""
     before = storage.details("")
     listed = verify(storage)
     unchanged = {name for name, _, _ in {*before} & {*storage.details("")}}

@@ -57,7 +57,7 @@ def request_gpus(count: int) -> None:
 
 
 def _configured_gpus(address: str) -> int | None:
-    """Return `autoscaled_gpus`, computed on the head node; heads of other clusters may run on the same machine."""
+    """Return `autoscaled_gpus`, computed on the head node of the cluster at `address`."""
     import psutil  # Ray brings it along
     import yaml
 

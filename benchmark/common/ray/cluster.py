@@ -41,7 +41,7 @@ def connected() -> Iterator[None]:
     """Provide Ray to the block: the cluster that RAY_ADDRESS names (Ray's jobs set it), else a local instance.
 
     A cluster is joined at once. A local Ray takes seconds to start, so it starts at the first `connect` of the block,
-    and not at all if nothing is left to compute. A Ray that this process uses already is left running. An error that
+    and not at all if nothing is left to compute. If this process already uses Ray, Ray is left running. An error that
     the user can fix is raised without Ray's wrapper; it names the worker's node if there are several nodes.
     """
     ours = not ray.is_initialized()

@@ -102,7 +102,10 @@ def dashboard_address(address: str | None = None) -> str:
 
 
 def reach(address: str, name: str, remedy: str) -> None:
-    """Raise IcmBenchError, with `name` for the URL and a remedy, if no server accepts a connection in `TIMEOUT`."""
+    """Raise IcmBenchError if no server accepts a connection within `TIMEOUT`.
+
+    The message shows `name` instead of the address, and ends with `remedy`.
+    """
     parts = urlsplit(address)
     try:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout=TIMEOUT).close()
@@ -117,7 +120,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]:
-    """Return the HTTP status of the server at an address (0 without HTTP or JSON), and the version of Ray or None."""
+    """Return (HTTP status, version of Ray) of the server at an address.
+
+    The status is 0 if the answer is not HTTP or not JSON. The version is None if it is unknown.
+    """
     request = urllib.request.Request(f"{address}/api/version", headers=dict(headers))
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
@@ -137,7 +143,7 @@ def _version(address: str, headers: Mapping[str, str]) -> tuple[int, str | None]
 
 
 def token() -> tuple[str, str]:
-    """Return this machine's token for Ray, empty without one, and the variable or file in which Ray looks for it."""
+    """Return this machine's token for Ray (empty if there is none), and the variable or file of tokens."""
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return value, "RAY_AUTH_TOKEN"
     with suppress(OSError, ValueError):

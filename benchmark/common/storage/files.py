@@ -33,7 +33,7 @@ _PICKLED = "ray.data.arrow_pickled_object"
 
 
 class _Stored(pa.ExtensionType):
-    """Replacement for Ray Data's Arrow type of pickled Python objects; it keeps them as bytes."""
+    """Replacement for Ray Data's Arrow type of pickled Python objects: values stay bytes and are not unpickled."""
 
     def __init__(self, stored: pa.DataType) -> None:
         super().__init__(stored, _PICKLED)
@@ -100,7 +100,7 @@ class Storage:
 
     @cached_property
     def _opened(self) -> tuple[pyarrow.fs.FileSystem, str, object_store.Objects | None]:
-        """The file system for listings, the root in it, and for S3 the objects, which botocore reads and writes."""
+        """Three things: the file system for listings, the root in it, and the objects of S3 (None elsewhere)."""
         if "://" not in self.uri:
             return pyarrow.fs.LocalFileSystem(), self.uri, None
         try:
@@ -161,7 +161,7 @@ class Storage:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
-        """Turn OSError in the block into IcmBenchError with the file that the error names, else the file `name`."""
+        """Turn OSError in the block into IcmBenchError that names the file of the OSError, else the file `name`."""
         try:
             yield
         except OSError as error:
@@ -189,7 +189,7 @@ class Storage:
         return info.size or 0, info.mtime_ns or 0
 
     def listing(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return the entries of a folder, with `recursive` also of its subfolders, sorted by name; follow links."""
+        """Return the entries of a folder (with `recursive` also of subfolders), sorted by name. Links are followed."""
         if not self.is_local:
             return self._listed(folder, recursive, allow_not_found=False)
         with self._reading(folder):
@@ -223,7 +223,10 @@ class Storage:
         return [info for info in infos if not info.name.rpartition("/")[2].startswith(".")]
 
     def details(self, folder: str) -> list[tuple[str, int, float]]:
-        """Return (name, bytes, time of change in s since 1970, 0 if unknown) of all files, also temporary ones."""
+        """Return (name, bytes, time of change) of all files below `folder`, temporary files included.
+
+        The time is in seconds since 1970, or 0 if it is unknown.
+        """
         return [(i.name, i.bytes, i.modified_ns / 1e9) for i in self._listed(folder) if not i.is_folder]
 
     def open(self, name: str) -> pa.NativeFile:
@@ -307,9 +310,10 @@ class Storage:
         return {file: self.path(name) for file, name in names.items()}
 
     def write_first(self, name: str, content: bytes) -> bool:
-        """Write file `name` like `write_bytes`; in an object store only if it does not exist, and then also cache it.
+        """Write file `name` like `write_bytes`; in an object store only if it does not exist.
 
-        Return whether this call wrote the file: False if another writer, or an earlier try of this call, was first.
+        Return whether this call wrote the file: False if another writer, or an earlier try of this call, was first. In
+        an object store the file is also put into the disk cache, if there is one.
         """
         if not self._objects:
             self.write_bytes(name, content)
@@ -328,7 +332,7 @@ class Storage:
             raise UnwritableError(f"{self.path(name)} cannot be written ({reason(error)}); {what_to_do}.") from error
 
     def _write(self, name: str, content: bytes, first: bool = False) -> bool | None:
-        """Write a file atomically; with `first`, an existing object is not overwritten, see `Objects.put_first`."""
+        """Write a file atomically. With `first`, keep an existing object, and return as `Objects.put_first` does."""
         if objects := self._objects:
             return (objects.put_first if first else objects.put)(self._key(name), content)
         target = f"{self._root}/{name}"
@@ -404,7 +408,7 @@ class Storage:
         return first
 
     def check_writable(self) -> None:
-        """Write and remove a small file, to detect a store that is read-only or does not answer before any work."""
+        """Write and remove a small file before any work, to detect a store that is read-only or does not answer."""
         name, first = f".write-test-{uuid.uuid4().hex}", self.at_first()
         try:
             first.write_bytes(name, b"x" * 4096)
@@ -418,7 +422,7 @@ class Storage:
 
 @contextmanager
 def watched(storage: Storage) -> Iterator[None]:
-    """Check a remote storage periodically inside the block, so that this process reports an outage, and only once."""
+    """Access a remote storage regularly inside the block, so that an outage is reported once, by this process."""
     if storage.is_local:
         yield
         return

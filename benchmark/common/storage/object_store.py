@@ -1,8 +1,8 @@
 """Object stores: requests to S3, and a per-command disk cache of objects.
 
 botocore reads and writes objects of S3 and compatible services, with one request each. Arrow only lists them. Arrow
-would request the size before each read, and write multipart uploads: parts of a killed writer cost money, and an
-exception between two parts publishes an incomplete object. A single PUT is atomic.
+would request the size before each read, and write multipart uploads. The parts of a killed writer would stay in the
+bucket and cost money, and an exception between two parts would publish an incomplete object. A single PUT is atomic.
 
 The cache saves repeated requests and traffic. It holds only images in separate files (read to identify them, and to
 decode them for each backbone), parts of embeddings (read again for moments), and lists of tested images (read by
@@ -53,14 +53,17 @@ class Access:
     """The driver's endpoint and keys of an S3 service, for workers on nodes that have none.
 
     They are passed as arguments of tasks and actors. Ray writes environment variables, runtime environments and command
-    lines to disk; arguments only if its memory is full, into its session folder.
+    lines to disk. It writes arguments to disk only if its memory is full, and then into its session folder.
     """
 
     endpoint: str = ""  # as in AWS_ENDPOINT_URL; empty for Amazon's service
     keys: tuple[str, str, str] | None = field(default=None, repr=False)  # access key, secret key, session token or ""
 
     def options(self, system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
-        """Return the options of a file system made from the URI; endpoint and keys are added if this node has none."""
+        """Return the options of a file system made from the URI.
+
+        Endpoint and keys of the driver are added if this node has none, unless the URI names another endpoint.
+        """
         options = _options(system)
         own = options["endpoint_override"] or ""
         if own and own != self.endpoint:  # the driver's keys belong to another service
@@ -84,7 +87,7 @@ def _options(system: pyarrow.fs.S3FileSystem) -> dict[str, Any]:
 
 
 def _own_keys() -> tuple[str, tuple[str, str, str]] | None:
-    """Return (botocore's name of their source, AWS keys) of this machine; None without keys."""
+    """Return (source, AWS keys) of this machine, with botocore's name of the source; None if there are no keys."""
     variables = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
     return _cached_keys(variables, int(time.monotonic() / _KEYS_SECONDS))
 
@@ -244,7 +247,7 @@ class Objects:
 
 
 class Ranges(io.RawIOBase):
-    """A file-like object of `size` bytes for `pyarrow.PythonFile`; `read(offset, length)` returns its bytes."""
+    """A read-only file of `size` bytes for `pyarrow.PythonFile`, whose bytes come from `read(offset, length)`."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0
@@ -269,13 +272,13 @@ class Ranges(io.RawIOBase):
 
 @dataclass(frozen=True)
 class LocalCopies:
-    """The disk cache of a command. It is passed to all workers; only workers on the same machine use it."""
+    """The disk cache of a command: copies of objects by URI. All workers get it; those on the same machine use it."""
 
     folder: str  # folder of the cache; if it does not exist, as on another machine, nothing is cached
     floor: int  # minimum free bytes on its disk
 
     def put(self, place: str, content: bytes) -> None:
-        """Store a copy, unless less than `floor` bytes would stay free."""
+        """Store a copy of the object at a URI, unless less than `floor` bytes would stay free on the disk."""
         file = self._file(place)
         with suppress(OSError):  # without a copy, the object is requested again
             if shutil.disk_usage(file.parents[1]).free - len(content) < self.floor:
@@ -289,14 +292,14 @@ class LocalCopies:
                 temporary.unlink(missing_ok=True)
 
     def get(self, place: str) -> bytes | None:
-        """Return the copy for a place; None if there is none."""
+        """Return the copy of the object at a URI; None if there is none."""
         try:
             return self._file(place).read_bytes()
         except OSError:
             return None
 
     def drop(self, place: str) -> None:
-        """Remove the copy for a place."""
+        """Remove the copy of the object at a URI."""
         with suppress(OSError):
             self._file(place).unlink()
 
@@ -309,7 +312,7 @@ _current: LocalCopies | None = None  # cache of the command in this process
 
 
 def current_copies() -> LocalCopies | None:
-    """Return the disk cache of the command in this process, or None."""
+    """Return the disk cache of the command in this process; None if there is none."""
     return _current
 
 

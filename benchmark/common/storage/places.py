@@ -43,9 +43,10 @@ def cache_dir() -> Path:
 
 
 def check_address(text: str, place: str) -> None:
-    """Raise IcmBenchError for an address with credentials, or without the `//` that is needed to find credentials.
+    """Raise IcmBenchError if an address contains credentials, or lacks `//`, since then they cannot be found.
 
-    Other texts pass. The message does not quote `text`; it starts with `place`, a description of where `text` stands.
+    Texts that are no addresses pass. The message does not quote `text`; it starts with `place`, a description of where
+    `text` stands.
     """
     if _NO_SLASHES.match(text):
         raise IcmBenchError(f"{place} is an address without '//'; write s3://BUCKET/PREFIX, without credentials.")
@@ -73,9 +74,10 @@ def check_arguments(words: Sequence[str]) -> None:
 
 
 def walk_folder(folder: str, recursive: bool) -> Iterator[tuple[str, bool, int, int, str]]:
-    """Yield (path, whether it is a folder, bytes, time of change in ns since 1970, `odd`) of a folder's entries.
+    """Yield (path, whether it is a folder, bytes, time of change, `odd`) for each entry of a folder.
 
-    `odd` describes an entry that is neither a file nor a folder; it is empty for files and folders. Links are followed.
+    The time is in ns since 1970. `odd` describes an entry that is neither a file nor a folder; it is empty for files
+    and folders. Links are followed.
 
     Raises:
         OSError: a folder cannot be read.
@@ -168,7 +170,8 @@ def check_working_directory() -> None:
 def unwritable(error: OSError) -> str:
     """Return a message about a full disk or a read-only folder; empty for any other error.
 
-    Read-only folders count only if an environment variable names them: for others, callers have better messages.
+    A read-only folder counts only if an environment variable names it or a folder above it. For other folders, callers
+    have better messages.
     """
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return "No temporary folder is writable; free some space, or let the environment variable TMPDIR name another."

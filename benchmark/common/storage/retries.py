@@ -66,7 +66,7 @@ def with_retries(call: Callable[[], T], place: str, seconds: float) -> T:
     Args:
         call: function that reads or writes, and that may be repeated.
         place: path or URI that the function reads or writes, for messages.
-        seconds: timeout, after which there is no further try; above 0 there is at least one retry.
+        seconds: timeout, after which there is no further try. If it is above 0, there is at least one retry.
 
     Raises:
         StorageTimeoutError: the error was still transient at the timeout.

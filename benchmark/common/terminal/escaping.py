@@ -81,7 +81,7 @@ class _SafeStream:
     """A wrapper of a stream that removes secrets, escapes control characters and flushes.
 
     `stream` is None for a closed stream. `name` names the stream in the error of a failed write. Without a name, failed
-    writes are ignored: work must not be lost because a message on standard error is.
+    writes are ignored, since a lost message on standard error must not end the work.
     """
 
     def __init__(self, stream: Any, name: str = "") -> None:

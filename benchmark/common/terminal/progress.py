@@ -73,7 +73,7 @@ class Progress:
     def update(self, n: int = 1, note: str = "", worked: int | None = None) -> None:
         """Add `n` finished units, and print a line with `note` if the last line is old enough.
 
-        The rate counts only `worked` of the `n` units, without units that were found done. Default: all `n`.
+        Only `worked` of the `n` units count for the rate; the others needed no work. Default: all `n`.
         """
         self.done += n
         self._worked += n if worked is None else worked

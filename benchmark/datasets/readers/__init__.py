@@ -47,7 +47,10 @@ def open_reader(
 
 
 def _claimed(storage: Storage, folder: str) -> str | None:
-    """Return the layout that claims most files of a folder, else of its first subfolder with a claim, else None."""
+    """Return the layout that claims most files of a folder.
+
+    If no layout claims the folder, its subfolders are searched in order. None if there is no claim.
+    """
     infos = storage.listing(folder)
     files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
     claiming = [name for name in READERS.names() if READERS.component_class(name).claims(files)]

@@ -132,7 +132,7 @@ class ImageReader(ABC):
         return [], []
 
     def listed(self, folder: str = "", recursive: bool = False) -> list[FileInfo]:
-        """Return the entries of a folder as `Storage.listing` does, without folders of hidden names, see `is_hidden`.
+        """Return the entries of a folder like `Storage.listing`, without hidden folders and their content.
 
         Raises:
             IcmBenchError: the folder cannot be read, or a link points to a folder that contains it.
@@ -199,18 +199,22 @@ class ImageReader(ABC):
         """
 
     def named(self, stored: str | None, environment: str, class_name: str, file: str, position: int) -> str:
-        """Return the path of an image in the data set: `stored` if it contains a folder, else made of the rest."""
+        """Return the path of an image in the data set.
+
+        It is `stored` if that contains a folder. Otherwise it is made of environment, class, and `stored` or file and
+        position.
+        """
         if stored and "/" in stored:
             return stored
         folder = class_name if self.environment else f"{environment}/{class_name}"
         return f"{folder}/{stored or f'{file}-{position:09d}'}"
 
     def known_names(self, names: Sequence[str] | None, place: str) -> Sequence[str] | None:
-        """Return the class names by number, or None if the numbers themselves are the class names.
+        """Return the class names in order of their numbers; None if the numbers themselves are the class names.
 
-        Sets with one environment, the ImageNet variants, keep the numbers: their English class names are not unique
-        (two are "missile"), but the number determines the WordNet id. `names` are the class names that the data have,
-        in order of their numbers; `place` is the location of the names, for messages.
+        Sets with one environment (the ImageNet variants) keep the numbers, unless the names are WordNet ids. English
+        names are not unique (two classes are "missile"), but numbers determine the WordNet ids. `names` are the class
+        names that the data have, in order of their numbers; `place` is the location of the names, for messages.
 
         Raises:
             IcmBenchError: two numbers have the same name, or a number has no name.
@@ -266,7 +270,7 @@ def is_hidden(folder: str) -> bool:
 
 
 def position_of(info: FileInfo) -> int:
-    """Return `Entry.position` of a listed entry that has the name of an image: -1 for a file, else less."""
+    """Return `Entry.position` of a listed entry with the name of an image: -1 for a file, below -1 otherwise."""
     odd = NO_FILES[-1] if info.is_folder else info.odd
     return -2 - NO_FILES.index(odd) if odd else -1
 
@@ -321,7 +325,10 @@ def ahead(function: Callable[[In], Out], items: Iterable[In], threads: int) -> I
 
 
 def read_ranges(storage: Storage, batch: Batch) -> Iterator[bytes | str]:
-    """Yield images stored as whole files, or as ranges of `bytes` from `position` on, like `ImageReader.read`."""
+    """Yield images like `ImageReader.read`, for layouts that store each image as a file or a range of a file.
+
+    A range has `bytes` bytes from `position` on.
+    """
 
     def content(place: tuple[Any, Any, Any]) -> bytes | str:
         file, position, size = place

@@ -21,7 +21,7 @@ GROUPS_FILE = "groups.csv"  # demo/emoji_styles.py writes a file of this name
 
 
 def entry_of(info: FileInfo, environment: str, class_name: str, group: str | None) -> Entry:
-    """Return the entry of an image that is a whole file, or of a link or folder with the name of an image."""
+    """Return the entry of something with the name of an image: a whole file, or by mistake a link or a folder."""
     name, position = info.name, base.position_of(info)
     return Entry(name, environment, class_name, group, name, position, info.bytes, info.modified_ns, info.bytes)
 
@@ -60,7 +60,7 @@ class FolderReader(ImageReader):
             )
 
     def folders(self) -> tuple[list[str], list[str]]:
-        """Return the environments and classes that have folders: DomainBed numbers environments by their folders."""
+        """Return environments and classes that have folders, also empty ones: DomainBed numbers environment folders."""
         environments = [self.environment] if self.environment else self._environments()
         return environments, sorted({class_name for _, class_name, _ in self._class_folders()})
 
@@ -84,7 +84,10 @@ class FolderReader(ImageReader):
                 yield piece
 
     def _class_folders(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (environment, class, folder); without classes, the folder of each environment, else the root."""
+        """Yield (environment, class, folder) for each folder of a class.
+
+        For unlabelled images, yield the folder of each environment, or the root if it has no subfolders.
+        """
         if not self.labelled:
             folders = self._environments() if self.unlabelled else self._subfolders("") or [""]
             yield from ((name or base.WHOLE, base.NO_CLASS, name) for name in folders)
@@ -133,7 +136,7 @@ class CorruptionsReader(FolderReader):
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing, since such folders look like environments with numbered classes: a recipe names the layout."""
+        """Never detect this layout: its folders look like environments with numbered classes. A recipe must name it."""
         return False
 
     def entries(self) -> Iterator[Entry]:

@@ -1,6 +1,6 @@
 """Reader of Parquet files with images, as written by Hugging Face `datasets`, or with a plain column of bytes.
 
-Files are read page by page. From earlier row groups, only images that the batch still needs stay in memory.
+Files are read page by page. Images of earlier row groups stay in memory only while the batch still needs them.
 """
 
 import json
@@ -30,9 +30,9 @@ NO_BYTES = "no bytes are stored for it"
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names of the columns of a file; `leaf` has the bytes of the images, `stored` their paths.
+    """Names of the columns of a file. `leaf` has the encoded images, and `stored` has the paths of the images.
 
-    `names` maps a column to its class names by number, or to None if the numbers are kept.
+    `names` maps a column of numbers to the names in order of the numbers, or to None if the numbers are kept.
     """
 
     image: str
@@ -224,7 +224,10 @@ def _check_declared(meta: pq.FileMetaData, size: int, place: str) -> None:
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, leaf: str) -> int:
-    """Return the number of rows per read: few if the column has a large dictionary, since rows may repeat an entry."""
+    """Return the number of rows per read.
+
+    It is small if the column has a large dictionary, since every row may repeat the same large entry.
+    """
     columns = [group.column(i) for i in range(group.num_columns)]
     longest = max(
         (c.total_uncompressed_size for c in columns if c.path_in_schema == leaf and c.has_dictionary_page), default=0

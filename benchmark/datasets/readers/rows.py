@@ -75,7 +75,7 @@ def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a template: a fixed text, or the cell of a column; without both, the number of the line."""
+    """A part of a template: the fixed `text`, or the cell of `column`; the number of the line if both are None."""
 
     text: str | None = None
     column: int | None = None
@@ -93,7 +93,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cells:
-    """A field of an image in the lines of a table, read from one column or from a template."""
+    """How one field of an image, such as its path, is read from a line: from one column or from a template."""
 
     what: str  # name of the field in messages: "The path"
     column: int | None  # position of the column; None for a template
@@ -123,7 +123,7 @@ class Cells:
 
 
 def cells_of(names: Sequence[str], wanted: str | None, key: str, place: str) -> Cells | None:
-    """Return the cells of the field `key` of `ColumnsSpec`; None if the recipe names no column and none is usual.
+    """Return how to read the field `key` of `ColumnsSpec`; None if the recipe names no column and none is usual.
 
     `names` are the columns of the table, and `wanted` is the column or template in the recipe.
     """
@@ -157,7 +157,7 @@ def _parts(what: str, names: Sequence[str], wanted: str, key: str, place: str) -
 
 
 def looked_up(cells: Cells, spec: LookupSpec, key: str, root: Storage) -> Cells:
-    """Return the cells of the field `key` with the names that a lookup gives to its values."""
+    """Return `cells`, the field `key`, with a lookup added that replaces its values by names."""
     if spec.values is not None:
         return replace(cells, called=spec.values, other=spec.other, names=f"lookup.{key}.values")
     assert spec.table is not None

@@ -21,7 +21,7 @@ class TableReader(FolderReader):
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003
-        """Claim nothing, since many folders of images also contain a table: a recipe names the layout or the table."""
+        """Never detect this layout: many folders of images also contain a table. A recipe names layout or table."""
         return False
 
     def folders(self) -> tuple[list[str], list[str]]:

@@ -43,7 +43,7 @@ class _Header(tarfile.TarInfo):
 
 @dataclass
 class _Sample:
-    """Members of a sample: images as (name, offset, size), and texts as suffix (`cls` or `json`) -> content."""
+    """Members of a sample: `images` as (name, offset, size), `texts` as suffix (`cls` or `json`) -> content."""
 
     key: str
     images: list[tuple[str, int, int]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class WebDatasetReader(ImageReader):
                 self.leave_out("images outside of the shards", info.name)
 
     def _names(self, file: str) -> Sequence[str] | None:
-        """Return the class names in a text file with one name per line, see `ImageReader.known_names`."""
+        """Return the result of `ImageReader.known_names` for a text file with one class name per line."""
         with base.reading(self.storage.path(file)):
             lines = self.storage.read_bytes(file).decode("utf-8-sig").rstrip().splitlines()
         return self.known_names(lines, self.storage.path(file))
