@@ -42,7 +42,8 @@ PLANTED_KEYS = {"of": "of", "drawn": "from"} | {key: key for key in ("shift", "s
 # Fields that are written only if given, so that hashes of recipes without them do not change. `Recipe.hash` (in
 # recipe/recipe.py) lists the fields that only locate images, and that no hash contains.
 _LATER = (
-    "metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels", "styles",
+    "metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels",
+    "styles", "needs_data",
 )  # fmt: skip
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # each environment needs a concept of every class, and the smallest class has 11 concepts
@@ -103,6 +104,7 @@ class DatasetSpec(Spec):
             `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
         metric: the authors' metric, one of `METRICS` or `module:Class`. Tables and verdicts show it next to the
             accuracy; all selections and tests use the accuracy. Default: the catalog's metric, else `accuracy`.
+        needs_data: whether the data set is left out of the recipe if `run.data` is not given. Default: false.
         styles: for `emoji_styles`: 8 adds the styles `fluent_flat` and `emojione_monotone` and keeps the 193 concepts
             that all eight have. MiniLiT is trained on EmojiOne in colour. Default: six styles, 284 concepts.
         expected: the result that the report must find, if known. For planted sets it follows from the other fields.
@@ -131,6 +133,7 @@ class DatasetSpec(Spec):
     classes: Literal["none"] | None = None
     labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
     metric: str | None = None
+    needs_data: bool | None = None
     styles: Literal[6, 8] | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
