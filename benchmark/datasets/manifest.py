@@ -238,7 +238,7 @@ def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return the reader of a data set. The demo set, `icons` and planted sets are built if they are not in the cache."""
+    """Return the reader of a data set. The demo set, `icons` and planted sets are built if not in the cache."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "

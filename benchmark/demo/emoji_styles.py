@@ -1,7 +1,7 @@
 """The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of four vendors.
 
-With eight styles it has the 193 concepts that all eight have. Of the two further styles, `fluent_flat` has the motifs of
-`fluent`, and `emojione_monotone` those of EmojiOne, on which the demo encoder is trained in colour.
+With eight styles it has the 193 concepts that all eight have. Of the two further styles, `fluent_flat` has the motifs
+of `fluent`, and `emojione_monotone` those of EmojiOne, on which the demo encoder is trained in colour.
 
 Every concept is in every environment. Images must therefore be split by concept (`groups.csv`), or a probe is trained
 on the tested concepts in another style. The control data sets of planted.py use the six styles.

@@ -31,8 +31,8 @@ from benchmark.demo.emoji import IMAGE_SIZE, Pack, build_set, iconify_svgs
 from benchmark.demo.packages import fetch_together
 
 NAME = "icons"
-# Increase it whenever a change of the code below changes the choice of icons. After a change of the table, write its
-# counts and those in `benchmark/datasets/catalog.py` anew.
+# Increase it if a change of the code below changes the choice of icons, and write the new values into test_golden.py.
+# After a change of the table, change its counts, and counts and fingerprint in `benchmark/datasets/catalog.py` too.
 VERSION = 1
 MAX_ICONS = 10
 NUMBER = re.compile(r"-(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten)(?=-|$)")

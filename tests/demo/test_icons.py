@@ -75,19 +75,6 @@ def test_other_numbers_of_icons_are_an_error_that_names_class_and_environment(mo
 # Both sets of this room that are drawn only if asked for.
 
 
-def test_eight_styles_are_for_the_set_that_has_them() -> None:
-    with pytest.raises(
-        ValueError, match="'styles' is for 'emoji_styles' without root and layout; leave it out of 'icons'"
-    ):
-        DatasetSpec.model_validate({"name": "icons", "styles": 8})
-    with pytest.raises(ValueError, match="'styles' is for 'emoji_styles' without root"):
-        DatasetSpec.model_validate({"name": "emoji_styles", "styles": 8, "root": "x"})
-    with pytest.raises(ValueError, match="6 or 8"):
-        DatasetSpec.model_validate({"name": "emoji_styles", "styles": 7})
-    assert DatasetSpec.model_validate(SETS["eight styles"]).model_dump()["styles"] == 8
-    assert "styles" not in DatasetSpec(name="emoji_styles").model_dump()
-
-
 @pytest.mark.usefixtures("empty_cache")
 def test_the_packages_of_two_further_styles_are_fetched_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetched(fetches: Sequence[Any], _: str) -> None:
