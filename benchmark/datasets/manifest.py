@@ -252,8 +252,8 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
         if spec.name in BUILT:
             from benchmark.demo import emoji_styles, icons
 
-            root = icons.build() if spec.name == icons.NAME else emoji_styles.build(spec.styles or 6)
-            return open_reader(str(root / spec.name), "folder")
+            folder = icons.build() if spec.name == icons.NAME else emoji_styles.build(spec.styles or 6)
+            return open_reader(str(folder / spec.name), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
         raise IcmBenchError(f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}")
