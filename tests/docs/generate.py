@@ -29,6 +29,7 @@ from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
+from tests.docs import does_it_help
 from tests.performance.page import speed_page
 
 REGISTRIES: dict[type[Component], Registry[Any]] = {
@@ -245,7 +246,7 @@ def icons_page() -> str:
     )
 
 
-PAGES = {"recipe.md": recipe_page, "icons.md": icons_page, "speed.md": speed_page}
+PAGES = {"recipe.md": recipe_page, "icons.md": icons_page, "speed.md": speed_page, "does-it-help.md": does_it_help.page}
 
 
 def main() -> None:
