@@ -48,7 +48,7 @@ types: setup     ## types
 bench: setup     ## speed and memory in short, into bench.json; ends with an error below a floor (half an hour)
 	$(BIN)/python -m tests.performance $(ARGS)
 
-docs: setup      ## write the generated pages anew: docs/recipe.md, docs/speed.md
+docs: setup      ## write the generated pages anew: docs/recipe.md, docs/icons.md, docs/speed.md
 	$(BIN)/python -m tests.docs.generate
 
 clean:           ## remove .venv; the cache and its downloads stay

@@ -221,12 +221,27 @@ _ALL = (
         licence="Apache-2.0, MIT, CC-BY-4.0 and CC-BY-SA-4.0, by style: see NOTICE",
         citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji; see NOTICE",
         obtain="built by `icm-bench demo` from npm packages", counts="checked when it is built",
+        variants={
+            1544: "the set of eight styles; in one of them, emojione_monotone, the motifs are those of EmojiOne, and "
+            "the encoder MiniLiT is trained on EmojiOne in colour"
+        },
         fingerprint="199cc1f1d195579c322cd5943f76fbdf170ff7949155d9546b8dc2b819c64469",
+    ),
+    DatasetFacts(
+        name="icons", folder="icons", classes=48,
+        environments={
+            "coloured": 291, "coloured_outline": 362, "duotone": 355, "engraving": 362, "glyph": 452, "outline": 406,
+        },
+        licence="Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0, by style: see NOTICE",
+        citation="Streamline, IconPark, Phosphor, Game-icons, Material Design Icons, Tabler; see NOTICE",
+        obtain="built at first use from npm packages", counts="checked when it is built",
+        fingerprint="3b53a238280adaf7747373c2d32853a9dbbca2dd13f724d580dfceaffcca68f4",
     ),
 )  # fmt: skip
 
 CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
+BUILT = frozenset({DEMO_SET, "icons"})  # from packages, if a recipe gives no root
 MAX_DIFFERENCES = 12  # maximum number of differences that a note lists; it counts the others
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.secrets import public
 from benchmark.common.storage.files import Storage
-from benchmark.datasets.catalog import CATALOG, DEMO_SET, class_subset, count_differences, human_names, wordnet_ids
+from benchmark.datasets.catalog import BUILT, CATALOG, class_subset, count_differences, human_names, wordnet_ids
 from benchmark.datasets.columns import TABLE
 from benchmark.datasets.identities import identify
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
@@ -238,7 +238,7 @@ def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return the reader of a data set. The demo set and planted sets are built if they are not in the cache."""
+    """Return the reader of a data set. The demo set, `icons` and planted sets are built if not in the cache."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
@@ -249,10 +249,11 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
             from benchmark.demo import planted
 
             return open_reader(str(planted.build(spec.planted)), "folder")
-        if spec.name == DEMO_SET:
-            from benchmark.demo import emoji_styles
+        if spec.name in BUILT:
+            from benchmark.demo import emoji_styles, icons
 
-            return open_reader(str(emoji_styles.build() / CATALOG[DEMO_SET].folder), "folder")
+            folder = icons.build() if spec.name == icons.NAME else emoji_styles.build(spec.styles or 6)
+            return open_reader(str(folder / spec.name), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
         raise IcmBenchError(f"datasets: '{spec.name}' needs a 'root', the folder in which its images lie; {hint}")

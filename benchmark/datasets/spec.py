@@ -18,7 +18,7 @@ from pydantic import (
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.spec import Name, Spec, distinct
-from benchmark.datasets.catalog import CATALOG, DEMO_SET
+from benchmark.datasets.catalog import BUILT, CATALOG, DEMO_SET
 from benchmark.datasets.columns import (
     AUTO,
     FOLDER,
@@ -38,10 +38,13 @@ CLUSTER = "cluster:"  # prefix of a value of `environments`, before the number o
 PLANTED = "planted"
 STYLES = tuple(CATALOG[DEMO_SET].environments)
 # Field of a planted set -> its key in a recipe.
-PLANTED_KEYS = {key: key for key in ("of", "styles", "shift", "strength", "correlation", "seed")} | {"styles": "from"}
+PLANTED_KEYS = {"of": "of", "drawn": "from"} | {key: key for key in ("shift", "strength", "correlation", "seed")}
 # Fields that are written only if given, so that hashes of recipes without them do not change. `Recipe.hash` (in
 # recipe/recipe.py) lists the fields that only locate images, and that no hash contains.
-_LATER = ("metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels")
+_LATER = (
+    "metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels",
+    "styles", "needs_data",
+)  # fmt: skip
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # each environment needs a concept of every class, and the smallest class has 11 concepts
 
@@ -75,8 +78,8 @@ class DatasetSpec(Spec):
 
     Fields:
         name: a set of the catalog (`icm-bench datasets`), or a name of your own.
-        root: the data set's folder or its parent folder; a path or s3://. Default: `run.data`. The demo set and planted
-            sets are built, and need no root.
+        root: the data set's folder or its parent folder; a path or s3://. Default: `run.data`. The demo set, `icons`
+            and planted sets are built, and need no root.
         layout: `folder` (ENVIRONMENT/CLASS/IMAGE), `parquet` (the Hugging Face image layout), `webdataset` (tar
             shards), `table` (files that a CSV or Parquet file lists), `corruptions`
             (CORRUPTION/SEVERITY/CLASS/IMAGE) or `imported` (embeddings that `icm-bench import-embeddings` has put into
@@ -101,6 +104,9 @@ class DatasetSpec(Spec):
             `icm-bench unlabelled` estimates accuracies on them. Default: all images have classes.
         metric: the authors' metric, one of `METRICS` or `module:Class`. Tables and verdicts show it next to the
             accuracy; all selections and tests use the accuracy. Default: the catalog's metric, else `accuracy`.
+        needs_data: whether the data set is left out of the recipe if `run.data` is not given. Default: false.
+        styles: for `emoji_styles`: 8 adds the styles `fluent_flat` and `emojione_monotone` and keeps the 193 concepts
+            that all eight have. MiniLiT is trained on EmojiOne in colour. Default: six styles, 284 concepts.
         expected: the result that the report must find, if known. For planted sets it follows from the other fields.
         of: for planted sets: the source of the drawings, `emoji_styles`. A planted set has a known shift, and is named
             `planted` or `planted-` and a word.
@@ -128,9 +134,11 @@ class DatasetSpec(Spec):
     classes: Literal["none"] | None = None
     labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
     metric: str | None = None
+    needs_data: bool | None = None
+    styles: Literal[6, 8] | None = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
-    styles: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
+    drawn: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
     shift: Annotated[tuple[ShiftName, ...], Field(min_length=1)] | None = None
     strength: Mapping[str, Mapping[str, Share]] | None = None
     correlation: Mapping[str, Share] | None = None
@@ -155,7 +163,7 @@ class DatasetSpec(Spec):
     def is_planted(self) -> bool:
         """Whether this is a planted set, according to its name."""
         named = self.name == PLANTED or self.name.startswith(f"{PLANTED}-")
-        return named and not (self.is_imported and self.styles is None)
+        return named and not (self.is_imported and self.drawn is None)
 
     @property
     def is_imported(self) -> bool:
@@ -165,17 +173,17 @@ class DatasetSpec(Spec):
     @property
     def is_built(self) -> bool:
         """Whether this package builds the data set if the recipe gives no root."""
-        return (self.name == DEMO_SET or self.is_planted) and not self.is_imported
+        return (self.name in BUILT or self.is_planted) and not self.is_imported
 
     @property
     def planted(self) -> "Planted":
         """The parameters of a planted set, defaults filled in. Only for planted sets."""
         from benchmark.demo.planted import Planted
 
-        assert self.styles is not None
+        assert self.drawn is not None
         assert self.shift is not None
         shifts = {shift: (self.strength or {}).get(shift, STRENGTHS) for shift in self.shift}
-        return Planted(self.styles, shifts, self.correlation, self.seed or 0)
+        return Planted(self.drawn, shifts, self.correlation, self.seed or 0)
 
     @property
     def must_be_found(self) -> ExpectedSpec | None:
@@ -196,17 +204,17 @@ class DatasetSpec(Spec):
             raise ValueError(f"'{environments:.60}' is not understood; give {CLUSTER}K with a whole K from 2 on.")
         return environments
 
-    @field_validator("styles", "shift", mode="before")
+    @field_validator("drawn", "shift", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any, info: ValidationInfo) -> Any:
-        if given == "all" and info.field_name == "styles":
+        if given == "all" and info.field_name == "drawn":
             return STYLES
         return (given,) if isinstance(given, str) else given
 
-    @field_validator("styles", "shift")
+    @field_validator("drawn", "shift")
     @classmethod
     def _known_and_distinct(cls, given: Any, info: ValidationInfo) -> Any:
-        what = "style" if info.field_name == "styles" else "shift"
+        what = "style" if info.field_name == "drawn" else "shift"
         if what == "style" and (unknown := [style for style in given or () if style not in STYLES]):
             raise ValueError(f"unknown style '{unknown[0]}': {nearest(unknown[0], [*STYLES, 'all'])}")
         return given and distinct(given, list(given), what)
@@ -289,6 +297,8 @@ class DatasetSpec(Spec):
             raise ValueError(
                 f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
             )
+        if self.styles is not None and (self.name != DEMO_SET or self.root is not None or self.is_imported):
+            raise ValueError(f"'styles' is for '{DEMO_SET}' without root and layout; leave it out of '{self.name}'.")
         single = facts is not None and facts.single
         theirs = self.layout in (AUTO, FOLDER, TABLE) and not (self.is_built or single or self.clusters)
         if self.labels is not None and (self.classes is not None or not theirs):

@@ -1,26 +1,30 @@
-"""Emoji drawings of several vendors: pinned packages, the concepts that are drawn, and rendering.
+"""Packs of drawings: pinned packages, rendering, and the concepts of emoji that several vendors draw.
 
 Drawings of one concept are found by the slug of its CLDR short name; OpenMoji's table lists the names with groups and
-tags. If the rendering changes, raise `VERSION` in emoji_styles.py and minilit.py (tests/demo/test_golden.py).
+tags. If the rendering changes, raise `VERSION` in emoji_styles.py, icons.py and minilit.py (tests/demo/test_golden.py).
 """
 
 import csv
 import io
 import json
 import re
+import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.storage.places import cache_dir
 from benchmark.common.terminal.progress import Progress
 from benchmark.common.workers import Workers, cores
-from benchmark.demo.packages import INSTALL, npm_package, read_member, read_members
+from benchmark.demo.packages import INSTALL, npm_package, publish, read_member, read_members
 
 IMAGE_SIZE = 224
 _BATCH = 8  # images per call of a process
 _MAX_PROCESSES = 8  # more processes would take longer to start than to draw
+
+Drawings = Mapping[str, Mapping[str, Mapping[str, str]]]  # environment -> class -> name -> SVG document
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,37 @@ def draw(svg: str, size: int = IMAGE_SIZE) -> bytes:
     except ImportError as error:
         raise IcmBenchError(f"Drawing the demo's images needs resvg-py; {INSTALL}.") from error
     return svg_to_bytes(svg_string=svg, width=size, height=size, background="#ffffff", skip_system_fonts=True)
+
+
+def build_set(
+    name: str, content_hash: str, drawings: Callable[[], Drawings], group: Callable[[str], str] = str
+) -> Path:
+    """Render a data set into the cache, unless it is there, and return its parent folder.
+
+    It has the images `NAME/ENVIRONMENT/CLASS/DRAWING.png` and `NAME/groups.csv`; `group` returns a drawing's group.
+    """
+    root = cache_dir() / "datasets" / f"{name}-{content_hash}"
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    images = {
+        f"{environment}/{class_name}/{drawing}.png": (group(drawing), svg)
+        for environment, classes in drawings().items()
+        for class_name, svgs in classes.items()
+        for drawing, svg in sorted(svgs.items())
+    }
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{name}-") as scratch:
+        folder = Path(scratch) / "root" / name
+        draw_files({folder / path: svg for path, (_, svg) in images.items()}, f"drawing {name}")
+        write_groups(folder, [(path, of_image) for path, (of_image, _) in images.items()])
+        publish(folder.parent, root)
+    return root
+
+
+def write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:
+    """Write `groups.csv` into the folder of a data set, from (relative path, group) of each image."""
+    with (folder / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([("path", "group"), *groups])
 
 
 def draw_files(documents: Mapping[Path, str], description: str) -> None:

@@ -32,7 +32,7 @@ from typing import Literal, TypeVar
 
 from benchmark.common.storage.places import cache_dir
 from benchmark.demo import emoji_styles
-from benchmark.demo.emoji import IMAGE_SIZE, draw_files
+from benchmark.demo.emoji import IMAGE_SIZE, draw_files, write_groups
 from benchmark.demo.packages import publish
 
 NAME = "planted"
@@ -152,7 +152,7 @@ def build(planted: Planted) -> Path:
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    drawings = emoji_styles.drawings()
+    drawings = emoji_styles.drawings(len(emoji_styles.ENVIRONMENTS))
     images = contents(planted, {name: sorted(svgs) for name, svgs in drawings[planted.styles[0]].items()})
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
         folder = Path(scratch) / "root"
@@ -164,7 +164,7 @@ def build(planted: Planted) -> Path:
         }
         draw_files(documents, f"drawing {NAME} ({', '.join(planted.shifts)})")
         if len(planted.styles) > 1:
-            emoji_styles.write_groups(folder, [(image.path, image.concept) for image in images])
+            write_groups(folder, [(image.path, image.concept) for image in images])
         publish(folder, root)
     return root
 

@@ -69,6 +69,19 @@ class Recipe(Spec):
             return [{"name": spec} if isinstance(spec, str) else spec for spec in specs]
         return specs
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_absent_sets(cls, given: Any) -> Any:
+        """Leave out the data sets with `needs_data` if the recipe has no `run.data`."""
+        if isinstance(given, dict) and isinstance(given.get("datasets"), list | tuple):
+            run = given.get("run")
+            has_data = isinstance(run, dict) and run.get("data") is not None
+            kept = [
+                d for d in given["datasets"] if has_data or not (isinstance(d, dict) and d.get("needs_data") is True)
+            ]
+            return {**given, "datasets": kept}
+        return given
+
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":
         distinct(self.datasets, [d.name for d in self.datasets], "data set")

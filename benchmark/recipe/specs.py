@@ -218,6 +218,7 @@ class SearchSpec(Spec):
 
 
 Ranks = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | Literal["auto", "all"]
+Shares = tuple[Annotated[float, Field(gt=0, le=1)], ...]
 Lambdas = Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)]
 
 
@@ -255,6 +256,9 @@ class SweepSpec(Spec):
             and each fold is tested in turn, so that every image is tested once. For selection, each of the other folds
             is left out in turn, together with the tested fold; its source images are the validation images. Default:
             none.
+        train_shares: shares of the source images that fits learn from, for a learning curve: [0.25, 0.5, 1]. A share is
+            a number of whole folds, so it needs `folds`. Shares below 1 are fitted for predictors without training
+            images (`zero_shot`), and not for placebos. Default: 1, all images.
         base_classes: `floor` or `ceil`: how half the number of classes is rounded to the number of base classes.
             Default: the protocol's, `floor` for `held_out_open_class` (the released code), `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or folds, and of all randomness in a
@@ -289,6 +293,7 @@ class SweepSpec(Spec):
     protocols: tuple[AnyProtocol, ...] = Field(default_factory=lambda: (PROTOCOLS.create("held_out"),), min_length=1)
     test_splits: tuple[TestSplit, ...] = Field(default=("out_20",), min_length=1)
     folds: int | None = Field(default=None, ge=3, le=100)
+    train_shares: Shares = Field(default=(1.0,), exclude_if=lambda shares: shares == (1.0,))
     base_classes: Rounding | None = None
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31, strict=True)], ...] = Field(default=(0, 1, 2), min_length=1)
     intervention_sets: Annotated[tuple[InterventionSet, ...], Field(min_length=1)] | Literal["all_subsets"] = (
@@ -329,13 +334,17 @@ class SweepSpec(Spec):
             raise ValueError("test_splits: with folds, each fold is tested in turn; leave test_splits out.")
         if not self.folds and "out_fold" in self.test_splits:
             raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
+        if 1 not in self.train_shares or (len(self.train_shares) > 1 and not self.folds):
+            raise ValueError(
+                "train_shares: add 1, to compare the shares with; and set folds, a share of which is used."
+            )
         names = [predictor.name for predictor in self.predictors]
         for name in self.grids:
             if name not in names:
                 raise ValueError(f"grids: '{name}' is not a predictor of the sweep; {nearest(name, names)}")
         return self
 
-    @field_validator("test_splits", "seeds", "lambdas", "normalize", "ranks", "intervention_sets")
+    @field_validator("test_splits", "train_shares", "seeds", "lambdas", "normalize", "ranks", "intervention_sets")
     @classmethod
     def _distinct_values(cls, given: Any, info: ValidationInfo) -> Any:
         if info.field_name == "intervention_sets" and not isinstance(given, str):

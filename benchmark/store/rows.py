@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Version of row files. Increase it with every change of the columns; a column that an older file lacks is read as null.
 # Files before version 3 are refused: they have answers at a few ranks only, too few to compare methods.
-VERSION = 9
+VERSION = 10
 _OLDEST = 3
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # all files with this column have a digest
@@ -73,6 +73,7 @@ _WHAT = (
     ("lender", pa.string()),  # data set whose C_d is borrowed as a placebo; else null
     ("pairs_share", pa.float64()),  # share of the images whose views enter C_d; null for all images
     ("pairs_seed", pa.int64()),  # seed of the choice of these images; null for all images
+    ("train_share", pa.float64()),  # share of the source images that a fit learns from; null for all
     ("order", pa.string()),  # order of the eigenvectors: largest, released; null if there is no choice
     ("lambda_", pa.float64()),  # lambda of the projection; null if it has none
     ("normalize", pa.string()),  # none, before, after, both; null in imported rows

@@ -78,6 +78,7 @@ def evaluate(trial: Trial, inputs: Inputs, device: str = "cpu") -> Evaluated:
         device,
         selection_images=spec.selection_images,
         metric=spec.metric,
+        train_share=spec.train_share,
     )
     evaluation = Evaluation(data, cells, settings, inputs.plain)
     common = {**common_columns(trial), "classes": data.classes}
@@ -235,6 +236,7 @@ def common_columns(trial: Trial) -> Row:
         "lender": trial.lender.manifest.name if trial.lender else None,
         "pairs_share": partial.pairs if partial else None,
         "pairs_seed": partial.seed if partial else None,
+        "train_share": spec.train_share if spec.train_share < 1 else None,
         **presented(projection.name, type(projection)).columns("projection"),
         "order": projection.order_name,
         "normalize": spec.normalize,

@@ -27,8 +27,8 @@ from benchmark.sweep.trials import Trial
 # Columns that are unknown for an external method, or that it does not have.
 _UNKNOWN = (
     "intervention_set", "interventions", "projection_variant", "nuisance", "placebo", "placebo_draw", "placebo_seed",
-    "lender", "pairs_share", "pairs_seed", "order", "lambda_", "normalize", "predictor_variant", "view_draw",
-    "n_train", "labels_fit", "labels_choice",
+    "lender", "pairs_share", "pairs_seed", "train_share", "order", "lambda_", "normalize", "predictor_variant",
+    "view_draw", "n_train", "labels_fit", "labels_choice",
 )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
         of_images = (images.original.directory, images.digest(spec.split), spec.fold, scale_of(spec.normalize))
         before = [cells for seen, cells in _CELLS.values() if seen == of_images]
         _CELLS.clear()
-        turns = tuple(turns_of(spec.split, data.group is not None, spec.fold).values())
+        turns = tuple(turns_of(spec.split, data.group is not None, spec.fold, spec.train_share).values())
         wanted = replace(_moments_of(spec), turns=turns, projection=spec.projection)
         cells = loading.cells_for(storage, subject, images, wanted).weighted(subject.weights_of(spec.intervention_set))
         _CELLS[trial.sums] = of_images, cells.after(before[0]) if before else cells

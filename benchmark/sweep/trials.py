@@ -18,7 +18,7 @@ from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.fits import blocks_by_fit, cases_of
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Metric
 from benchmark.method.evaluation.protocols import Holdout, Protocol
-from benchmark.method.evaluation.selection import SCORES
+from benchmark.method.evaluation.selection import PLAIN, SCORES
 from benchmark.method.evaluation.splits import HOLDOUT_FRACTION, IN_FOLDS, Rounding, Split, TestSplit
 from benchmark.method.predictors import Predictor
 from benchmark.method.subspace import Projection
@@ -57,6 +57,7 @@ class TrialSpec:
             fits that only serve model selection. None (default): all images.
         metrics: metrics of scores besides the built-in ones. Default: none.
         metric: metric by which rules select. Default: accuracy.
+        train_share: share of the source images that each fit learns from; 1.0 (default) for all.
     """
 
     protocol: Protocol
@@ -76,6 +77,7 @@ class TrialSpec:
     selection_images: int | None = None
     metrics: tuple[Metric, ...] = ()
     metric: Metric = ACCURACY
+    train_share: float = 1.0
 
     @property
     def split(self) -> Split:
@@ -86,7 +88,8 @@ class TrialSpec:
     def reads_environments(self) -> bool:
         """Whether the decodability of environments is measured before and after the projection."""
         order, bound = self.projection.order_name, self.protocol.looks_at_target
-        return not self.fold and self.projection.name in READ and order in (None, "largest") and not bound
+        whole = not self.fold and self.train_share == 1
+        return whole and self.projection.name in READ and order in (None, "largest") and not bound
 
     @property
     def turns(self) -> "list[TrialSpec]":
@@ -105,7 +108,7 @@ class TrialSpec:
         A fit for several holdouts or folds counts once. A tested fit that also serves for selection counts as tested.
         """
         holdouts, min_sources = self.holdouts(environments), self.min_sources
-        cases = cases_of(holdouts, self.split, grouped=False, fold=self.fold, min_sources=min_sources)
+        cases = cases_of(holdouts, self.split, False, self.fold, min_sources, self.train_share)
         tested = {case.tested for case in cases}
         chosen = blocks_by_fit(pair for case in cases for pair in case.training_domain).keys() - tested
         left_out = blocks_by_fit(pair for case in cases for pair in case.lodo).keys() - tested - chosen
@@ -183,6 +186,7 @@ class TrialSpec:
             "projection": self.projection.model_dump(mode="json"),
             "predictor": self.predictor.model_dump(mode="json"),
             "folds": [self.folds, self.fold],
+            "train_share": self.train_share,
             "metric": self.metric.model_dump(mode="json"),
             "metrics": [metric.model_dump(mode="json") for metric in self.metrics],
             "code": [
@@ -199,6 +203,7 @@ class TrialSpec:
         return (
             f"{self.projection.label}{intervention_set}{lambda_} + {self.predictor.label}, normalize {self.normalize}, "
             f"{self.protocol.name}{held_out}, seed {self.seed}{'' if self.fold is None else f', fold {self.fold}'}"
+            f"{f', {self.train_share:.0%} of the source images' if self.train_share < 1 else ''}"
         )
 
 
@@ -291,7 +296,7 @@ class Trial:
         seen = subject.key, subject.view_draw, self.clusters
         images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
         fold = -1 if spec.fold is None else spec.fold
-        return (str([*images, *pairs]), spec.split, fold, spec.normalize, *asked)
+        return (str([*images, *pairs]), spec.split, fold, spec.normalize, spec.train_share, *asked)
 
     @property
     def environments(self) -> list[str]:
@@ -360,6 +365,7 @@ def trial_specs(
             selection_images=sweep.selection_images,
             metrics=metrics,
             metric=recipe.chosen_by(dataset),
+            train_share=share,
         )
         for protocol in recipe.protocols_for(dataset)
         for predictor in sweep.predictors
@@ -370,7 +376,15 @@ def trial_specs(
         for space in (recipe.search_space(dataset, projection, intervention_set),)
         for normalize in sweep.normalize
         for seed in sweep.seeds
+        for share in sweep.train_shares
+        if share == 1 or _has_learning_curve(projection, intervention_set, predictor)
     ]
+
+
+def _has_learning_curve(projection: Projection, chosen: InterventionSet | None, predictor: Predictor) -> bool:
+    """Return whether the fit depends on the share of the source images, and plain prediction does not."""
+    fitted = projection.name != PLAIN and not predictor.uses_training_images
+    return fitted and not (chosen and (chosen.placebo or chosen.pairs < 1))
 
 
 def unfolded(

@@ -130,7 +130,7 @@ def _fits(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> list[tuple[fl
 
     fits: dict[Sources, float] = {}
     tested: dict[Sources, float] = {}
-    for case in cases_of(holdouts, spec.split, grouped=False, fold=spec.fold):
+    for case in cases_of(holdouts, spec.split, False, spec.fold, train_share=spec.train_share):
         for test in case.holdout.tests:
             sides = case.turn.tested[test.split]
             scored = sum(images(e, sides, HALVES) for e in test.environments)
@@ -151,7 +151,7 @@ def _full(spec: TrialSpec, size: Size, holdouts: list[Holdout]) -> float:
     names = list(size.images)
     fitted = sum(
         size.images[names[s]] * _share(spec, turn.fitted)
-        for turn in turns_of(spec.split, False, spec.fold).values()
+        for turn in turns_of(spec.split, False, spec.fold, spec.train_share).values()
         for holdout in holdouts
         for s in holdout.sources
     )

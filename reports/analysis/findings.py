@@ -90,7 +90,7 @@ def judged(methods: Iterable[Method]) -> list[Method]:
         m
         for m in methods
         if (m.is_custom or m.projection == FIXED or m.of_projection.role == "method")
-        and not (m.placebo or m.pairs_share is not None or m.order == "released")
+        and not (m.placebo or m != m.with_all_images or m.order == "released")
     ]
     whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
     return [m for m in every if m.projection_variant not in _PARTS or (m.projection, m.predictor) not in whole]

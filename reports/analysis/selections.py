@@ -202,7 +202,11 @@ class Selections:
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
         """Split a method's rows, including all shares of the pairs, by the name of the intervention set."""
-        rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
+        rows = pd.concat(
+            rows
+            for m, rows in self.parts.items()
+            if not m.placebo and m.train_share is None and m.with_all_images == method
+        )
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @memoized

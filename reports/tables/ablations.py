@@ -235,10 +235,13 @@ def _alternative(
     shown: Callable[[Request], Sequence[Method]],
     title_of: Callable[[Request, Method], str],
     name_of: Callable[[Method], str],
+    own: Callable[[Table], Iterable[str]] = lambda _: (),
+    more: Sequence[Values[Entry]] = (),
 ) -> TableSpec[Entry]:
     """Return a spec of a table that compares methods. Each block has two or more methods under one backbone.
 
     `shown` returns the methods. Methods with equal `title_of` are in one block, in lines named by `name_of`.
+    `own` returns further notes; `more` are further columns, which come first.
     """
 
     def blocks(request: Request) -> Iterator[Draft[Entry]]:
@@ -254,9 +257,11 @@ def _alternative(
                 yield Draft(", ".join(parts_of_title), lines if len(lines) > 1 else [], request.short(backbone))
 
     def notes(_: Request, table: Table) -> Iterator[str]:
+        yield from own(table)
         yield from (words.INTERVAL, _FIXED, words.PLAIN_PICKS if PICKS in table.columns else "")
 
     def columns(request: Request) -> Iterator[Values[Entry]]:
+        yield from more
         yield Values(_SOURCE_SCORE, lambda one: cells.source_score(one.selections.picks(one.method, request.rule)))
         yield Values(_HELD_OUT, accuracy)
         yield Values(_GAIN, lambda entry: entry.gain().cell)
@@ -280,6 +285,45 @@ PREDICTOR = _alternative(
     _by_predictor,
     lambda request, method: words.short_name(method, request.names),
     lambda method: method.predictor_label,
+)
+
+
+def _with_curves(request: Request) -> list[Method]:
+    """Return the methods fitted on shares of the source images, and the same on all images, by ascending share."""
+    every = methods_of(request.results, every=True)
+    whole = {method.with_all_images for method in every if method.train_share is not None}
+    return sorted((m for m in every if m.train_share is not None or m in whole), key=lambda m: m.train_share or 1.0)
+
+
+def _images_per_dimension(entry: Entry) -> Cell:
+    rows = entry.selections.chosen_rows(entry.method, entry.request.rule, ("n_train", "dim"))
+    return Cell(value=float((rows["n_train"] / rows["dim"]).mean()), decimals=2)
+
+
+def _of_curve(table: Table) -> Iterator[str]:
+    """Yield a sentence on the ends of the first learning curve."""
+    for block in table.blocks[:1]:
+        lines = block.lines[0], block.lines[-1]
+        names = [column.name for column in table.columns]
+        images, gains = ([line.cells[names.index(one.name)].value for line in lines] for one in (_PER_DIMENSION, _GAIN))
+        if None not in (*images, *gains):
+            yield (
+                f"{block.title}: {gains[0]:+.1f} points over plain prediction with {lines[0].name} of the source "
+                f"images ({images[0]:.1f} for each dimension of the embeddings), {gains[1]:+.1f} with all "
+                f"({images[1]:.1f})."
+            )
+
+
+_PER_DIMENSION = Column("source images for each dimension", "Images / D", unit="")
+LEARNING_CURVE = _alternative(
+    "learning_curve",
+    "share of the source images that a fit learns from",
+    "Source images",
+    _with_curves,
+    lambda request, m: f"{words.short_name(m.with_all_images, request.names)}, {request.short(m.predictor_label)}",
+    lambda method: f"{100 * (method.train_share or 1.0):g} %",
+    _of_curve,
+    [Values(_PER_DIMENSION, _images_per_dimension, marked=False)],
 )
 
 
@@ -314,7 +358,7 @@ def _of_texts(sets: _Sets) -> _Sets:
 def _has_sets(method: Method) -> bool:
     """Return whether a method is CLIP-ICM, truncation or shrinkage, and neither a placebo nor a part of a method."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
-    return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
+    return ours and not (method.is_control or method.placebo) and method == method.with_all_images
 
 
 def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:

@@ -18,6 +18,7 @@ from reports.tables.spec import Request, Scope, TableSpec, by_data_set, groups
 TABLES: tuple[TableSpec[Any], ...] = (
     main.TABLE, environments.TABLE, main.OPEN_CLASS, main.IMAGENET, backbones.TABLE, backbones.TREND,
     ablations.LAMBDA, ablations.RANK, ablations.IMAGES, ablations.TEXTS, ablations.ORDER, ablations.PREDICTOR,
+    ablations.LEARNING_CURVE,
     behind.SELECTION, behind.SHIFT, behind.TABLE, main.OVER_SETS, main.COMPARISONS, cost.TABLE,
 )  # fmt: skip
 

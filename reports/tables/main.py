@@ -188,7 +188,8 @@ def _differences(request: Request) -> Iterator[Values[Compared]]:
         return cells.points(adjusted_interval(new, one.adjusted.family))
 
     def ahead(one: Comparison | Overall) -> Cell:
-        return cells.count(one.others.ahead, one.others.ahead + one.others.tied + one.others.behind)
+        counts = one.others.ahead, one.others.tied, one.others.behind
+        return Cell(value=float(counts[0]), decimals=0, text=" / ".join(map(str, counts)))
 
     def of(baseline: str, cell: Callable[[Comparison | Overall], Cell], found: Compared) -> Cell:
         made = cell(found[baseline]) if baseline in found else Cell(note=_NOT_COMPARED)
@@ -201,7 +202,7 @@ def _differences(request: Request) -> Iterator[Values[Compared]]:
         ]
         if baseline == PLAIN:
             headings.append(("minus plain, in new environments", "in new environments", "points", in_new))
-            headings.append(("ahead of plain in k of n environments", "ahead", "", ahead))
+            headings.append(("environments ahead of, equal to and behind plain", "ahead / equal / behind", "", ahead))
         for long, short, unit, made in headings:
             yield Values(Column(long, short, f"minus {name}", unit), partial(of, baseline, made))
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.demo import emoji_styles, minilit, minilit_training
+from benchmark.demo import emoji_styles, icons, minilit, minilit_training
 from benchmark.demo.emoji import draw
 from benchmark.demo.minilit import Training
 from benchmark.demo.minilit_training import Features
 
 DRAWING = {1: "626b742d5787fa46c9a87ede97c1ed415da9042c907a2bdab31102605aa9d11a"}
 EMOJI_STYLES = {1: "47d5639f0721"}
+EIGHT_STYLES = {1: "30af61d004a4"}
+ICONS = {1: "98bdbaf77cb8"}
 MINILIT = {2: "e85ddf0339c8"}
 MINILIT_TRAINED = {2: [-7.259558, 569.289001, -0.913853, 38.843651, -12.008842, 432.643616, 2.653008]}
 REMEDY = "{} makes something else than before: raise its VERSION and note the new value here, or undo the change"
@@ -34,8 +36,10 @@ def test_a_drawing_has_the_same_bytes() -> None:
     assert drawn == DRAWING[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
 
 
-def test_the_data_set_is_made_of_the_same_packages_and_choices() -> None:
+def test_the_data_sets_are_made_of_the_same_packages_and_choices() -> None:
     assert emoji_styles.content_hash() == EMOJI_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+    assert emoji_styles.content_hash(8) == EIGHT_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+    assert icons.content_hash() == ICONS[icons.VERSION], REMEDY.format(icons.NAME)
 
 
 def test_the_encoder_is_made_of_the_same_packages_and_settings() -> None:

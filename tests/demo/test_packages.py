@@ -1,9 +1,7 @@
 """What is fetched is checked before use; a failure, here always a real one, is one sentence."""
 
 import hashlib
-import os
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -21,28 +19,6 @@ from benchmark.demo.packages import fetch_together, npm_package, pypi_wheel, rea
 TINY_NPM = ("is-number", "7.0.0")
 TINY_WHEEL = ("iniconfig", "2.0.0")
 WRONG = "0" * 64
-
-
-@pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point both package clients at a loopback port on which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    for key in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", closed)
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    monkeypatch.setenv("npm_config_" + "registry", closed)
-    monkeypatch.setenv("npm_config_fetch_retries", "0")
-    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
 
 
 @pytest.mark.usefixtures("no_network")

@@ -1,4 +1,4 @@
-"""What is made from code and from figures: docs/recipe.md, docs/speed.md, and in the heads of recipes what `plan` says.
+"""What is made from code and from figures: docs/recipe.md, docs/icons.md, docs/speed.md, and in the heads of recipes what `plan` says.
 
     python -m tests.docs.generate
 
@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ from benchmark.commands.planning.machines import Offer, span
 from benchmark.commands.planning.plan import Plan, plan
 from benchmark.common.registry import Component, Registry
 from benchmark.common.storage.files import Storage
+from benchmark.demo import icons
 from benchmark.method.evaluation.metrics import METRICS, Metric
 from benchmark.method.evaluation.protocols import PROTOCOLS, Protocol
 from benchmark.method.interventions import INTERVENTIONS, Intervention
@@ -27,6 +29,7 @@ from benchmark.method.subspace import PROJECTIONS, Projection
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import Recipe
 from tests.conftest import REPOSITORY
+from tests.docs import does_it_help
 from tests.performance.page import speed_page
 
 REGISTRIES: dict[type[Component], Registry[Any]] = {
@@ -220,7 +223,30 @@ def _hours(planned: Plan) -> str:
     return f"#   hours     {gpu}trials {core_hours(planned.estimate.core_hours)}\n"
 
 
-PAGES = {"recipe.md": recipe_page, "speed.md": speed_page}
+def icons_page() -> str:
+    """Return the page of the data set `icons`: its rule, its packs and how many icons of each class they have."""
+    packs, names = icons.STYLES, icons.classes()
+    counts = {name: [icons.table()[name].counts[environment] for environment in packs] for name in names}
+    head = "| environment | pack | icons | of a class: fewest | median |\n|---|---|---|---|---|\n"
+    columns = list(zip(packs.items(), zip(*counts.values(), strict=True), strict=True))
+    rows = (
+        f"| `{e}` | {style.pack.name} {style.pack.version} | {sum(n)} | {min(n)} | {median(n):g} |\n"
+        for (e, style), n in columns
+    )
+    rule = inspect.getdoc(icons) or ""
+    table = [f"| class | {' | '.join(packs)} |", "|---" * (len(packs) + 1) + "|"]
+    table += [f"| {name} | {' | '.join(map(str, counts[name]))} |" for name in names]
+    thin = ", ".join(name for name in names if min(counts[name]) < 4)
+    return (
+        f"# Icons\n\nThe rule, the packs and the counts of `icons`. `make docs` makes this page from the code and its table, "
+        f"`icon_classes.csv`. Licences are in the NOTICE.\n\n{rule[rule.index('One rule') :]}\n\n## Packs\n\n{head}"
+        f"{''.join(rows)}\n## Counts\n\nThin, with fewer than four icons in a pack: {thin}.\n\n"
+        + "\n".join(table)
+        + "\n"
+    )
+
+
+PAGES = {"recipe.md": recipe_page, "icons.md": icons_page, "speed.md": speed_page, "does-it-help.md": does_it_help.page}
 
 
 def main() -> None:

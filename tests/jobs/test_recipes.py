@@ -159,8 +159,8 @@ def test_it_runs_on_shrunken_data(
     }
     if not any(s.kinds for s in recipe.intervention_sets()) or recipe.sweep.intervention_sets == "all_subsets":
         changes["interventions.kinds"] = ["grayscale", "invert"]
-    if any(s.lender for s in recipe.intervention_sets()):  # another data set
-        real = [s.model_dump(mode="json") for s in recipe.intervention_sets() if not s.lender]
+    if any(s.placebo == "borrowed" for s in recipe.intervention_sets()):  # from another data set
+        real = [s.model_dump(mode="json") for s in recipe.intervention_sets() if s.placebo != "borrowed"]
         changes["sweep.intervention_sets"] = real
     elif recipe.sweep.intervention_sets != "all_subsets":
         sets = [s.model_dump(mode="json") for s in recipe.sweep.intervention_sets]

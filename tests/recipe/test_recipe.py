@@ -1,5 +1,6 @@
 """The recipe: defaults, precedence, hash, and what is refused in which words."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +405,40 @@ def test_trials_are_known_by_the_metric_that_chooses_and_by_metrics_of_scores_an
     monkeypatch.setenv("ICM_BENCH_NO_PLUGINS", "1")
     with pytest.raises(IcmBenchError, match=f"The metric '{own[0]}' is a plugin"):
         of(own[0])
+
+
+def test_a_data_set_that_needs_data_is_left_out_without_it() -> None:
+    datasets = ["VLCS", {"name": "PACS", "needs_data": True}]
+    without, given = (parse_recipe({**SMALL, "datasets": datasets, "run": run}) for run in ({}, {"data": "/data"}))
+    assert [one.name for one in without.datasets] == ["VLCS"]
+    assert [(one.name, one.root) for one in given.located()] == [("VLCS", "/data"), ("PACS", "/data")]
+    assert without.hash() == parse_recipe({**SMALL, "datasets": ["VLCS"]}).hash()
+    with pytest.raises(IcmBenchError, match="datasets"):
+        parse_recipe({**SMALL, "datasets": datasets[1:]})
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ({"train_shares": [0.5]}, "add 1"),
+        ({"train_shares": [0.5, 1]}, "set folds"),
+        ({"train_shares": [0, 1], "folds": 5}, "greater than 0"),
+        ({"train_shares": [1, 1], "folds": 5}, "given twice"),
+    ],
+)
+def test_shares_of_the_source_images_that_cannot_be_are_refused(sweep: dict[str, Any], message: str) -> None:
+    with pytest.raises(IcmBenchError, match=message):
+        parse_recipe({**SMALL, "sweep": sweep})
+
+
+def test_shares_of_the_source_images_are_trials_of_fitted_methods_alone() -> None:
+    sweep = {"folds": 5, "seeds": [0], "predictors": ["zero_shot", "ridge"], "projections": ["identity", "shrinkage"]}
+    sweep["intervention_sets"] = [{"name": "all"}, {"name": "shuffled", "placebo": "shuffled"}]
+    counted = Counter[float]()
+    for spec in trial_specs(parse_recipe({**SMALL, "sweep": {**sweep, "train_shares": [0.25, 1]}}), "PACS", 512):
+        counted[spec.train_share] += 1
+        assert spec.train_share == 1 or (spec.projection.name, spec.predictor.name) == ("shrinkage", "zero_shot")
+        assert spec.train_share == 1 or spec.intervention_set is None or not spec.intervention_set.placebo
+    assert counted[0.25] == 1
+    plain = trial_specs(parse_recipe({**SMALL, "sweep": sweep}), "PACS", 512)
+    assert counted[1] == len(plain)

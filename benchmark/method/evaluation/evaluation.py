@@ -98,6 +98,7 @@ class FitSettings:
         selection_images: maximum number of validation images per source and fold. For predictors with `samples` also
             the maximum number of training images per source and fold in fits that only serve selection. In the in-split
             of an 80/20 split the maximum is `IN_FOLDS` times as large. None (default): all images.
+        train_share: share of the folds that each fit learns from, see `fits.turns_of`. Default: all.
         metric: metric that selection rules maximise; it must not need scores. Default: accuracy.
     """
 
@@ -109,6 +110,7 @@ class FitSettings:
     lodo: bool = True
     selection_images: int | None = None
     metric: Metric = ACCURACY
+    train_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ class Evaluation:
 
     def _cases(self, holdouts: Sequence[Holdout], method: Method) -> list[Case]:
         settings, grouped = self._settings, self._data.group is not None
-        cases = cases_of(holdouts, settings.split, grouped, settings.fold, method.min_sources)
+        given = settings.split, grouped, settings.fold, method.min_sources, settings.train_share
+        cases = cases_of(holdouts, *given)
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
     def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:

@@ -8,7 +8,7 @@ tested fold: (e, k), (e, j), (s, k) and (s, j).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.method.evaluation.cells import Half
 from benchmark.method.evaluation.protocols import Holdout
@@ -42,16 +42,21 @@ class Case:
 
 
 def cases_of(
-    holdouts: Iterable[Holdout], split: Split, grouped: bool, fold: int | None = None, min_sources: int = 1
+    holdouts: Iterable[Holdout],
+    split: Split,
+    grouped: bool,
+    fold: int | None = None,
+    min_sources: int = 1,
+    train_share: float = 1.0,
 ) -> list[Case]:
     """Return all cases: each holdout with at least `min_sources` sources, in each turn of the split.
 
     `grouped`: whether images come in groups. `fold`: the only tested fold, validated on the next one, as in a search.
-    Default: all folds; without folds, the 80/20 split.
+    Default: all folds; without folds, the 80/20 split. `train_share`: see `turns_of`.
     """
-    cases = []
+    cases, turns = [], turns_of(split, grouped, fold, train_share)
     for holdout in holdouts:
-        for number, turn in turns_of(split, grouped, fold).items() if len(holdout.sources) >= min_sources else ():
+        for number, turn in turns.items() if len(holdout.sources) >= min_sources else ():
             halves, training_domain, lodo = holdout.halves, [], []
             for source in holdout.validation_sources(turn):
                 left = enough_sources_left(holdout, source, min_sources)
@@ -66,11 +71,32 @@ def cases_of(
     return cases
 
 
-def turns_of(split: Split, grouped: bool, fold: int | None = None) -> dict[int, Turn]:
-    """Return a dictionary: tested fold (-1 for an 80/20 split) -> roles of the sides in this turn."""
+def turns_of(split: Split, grouped: bool, fold: int | None = None, train_share: float = 1.0) -> dict[int, Turn]:
+    """Return a dictionary: tested fold (-1 for an 80/20 split) -> roles of the sides in this turn.
+
+    With a `train_share` below 1, fits learn from about this share of their folds, at least one: see `_with_share`.
+    """
     if split.folds and fold is None:
-        return {k: turn_of(split, k, grouped, crossed=True) for k in range(split.folds)}
-    return {-1 if fold is None else fold: turn_of(split, fold, grouped)}
+        turns = {k: turn_of(split, k, grouped, crossed=True) for k in range(split.folds)}
+    else:
+        turns = {-1 if fold is None else fold: turn_of(split, fold, grouped)}
+    return {k: _with_share(turn, train_share) for k, turn in turns.items()} if train_share < 1 else turns
+
+
+def _with_share(turn: Turn, share: float) -> Turn:
+    """Return the roles with a share of the folds in each fit: neighbours, others for other hidden folds.
+
+    Fits without the folds k and j remain the same as fits without j and k.
+    """
+
+    def share_of(folds: Sides, hidden: Sides) -> Sides:
+        order, count = sorted(folds), max(1, round(share * len(folds)))
+        first = sum(hidden) % len(order)
+        return frozenset((order * 2)[first : first + count])
+
+    tested = turn.tested["out_fold"]
+    validations = [replace(one, learned=share_of(one.learned, tested | one.sides)) for one in turn.validations]
+    return replace(turn, validations=tuple(validations), fitted=share_of(turn.fitted, tested))
 
 
 def enough_sources_left(holdout: Holdout, source: int, min_sources: int = 1) -> bool:

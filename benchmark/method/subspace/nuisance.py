@@ -59,7 +59,7 @@ def cached_for(
     placebo = sources.placebo if name in ("interventions", "both") else None
     key = (what, (name, sources.kinds_key, placebo) if name else None)
     if again:
-        return sources.cached_last(str(what), key, lambda: sources.cached(key, make, placebo is None))
+        return sources.cached_last("filter", key, lambda: sources.cached(key, make, placebo is None))
     return sources.cached(key, make, placebo is None)
 
 

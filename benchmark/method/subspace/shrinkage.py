@@ -18,6 +18,9 @@ without energy in C_z and N, and 0 on directions with energy only in N. For lamb
 tends to the oblique projection C_z V (V^T C_z V)^-1 V^T, with V a basis of the null space of N. If C_z is centred and N
 is B with environment means weighted by numbers of images, this projection is LEACE.
 
+With `covariance` "oas", C_z, C_d and C_w are shrunk toward a multiple of the identity with the same trace, see `oas`.
+B is not, since its sample is not of images.
+
 Shrinkage with this N is this project's own method, not CLIP-ICM. Related methods: marginalised denoising (mSDA; Chen et
 al. 2012), WCCN and NAP of speaker verification, the calibrated projection of prompt pairs (Chuang et al. 2023, arXiv
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
@@ -45,6 +48,7 @@ from benchmark.method.subspace.nuisance import (
 )
 
 Sides = Literal["symmetric", "images", "texts"]
+Covariance = Literal["sample", "oas"]
 LAMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 Lambda = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -96,7 +100,25 @@ class Filter:
         return np.asarray((self.left * (1 + lambda_ * self.ratios) ** -p) @ self.right + self.rest @ self.rest.T)
 
 
-def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, sides: Sides = "symmetric") -> Basis:
+def oas(c: Array, n: int) -> Array:
+    """Return the oracle approximating shrinkage estimate of a second moment C of `n` vectors, both of shape (D, D).
+
+    It is (1 - rho) C + rho tr(C) / D I with rho = (tr(C^2) + tr(C)^2) / ((n + 1) (tr(C^2) - tr(C)^2 / D)), at most 1:
+    Chen, Wiesel, Eldar and Hero (2010), equation 23, without its terms in 2 / D, as in scikit-learn.
+    """
+    squared, trace, dim = float((c * c).sum()), float(np.trace(c)), len(c)
+    apart = (n + 1) * (squared - trace**2 / dim)
+    rho = min(1.0, (squared + trace**2) / apart) if apart > 0 else 1.0
+    return np.asarray((1 - rho) * c + rho * trace / dim * np.eye(dim))
+
+
+def shrinkage_basis(
+    sources: SourceMoments,
+    lambda_: float,
+    name: Nuisance,
+    sides: Sides = "symmetric",
+    covariance: Covariance = "sample",
+) -> Basis:
     """Return the maps of images and texts; they have no ranks, so there is no spectrum.
 
     Args:
@@ -104,6 +126,7 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
         lambda_: strength, >= 0, without a unit; 0 changes nothing.
         name: name of the nuisance.
         sides: what F is applied to, see the module docstring.
+        covariance: estimate of C_z, C_d and C_w: `sample` (default), or `oas` with the number of source images.
 
     Raises:
         ValueError: the moments lack what the nuisance needs.
@@ -118,9 +141,16 @@ def shrinkage_basis(sources: SourceMoments, lambda_: float, name: Nuisance, side
     """
 
     def made() -> Filter:
-        return Filter.from_roots(roots_of(sources), nuisance(sources, name))
+        nuisance_, images = nuisance(sources, name), sources.images.n
+        if covariance == "sample":
+            return Filter.from_roots(roots_of(sources), nuisance_)
+        if name in ("interventions", "both"):
+            nuisance_ = nuisance_ + oas(sources.c_d(), images) - sources.c_d()
+        elif name in ("within_classes", "within_cells"):
+            nuisance_ = oas(nuisance_, images)
+        return Filter.of(oas(sources.c_z(), images), nuisance_)
 
-    return filtered_basis(cached_for(sources, "filter", name, made, again=True), lambda_, sides)
+    return filtered_basis(cached_for(sources, ("filter", covariance), name, made, again=True), lambda_, sides)
 
 
 def filtered_basis(made: Filter, lambda_: float, sides: Sides) -> Basis:
@@ -197,16 +227,18 @@ class _ShrinkageProjection(NuisanceProjection):
     plain_at_lambda_0: ClassVar[bool] = True
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1)] = LAMBDAS
     sides: Sides = "symmetric"
+    covariance: Covariance = "sample"
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     @property
     def variant(self) -> str:
-        """What F is applied to, as text; empty for the default."""
-        return "" if self.sides == type(self).model_fields["sides"].default else self.sides
+        """What F is applied to, and the estimate of the covariances, if not the default."""
+        changed = {name: getattr(self, name) for name in ("sides", "covariance")}
+        return ", ".join(value for name, value in changed.items() if value != type(self).model_fields[name].default)
 
     def fit(self, sources: SourceMoments) -> Basis:
         """Fit F on all source images and the nuisance; return the maps that apply F (or its root) to `sides`."""
-        return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides)
+        return shrinkage_basis(sources, self.lambda_, self.nuisance_name, self.sides, self.covariance)
 
 
 class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", place=5):
@@ -216,6 +248,7 @@ class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", pla
         lambdas: candidate strengths.
         nuisance: `interventions`, `environments` or `both`, or several candidates. Default: all three.
         sides: what F is applied to: `symmetric` (default: its root on images and texts), `images` or `texts`.
+        covariance: estimate of C_z and C_d: `sample` (default) or `oas`, shrunk toward the identity.
         lambda_: one strength; a recipe gives `lambdas`.
 
     Example:
@@ -234,6 +267,7 @@ class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkag
     Fields:
         lambdas: the strength.
         sides: see `Shrinkage`.
+        covariance: see `Shrinkage`.
         lambda_: see `Shrinkage`.
     """
 
@@ -249,6 +283,7 @@ class Isotropic(
     Fields:
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
+        covariance: see `Shrinkage`.
         lambda_: see `Shrinkage`.
     """
 
@@ -270,6 +305,7 @@ class IsotropicEnvironments(
     Fields:
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
+        covariance: see `Shrinkage`.
         lambda_: see `Shrinkage`.
     """
 
@@ -286,6 +322,7 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
             environment, without these differences.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
+        covariance: see `Shrinkage`.
         lambda_: see `Shrinkage`.
     """
 
@@ -312,6 +349,7 @@ class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of cl
             open_clip), `simple` (7 of open_clip), or a list of two or more.
         lambdas: see `Shrinkage`.
         sides: see `Shrinkage`.
+        covariance: see `Shrinkage`.
         lambda_: see `Shrinkage`.
     """
 

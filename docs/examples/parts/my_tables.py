@@ -1,4 +1,4 @@
-"""The table of docs/adding.md: `icm-bench report recipe.yaml --table my_tables:MEDIANS` adds it."""
+"""The table of docs/adding.md: `icm-bench report recipe.yaml --table my_tables:MEDIANS --plugins` adds it."""
 
 from statistics import median
 

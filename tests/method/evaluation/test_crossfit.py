@@ -115,7 +115,7 @@ def embedded(world: World) -> tuple[Embedded, Split]:
 
 def curves_of(
     world: World, projection: Projection, lambdas: Sequence[float], ranks: Sequence[int], predictor: object,
-    hidden: Callable[[Prompt], bool] = lambda _: False,
+    hidden: Callable[[Prompt], bool] = lambda _: False, share: float = 1.0,
 ) -> Curves:  # fmt: skip
     """Yield the curves of all held-out environments and folds, lambda by lambda, then nuisance by nuisance."""
     data, split = embedded(world)
@@ -126,7 +126,7 @@ def curves_of(
     base, dim = data.layout(split).base, world.z.shape[1]
     cells = replace(cells, prompts=prompted(projection, data.classes, data.environments, base, dim, hidden))
     holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
-    evaluation = Evaluation(data, cells, FitSettings(split, "before"))
+    evaluation = Evaluation(data, cells, FitSettings(split, "before", train_share=share))
     for lambda_ in lambdas:
         for setting in projection.settings:
             projected = setting if isinstance(setting, Wrapped) else setting.at(lambda_=lambda_)
@@ -331,3 +331,35 @@ def test_six_environments_and_five_folds_take_150_and_60_and_30_fits() -> None:
             validation_of(world, e, k, rule, [PLAIN])
         without(world, {e}, {k}, [PLAIN])
     assert {(es, ks) for es, ks, _ in world.fitted} == set(fits)
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.25, (1, 1)), (0.5, (2, 2)), (1.0, (4, 3))])
+def test_a_share_of_the_source_images_is_a_share_of_the_folds(share: float, sizes: tuple[int, int]) -> None:
+    world, candidate = made_up(4, 5, dim=6, concepts=60), Candidate("shrinkage", "both", 10.0, 6)
+
+    def folds_without(*hidden: int) -> list[int]:
+        left = [fold for fold in range(5) if fold not in hidden]
+        count, first = max(1, round(share * len(left))), sum(hidden) % len(left)
+        return [left[(first + i) % len(left)] for i in range(count)]
+
+    def fitted(environments: set[int], *hidden: int) -> Any:
+        there = ~np.isin(world.environment, list(environments)) & np.isin(world.fold, folds_without(*hidden))
+        return answers(world, there, [candidate])[0]
+
+    assert {len(folds_without(k)) for k in range(5)} == {sizes[0]}
+    assert {len(folds_without(k, j)) for k in range(5) for j in range(5) if j != k} == {sizes[1]}
+    assert len({tuple(sorted(folds_without(k))) for k in range(5)}) == 5  # no fold serves all
+    rows, _ = rows_of(curves_of(world, PROJECTIONS.create("fixed"), [10.0], [6], "zero_shot", share=share),
+                      "zero_shot", [6])  # fmt: skip
+    assert len(rows) == 4 * 5
+    for row in rows:
+        e, k = int(row["held_out"].split()[-1]), row["fold"]
+        tested_here = (world.environment == e) & (world.fold == k)
+        assert row["target"] == [pytest.approx(fitted({e}, k)[tested_here].mean(), abs=1e-12)]
+        of_sources = []
+        for s in {*range(4)} - {e}:
+            blocks = [(world.environment == s) & (world.fold == j) for j in range(5) if j != k]
+            of_fits = [fitted({e, s}, k, j) for j in range(5) if j != k]
+            of_sources.append(np.concatenate([f[b] for f, b in zip(of_fits, blocks, strict=True)]).mean())
+        assert row["lodo"] == [pytest.approx(np.mean(of_sources), abs=1e-12)]
+        assert row["n_train"] == (np.isin(world.fold, folds_without(k)) & (world.environment != e)).sum()

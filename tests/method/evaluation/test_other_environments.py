@@ -84,6 +84,43 @@ def test_data_sets_that_are_not_alike_are_weighted_by_both_variances() -> None:
     assert got.degrees_of_freedom == 2
 
 
+def test_sets_with_other_numbers_of_environments_are_the_formula_to_nine_digits() -> None:
+    """Paule and Mandel twice (by bisection), then Hartung and Knapp, written as the papers have them."""
+    rng = np.random.default_rng(6)
+    sizes = [8, 6, 4]
+    of_sets = [
+        (0.02 * rng.standard_normal() + 0.03 * rng.standard_normal(n), rng.uniform(1e-4, 9e-4, n)) for n in sizes
+    ]
+
+    def solved(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        def q(tau2: float) -> float:
+            total = 0.0
+            for y, v in parts:
+                w = 1 / (v + tau2)
+                total += float((w * (y - (w * y).sum() / w.sum()) ** 2).sum())
+            return total - (sum(len(y) for y, _ in parts) - len(parts))
+
+        low, high = 0.0, 1.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if q(middle) > 0 else (low, middle)
+        return low if q(0.0) > 0 else 0.0
+
+    within = solved(of_sets)
+    weights = [1 / (v + within) for _, v in of_sets]
+    means = np.array([(w * y).sum() / w.sum() for w, (y, _) in zip(weights, of_sets, strict=True)])
+    variances = np.array([1 / w.sum() for w in weights])
+    w = 1 / (variances + solved([(means, variances)]))
+    mu = (w * means).sum() / w.sum()
+    error = max(np.sqrt((w * (means - mu) ** 2).sum() / (2 * w.sum())), w.sum() ** -0.5)
+    t = stats.t.ppf(0.975, 2)
+    effects, known = (np.concatenate(part) for part in zip(*of_sets, strict=True))
+    got = random_effects_interval(effects, known, np.repeat([0, 1, 2], sizes))
+    assert got.interval is not None
+    ours = got.interval.estimate, got.interval.low, got.interval.high
+    np.testing.assert_allclose(ours, [mu, mu - t * error, mu + t * error], rtol=0, atol=1e-9)
+
+
 def test_an_environment_without_variation_is_not_taken_as_certain() -> None:
     variances = np.array([0.0, 4e-4, 1e-4, 2e-4])
     effects = np.array([0.0, 0.02, 0.01, 0.015])

@@ -5,11 +5,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.linalg import null_space, sqrtm
+from sklearn.covariance import oas as sklearn_oas
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace import PROJECTIONS, SourceMoments, shrinkage_basis
 from benchmark.method.subspace.nuisance import Nuisance, nuisance
-from benchmark.method.subspace.shrinkage import Filter
+from benchmark.method.subspace.shrinkage import Filter, oas
 from tests.method.subspace.test_rivals import D, Data
 
 KINDS: tuple[Nuisance, ...] = (
@@ -42,6 +43,30 @@ def test_it_is_the_formula(name: Nuisance, lambda_: float) -> None:
     np.testing.assert_allclose(one, other, atol=1e-10)
     np.testing.assert_allclose(both.vectors.T, root, atol=1e-10)
     np.testing.assert_allclose(both.texts, both.vectors)
+
+
+@pytest.mark.parametrize("name", ["both", "interventions", "environments", "within_classes"])
+def test_oas_is_that_of_scikit_learn(name: Nuisance) -> None:
+    data = Data()
+    z, n = np.vstack([*data.z.values()]), sources().images.n
+    of_z = sklearn_oas(z, assume_centered=True)[0]
+    np.testing.assert_allclose(oas(data.c_z, n), of_z, rtol=1e-12)
+    nuisances = data.nuisance(name)
+    if name == "within_classes":
+        nuisances = oas(nuisances, n)
+    elif name != "environments":
+        nuisances = nuisances + oas(c_d := data.nuisance("interventions"), n) - c_d
+    expected = of_z @ np.linalg.inv(of_z + 3.0 * nuisances)
+    found = shrinkage_basis(sources(), 3.0, name, "images", "oas").vectors.T
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert abs(found - shrinkage_basis(sources(), 3.0, name, "images").vectors.T).max() > 1e-4
+
+
+def test_oas_keeps_the_trace_and_takes_a_multiple_of_the_identity_as_it_is() -> None:
+    c = Data().c_z
+    assert np.trace(oas(c, 7)) == pytest.approx(np.trace(c))
+    np.testing.assert_allclose(oas(np.eye(4) * 3, 7), np.eye(4) * 3)
+    np.testing.assert_allclose(oas(c, 10**9), c, rtol=1e-6, atol=1e-8)
 
 
 def test_lambda_zero_is_the_plain_space_and_shrinking_stays_between_0_and_1() -> None:

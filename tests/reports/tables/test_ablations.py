@@ -10,7 +10,20 @@ from reports.analysis.comparisons import compare, over_data_sets
 from reports.analysis.methods import Method
 from reports.tables import ablations, main
 from tests.reports.synthetic import only, results_of, row
-from tests.reports.tables.rows import ICM, PCA, PLAIN, RANDOM, built, cell, column, line, method_rows, setting, share
+from tests.reports.tables.rows import (
+    ICM,
+    PCA,
+    PLAIN,
+    RANDOM,
+    built,
+    cell,
+    column,
+    line,
+    method_rows,
+    setting,
+    share,
+    table_of,
+)
 
 
 def test_each_lambda_is_fixed_and_compared_with_the_rules_picks() -> None:
@@ -62,6 +75,28 @@ def test_orders_and_predictors_are_lines() -> None:
     assert len(predictor.blocks) == 1  # CLIP-ICM has one predictor
 
 
+def test_shares_of_the_source_images_are_a_learning_curve_and_in_no_other_table() -> None:
+    rows = [*method_rows(PLAIN, (0.5, 0.5)), *method_rows(ICM, (0.7, 0.8), n_train=240)]
+    rows += method_rows(ICM, (0.55, 0.55), n_train=120, train_share=0.5)
+    rows += method_rows(ICM, (0.4, 0.5), n_train=60, train_share=0.25)
+    table = built(ablations.LEARNING_CURVE, rows)
+    (block,) = table.blocks
+    assert [one.name for one in block.lines] == ["25 %", "50 %", "100 %"]
+    dim = rows[-1]["dim"]
+    images = [one.cells[column(table, "source images for each dimension")].value for one in block.lines]
+    assert images == pytest.approx([60 / dim, 120 / dim, 240 / dim])
+    gains = [one.cells[column(table, "minus plain")].value for one in block.lines]
+    assert gains == pytest.approx([-5, 5, 25])
+    sentence = next(note for note in table.notes if "of the source images" in note)
+    assert "-5.0 points" in sentence
+    assert "+25.0 with all" in sentence
+    for spec in (main.TABLE, ablations.LAMBDA, ablations.ORDER):
+        others = table_of(spec, results_of(rows))
+        shown = [line.heading for _, line in others.lines()] if others else []
+        assert not [name for name in shown if "source images" in name]
+    assert table_of(ablations.LEARNING_CURVE, results_of(rows[:4])) is None
+
+
 def several(*datasets: str) -> list[dict[str, Any]]:
     rng, rows = np.random.default_rng(0), []
     for dataset in datasets:
@@ -88,7 +123,10 @@ def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
     assert one is not None
     ends = one.interval.estimate, one.interval.low, one.interval.high
     assert (gain.value, gain.low, gain.high) == pytest.approx([100 * end for end in ends])
-    assert cell(table, "CLIP-ICM", "ahead of plain in k of n environments").text == f"{one.others.ahead} of 4"
+    counts = one.others.ahead, one.others.tied, one.others.behind
+    heading = "environments ahead of, equal to and behind plain"
+    assert cell(table, "CLIP-ICM", heading).text == " / ".join(map(str, counts))
+    assert sum(counts) == 4
     assert [c.group for c in table.columns[:4]] == ["minus plain"] * 4
 
 
