@@ -298,7 +298,8 @@ def _report(args: argparse.Namespace) -> None:
 
     where = _where(args.where)
     alone = args.stores[0] if len(args.stores) == 1 else None
-    recipes = [_loaded(file, args.overrides, store=alone, out=args.out) for file in args.recipes]
+    places = {"store": alone, "data": args.data, "out": args.out}
+    recipes = [_loaded(file, args.overrides, **places) for file in args.recipes]
     if not recipes and not args.stores:
         raise IcmBenchError("report needs a RECIPE or --store URI to read rows from.")
     options = _report_options(args)

@@ -148,6 +148,7 @@ def _from_rows(command: _Command) -> None:
     add("--store", action="append", default=[], metavar="URI", dest="stores", help=where)
     _add_where(add)
     _add_set(add, "override a key of the recipes")
+    add("--data", metavar="URI", help="parent folder of the data sets' folders, as in the run (run.data)")
     add("--out", metavar="URI", help="folder or URI of the report")
     _flag(add, "--json", "print headline, verdicts and file names as JSON")
     _add_plugins(add)
