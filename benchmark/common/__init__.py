@@ -1,1 +1,1 @@
-"""What every room may use: errors, checks, hashes, storage, Ray, progress."""
+"""Code that every package here may use: errors, checks, hashes, storage, Ray, progress."""

@@ -181,7 +181,10 @@ def traceable_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress log messages, warnings and output inside the block: converters also report errors that they handle."""
+    """Suppress log messages, warnings and output inside the block.
+
+    Converters report even errors that they have handled.
+    """
     logging.disable(logging.CRITICAL)
     try:
         with (

@@ -218,7 +218,7 @@ _faults: list[FaultError] = []  # bugs in threads since the command began
 
 @contextmanager
 def thread_faults() -> Iterator[list[FaultError]]:
-    """Provide a list of the bugs that occur in threads and in blocks of `faults_collected` inside this block."""
+    """Yield a list that collects bugs while the block runs: those in threads, and in `faults_collected` blocks."""
     before, threading.excepthook = threading.excepthook, lambda ended: _collect(ended.exc_value)
     _faults.clear()
     try:

@@ -75,7 +75,7 @@ def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> li
 
     Returns:
         Ray references that are ready once the texts are in the store; empty if no text is missing. `ray.get` of them
-        raises IcmBenchError if the weights have changed, or texts with noise cannot be embedded.
+        raises IcmBenchError if the weights have changed, or if the backbone cannot embed texts with added noise.
 
     Raises:
         DamagedError: a text file in the store is damaged.

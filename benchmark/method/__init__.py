@@ -3,5 +3,4 @@
 Begin with `subspace/invariant.py`, the formula and its implementation. `subspace/moments.py` has the sums that enter
 it, `interventions/` the views, `predictors/` the classifiers in the subspace, `evaluation/` protocols and metrics.
 `benchmark.sweep.identity` hashes this code: after a change, trials that depend on it run again.
-`benchmark.sweep.identity` hashes this code: after a change, trials that depend on it run again.
 """

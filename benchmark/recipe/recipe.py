@@ -406,8 +406,8 @@ def settings_of(
 ) -> Iterator[Setting]:
     """Yield the settings of a predictor: each projection, with each of its intervention sets (None for no set).
 
-    A projection whose pairs are missing is replaced by its variant `without_interventions()`, unless the sweep has this
-    variant too.
+    A projection that needs pairs of images and views, of which there are none, is replaced by its variant
+    `without_interventions()`, unless the sweep has this variant anyway.
     """
     if not _has_texts(predictor, texts):
         return
@@ -463,6 +463,6 @@ def not_available(recipe: Recipe, dataset: str, kinds: Collection[str], texts: T
 
 
 def _named(what: str, names: Collection[str]) -> str:
-    """Return names after their noun `what`, such as "the views a, b"; empty without names."""
+    """Return the noun `what` followed by the names, such as "the views a, b". Without names the text is empty."""
     distinct = list(dict.fromkeys(names))
     return f"the {what}{'s' if len(distinct) > 1 else ''} {some(distinct)}" if distinct else ""

@@ -72,7 +72,10 @@ def size_of(trial: Trial) -> Size:
 
 
 def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
-    """Return costs: the mean of each group of similar trials, the time before the first trial, and between trials."""
+    """Return three kinds of costs, in seconds.
+
+    They are the mean time of each group of similar trials, the time before the first trial, and that between trials.
+    """
     if not ran:
         return []
     alike: dict[tuple[tuple[str, ...], float], list[Ran]] = {}

@@ -79,8 +79,8 @@ class Comparison(Difference):
         accuracies: the metric of the method and of the baseline, averaged over `held_outs`; by default the accuracy.
         single: the difference with its interval in each of `held_outs`.
         shared: whether held-out environments share images. If so, there is no interval for new environments.
-        changed: for each of `held_outs` two numbers: of images that only the method classifies correctly, and of images
-            that only the baseline does. Empty with several seeds, with groups, and for harmonic means.
+        changed: for each of `held_outs`, how many images only the method classifies correctly, and how many only the
+            baseline. Empty with several seeds, with groups, and for harmonic means.
     """
 
     held_outs: tuple[str, ...]

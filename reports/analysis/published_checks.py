@@ -297,8 +297,8 @@ def against_published(results: Sequence[SettingResults], options: Options | None
 
     Only results over all classes, under protocols that fit on other environments, are checked. For each data set,
     environment, method and backbone, there is one check for each setting that has comparable published numbers. If no
-    setting has any, there is one check against the nearest numbers. Checks against numbers that are context only come
-    last. A backbone without published numbers has one check for each data set and method.
+    setting has any, there is one check against the nearest numbers. Checks against numbers that are shown only as
+    context are placed last. A backbone without published numbers has one check for each data set and method.
     """
     fair = [one for one in results if one[0].protocol in _PROTOCOLS and one[0].class_half == "all"]
     every = (one for part in fair for one in _ours(*part, options or Options()))

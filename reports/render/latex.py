@@ -301,7 +301,7 @@ def _label(table: Table) -> str:
 
 
 def _float(pieces: Sequence[Table], place: int, environment: str, notes: Sequence[str]) -> list[str]:
-    """Return the lines of one float: a piece of a table; the notes are below the first piece."""
+    """Return the lines of one float, which holds one piece of a table. The notes are below the first piece."""
     table, n = pieces[place], len(pieces)
     caption = table.caption + (f" Part {letter(place + 1)} of {n}." if n > 1 else "")
     label, part = _label(table), f"-{letter(place + 1)}" if place else ""

@@ -356,7 +356,7 @@ def _of_texts(sets: _Sets) -> _Sets:
 
 
 def _has_sets(method: Method) -> bool:
-    """Return whether a method is CLIP-ICM, truncation or shrinkage, and neither a placebo nor a part of a method."""
+    """Return whether a method is CLIP-ICM, truncation or shrinkage as a whole, and no placebo."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
     return ours and not (method.is_control or method.placebo) and method == method.with_all_images
 

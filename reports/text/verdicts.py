@@ -112,7 +112,10 @@ def explained(questions: Sequence[Question]) -> str:
 
 
 def not_ahead_of(one: Verdict, who: str) -> str:
-    """Return a sentence on baselines that a method with a gain does not significantly exceed; empty without any."""
+    """Return a sentence on the baselines that a method with a gain does not significantly beat.
+
+    It is empty if there is no gain or no such baseline.
+    """
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]

@@ -89,7 +89,7 @@ class _Matching:
 
     @cached_property
     def tests(self) -> dict[Key, tuple[Trial, Holdout, TestSplit]]:
-        """Tests of the recipe: for each, a trial that includes the test, its holdout, and its test split.
+        """Three things for each test of the recipe: a trial that includes it, its holdout, and its test split.
 
         The keys are the values of the columns `TEST`.
         """

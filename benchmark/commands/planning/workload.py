@@ -61,7 +61,10 @@ def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
 
 
 def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
-    """Return a planned data set, counted from its spec if it is planted, from the catalog, or from its images."""
+    """Return a planned data set.
+
+    The counts come from the spec for a planted shift, from the catalog for a known set, and else from the images.
+    """
     facts = CATALOG.get(spec.name)
     if spec.is_planted:  # the spec suffices, no image is drawn
         planted, drawings = spec.planted, CATALOG[DEMO_SET]

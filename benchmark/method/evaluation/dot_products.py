@@ -36,7 +36,9 @@ Correct = Mask
 
 
 class DotProducts:
-    """The matrices A_k at all ranks and the error bounds of margins. Use `of` to build it.
+    """For every rank k the matrix with columns A_kc (see the module docstring), and the error bounds of margins.
+
+    Use `of` to build it.
 
     `span`: number of ranks per group; if above 1, ranks are equally spaced.
     """
@@ -142,7 +144,10 @@ class DotProducts:
     def _error_bounds(
         self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], whole: bool
     ) -> tuple[Array, Array]:
-        """Return error bounds of margins in float32 and in float64, for images of length 1, each (ranks,)."""
+        """Return two bounds of the error of margins, in float32 and in float64, each of shape (ranks,).
+
+        They hold for embeddings of length 1.
+        """
         dim, last = text.shape[1], np.asarray(ranks) - 1
         if whole:
             sizes = basis.rounding_bounds(text)[None]

@@ -53,7 +53,7 @@ class Design(NamedTuple):
     cluster: Labels
 
     def of(self, rows: Mask) -> "Design":
-        """Return the design of the values in a mask."""
+        """Return the design of only those values that a mask selects."""
         return Design(*(of_all[rows] for of_all in self))
 
 

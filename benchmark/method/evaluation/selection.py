@@ -90,7 +90,7 @@ _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=
 
 
 def best_point(scores: Array | None) -> tuple[int, int] | None:
-    """Return (rank index, setting index) of the highest score, shape (settings, ranks); None without scores."""
+    """Return (rank index, setting index) of the highest of `scores`, shape (settings, ranks); None without scores."""
     if scores is None or np.isnan(scores).all():
         return None
     best = np.argwhere(scores == np.nanmax(scores))
@@ -595,7 +595,10 @@ def _lines(
     correct: list[Mask],
     measures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the columns of selected lines. Each line has a choice, a selected row and the index of its rank."""
+    """Return a table, as a dictionary of columns, with one line for each selected row.
+
+    Each line has a choice, a selected row and the index of its rank.
+    """
     copied = ((name, columns.values(name)[rows]) for name in (*KEY, *_COPIED))
     return {
         "choice": choice,

@@ -71,13 +71,14 @@ class Turn:
 
 
 def turn_of(split: Split, fold: int | None, grouped: bool, crossed: bool = False) -> Turn:
-    """Return the roles of the sides of a split.
+    """Return which sides (parts) of a split are for training, validation and test.
 
     With K folds, fold k is tested, and the tested fit learns from all other folds. A fit for selection leaves out the
     folds k and j and is validated on fold j of the sources. If `crossed`, every other fold is j in turn; otherwise
     there is only j = k + 1 (mod K). In an 80/20 split, fits learn from the in-split and are validated on the out-split
-    of the sources. A left-out source is validated on its in-split, as in DomainBed. If images come in groups, the
-    out-groups are halved: one half is for validation on sources, the other for test.
+    of the sources. A fit that leaves a source out is validated on the in-split of this source, as in DomainBed. If
+    images come in groups, the groups of the out-split are divided into two halves: one is for validation on sources,
+    the other for test.
 
     Args:
         split: the specification of the split.

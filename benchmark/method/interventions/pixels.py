@@ -3,8 +3,9 @@
 An image's view has the same bytes in any batch, with any number of threads and on any device.
 
 Each operation is either exact (sums of integers below 2^24 are exact in float32) or one correctly rounded elementwise
-operation. Some libraries fuse `lerp`, `addcmul` and `add` with `alpha`, so these are only used where they are exact. If
-a change alters these bytes, raise `STORE_VERSION` in `benchmark/store/embeddings.py`.
+operation. Some libraries compute `lerp`, `addcmul` and `add(alpha=...)` with a fused multiply-add, so these are only
+used where the result is exact. If a change alters these bytes, raise `STORE_VERSION` in
+`benchmark/store/embeddings.py`.
 """
 
 import functools

@@ -24,12 +24,13 @@ NEGLIGIBLE = 1e-12
 
 @dataclass(frozen=True)
 class Basis:
-    """The maps of images and texts by a fitted projection: an ordered basis, or maps without ranks.
+    """The linear maps that a fitted projection applies to images and to texts: an ordered basis, or maps without ranks.
 
     Attributes:
         vectors: directions as columns, shape (D, D). The projection of rank k is `vectors[:, :k].T`. Directions are
-            orthonormal, so rank D is a rotation. Only erasure (`leace`) is oblique: its rank D is the erased space. For
-            maps without ranks, such as shrinkage, this is the transpose of the matrix that multiplies images.
+            orthonormal, so rank D is a rotation. Only the directions of erasure (`leace`) are not orthonormal: with it,
+            rank D gives embeddings after erasure. For maps without ranks, such as shrinkage, this is the transpose of
+            the matrix that multiplies images.
         spectrum: values that order the directions, shape (D,); None (default) if there are none.
         text_vectors: directions for texts, shape (D, D); None (default) if they equal `vectors`.
         offset: vector to subtract from images before the map, shape (D,); None (default): nothing.
@@ -77,9 +78,9 @@ class Basis:
         return np.asarray(t @ self.vectors.T)
 
     def rounding_bounds(self, t: Array) -> Array:
-        """Return for each class an upper bound of sum_i |t_i| |v_i|, shape (n_classes,), for rounding errors.
+        """Return an upper bound of sum_i |t_i| |v_i| for each class, shape (n_classes,).
 
-        `t` has the coordinates of the texts, shape (n_classes, D); v_i is direction i.
+        Bounds of rounding errors use it. `t` has the coordinates of the texts, shape (n_classes, D); v_i is direction i.
         """
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 

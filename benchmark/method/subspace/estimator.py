@@ -52,7 +52,8 @@ class InvariantProjection(_OfMoments):
     Args:
         lambda_: weight of the consistency term, >= 0; 0 is uncentred PCA. Default 1.0.
         rank: number k of directions kept; None (default) keeps all D.
-        order: `largest` (default), the minimiser, or `released`, the order of the authors' code.
+        order: which eigenvectors come first. `largest` (default): those of the largest eigenvalues, which minimise the
+            objective. `released`: the order of the authors' code.
         centered: whether C_z is the covariance of z. Default False, as in the paper.
 
     Attributes:

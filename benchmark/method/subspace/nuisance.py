@@ -176,6 +176,6 @@ class NuisanceCandidates(NuisanceProjection):
 
     @property
     def variant(self) -> str:
-        """The candidates for N as text; empty for all of them."""
+        """The names of the candidates for N as text. It is empty if every possible N is a candidate."""
         names = "" if set(self.candidates) == set(get_args(Chosen)) else " or ".join(self.candidates)
         return ", ".join(filter(None, [super().variant, names]))

@@ -35,7 +35,10 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
     sides: Sides = "texts"
 
     def fit(self, sources: SourceMoments) -> Basis:
-        """Fit G on all source images and the nuisance; return the maps that apply G (or its root) to `sides`."""
+        """Fit G (see the class) on all source images and the nuisance.
+
+        Return the maps of images and texts by G, or by its root.
+        """
         name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
         made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
