@@ -107,7 +107,7 @@ class OpenClipModel(EncoderModel):
 
     @classmethod
     def check_name(cls, spec: BackboneSpec) -> None:
-        """Raise IcmBenchError if the pretrained tag is unknown, or if the recipe lacks a necessary statement on QuickGELU.
+        """Raise IcmBenchError if the pretrained tag is unknown, or if the recipe does not say `quick_gelu` but must.
 
         Random weights have no tag; for them, the files of the text tower must be cached or on a reachable hub.
         """

@@ -80,7 +80,7 @@ class Basis:
     def rounding_bounds(self, t: Array) -> Array:
         """Return an upper bound of sum_i |t_i| |v_i| for each class, shape (n_classes,).
 
-        Bounds of rounding errors use it. `t` has the coordinates of the texts, shape (n_classes, D); v_i is direction i.
+        Bounds of rounding errors use it. `t`: coordinates of the texts, shape (n_classes, D); v_i: direction i.
         """
         return np.asarray(np.abs(t) @ np.linalg.norm(self.vectors, axis=0))
 
