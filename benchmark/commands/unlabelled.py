@@ -46,7 +46,8 @@ def _estimates(run: Run) -> "list[Estimated]":
     for subject in run.unlabelled.values():
         check_embedded(run.storage, subject)
     # One trial of the protocol `held_out` with an 80/20 split for each method and seed.
-    held_out = {"protocols": (PROTOCOLS.create("held_out"),), "test_splits": ("full",), "folds": None}
+    split = {"test_splits": ("full",), "folds": None, "train_shares": (1.0,)}
+    held_out = {"protocols": (PROTOCOLS.create("held_out"),), **split}
     recipe = run.recipe.model_copy(update={"sweep": run.recipe.sweep.model_copy(update=held_out)})
     every = trials_of(recipe, [subject.with_unreadable(run.storage) for subject in run.subjects])
     chosen = [t for t in every if not (t.spec.space or (t.spec.intervention_set and t.spec.intervention_set.placebo))]

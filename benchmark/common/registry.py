@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError, model_serializer
+from pydantic.fields import FieldInfo
 
 from benchmark.common.code import NO_PLUGINS, UNASKED, find_own_code, own_code
 from benchmark.common.errors import IcmBenchError, PluginError, nearest
@@ -96,7 +97,13 @@ class Component(Spec):
 
     @model_serializer
     def _as_recipe(self) -> dict[str, Any]:
-        return {"name": self.name, **self.params}
+        fields = type(self).model_fields
+        return {"name": self.name} | {k: v for k, v in self.params.items() if not _is_left_out(fields[k], v)}
+
+
+def _is_left_out(field: FieldInfo, value: Any) -> bool:
+    """Return whether a parameter that came later has its default, so that hashes of recipes without it stay."""
+    return field.exclude_if is not None and field.exclude_if(value)
 
 
 def presented(name: str, cls: type[Component]) -> Presentation:

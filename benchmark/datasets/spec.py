@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -135,7 +136,7 @@ class DatasetSpec(Spec):
     labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
     metric: str | None = None
     needs_data: bool | None = None
-    styles: Literal[6, 8] | None = None
+    styles: Annotated[Literal[6, 8] | None, AfterValidator(lambda styles: None if styles == 6 else styles)] = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     drawn: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -299,6 +300,8 @@ class DatasetSpec(Spec):
             )
         if self.styles is not None and (self.name != DEMO_SET or self.root is not None or self.is_imported):
             raise ValueError(f"'styles' is for '{DEMO_SET}' without root and layout; leave it out of '{self.name}'.")
+        if self.needs_data and self.root is not None:
+            raise ValueError(f"needs_data: '{self.name}' has its own root; leave one of the two out.")
         single = facts is not None and facts.single
         theirs = self.layout in (AUTO, FOLDER, TABLE) and not (self.is_built or single or self.clusters)
         if self.labels is not None and (self.classes is not None or not theirs):

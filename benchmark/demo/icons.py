@@ -2,8 +2,8 @@
 
 One rule decides, with the table `icon_classes.csv`:
 
-1. Of each pack only the icons of one style are used. A name is a list of words, separated by hyphens; plural and
-   singular are the same word.
+1. Of each pack only the icons of one style are used. A name is a list of words, separated by hyphens; a final s
+   of a word of four letters or more does not count, so that most plurals are their singular.
 2. An icon belongs to a class if its name has words of this class and of no other class. Only whole words count: `car`
    is not found in `card`. Where words overlap, the longest from the left counts: a `desk-lamp` is a lamp, not a desk.
 3. An icon is left out if its name has words that the table refuses for its class, or for all classes in the line `*`:

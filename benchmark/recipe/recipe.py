@@ -73,14 +73,13 @@ class Recipe(Spec):
     @classmethod
     def _without_absent_sets(cls, given: Any) -> Any:
         """Leave out the data sets with `needs_data` if the recipe has no `run.data`."""
-        if isinstance(given, dict) and isinstance(given.get("datasets"), list | tuple):
-            run = given.get("run")
-            has_data = isinstance(run, dict) and run.get("data") is not None
-            kept = [
-                d for d in given["datasets"] if has_data or not (isinstance(d, dict) and d.get("needs_data") is True)
-            ]
-            return {**given, "datasets": kept}
-        return given
+        run, listed = (given.get(key) for key in ("run", "datasets")) if isinstance(given, dict) else (None, None)
+        if not isinstance(listed, list | tuple) or (run.get("data") if isinstance(run, dict) else run and run.data):
+            return given
+        needing = [getattr(d, "needs_data", None) or (isinstance(d, dict) and d.get("needs_data")) for d in listed]
+        if all(needing) and listed:
+            raise ValueError("datasets: every data set has needs_data, and there is no run.data; give --data FOLDER.")
+        return {**given, "datasets": [d for d, needs in zip(listed, needing, strict=True) if not needs]}
 
     @model_validator(mode="after")
     def _possible(self) -> "Recipe":

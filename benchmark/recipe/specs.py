@@ -258,7 +258,8 @@ class SweepSpec(Spec):
             none.
         train_shares: shares of the source images that fits learn from, for a learning curve: [0.25, 0.5, 1]. A share is
             a number of whole folds, so it needs `folds`. Shares below 1 are fitted for predictors without training
-            images (`zero_shot`), and not for placebos. Default: 1, all images.
+            images (`zero_shot`), not for placebos, shares of the pairs and the projection `random`. Fits for selection
+            have the share of their own folds, one at least. Default: 1, all images.
         base_classes: `floor` or `ceil`: how half the number of classes is rounded to the number of base classes.
             Default: the protocol's, `floor` for `held_out_open_class` (the released code), `ceil` for `open_class`.
         seeds: seeds of the splits (DomainBed's trial seeds) or folds, and of all randomness in a
@@ -334,10 +335,13 @@ class SweepSpec(Spec):
             raise ValueError("test_splits: with folds, each fold is tested in turn; leave test_splits out.")
         if not self.folds and "out_fold" in self.test_splits:
             raise ValueError("test_splits: 'out_fold' needs folds; give the number of folds.")
-        if 1 not in self.train_shares or (len(self.train_shares) > 1 and not self.folds):
-            raise ValueError(
-                "train_shares: add 1, to compare the shares with; and set folds, a share of which is used."
-            )
+        others = (self.folds or 2) - 1  # folds that a tested fit learns from
+        if 1 not in self.train_shares:
+            raise ValueError("train_shares: add 1, all source images, with which the shares are compared.")
+        if wrong := next((share for share in self.train_shares if (share * others) % 1), None):
+            shares = ", ".join(f"{k / others:.4g}" for k in range(1, others + 1))
+            given = f"with {self.folds} folds give {shares}" if self.folds else "set folds, of which shares are fitted"
+            raise ValueError(f"train_shares: {wrong:g} is no whole number of folds; {given}.")
         names = [predictor.name for predictor in self.predictors]
         for name in self.grids:
             if name not in names:

@@ -383,7 +383,7 @@ def trial_specs(
 
 def _has_learning_curve(projection: Projection, chosen: InterventionSet | None, predictor: Predictor) -> bool:
     """Return whether the fit depends on the share of the source images, and plain prediction does not."""
-    fitted = projection.name != PLAIN and not predictor.uses_training_images
+    fitted = projection.name not in (PLAIN, "random") and not (predictor.uses_training_images or predictor.uses_c_d)
     return fitted and not (chosen and (chosen.placebo or chosen.pairs < 1))
 
 

@@ -90,7 +90,7 @@ def judged(methods: Iterable[Method]) -> list[Method]:
         m
         for m in methods
         if (m.is_custom or m.projection == FIXED or m.of_projection.role == "method")
-        and not (m.placebo or m != m.with_all_images or m.order == "released")
+        and not (m.placebo or m.pairs_share is not None or m.order == "released")
     ]
     whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
     return [m for m in every if m.projection_variant not in _PARTS or (m.projection, m.predictor) not in whole]
@@ -103,10 +103,14 @@ def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:
-    """Return the baselines of `QUESTIONS` and `fixed`, if they have rows; none if no part of the method has rows."""
+    """Return the baselines of `QUESTIONS` and `fixed`, if they have rows.
+
+    There are none if no part of the method has rows, nor for covariances shrunk by OAS: parts have those of the sample.
+    """
     same = {(m.projection, m.variant): m for m in methods if m.predictor == method.predictor and m.order != "released"}
     kinds = [kind for parts in QUESTIONS.values() for kind in parts.values()]
     own = [kind for kind in kinds if kind[0] == _OWN and same.get(_kind(method, kind)) not in (None, method)]
+    own = [] if "oas" in method.variant.split(", ") else own
     return [same[of] for kind in (*kinds, (FIXED, "")) if (of := _kind(method, kind)) in same] if own else []
 
 

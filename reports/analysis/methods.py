@@ -26,7 +26,7 @@ _ORDERS = ("released", "largest")  # orders of eigenvectors, in table order
 # Columns of rows that identify a method, in the order of the fields of `Method`; a new column needs a field there.
 _KEY_COLUMNS = (
     "projection", "order", "predictor", "projection_variant", "predictor_variant", "placebo", "placebo_draw",
-    "pairs_share", "pairs_seed", "train_share",
+    "pairs_share", "pairs_seed",
 )  # fmt: skip
 
 
@@ -45,7 +45,6 @@ class Method:
         draw: number of the random draw of a placebo; None (default) without draws.
         pairs_share: share of the images whose views enter C_d; None (default) for all.
         pairs_seed: seed that selects these images; None (default) for all.
-        train_share: share of the source images that fits learn from; None (default) for all.
         draws: number of draws that an averaged placebo combines; 0 by default.
         of_projection: role, label and traits of the projection; empty by default, ignored by `==`.
         of_predictor: role, label and traits of the predictor; empty by default, ignored by `==`.
@@ -60,7 +59,6 @@ class Method:
     draw: float | None = None
     pairs_share: float | None = None
     pairs_seed: float | None = None
-    train_share: float | None = None
     draws: int = 0
     of_projection: Presentation = field(default=Presentation(), compare=False, repr=False)
     of_predictor: Presentation = field(default=Presentation(), compare=False, repr=False)
@@ -84,13 +82,12 @@ class Method:
         placebo = f"{self.placebo}{draw}" if self.placebo else ""
         seed = f", seed {self.pairs_seed:g}" if self.pairs_seed else ""
         pairs = f"{100 * self.pairs_share:g} % of the pairs{seed}" if self.pairs_share is not None else ""
-        images = f"{100 * self.train_share:g} % of the source images" if self.train_share is not None else ""
-        return ", ".join(filter(None, [placebo, pairs, images, self.projection_variant]))
+        return ", ".join(filter(None, [placebo, pairs, self.projection_variant]))
 
     @property
-    def with_all_images(self) -> "Method":
-        """The same method fitted on all source images, with C_d from all pairs."""
-        return replace(self, pairs_share=None, pairs_seed=None, train_share=None)
+    def with_all_pairs(self) -> "Method":
+        """The same method with C_d from all pairs of images and views, not only a share of them."""
+        return replace(self, pairs_share=None, pairs_seed=None)
 
     @property
     def real(self) -> "Method":

@@ -140,6 +140,8 @@ class Selections:
         draws: placebo averaged over draws -> its single draws as methods, in table order.
         rule: selection rule of verdicts, see `rule_for`.
         rules: selection rules for which some row has scores.
+        curves: rows of fits on shares of the source images, for learning curves. They are in no other attribute, unless
+            there are no other rows.
         compared: methods that can be compared: the keys of `parts`, and shrinkage in its variant `REPLACED`.
         folds: number of folds per test, 0 or 1 without folds.
         n_classes: number of classes.
@@ -161,6 +163,8 @@ class Selections:
         metrics: Sequence[Metric] = BUILT_IN,
         metric: Metric = ACCURACY,
     ) -> None:
+        on_shares = rows["train_share"].notna()
+        self.curves, rows = rows[on_shares], rows if on_shares.all() else rows[~on_shares]
         self.rows, self.tested, self.metrics, self.metric = rows, tested, metrics, metric
         self._predicted = predicted or Predicted(rows)
         self.cache: dict[Hashable, Any] = {}
@@ -202,11 +206,7 @@ class Selections:
 
     def by_set(self, method: Method) -> dict[str, pd.DataFrame]:
         """Split a method's rows, including all shares of the pairs, by the name of the intervention set."""
-        rows = pd.concat(
-            rows
-            for m, rows in self.parts.items()
-            if not m.placebo and m.train_share is None and m.with_all_images == method
-        )
+        rows = pd.concat(rows for m, rows in self.parts.items() if not m.placebo and m.with_all_pairs == method)
         return {str(name): part for name, part in rows.groupby("intervention_set", sort=False)}
 
     @memoized

@@ -282,8 +282,7 @@ def _standings(
     """Yield the results of each predictor. Imported methods are listed with the first predictor."""
     rule, metric, of_verdicts = selections.rule, selections.metric, [one.method for one in verdicts]
     either = dict.fromkeys([*selections.parts, *of_verdicts])
-    fair = [m for m in either if not m.looks_at_target_images and m == m.with_all_images]
-    every = [m for m in either if m in of_verdicts or m in fair]
+    every = [m for m in either if m in of_verdicts or not m.looks_at_target_images]
     for methods in grouped(every, lambda method: (plain_for(method, every) or method).predictor).values():
         own = tuple(one for one in verdicts if one.method in methods)
         accuracies = {m: value for m in methods if not np.isnan(value := _accuracy(selections, m))}

@@ -118,7 +118,7 @@ def looks_of(methods: Iterable[Method]) -> dict[Method, Look]:
     looks: dict[Method, Look] = {}
     known = dict(_LOOKS)
     for method in methods:
-        real = method.real.with_all_images
+        real = method.real.with_all_pairs
         key = (real.projection, real.variant)
         if real.projection == ICM:
             key = (ICM, "truncation" if real.variant else real.order or "")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmark.method.evaluation.selection import Picks
 from reports.analysis.answers import Answered
-from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of, by_method
 from reports.analysis.selections import Selections, complete_estimate
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
@@ -235,13 +235,10 @@ def _alternative(
     shown: Callable[[Request], Sequence[Method]],
     title_of: Callable[[Request, Method], str],
     name_of: Callable[[Method], str],
-    own: Callable[[Table], Iterable[str]] = lambda _: (),
-    more: Sequence[Values[Entry]] = (),
 ) -> TableSpec[Entry]:
     """Return a spec of a table that compares methods. Each block has two or more methods under one backbone.
 
     `shown` returns the methods. Methods with equal `title_of` are in one block, in lines named by `name_of`.
-    `own` returns further notes; `more` are further columns, which come first.
     """
 
     def blocks(request: Request) -> Iterator[Draft[Entry]]:
@@ -257,11 +254,9 @@ def _alternative(
                 yield Draft(", ".join(parts_of_title), lines if len(lines) > 1 else [], request.short(backbone))
 
     def notes(_: Request, table: Table) -> Iterator[str]:
-        yield from own(table)
         yield from (words.INTERVAL, _FIXED, words.PLAIN_PICKS if PICKS in table.columns else "")
 
     def columns(request: Request) -> Iterator[Values[Entry]]:
-        yield from more
         yield Values(_SOURCE_SCORE, lambda one: cells.source_score(one.selections.picks(one.method, request.rule)))
         yield Values(_HELD_OUT, accuracy)
         yield Values(_GAIN, lambda entry: entry.gain().cell)
@@ -288,20 +283,40 @@ PREDICTOR = _alternative(
 )
 
 
-def _with_curves(request: Request) -> list[Method]:
-    """Return the methods fitted on shares of the source images, and the same on all images, by ascending share."""
-    every = methods_of(request.results, every=True)
-    whole = {method.with_all_images for method in every if method.train_share is not None}
-    return sorted((m for m in every if m.train_share is not None or m in whole), key=lambda m: m.train_share or 1.0)
+_PER_DIMENSION = Column("source images for each dimension", "Images / D", unit="")
 
 
-def _images_per_dimension(entry: Entry) -> Cell:
-    rows = entry.selections.chosen_rows(entry.method, entry.request.rule, ("n_train", "dim"))
-    return Cell(value=float((rows["n_train"] / rows["dim"]).mean()), decimals=2)
+def _curve_blocks(request: Request) -> Iterator[Draft[Entry]]:
+    """Yield a block for each backbone and method with fits on shares of the source images, a line for each share."""
+    for backbone, parts in request.backbones.items():
+        setting, selections = parts[0]
+        curves = by_method(selections.curves) if len(selections.curves) else {}
+        for method, rows in ((m, rows) for m, rows in curves.items() if m in selections.parts):
+            plain = selections.plain_of(method.predictor)
+            lines = []
+            for share, of_share in rows.groupby("train_share"):
+                both = [of_share.assign(train_share=np.nan), *([selections.parts[plain]] if plain else [])]
+                entry = Entry(request, [(setting, Selections(pd.concat(both), selections.tested))], method)
+                lines.append((f"{100 * float(str(share)):g} %", entry))
+            lines.append(("100 %", Entry(request, parts, method)))
+            titles = [request.short(backbone)] if len(request.backbones) > 1 else []
+            titles.append(f"{words.short_name(method, request.names)}, {request.short(method.predictor_label)}")
+            subjects = [(Line(name, (), "", entry.is_plain), entry) for name, entry in lines]
+            yield Draft(", ".join(titles), subjects, request.short(backbone))
 
 
-def _of_curve(table: Table) -> Iterator[str]:
-    """Yield a sentence on the ends of the first learning curve."""
+def _curve_columns(request: Request) -> Iterator[Values[Entry]]:
+    def images(entry: Entry) -> Cell:
+        rows = entry.selections.chosen_rows(entry.method, request.rule, ("n_train", "dim"))
+        return Cell(value=float((rows["n_train"] / rows["dim"]).mean()), decimals=2)
+
+    yield Values(_PER_DIMENSION, images, marked=False)
+    yield Values(_HELD_OUT, accuracy)
+    yield Values(_GAIN, lambda entry: entry.gain().cell)
+
+
+def _curve_notes(_: Request, table: Table) -> Iterator[str]:
+    """Yield a sentence on the ends of the first learning curve, and what the columns are."""
     for block in table.blocks[:1]:
         lines = block.lines[0], block.lines[-1]
         names = [column.name for column in table.columns]
@@ -312,18 +327,20 @@ def _of_curve(table: Table) -> Iterator[str]:
                 f"images ({images[0]:.1f} for each dimension of the embeddings), {gains[1]:+.1f} with all "
                 f"({images[1]:.1f})."
             )
+    yield words.INTERVAL
+    yield "Shares are those of tested fits; fits for selection have one fold at least. All images are tested."
 
 
-_PER_DIMENSION = Column("source images for each dimension", "Images / D", unit="")
-LEARNING_CURVE = _alternative(
+LEARNING_CURVE = TableSpec(
     "learning_curve",
-    "share of the source images that a fit learns from",
+    partial(_caption, "share of the source images that a fit learns from"),
+    _curve_blocks,
+    _curve_columns,
+    _curve_notes,
+    "data set",
+    source_fits,
+    "base",
     "Source images",
-    _with_curves,
-    lambda request, m: f"{words.short_name(m.with_all_images, request.names)}, {request.short(m.predictor_label)}",
-    lambda method: f"{100 * (method.train_share or 1.0):g} %",
-    _of_curve,
-    [Values(_PER_DIMENSION, _images_per_dimension, marked=False)],
 )
 
 
@@ -358,7 +375,7 @@ def _of_texts(sets: _Sets) -> _Sets:
 def _has_sets(method: Method) -> bool:
     """Return whether a method is CLIP-ICM, truncation or shrinkage as a whole, and no placebo."""
     ours = method.projection in (ICM, SHRINKAGE) and method.order != "released"
-    return ours and not (method.is_control or method.placebo) and method == method.with_all_images
+    return ours and not (method.is_control or method.placebo) and method == method.with_all_pairs
 
 
 def _by_kinds(entry: Entry, of: Callable[[_Sets], _Sets]) -> _Lines:

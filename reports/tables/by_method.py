@@ -29,7 +29,7 @@ def methods_of(results: Sequence[SettingResults], predictor: str | None = None, 
     found = {m for m in found if predictor in (None, block_of(m))}
     if not every:
         found = {m for m in found if not (m.projection in (PLAIN, SHRINKAGE) and m.variant)}
-        found = {m for m in found if not m.placebo and m.with_all_images == m}
+        found = {m for m in found if not m.placebo and m.with_all_pairs == m}
     return sorted(found, key=lambda method: method.place)
 
 

@@ -30,7 +30,9 @@ def page() -> str:
 def page_of(figures: Plain) -> str:
     """Return the page of some figures, see `tests.docs.figures`."""
     real = figures["real"]
-    sections = [_answer(real), _ESTIMATORS, _EXPLANATIONS, _by_set(real), _in_new_sets(real), _curves(real), _oas(real)]
+    sections = [_answer(real), _ESTIMATORS, _EXPLANATIONS, _by_set(real), _in_new_sets(real)]
+    sections += [_curves(real)] if real["learning_curves"] else []
+    sections += [_oas(real)] if any(one["oas"] for one in real["settings"]) else []
     sections += [_demo(figures["demo"])] if "demo" in figures else []
     return "\n\n".join([*sections, _CLAIMS]) + "\n"
 
@@ -44,7 +46,8 @@ def _answer(real: Plain) -> str:
         "# Does it help?",
         f"Asked on {environments} held-out environments of {len(settings)} sets of real images ({named}), with the demo's small "
         "encoder (MiniLiT at 160 pixels, not CLIP), zero-shot. What was to be compared was "
-        "[written down before](preregistration.md). Gains are points over plain prediction, with 95 % intervals.",
+        "[written down before](preregistration.md); the drawings of `emoji_styles` led to the method. Gains are points over plain "
+        "prediction, with 95 % intervals.",
     ]
     found = [one for one in settings if _significant(one, SHRINKAGE) > 0]
     harmed = [one for one in settings if _significant(one, SHRINKAGE) < 0]
@@ -63,7 +66,8 @@ def _answer(real: Plain) -> str:
 
 
 def _verdict(setting: Plain) -> str:
-    return f'"{setting["methods"][SHRINKAGE]["verdict"]}"'
+    own = setting["methods"][SHRINKAGE]
+    return f'"{own["verdict"]}", with classes counted equally {_interval(own["balanced"])}'
 
 
 def _new(real: Plain, method: str) -> Iterator[str]:
@@ -119,6 +123,9 @@ def _by_set(real: Plain) -> str:
         if any(_of(one, label) for one in settings):
             cells = [_cell(one, label) for one in settings]
             lines.append(f"| {name} |" + "".join(f" {cell} |" for cell in cells))
+        if label in (SHRINKAGE, FIXED):
+            equal = [_interval(one["methods"].get(label, {}).get("balanced")) for one in settings]
+            lines.append("| - with classes counted equally |" + "".join(f" {cell} |" for cell in equal))
     verdicts = [
         f"- {one['dataset']}: {own['verdict']}; environment means {answers['environments']}, interventions "
         f"{answers['interventions']}, shrinking {answers['shrinking']}."
@@ -163,7 +170,8 @@ def _curves(real: Plain) -> str:
                 first, last = of[shares[0]], of[shares[-1]]
                 ends.append(f"{_signed(first['points'])} to {_signed(last['points'])} on {dataset}")
     return (
-        "## How many images a fit needs\n\nFits on a share of the source images, drawn by group; gains by `lodo`.\n\n"
+        "## How many images a fit needs\n\nTested fits on a share of the source images, drawn as folds (whole groups); fits for "
+        "selection have the same share of their folds, one at least. Gains by `lodo`.\n\n"
         + "\n".join(lines)
         + f"\n\nFrom {shares[0]} to all source images, the gain of `fixed` goes from {_and(ends)}."
     )
@@ -186,7 +194,8 @@ def _oas(real: Plain) -> str:
     ahead, behind = sum(line["low"] > 0 for line in whole), sum(line["high"] < 0 for line in whole)
     return (
         "## Covariances shrunk toward the identity\n\n`covariance: oas` shrinks C_z and C_d by OAS before they are used. "
-        "Points over the same method with sample covariances, rule `lodo`:\n\n"
+        "Points over the same method with sample covariances, rule `lodo`. This was not written down before, and intervals are "
+        "not adjusted for their number:\n\n"
         + "\n".join(lines)
         + f"\n\nWith all source images, {ahead} of these {len(whole)} intervals are above 0 and {behind} below; with "
         f"{shares[0]} of them, {sum(line['low'] > 0 for line in few)} are above 0. It is off by default, since a default "
@@ -212,7 +221,8 @@ _CLAIMS = """## How far this goes
   beyond them rests on the other sets, and on yours.
 - Sets without a planted effect, and with one, are [in the recipe `controls`](comparisons.md): `icm-bench run controls` says
   which verdicts are right.
-- To make these figures anew: `icm-bench run real --data DIR --store STORE`, then `python -m tests.docs.figures`."""
+- To make these figures anew: `icm-bench run real --data DIR --store STORE`, then `python -m tests.docs.figures --data DIR --store STORE
+  real`; the demo likewise."""
 
 
 def _of(setting: Plain, label: str, rule: str = GATED) -> Plain:

@@ -1,4 +1,4 @@
-"""What is made from code and from figures: docs/recipe.md, docs/icons.md, docs/speed.md, and in the heads of recipes what `plan` says.
+"""What is made from code and from figures: docs/recipe.md, icons.md, speed.md, does-it-help.md, and in the heads of recipes what `plan` says.
 
     python -m tests.docs.generate
 
@@ -227,7 +227,7 @@ def icons_page() -> str:
     """Return the page of the data set `icons`: its rule, its packs and how many icons of each class they have."""
     packs, names = icons.STYLES, icons.classes()
     counts = {name: [icons.table()[name].counts[environment] for environment in packs] for name in names}
-    head = "| environment | pack | icons | of a class: fewest | median |\n|---|---|---|---|---|\n"
+    head = "| environment | pack | icons | of a class: minimum | median |\n|---|---|---|---|---|\n"
     columns = list(zip(packs.items(), zip(*counts.values(), strict=True), strict=True))
     rows = (
         f"| `{e}` | {style.pack.name} {style.pack.version} | {sum(n)} | {min(n)} | {median(n):g} |\n"

@@ -27,7 +27,7 @@ SHOWN = {
         "common/test_plugins.py::test_no_plugins_refuses_it_in_every_command_and_imports_nothing",
         "common/test_plugins.py::test_a_job_is_told_too",
     ],
-    "For your own classes": [
+    "If a recipe names your own classes": [
         "common/test_plugins.py::test_workers_of_ray_look_last_into_the_folders_of_a_class",
         "common/test_plugins.py::test_a_run_and_its_report_run_nothing_of_a_folder",
         "common/test_cluster.py::test_folders_of_code_of_the_users_own_come_last_and_only_where_it_is_asked_for",

@@ -9,14 +9,18 @@ import yaml
 
 from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError
+from benchmark.datasets.spec import DatasetSpec
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.method.interventions.photometric import Grayscale
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.recipe import Recipe
+from benchmark.recipe.specs import RunSpec
 from benchmark.sweep.trials import trial_specs
+from tests.conftest import REPOSITORY
 
+DEMO_HASH = "6c190546f247f4375e55cf29b1c41262f078de7fc3fdbfe1e6181c1ef4d8d743"
 SMALL: dict[str, Any] = {"name": "small", "datasets": ["PACS"], "backbones": ["MiniLiT"]}
 
 
@@ -413,15 +417,38 @@ def test_a_data_set_that_needs_data_is_left_out_without_it() -> None:
     assert [one.name for one in without.datasets] == ["VLCS"]
     assert [(one.name, one.root) for one in given.located()] == [("VLCS", "/data"), ("PACS", "/data")]
     assert without.hash() == parse_recipe({**SMALL, "datasets": ["VLCS"]}).hash()
-    with pytest.raises(IcmBenchError, match="datasets"):
+    with pytest.raises(IcmBenchError, match=r"there is no run\.data; give --data FOLDER"):
         parse_recipe({**SMALL, "datasets": datasets[1:]})
+    with pytest.raises(IcmBenchError, match="'PACS' has its own root"):
+        parse_recipe({**SMALL, "datasets": [{"name": "PACS", "needs_data": True, "root": "/d"}], "run": {"data": "/d"}})
+    objects = [DatasetSpec(name="VLCS"), DatasetSpec(name="PACS", needs_data=True)]
+    assert [d.name for d in recipe(datasets=objects).datasets] == ["VLCS"]
+    assert len(recipe(datasets=objects, run=RunSpec(data="/data")).datasets) == 2
+
+
+def test_later_keys_leave_hashes_as_they_are() -> None:
+    """Of the demo's recipe as it was before `covariance`, `train_shares`, `needs_data` and `styles`."""
+    assert load_recipe(str(REPOSITORY / "jobs" / "recipes" / "demo.yaml")).hash() == DEMO_HASH
+    six = recipe(datasets=[{"name": "emoji_styles", "styles": 6}])
+    assert six.hash() == recipe(datasets=["emoji_styles"]).hash()
+    assert six.hash() != recipe(datasets=[{"name": "emoji_styles", "styles": 8}]).hash()
+    projections = (
+        [{"name": "shrinkage", "covariance": "sample"}],
+        ["shrinkage"],
+        [{"name": "shrinkage", "covariance": "oas"}],
+    )
+    hashes = [recipe(sweep={"projections": ["identity", *one]}).hash() for one in projections]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
         ({"train_shares": [0.5]}, "add 1"),
+        ({"train_shares": []}, "add 1"),
         ({"train_shares": [0.5, 1]}, "set folds"),
+        ({"train_shares": [0.3, 1], "folds": 5}, "with 5 folds give 0.25, 0.5, 0.75, 1"),
+        ({"train_shares": [0.25, 1], "folds": 3}, "with 3 folds give 0.5, 1"),
         ({"train_shares": [0, 1], "folds": 5}, "greater than 0"),
         ({"train_shares": [1, 1], "folds": 5}, "given twice"),
     ],

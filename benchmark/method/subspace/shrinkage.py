@@ -112,6 +112,15 @@ def oas(c: Array, n: int) -> Array:
     return np.asarray((1 - rho) * c + rho * trace / dim * np.eye(dim))
 
 
+def nuisance_of(sources: SourceMoments, name: Nuisance, covariance: Covariance) -> Array:
+    """Return N, shape (D, D), with the estimate `covariance` of C_d or C_w; see `oas`."""
+    n = nuisance(sources, name)
+    if covariance == "oas" and name in ("interventions", "both"):
+        pairs = min((sources.differences(kind).n for kind in sources.kinds()), default=sources.images.n)
+        return n + oas(sources.c_d(), pairs) - sources.c_d()
+    return oas(n, sources.images.n) if covariance == "oas" and name in ("within_classes", "within_cells") else n
+
+
 def shrinkage_basis(
     sources: SourceMoments,
     lambda_: float,
@@ -126,7 +135,7 @@ def shrinkage_basis(
         lambda_: strength, >= 0, without a unit; 0 changes nothing.
         name: name of the nuisance.
         sides: what F is applied to, see the module docstring.
-        covariance: estimate of C_z, C_d and C_w: `sample` (default), or `oas` with the number of source images.
+        covariance: estimate of C_z, C_d and C_w: `sample` (default), or `oas` with the numbers of images and pairs.
 
     Raises:
         ValueError: the moments lack what the nuisance needs.
@@ -141,14 +150,9 @@ def shrinkage_basis(
     """
 
     def made() -> Filter:
-        nuisance_, images = nuisance(sources, name), sources.images.n
         if covariance == "sample":
-            return Filter.from_roots(roots_of(sources), nuisance_)
-        if name in ("interventions", "both"):
-            nuisance_ = nuisance_ + oas(sources.c_d(), images) - sources.c_d()
-        elif name in ("within_classes", "within_cells"):
-            nuisance_ = oas(nuisance_, images)
-        return Filter.of(oas(sources.c_z(), images), nuisance_)
+            return Filter.from_roots(roots_of(sources), nuisance(sources, name))
+        return Filter.of(oas(sources.c_z(), sources.images.n), nuisance_of(sources, name, covariance))
 
     return filtered_basis(cached_for(sources, ("filter", covariance), name, made, again=True), lambda_, sides)
 
@@ -227,7 +231,7 @@ class _ShrinkageProjection(NuisanceProjection):
     plain_at_lambda_0: ClassVar[bool] = True
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1)] = LAMBDAS
     sides: Sides = "symmetric"
-    covariance: Covariance = "sample"
+    covariance: Covariance = Field(default="sample", exclude_if=lambda given: given == "sample")
     lambda_: float = Field(default=1.0, ge=0, allow_inf_nan=False)
 
     @property

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmark.method.subspace.basis import Basis
 from benchmark.method.subspace.moments import SourceMoments
-from benchmark.method.subspace.nuisance import cached_for, nuisance
-from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis
+from benchmark.method.subspace.nuisance import cached_for
+from benchmark.method.subspace.shrinkage import Filter, Shrinkage, Sides, filtered_basis, nuisance_of
 
 
 class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7):
@@ -28,6 +28,7 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
         nuisance: see `shrinkage`.
         sides: what G is applied to: `texts` (default, as published), `symmetric` (the root of G on images and texts) or
             `images`.
+        covariance: estimate of C_d in N, see `shrinkage`.
         lambda_: one strength; a recipe gives `lambdas`.
     """
 
@@ -41,5 +42,8 @@ class Calibrated(Shrinkage, label="Calibrated projection", role="rival", place=7
         """
         name = self.nuisance_name
         energy = np.trace(sources.c_z()) / sources.dim * np.eye(sources.dim)
-        made = cached_for(sources, "calibrated", name, lambda: Filter.of(energy, nuisance(sources, name)), again=True)
+        what = ("calibrated", self.covariance)
+        made = cached_for(
+            sources, what, name, lambda: Filter.of(energy, nuisance_of(sources, name, self.covariance)), again=True
+        )
         return filtered_basis(made, self.lambda_, self.sides)
