@@ -181,10 +181,7 @@ def traceable_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress log messages, warnings and output inside the block.
-
-    Converters report even errors that they have handled.
-    """
+    """Suppress output and log messages inside the block, since converters report even errors that they handled."""
     logging.disable(logging.CRITICAL)
     try:
         with (

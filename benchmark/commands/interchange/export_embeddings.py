@@ -110,10 +110,7 @@ def _words(images: pa.Table, view: str) -> dict[str, list[str | None]]:
 
 
 def _metadata(run: Run, subject: Subject, names: dict[str, View]) -> dict[str, Any]:
-    """Return everything that the identity of a trial depends on, except the rows of the file.
-
-    read_embeddings.py reads it.
-    """
+    """Return all that identifies a trial, except the rows of the file; read_embeddings.py reads it."""
     rejected = {name: store.rejected_in(run.storage, view.directory) for name, view in names.items()}
     unreadable = {image for rows in rejected[next(iter(names))].values() for image, _, _ in rows}
     table = subject.manifest.table
