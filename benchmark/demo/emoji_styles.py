@@ -94,7 +94,7 @@ def _parts(styles: int) -> tuple[dict[str, Pack], tuple[str, ...], dict[str, int
 
 
 @functools.cache
-def drawings(styles: int) -> dict[str, dict[str, dict[str, str]]]:
+def drawings(styles: int = 6) -> dict[str, dict[str, dict[str, str]]]:
     """Return the SVG documents by environment, class and concept; all environments have the same concepts.
 
     The result (9 MB) is cached in the process: a recipe may build several data sets from it.
