@@ -9,7 +9,7 @@ One rule decides, with the table `icon_classes.csv`:
 3. An icon is left out if its name has words that the table refuses for its class, or for all classes in the line `*`:
    a `bird-cage` is no animal. An entry such as `engraving/bulb`, here the bulb of a plant, refuses one icon.
 4. Of each class and pack at most ten icons are taken: by turns one for each word of the class, and of these the names
-   with the fewest words first. Equal drawings count once.
+   with the smallest number of words first. Equal drawings count once.
 
 The group of an icon is its name without numbers, so that the `cloud` of all packs is on one side of a split, as are
 `dice-one` and `dice-two`. A variant such as `cloud-check` is a group of its own, though it may look much like `cloud`.
