@@ -38,7 +38,7 @@ ICONIFY_ENVIRONMENTS = {
 }
 OPENMOJI_ENVIRONMENTS = {"openmoji": "color", "line_art": "black"}
 ENVIRONMENTS = (*ICONIFY_ENVIRONMENTS, *OPENMOJI_ENVIRONMENTS)
-# Fetched only if all eight styles are asked for.
+# Packages of the two further styles. They are fetched only for `styles: 8`.
 FURTHER_ENVIRONMENTS = {
     "fluent_flat": Pack(
         "@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"

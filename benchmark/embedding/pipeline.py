@@ -50,7 +50,7 @@ from benchmark.store.embeddings import DEFAULT_DECODING, Decoding, View
 from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
-RECHECK_SECONDS = 60.0  # after this time an object store is asked again which views of a chunk are missing
+RECHECK_SECONDS = 60.0  # age after which the check for missing views in an object store is repeated
 CHECK_EVERY = 16  # in an object store, one of so many chunks is checked for another writer, until one is found
 
 

@@ -301,8 +301,8 @@ def probe(needs: Needs, declared: int) -> NodeAnswer:
 def within(seconds: float, checks: Mapping[str, Callable[[], None]]) -> list[str]:
     """Run checks side by side; return a sentence on each one that fails or exceeds the timeout.
 
-    The key of a check says what is checked, such as a store, and is the subject of its sentence. A bug of this package
-    is raised as `FaultError`.
+    `checks` maps what is checked, such as "the store s3://b", to its check. Sentences begin with this key. A bug of
+    this package is raised as `FaultError`.
     """
     results: dict[str, str] = {}
     faults: list[FaultError] = []
