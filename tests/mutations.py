@@ -62,7 +62,7 @@ _INFERENCE, _OTHERS, _RANKS = (
     f"{T_EVALUATION}/test_{name}.py" for name in ("inference", "other_environments", "multiplicity")
 )
 _SEED_VARIANCE, _TESTING = (f"{T_EVALUATION}/test_{name}.py" for name in ("seed_variance", "multiple_testing"))
-_VIEWS = f"{T_PREDICTORS}/test_views.py"
+_VIEWS, _DEVICES = f"{T_PREDICTORS}/test_views.py", "tests/method/interventions/test_devices.py"
 _SEALED = "tests/store/test_sealed.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES = "tests/reports/test_tables.py"
@@ -399,6 +399,16 @@ MUTATIONS = [
     ),
     *_of("benchmark/datasets/manifest.py",
         ('places["environment_count_distinct"], 1)', 'places["environment_count_distinct"], 2)', "tests/datasets/test_manifest.py"),
+    ),
+    *_of("benchmark/method/interventions/base.py",
+        ("drawn if self.draws_on_host else to_device(drawn, images.device)", "drawn", _DEVICES),
+        ("tensor.pin_memory() if pinned else tensor", "tensor", _DEVICES),
+        ("view_rng(seed, image_id, what)", "view_rng(0, image_id, what)", _DEVICES),
+    ),
+    *_of("benchmark/method/interventions/pixels.py",
+        ("(0, 1, 2, 3, 0, 1, 2, 0, 3, 1, 0, 2)", "(0, 1, 2, 3, 0, 1, 2, 0, 3, 1, 0)", _DEVICES),
+        ("to_device(outside, x.device)", "outside.to(x.device)", _DEVICES),
+        ("to_device(padded, x.device)", "padded.to(x.device)", _DEVICES),
     ),
     *_of("benchmark/recipe/specs.py",
         ("return self.seed + draw if kind.is_random else self.seed", "return self.seed + draw", _DRAWS),

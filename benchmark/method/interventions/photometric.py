@@ -8,7 +8,7 @@ intervention: the model's input, or the source image. If a change alters views, 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -41,6 +41,7 @@ class ColorJitter(Intervention):
         hue: largest turn of the hue, in full circles.
     """
 
+    draws_on_host: ClassVar[bool] = True
     brightness: float = Field(default=0.4, ge=0, le=1)
     contrast: float = Field(default=0.4, ge=0, le=1)
     saturation: float = Field(default=0.4, ge=0, le=1)
@@ -48,9 +49,9 @@ class ColorJitter(Intervention):
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:
         """Return the three factors, the turn of the hue in full circles, and the order of the four steps."""
-        brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)
+        brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4).tolist()
         factors = (1 + self.brightness * brightness, 1 + self.contrast * contrast, 1 + self.saturation * saturation)
-        return (*factors, self.hue * hue, *rng.permutation(4))
+        return (*factors, self.hue * hue, *rng.permutation(4).tolist())
 
     def apply(self, images: "Tensor", drawn: "Tensor") -> "Tensor":
         """Return the images with jittered colours."""
@@ -79,6 +80,7 @@ class GaussianBlur(Intervention):
         sigma: lower and upper bound of the standard deviation, in pixels.
     """
 
+    draws_on_host: ClassVar[bool] = True
     sigma: PixelRange = (0.5, 2.0)
 
     def draw(self, rng: np.random.Generator) -> Sequence[float]:

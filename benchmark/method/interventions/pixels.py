@@ -1,6 +1,7 @@
 """Batched pixel operations of the photometric interventions.
 
-An image's view has the same bytes in any batch, with any number of threads and on any device.
+An image's view has the same bytes in any batch, with any number of threads and on any device. On a GPU, operations are
+only queued: nothing is read back.
 
 Each operation is either exact (sums of integers below 2^24 are exact in float32) or one correctly rounded elementwise
 operation. Some libraries compute `lerp`, `addcmul` and `add(alpha=...)` with a fused multiply-add, so these are only
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.method.arrays import Ints
+from benchmark.method.interventions.base import to_device
 
 # Pixels (height x width) of all images in a part. An operation with many passes needs a few buffers of three float32
 # channels. For one image of 224 x 224 they fit into a second-level cache. A GPU is saturated by some hundred MB.
@@ -125,7 +127,7 @@ def adjust_hue(x: Tensor, turn: Tensor) -> None:
     hue.div_(torch.clamp(chroma, min=1, out=largest)).add_(2)  # grey has no chroma, so its hue is irrelevant
     hue.copysign_(torch.sub(green, blue, out=largest)).add_(turn[:, 0].mul(6).float())
     hue.sub_(torch.mul(hue, 1 / 6, out=largest).round_().mul_(6))  # back to [-3, 3]
-    own_hues = torch.tensor([0.0, 2.0, -2.0], device=x.device).view(3, 1, 1)
+    own_hues = to_device(torch.tensor([[[0.0]], [[2.0]], [[-2.0]]]), x.device)
     # 2 - d = ||h - p| - 3| - 1 for |h - p| <= 6
     torch.sub(hue[:, None], own_hues, out=x).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
     x.mul_(chroma[:, None]).add_(smallest[:, None])
@@ -133,27 +135,38 @@ def adjust_hue(x: Tensor, turn: Tensor) -> None:
 
 
 STEPS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+# A shortest sequence of positions in STEPS that contains every order of the four, with gaps. Costly steps are rarer.
+_ROUNDS = (0, 1, 2, 3, 0, 1, 2, 0, 3, 1, 0, 2)
 
 
 def jitter(images: Tensor, factors: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
     """Return the images after all `STEPS`. Every image has its own factors and its own order of the steps.
 
-    `factors` are float64, shape (batch, 4), on the images' device. The last one is the turn of the hue in full circles.
-    `orders` lists for each image the positions in `STEPS`, in the order of application.
+    `factors` are float64, shape (batch, 4), on the host. The last one is the turn of the hue in full circles. `orders`
+    lists for each image the positions in `STEPS`, in the order of application. Each of the `_ROUNDS` is one call for
+    all images whose next step it is.
     """
 
     def change(rows: slice) -> Tensor:
         x = images[rows].to(torch.float32, memory_format=torch.contiguous_format)
-        for steps in zip(*orders[rows], strict=True):  # the first step of every image, then the second ...
-            for step in sorted(set(steps)):
-                concerned, factor = [s == step for s in steps], factors[rows, step, None, None, None]
-                if all(concerned):
-                    STEPS[step](x, factor)
-                    continue
-                index = torch.tensor(concerned).nonzero()[:, 0].to(x.device)
-                some = x.index_select(0, index)
-                STEPS[step](some, factor.index_select(0, index))
-                x.index_copy_(0, index, some)
+        if len(x) == 1:
+            for step in orders[rows.start]:
+                STEPS[step](x, to_device(factors[rows, step, None, None, None], x.device))
+            return x
+        waiting, rounds = [list(order) for order in orders[rows]], []
+        for step in _ROUNDS:
+            if members := [i for i, steps in enumerate(waiting) if steps and steps[0] == step]:
+                rounds.append((step, members))
+                for i in members:
+                    del waiting[i][0]
+        sizes = [len(members) for _, members in rounds]
+        index = torch.tensor([i for _, members in rounds for i in members])
+        factor = factors[rows][index, [step for step, members in rounds for _ in members], None, None, None]
+        parts = (to_device(column, x.device).split(sizes) for column in (index, factor))
+        for (step, _), index, factor in zip(rounds, *parts, strict=True):
+            some = x.index_select(0, index)
+            STEPS[step](some, factor)
+            x.index_copy_(0, index, some)
         return x
 
     return in_parts(images, change)
@@ -194,7 +207,7 @@ def gaussian_blur(images: Tensor, sigmas: Sequence[float]) -> Tensor:
         kernels = [half_kernel(sigma) for sigma in sigmas[rows]]
         radius = max(map(len, kernels)) - 1
         padded = torch.tensor([kernel + [0] * (radius + 1 - len(kernel)) for kernel in kernels], dtype=torch.float32)
-        weights = padded.to(x.device)[..., None, None, None].unbind(dim=1)
+        weights = to_device(padded, x.device)[..., None, None, None].unbind(dim=1)
         x = _blur_along(2, x, weights).mul_(_BETWEEN / _ONE).add_(0.5).floor_()
         return _blur_along(3, x, weights).mul_(1 / (_BETWEEN * _ONE)).add_(0.5).floor_()
 
@@ -207,9 +220,9 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     `weights`: for distance 0, 1 ... from the centre, the weight for each image, shape (n, 1, 1, 1).
     """
     size, radius = x.shape[dim], len(weights) - 1
-    before, after = _mirror(range(-radius, 0), size), _mirror(range(size, size + radius), size)
-    edges = [x.index_select(dim, index.to(x.device)) for index in (before, after)]
-    wide = torch.cat([edges[0], x, edges[1]], dim=dim)
+    outside = _mirror([*range(-radius, 0), *range(size, size + radius)], size)
+    before, after = x.index_select(dim, to_device(outside, x.device)).split(radius, dim=dim)
+    wide = torch.cat([before, x, after], dim=dim)
     total = x.mul(weights[0])
     for distance in range(1, radius + 1):
         for start in (radius - distance, radius + distance):
@@ -217,7 +230,7 @@ def _blur_along(dim: int, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _mirror(positions: range, size: int) -> Tensor:
+def _mirror(positions: Sequence[int], size: int) -> Tensor:
     """Return the pixel index for each position; positions outside a line of `size` pixels are mirrored into it."""
     if size == 1:
         return torch.zeros(len(positions), dtype=torch.int64)
