@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
 from benchmark.datasets.manifest import Manifest
+from benchmark.embedding.batching import Part
 from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import View, view_of
@@ -42,18 +43,33 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
     """Return an encoder class that sleeps so many seconds for each chunk and writes the id of its first image into `log`."""
 
     class StandIn:
+        batch_size, min_images, depth, dim = 1, 256, 1, DIM  # whole chunks, one at a time
+
         def __init__(self, *_: Any) -> None:
             self._ready = time.time()
 
-        def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
-            grey = grey_levels(chunk.pixels)
+        def stage(self, chunk: DecodedChunk) -> NDArray[np.float32]:
+            return grey_levels(chunk.pixels[chunk.readable])
+
+        def launch(self, parts: list[Part]) -> NDArray[np.float32]:
+            [part] = parts
             time.sleep(seconds)
+            self.ended(part)
+            return np.concatenate([part.waiting.staged] * len(part.waiting.views))
+
+        def ended(self, part: Part) -> None:
             if log:
                 with log.open("a") as file:
-                    file.write(f"{chunk.images['image_id'][0]}\n")
-            images = len(chunk.images)
-            figures = EncoderFigures(seconds, 0.0, images / seconds, self._ready, time.time(), batch_size=1)
-            return np.repeat(grey[:, None], chunk.missing_views.bit_count(), axis=1), figures
+                    file.write(f"{part.waiting.chunk.images['image_id'][0]}\n")
+
+        def has_ended(self, _: NDArray[np.float32]) -> bool:
+            return True
+
+        def collect(self, handle: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+            return handle, 0.0
+
+        def figures(self) -> EncoderFigures:
+            return EncoderFigures(0.0, 0.0, 64 / seconds, self._ready, time.time(), batch_size=1)
 
     return StandIn
 

@@ -5,20 +5,13 @@ part of the keys of embeddings and result rows.
 """
 
 import contextlib
-import json
 import os
 import platform
 import re
 import sys
-import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.plain import canonical_hash
-from benchmark.common.storage.files import Storage
-from benchmark.common.storage.places import cache_dir
 
 
 def _cpuinfo() -> str:
@@ -81,39 +74,3 @@ def peak_memory(device: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else 1024 * peak)  # macOS counts bytes, Linux KiB
-
-
-_GEMM_SECONDS = 0.5
-
-
-def gemm_peak(device: str, precision: str) -> float:
-    """Return the FLOP/s of a large matrix product on a device, as an upper limit for encoders.
-
-    The speed is measured for half a second with all threads of PyTorch; the result is kept in the cache folder.
-    """
-    import torch
-
-    gpu = gpu_name() if device == "cuda" else ""
-    depends = [device, gpu, precision, torch.get_num_threads(), machine()]
-    memory, name = Storage(str(cache_dir() / "engines")), f"gemm-{canonical_hash(depends)[:32]}.json"
-    try:
-        return float(json.loads(memory.read_bytes(name)))
-    except (IcmBenchError, ValueError, TypeError):  # missing or damaged
-        peak = _measured_gemm(device, precision)
-        with contextlib.suppress(IcmBenchError):  # without a writable cache, the next process measures again
-            memory.write_bytes(name, json.dumps(peak).encode())
-        return peak
-
-
-def _measured_gemm(device: str, precision: str) -> float:
-    """Return the highest FLOP/s of products of square matrices within `_GEMM_SECONDS`."""
-    import torch
-
-    n = 8192 if device == "cuda" else 1024
-    a = torch.ones((n, n), dtype=getattr(torch, precision), device=device)
-    best, began = 0.0, time.perf_counter()
-    while not best or time.perf_counter() - began < _GEMM_SECONDS:
-        start = time.perf_counter()
-        float((a @ a)[0, 0])  # reading a number waits for the GPU
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best

@@ -27,6 +27,7 @@ DECODED = pa.schema(
         ("reasons", pa.list_(pa.string())),
         ("shape", pa.list_(pa.int64())),
         ("pixels", pa.large_binary()),
+        ("draws", pa.list_(pa.list_(pa.float64()))),
         *((name, _TYPES[kind]) for name, kind in _MEASURED.items()),
     ]
 )
@@ -104,6 +105,8 @@ class DecodedChunk(Chunk):
         pixels: uint8, shape (images, height, width, 3). If the decoding stage has made the views in `missing_views`,
             shape (images, views, height, width, 3). Zeros for unreadable images. Read-only, since processes may share
             the memory.
+        draws: for each view in `missing_views`, the random parameters of its intervention, float64, shape (images, P).
+            Empty if the decoding stage has made the views.
         decode_s: seconds to read and decode the images.
         checked_at: Unix time at which `missing_views` was determined. Default 0.
         retries: number of retried storage calls. Default 0.
@@ -114,6 +117,7 @@ class DecodedChunk(Chunk):
     reasons: list[str]
     pixels: NDArray[np.uint8]
     decode_s: float
+    draws: list[NDArray[np.float64]] = field(default_factory=list, kw_only=True)
     checked_at: float = field(default=0.0, kw_only=True)
     retries: int = field(default=0, kw_only=True)
     waited_s: float = field(default=0.0, kw_only=True)
@@ -129,6 +133,7 @@ class DecodedChunk(Chunk):
             "reasons": pa.array([self.reasons], pa.list_(pa.string())),
             "shape": pa.array([list(self.pixels.shape)]),
             "pixels": pixels,
+            "draws": pa.array([[drawn.ravel() for drawn in self.draws]], DECODED.field("draws").type),
             **{name: pa.array([getattr(self, name)]) for name in _SCALARS},
         }
         return pa.table(columns, schema=DECODED)
@@ -140,7 +145,13 @@ class DecodedChunk(Chunk):
         pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
         plain = {name: table[name][0].as_py() for name in ("reasons", *_SCALARS)}
         images = pa.RecordBatch.from_struct_array(table["images"][0].values)
-        return cls(images=images, pixels=pixels, **plain)
+        draws = [drawn.values.to_numpy().reshape(len(images), -1) for drawn in table["draws"][0]]
+        return cls(images=images, pixels=pixels, draws=draws, **plain)
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Positions of `missing_views` among the views of the job."""
+        return [bit for bit in range(self.missing_views.bit_length()) if self.missing_views >> bit & 1]
 
     @cached_property
     def readable(self) -> NDArray[np.int64]:
@@ -153,13 +164,13 @@ class EncoderFigures:
     """Time, speed and memory of an encoder for one chunk.
 
     Attributes:
-        encode_s: seconds to make the views and to encode them.
+        encode_s: seconds of the device to make the views and to encode them.
         views_s: seconds of `encode_s` spent on making the views.
         ceiling: views/s of the bare model on full batches, median over batches so far; 0 before the first full batch.
         ready: Unix time at which the encoder was ready.
         first: Unix time of the encoder's first embeddings.
         batch_size: number of views per forward pass; halved if memory runs out.
-        of_gemm: FLOP/s of the bare model divided by the FLOP/s of a large matrix product. Default 0: not measured.
+        stalled_s: seconds so far in which the device waited only for the writing of earlier chunks. Default 0.
         memory: peak bytes of the encoder so far, see `machine.peak_memory`. Default 0: not measured.
     """
 
@@ -169,7 +180,7 @@ class EncoderFigures:
     ready: float
     first: float
     batch_size: int
-    of_gemm: float = field(default=0.0, kw_only=True)
+    stalled_s: float = field(default=0.0, kw_only=True)
     memory: int = field(default=0, kw_only=True)
 
 

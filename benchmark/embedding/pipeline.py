@@ -2,9 +2,11 @@
 
 With `decoding.at_source` the CPU tasks make the views, at full resolution.
 
-The parts of a chunk are written while the next chunk is encoded, so a killed run loses at most two chunks per encoder.
+Parts are written while the next chunks are encoded. A killed run loses at most two chunks of each encoder on a CPU; of
+one on a GPU at most two chunks, or three batches if that is more, and the parts that are being written.
 """
 
+import math
 import os
 import platform
 import time
@@ -14,7 +16,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from threading import Event, Semaphore
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.loading import check_finite
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.failing import during
@@ -34,12 +37,13 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.datasets.readers import ImageReader
 from benchmark.embedding import chunks as rows
 from benchmark.embedding import pool as pools
-from benchmark.embedding.chunks import Chunk, ChunkCounts, Chunks, DecodedChunk, EncoderFigures
-from benchmark.embedding.encoder import Encoder
+from benchmark.embedding.batching import BatchEncoder, Batcher, Limits
+from benchmark.embedding.chunks import Chunk, ChunkCounts, Chunks, DecodedChunk
+from benchmark.embedding.encoder import GPU_BATCH, Encoder
 from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.embedding.pool import Pool, bounded_memory, decoder_count, pool_for
+from benchmark.embedding.pool import Pool, bounded_memory, decoder_count, limits_on_gpus, pool_for
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
 from benchmark.embedding.stages import count, results, run_stage
 from benchmark.embedding.watch import Watch, WatchedRun
@@ -51,6 +55,7 @@ from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
 RECHECK_SECONDS = 60.0  # age after which the check for missing views in an object store is repeated
+FLOAT16_MAX = 65504.0  # the largest value of float16
 CHECK_EVERY = 16  # in an object store, one of so many chunks is checked for another writer, until one is found
 
 
@@ -152,11 +157,15 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     timeout = None if run.chunk_timeout == "auto" else run.chunk_timeout
     watched = WatchedRun(job.storage, ledger, pool, progress.notify, pool.on_gpus or len(alive_nodes()) > 1, timeout)
     high, wide = geometry.size
-    block = min(chunks.size, len(chunks.images)) * (len(job.views) if job.decoding.at_source else 1) * high * wide * 3
+    images, count = min(chunks.size, len(chunks.images)), len(job.views)
+    block = images * (count if job.decoding.at_source else 1) * high * wide * 3
+    if pool.on_gpus:
+        batch, share = run.batch_size or GPU_BATCH, math.ceil(len(chunks) / pool.planned)
+        pool = replace(pool, limits=limits_on_gpus((images, count), batch, block, 4 * images * facts.dim, share))
     speed = Speed(cores=pool.threads or 0, device=pool.device)
     tally = Tally(speed, progress)
     arguments = job.spec, facts, job.views, run.batch_size, pool.threads, run.compile
-    encode = work, encoder, arguments, ledger, made.name, timeout
+    encode = work, partial(encoder, *arguments), pool.limits, ledger, made.name, timeout
     with (
         bounded_memory(pool, block),
         Watch(made, watched, len(chunks)) as watch,
@@ -218,12 +227,18 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
                     pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
+    draws = [] if at_source else [_draws(view, images["image_id"]) for view in missing]
     seconds, again = time.perf_counter() - start, retries.take_retries()
     count("images_decoded", len(chunk.images) if missing else 0)
     return DecodedChunk(
         chunk.number, chunk.requested_views, chunk.images, missing_views, reasons, pixels, seconds,
-        checked_at=checked_at, retries=again.count, waited_s=again.seconds,
+        draws=draws, checked_at=checked_at, retries=again.count, waited_s=again.seconds,
     )  # fmt: skip
+
+
+def _draws(view: View, image_ids: list[str]) -> NDArray[np.float64]:
+    """Return the random parameters of a view's images, shape (images, P), so that encoders need not draw them."""
+    return view.intervention.draws(image_ids, view.seed) if view.intervention else np.empty((len(image_ids), 0))
 
 
 # Set when this process finds a chunk that another process has written; from then on it checks every chunk.
@@ -253,32 +268,36 @@ def _still_missing(chunk: Chunk, work: Work) -> int:
 
 
 class _EncodeAndWrite:
-    """The encoder actor. It writes one chunk while it encodes the next one, so a kill loses at most two chunks.
-
-    Ray calls it from several threads: one writes, one waits for the encoder, one fetches the next chunk. The encoder
-    has its own thread: torch keeps a thread pool for each computing thread, and two pools would compete for the cores.
-    """
+    """The encoder actor. Ray calls it from several threads, each of which waits for the device and writes its chunk."""
 
     def __init__(
-        self, work: Work, encoder: type, arguments: tuple[Any, ...], ledger: Any, run: str, timeout: float | None
+        self,
+        work: Work,
+        make: Callable[[], BatchEncoder],
+        limits: Limits,
+        ledger: Any,
+        run: str,
+        timeout: float | None,
     ) -> None:
         import ray
 
-        self._watchdog, self._ledger, self._run = Watchdog(timeout), ledger, run
+        watchdog, self._ledger, self._run = Watchdog(timeout), ledger, run
         self._host, self._device = node_name(), device_of_worker()
         actor = ray.get_runtime_context().get_actor_id() or ""  # empty outside an actor
         registered = ledger.register.remote(run, actor, self._host, self._device)
-        self._work, self._thread = work, ThreadPoolExecutor(max_workers=1)
-        self._writers = ThreadPoolExecutor(max_workers=len(work.views))
-        self._writing = Semaphore()  # held from the end of encoding a chunk until it is written
-        self._encoder = self._thread.submit(encoder, *arguments)
-        self._encoder.exception()  # waits for the start; the first chunk raises its error
+        self._work, self._tries = work, dict[int, Any]()
+        self._writers = ThreadPoolExecutor(limits.writes)
+        self._batcher = Batcher(make, limits, watchdog.batch, self._begin)
+        self._batcher.wait_for_start()  # the first chunk raises its error
         self._number: int = ray.get(registered)
         ledger.mark_ready.remote(run, self._number)
-        self._watchdog.idle()
+        watchdog.idle()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return run_stage(self._embedded, table, rows.COUNTS)
+
+    def _begin(self, chunk: DecodedChunk) -> None:
+        self._tries[chunk.number] = self._ledger.begin_chunk.remote(self._run, self._number, chunk.number)
 
     def _embedded(self, table: pa.Table) -> pa.Table:
         import ray
@@ -290,13 +309,17 @@ class _EncodeAndWrite:
             # This also finds a chunk that an actor had written before it died.
             if recheck and not _still_missing(chunk, self._work):
                 chunk = replace(chunk, missing_views=0)
-            embeddings, figures, tries = self._thread.submit(self._encode, chunk).result()
-            try:  # parts are written in parallel, since an object store takes a round trip for each
+            embeddings, figures = self._batcher.encode(chunk)
+            try:
+                check_finite(embeddings, self._work.facts.label, chunk.images["path"].to_pylist())
+                # Parts are written in parallel, since an object store takes a round trip for each.
                 for written in [self._writers.submit(write) for write in _parts(chunk, embeddings, self._work)]:
                     if not written.result():
                         _other_writer_found.set()
             finally:
-                self._writing.release()
+                self._batcher.release(chunk)
+            begun = self._tries.pop(chunk.number, None) or self._ledger.times_begun.remote(self._run, chunk.number)
+            tries: int = ray.get(begun)
             if chunk.missing_views:
                 ray.get(self._ledger.mark_written.remote(self._run, self._number, chunk.number))
         images, readable, again = len(chunk.images), len(chunk.readable), retries.take_retries()
@@ -324,29 +347,16 @@ class _EncodeAndWrite:
             **asdict(figures),
         ).to_row()
 
-    def _encode(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures, int]:
-        """Return embeddings, figures and `tries` of a chunk; wait until the previous chunk is written."""
-        import ray
-
-        encoder = self._encoder.result()
-        if chunk.missing_views:
-            tries = self._ledger.begin_chunk.remote(self._run, self._number, chunk.number)
-        else:
-            tries = self._ledger.times_begun.remote(self._run, chunk.number)
-        with self._watchdog.chunk():
-            embeddings, figures = encoder(chunk)
-        self._writing.acquire()
-        return embeddings, figures, ray.get(tries)
-
 
 def _parts(chunk: DecodedChunk, embeddings: NDArray[np.float32], work: Work) -> Iterator[Callable[[], bool]]:
     """Yield a function for each missing view: it writes the part, and returns False if another writer was first."""
-    unreadable = np.setdiff1d(np.arange(len(chunk.images)), chunk.readable)
-    images = chunk.images.to_pydict()
-    rejected = [(images["image_id"][i], images["path"][i], chunk.reasons[i]) for i in unreadable]
+    named = zip(*(chunk.images[name].to_pylist() for name in ("image_id", "path")), chunk.reasons, strict=True)
+    rejected = [(image_id, path, why) for image_id, path, why in named if why]
     readable = pa.Table.from_batches([chunk.images]).take(chunk.readable)
     columns = {name: readable[name] for name in ("image_id", "environment", "class_name", "label")}
-    value_type = pa.float16() if work.facts.precision == "float16" else pa.float32()
+    # Values of low precision are rounded to less than the 11 bits of float16, which has half the size.
+    low = work.facts.precision in ("float16", "bfloat16") and np.abs(embeddings).max(initial=0) < FLOAT16_MAX
+    value_type = pa.float16() if low else pa.float32()
     for position, view in enumerate(work.views_in(chunk.missing_views)):
         values = embeddings[chunk.readable, position].astype(value_type.to_pandas_dtype())
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), value_type), embeddings.shape[-1])

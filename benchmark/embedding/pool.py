@@ -18,6 +18,7 @@ from benchmark.backbones.loading import best_device
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.autoscaler import autoscaled_gpus, request_gpus
 from benchmark.common.ray.cluster import cpu_nodes, gpu_count
+from benchmark.embedding.batching import Limits
 from benchmark.recipe.specs import RunSpec
 
 # By default glibc returns the memory of each batch's activations to the system. Mapping it again for the next batch
@@ -31,14 +32,17 @@ KEEP_FREED_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 WITHOUT_GPUS = {"CUDA_VISIBLE_DEVICES": ""}  # hides a node's GPUs if the recipe sets CPUs
-MAX_WAITING_CHUNKS = 4  # number of decoded chunks per encoder that may wait
 # Number of cores that a decoding task reserves: half a core, so that one task decodes while Ray schedules the next one.
-# An encoder on CPUs uses the same cores and reserves none. Backpressure divides the cores: decoding pauses if
-# `MAX_WAITING_CHUNKS` wait, and a fast encoder that waits for chunks leaves all cores to decoding.
+# An encoder on CPUs uses the same cores and reserves none. Backpressure divides the cores: decoding pauses if one chunk
+# more waits than an encoder takes calls, and a fast encoder that waits for chunks leaves all cores to decoding.
 DECODER_CORES = 0.5
 CHUNKS_PER_TASK = 4  # chunks that one decoding task decodes, since the driver has a fixed cost for each task
 SINGLE_CHUNK_TASKS = 4  # number of a decoder's last tasks that have one chunk, so that all decoders end together
-MAX_CALLS = 3  # calls of an actor at a time: one chunk is written, the next is encoded, and another is fetched
+# On a CPU, one chunk is written, the next is encoded, and another is fetched. A GPU has three batches of chunks (one is
+# computed, one is queued, one waits). As many parts are written as the encoder's rate times the store's latency, at
+# most `MAX_WRITES` with `MAX_WRITE_BYTES`. The chunks of all calls hold their pixels, at most `MAX_CALL_BYTES`.
+CPU_LIMITS = Limits(calls=3, staged=3, begun=2, writes=64)
+MAX_WRITES, MAX_WRITE_BYTES, MAX_CALL_BYTES = 64, 2**26, 2**29
 REQUEST_SECONDS = 5.0  # seconds between two requests to the autoscaler, see `request_gpus`
 SETTLE_SECONDS = 1.0  # seconds until all of Ray knows a new GPU; earlier, Ray warns that no node has one
 NOTIFY_SECONDS = 30.0  # seconds between two messages while waiting
@@ -60,6 +64,7 @@ class Pool:
         threads: CPU threads per encoder; None (default) on GPUs.
         autoscaled: whether GPUs are requested from an autoscaler. Default False.
         encoders_per_gpu: number of encoders that share one GPU. Default 1.
+        limits: maximum numbers of chunks of one encoder. Default: those on CPUs.
     """
 
     max_encoders: int
@@ -69,6 +74,7 @@ class Pool:
     threads: int | None = None
     autoscaled: bool = False
     encoders_per_gpu: int = 1
+    limits: Limits = CPU_LIMITS
 
     def gpus_for(self, chunks: int) -> int:
         """Return the number of GPUs needed for the given number of remaining chunks."""
@@ -79,9 +85,13 @@ class Pool:
         """The pool as a compute strategy of Ray Data."""
         import ray.data
 
-        calls: dict[str, Any] = {"max_concurrent_calls_per_actor": MAX_CALLS, "enable_true_multi_threading": True}
+        calls = self.limits.calls
+        threads: dict[str, Any] = {"max_concurrent_calls_per_actor": calls, "enable_true_multi_threading": True}
+        if not self.on_gpus:
+            return ray.data.ActorPoolStrategy(**threads, size=self.max_encoders)
+        # By default an encoder also queues as many further chunks, which no other encoder could take.
         growing = {"min_size": 1, "max_size": self.max_encoders, "initial_size": self.initial}
-        return ray.data.ActorPoolStrategy(**calls, **(growing if self.on_gpus else {"size": self.max_encoders}))
+        return ray.data.ActorPoolStrategy(**threads, **growing, max_tasks_in_flight_per_actor=calls)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,6 +135,24 @@ def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:
     max_encoders = work if run.gpus == "auto" else min(run.gpus * per_gpu, work)
     initial = max(1, min(gpu_count() * per_gpu, planned))
     return Pool(max_encoders, planned, initial, on_gpus=True, autoscaled=autoscaled, encoders_per_gpu=per_gpu)
+
+
+def limits_on_gpus(chunk: tuple[int, int], batch_size: int, block: int, part: int, share: int) -> Limits:
+    """Return the limits of an encoder on a GPU.
+
+    Args:
+        chunk: images and views of a chunk.
+        batch_size: views of a batch of the device.
+        block: bytes of a decoded chunk.
+        part: bytes of the embeddings of one view of a chunk.
+        share: chunks of the run for each planned encoder; no encoder has more calls, as long as these are three.
+    """
+    images, views = chunk
+    batches = [math.ceil(number * batch_size / (images * views)) for number in (2, 3)]
+    writes = max(views, min(MAX_WRITES, MAX_WRITE_BYTES // part))
+    begun = max(1, batches[0]) + writes // views
+    calls = max(3, min(begun + 1, MAX_CALL_BYTES // block, share))
+    return Limits(calls, staged=max(2, batches[1]), begun=begun, writes=writes)
 
 
 def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:
@@ -197,11 +225,12 @@ def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
     # Ray reserves two blocks of this size for each call in flight. With the default of 128 MiB, the reservations could
     # exceed a tight limit, so that nothing would start.
     context.target_max_block_size = max(2**20, block)
-    waiting = MAX_WAITING_CHUNKS * pool.planned + decoder_count() + 8
+    waiting = (pool.limits.calls + 1) * pool.planned + decoder_count() + 8
     options.resource_limits = before[0].copy(object_store_memory=max(2**28, waiting * 2 * block))
-    # The pool takes a new GPU when the other encoders are fully used. It returns no GPU while chunks wait: an encoder
-    # that is idle for a moment would otherwise have to load its model again.
-    scaling.actor_pool_util_upscaling_threshold, scaling.actor_pool_util_downscaling_threshold = 1.0, -1.0
+    # The pool takes a new GPU when all encoders have three calls. It returns no GPU while chunks wait: an encoder that
+    # is idle for a moment would otherwise have to load its model again.
+    scaling.actor_pool_util_upscaling_threshold = CPU_LIMITS.calls / pool.limits.calls
+    scaling.actor_pool_util_downscaling_threshold = -1.0
     try:
         with warnings.catch_warnings():  # Ray Data has no other argument that spreads actors over nodes
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")

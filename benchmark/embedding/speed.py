@@ -16,6 +16,7 @@ class Speed:
 
     Attributes:
         views: number of pairs encoded.
+        images: number of images decoded for them.
         seconds: seconds from the first ready encoder to the last written part.
         start_up: seconds from the start of the pipeline to the first ready encoder: workers, weights, warm-up.
         first_embedding: seconds from the start of the command, or of `embed`, to the first embeddings.
@@ -24,8 +25,7 @@ class Speed:
         make_views: pairs/s of one encoder's interventions; means little on a GPU, where calls only queue work.
         encode: pairs/s of one busy encoder, interventions included.
         ceiling: pairs/s of full batches through the bare model: median per encoder, mean over chunks.
-        of_gemm: FLOP/s of the bare model divided by the FLOP/s of a large matrix product on the same device, mean over
-            chunks; 0 if unknown.
+        waited: share of an encoder's time in which the device waited only for the store to write.
         actors: number of encoders that embedded something and were not lost.
         cores: CPU threads per encoder; 0 on a GPU.
         batch_size: views per forward pass at the end of the run, minimum over encoders.
@@ -35,6 +35,7 @@ class Speed:
     """
 
     views: int = 0
+    images: int = 0
     seconds: float = 0.0
     start_up: float = 0.0
     first_embedding: float = 0.0
@@ -43,7 +44,7 @@ class Speed:
     make_views: float = 0.0
     encode: float = 0.0
     ceiling: float = 0.0
-    of_gemm: float = 0.0
+    waited: float = 0.0
     actors: int = 0
     cores: int = 0
     batch_size: int = 0
@@ -58,23 +59,33 @@ class Speed:
 
     @property
     def share(self) -> float:
-        """End-to-end speed divided by the speed of the bare models of all encoders; 0 if unknown."""
-        return self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
+        """End-to-end speed divided by the speed of the bare models of all encoders; 0 if unknown.
+
+        The speed of the bare models is unknown if the run exceeds it: then it was measured while something else ran.
+        """
+        share = self.end_to_end / (self.actors * self.ceiling) if self.actors and self.ceiling else 0.0
+        return share if share <= 1 else 0.0
+
+    @property
+    def limit(self) -> str:
+        """What limits the speed: `reading and decoding`, `writing to the store` or `the encoder`."""
+        if self.waited > 0.2:
+            return "writing to the store"
+        busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
+        return "reading and decoding" if busy < 0.8 else "the encoder"
 
     def text(self) -> str:
-        """Return all figures as one line of text."""
+        """Return the figures as one line of text."""
         where = f"{self.cores} cores each" if self.cores else "one GPU each"
-        busy = self.end_to_end / (self.actors * self.encode) if self.encode else 0.0
-        gemm = f", {self.of_gemm:.0%} of the matrix product's FLOP/s" if self.of_gemm else ""
         memory = f", at most {self.memory / 2**30:.1f} GiB each" if self.memory else ""
-        slowest = "reading and decoding" if busy < 0.8 else "the encoder"
+        share = f" = {self.share:.0%} of the bare encoder" if self.share else ""
+        rate = self.images / self.seconds if self.seconds else 0.0
         return (
-            f"first embedding after {self.first_embedding:.1f} s, first part on disk {self.first_part:.1f} s later; "
-            f"then {self.views} views in {self.seconds:.1f} s, {self.end_to_end:.1f} views/s end to end = "
-            f"{self.share:.0%} of the bare encoder's {self.actors * self.ceiling:.1f} ({self.actors} on {self.device}, "
-            f"{where}, batch {self.batch_size}{gemm}{memory}); decoding {self.decode:.0f} images/s per core, "
-            f"interventions {self.make_views:.0f} views/s, encoder with them {self.encode:.1f} views/s; "
-            f"limited by {slowest}"
+            f"{rate:.1f} images/s, {self.end_to_end:.1f} views/s{share}, limited by {self.limit}; "
+            f"{self.images} images, {self.views} views in {self.seconds:.1f} s, the first embedding after "
+            f"{self.first_embedding:.1f} s; "
+            f"{self.actors} on {self.device}, {where}, batch {self.batch_size}{memory}; alone, decoding would make "
+            f"{self.decode:.0f} images/s per core, the encoder {self.encode:.1f} views/s"
         )
 
 
@@ -88,6 +99,7 @@ class Tally:
         self._last = 0.0
         self._batch_sizes: dict[int, int] = {}  # encoder -> its batch size, since GPUs may differ
         self._devices: set[str] = set()
+        self._stalled: dict[int, float] = {}  # encoder -> its seconds so far of waiting for the store
 
     def add(self, counts: ChunkCounts) -> None:
         """Add the counts of a chunk."""
@@ -98,6 +110,7 @@ class Tally:
             self._progress.notify(f"out of memory: batch size reduced to {counts.batch_size} views")
         self._batch_sizes[counts.encoder] = counts.batch_size
         self._devices.add(counts.device)
+        self._stalled[counts.encoder] = max(counts.stalled_s, self._stalled.get(counts.encoder, 0.0))
         speed.memory = max(speed.memory, counts.memory)
         figures = {name: value for name, value in vars(counts).items() if not isinstance(value, str)}
         self._total.update({"chunks": 1, **figures})
@@ -113,14 +126,14 @@ class Tally:
         speed.batch_size = min(self._batch_sizes.values(), default=0)
         kind = self._devices.pop() if len(self._devices) == 1 else ""
         speed.gpu = kind if kind not in ("cpu", "gpu") else ""
-        speed.views = total["views"]
+        speed.views, speed.images = total["views"], total["decoded"]
         speed.start_up, speed.seconds = self._ready, self._last - self._ready
         speed.first_embedding, speed.first_part = self._first, speed.first_part - self._first
         speed.decode = _rate(total["decoded"], total["decode_s"])
         speed.make_views = _rate(total["views"], total["views_s"])
         speed.encode = _rate(total["views"], total["encode_s"])
         speed.ceiling = total["ceiling"] / max(1, total["chunks"])
-        speed.of_gemm = total["of_gemm"] / max(1, total["chunks"])
+        speed.waited = _rate(sum(self._stalled.values()), speed.seconds * speed.actors)
 
 
 def _rate(count: float, seconds: float) -> float:

@@ -19,15 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 
-FIRST_SECONDS = 900.0  # seconds for the start, and again for the first chunk, which compiles the model
-# Default time for a chunk: MIN_SECONDS, or TIMES_MEDIAN times the median time of a chunk if that is longer.
+FIRST_SECONDS = 900.0  # seconds for the start, which compiles the model, and again for the first batch
+# Default time for a batch: MIN_SECONDS, or TIMES_MEDIAN times the median time of a batch if that is longer.
 MIN_SECONDS, TIMES_MEDIAN = 120.0, 10.0
 HEARTBEAT_SECONDS = 10.0  # maximum seconds between two heartbeats of an idle encoder
 _SLICE_SECONDS = 0.5  # see `watch`
 
 
 class Watchdog:
-    """Starts the watchdog of this process. A chunk may take `seconds`; None for the default, see `MIN_SECONDS`."""
+    """Starts the watchdog of this process. A batch may take `seconds`; None for the default, see `MIN_SECONDS`."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds, self._durations = seconds, deque[float](maxlen=100)
@@ -44,14 +44,14 @@ class Watchdog:
 
     @property
     def seconds(self) -> float:
-        """Seconds that a chunk after the first may take."""
+        """Seconds that a batch after the first may take."""
         if self._seconds is not None:
             return self._seconds
         return max(MIN_SECONDS, TIMES_MEDIAN * statistics.median(self._durations or [0.0]))
 
     @contextmanager
-    def chunk(self) -> Iterator[None]:
-        """Allow the block, which encodes one chunk, to take the time that a chunk may take."""
+    def batch(self) -> Iterator[None]:
+        """Allow the block, a step of the device with a batch of at most a chunk, to take the time that it may take."""
         with self._lock:
             self._busy = True
             self._allow_silence(self.seconds if self._durations else FIRST_SECONDS)

@@ -115,7 +115,7 @@ def test_a_converted_tower_embeds_without_weights(
     assert is_converted(backbone.facts)
     monkeypatch.setattr(Backbone, "__init__", Mock(side_effect=AssertionError("weights are loaded")))
     encoder = Encoder(spec, backbone.facts, [view], 4, threads=None, compile_model=False)
-    np.testing.assert_array_equal(encoder._forward([pixels]).numpy(), expected)
+    np.testing.assert_array_equal(encoder._forward(pixels).numpy(), expected)
     with pytest.raises(AssertionError, match="weights are loaded"):  # of others there is no converted tower
         Encoder(spec, replace(backbone.facts, fingerprint="0"), [view], 4, threads=None, compile_model=False)
 

@@ -8,31 +8,6 @@ import pytest
 from benchmark.common import machine
 
 
-def test_the_peak_is_measured_once_for_each_precision_and_again_where_the_file_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path))
-    measured: list[str] = []
-
-    def measure(_: str, precision: str) -> float:
-        measured.append(precision)
-        return 1e9 * len(measured)
-
-    monkeypatch.setattr(machine, "_measured_gemm", measure)
-    assert [machine.gemm_peak("cpu", "float32") for _ in range(2)] == [1e9, 1e9]
-    assert machine.gemm_peak("cpu", "bfloat16") == 2e9
-    [file, _] = sorted((tmp_path / "engines").iterdir(), key=lambda place: place.stat().st_mtime_ns)
-    file.write_text("{")
-    assert machine.gemm_peak("cpu", "float32") == 3e9
-    assert measured == ["float32", "bfloat16", "float32"]
-
-
-def test_a_product_counts_a_multiplication_and_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter(range(100))
-    monkeypatch.setattr("time.perf_counter", lambda: float(next(seconds)))
-    assert machine._measured_gemm("cpu", "float32") == 2 * 1024**3  # one product, of one second
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"), [("avx512f avx512_bf16", True), ("amx_bf16", True), ("avx512f", False), (None, False)]
 )

@@ -1,6 +1,7 @@
 """The encoder actor without Ray: what it does when memory runs out, and that batching does not show."""
 
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -9,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from benchmark.backbones.loading import Backbone
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.embedding.chunks import DecodedChunk
+from benchmark.embedding.batching import Batcher, Limits
+from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
 from benchmark.embedding.encoder import GPU_BATCH, Encoder, batch_that_fits
 from benchmark.method.interventions import INTERVENTIONS
 from benchmark.store.embeddings import View, view_of
@@ -32,7 +35,7 @@ def views() -> list[View]:
     return [view_of("data", N, {}, kind, seed=3) for kind in kinds]
 
 
-def chunk(lacking: int) -> DecodedChunk:
+def chunk(lacking: int, views: list[View]) -> DecodedChunk:
     """A decoded chunk of random pixels in which two images cannot be read."""
     rng = np.random.default_rng(0)
     reasons = ["damaged" if i in (4, 20) else "" for i in range(N)]
@@ -40,20 +43,32 @@ def chunk(lacking: int) -> DecodedChunk:
     pixels.flags.writeable = False  # as Ray hands it over
     names = [f"image {i}" for i in range(N)]
     images = pa.record_batch({"image_id": names, "path": names})
-    return DecodedChunk(0, lacking, images, lacking, reasons, pixels, decode_s=0.0)
+    kinds = [view.intervention for i, view in enumerate(views) if lacking >> i & 1]
+    draws = [kind.draws(names, 3) if kind else np.empty((N, 0)) for kind in kinds]
+    return DecodedChunk(0, lacking, images, lacking, reasons, pixels, decode_s=0.0, draws=draws)
 
 
-def encoder(spec: BackboneSpec, views: list[View], batch_size: int) -> Encoder:
-    return Encoder(spec, Backbone(spec).facts, views, batch_size, threads=None, compile_model=False)
+def encoder(spec: BackboneSpec, views: list[View], batch_size: int, compile_model: bool = False) -> Encoder:
+    return Encoder(spec, Backbone(spec).facts, views, batch_size, threads=None, compile_model=compile_model)
+
+
+def embedded(one: Encoder, *chunks: DecodedChunk) -> list[tuple[NDArray[np.float32], EncoderFigures]]:
+    """Return what the device's thread makes of chunks that wait together."""
+    batcher = Batcher(lambda: one, Limits(calls=8, staged=8, begun=8, writes=1))
+    with ThreadPoolExecutor(8) as calls:
+        done = list(calls.map(batcher.encode, chunks))
+    for given in chunks:
+        batcher.release(given)
+    return done
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_each_view_is_encoded_as_if_alone(spec: BackboneSpec, views: list[View], batch_size: int) -> None:
-    embeddings, figures = encoder(spec, views, batch_size)(chunk(0b1011))  # all but the blur
+    [(embeddings, figures)] = [*embedded(encoder(spec, views, batch_size), chunk(0b1011, views))]  # all but the blur
     assert embeddings.shape == (N, 3, 16)
     assert not embeddings[[4, 20]].any()
     assert figures.batch_size == batch_size
-    backbone, given = Backbone(spec), chunk(0)
+    backbone, given = Backbone(spec), chunk(0, views)
     for position, view in enumerate(v for i, v in enumerate(views) if i != 2):
         for i in (0, 5, 19):
             image = torch.from_numpy(given.pixels[i : i + 1].copy()).permute(0, 3, 1, 2)
@@ -69,7 +84,7 @@ def test_each_view_is_encoded_as_if_alone(spec: BackboneSpec, views: list[View],
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
     spec: BackboneSpec, views: list[View], error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, _ = encoder(spec, views, 64)(chunk(0b1111))
+    [(expected, _)] = embedded(encoder(spec, views, 64), chunk(0b1111, views))
     tight = encoder(spec, views, 64)
     embed = tight._backbone.embed
 
@@ -79,12 +94,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         return embed(images)
 
     monkeypatch.setattr(tight._backbone, "embed", small_memory)
-    embeddings, figures = tight(chunk(0b1111))
+    [(embeddings, figures)] = embedded(tight, chunk(0b1111, views))
     assert figures.batch_size == 8
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     monkeypatch.setattr(tight._backbone, "embed", Mock(side_effect=error))
     with pytest.raises(IcmBenchError, match=r"Not even one image of 'tiny .*' fits into the memory"):
-        tight(chunk(0b1111))
+        embedded(tight, chunk(0b1111, views))
 
 
 def test_other_errors_are_not_taken_for_memory(
@@ -93,7 +108,7 @@ def test_other_errors_are_not_taken_for_memory(
     broken = encoder(spec, views, 4)
     monkeypatch.setattr(broken._backbone, "embed", Mock(side_effect=RuntimeError("no kernel")))
     with pytest.raises(RuntimeError, match="no kernel"):
-        broken(chunk(1))
+        embedded(broken, chunk(1, views))
 
 
 def test_other_weights_than_planned_are_refused(spec: BackboneSpec, views: list[View]) -> None:
@@ -110,22 +125,19 @@ def test_the_batch_follows_the_memory() -> None:
 
 @pytest.mark.long("a compiled tower gives other embeddings")
 def test_a_compiled_tower_gives_the_same_embeddings(spec: BackboneSpec, views: list[View]) -> None:
-    expected, _ = encoder(spec, views, 8)(chunk(0b1111))
+    [(expected, _)] = embedded(encoder(spec, views, 8), chunk(0b1111, views))
     try:
-        compiled = Encoder(spec, Backbone(spec).facts, views, 8, threads=None, compile_model=True)
+        compiled = encoder(spec, views, 8, compile_model=True)
     except Exception as error:
         if "compiler" not in str(error).lower():
             raise
         pytest.skip("no C++ compiler on this machine")
-    np.testing.assert_allclose(compiled(chunk(0b1111))[0], expected, atol=1e-5)
+    [(embeddings, _)] = embedded(compiled, chunk(0b1111, views))
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
-def test_the_ceiling_is_told_as_a_share_of_the_matrix_products_and_memory_in_bytes(
-    spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmark.embedding.encoder.gemm_peak", lambda *_: 1e12)
-    one = encoder(spec, views, 4)
-    _, figures = one(chunk(0b1111))
+def test_figures_tell_the_speed_of_full_batches_and_memory_in_bytes(spec: BackboneSpec, views: list[View]) -> None:
+    [(_, figures)] = embedded(encoder(spec, views, 4), chunk(0b1111, views))
     assert figures.ceiling > 0
+    assert figures.encode_s > figures.views_s > 0
     assert 2**24 < figures.memory <= 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts KiB
-    assert figures.of_gemm == pytest.approx(figures.ceiling * Backbone(spec).facts.flops / 1e12)

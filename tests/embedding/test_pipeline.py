@@ -25,11 +25,13 @@ from benchmark.common.ray.cluster import connected
 from benchmark.common.storage.files import Storage
 from benchmark.embedding import pipeline, pool
 from benchmark.embedding import text_encoding as texts
-from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
+from benchmark.embedding.batching import Part
+from benchmark.embedding.chunks import Chunk, ChunkCounts
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.pipeline import EmbedJob, embed
+from benchmark.embedding.pool import CPU_LIMITS
 from benchmark.embedding.stages import FAILURE
 from benchmark.embedding.text_encoding import encode_with_noise
 from benchmark.method.interventions.text import TextPair
@@ -241,16 +243,16 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
     encoded, writes, may_write = Semaphore(0), Semaphore(0), Event()
 
     class Counting(stand_in(0.001)):  # type: ignore[misc]
-        def __call__(self, chunk: DecodedChunk) -> Any:
+        def launch(self, parts: list[Part]) -> Any:
             encoded.release()
-            return super().__call__(chunk)
+            return super().launch(parts)
 
     def slow_write(*_: Any) -> None:
         writes.release()
         assert may_write.wait(60)
 
     monkeypatch.setattr(store, "write_part", slow_write)
-    actor = pipeline._EncodeAndWrite(work, Counting, (), open_ledger("run", {}), "run", None)
+    actor = pipeline._EncodeAndWrite(work, Counting, CPU_LIMITS, open_ledger("run", {}), "run", None)
     with ThreadPoolExecutor(3) as calls:
         done = [calls.submit(actor, decoded) for _ in range(3)]
         assert writes.acquire(timeout=60)  # the first one is being written
@@ -272,8 +274,8 @@ class NotStarting(stand_in(0.001)):  # type: ignore[misc]
 class NotEncoding(stand_in(0.001)):  # type: ignore[misc]
     """Meets what nobody has foreseen."""
 
-    def __call__(self, chunk: DecodedChunk) -> Any:
-        raise RuntimeError(f"no such kernel\nin chunk {chunk.number}")
+    def launch(self, parts: list[Part]) -> Any:
+        raise RuntimeError(f"no such kernel\nin chunk {parts[0].waiting.chunk.number}")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def test_what_fails_in_an_encoder_comes_out_as_itself(
 ) -> None:  # fmt: skip
     with pytest.raises(kind, match=said) as error, connected():
         embed_all(recipe_for(toy_root), Storage(str(tmp_path / "store")), encoder)
-    assert kind is IcmBenchError or "in __call__" in error.value.trace  # type: ignore[attr-defined]
+    assert kind is IcmBenchError or "in launch" in error.value.trace  # type: ignore[attr-defined]
     assert noise(capfd.readouterr().err) == []
 
 

@@ -16,13 +16,13 @@ import os, signal, sys, time
 from benchmark.embedding.watchdog import Watchdog
 dog = Watchdog(3.0)
 dog.idle()
-with dog.chunk():
+with dog.batch():
     pass
 print(dog._child.pid, flush=True)
 {then}
 """
 # One stopped process, one that hangs in a chunk.
-ENDED = ("os.kill(os.getpid(), signal.SIGSTOP)", "with dog.chunk(): time.sleep(60)")
+ENDED = ("os.kill(os.getpid(), signal.SIGSTOP)", "with dog.batch(): time.sleep(60)")
 
 
 def run(then: str) -> tuple[subprocess.Popen[str], int]:
@@ -55,7 +55,7 @@ def test_a_chunk_may_take_ten_times_the_median_and_two_minutes_at_least(monkeypa
     allowed: list[float] = []
     dog = Watchdog(None)
     for _ in range(3):  # of 1, 30 and 20 seconds
-        with dog.chunk():
+        with dog.batch():
             pass
     first = watchdog.FIRST_SECONDS
     assert allowed == [first, first, MIN_SECONDS, MIN_SECONDS, 155.0, 155.0, 200.0]

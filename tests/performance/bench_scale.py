@@ -20,9 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from PIL import Image
 from ray._private.internal_api import memory_summary
 
@@ -31,7 +29,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers.base import Batch
 from benchmark.datasets.spec import DatasetSpec
-from benchmark.embedding.chunks import DecodedChunk, EncoderFigures
+from benchmark.embedding.batching import Part
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
@@ -58,11 +56,9 @@ def telling(seconds: float, log: Path) -> type:
     """Return an encoder that sleeps so many seconds for each chunk, and writes its process and the time into `log`."""
 
     class Telling(stand_in(seconds)):  # type: ignore[misc]
-        def __call__(self, chunk: DecodedChunk) -> tuple[NDArray[np.float32], EncoderFigures]:
-            found = super().__call__(chunk)
+        def ended(self, _: Part) -> None:
             with log.open("a") as file:
                 file.write(f"{os.getpid()} {time.time()}\n")
-            return found
 
     return Telling
 

@@ -10,6 +10,7 @@ fit: they are not made, and ones in their place. That all others are those of a 
 commit e35b93a, by `test_deals.py` in the history.
 """
 
+import functools
 import hashlib
 
 import numpy as np
@@ -24,9 +25,11 @@ from benchmark.common.storage.places import cache_dir
 from benchmark.demo import emoji_styles, planted
 from benchmark.demo.emoji import draw
 from benchmark.demo.planted import Planted, PlantedImage, changed, contents
+from benchmark.embedding.batching import Batcher
 from benchmark.embedding.chunks import DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry, model_input
+from benchmark.embedding.pool import CPU_LIMITS
 from benchmark.method.prompts import fill
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.embeddings import View, view_of
@@ -54,7 +57,7 @@ class Drawings:
         self._place = {concept: place for place, (_, concept) in enumerate(self.concepts)}
         self._store = Storage(str(cache_dir() / ROOT))
         self._blocks: dict[Block, NDArray[np.float32]] = {}
-        self._encoder: Encoder | None = None
+        self._encoder: Batcher | None = None
         self.text = self._texts(recipe)
 
     def deal(self, name: str, spec: Planted, held_out: str) -> Images:
@@ -108,9 +111,17 @@ class Drawings:
         images = pa.RecordBatch.from_pydict({"image_id": ids})
         views = self._views()
         lacking = 2 ** len(views) - 1 if viewed else 1
-        chunk = DecodedChunk(0, 0, images, lacking, [""] * len(ids), np.stack(pixels), 0.0)
-        self._encoder = self._encoder or Encoder(self.spec, self.facts, views, None, 1, compile_model=False)
-        return self._encoder(chunk)[0]
+        draws = [
+            kind.draws(ids, view.seed) if (kind := view.intervention) else np.empty((len(ids), 0)) for view in views
+        ]
+        draws = draws[: lacking.bit_length()]
+        chunk = DecodedChunk(0, 0, images, lacking, [""] * len(ids), np.stack(pixels), 0.0, draws=draws)
+        make = functools.partial(Encoder, self.spec, self.facts, views, None, 1, compile_model=False)
+        self._encoder = self._encoder or Batcher(make, CPU_LIMITS)
+        try:
+            return self._encoder.encode(chunk)[0]
+        finally:
+            self._encoder.release(chunk)
 
     def _views(self) -> list[View]:
         """Return the views as the encoder takes them: they lie nowhere."""
