@@ -9,8 +9,10 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +21,9 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.places import cache_dir
+
+_GPUS = """import json, torch.cuda as c
+print(json.dumps([(p.name, p.major) for p in map(c.get_device_properties, range(c.device_count()))]))"""
 
 
 def _cpuinfo() -> str:
@@ -71,6 +76,47 @@ def gpu_name() -> str:
     return torch.cuda.get_device_name()
 
 
+def torch_gpus(timeout: float = 60, hidden: bool = False) -> list[tuple[str, int]]:
+    """Return name and major compute capability of the GPUs that PyTorch sees in a new process.
+
+    With `hidden`, GPUs that environment variables hide from this process are included: Ray hides GPUs from a task that
+    reserves none.
+    """
+    variables = {k: v for k, v in os.environ.items() if not (hidden and k.endswith("_VISIBLE_DEVICES"))}
+    words = [sys.executable, "-P", "-c", _GPUS]
+    try:
+        listed = subprocess.run(words, env=variables, capture_output=True, text=True, check=True, timeout=timeout)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        why = (str(error.stderr or "").strip().splitlines() or [f"no answer within {timeout:.0f} s"])[-1].rstrip(".")
+        raise IcmBenchError(f"PyTorch does not load ({why}); reinstall it.") from error
+    return [(name, major) for name, major in json.loads(listed.stdout.splitlines()[-1])]
+
+
+def dtype_name(precision: str) -> str:
+    """Return the name of a precision's torch dtype: `tf32` has float32 numbers."""
+    return "float32" if precision == "tf32" else precision
+
+
+@contextlib.contextmanager
+def float32_products(device: str, tf32: bool) -> Iterator[None]:
+    """Make float32 products on `cuda` IEEE float32 or TF32 inside the block; PyTorch's default mixes both.
+
+    The setting is global to the process. The attributes `allow_tf32` are used, since setting `fp32_precision` makes
+    them, and compilers that read them, fail.
+    """
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    if device == "cuda":
+        products.allow_tf32 = convolutions.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            products.allow_tf32, convolutions.allow_tf32 = before
+
+
 def peak_memory(device: str) -> int:
     """Return the peak memory of this process in bytes: on `cuda` what PyTorch allocated, else the resident memory."""
     if device == "cuda":
@@ -110,10 +156,11 @@ def _measured_gemm(device: str, precision: str) -> float:
     import torch
 
     n = 8192 if device == "cuda" else 1024
-    a = torch.ones((n, n), dtype=getattr(torch, precision), device=device)
+    a = torch.ones((n, n), dtype=getattr(torch, dtype_name(precision)), device=device)
     best, began = 0.0, time.perf_counter()
-    while not best or time.perf_counter() - began < _GEMM_SECONDS:
-        start = time.perf_counter()
-        float((a @ a)[0, 0])  # reading a number waits for the GPU
-        best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    with float32_products(device, tf32=precision == "tf32"):
+        while not best or time.perf_counter() - began < _GEMM_SECONDS:
+            start = time.perf_counter()
+            float((a @ a)[0, 0])  # reading a number waits for the GPU
+            best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
