@@ -29,7 +29,7 @@ class BackboneFacts:
         preprocess: preprocessing in open_clip's format (size, mean, std, interpolation, resize_mode, fill_color, mode).
         logit_scale: factor on cosine similarities.
         random_weights: whether the weights are random.
-        precision: type of the numbers in the forward pass: `float32`, `bfloat16` or `float16`.
+        precision: type of the numbers in the forward pass: `float32`, `tf32`, `bfloat16` or `float16`.
         engine: engine of the image tower on a CPU: `torch` or `openvino`. Default `torch`.
         notes: notes for the user, one sentence each. Default: none.
         flops: floating-point operations of the image tower for one image; a multiply-add counts as two. Default 0:

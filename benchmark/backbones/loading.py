@@ -4,6 +4,7 @@ import copy
 import hashlib
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from benchmark.backbones.facts import BackboneFacts, Texts
 from benchmark.backbones.models import EncoderModel, model_class
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.machine import dtype_name, float32_products
 from benchmark.common.plain import canonical_hash
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Backbone:
     """A loaded dual encoder.
 
     Args:
-        spec: the dual encoder, its weights, precision and engine.
+        spec: the dual encoder, its weights, precision (for `auto` that of `known`, else float32) and engine.
         device: name of the torch device. Default: `best_device()`.
         compile_model: whether the image tower is compiled with torch.compile, which takes a minute and is faster on
             GPUs. Default False.
@@ -54,6 +56,7 @@ class Backbone:
         from benchmark.backbones.engines import casts_weights
 
         self.device = torch.device(device or best_device())
+        spec = spec.at_precision(known.precision if known else "float32")
         self.spec = spec
         self.encoder: EncoderModel = model_class(spec)(spec)
         self.encoder.module = self.encoder.module.eval().requires_grad_(False)
@@ -85,7 +88,7 @@ class Backbone:
         # With channels last, convolutions are faster on CPUs and GPUs; other layers are not affected.
         module: Any = self.encoder.module  # torch's types lack memory formats
         module.to(self.device, memory_format=torch.channels_last)
-        self._dtype, self._compile = getattr(torch, spec.precision), compile_model
+        self._dtype, self._compile = getattr(torch, dtype_name(spec.precision)), compile_model
         low = self.engine == "torch" and self._dtype != torch.float32
         self._cast = low and casts_weights(self.encoder.module)
         if self._cast:
@@ -114,7 +117,7 @@ class Backbone:
         import torch
 
         tower = self._tower
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._products(), self._autocast():
             return tower(images.to(self.device, non_blocking=True)).float()
 
     @cached_property
@@ -144,7 +147,7 @@ class Backbone:
         import torch
 
         blocks = []
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._products(), self._autocast():
             for start in range(0, len(texts), 256):
                 blocks.append(self.encoder.encode_texts(texts[start : start + 256]).float().cpu().numpy())
         embeddings = np.concatenate(blocks).astype(np.float32)
@@ -167,10 +170,13 @@ class Backbone:
         tokenize, table, encode_tokens = side
 
         def encode(tokens: torch.Tensor) -> torch.Tensor:
-            with self._autocast():
+            with self._products(), self._autocast():
                 return encode_tokens(tokens).float()
 
         return tokenize, table, encode
+
+    def _products(self) -> AbstractContextManager[None]:
+        return float32_products(self.device.type, tf32=self.spec.precision == "tf32")
 
     def _autocast(self) -> "torch.autocast":
         import torch

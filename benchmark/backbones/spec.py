@@ -1,5 +1,6 @@
 """Recipe spec of a backbone: an entry of `backbones`. Its docstrings are copied into docs/recipe.md by `make docs`."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,7 +8,9 @@ from pydantic import Field, model_validator
 
 from benchmark.common.spec import Name, Spec
 
-Precision = Literal["float32", "bfloat16", "float16"]  # names of torch dtypes; also keys of `_HINTS` in conversion.py
+# Names of torch dtypes, and `tf32`: float32 with TF32 products. All but `auto` are keys of `_HINTS` in conversion.py.
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
+AUTOMATIC: tuple[Precision, ...] = ("float32", "bfloat16")  # what `auto` may become
 # A further engine is also chosen by `with_engine` (describe.py) and run by `Backbone._tower` (loading.py).
 Engine = Literal["auto", "torch", "openvino"]
 _Mean = Annotated[float, Field(ge=-1000, le=1000)]
@@ -19,16 +22,20 @@ BUILT = {"MiniLiT": ("benchmark.demo.minilit", "benchmark.demo.minilit_training"
 OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 
 
+def precision_on(majors: Collection[int]) -> Precision:
+    """Return what `auto` is on GPUs with these major compute capabilities; without GPUs it is float32."""
+    return "bfloat16" if majors and min(majors) >= 8 else "float32"
+
+
 class TrainingSpec(Spec):
     """Training of the head of an encoder that is built at first use. Each specification gives a different encoder.
 
     Fields:
-        image_size: side of the training images, 32 to 512 pixels. Default 160.
+        image_size: side of the training images in pixels. Default 160.
         trunk: the image tower, `lite0` or `lite1` (EfficientNet-Lite with its ImageNet weights). Default `lite0`.
-        width: embedding width D, 8 to 1024. Default 256.
+        width: embedding width D. Default 256.
         augmented: whether training also uses views of the seven interventions: at each step, each image is used as it
-            is or replaced by one of its views. Such training is an alternative to projections, for comparison with
-            them. Default false.
+            is or replaced by one of its views. It is an alternative to projections. Default false.
         seed: seed of initialisation, order of the images, choice of captions and views, and dropout. Default 0.
     """
 
@@ -59,18 +66,19 @@ class BackboneSpec(Spec):
             `hf:NAME_OR_FOLDER` is a dual encoder of transformers, `timm:NAME` a vision tower of timm, which has no
             texts, and `module:Class` an `EncoderModel` of your own.
         pretrained: open_clip's pretrained tag, a checkpoint file, or `random` (random weights: for tests of speed).
-            Default: none, for backbones that have their own weights.
+            Default: none, for backbones with own weights.
         folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
-        precision: type of the numbers in the forward pass and in the store (bfloat16 is stored as float32). Default
-            `float32`.
+        precision: type of the numbers in the forward pass; `tf32` is float32 with TF32 products on GPUs. bfloat16 is
+            stored as float32. Default `auto`: that of the store, else bfloat16 if all GPUs have compute capability 8 or
+            more, else float32.
         engine: engine of the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); a GPU always uses
-            `torch`. In float32 both give the same results within 1e-5, and share embeddings. Default `auto`: the faster
-            engine, measured once for each backbone and machine.
-        image_size: side of the square input, 16 to 2048 pixels. Default: the model's own size.
-        quick_gelu: whether the activation is QuickGELU. Default: as in the training of the pretrained tag. Required for
-            a checkpoint file if some tags of the model have QuickGELU, as OpenAI's tags do.
-        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: as in the training of the
-            weights.
+            `torch`. In float32 both agree within 1e-5 and share embeddings. Default `auto`: the faster one, measured
+            once for each backbone and machine.
+        image_size: side of the square input in pixels. Default: the model's own size.
+        quick_gelu: whether the activation is QuickGELU. Default: as the pretrained tag was trained. Required for a
+            checkpoint file if some tags of the model have QuickGELU, as OpenAI's do.
+        mean, std: normalisation of each channel, for values on the scale 0 to 1. Default: as the weights were
+            trained.
         seed: seed of random weights; other weights do not depend on it.
         training: training of the head of `MiniLiT`; only for this backbone. Default: the training of the demo's head.
     """
@@ -78,7 +86,7 @@ class BackboneSpec(Spec):
     name: Name
     pretrained: str | None = None
     folder: str | None = None
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     engine: Engine = "auto"
     image_size: int | None = Field(default=None, ge=16, le=2048)
     quick_gelu: bool | None = None
@@ -140,12 +148,16 @@ class BackboneSpec(Spec):
             parts.append(f"({self.training.words})")
         given = {key: getattr(self, key) for key in ("quick_gelu", "mean", "std")}
         parts += [f"{key}={value}" for key, value in given.items() if value is not None]
-        if self.precision != "float32":
+        if self.precision not in ("auto", "float32"):
             # In low precision, the engines have different results.
             parts += [self.precision] + ["openvino"] * (self.engine == "openvino")
         if self.random_weights:
             parts.append(f"RANDOM WEIGHTS (seed {self.seed})")
         return " ".join(parts)
+
+    def at_precision(self, precision: str) -> "BackboneSpec":
+        """Return the spec with `precision` in place of `auto`."""
+        return self.model_copy(update={"precision": precision}) if self.precision == "auto" else self
 
     def with_absolute_paths(self) -> "BackboneSpec":
         """Return the spec with absolute paths, for processes with another working directory."""

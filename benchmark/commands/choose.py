@@ -43,7 +43,7 @@ def choose(recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]])
         raise failure(gathered, trials)
     origin = origin_of(recipe.name, [recipe], gathered)
     costs: dict[str, list[Mapping[str, Any]]] = {}  # label of a backbone, with each engine -> costs of embedding
-    for spec in recipe.backbones:
+    for spec in (spec for one in recipe.resolutions() for spec in one.backbones):
         kind = embedding_kind(spec)
         of_backbone: list[Mapping[str, Any]] = [cost for cost in gathered.costs if tuple(cost["kind"]) == kind]
         costs |= {spec.model_copy(update={"engine": engine}).label: of_backbone for engine in get_args(Engine)}

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands.gather import Gathered, gather, rows_of
-from benchmark.commands.preparing.records import never_run
+from benchmark.commands.preparing.records import never_run, record_files
 from benchmark.commands.stores import check_data, check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.plain import canonical_hash
@@ -16,7 +16,7 @@ from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
-from benchmark.store.records import RunRecord, read_record, record_files
+from benchmark.store.records import RunRecord, read_record
 from benchmark.store.tested import read_images
 from reports.analysis.settings import Options as Options  # commands build it
 
@@ -131,7 +131,7 @@ def report_any(
         raise IcmBenchError("--images needs a RECIPE, which contains the place of the images.")
     parts: list[tuple[Storage, RunRecord | None]] = [] if recipes else [(storage, None) for storage in stores]
     for recipe in recipes:
-        files = [(s, file) for s in stores for file in record_files(s, recipe.hash())]
+        files = [(s, file) for s in stores for file in record_files(recipe, s)]
         if not files:
             raise IcmBenchError(never_run(recipe, " and ".join(s.path("") for s in stores)))
         parts += [(storage, read_record(storage, file)) for storage, file in files]

@@ -25,7 +25,7 @@ Engine = Callable[[torch.Tensor], torch.Tensor]
 CONVERSION = 2
 """Version of the conversion; increase it when the conversion changes."""
 # Precision in recipes -> OpenVINO's name. A new precision is also a word of `Precision` in backbones/spec.py.
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_HINTS = {"float32": "f32", "tf32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # Maximum difference between outputs of a converted module and of PyTorch, relative to the largest output. Usual: 1e-5.
 _MAX_ERROR = 1e-4
 # Maximum images per thread of an infer request. With few images, activations stay in a core's cache, but weights are
@@ -87,7 +87,7 @@ def runner(model: Any, precision: str) -> Engine:
     """Return a function that maps a batch of pixels to the outputs of a converted model; it is not thread-safe.
 
     It uses as many threads as torch. A batch is cut into pieces that run concurrently, each on its own threads. `model`
-    is a result of `converted` or the name of a model file. `precision` is float32, bfloat16 or float16.
+    is a result of `converted` or the name of a model file. For `precision` see `_HINTS`.
     """
     model = _core().read_model(model) if isinstance(model, str) else model
     convolutions = sum("Convolution" in operation.get_type_name() for operation in model.get_ops())

@@ -8,10 +8,17 @@ import contextlib
 import os
 import platform
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from benchmark.common.errors import IcmBenchError
+
+_GPUS = """import json, torch.cuda as c
+print(json.dumps([(p.name, p.major) for p in map(c.get_device_properties, range(c.device_count()))]))"""
 
 
 def _cpuinfo() -> str:
@@ -62,6 +69,47 @@ def gpu_name() -> str:
     import torch
 
     return torch.cuda.get_device_name()
+
+
+def torch_gpus(timeout: float = 60, hidden: bool = False) -> list[tuple[str, int]]:
+    """Return name and major compute capability of the GPUs that PyTorch sees in a new process.
+
+    With `hidden`, GPUs that environment variables hide from this process are included: Ray hides GPUs from a task that
+    reserves none.
+    """
+    variables = {k: v for k, v in os.environ.items() if not (hidden and k.endswith("_VISIBLE_DEVICES"))}
+    words = [sys.executable, "-P", "-c", _GPUS]
+    try:
+        listed = subprocess.run(words, env=variables, capture_output=True, text=True, check=True, timeout=timeout)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        why = (str(error.stderr or "").strip().splitlines() or [f"no answer within {timeout:.0f} s"])[-1].rstrip(".")
+        raise IcmBenchError(f"PyTorch does not load ({why}); reinstall it.") from error
+    return [(name, major) for name, major in json.loads(listed.stdout.splitlines()[-1])]
+
+
+def dtype_name(precision: str) -> str:
+    """Return the name of a precision's torch dtype: `tf32` has float32 numbers."""
+    return "float32" if precision == "tf32" else precision
+
+
+@contextlib.contextmanager
+def float32_products(device: str, tf32: bool) -> Iterator[None]:
+    """Make float32 products on `cuda` IEEE float32 or TF32 inside the block; PyTorch's default mixes both.
+
+    The setting is global to the process. The attributes `allow_tf32` are used, since setting `fp32_precision` makes
+    them, and compilers that read them, fail.
+    """
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    if device == "cuda":
+        products.allow_tf32 = convolutions.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def peak_memory(device: str) -> int:

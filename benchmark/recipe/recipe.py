@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmark.backbones.facts import Texts
-from benchmark.backbones.spec import BackboneSpec
+from benchmark.backbones.spec import AUTOMATIC, BackboneSpec
 from benchmark.common.errors import nearest, some
 from benchmark.common.plain import canonical_hash
 from benchmark.common.spec import Spec, distinct, sentence
@@ -85,6 +85,8 @@ class Recipe(Spec):
     def _possible(self) -> "Recipe":
         distinct(self.datasets, [d.name for d in self.datasets], "data set")
         distinct(self.backbones, [b.label for b in self.backbones], "backbone")
+        if len({b.at_precision("bfloat16").label for b in self.backbones}) < len(self.backbones):
+            raise ValueError("backbones: two differ only in precision, and one has 'auto'; name its precision.")
         self._check_datasets()
         self._check_strengths()
         self._check_sets()
@@ -110,6 +112,14 @@ class Recipe(Spec):
     def metrics(self) -> tuple[Metric, ...]:
         """All metrics in tables: the built-in ones, the sweep's, and the data sets'."""
         return tuple(dict.fromkeys([*BUILT_IN, *self.sweep.metrics, *map(self.metric_of, self.datasets)]))
+
+    def at_precision(self, precision: str) -> "Recipe":
+        """Return the recipe with `precision` in place of `auto`."""
+        return self.model_copy(update={"backbones": tuple(spec.at_precision(precision) for spec in self.backbones)})
+
+    def resolutions(self) -> list["Recipe"]:
+        """Return the recipe with each precision that `auto` may become, float32 first."""
+        return [self.at_precision(precision) for precision in AUTOMATIC]
 
     @property
     def is_imported(self) -> bool:
@@ -327,9 +337,10 @@ class Recipe(Spec):
         """Return the SHA-256 (hex) of the canonical JSON of all keys that can change a number.
 
         Excluded are the name, `names`, `run`, `sweep.metrics`, `expected`, and the keys that locate the images of a
-        data set, which the manifest's fingerprint identifies. Exclude a new key here if it changes no number.
+        data set, which the manifest's fingerprint identifies. Exclude a new key here if it changes no number. The
+        precision `auto` counts as float32.
         """
-        content = self.model_dump(mode="json", exclude={"name", "names", "run"})
+        content = self.at_precision("float32").model_dump(mode="json", exclude={"name", "names", "run"})
         for dataset in content["datasets"]:
             for key in ("root", "layout", "columns", "labels", "expected"):
                 dataset.pop(key, None)

@@ -353,7 +353,7 @@ def of_weights(setting: Setting, weights: str) -> bool:
     if setting.random_weights or name.removesuffix("-quickgelu") != published.removesuffix("-quickgelu"):
         return False
     size = re.search(r"-(\d{3})\b", published)
-    allowed = (*_HALF, "openvino", f"{size[1] if size else 224}px")
+    allowed = (*_HALF, "tf32", "openvino", f"{size[1] if size else 224}px")
     return bool(tag) and rest[:1] == tag and all(w in allowed or w.startswith("quick_gelu=") for w in rest[1:])
 
 

@@ -101,7 +101,8 @@ def test_the_reference_that_comes_along_is_of_all_stages() -> None:
 RECIPE = str(REPOSITORY / "jobs" / "recipes" / "domain_shift.yaml")
 B16 = "{name: ViT-B-16, pretrained: openai, precision: float16}"
 PACS = ["plan", RECIPE, "--set", "datasets=[PACS]", "--set", f"backbones=[{B16}]"]
-SINGLE = ["--set", "backbones=[{name: ViT-B-16, pretrained: openai}]"]
+AUTO = ["--set", "backbones=[{name: ViT-B-16, pretrained: openai}]"]
+SINGLE = [*AUTO, "--set", "backbones.0.precision=float32"]
 TWO = ["--set", f"backbones=[{B16}, {{name: ViT-S-16, pretrained: random}}]"]
 VIEWS = 9_991 * 8
 
@@ -114,8 +115,11 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
     assert bill["money"]["embedding"] == pytest.approx([0.8 * low, 0.8 * high])  # four GPUs, a fourth of the time
     assert [speed["public"] for speed in bill["speeds"].values()] == [True]
     # In single precision public figures bound the hours from below.
-    single = command.json(*PACS, *SINGLE, "--gpu", "RTX 4090")["bill"]
-    assert single["hours"]["embedding"][1] is None
+    single = command.json(*PACS, *SINGLE, "--gpu", "RTX 4090")
+    assert single["bill"]["hours"]["embedding"][1] is None
+    auto = command.json(*PACS, *AUTO, "--gpu", "RTX 4090")
+    assert auto["bill"]["hours"]["embedding"] == [pytest.approx(low), pytest.approx(high)]
+    assert [plan["backbones"][0]["precision"] for plan in (single, auto)] == ["float32", "bfloat16"]
 
 
 @pytest.mark.parametrize(
@@ -135,13 +139,18 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
             [*TWO, "--gpu", "4090"],
             [
                 "1 x 4090: embedding at least ",
-                "not measured: embedding with ViT-S-16 RANDOM WEIGHTS (seed 0) on 4090 ",
+                "not measured: embedding with ViT-S-16 bfloat16 RANDOM WEIGHTS (seed 0) on 4090 ",
             ],
         ),
         (["--price", "2.5"], ["\nrented, 1 x GPU: sweep ", "not measured: start of embedding ViT-B-16"]),
         (
             [*SINGLE, "--gpu", "4090", "--price", "1"],
-            ["1 x 4090: embedding at least ", " for at least ", ", together at least "],
+            [
+                "ViT-B-16 openai: D = 512, 8 ranks, float32\n",
+                "1 x 4090: embedding at least ",
+                " for at least ",
+                ", together at least ",
+            ],
         ),
     ],
 )

@@ -48,11 +48,10 @@ def test_the_header_says_what_plan_says(file: Path) -> None:
 def test_a_head_has_counts_and_hours(tmp_path: Path) -> None:
     (tmp_path / "planned.yaml").write_text(HEADLESS)
     head = head_of(tmp_path / "planned.yaml").split("\nname:")[0]
-    # PACS has 9,991 images: eight views of each at 12,151 views/s in mixed precision, which single is slower than.
+    # PACS has 9,991 images: eight views of each at 9,834 to 12,151 views/s in mixed precision, as `auto` is on this GPU.
     assert "#   images    9,991 images x 8 views = 79,928 forward passes; " in head
-    assert (
-        "#   hours     at least 0.0018 GPU hours on an RTX 4090 by public figures (not measured here); trials 0" in head
-    )
+    hours = "#   hours     0.0018 to 0.0023 GPU hours on an RTX 4090 by public figures (not measured here); trials 0"
+    assert hours in head
     assert float(re.findall(r"trials ([\d.e-]+) core-hours", head)[0]) > 0
 
 

@@ -181,7 +181,7 @@ def test_recipes_are_frozen() -> None:
         ({"sweep": {"intervention_sets": [{"name": "s", "kinds": ["inver"]}]}}, "'inver' of the set 's' is not among"),
         ({"sweep": {"intervention_sets": [{"name": "s", "kinds": ["inver"]}]}}, "did you mean 'invert'?"),
         ({"backbones": [{"name": "x", "folder": "f", "pretrained": "openai"}]}, "'folder' or 'pretrained', not both"),
-        ({"backbones": [{"name": "x", "precision": "fp16"}]}, "'float32', 'bfloat16' or 'float16', not 'fp16'"),
+        ({"backbones": [{"name": "x", "precision": "fp16"}]}, "'tf32', 'bfloat16' or 'float16', not 'fp16'"),
         ({"prompts": {"templates": ["a photo"]}}, "must have exactly one {}"),
         ({"prompts": {"by_dataset": {"PACS": ["a photo"]}}}, "must have exactly one {}"),
         ({"prompts": {"by_dataset": {"PAC": ["a {}"]}}}, "'PAC' is not one of the data sets"),

@@ -6,8 +6,6 @@ for the probe, so imports that only the driver needs are inside functions.
 """
 
 import hashlib
-import json
-import os
 import re
 import shutil
 import socket
@@ -31,6 +29,7 @@ import ray
 from benchmark.common.code import environment
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, outcome_of, propagate_user_errors
+from benchmark.common.machine import torch_gpus
 from benchmark.common.ray.cluster import alive_nodes, connect, connected
 from benchmark.common.secrets import public
 from benchmark.common.storage.files import Storage, reason
@@ -52,9 +51,6 @@ PACKAGES = ("icm-bench", "torch", "open_clip_torch", "timm", "openvino")  # comp
 LIMIT = 8.0  # seconds for the checks of a node, which run side by side
 MIN_FREE = 2**30  # free bytes of a disk, below which a node gets a warning
 _DIGEST_BYTES = 2**20  # bytes hashed at each end of a file
-_GPUS = (
-    "import json, torch; print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]))"
-)
 
 
 @dataclass(frozen=True)
@@ -422,15 +418,8 @@ def _look_at_disks(free: dict[str, int], doubts: list[str]) -> None:
 
 
 def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
-    """Fill `gpus` with the GPUs that PyTorch sees in a new process: Ray hides GPUs from a task that reserves none."""
-    hidden = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    words = [sys.executable, "-P", "-c", _GPUS]
-    listed = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT)
-    if listed.returncode:
-        why = (listed.stderr.strip().splitlines() or [f"exit code {listed.returncode}"])[-1].rstrip(".")
-        raise IcmBenchError(f"PyTorch does not load ({why}); reinstall it.")
-    gpus += json.loads(listed.stdout.splitlines()[-1])
+    """Fill `gpus` with the names of the GPUs that PyTorch sees."""
+    gpus += [name for name, _ in torch_gpus(LIMIT, hidden=True)]
     if len(gpus) < declared:
         doubts.append(
             f"Ray declares {declared} GPUs and PyTorch sees {len(gpus)}: install a PyTorch for this GPU driver, or "

@@ -25,8 +25,8 @@ Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most 
 def embedding_kind(backbone: BackboneSpec) -> tuple[str, ...]:
     """Return the kind of cost for embedding with a backbone, whatever the engine. Its work is counted in views."""
     # The label comes last: speed does not depend on weights, so `min_shared=4` (here, in machines.py) leaves it out.
-    label = backbone.model_copy(update={"engine": "auto"}).label
-    return "embedding", backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, label
+    backbone = backbone.at_precision("float32").model_copy(update={"engine": "auto"})
+    return "embedding", backbone.name, f"{backbone.image_size or 'its own size'}", backbone.precision, backbone.label
 
 
 def start_kind(backbone: BackboneSpec) -> tuple[str, ...]:

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from benchmark.backbones.spec import BackboneSpec
+from benchmark.backbones.spec import BackboneSpec, Precision, precision_on
 from benchmark.commands.planning.estimate import EMBEDDING, REPORTING, Estimate, Known, embedding_kind, in_words
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.machine import gpu_devices, torch_gpus
 from benchmark.common.ray.dashboard import nodes_of
+from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import most_alike
 
 SWEEP, TOGETHER = "sweep", "together"  # the sweep includes start-up and moments
+# Words in the names of GPUs with compute capability 8 or more: A100, L4, H100, GB200, 4090 ...
+_RECENT = re.compile(r"(?:a|l|g?h|g?b)\d+[gs]?|[345]0[5-9]0(?:ti)?|ada")
 Range = tuple[float, float | None]  # lower and upper bound, see `span`; None if the upper bound is unknown
 
 
@@ -122,15 +126,30 @@ def gpu_speed(spec: BackboneSpec, known: Known, gpu: str, views: float) -> GpuSp
     if not figures:
         return None
     source = f"public figures of timm on {meant[0]} (read {table['read']}; the bare model in mixed precision)"
-    return GpuSpeed(0.0 if spec.precision == "float32" else min(figures), max(figures), source, public=True)
+    return GpuSpeed(0.0 if spec.precision in ("float32", "tf32") else min(figures), max(figures), source, public=True)
+
+
+def automatic_precision(recipe: Recipe, gpu: str | None, address: str | None) -> Precision:
+    """Return what the precision `auto` is on a rented GPU, else in the cluster at `address`, else on this machine.
+
+    It is float32 if the GPUs are not known, and if no backbone has `auto`.
+    """
+    if recipe.run.device == "cpu" or recipe.is_imported or all(spec.precision != "auto" for spec in recipe.backbones):
+        return "float32"
+    if gpu or address:
+        nodes = [] if gpu else [node for node in nodes_of(str(address)) if node.get("GPU")]
+        types = [" ".join(key for key in node if key.startswith("accelerator_type:")) for node in nodes] or [gpu or ""]
+        return precision_on([8 * any(map(_RECENT.fullmatch, _words(name))) for name in types])
+    return precision_on([major for _, major in torch_gpus()] if gpu_devices() else [])
 
 
 def is_named(asked: str, card: str) -> bool:
     """Return whether all words of a user's name are words of the card's name (`l4` does not match L40S)."""
-    words, of_card = (
-        set(re.findall(r"[a-z0-9]+", re.sub(r"(rtx|gtx)(?=[a-z0-9])", r"\1 ", name.lower()))) for name in (asked, card)
-    )
-    return bool(words) and words <= of_card
+    return bool(_words(asked)) and _words(asked) <= _words(card)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", re.sub(r"(rtx|gtx)(?=[a-z0-9])", r"\1 ", name.lower())))
 
 
 def public_figures() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmark.commands.planning.estimate import Estimate, Known, calibrate, estimated, known_costs
-from benchmark.commands.planning.machines import Bill, Offer, Room, billed, gpu_speed, room_at
+from benchmark.commands.planning.machines import Bill, Offer, Room, automatic_precision, billed, gpu_speed, room_at
 from benchmark.commands.planning.workload import PlannedSet, Workload
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import ACCURACY
@@ -15,6 +15,7 @@ class PlannedBackbone:
     """One backbone of a plan."""
 
     label: str
+    precision: str  # precision of the forward pass; for `auto`, what it is on the planned machines
     dim: int  # embedding width D
     ranks: int  # number of evaluated ranks
 
@@ -50,7 +51,7 @@ class Plan:
             metric = "" if one.metric == ACCURACY.title else f"; its metric is {one.metric}"
             of_set = f"{one.images} images in {one.environments} environments{clusters}{beside}{counted}{metric}"
             lines += [f"{one.name}: {of_set}", *(f"note: {note}" for note in one.notes)]
-        lines += [f"{one.label}: D = {one.dim}, {one.ranks} ranks" for one in self.backbones]
+        lines += [f"{one.label}: D = {one.dim}, {one.ranks} ranks, {one.precision}" for one in self.backbones]
         searched = f", and up to {self.searched_passes} for the search" if self.searched_passes else ""
         lines.append(f"{self.views} views of each image: {self.passes} forward passes{searched}")
         lines.append(f"{self.trials} trials, {'at most ' if self.at_most else ''}{self.rows} result rows")
@@ -76,8 +77,9 @@ def plan(
     """Return the plan of a recipe, for this machine or the cluster with the dashboard at `address`.
 
     With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to `known_costs`. With
-    `offer`, the bill for rented GPUs is added.
+    `offer`, the bill for rented GPUs is added. The precision `auto` is that of a run with an empty store.
     """
+    recipe = recipe.at_precision(automatic_precision(recipe, offer.gpu if offer else None, address))
     work = Workload(recipe, storage)
     if calibrating:
         calibrate(work, storage)
@@ -94,7 +96,7 @@ def plan(
     dims = zip(recipe.backbones, work.towers, strict=True)
     return Plan(
         sets=work.sets,
-        backbones=[PlannedBackbone(spec.label, dim, recipe.sweep.rank_count(dim)) for spec, (dim, _) in dims],
+        backbones=[PlannedBackbone(s.label, s.precision, dim, recipe.sweep.rank_count(dim)) for s, (dim, _) in dims],
         views=max(one.views for one in work.sets),
         passes=work.passes * len(recipe.backbones),
         **counts,

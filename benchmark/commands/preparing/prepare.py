@@ -11,6 +11,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
 from benchmark.commands.preparing import checks, imported_sets
+from benchmark.commands.preparing.precision import on_gpus, resolved
 from benchmark.commands.preparing.text_pairs import text_pairs_of
 from benchmark.commands.stores import open_store, with_copies
 from benchmark.common.errors import IcmBenchError
@@ -93,7 +94,10 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         ]
         notes += imported_sets.texts_note(recipe, subjects)
     else:
-        subjects = _embedded_subjects(recipe, manifests, backbones, notify, notes)
+        facts = [_described(spec, notify) for spec in backbones]
+        notes += [note for one in facts for note in one.notes]
+        recipe = resolved(recipe, storage, manifests, facts, notes)
+        subjects = _embedded_subjects(recipe, manifests, facts)
     notes += [*checks.left_out(recipe, subjects), *checks.nameless(recipe)] if held_out else ()
     for note in notes:
         notify(f"note: {note}")
@@ -114,19 +118,19 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     return Run(recipe, storage, tuple(subjects), notify, unlabelled)
 
 
-def _embedded_subjects(
-    recipe: Recipe, manifests: list[Manifest], backbones: list[BackboneSpec], notify: Notify, notes: list[str]
-) -> list[Subject]:
-    """Return all subjects. Each backbone is loaded for its facts; the notes in the facts are appended to `notes`."""
+def _described(spec: BackboneSpec, notify: Notify) -> BackboneFacts:
+    notify(f"loading {spec.label}")
+    return describe(spec)
+
+
+def _embedded_subjects(recipe: Recipe, manifests: list[Manifest], described: list[BackboneFacts]) -> list[Subject]:
+    """Return all subjects; `described` has the facts of the backbones, those with the precision `auto` in float32."""
     subjects = []
-    for spec in backbones:
-        notify(f"loading {spec.label}")
-        facts = describe(spec)
-        notes += facts.notes
+    for spec, facts in zip(recipe.backbones, described, strict=True):
         # `describe` considers only GPUs of this machine; encoders may run on others.
-        on_gpus = recipe.run.device != "cpu" and (available_gpus() or recipe.run.device == "gpu")
-        spec = spec.model_copy(update={"engine": "torch" if on_gpus else facts.engine})
-        facts = replace(facts, engine=spec.engine, label=spec.label)
+        engine = "torch" if on_gpus(recipe) or facts.precision != spec.precision else facts.engine
+        spec = spec.with_absolute_paths().model_copy(update={"engine": engine})
+        facts = replace(facts, engine=spec.engine, label=spec.label, precision=spec.precision)
         subjects += [_subject(recipe, manifest, spec, facts) for manifest in manifests]
     return subjects
 

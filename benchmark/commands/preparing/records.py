@@ -41,6 +41,14 @@ def record_of(recipe: Recipe, subjects: "Sequence[Subject]") -> str:
     return records.record_file(recipe.hash(), inputs)
 
 
+def record_files(recipe: Recipe, storage: Storage) -> list[str]:
+    """Return the names of a recipe's records, one for each state of its data and weights.
+
+    If backbones have the precision `auto`, they are the records of the first precision, float32 or bfloat16, with some.
+    """
+    return next((f for one in recipe.resolutions() if (f := records.record_files(storage, one.hash()))), [])
+
+
 def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]" = ()) -> str:
     """Return the file of a recipe's only record in a store.
 
@@ -53,7 +61,7 @@ def only_record_of(recipe: Recipe, storage: Storage, subjects: "Sequence[Subject
     Raises:
         IcmBenchError: the recipe was never run with this store, or on several states of data or weights.
     """
-    files = [record_of(recipe, subjects)] if subjects else records.record_files(storage, recipe.hash())
+    files = [record_of(recipe, subjects)] if subjects else record_files(recipe, storage)
     if len(files) > 1:
         raise IcmBenchError(
             f"{storage.path('')} holds results of the recipe '{recipe.name}' on {len(files)} states of data or "

@@ -173,6 +173,7 @@ class _Check:
     def __init__(self, recipe: Recipe, storage: Storage) -> None:
         self._recipe, self._storage = recipe, storage
         self.subject = self._embedded(recipe)
+        self._recipe = recipe.at_precision(self.subject.facts.precision)
         index = self.subject.manifest.environment_index[self._readable(self.subject)]
         names = self.subject.manifest.environments
         self.images = {name: int((index == i).sum()) for i, name in enumerate(names)}
