@@ -5,6 +5,7 @@ part of the keys of embeddings and result rows.
 """
 
 import contextlib
+import json
 import os
 import platform
 import re
