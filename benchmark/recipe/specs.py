@@ -148,11 +148,18 @@ class ImagesSpec(Spec):
         jpeg_draft: whether to decode a JPEG at 1/2, 1/4 or 1/8 scale, if that is at least twice the size after
             resizing. This is several times faster on photographs, but pixels differ slightly from open_clip's.
             Default true; always off if interventions act on the source.
+        upright: whether to turn images upright by their EXIF orientation, as viewers do (default). With false they
+            stay as stored, as in open_clip, which turns TIFF only.
+        resize: `pillow` (default) resizes as open_clip does. `torch` is its antialiased resize of uint8 images,
+            several times faster and at most 1 of 256 grey levels off; each decoder then imports torch (1 to 2 s and
+            200 MB). Keep `pillow` for comparisons with published numbers.
         formats: Pillow's names of more formats, such as [AVIF, JPEG2000], besides JPEG, PNG, WebP, BMP, TIFF, PPM and
             the first frames of GIF and MPO. Files are found by suffix, formats detected by content. Default: none.
     """
 
     jpeg_draft: bool = True
+    upright: bool = Field(default=True, exclude_if=bool)
+    resize: Literal["pillow", "torch"] = Field(default="pillow", exclude_if=lambda resize: resize == "pillow")
     formats: tuple[str, ...] = Field(default=(), exclude_if=lambda formats: not formats)
 
     @field_validator("formats")
