@@ -94,6 +94,7 @@ def file_of(kind: str, width: int, height: int) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 @pytest.mark.parametrize("kind", SAVED)
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 def test_images_of_every_mode_are_resized_padded_and_cropped_as_open_clip_does(kind: str, resize_mode: str) -> None:
