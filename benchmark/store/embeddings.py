@@ -47,8 +47,8 @@ class Decoding:
         draft: whether a JPEG much larger than the model input is decoded at reduced scale (default); ignored with
             `at_source`.
         upright: whether images are turned upright by their EXIF orientation (default).
-        resize: the library that resizes, `pillow` (default) or `torch`. Torch takes 1.1 s to import in each decoder, and
-            resizes only RGB, RGBA and grey images.
+        resize: the library that resizes, `pillow` (default) or `torch`. Each decoder then imports torch, which resizes
+            RGB, RGBA and grey images only.
     """
 
     at_source: bool = False
