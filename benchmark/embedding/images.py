@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from benchmark.embedding.opening import UnreadableImage, opened, orientation
+from benchmark.store.embeddings import DEFAULT_DECODING, Decoding
 
 if TYPE_CHECKING:
     from benchmark.method.interventions import Intervention
-    from benchmark.store.embeddings import Decoding
 
 
 _EXIF_TRANSPOSES = {
@@ -110,7 +110,9 @@ def _resized_by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> I
     return Image.frombytes(weighted.mode, size[::-1], resized.numpy().tobytes()).convert(image.mode)
 
 
-def decode(content: bytes, geometry: Geometry, decoding: "Decoding", formats: Sequence[str] = ()) -> Image.Image:
+def decode(
+    content: bytes, geometry: Geometry, decoding: Decoding = DEFAULT_DECODING, formats: Sequence[str] = ()
+) -> Image.Image:
     """Return the image in a file, in RGB, before the resize; of an animation, the first frame.
 
     `geometry` says at which scale a JPEG may be decoded, see `Decoding`. `formats` are further formats to decode, by
@@ -123,7 +125,7 @@ def decode(content: bytes, geometry: Geometry, decoding: "Decoding", formats: Se
         return _loaded(image, geometry, decoding).convert("RGB")
 
 
-def _loaded(image: Image.Image, geometry: Geometry, decoding: "Decoding") -> Image.Image:
+def _loaded(image: Image.Image, geometry: Geometry, decoding: Decoding) -> Image.Image:
     """Return the pixels of an opened image in the file's own mode, of values beyond 8 bits in grey levels."""
     if decoding.reduced:
         width, height = geometry.resized(*image.size)
@@ -167,7 +169,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def model_input(
-    content: bytes, geometry: Geometry, decoding: "Decoding", formats: Sequence[str] = ()
+    content: bytes, geometry: Geometry, decoding: Decoding, formats: Sequence[str] = ()
 ) -> NDArray[np.uint8]:
     """Return the image at model-input size: uint8, shape (height, width, 3). Raises UnreadableImage."""
     with opened(content, formats) as image:
@@ -177,7 +179,7 @@ def model_input(
 def model_input_views(
     content: bytes,
     geometry: Geometry,
-    decoding: "Decoding",
+    decoding: Decoding,
     image_id: str,
     views: Sequence[tuple["Intervention | None", int]],
     formats: Sequence[str] = (),

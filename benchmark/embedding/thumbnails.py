@@ -10,7 +10,6 @@ from PIL import Image
 from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.store.embeddings import DEFAULT_DECODING
 
 SIZE = 40  # height and width of a thumbnail in pixels
 ROWS = 100  # thumbnails per sprite, in one column
@@ -37,7 +36,7 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
 
 def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
     """Return an image, upright and padded with grey, in a square of `SIZE` pixels. Raises UnreadableImage."""
-    image = decode(content, _GEOMETRY, DEFAULT_DECODING, formats)
+    image = decode(content, _GEOMETRY, formats=formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
     return _GEOMETRY(image)

@@ -26,7 +26,6 @@ from benchmark.datasets.manifest import Manifest
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 from benchmark.recipe.loading import load_recipe, parse_recipe
-from benchmark.store.embeddings import DEFAULT_DECODING
 
 PROMPT = (
     "Rewrite this caption of an image. Keep the object ({class_name}): its kind, its number and what it does, in the "
@@ -95,7 +94,7 @@ def captioned(row: dict[str, Any], manifest: Manifest, captioner: Captioner) -> 
     try:
         if isinstance(content, str):
             raise UnreadableImage(content)
-        caption = captioner.caption(decode(content, FIT, DEFAULT_DECODING, manifest.reader.formats))
+        caption = captioner.caption(decode(content, FIT, formats=manifest.reader.formats))
     except UnreadableImage as error:
         return entry | {"why": f"cannot be read: {error}"}
     return entry | ({"caption": caption} if caption else {"why": "has an empty caption"})
