@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -85,7 +86,7 @@ class Geometry:
         if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
             image = image.convert("RGB")  # the same pixels in the end, in less time
         if image.size != (width, height):
-            if resize == "torch" and image.mode in ("L", "RGB", "RGBA"):
+            if resize == "torch" and image.mode in ("RGB", "RGBA"):
                 image = _resized_by_torch(image, (height, width), "bilinear" if bilinear else "bicubic")
             else:
                 kind = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
@@ -97,7 +98,8 @@ class Geometry:
             bands = len(image.getbands())
             image = ImageOps.expand(image, border, fill=(self.fill,) * bands if bands > 1 else self.fill)
         left, top = round((image.width - wide) / 2), round((image.height - high) / 2)
-        return image.crop((left, top, left + wide, top + high)).convert("RGB")
+        image = image.crop((left, top, left + wide, top + high))
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resized_by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
@@ -105,9 +107,15 @@ def _resized_by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> I
     import torch
 
     weighted = image.convert("RGBa") if image.mode == "RGBA" else image
-    pixels = torch.from_numpy(np.array(weighted)).reshape(1, image.height, image.width, -1).permute(0, 3, 1, 2)
+    try:
+        pixels = torch.utils.dlpack.from_dlpack(pa.array(weighted).values)  # Pillow's own memory, of four bytes a pixel
+    except ValueError:  # Pillow keeps a large image in several pieces
+        pixels = torch.from_numpy(np.array(weighted))
+    pixels = pixels.reshape(1, image.height, image.width, -1).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(pixels, size, mode=mode, antialias=True)[0].permute(1, 2, 0)
-    return Image.frombytes(weighted.mode, size[::-1], resized.numpy().tobytes()).convert(image.mode)
+    packing = "RGBX" if weighted.mode == "RGB" and resized.shape[2] == 4 else weighted.mode
+    made = Image.frombytes(weighted.mode, size[::-1], resized.numpy().tobytes(), "raw", packing)
+    return made if made.mode == image.mode else made.convert(image.mode)
 
 
 def decode(

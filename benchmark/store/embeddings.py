@@ -48,7 +48,7 @@ class Decoding:
             `at_source`.
         upright: whether images are turned upright by their EXIF orientation (default).
         resize: the library that resizes, `pillow` (default) or `torch`. Each decoder then imports torch, which resizes
-            RGB, RGBA and grey images only.
+            RGB and RGBA images only; it is not faster on grey ones.
     """
 
     at_source: bool = False
