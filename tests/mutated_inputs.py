@@ -25,6 +25,7 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 from benchmark.recipe.loading import load_recipe
+from benchmark.store.embeddings import DEFAULT_DECODING
 
 COUNT = int(os.environ.get("ICM_BENCH_MUTATIONS", "300"))
 GEOMETRY = Geometry((32, 32), "shortest", bilinear=False, fill=0)
@@ -113,7 +114,7 @@ PAIRS = b"".join(
 
 
 def _read_image(content: bytes) -> str:
-    return digest(decode(content, GEOMETRY, draft=True))
+    return digest(decode(content, GEOMETRY, DEFAULT_DECODING))
 
 
 def digest(image: Image.Image) -> str:

@@ -1,4 +1,4 @@
-"""Decoding, resize and crop of images to model-input size, on CPUs; without an import of torch, for a fast start.
+"""Decoding, resize and crop of images to model-input size, on CPUs; torch is imported only where it is used.
 
 A change of the resulting pixels needs a new `STORE_VERSION` (store/embeddings.py), since no hash depends on this code.
 """
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from benchmark.embedding.opening import UnreadableImage, opened, orientation
+from benchmark.store.embeddings import DEFAULT_DECODING, Decoding
 
 if TYPE_CHECKING:
     from benchmark.method.interventions import Intervention
@@ -32,7 +34,7 @@ DRAFT_MARGIN = 2  # a JPEG decoded at reduced scale has at least this many times
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize and crop of open_clip, on Pillow images. `of` must also read a new field from `preprocess`.
+    """Resize, crop and conversion to RGB of open_clip, on Pillow images. `of` must also read a new field.
 
     Attributes:
         size: (height, width) of the model's input.
@@ -70,41 +72,76 @@ class Geometry:
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return round(width / ratio), round(height / ratio)
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Return the RGB `image` at model-input size."""
+    def __call__(self, image: Image.Image, resize: str = "pillow") -> Image.Image:
+        """Return an image at model-input size, in RGB.
+
+        As in open_clip, an image is resized, padded and cropped in the mode in which it is given: palettes and 1-bit
+        images by the nearest pixel, transparent colours weighted by their opacity. `resize` is as in `Decoding`.
+        """
         width, height = self.resized(*image.size)
         if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
             raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be resized")
         # open_clip ignores the interpolation, and is bicubic, if the input is not square
         bilinear = self.bilinear and (self.size[0] == self.size[1] or self.resize_mode != "shortest")
+        if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+            image = image.convert("RGB")  # the same pixels in the end, in less time
         if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC)
+            if resize == "torch" and image.mode in ("RGB", "RGBA"):
+                image = _resized_by_torch(image, (height, width), "bilinear" if bilinear else "bicubic")
+            else:
+                kind = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+                image = image.resize((width, height), kind)
         high, wide = self.size
         if width < wide or height < high:
             pad_x, pad_y = max(0, wide - width), max(0, high - height)
             border = (pad_x // 2, pad_y // 2, (pad_x + 1) // 2, (pad_y + 1) // 2)
-            image = ImageOps.expand(image, border, fill=(self.fill,) * 3)
+            bands = len(image.getbands())
+            image = ImageOps.expand(image, border, fill=(self.fill,) * bands if bands > 1 else self.fill)
         left, top = round((image.width - wide) / 2), round((image.height - high) / 2)
-        return image.crop((left, top, left + wide, top + high))
+        image = image.crop((left, top, left + wide, top + high))
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> Image.Image:
-    """Return the image in a file, upright and in RGB, before the resize; of an animation, the first frame.
+def _resized_by_torch(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+    """Return the image at (height, width) `size`; like Pillow's resize, it weights colours by their opacity."""
+    import torch
 
-    With `draft`, a JPEG much larger than the resized image is decoded at 1/2, 1/4 or 1/8 scale. `formats` are further
-    formats to decode, by Pillow's names.
+    weighted = image.convert("RGBa") if image.mode == "RGBA" else image
+    try:
+        pixels = torch.utils.dlpack.from_dlpack(pa.array(weighted).values)  # Pillow's own memory, of four bytes a pixel
+    except ValueError:  # Pillow keeps a large image in several pieces
+        pixels = torch.from_numpy(np.array(weighted))
+    pixels = pixels.reshape(1, image.height, image.width, -1).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(pixels, size, mode=mode, antialias=True)[0].permute(1, 2, 0)
+    packing = "RGBX" if weighted.mode == "RGB" and resized.shape[2] == 4 else weighted.mode
+    made = Image.frombytes(weighted.mode, size[::-1], resized.numpy().tobytes(), "raw", packing)
+    return made if made.mode == image.mode else made.convert(image.mode)
+
+
+def decode(
+    content: bytes, geometry: Geometry, decoding: Decoding = DEFAULT_DECODING, formats: Sequence[str] = ()
+) -> Image.Image:
+    """Return the image in a file, in RGB, before the resize; of an animation, the first frame.
+
+    `geometry` says at which scale a JPEG may be decoded, see `Decoding`. `formats` are further formats to decode, by
+    Pillow's names.
 
     Raises:
         UnreadableImage: the file is damaged, is not an image, or has more pixels than Pillow allows.
     """
     with opened(content, formats) as image:
-        if draft:
-            width, height = geometry.resized(*image.size)
-            image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
-        image.load()
-        turn = _EXIF_TRANSPOSES.get(orientation(image))
-        pixels = to_eight_bits(image)
-        return (pixels if turn is None else pixels.transpose(turn)).convert("RGB")
+        return _loaded(image, geometry, decoding).convert("RGB")
+
+
+def _loaded(image: Image.Image, geometry: Geometry, decoding: Decoding) -> Image.Image:
+    """Return the pixels of an opened image in the file's own mode, of values beyond 8 bits in grey levels."""
+    if decoding.reduced:
+        width, height = geometry.resized(*image.size)
+        image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+    image.load()
+    turn = _EXIF_TRANSPOSES.get(orientation(image)) if decoding.upright else None
+    pixels = to_eight_bits(image)
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -139,32 +176,36 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
-def model_input(content: bytes, geometry: Geometry, draft: bool, formats: Sequence[str] = ()) -> NDArray[np.uint8]:
+def model_input(
+    content: bytes, geometry: Geometry, decoding: Decoding, formats: Sequence[str] = ()
+) -> NDArray[np.uint8]:
     """Return the image at model-input size: uint8, shape (height, width, 3). Raises UnreadableImage."""
-    return np.asarray(geometry(decode(content, geometry, draft, formats)))
+    with opened(content, formats) as image:
+        return np.asarray(geometry(_loaded(image, geometry, decoding), decoding.resize))
 
 
 def model_input_views(
     content: bytes,
     geometry: Geometry,
+    decoding: Decoding,
     image_id: str,
     views: Sequence[tuple["Intervention | None", int]],
     formats: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Return views at model-input size: uint8, shape (views, height, width, 3). Raises UnreadableImage.
 
-    As in the paper's released code, interventions act at full resolution; the resize and the crop follow. `views` has a
-    pair for each view: the intervention (None for the original) and the seed.
+    As in the paper's released code, interventions act at full resolution, in RGB; the resize and the crop follow.
+    `views` has a pair for each view: the intervention (None for the original, as in `model_input`) and the seed.
     """
     import torch
 
-    image = decode(content, geometry, False, formats)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(decode(content, geometry, decoding, formats))).permute(2, 0, 1)[None]
     made = []
     for intervention, seed in views:
-        view = image
-        if intervention is not None:
+        if intervention is None:
+            made.append(model_input(content, geometry, decoding, formats))
+        else:
             changed = intervention.views(pixels, [image_id], seed)[0]
             view = Image.fromarray(changed.permute(1, 2, 0).contiguous().numpy())
-        made.append(np.asarray(geometry(view)))
+            made.append(np.asarray(geometry(view, decoding.resize)))
     return np.stack(made)

@@ -222,9 +222,10 @@ def _decoded(chunk: Chunk, work: Work) -> DecodedChunk:
             with during(f"reading {images['path'][i]}"):
                 if at_source:
                     kinds = [(view.intervention, view.seed) for view in missing]
-                    pixels[i] = model_input_views(content, work.geometry, images["image_id"][i], kinds, formats)
+                    image_id = images["image_id"][i]
+                    pixels[i] = model_input_views(content, work.geometry, work.decoding, image_id, kinds, formats)
                 else:
-                    pixels[i] = model_input(content, work.geometry, work.decoding.reduced, formats)
+                    pixels[i] = model_input(content, work.geometry, work.decoding, formats)
         except UnreadableImage as error:
             reasons[i] = str(error)
     draws = [] if at_source else [_draws(view, images["image_id"]) for view in missing]

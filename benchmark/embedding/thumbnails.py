@@ -36,7 +36,7 @@ def thumbnails(manifests: Iterable[Manifest], ids: Sequence[str]) -> tuple[list[
 
 def thumbnail(content: bytes, formats: Sequence[str] = ()) -> Image.Image:
     """Return an image, upright and padded with grey, in a square of `SIZE` pixels. Raises UnreadableImage."""
-    image = decode(content, _GEOMETRY, True, formats)
+    image = decode(content, _GEOMETRY, formats=formats)
     if min(_GEOMETRY.resized(*image.size)) < 1:
         raise UnreadableImage(f"{image.width} x {image.height} pixels: too elongated to be seen")
     return _GEOMETRY(image)

@@ -23,11 +23,11 @@ class InterventionSet(Spec):
         name: name of the set in tables.
         kinds: labels of embedded kinds, `text` (text pairs) or `cross_environment` (pairs of images of one class
             from two source environments). Default: empty, which means all embedded kinds.
-        weights: weight of each kind in C_d, above 0, in the order of `kinds`. Default: equal weights.
+        weights: weight of each kind in C_d, in the order of `kinds`. Default: equal weights.
         pairing: `each` (default) pairs every image with the view of each kind; `random_one` pairs it with the view of
             one kind, drawn by seed and image, as the released code does. C_d under `each` is the expectation of C_d
             under `random_one`.
-        pairs: share of the images whose views enter C_d, above 0, up to 1, to study how many pairs are needed. Images
+        pairs: share of the images whose views enter C_d, to study how many pairs are needed. Images
             are drawn by `seed`, stratified by class and environment; smaller shares are subsets of larger ones. Other
             terms use all images. Each share below 1 is a separate method: no rule chooses between them. Default 1.
         placebo: what replaces C_d: `rotated` (the same spectrum in random directions), `matched` (the same generalised

@@ -72,7 +72,7 @@ class TextPairsSpec(Spec):
             large red dog", and the same prompt after some of these edits. `size` and `colour` delete that word, `type`
             deletes the type of the image, `type_swap` replaces the type, `order` puts the object first, `noise`
             inserts Gaussian noise among the tokens. Default: none.
-        per_class: number of generated pairs for each class, 1 to 4096. Default 32.
+        per_class: number of generated pairs for each class. Default 32.
         seed: seed of the generated pairs. Default 0.
     """
 
@@ -96,12 +96,11 @@ class InterventionsSpec(Spec):
         kinds: kinds of intervention, 62 at most; a kind may be repeated with other strengths. Default: all seven.
         seed: seed of the random parameters of each image. Default 0.
         draws: number of draws of random kinds, with seeds `seed`, `seed` + 1 and so on; at most the number of
-            `sweep.seeds`. The seeds of the sweep use the draws in turn, so that differences between seeds include the
-            random views. Default 1.
-        apply_at: the image that interventions change. `model_input` (default) is the encoder's input, resized and
-            cropped. `source` is the image at full resolution, which is resized and cropped afterwards, as in the
-            authors' released code. Strengths in pixels (`sigma` of the blur) then count pixels of the full resolution,
-            and the resize makes the blur of a large image weaker.
+            `sweep.seeds`, which use the draws in turn, so that differences between seeds include the random views.
+            Default 1.
+        apply_at: the image that interventions change: `model_input` (default), the encoder's input, or `source`, the
+            image at full resolution before resize and crop, as in the authors' released code. Strengths in pixels
+            (`sigma` of the blur) then count pixels of the full resolution, so large images blur less.
         text: text pairs, the kind `text` of intervention sets; `{}` generates them from templates. Default: none.
     """
 
@@ -145,14 +144,20 @@ class ImagesSpec(Spec):
     """Decoding of image files.
 
     Fields:
-        jpeg_draft: whether to decode a JPEG at 1/2, 1/4 or 1/8 scale, if that is at least twice the size after
-            resizing. This is several times faster on photographs, but pixels differ slightly from open_clip's.
-            Default true; always off if interventions act on the source.
+        jpeg_draft: whether to decode a JPEG at 1/2, 1/4 or 1/8 scale where that is at least twice the size after
+            resizing (default; never if interventions act on the source). Several times faster on photographs; pixels
+            differ slightly from open_clip's.
+        upright: turn images upright by EXIF (default); `false` leaves them as stored, like open_clip (which turns TIFF
+            only).
+        resize: `pillow` (default), as open_clip, or `torch` (antialiased, on uint8): faster, up to 2 grey levels off,
+            not for comparisons with published numbers.
         formats: Pillow's names of more formats, such as [AVIF, JPEG2000], besides JPEG, PNG, WebP, BMP, TIFF, PPM and
-            the first frames of GIF and MPO. Files are found by suffix, formats detected by content. Default: none.
+            the first frames of GIF and MPO. Files are found by suffix and read by content. Default: none.
     """
 
     jpeg_draft: bool = True
+    upright: bool = Field(default=True, exclude_if=bool)
+    resize: Literal["pillow", "torch"] = Field(default="pillow", exclude_if=lambda resize: resize == "pillow")
     formats: tuple[str, ...] = Field(default=(), exclude_if=lambda formats: not formats)
 
     @field_validator("formats")
@@ -226,9 +231,9 @@ class GridSpec(Spec):
     """A separate grid for a predictor, for example if the grid of the sweep would cost too much.
 
     Fields:
-        ranks: replaces `sweep.ranks`. Default: `sweep.ranks`.
-        lambdas: replaces `sweep.lambdas`. Default: `sweep.lambdas`.
-        projections: replaces `sweep.projections`. Default: `sweep.projections`.
+        ranks: default: `sweep.ranks`.
+        lambdas: default: `sweep.lambdas`.
+        projections: default: `sweep.projections`.
         intervention_sets: names of the sets in `sweep.intervention_sets` that the predictor uses. Default: all.
     """
 
@@ -252,7 +257,7 @@ class SweepSpec(Spec):
         test_splits: test images of the held-out environment: `out_20` (default, as in the released code), `in_80` (as
             in DomainBed) or `full`. Only `held_out` and `held_out_pairs` allow a choice. With `folds`, the only value
             is `out_fold`.
-        folds: number of folds, 3 to 100, instead of the 80/20 split. Images (or whole groups) are split by the seed,
+        folds: number of folds, instead of the 80/20 split. Images (or whole groups) are split by the seed,
             and each fold is tested in turn, so that every image is tested once. For selection, each of the other folds
             is left out in turn, together with the tested fold; its source images are the validation images. Default:
             none.
@@ -271,7 +276,7 @@ class SweepSpec(Spec):
         projections: estimators of bases; `identity` is the plain space. Default: `identity`, `pca`, `random`,
             `icm` in both orders and with the nuisance of shrinkage (equal-N truncation), `shrinkage`, `fixed`,
             `isotropic_environments` and `within_classes`.
-        lambdas: weights of the consistency term, 0 or above, for projections with this term and without their own
+        lambdas: weights of the consistency term, for projections with this term and without their own
             `lambdas` (shrinkage has its own). Default 0.3, 1, 3, 10.
         ranks: numbers of directions kept, 1 to D; `auto` (default) is D and all powers of two from 4 up to D, `all` is
             1 to D.
@@ -418,23 +423,23 @@ class RunSpec(Spec):
             autoscaler can add some, else CPUs.
         gpus: number of GPUs for encoders; missing ones are requested from the cluster's autoscaler. `auto`
             (default) is the number that the cluster's configuration allows, limited by the work.
-        encoders_per_gpu: number of encoders that share each GPU, 1 to 8. Default 1; use more for small encoders.
+        encoders_per_gpu: number of encoders that share each GPU. Default 1; use more for small encoders.
         wait_for_gpus: seconds to wait for the first GPU before the run ends. Default 900.
         actors: number of encoders on CPUs. Default: one for each node.
-        chunk_timeout: seconds after which an unresponsive encoder is replaced, 1 or more. `auto` (default) is ten
+        chunk_timeout: seconds after which an unresponsive encoder is replaced. `auto` (default) is ten
             times the median time of its chunks, at least 120; 900 until the first chunk.
         batch_size: number of views in a forward pass. Default: 32 on a CPU; on a GPU as many as fit into its memory,
             at most 512. Halved when memory runs out.
         compile: compile the image tower with torch.compile: a minute of compiling, then faster on GPUs. Default false.
-        cpus_per_trial: number of CPU cores reserved for each trial of the sweep. Default 1.
+        cpus_per_trial: number of CPU cores reserved for each trial. Default 1.
         gpus_per_trial: number or fraction of GPUs reserved for each trial, used for logistic regressions.
             `auto` (default) is 1 if the cluster has a GPU and `sweep.selection_images` limits a trained
             predictor, else 0.
         trial_timeout: seconds after which a trial is stopped and retried. If it is stopped again, its results are
             missing from the tables. Default: none.
-        loggers: callbacks of Tune that log the sweep: `tensorboard`, `mlflow`, `wandb`. Default: none.
+        loggers: callbacks of Tune that log the sweep. Default: none.
         logs: folder of the loggers' files. Default `icm-bench-logs`.
-        max_bad_images: share of unreadable images, 0 to 1, above which the run fails. Default 0.01.
+        max_bad_images: share of unreadable images above which the run fails. Default 0.01.
         storage_timeout: seconds for which calls are retried if the storage does not answer; then the run ends. Default
             120.
     """

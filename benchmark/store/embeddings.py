@@ -28,7 +28,10 @@ ORIGINAL = "original"
 ROOT = "embeddings"
 # Increase it with a change of decoding (embedding/images.py, embedding/opening.py), of a built-in intervention, of the
 # division into chunks, or of a file's metadata. Then write the new digests into tests/store/test_golden.py.
-STORE_VERSION = 4
+STORE_VERSION = 5
+# First version with today's division into chunks and metadata. What was imported since then stays valid, as nothing of
+# it was decoded here.
+IMPORTS_SINCE = 4
 _READERS = 8  # number of files that are read at a time
 # Increase it with a change of text files or of their embeddings (embedding/text_encoding.py).
 TEXTS, TEXTS_VERSION = "texts", 2
@@ -43,10 +46,15 @@ class Decoding:
             model-input size.
         draft: whether a JPEG much larger than the model input is decoded at reduced scale (default); ignored with
             `at_source`.
+        upright: whether images are turned upright by their EXIF orientation (default).
+        resize: the library that resizes, `pillow` (default) or `torch`. Each decoder then imports torch, which resizes
+            RGB and RGBA images only; it is not faster on grey ones.
     """
 
     at_source: bool = False
     draft: bool = True
+    upright: bool = True
+    resize: str = "pillow"
 
     @property
     def reduced(self) -> bool:
@@ -55,6 +63,7 @@ class Decoding:
 
 
 DEFAULT_DECODING = Decoding()
+DECODING_KEYS = ("version", "jpeg_draft", "upright", "resize")  # keys of a view that only decoding gives it
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ def view_of(
         what |= {"seed": seed} if intervention.is_random else {}
         what |= {"at": "source"} if decoding.at_source else {}
     what |= {"version": STORE_VERSION, "jpeg_draft": decoding.reduced}
+    what |= {} if decoding.upright else {"upright": False}
+    what |= {} if decoding.resize == "pillow" else {"resize": decoding.resize}
     depends_on = {"dataset": dataset_fingerprint, "backbone": backbone_identity, "view": what}
     label = intervention.label if intervention else ORIGINAL
     return View(label, intervention, seed, images, depends_on)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -94,7 +95,8 @@ class Directory:
 
 def directories(storage: Storage) -> list[Directory]:
     """Return the directories of a store, sorted by data set, backbone and view."""
-    views = {name: _directory(storage, name, size) for name, size in _sizes(storage, store.ROOT).items()}
+    of_imports = _of_imports(storage)
+    views = {name: _directory(storage, name, size, of_imports) for name, size in _sizes(storage, store.ROOT).items()}
     found = [*views.values()]
     for name, size in _sizes(storage, sums.ROOT).items():
         found.append(_moments(storage, name, size, views.get(name.replace(sums.ROOT, store.ROOT, 1))))
@@ -138,12 +140,25 @@ def _moments(storage: Storage, name: str, size: int, of_view: Directory | None) 
     return replace(counted, name=name, view="moments", problems=[], damaged=[])
 
 
-def _directory(storage: Storage, name: str, size: int) -> Directory:
+def _of_imports(storage: Storage) -> set[str]:
+    """Return the directories of the views of all undamaged imports."""
+    found = set[str]()
+    for name in storage.files(imported.ROOT, ".json"):
+        with suppress(DamagedError):
+            views = imported.read_import(storage, name).views
+            found |= {store.View(view.label, None, 0, 0, view.depends_on).directory for view in views}
+    return found
+
+
+def _directory(storage: Storage, name: str, size: int, of_imports: Collection[str]) -> Directory:
     directory = Directory(name, size=size, parts=len(store.parts(storage, name)))
     try:
         about = read_json(storage, store.about_file(name))
         directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
         version = int(about["depends_on"]["view"].get("version", 0))
+        of_import = name in of_imports or "imported" in about["depends_on"]["view"]
+        if of_import and version >= store.IMPORTS_SINCE:
+            version = max(version, store.STORE_VERSION)
         images = int(about["images"]) if version == store.STORE_VERSION else 0
     except (IcmBenchError, ValueError, KeyError, TypeError):
         directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"

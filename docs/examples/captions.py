@@ -94,7 +94,7 @@ def captioned(row: dict[str, Any], manifest: Manifest, captioner: Captioner) -> 
     try:
         if isinstance(content, str):
             raise UnreadableImage(content)
-        caption = captioner.caption(decode(content, FIT, True, manifest.reader.formats))
+        caption = captioner.caption(decode(content, FIT, formats=manifest.reader.formats))
     except UnreadableImage as error:
         return entry | {"why": f"cannot be read: {error}"}
     return entry | ({"caption": caption} if caption else {"why": "has an empty caption"})

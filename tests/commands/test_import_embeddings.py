@@ -22,7 +22,7 @@ from sklearn.neighbors import NearestCentroid
 
 import benchmark
 from benchmark.cli import main
-from benchmark.commands.interchange import import_embeddings
+from benchmark.commands.interchange import import_embeddings, read_embeddings
 from benchmark.commands.interchange.read_embeddings import ImportOptions
 from benchmark.commands.preparing.imported_sets import imported_subject, manifests_of
 from benchmark.common.errors import IcmBenchError
@@ -638,6 +638,33 @@ def test_the_store_knows_imports_and_finds_what_is_damaged_in_them(tmp_path: Pat
     assert upkeep.clean(storage, dry_run=False).names == [str(file.relative_to(tmp_path / "store"))]
     with pytest.raises(IcmBenchError, match="no imported embeddings of 'mine'"):
         manifests_of(recipe, storage)
+
+
+def test_imports_stay_valid_when_decoding_changes(
+    made: tuple[Path, Path], imported_again: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export and a foreign file, imported before the version of the store was raised."""
+    recipe, storage = load_recipe(imported_again), Storage(str(tmp_path / "store"))
+    imported(parquet(with_view(columns()), tmp_path / "x.parquet"), tmp_path)
+
+    def subject() -> Any:
+        (manifest,) = manifests_of(recipe, storage)
+        return imported_subject(recipe, storage, manifest, recipe.backbones[0])
+
+    before, parts = subject(), contents(tmp_path / "store", ".parquet")
+    assert len(before.views) == 4
+    for module in (store, read_embeddings):
+        monkeypatch.setattr(module, "STORE_VERSION", store.STORE_VERSION + 1)
+    new = store.view_of("images", 9, {"fingerprint": "weights"}, None, 0)
+    assert new.depends_on["view"]["version"] == store.STORE_VERSION
+    assert subject().views == before.views
+    assert all(d.state == "complete" for d in upkeep.verify(storage))
+    assert upkeep.clean(storage, dry_run=False).names == []
+    for again in (asked(made[1], tmp_path, name="toy"), asked(tmp_path / "x.parquet", tmp_path)):
+        command(*again)
+    assert contents(tmp_path / "store", ".parquet") == parts
+    shutil.rmtree(tmp_path / "store/imported/toy")  # without its import, what was exported is a stale embedding
+    assert set(upkeep.clean(storage, dry_run=False).names) == {view.directory for view in before.views}
 
 
 def test_a_set_whose_every_image_can_be_read_and_stands_once_is_exported_and_imported(

@@ -22,6 +22,7 @@ from benchmark.embedding import opening
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
 from benchmark.recipe.loading import parse_recipe
+from benchmark.store.embeddings import DEFAULT_DECODING
 from tests.conftest import REPOSITORY
 
 GEOMETRY = Geometry((48, 48), "shortest", bilinear=False, fill=0)
@@ -61,7 +62,7 @@ def entries_everywhere(size: int) -> bytes:
 
 def refusal(content: bytes, formats: tuple[str, ...] = ()) -> str:
     with pytest.raises(UnreadableImage) as caught:
-        decode(content, GEOMETRY, draft=True, formats=formats)
+        decode(content, GEOMETRY, DEFAULT_DECODING, formats=formats)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -76,7 +77,7 @@ def test_what_is_no_image_is_called_what_it_is(kind: str) -> None:
 def test_further_formats_are_asked_for_by_name_and_those_that_run_programs_never() -> None:
     icon = saved(Image.new("RGB", (48, 48), (9, 8, 7)), "ICO")
     assert "of the format ICO" in refusal(icon)
-    assert decode(icon, GEOMETRY, draft=True, formats=("ICO",)).getpixel((0, 0)) == (9, 8, 7)
+    assert decode(icon, GEOMETRY, DEFAULT_DECODING, formats=("ICO",)).getpixel((0, 0)) == (9, 8, 7)
     small = {"name": "small", "datasets": ["PACS"], "backbones": ["MiniLiT"]}
     plain = parse_recipe(small)
     assert parse_recipe({**small, "images": {"formats": ["png", "JPEG"]}}).hash() == plain.hash()
@@ -117,8 +118,10 @@ def test_values_beyond_256_levels_are_scaled_by_their_range_or_refused() -> None
         "floats to 1": saved(Image.fromarray(grey / np.float32(255)), "TIFF"),
     }
     for name, content in files.items():
-        pixels = decode(content, GEOMETRY, draft=True)
-        np.testing.assert_array_equal(np.asarray(pixels), np.asarray(decode(colour, GEOMETRY, True)), err_msg=name)
+        pixels = decode(content, GEOMETRY, DEFAULT_DECODING)
+        np.testing.assert_array_equal(
+            np.asarray(pixels), np.asarray(decode(colour, GEOMETRY, DEFAULT_DECODING)), err_msg=name
+        )
     for values in (wide - 40_000, wide * 9, grey / np.float32(3) - 9, grey * np.float32("nan")):
         assert "its values go from" in refusal(saved(Image.fromarray(values), "TIFF"))
 
@@ -166,8 +169,10 @@ def test_time_frames_text_and_profiles_have_bounds(monkeypatch: pytest.MonkeyPat
     comments = (b"\xff\xfe\xff\xff" + bytes(65_533)) * 1_100
     assert "MiB beside its pixels" in refusal(jpeg[:2] + comments + jpeg[2:])
     frames = [Image.new("P", (48, 48), i) for i in range(20)]
-    first = decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), GEOMETRY, draft=True)
-    np.testing.assert_array_equal(np.asarray(first), np.asarray(decode(saved(frames[0], "GIF"), GEOMETRY, draft=True)))
+    first = decode(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), GEOMETRY, DEFAULT_DECODING)
+    np.testing.assert_array_equal(
+        np.asarray(first), np.asarray(decode(saved(frames[0], "GIF"), GEOMETRY, DEFAULT_DECODING))
+    )
     monkeypatch.setattr(opening, "MAX_SECONDS", -1.0)
     assert "takes longer than" in refusal(png)
 
@@ -192,12 +197,13 @@ sys.addaudithook(lambda event, args: begun.append(event)
     if event.startswith(("subprocess", "os.exec", "os.posix_spawn", "os.system", "os.fork", "socket")) else None)
 from benchmark.embedding.images import Geometry, decode
 from benchmark.embedding.opening import UnreadableImage
+from benchmark.store.embeddings import DEFAULT_DECODING
 begun.clear()
 slowest, decoded, named = 0.0, 0, 0
 for name in sys.stdin.read().split("\\0"):
     start = time.process_time()
     try:
-        decode(Path(name).read_bytes(), Geometry((224, 224), "shortest", False, 0), True)
+        decode(Path(name).read_bytes(), Geometry((224, 224), "shortest", False, 0), DEFAULT_DECODING)
         decoded += 1
     except UnreadableImage as error:
         assert str(error).strip() and "\\n" not in str(error), name

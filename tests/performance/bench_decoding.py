@@ -1,13 +1,17 @@
 """An encoder that returns at once: what the pipeline around it delivers, against cores that do nothing but decode.
 
-    python -m tests.performance.bench_decoding [--images 7000] [--repeats 3]
+    python -m tests.performance.bench_decoding [--images 7000] [--repeats 3] [--sizes]
 
 Real images at 224 pixels; the encoder is a stand-in, and no intervention is made. The bare rate is that of a plain
 loop that reads and decodes on one core while nothing else runs, before and after each run of the pipeline. Reading,
 decoding, Ray and writing (one part for each view) are in the pipeline's time. Chunks that were decoded before the
 encoder was ready do not count: the rate is that of the parts behind the first third.
+
+With `--sizes` there is no pipeline: images/s of one core for JPEGs of four sizes, decoded at full and at reduced scale,
+resized by Pillow and by torch. The pictures are mosaics of the sample's photographs.
 """
 
+import io
 import os
 import shutil
 import statistics
@@ -17,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.ray.cluster import connected
@@ -40,8 +45,47 @@ def bare_rate() -> float:
     geometry = Geometry.of(LARGE.preprocess)
     start = time.perf_counter()
     for file in files:
-        model_input(file.read_bytes(), geometry, draft=True)
+        model_input(file.read_bytes(), geometry, store.DEFAULT_DECODING)
     return len(files) / (time.perf_counter() - start)
+
+
+def mosaic(width: int, height: int) -> bytes:
+    """Return a JPEG of this size, in which photographs of the sample lie side by side."""
+    photos = sorted((sample_folder() / "photo").rglob("*.jpg"))
+    made = Image.new("RGB", (width, height))
+    places = [(left, top) for top in range(0, height, 227) for left in range(0, width, 227)]
+    for number, place in enumerate(places):
+        made.paste(Image.open(photos[number % len(photos)]), place)
+    content = io.BytesIO()
+    made.save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
+def core_rate(content: bytes, decoding: store.Decoding, seconds: float = 2.0) -> float:
+    """Return images/s of one core for one image: the best of runs that take so many seconds of CPU time."""
+    geometry, times = Geometry.of(LARGE.preprocess), list[float]()
+    while sum(times) < seconds:
+        start = time.thread_time()
+        model_input(content, geometry, decoding)
+        times.append(time.thread_time() - start)
+    return 1 / float(np.quantile(times, 0.1))
+
+
+def rates_of_sizes() -> None:
+    """Print images/s of one core for each size, scale and resize."""
+    import torch
+
+    torch.set_num_threads(1)
+    np.ones(
+        2**24, np.uint8
+    )  # freed at once: the allocator then keeps memory, as after a decoder's first block of pixels
+    print(f"{'images/s of one core':22}{'pillow':>10}{'torch':>10}")
+    for width, height in ((227, 227), (500, 375), (1024, 768), (4000, 3000)):
+        content = mosaic(width, height)
+        for draft in (False, True):
+            rates = [core_rate(content, store.Decoding(draft=draft, resize=by)) for by in ("pillow", "torch")]
+            name = f"{width} x {height}{', reduced' if draft else ''}"
+            print(f"{name:22}" + "".join(f"{rate:10.1f}" for rate in rates), flush=True)
 
 
 def pipeline_rate(manifest: Manifest, count: int) -> float:
@@ -66,7 +110,11 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=7000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sizes", action="store_true")
     args = parser.parse_args()
+    if args.sizes:
+        rates_of_sizes()
+        return
     cores, figures = len(os.sched_getaffinity(0)), {}
     with tempfile.TemporaryDirectory() as folder, connected():
         root = distinct_copies(args.images, Path(folder) / "images")

@@ -29,6 +29,7 @@ from benchmark.embedding.images import Geometry, model_input
 from benchmark.embedding.pool import KEEP_FREED_MEMORY
 from benchmark.embedding.speed import Speed
 from benchmark.method.interventions import INTERVENTIONS
+from benchmark.store.embeddings import DEFAULT_DECODING
 from tests.performance.bench_embedding import pipeline, recipe_of
 from tests.performance.figures import arguments, keep
 from tests.performance.images import distinct_copies, sample_folder
@@ -59,9 +60,9 @@ def alone() -> dict[str, float]:
         found[engine] = core_ms(lambda: backbone.embed(pixels), CPU_BATCH, CORES)  # noqa: B023
     geometry = Geometry.of(backbone.preprocess)
     files = sorted(path for path in sample_folder().rglob("*") if path.suffix in (".jpg", ".png"))[::10]
-    decoded = np.stack([model_input(file.read_bytes(), geometry, draft=True) for file in files[:GROUP]])
+    decoded = np.stack([model_input(file.read_bytes(), geometry, DEFAULT_DECODING) for file in files[:GROUP]])
     found["decoding"] = core_ms(
-        lambda: [model_input(file.read_bytes(), geometry, draft=True) for file in files], VIEWS * len(files), 1
+        lambda: [model_input(file.read_bytes(), geometry, DEFAULT_DECODING) for file in files], VIEWS * len(files), 1
     )
     kinds, ids = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()], [str(i) for i in range(GROUP)]
 

@@ -32,7 +32,7 @@ from benchmark.embedding.images import Geometry, model_input
 from benchmark.embedding.pool import CPU_LIMITS
 from benchmark.method.prompts import fill
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.embeddings import View, view_of
+from benchmark.store.embeddings import Decoding, View, view_of
 from tests.performance.in_process import ImageRow, Images, subject_of
 
 ROOT = "controls"
@@ -106,7 +106,7 @@ class Drawings:
         pixels, ids = [], []
         for name, concept in self.concepts:
             png = draw(changed(svgs[name][concept], dict(sizes), change))
-            pixels.append(model_input(png, geometry, draft=False))
+            pixels.append(model_input(png, geometry, Decoding(draft=False)))
             ids.append(hashlib.sha256(png + f"\0{environment}\0{name}".encode()).hexdigest())
         images = pa.RecordBatch.from_pydict({"image_id": ids})
         views = self._views()

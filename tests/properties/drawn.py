@@ -42,7 +42,7 @@ FULL: tuple[dict[str, Any], ...] = (
     recipe_of({}),
     recipe_of(
         {"classes_differ": True, "environments": "cluster:2", "metric": "balanced", "expected": {"parts": []}},
-        images={"jpeg_draft": False, "formats": ["AVIF"]},
+        images={"jpeg_draft": False, "upright": False, "resize": "torch", "formats": ["AVIF"]},
         interventions={"kinds": ["grayscale", {"name": "gaussian_blur", "sigma": [1, 2]}], "draws": 1, "seed": 3},
         prompts={"templates": ["a photo of a {}.", "a {}."], "by_dataset": {"set": "simple"}},
         names={"set": "S", "CLIP-ICM": "ICM"},

@@ -16,7 +16,7 @@ from benchmark.method.interventions.photometric import Grayscale
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.recipe import Recipe
-from benchmark.recipe.specs import RunSpec
+from benchmark.recipe.specs import ImagesSpec, RunSpec
 from benchmark.sweep.trials import trial_specs
 from tests.conftest import REPOSITORY
 
@@ -429,6 +429,11 @@ def test_a_data_set_that_needs_data_is_left_out_without_it() -> None:
 def test_later_keys_leave_hashes_as_they_are() -> None:
     """Of the demo's recipe as it was before `covariance`, `train_shares`, `needs_data` and `styles`."""
     assert load_recipe(str(REPOSITORY / "jobs" / "recipes" / "demo.yaml")).hash() == DEMO_HASH
+    demo = load_recipe(str(REPOSITORY / "jobs" / "recipes" / "demo.yaml"))
+    images = ({"upright": False}, {"resize": "torch"}, {"upright": False, "resize": "torch"})
+    others = [demo.model_copy(update={"images": ImagesSpec(**keys)}).hash() for keys in ({}, *images)]
+    assert others[0] == DEMO_HASH
+    assert len(set(others)) == 4
     six = recipe(datasets=[{"name": "emoji_styles", "styles": 6}])
     assert six.hash() == recipe(datasets=["emoji_styles"]).hash()
     assert six.hash() != recipe(datasets=[{"name": "emoji_styles", "styles": 8}]).hash()

@@ -23,9 +23,9 @@ from benchmark.store.moments import packed
 from benchmark.store.sealed import digest_of
 from benchmark.sweep.summing import ImageIndex, Pairing, SumTask, file_of
 
-STORE_KEYS = {4: "496ce846cbb0e8d99a467d1708c5fa61ca040343b13635199ab11740f8546547"}
-STORE_PIXELS = {4: "6017c02b2ca3e96089e9e52fbea1d91a8fbc1c145ace1ab66071ab15f881e4d0"}
-MOMENTS = {4: "f5d1a068afc9b34e4f3759c2cd3dd16af0baeec8785140ab8454cf27288d6a60"}
+STORE_KEYS = {5: "8f5367d5bbe4d31f181cb75eb382de7d1b6b0a263df2ecc4c41050e0a5149ebc"}
+STORE_PIXELS = {5: "808b09266b844391af101eb4222f372b5ac1bf269e41058fbe1674fa7695a3bb"}
+MOMENTS = {4: "8a73a5b804a878cf4020ecc75db2bad91f89b7655db360b72c026424fa89163c"}  # names hold the STORE_VERSION
 REMEDY = "bytes of the store have changed: raise {} and note the new digest here, or undo the change"
 
 GEOMETRY = Geometry(size=(32, 32), resize_mode="shortest", bilinear=False, fill=0)
@@ -46,11 +46,12 @@ def encoded(width: int, height: int, kind: str) -> bytes:
 
 def test_keys_parts_and_the_cut_into_chunks() -> None:
     kinds = [None, *(INTERVENTIONS.create(name) for name in INTERVENTIONS.names())]
+    decodings = [Decoding(at_source, draft) for at_source in (False, True) for draft in (False, True)]
+    decodings += [Decoding(upright=False), Decoding(resize="torch")]
     names = [
-        part_name(view_of("data", 130, {"fingerprint": "weights"}, kind, 3, Decoding(at_source, draft)).directory, 2)
+        part_name(view_of("data", 130, {"fingerprint": "weights"}, kind, 3, decoding).directory, 2)
         for kind in kinds
-        for at_source in (False, True)
-        for draft in (False, True)
+        for decoding in decodings
     ]
     values = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6, dtype=np.float32)), 3)
     table = pa.table({"image_id": ["a", "b"], "label": [0, 1], "embedding": values})
@@ -61,12 +62,14 @@ def test_keys_parts_and_the_cut_into_chunks() -> None:
 
 
 def test_pixels_of_decoding_and_of_every_built_in_intervention() -> None:
-    files = [encoded(400, 300, kind) for kind in ("PNG", "JPEG")]
-    decoded = [model_input(content, GEOMETRY, draft) for content in files for draft in (False, True)]
+    files = [encoded(400, 300, kind) for kind in ("PNG", "JPEG", "GIF")]
+    decodings = (Decoding(draft=False), Decoding(), Decoding(resize="torch"))
+    decoded = [model_input(content, GEOMETRY, decoding) for content in files for decoding in decodings]
     kinds = [INTERVENTIONS.create(name) for name in INTERVENTIONS.names()]
     image = torch.from_numpy(decoded[0].copy()).permute(2, 0, 1)[None].contiguous()
     views = [kind.views(image, ["an image"], 3).contiguous().numpy() for kind in kinds]
-    views += [model_input_views(files[0], GEOMETRY, "an image", [(None, 3), *((kind, 3) for kind in kinds)])]
+    every = [(None, 3), *((kind, 3) for kind in kinds)]
+    views += [model_input_views(files[0], GEOMETRY, Decoding(at_source=True), "an image", every)]
     pixels = (np.ascontiguousarray(array).tobytes() for array in (*decoded, *views))
     assert digest(*pixels) == STORE_PIXELS[STORE_VERSION], REMEDY.format("STORE_VERSION")
 

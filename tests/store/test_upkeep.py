@@ -311,16 +311,18 @@ def test_the_key_says_what_an_embedding_depends_on() -> None:
         return view_of(**{**plain, **changes}).directory
 
     decodings = (Decoding(at_source=True), Decoding(draft=False))
+    pixels = (Decoding(upright=False), Decoding(resize="torch"), Decoding(upright=False, resize="torch"))
     other_blur = INTERVENTIONS.create({"name": "gaussian_blur", "sigma": [1, 9]})
     others: list[dict[str, Any]] = [
         {"dataset_fingerprint": "e"}, {"backbone_identity": {"precision": "bfloat16"}}, {"seed": 1},
-        {"intervention": other_blur}, {"intervention": None}, *({"decoding": decoding} for decoding in decodings),
+        {"intervention": other_blur}, {"intervention": None}, *({"decoding": decoding} for decoding in (*decodings, *pixels)),
     ]  # fmt: skip
     assert len({key(), *(key(**change) for change in others)}) == len(others) + 1
     assert key(intervention=None, seed=1) == key(intervention=None)
     solarize = INTERVENTIONS.create("solarize")  # draws nothing
     assert key(intervention=solarize, seed=1) == key(intervention=solarize)
     assert len({key(intervention=None, decoding=decoding) for decoding in decodings}) == 1
+    assert len({key(intervention=None, decoding=decoding) for decoding in (Decoding(), *pixels)}) == 4
 
 
 def test_uploads_that_a_killed_writer_left_open_are_ended(

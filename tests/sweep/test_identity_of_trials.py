@@ -131,6 +131,8 @@ NUMBERS: dict[str, tuple[Change, Change]] = {
     "groups": ({}, {"images": {"group": ["a", "b"] * 6}}),
     "images that cannot be read": ({}, {"subject": {"unreadable": "some"}}),
     "decoding": ({}, {"recipe": {"images.jpeg_draft": False}}),
+    "orientation of images": ({}, {"recipe": {"images.upright": False}}),
+    "resize of images": ({}, {"recipe": {"images.resize": "torch"}}),
     "where interventions act": ({}, {"recipe": {"interventions.apply_at": "source"}}),
     "seed of views": ({}, {"recipe": {"interventions.seed": 1}}),
     "strength of a kind": (

@@ -26,7 +26,7 @@ from benchmark.method.arrays import unit
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.sets import TEXT
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import ORIGINAL, STORE_VERSION, View
+from benchmark.store.embeddings import IMPORTS_SINCE, ORIGINAL, STORE_VERSION, View
 
 LOGIT_SCALE = 100.0  # default: its value at the end of CLIP's training
 ID_COLUMNS = ("image_id", "path")  # each identifies images; the first that a file has is used
@@ -171,7 +171,7 @@ def reading(file: Path, texts_file: Path | None, asked: ImportOptions) -> Iterat
             ) from error
         progress.close()
         if metadata:
-            if (version := metadata["store_version"]) != STORE_VERSION:
+            if not IMPORTS_SINCE <= (version := metadata["store_version"]) <= STORE_VERSION:
                 raise IcmBenchError(
                     f"{file} was exported from a store of version {version}, this one has {STORE_VERSION}; export it "
                     f"again, or import it with --foreign."
@@ -286,7 +286,7 @@ def views_of(read: ReadFile, manifest: Manifest, facts: BackboneFacts) -> dict[s
             digest = hashlib.sha256("\n".join(order).encode())  # hash of ids and embeddings in manifest order
             for chunk in read.chunks[name]:
                 digest.update(np.ascontiguousarray(read.vectors[chunk]).tobytes())
-            identity = {"kind": name, "imported": digest.hexdigest(), "version": STORE_VERSION}
+            identity = {"kind": name, "imported": digest.hexdigest(), "version": IMPORTS_SINCE}
             depends_on = {"dataset": manifest.fingerprint, "backbone": facts.identity(), "view": identity}
             views[name] = View(name, None, 0, len(order), depends_on)
     return views

@@ -14,7 +14,7 @@ from benchmark.datasets.manifest import Manifest, imported_manifest, read_manife
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
-from benchmark.store.embeddings import ORIGINAL, Decoding, View, view_of
+from benchmark.store.embeddings import DECODING_KEYS, ORIGINAL, Decoding, View, view_of
 from benchmark.store.imported_embeddings import Import, ImportedView, find_import, folder_of
 from benchmark.store.sealed import read_checked
 from benchmark.sweep.subject import Subject
@@ -74,7 +74,8 @@ def without_views(
 ) -> Subject:
     """Return a subject without views and texts, which the caller adds."""
     recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
-    decoding = Decoding(recipe.interventions.apply_at == "source", recipe.images.jpeg_draft)
+    images, at_source = recipe.images, recipe.interventions.apply_at == "source"
+    decoding = Decoding(at_source, images.jpeg_draft, images.upright, images.resize)
     return Subject(manifest, spec, facts, recipe.interventions, decoding, (), prompts, "")
 
 
@@ -97,13 +98,13 @@ def _views(recipe: Recipe, manifest: Manifest, imported: Import, decoding: Decod
 def _is_same(imported: ImportedView, wanted: View) -> bool:
     """Return whether an imported view is the wanted one.
 
-    All parameters are compared; if those of the import are unknown, only the labels are. The decoding of JPEGs is not
-    compared, since nothing is decoded here.
+    All parameters are compared; if those of the import are unknown, only the labels are. The decoding is not compared,
+    and neither is the store's version, since nothing is decoded here.
     """
     if not imported.known:
         return imported.label == wanted.label
     theirs, ours = (
-        {key: value for key, value in of["view"].items() if key != "jpeg_draft"}
+        {key: value for key, value in of["view"].items() if key not in DECODING_KEYS}
         for of in (imported.depends_on, wanted.depends_on)
     )
     return theirs == ours

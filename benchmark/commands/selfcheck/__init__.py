@@ -220,7 +220,7 @@ class _Check:
             "prompts": list(self.subject.prompts),
             "dataset_fingerprint": self.subject.manifest.fingerprint,
             "images": self.images,
-            "jpeg_draft": self._recipe.images.jpeg_draft,
+            "decoding": asdict(self.subject.decoding),
             "python": platform.python_version(),
             "machine": platform.machine(),
             "versions": {name: packages[name] for name in _PACKAGES if name in packages},

@@ -18,6 +18,11 @@ _NORMALISATIONS = {
     "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "a mean and std of 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+_DECODINGS = (  # key of `images` in a recipe, its value for open_clip's own pixels, what this is in words
+    ("jpeg_draft", False, "JPEGs decoded at full scale"),
+    ("upright", False, "images as stored, whatever EXIF says"),
+    ("resize", "pillow", "the resize of Pillow"),
+)
 
 
 class ChannelsReversed(Intervention):
@@ -81,9 +86,10 @@ def of_pixels(recipe: Recipe) -> list[Suspect]:
     usual.append(Suspect("channel order", "red and blue exchanged (BGR)", view=kind.label, changes=swapped))
     for words, (mean, std) in _NORMALISATIONS.items():
         usual.append(_of_backbone(backbone, "mean and std", words, mean=mean, std=std))
-    if recipe.images.jpeg_draft:
-        full = {"images": recipe.images.model_copy(update={"jpeg_draft": False})}
-        usual.append(Suspect("decoding", "JPEGs decoded at full scale", changes=full))
+    for key, value, words in _DECODINGS:
+        if getattr(recipe.images, key) != value:
+            other = {"images": recipe.images.model_copy(update={key: value})}
+            usual.append(Suspect("decoding", words, changes=other))
     return own + usual
 
 
