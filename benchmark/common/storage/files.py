@@ -443,11 +443,10 @@ def watched(storage: Storage) -> Iterator[None]:
 def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
     """Return a table as the content of a Parquet file; `compression` is the name of a Parquet codec.
 
-    Lists of floats, such as embeddings, have no dictionary: their values hardly repeat.
+    Embeddings have no dictionary, since their values hardly repeat.
     """
-    paths = {field.name: pa.types.is_nested(field.type) for field in table.schema}
-    floats = [f.name for f in table.schema if paths[f.name] and pa.types.is_floating(f.type.value_type)]
-    repeating = [f"{name}.list.element" if nested else name for name, nested in paths.items() if name not in floats]
+    vectors = [field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)]
+    repeating = [name for name in table.column_names if name not in vectors] if vectors else True
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression=compression, write_page_checksum=True, use_dictionary=repeating)
     return bytes(sink.getvalue().to_pybytes())
