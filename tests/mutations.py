@@ -56,6 +56,7 @@ _ROLES, _IMPORTS, _IMPORTED = (
     f"{T_EVALUATION}/test_roles.py", "tests/commands/test_imports.py", "tests/reports/test_imported.py"
 )  # fmt: skip
 _SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
+_BATCHING = "tests/embedding/test_batching.py"
 _CROSSFIT = f"{T_EVALUATION}/test_crossfit.py"
 _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
 _INFERENCE, _OTHERS, _RANKS = (
@@ -553,6 +554,18 @@ MUTATIONS = [
         (".argmax()", ".argmin()", _RANKS),
         ("adjusted = holm([one.p for one in differences.values()])", "adjusted = np.array([one.p for one in differences.values()])", _RANKS),
     ),
+    *_of("benchmark/embedding/batching.py",
+        ("min(count, left)", "count", _BATCHING),
+        ("z[row : row + count]", "z[:count]", _BATCHING),
+        ("            if count <= 0 or free < 0 or", "            if count <= 0 or", _BATCHING),
+        ("                part.waiting.next = part.first\n", "", _BATCHING),
+        ("len(running) >= encoder.depth)", "True)", _BATCHING),
+        ("sorted({view for part in parts for view", "reversed({view for part in parts for view", _BATCHING)),
+    *_of("benchmark/embedding/encoder.py",
+        ("source[begin + position % step : end : step]", "source[begin : end : step]",
+         "tests/embedding/test_pipeline.py"),
+        ("chunk.draws[position][chunk.readable[part.first : part.stop]]", "chunk.draws[position][part.first : part.stop]",
+         _BATCHING)),
     *_of("reports/build.py",
         ('if made["key"] != key:', "if not made:", "tests/reports/test_made.py"),
         ("return made if all(read) else None", "return made", "tests/reports/test_made.py"),

@@ -237,8 +237,6 @@ class Batcher:
                 return parts if count <= 0 or is_idle else []
             left = one.images - one.next
             parts.append(Part(one, one.next, one.next + min(count, left)))
-            if count < left:
-                return parts
             views, images = views - left * len(one.views), images - left
         return parts if is_idle or (views <= 0 and images <= 0) else []
 

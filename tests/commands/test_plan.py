@@ -122,6 +122,15 @@ def test_embedding_on_public_figures_is_a_range_and_said_to_be_not_measured(comm
     assert [plan["backbones"][0]["precision"] for plan in (single, auto)] == ["float32", "bfloat16"]
 
 
+def test_a_plan_tells_what_a_killed_encoder_repeats(command: Command) -> None:
+    few = ["--set", "interventions.kinds=[]", "--set", "sweep.projections=[identity]"]
+    assert command.json(*PACS)["repeated"] == 2 * 64 * 8  # two chunks in all views
+    assert command.json(*PACS, *few)["repeated"] == 2 * 64
+    assert command.json(*PACS, *few, "--gpu", "RTX 4090")["repeated"] == 3 * 512  # three batches of the device
+    on_cpu = command.json(*PACS, *few, "--gpu", "RTX 4090", "--set", "run.device=cpu")
+    assert on_cpu["repeated"] == 2 * 64
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

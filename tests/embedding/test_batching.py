@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -207,18 +208,23 @@ class NoReading(TorchDispatchMode):
 
 
 @pytest.fixture
-def on_meta(tiny_random: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Encoder:
-    """An encoder on torch's device without data, on which reading a value raises."""
+def real(tiny_random: dict[str, Any]) -> Encoder:
+    """An encoder of a tiny model with all built-in interventions, and the original as view 0."""
     spec = BackboneSpec(**tiny_random)
     kinds = [None, *(INTERVENTIONS.create(name) for name in INTERVENTIONS.names() if name != "imported_view")]
-    encoder = Encoder(spec, Backbone(spec).facts, [view_of("x", 64, {}, k, 3) for k in kinds], 64, None, False)
-    encoder._backbone = Backbone(spec, device="meta")
-    monkeypatch.setattr(encoder._backbone, "_autocast", nullcontext)  # there is none on this device
-    return encoder
+    return Encoder(spec, Backbone(spec).facts, [view_of("x", 64, {}, k, 3) for k in kinds], 64, None, False)
 
 
-def waiting(encoder: Encoder, number: int, missing: int) -> WaitingChunk:
-    given = chunk(number, missing)
+@pytest.fixture
+def on_meta(real: Encoder, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """The encoder on torch's device without data, on which reading a value raises."""
+    real._backbone = Backbone(real._backbone.spec, device="meta")  # type: ignore[union-attr]
+    monkeypatch.setattr(real._backbone, "_autocast", nullcontext)  # there is none on this device
+    return real
+
+
+def waiting(encoder: Encoder, number: int, missing: int, unreadable: Sequence[int] = ()) -> WaitingChunk:
+    given = chunk(number, missing, unreadable=unreadable)
     ids = given.images["image_id"].to_pylist()
     views = [encoder._views[i] for i in given.positions]
     draws = [view.intervention.draws(ids, 3) if view.intervention else np.empty((64, 0)) for view in views]
@@ -226,6 +232,21 @@ def waiting(encoder: Encoder, number: int, missing: int) -> WaitingChunk:
     one = WaitingChunk(replace(given, draws=draws, pixels=pixels), np.zeros((64, len(views), encoder.dim), np.float32))
     one.staged = encoder.stage(one.chunk)
     return one
+
+
+def test_parts_of_two_chunks_in_one_batch_have_the_views_of_each_image(real: Encoder) -> None:
+    parts = [Part(waiting(real, 0, 0b10011), 10, 20), Part(waiting(real, 1, 0b110, unreadable=(0, 2)), 0, 9)]
+    z, _ = real.collect(real.launch(parts))
+    row = 0
+    for view, lacking in by_view(parts).items():
+        for part in lacking:
+            for position in part.waiting.chunk.readable[part.first : part.stop]:
+                image = torch.from_numpy(part.waiting.chunk.pixels[position : position + 1]).permute(0, 3, 1, 2)
+                kind, name = real._views[view].intervention, f"{part.waiting.chunk.number}/{position}"
+                image = kind.views(image, [name], 3) if kind else image
+                np.testing.assert_allclose(z[row], real._backbone.embed(image)[0], atol=1e-5)
+                row += 1
+    assert row == len(z) == 10 * 3 + 9 * 2
 
 
 def test_views_and_batches_never_wait_for_the_device(on_meta: Encoder) -> None:

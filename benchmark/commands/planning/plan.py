@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from benchmark.commands.planning.estimate import Estimate, Known, calibrate, estimated, known_costs
 from benchmark.commands.planning.machines import Bill, Offer, Room, automatic_precision, billed, gpu_speed, room_at
 from benchmark.commands.planning.workload import PlannedSet, Workload
+from benchmark.common.machine import gpu_devices
 from benchmark.common.storage.files import Storage
+from benchmark.embedding.encoder import GPU_BATCH
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.recipe.recipe import Recipe
+from benchmark.store.embeddings import chunk_size
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Plan:
     backbones: list[PlannedBackbone]
     views: int  # number of views of each training image, including the original, without views of a search
     passes: int  # number of image embeddings over all data sets and backbones
+    repeated: int  # maximum number of embeddings that a killed encoder repeats, besides those being written
     searched_passes: int  # maximum number of image embeddings that a search adds
     trials: int  # number of trials of the grid and the search
     rows: int  # number of result rows
@@ -53,7 +57,8 @@ class Plan:
             lines += [f"{one.name}: {of_set}", *(f"note: {note}" for note in one.notes)]
         lines += [f"{one.label}: D = {one.dim}, {one.ranks} ranks, {one.precision}" for one in self.backbones]
         searched = f", and up to {self.searched_passes} for the search" if self.searched_passes else ""
-        lines.append(f"{self.views} views of each image: {self.passes} forward passes{searched}")
+        again = f"; a killed encoder repeats at most {self.repeated}" if self.repeated else ""
+        lines.append(f"{self.views} views of each image: {self.passes} forward passes{searched}{again}")
         lines.append(f"{self.trials} trials, {'at most ' if self.at_most else ''}{self.rows} result rows")
         for where, (left_out, chosen, tested) in self.fits.items():
             parts = f"{left_out} for lodo, {chosen} for training_domain, {tested} tested"
@@ -99,6 +104,7 @@ def plan(
         backbones=[PlannedBackbone(s.label, s.precision, dim, recipe.sweep.rank_count(dim)) for s, (dim, _) in dims],
         views=max(one.views for one in work.sets),
         passes=work.passes * len(recipe.backbones),
+        repeated=0 if recipe.is_imported else _repeated(work, recipe, bool(gpu or address or gpu_devices())),
         **counts,
         fits=work.fits(),
         at_most=any(chosen.numbered for chosen in recipe.intervention_sets()),
@@ -106,3 +112,10 @@ def plan(
         estimate=estimate,
         bill=bill,
     )
+
+
+def _repeated(work: Workload, recipe: Recipe, gpus: bool) -> int:
+    """Return the limit that `embedding/pool.py` sets: two chunks, or on a GPU three batches if that is more."""
+    chunks = [min(one.images, chunk_size(one.images)) * one.views for one in work.sets]
+    batches = 3 * (recipe.run.batch_size or GPU_BATCH) if gpus and recipe.run.device != "cpu" else 0
+    return max(2 * max(chunks), batches)
