@@ -142,7 +142,10 @@ class DecodedChunk(Chunk):
     def from_row(cls, table: pa.Table) -> "DecodedChunk":
         """Return the chunk in a table of one row; its pixels share the memory of the table."""
         shape = table["shape"][0].as_py()
-        pixels = np.frombuffer(table["pixels"][0].as_buffer(), dtype=np.uint8).reshape(shape)
+        column = table["pixels"].chunk(0)  # `column[0]` would copy the pixels
+        _, offsets, content = column.buffers()
+        begin, end = np.frombuffer(offsets, dtype=np.int64)[column.offset :][:2]
+        pixels = np.frombuffer(content, dtype=np.uint8)[begin:end].reshape(shape)
         plain = {name: table[name][0].as_py() for name in ("reasons", *_SCALARS)}
         images = pa.RecordBatch.from_struct_array(table["images"][0].values)
         draws = [drawn.values.to_numpy().reshape(len(images), -1) for drawn in table["draws"][0]]

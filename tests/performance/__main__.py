@@ -2,7 +2,7 @@
 
     python -m tests.performance [NAME ...] [--out bench.json]
 
-Forty minutes on two cores that do nothing else. `controls.py` and `domainnet.py` are left out: they take half an hour.
+Fifty minutes on two cores that do nothing else. `controls.py` and `domainnet.py` are left out: they take half an hour.
 Benchmarks of embedding need the 700 images that tests/performance/images.py names. Floors are ratios: floors.yaml.
 """
 
@@ -39,6 +39,7 @@ BENCHMARKS = {
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
     "scale": ["--images", "100000", "--actors", "1", "16", "--window", "24"],
+    "accelerator": [],
     "elastic": ["--chunks", "16"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
     "credit": ["--worlds", "500"],
