@@ -69,7 +69,7 @@ class BackboneSpec(Spec):
             Default: none, for backbones with own weights.
         folder: folder with `open_clip_config.json` and a checkpoint (open_clip's `local-dir:` layout). Default: none.
         precision: type of the numbers in the forward pass; `tf32` is float32 with TF32 products on GPUs. bfloat16 is
-            stored as float32. Default `auto`: that of the store, else bfloat16 if all GPUs have compute capability 8 or
+            stored as float16. Default `auto`: that of the store, else bfloat16 if all GPUs have compute capability 8 or
             more, else float32.
         engine: engine of the image tower on a CPU, `torch` or `openvino` (with the extra `cpu`); a GPU always uses
             `torch`. In float32 both agree within 1e-5 and share embeddings. Default `auto`: the faster one, measured

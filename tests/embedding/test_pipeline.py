@@ -26,7 +26,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.embedding import pipeline, pool
 from benchmark.embedding import text_encoding as texts
 from benchmark.embedding.batching import Part
-from benchmark.embedding.chunks import Chunk, ChunkCounts
+from benchmark.embedding.chunks import Chunk, ChunkCounts, DecodedChunk
 from benchmark.embedding.encoder import Encoder
 from benchmark.embedding.images import Geometry
 from benchmark.embedding.ledger import open_ledger
@@ -262,6 +262,31 @@ def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(
         may_write.set()
         counts = [next(ChunkCounts.from_rows(one.result().drop_columns([FAILURE]))) for one in done]
         assert [count.views for count in counts] == [36] * 3
+
+
+@pytest.mark.parametrize(
+    ("precision", "largest", "kept"),
+    [("float32", 1.0, pa.float32()), ("tf32", 1.0, pa.float32()), ("float16", 1.0, pa.float16()),
+     ("bfloat16", 6e4, pa.float16()), ("bfloat16", 7e4, pa.float32())],
+)  # fmt: skip
+def test_embeddings_of_low_precision_are_stored_in_16_bits_if_they_fit(
+    tmp_path: Path, precision: str, largest: float, kept: pa.DataType
+) -> None:
+    """Values of bfloat16 have 8 bits of mantissa, which float16 keeps, but a larger range."""
+    z = torch.randn(5, 1, 16, generator=torch.Generator().manual_seed(0)).bfloat16().float().numpy()
+    z[2, 0, 3] = torch.tensor(largest).bfloat16().item()
+    columns = {name: [f"{name} {i}" for i in range(5)] for name in ("image_id", "environment", "class_name", "path")}
+    images = pa.record_batch({**columns, "label": [0, 1, 2, 3, 4]})
+    chunk = DecodedChunk(0, 1, images, 1, ["", "", "", "damaged", ""], np.zeros((5, 2, 2, 3), np.uint8), 0.0)
+    [view] = (store.view_of("set", 5, {}, None, 0),)
+    work: Any = SimpleNamespace(
+        storage=Storage(str(tmp_path)), facts=replace(FACTS, precision=precision), views_in=lambda _: [view]
+    )
+    assert [write() for write in pipeline._parts(chunk, z, work)] == [True]
+    table = work.storage.read_table(store.part_name(view.directory, 0))
+    assert table["embedding"].type.value_type == kept
+    assert table["image_id"].to_pylist() == [columns["image_id"][i] for i in (0, 1, 2, 4)]
+    np.testing.assert_allclose(store.vectors(table), z[[0, 1, 2, 4], 0], rtol=0, atol=2e-8 * largest)
 
 
 class NotStarting(stand_in(0.001)):  # type: ignore[misc]

@@ -29,7 +29,7 @@ from benchmark.sweep.work import Size
 # test image (scores at two selected points, probabilities at one).
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
-FLOAT_BYTES = {"float16": 2}  # bytes of a stored number; 4 for every other precision
+FLOAT_BYTES = {"float16": 2, "bfloat16": 2}  # bytes of a stored number; 4 for every other precision
 Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all kinds of the recipe
 
 
