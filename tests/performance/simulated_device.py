@@ -31,7 +31,8 @@ class Device:
     Attributes:
         launch_s: seconds for which the launch of a call holds Python's lock.
         pinned, unpinned: bytes/s of copies to the device, in the same queue.
-        fault: a planted fault. `wait`: a launch returns when the device has ended; `unpinned`: copies are not pinned,
+        fault: a planted fault. `wait`: pixels are staged in the launch, which returns when the device has ended, so that
+            nothing is prepared meanwhile; `unpinned`: copies are not pinned,
             and block their caller; `padding`: each chunk in a batch is padded to 512 views.
     """
 
@@ -111,7 +112,8 @@ class SimulatedEncoder:
 
         began = time.perf_counter()
         pieces = {part: part.waiting.staged[part.first : part.stop] for part in parts}
-        for piece in pieces.values():
+        for part, piece in pieces.items():
+            pieces[part] = piece.copy() if self.device.fault == "wait" else piece
             self._copy(piece.nbytes)
         padded = self.device.fault == "padding"
         sizes = [len(pieces[part]) * len(part.waiting.views) for part in parts]
