@@ -257,7 +257,7 @@ def local() -> dict[str, float]:
         names = {"b32": "ViT-B-32", "l14": "ViT-L-14"}
         return {f"local_{short}": local_share(name, "bfloat16", 8, 200) for short, name in names.items()}
     print("This machine has no GPU: a short check on its CPU, which says nothing about GPUs.")
-    return {"local_cpu": local_share("ViT-B-32", "float32", 1, 6)}
+    return {"local_cpu": local_share("ViT-B-32", "float32", 1, 2)}
 
 
 def main() -> None:
