@@ -21,12 +21,12 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import numpy as np
@@ -75,7 +75,7 @@ FAULTS = {
 class PictureReader(MadeUpReader):
     """Lists images that are made up; each is one of the JPEG files beside its root. Waits until the encoder is ready."""
 
-    decode = staticmethod(model_input)
+    decode: ClassVar[Callable[..., Any]] = staticmethod(model_input)
 
     def pictures(self, batch: Batch) -> Iterator[int]:
         """Yield the number of each image's picture. Sets how this worker decodes: other cases have used it before."""
@@ -92,7 +92,7 @@ class PictureReader(MadeUpReader):
 class MappedReader(PictureReader):
     """Yields pixels of a mapped file, which nothing decodes."""
 
-    decode = staticmethod(lambda content, *_: content)
+    decode: ClassVar[Callable[..., Any]] = staticmethod(lambda content, *_: content)
 
     def read(self, batch: Batch) -> Iterator[Any]:
         """Yield the pixels."""
