@@ -43,6 +43,9 @@ SINGLE_CHUNK_TASKS = 4  # number of a decoder's last tasks that have one chunk, 
 # most `MAX_WRITES` with `MAX_WRITE_BYTES`. The chunks of all calls hold their pixels, at most `MAX_CALL_BYTES`.
 CPU_LIMITS = Limits(calls=3, staged=3, begun=2, writes=64)
 MAX_WRITES, MAX_WRITE_BYTES, MAX_CALL_BYTES = 64, 2**26, 2**29
+# Ray Data takes finished chunks ten times a second. Until then a decoding task of a run on GPUs holds at least two, and
+# all tasks together so many; by default Ray stops each task after two, which starves a GPU beside few cores.
+HELD_CHUNKS = 16
 REQUEST_SECONDS = 5.0  # seconds between two requests to the autoscaler, see `request_gpus`
 SETTLE_SECONDS = 1.0  # seconds until all of Ray knows a new GPU; earlier, Ray warns that no node has one
 NOTIFY_SECONDS = 30.0  # seconds between two messages while waiting
@@ -222,10 +225,15 @@ def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
     options, scaling = context.execution_options, context.autoscaling_config
     before = options.resource_limits, context.target_max_block_size
     thresholds = scaling.actor_pool_util_upscaling_threshold, scaling.actor_pool_util_downscaling_threshold
+    held, poll = context._max_num_blocks_in_streaming_gen_buffer, context.memory_usage_poll_interval_s
+    decoders = decoder_count()
+    hold = max(2, HELD_CHUNKS // decoders) if pool.on_gpus else 2
+    context._max_num_blocks_in_streaming_gen_buffer = hold
+    context.memory_usage_poll_interval_s = None  # it starts a thread in each call
     # Ray reserves two blocks of this size for each call in flight. With the default of 128 MiB, the reservations could
     # exceed a tight limit, so that nothing would start.
     context.target_max_block_size = max(2**20, block)
-    waiting = (pool.limits.calls + 1) * pool.planned + decoder_count() + 8
+    waiting = (pool.limits.calls + 1) * pool.planned + (hold - 1) * decoders + 8
     options.resource_limits = before[0].copy(object_store_memory=max(2**28, waiting * 2 * block))
     # The pool takes a new GPU when all encoders have three calls. It returns no GPU while chunks wait: an encoder that
     # is idle for a moment would otherwise have to load its model again.
@@ -237,4 +245,5 @@ def bounded_memory(pool: Pool, block: int) -> Iterator[None]:
             yield
     finally:
         options.resource_limits, context.target_max_block_size = before
+        context._max_num_blocks_in_streaming_gen_buffer, context.memory_usage_poll_interval_s = held, poll
         scaling.actor_pool_util_upscaling_threshold, scaling.actor_pool_util_downscaling_threshold = thresholds

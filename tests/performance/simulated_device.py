@@ -31,7 +31,8 @@ class Device:
     Attributes:
         launch_s: seconds for which the launch of a call holds Python's lock.
         pinned, unpinned: bytes/s of copies to the device, in the same queue.
-        fault: a planted fault. `wait`: a launch returns when the device has ended; `unpinned`: copies are not pinned,
+        fault: a planted fault. `wait`: pixels are staged in the launch, which returns when the device has ended, so that
+            nothing is prepared meanwhile; `unpinned`: copies are not pinned,
             and block their caller; `padding`: each chunk in a batch is padded to 512 views.
     """
 
@@ -49,7 +50,7 @@ class Device:
 
 
 VIT_L_14, VIT_B_32 = Device(0.001 / 3), Device(0.001 / 25)
-INSTANT = Device(0.0, call_s=0.0, launch_s=0.0, pinned=float("inf"))
+INSTANT = Device(1e-12, call_s=0.0, launch_s=0.0, pinned=float("inf"))
 
 
 class SerialQueue:
@@ -83,7 +84,7 @@ class SimulatedEncoder:
 
     batch_size, min_images, depth = BATCH, 1, 2
     device: Device
-    log: Path | None = None  # gets a line for each batch: begin of its launch and its end, of `time.perf_counter`
+    log: Path | None = None  # gets a line for each batch: begin of its launch, its end (of `time.perf_counter`), views
     is_ready: Path | None = None  # exists as soon as there is an encoder
 
     def __init__(self, _: Any, facts: Any, *__: Any) -> None:
@@ -111,7 +112,8 @@ class SimulatedEncoder:
 
         began = time.perf_counter()
         pieces = {part: part.waiting.staged[part.first : part.stop] for part in parts}
-        for piece in pieces.values():
+        for part, piece in pieces.items():
+            pieces[part] = piece.copy() if self.device.fault == "wait" else piece
             self._copy(piece.nbytes)
         padded = self.device.fault == "padding"
         sizes = [len(pieces[part]) * len(part.waiting.views) for part in parts]
@@ -151,7 +153,7 @@ class SimulatedEncoder:
         """Sleep until the batch has ended, which drains the queue up to it."""
         self.queue.wait(handle.end)
         if self._lines:
-            self._lines.write(f"{handle.began} {handle.end}\n")
+            self._lines.write(f"{handle.began} {handle.end} {len(handle.z)}\n")
         # Batches end in order: all of a chunk whose last images have ended.
         self._buffers.extend(part.waiting.staged for part in handle.parts if part.stop == part.waiting.images)
         return handle.z, 0.0
@@ -180,7 +182,7 @@ class SimulatedEncoder:
                 embeddings[rows, position, :DIM] = grey_levels(pixels) + np.float32(view)
             self.queue.wait(end)
             if self._lines:
-                self._lines.write(f"{began} {end}\n")
+                self._lines.write(f"{began} {end} {left}\n")
         return embeddings, self.figures()
 
 
