@@ -46,6 +46,7 @@ MAX_WRITES, MAX_WRITE_BYTES, MAX_CALL_BYTES = 64, 2**26, 2**29
 # Ray Data takes finished chunks ten times a second. Until then a decoding task of a run on GPUs holds at least two, and
 # all tasks together so many; by default Ray stops each task after two, which starves a GPU beside few cores.
 HELD_CHUNKS = 16
+QUEUED_CHUNKS = 4  # minimum number of calls that wait on a GPU, since a new call may come a tenth of a second late
 REQUEST_SECONDS = 5.0  # seconds between two requests to the autoscaler, see `request_gpus`
 SETTLE_SECONDS = 1.0  # seconds until all of Ray knows a new GPU; earlier, Ray warns that no node has one
 NOTIFY_SECONDS = 30.0  # seconds between two messages while waiting
@@ -154,7 +155,8 @@ def limits_on_gpus(chunk: tuple[int, int], batch_size: int, block: int, part: in
     batches = [math.ceil(number * batch_size / (images * views)) for number in (2, 3)]
     writes = max(views, min(MAX_WRITES, MAX_WRITE_BYTES // part))
     begun = max(1, batches[0]) + writes // views
-    calls = max(3, min(begun + 1, MAX_CALL_BYTES // block, share))
+    waiting = max(QUEUED_CHUNKS, batches[1] - batches[0])
+    calls = max(3, min(begun + waiting, MAX_CALL_BYTES // block, share))
     return Limits(calls, staged=max(2, batches[1]), begun=begun, writes=writes)
 
 

@@ -443,12 +443,13 @@ def watched(storage: Storage) -> Iterator[None]:
 def in_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
     """Return a table as the content of a Parquet file; `compression` is the name of a Parquet codec.
 
-    Embeddings have no dictionary, since their values hardly repeat.
+    Embeddings have no dictionary, since their values hardly repeat, and no statistics.
     """
     vectors = [field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)]
-    repeating = [name for name in table.column_names if name not in vectors] if vectors else True
+    others: Any = [name for name in table.column_names if name not in vectors] if vectors else True
+    options: dict[str, Any] = {"write_page_checksum": True, "use_dictionary": others, "write_statistics": others}
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression=compression, write_page_checksum=True, use_dictionary=repeating)
+    pq.write_table(table, sink, compression=compression, **options)
     return bytes(sink.getvalue().to_pybytes())
 
 
