@@ -55,6 +55,7 @@ from benchmark.store.made import Made, new_name, take_over
 from benchmark.store.sealed import problem_by, read_json
 
 RECHECK_SECONDS = 60.0  # age after which the check for missing views in an object store is repeated
+SHARES = 4  # an encoder on a GPU holds at most one of so many parts of its share of the chunks, as others may join
 FLOAT16_MAX = 65504.0  # the largest value of float16
 CHECK_EVERY = 16  # in an object store, one of so many chunks is checked for another writer, until one is found
 
@@ -160,7 +161,7 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     images, count = min(chunks.size, len(chunks.images)), len(job.views)
     block = images * (count if job.decoding.at_source else 1) * high * wide * 3
     if pool.on_gpus:
-        batch, share = run.batch_size or GPU_BATCH, math.ceil(len(chunks) / pool.planned)
+        batch, share = run.batch_size or GPU_BATCH, math.ceil(len(chunks) / (SHARES * pool.planned))
         pool = replace(pool, limits=limits_on_gpus((images, count), batch, block, 4 * images * facts.dim, share))
     speed = Speed(cores=pool.threads or 0, device=pool.device)
     tally = Tally(speed, progress)

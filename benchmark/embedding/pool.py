@@ -149,7 +149,7 @@ def limits_on_gpus(chunk: tuple[int, int], batch_size: int, block: int, part: in
         batch_size: views of a batch of the device.
         block: bytes of a decoded chunk.
         part: bytes of the embeddings of one view of a chunk.
-        share: chunks of the run for each planned encoder; no encoder has more calls, as long as these are three.
+        share: maximum number of calls, for the sake of encoders that join later; but three calls are always allowed.
     """
     images, views = chunk
     batches = [math.ceil(number * batch_size / (images * views)) for number in (2, 3)]
@@ -157,7 +157,7 @@ def limits_on_gpus(chunk: tuple[int, int], batch_size: int, block: int, part: in
     begun = max(1, batches[0]) + writes // views
     waiting = max(QUEUED_CHUNKS, batches[1] - batches[0])
     calls = max(3, min(begun + waiting, MAX_CALL_BYTES // block, share))
-    return Limits(calls, staged=max(2, batches[1]), begun=begun, writes=writes)
+    return Limits(calls, staged=max(2, batches[1]) + 1, begun=begun, writes=writes)
 
 
 def _wanted_gpus(run: RunSpec, notify: Notify) -> tuple[int, bool]:

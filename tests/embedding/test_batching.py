@@ -185,7 +185,7 @@ def test_memory_that_runs_out_halves_the_batch_and_an_error_reaches_the_chunks_o
 
 
 @pytest.mark.parametrize(
-    ("images", "views", "calls", "staged"), [(64, 1, 55, 24), (64, 8, 14, 3), (64, 5, 20, 5), (256, 8, 13, 2)]
+    ("images", "views", "calls", "staged"), [(64, 1, 55, 25), (64, 8, 14, 4), (64, 5, 20, 6), (256, 8, 13, 3)]
 )
 def test_an_encoder_on_a_gpu_holds_three_batches_and_what_is_written(
     images: int, views: int, calls: int, staged: int
