@@ -171,7 +171,7 @@ class Batcher:
                     self._changed.notify()
                 try:
                     one.done.result()
-                except Exception:
+                except Exception:  # raised again below: a chunk that failed is no longer in flight
                     self.release(chunk)
                     raise
             elif views:

@@ -159,8 +159,8 @@ class SimulatedEncoder:
         return handle.z, 0.0
 
     def shrink(self) -> None:
-        """Memory never runs out here."""
-        raise NotImplementedError
+        """Fail: the batcher shrinks a batch only after `OutOfDeviceMemory`, which `launch` never raises here."""
+        raise AssertionError("a simulated device has no limit of memory")
 
     def figures(self) -> EncoderFigures:
         """Return what the encoder of a run without figures would."""

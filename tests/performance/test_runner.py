@@ -1,4 +1,4 @@
-"""The runner of the benchmarks: what is below a floor is said, floors and figures belong together; a simulated GPU."""
+"""The benchmark runner names each figure below its floor; floors and figures match; the simulated GPU keeps time."""
 
 import json
 import time

@@ -91,6 +91,7 @@ def test_a_planted_fault_is_seen(fault: Callable[[torch.Tensor], torch.Tensor], 
 
     images = torch.full((2, 3, 4, 4), 9, dtype=torch.uint8)
     Planted().views(images, ["a", "b"], 0)
+    # Torch refuses to read from `meta` with the first or the second; blocking copies are refused by `copies`.
     with pytest.raises((NotImplementedError, RuntimeError, AssertionError), match=r"meta|host"):
         Planted().views(images.to("meta"), ["a", "b"], 0)
 
