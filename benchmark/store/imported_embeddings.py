@@ -14,6 +14,7 @@ from benchmark.backbones.facts import BackboneFacts
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
+from benchmark.store.embeddings import IMPORTS_SINCE
 from benchmark.store.sealed import DIFFERS, DamagedError, read_checked, read_json, sealed_json, write_checked
 
 ROOT = "imported"
@@ -119,10 +120,16 @@ def find_import(storage: Storage, dataset: str, label: str) -> Import:
     """Return the import of a data set under the backbone `label`.
 
     Raises:
-        IcmBenchError: there is no such import; the message suggests existing ones.
+        IcmBenchError: there is no such import; the message suggests existing ones. Or an earlier version made it.
     """
     if storage.exists(name := import_file(dataset, label)):
-        return read_import(storage, name)
+        found = read_import(storage, name)
+        if any(int(view.depends_on["view"].get("version", 0)) < IMPORTS_SINCE for view in found.views):
+            raise IcmBenchError(
+                f"datasets: '{dataset}' was imported into {storage.path('')} by an earlier version of icm-bench, which "
+                f"divided embeddings otherwise; import it again with `icm-bench import-embeddings`."
+            )
+        return found
     labels = [read_import(storage, file).facts.label for file in imports_of(storage, dataset)]
     if labels:
         raise IcmBenchError(

@@ -29,7 +29,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.store import embeddings as store
-from benchmark.store import upkeep
+from benchmark.store import imported_embeddings, upkeep
 from benchmark.store.embeddings import read_texts
 from benchmark.store.rows import all_trials, read_rows
 from benchmark.sweep.trials import trials_of
@@ -665,6 +665,16 @@ def test_imports_stay_valid_when_decoding_changes(
     assert contents(tmp_path / "store", ".parquet") == parts
     shutil.rmtree(tmp_path / "store/imported/toy")  # without its import, what was exported is a stale embedding
     assert set(upkeep.clean(storage, dry_run=False).names) == {view.directory for view in before.views}
+
+
+def test_an_import_of_other_chunks_is_refused(
+    imported_again: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, storage = load_recipe(imported_again), Storage(str(tmp_path / "store"))
+    (manifest,) = manifests_of(recipe, storage)
+    monkeypatch.setattr(imported_embeddings, "IMPORTS_SINCE", store.STORE_VERSION + 1)
+    with pytest.raises(IcmBenchError, match=r"'toy' was imported into .* by an earlier version"):
+        imported_subject(recipe, storage, manifest, recipe.backbones[0])
 
 
 def test_a_set_whose_every_image_can_be_read_and_stands_once_is_exported_and_imported(
