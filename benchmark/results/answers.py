@@ -4,6 +4,7 @@ A line is an instance of Every Eval Ever's schema. Averages, intervals and verdi
 answers alone, by the functions that reports use.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.plain import RepeatedKeyError, without_repeats
+from benchmark.common.plain import from_json
 from benchmark.method.arrays import Ints, Mask
 from benchmark.method.evaluation.answers import Answered, Pooled
 from benchmark.method.evaluation.inference import ImageInterval
-from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
+from benchmark.method.evaluation.metrics import ACCURACY, Metric
 from benchmark.method.evaluation.multiple_testing import Gain, adjusted_gains
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.tested import Tested
+from benchmark.results.differences import differences
 
 SCHEMA = "0.3.0"  # version of Every Eval Ever's schemas, of records and of lines
-HALVES = ("all", "base", "new")
+RESTORE = "restore the file as it was published, or publish its recipe again"
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"  # verdicts besides `multiple_testing.KINDS`
 Texts = NDArray[np.str_]
 
@@ -128,19 +130,82 @@ class Answers:
             IcmBenchError: a line is not a line that `to_jsonl` writes, or differs from the first line in what all have
                 in common. The message names the line and the field.
         """
-        raise NotImplementedError
+        rows: list[tuple[Any, ...]] = []
+        heading: Heading | None = None
+        for number, line in enumerate(content.splitlines(), start=1):
+            where = f"{place}, line {number}"
+            found = from_json(line, where, RESTORE)
+            try:
+                row, of_line = _parsed(found)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise IcmBenchError(f"{where} is not an answer ({error!r}); {RESTORE}.") from error
+            heading = heading or of_line
+            for one in differences(_line(heading, *row), found):
+                raise IcmBenchError(f"{where}: {one.path} is {one.stated!r} instead of {one.expected!r}; {RESTORE}.")
+            rows.append(row)
+        if heading is None:
+            raise IcmBenchError(f"{place} has no answers; {RESTORE}.")
+        return cls.together(
+            [{one.name: c for one, c in zip(fields(cls), zip(*rows, strict=True), strict=True)}]
+        ), heading
 
 
 def _line(
     heading: Heading, sample: str, environment: str, held_out: str, group: str, half: str, seed: int, fold: int,
     label: str, predicted: str, kept_plain: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    raise NotImplementedError
+    correct = label == predicted
+    taken = {"turn_idx": 0, "source": "output.raw", "extracted_value": predicted}
+    where = {"environment": environment, "held_out": held_out, "group": group, "half": half}
+    how = {"seed": str(seed), "fold": str(fold), "rule": heading.rule, "kept_plain": str(kept_plain).lower()}
+    return {
+        "schema_version": SCHEMA,
+        "evaluation_id": heading.evaluation_id,
+        "model_id": heading.model_id,
+        "evaluation_name": f"{heading.dataset}: accuracy in {held_out}",
+        "evaluation_result_id": f"accuracy/{held_out}",
+        "sample_id": sample,
+        "interaction_type": "single_turn",
+        "input": {"raw": sample, "reference": [label]},
+        "output": {"raw": [predicted]},
+        "answer_attribution": [{**taken, "extraction_method": "exact_match", "is_terminal": True}],
+        "evaluation": {"score": float(correct), "is_correct": correct},
+        "metadata": where | how,
+    }
+
+
+def _parsed(line: Any) -> tuple[tuple[Any, ...], Heading]:
+    """Return the arguments of `_line` that make a line."""
+    about, (label,), (predicted,) = line["metadata"], line["input"]["reference"], line["output"]["raw"]
+    texts = (line["sample_id"], *(about[name] for name in ("environment", "held_out", "group", "half")))
+    heading = [line["evaluation_id"], line["model_id"], line["evaluation_name"].rpartition(": accuracy in ")[0]]
+    if wrong := [value for value in (*texts, label, predicted, *heading, about["rule"]) if not isinstance(value, str)]:
+        raise ValueError(f"{wrong[0]!r} is not a text")
+    row = (*texts, int(about["seed"]), int(about["fold"]), label, predicted, about["kept_plain"] == "true")
+    return row, Heading(*heading, about["rule"])
 
 
 def answered(parts: Sequence[Answers]) -> list[Answered]:
-    """Return the correctness of several methods with common numbers of images, for each (held_out, seed)."""
-    raise NotImplementedError
+    """Return the correctness of several methods, for each (held_out, seed); they share the numbers of images."""
+    sizes = np.cumsum([0, *map(len, parts)])
+    every = Answers(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Answers)))
+    new = every.half == "new"
+    n_base = None if new.all() or not new.any() else len(np.unique(every.label[~new]))
+    label = np.unique(np.char.add(np.where(new, "1", "0"), every.label), return_inverse=True)[1]  # base classes first
+    names, environment = np.unique(every.environment, return_inverse=True)
+    position, group = (np.unique(of, return_inverse=True)[1] for of in (every.sample, every.group))
+    grouped = bool((every.group != "").any())
+    found = []
+    for begin, end in itertools.pairwise(sizes):
+        pooled = {}
+        order = begin + np.lexsort([x[begin:end] for x in (position, label, every.seed, every.held_out)])
+        starts = np.flatnonzero((every.held_out[order][1:] != every.held_out[order][:-1])
+                                | (every.seed[order][1:] != every.seed[order][:-1])) + 1  # fmt: skip
+        for at in np.split(order, starts):
+            tested = Tested(position[at], environment[at], label[at], tuple(names), group[at] if grouped else None)
+            pooled[str(every.held_out[at[0]]), int(every.seed[at[0]])] = Pooled(every.correct[at], tested)
+        found.append(Answered(pooled, int(label.max()) + 1, n_base))
+    return found
 
 
 @dataclass(frozen=True)
@@ -148,13 +213,14 @@ class Estimates:
     """A metric, or a difference of it between two methods, from answers.
 
     Attributes:
-        average: the average over held-out environments with its interval.
+        average: the average over held-out environments with its interval, a fraction.
         of: held-out environment -> its value with its interval.
-        images: number of distinct images in all, then of each held-out environment (`of`).
+        images: held-out environment -> its number of distinct images; "" -> that of all.
     """
 
     average: ImageInterval
     of: Mapping[str, ImageInterval]
+    images: Mapping[str, int]
 
 
 def estimates(ours: Answered, minus: Answered | None = None, metric: Metric = ACCURACY) -> Estimates | None:
@@ -165,7 +231,14 @@ def estimates(ours: Answered, minus: Answered | None = None, metric: Metric = AC
         minus: a second method of the same call of `answered`; default: none.
         metric: `ACCURACY` (default) or `BALANCED`.
     """
-    raise NotImplementedError
+    average = ours.estimate(minus, metric=metric)
+    if average is None:
+        return None
+    alone = {name: ours.estimate(minus, name, metric) for name in average.held_outs}
+    places = {name: [ours[key].tested.position for key in ours if key[0] == name] for name in alone}
+    places[""] = [position for of_one in places.values() for position in of_one]
+    images = {name: len(np.unique(np.concatenate(of_one))) for name, of_one in places.items()}
+    return Estimates(average.interval, {name: one.interval for name, one in alone.items() if one}, images)
 
 
 @dataclass(frozen=True)
@@ -179,6 +252,7 @@ class Judged:
         p_balanced: the same for class-balanced accuracy.
         p_both: the same for both.
         family: number of gains in the family.
+        why: reason for `NO_VERDICT`, else empty.
     """
 
     verdict: str
@@ -186,6 +260,7 @@ class Judged:
     p_balanced: float | None
     p_both: float | None
     family: int
+    why: str = ""
 
 
 def judge(gains: Sequence[tuple[ImageInterval, ImageInterval, bool]]) -> list[Judged]:
@@ -195,4 +270,12 @@ def judge(gains: Sequence[tuple[ImageInterval, ImageInterval, bool]]) -> list[Ju
         gains: for each method and setting the gain in accuracy, the gain in class-balanced accuracy, and whether the
             rule kept plain prediction in every test.
     """
-    raise NotImplementedError
+    adjusted = adjusted_gains([Gain(metric, balanced) for metric, balanced, _ in gains])
+    found = []
+    for (metric, _, kept_plain), one in zip(gains, adjusted, strict=True):
+        few, n = "an environment has {} images, or groups of them, and {} are needed", metric.min_clusters
+        why = few.format(n, MIN_UNITS) if n < MIN_UNITS else "no standard error" if np.isnan(metric.p) else ""
+        verdict = IS_PLAIN if kept_plain else NO_VERDICT if why else one.kind.replace("the metric", "accuracy")
+        p = (None if np.isnan(value) else float(value) for value in (one.p_metric, one.p_balanced, one.p_both))
+        found.append(Judged(verdict, *p, one.family, why))
+    return found
