@@ -1,6 +1,7 @@
 """The places at which two pieces of plain data differ."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,8 @@ def differences(expected: Any, stated: Any, tolerance: float = 0.0, path: str = 
     Args:
         expected: plain data.
         stated: plain data.
-        tolerance: numbers are equal if they differ by at most this, relative to the larger of 1 and `expected`.
+        tolerance: numbers, also in texts, are equal if they differ by at most this, relative to the larger of 1 and
+            `expected`.
         path: beginning of all paths.
     """
     if isinstance(expected, Mapping) and isinstance(stated, Mapping):
@@ -44,6 +46,11 @@ def differences(expected: Any, stated: Any, tolerance: float = 0.0, path: str = 
 
 
 def _equal(expected: Any, stated: Any, tolerance: float) -> bool:
+    if type(expected) is type(stated) and expected == stated:
+        return True
+    if type(expected) is str and type(stated) is str and tolerance:
+        with suppress(ValueError):
+            return _equal(float(expected), float(stated), tolerance)
     if type(expected) is float and type(stated) in (int, float):  # not a boolean
         return bool(abs(expected - stated) <= tolerance * max(1.0, abs(expected)))
-    return type(expected) is type(stated) and bool(expected == stated)
+    return False

@@ -34,7 +34,8 @@ from benchmark.results.answers import RESTORE, SCHEMA, Answers, Heading, estimat
 
 VERSION = 1  # version of `Details`
 COLLECTION = "icm-bench"
-PATH = re.compile(r"data(/[^/]+){3}/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.json")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+PATH = re.compile(rf"data(/[^/]+){{3}}/{_UUID.pattern}\.json")
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 SAMPLES = "_samples.jsonl"
 TABLE = "results.csv"
@@ -459,6 +460,15 @@ def read_results(storage: Storage, answers: bool = True) -> tuple[list[Published
     return found, problems
 
 
+def misplaced(storage: Storage) -> list[str]:
+    """Return one sentence for each file of a results folder that is named like a record and lies outside `data`."""
+    there = [name for suffix in (".json", ".jsonl") for name in storage.files("", suffix)]
+    wrong = (name for name in there if not name.startswith("data/") and _UUID.match(name.rpartition("/")[2]))
+    return [
+        f"{name} lies outside data/, so nothing reads it; move it to its place there, or remove it." for name in wrong
+    ]
+
+
 def _read(storage: Storage, name: str, answers: bool) -> Published:
     if not PATH.fullmatch(name):
         raise IcmBenchError(f"{name} is not at data/COLLECTION/DEVELOPER/MODEL/UUID.json; move it there, or remove it.")
@@ -472,9 +482,8 @@ def _read(storage: Storage, name: str, answers: bool) -> Published:
     detailed = record.get("detailed_evaluation_results")
     if detailed is None or not answers:
         return alone
-    if not isinstance(detailed, dict) or detailed.get("file_path") != alone.samples:
-        problem = f"{name}: detailed_evaluation_results.file_path is not {alone.samples}"
-        raise IcmBenchError(f"{problem}, the file beside it; {RESTORE}.")
+    if not isinstance(detailed, dict):
+        raise IcmBenchError(f"{name}: detailed_evaluation_results is not an object; {RESTORE}.")
     content = storage.read_if_there(alone.samples)
     if content is None:
         raise IcmBenchError(f"{alone.samples} is missing, and {name} names it; {RESTORE}.")
