@@ -72,7 +72,9 @@ def command_parser() -> argparse.ArgumentParser:
             added.add_argument("recipe", metavar="RECIPE", help=recipe_help)
         return added
 
-    for add_commands in (_stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _setting_up):
+    for add_commands in (
+        _stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _results, _setting_up,
+    ):  # fmt: skip
         add_commands(command)
     for sub in commands.choices.values():
         speech = sub.add_mutually_exclusive_group()
@@ -260,6 +262,14 @@ def _store(command: _Command) -> None:
     add("--store", metavar="URI", help=_STORE)
     _flag(add, "--dry-run", "with repair and clean: list files without removing them")
     _flag(add, "--why", "with list: also list the runs that wrote it, their devices, and repeated work")
+    _flag(add, "--json", "print JSON")
+
+
+def _results(command: _Command) -> None:
+    add = command("results", "compare published results on one page").add_argument
+    about = "board: write board.html and board.csv from the answers that `check` has packed"
+    add("action", choices=("board",), help=about)
+    add("folder", type=Path, metavar="FOLDER", help="folder of `icm-bench publish --to`")
     _flag(add, "--json", "print JSON")
 
 
