@@ -266,9 +266,24 @@ def _store(command: _Command) -> None:
 
 
 def _results(command: _Command) -> None:
-    add = command("results", "compare published results on one page").add_argument
-    about = "board: write board.html and board.csv from the answers that `check` has packed"
-    add("action", choices=("board",), help=about)
+    add = command(
+        "publish", "write the results of a recipe as records that others can check",
+        "Writes one record for each data set, encoder and method in the schema of Every Eval Ever, and the answers to "
+        "all tested images. Nothing is computed anew.",
+        recipe_help="YAML file or name of a packaged recipe, after `run`",
+    ).add_argument  # fmt: skip
+    add("--to", type=Path, default=Path("results"), metavar="FOLDER", help="folder of results; default: %(default)s")
+    about = "id of the encoder, or LABEL=ID for each encoder of the recipe"
+    add("--model-id", action="append", default=[], metavar="DEVELOPER/MODEL", dest="model_ids", help=about)
+    who = ("first_party", "third_party", "collaborative", "other")  # as in results/records.py
+    add("--relationship", choices=who, help="of those who ran the evaluation to the encoder")
+    add("--organization", metavar="NAME", help="who ran the evaluation")
+    _add_options(add)
+
+    add = command("results", "check published results, or compare them on one page").add_argument
+    about = "check: recompute every number from the answers; board: write board.html and board.csv from the answers "
+    about += "that `check` has packed"
+    add("action", choices=("check", "board"), help=about)
     add("folder", type=Path, metavar="FOLDER", help="folder of `icm-bench publish --to`")
     _flag(add, "--json", "print JSON")
 

@@ -37,9 +37,10 @@ LEVELS = {
     "reports.document": ["benchmark.common.terminal.progress", "benchmark.method.evaluation", "reports.render",
                          "reports.analysis", "reports.text", "reports.tables", "reports.figures"],
     "reports": ["benchmark.common", "benchmark.method.evaluation", "benchmark.store.sealed", "reports"],
-    "benchmark.results": ["benchmark.common", "benchmark.method.arrays", "benchmark.method.evaluation"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
                          "benchmark.datasets.catalog", "benchmark.backbones.spec", "benchmark.backbones.facts"],
+    "benchmark.results": ["benchmark.common", "benchmark.method.arrays", "benchmark.method.evaluation",
+                          "benchmark.recipe.recipe"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
                             "benchmark.store", "benchmark.recipe"],
     "benchmark.sweep": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
@@ -53,7 +54,9 @@ LEVELS = {
     "jobs": ["benchmark.cli"],
 }  # fmt: skip
 JOIN_REPORTS = {
-    f"benchmark.commands.{name}" for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled", "results.board")
+    f"benchmark.commands.{name}"
+    for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled", "results.board",
+                 "results.publish")
 }
 
 

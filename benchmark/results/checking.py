@@ -57,8 +57,11 @@ def _gains(numbers: Iterable[Number]) -> tuple[ImageInterval, ImageInterval] | N
     return (metric, balanced) if metric and balanced else None
 
 
-def problems_of(published: Sequence[Published]) -> list[str]:
-    """Return one sentence for each problem of the records of a results folder; it names the file and the remedy."""
+def problems_of(published: Sequence[Published], unread: bool = False) -> list[str]:
+    """Return one sentence for each problem of the records of a results folder; it names the file and the remedy.
+
+    `unread`: whether the folder has further records that cannot be read. Verdicts that need them are not checked then.
+    """
     problems: list[str] = []
     known = {one.path: one for one in published}
     alone = []
@@ -80,13 +83,12 @@ def problems_of(published: Sequence[Published]) -> list[str]:
             problems += [f"{one.path}: {problem}." for problem in _of_numbers(one, computed[one.path])]
         except IcmBenchError as error:
             problems.append(str(error))
-    wrong = {sentence.partition(": ")[0] for sentence in problems}
     families: dict[tuple[str, str], list[Published]] = {}
     for one in alone:
         families.setdefault((one.details.recipe_hash, one.details.publication), []).append(one)
-    for family in families.values():
-        if not wrong & {one.path for one in family}:
-            problems += _of_family(family, computed)
+    if not problems:  # a verdict depends on all gains of its publication
+        for family in families.values():
+            problems += _of_family(family, computed, unread)
     return problems
 
 
@@ -226,21 +228,21 @@ def _of_numbers(one: Published, computed: Sequence[Number]) -> Iterator[str]:
         yield f"{where} is {first.stated!r}, and the answers give {first.expected!r}{more}; {RESTORE}"
 
 
-def _of_family(family: Sequence[Published], computed: Mapping[str, Sequence[Number]]) -> Iterator[str]:
+def _of_family(family: Sequence[Published], computed: Mapping[str, Sequence[Number]], unread: bool) -> Iterator[str]:
     """Yield the problems of the verdicts of one publication, whose numbers are right."""
     parts = [(one.details, computed[one.path], _kept_plain(one)) for one in family]
     judged = judged_together(parts)
-    sizes = {one.details.family for one in family if one.details.verdict}
-    if missing := max(sizes, default=0) - max((details.family for details in judged if details.verdict), default=0):
-        if len(sizes) == 1 and missing > 0:
-            where = f"{family[0].path}: its publication has {max(sizes)} gains, which are judged together"
-            yield f"{where}, and {missing} of them are not here; add their records."
-            return
+    stated, there = ({one.family for one in of if one.verdict} for of in ([one.details for one in family], judged))
+    if len(stated) == 1 and max(stated) > max(there):
+        if not unread:
+            problem = f"its publication has {max(stated)} gains, which are judged together, and {max(there)} are here"
+            yield f"{family[0].path}: {problem}; add the other records."
+        return
     for one, details in zip(family, judged, strict=True):
         for name in _JUDGED:
-            stated, expected = getattr(one.details, name), getattr(details, name)
-            if list(differences({name: expected}, {name: stated}, TOLERANCE)):
-                yield f"{one.path}: {name} is {stated!r}, and the answers give {expected!r}; {RESTORE}."
+            is_, should = getattr(one.details, name), getattr(details, name)
+            if list(differences({name: should}, {name: is_}, TOLERANCE)):
+                yield f"{one.path}: {name} is {is_!r}, and the answers give {should!r}; {RESTORE}."
                 break
 
 

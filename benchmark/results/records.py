@@ -464,9 +464,7 @@ def misplaced(storage: Storage) -> list[str]:
     """Return one sentence for each file of a results folder that is named like a record and lies outside `data`."""
     there = [name for suffix in (".json", ".jsonl") for name in storage.files("", suffix)]
     wrong = (name for name in there if not name.startswith("data/") and _UUID.match(name.rpartition("/")[2]))
-    return [
-        f"{name} lies outside data/, so nothing reads it; move it to its place there, or remove it." for name in wrong
-    ]
+    return [f"{name} lies outside data/, where nothing reads it; move it to its place, or remove it." for name in wrong]
 
 
 def _read(storage: Storage, name: str, answers: bool) -> Published:

@@ -1,11 +1,17 @@
 """`icm-bench results check`: checks published records, and leaves what `results board` reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
+from benchmark.results.answers import Answers
 from benchmark.results.checking import problems_of
-from benchmark.results.records import misplaced, read_results, write_table
+from benchmark.results.packed import Entry, GroupKey, Images, write_packed
+from benchmark.results.records import Details, Published, misplaced, read_results, write_table
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Checked:
         return f"{self.records} records with {self.answers:,} answers: {end}"
 
 
-def check_results(results: Storage) -> Checked:
+def check_results(folder: Path) -> Checked:
     """Check all records of a results folder: schema, checksums, arithmetic, verdicts.
 
     If there is no problem, `results.csv` and the packed answers for `results board` are written anew.
@@ -36,11 +42,63 @@ def check_results(results: Storage) -> Checked:
     Raises:
         IcmBenchError: the folder has no records.
     """
+    results = Storage(str(folder))
     published, problems = read_results(results)
     problems += misplaced(results)
     if not published and not problems:
-        raise IcmBenchError(f"{results.path('')} holds no records; `icm-bench publish RECIPE --to FOLDER` writes some.")
-    problems += problems_of(published)
+        raise IcmBenchError(f"{results.path('')} has no records; `icm-bench publish RECIPE --to FOLDER` writes some.")
+    problems += problems_of(published, unread=bool(problems))
     if not problems:
         write_table(results)
+        write_packed(folder, groups_of(published))
     return Checked(len(published), sum(len(one.answers or ()) for one in published), problems)
+
+
+def groups_of(published: Sequence[Published]) -> dict[GroupKey, tuple[Images, list[Entry]]]:
+    """Return the answers of all records by comparable group, for `packed`: the union of images, and each record on it.
+
+    Records without answers are left out.
+    """
+    groups: dict[GroupKey, list[tuple[Published, Answers]]] = {}
+    for one in published:
+        if one.answers is not None:
+            groups.setdefault(_key(one.details), []).append((one, one.answers))
+    return {key: _packed(members) for key, members in groups.items()}
+
+
+def _key(details: Details) -> GroupKey:
+    protocol = details.protocol, details.test_split, details.class_half, details.folds
+    return GroupKey(
+        details.dataset, details.data_fingerprint, *protocol, tuple(details.seeds), tuple(details.held_outs)
+    )
+
+
+def _packed(members: Sequence[tuple[Published, Answers]]) -> tuple[Images, list[Entry]]:
+    index: dict[tuple[object, ...], int] = {}
+    rows: list[tuple[str, ...]] = []  # unit and class of each image
+    places = []
+    for _, answers in members:
+        names = (answers.sample, answers.held_out, answers.seed, answers.half)
+        keys = [*zip(*(name.tolist() for name in names), strict=True)]
+        for key, row in zip(keys, zip(answers.unit.tolist(), answers.label.tolist(), strict=True), strict=True):
+            if key not in index:
+                index[key] = len(rows)
+                rows.append(row)
+        places.append(np.array([index[key] for key in keys]))
+    (sample, held_out, seed, half), (unit, label) = (map(np.array, zip(*of, strict=True)) for of in (index, rows))
+    images = Images(sample=sample, held_out=held_out, unit=unit, label=label, seed=seed, half=half)
+    entries = []
+    for (one, answers), place in zip(members, places, strict=True):
+        answered, correct = np.zeros((2, len(rows)), dtype=bool)
+        answered[place], correct[place] = True, answers.correct
+        details = one.details
+        alike = [other for other, _ in members if _name(other) == _name(one)]
+        variant = f"recipe {details.recipe_name} {details.recipe_hash[:8]}" if len(alike) > 1 else ""
+        looks, is_plain = details.looks_at_target, details.projection == "identity" and not details.variant
+        entries.append(Entry(one.path, *_name(one), looks, is_plain, answered, correct, variant))
+    return images, entries
+
+
+def _name(one: Published) -> tuple[str, str, str, str, str]:
+    details = one.details
+    return one.model_id, details.encoder, details.method, details.predictor, details.rule

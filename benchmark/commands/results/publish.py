@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from benchmark.common.machine import processor
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import KEY, RULES
+from benchmark.recipe.published import without_paths
 from benchmark.recipe.recipe import Recipe
 from benchmark.results.answers import NO_VERDICT, Answers, Texts, answered
 from benchmark.results.checking import judged_together
@@ -49,7 +50,7 @@ _PACKAGES = (
     "openvino",
 )  # fmt: skip
 _MODEL_ID = re.compile(r"(?!(?i:data|unknown)/)[A-Za-z0-9][\w.-]*(?<!\.)/[A-Za-z0-9][\w.-]*(?<!\.)", re.ASCII)
-_PLACE = re.compile(r"(hf:|local-dir:|)(?:\S*://|[/~\\]|[A-Za-z]:[/\\]).*?([^/\\]*)[/\\]*")
+_ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z][\w+.-]*:[/\\]")
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,20 @@ class Publication:
         return f"{len(self.records)} records, {len(self.written)} files written or changed"
 
 
-def publish(recipe: Recipe, storage: Storage, about: Publisher, results: Storage) -> Publication:
+def publish(recipe: Recipe, storage: Storage, about: Publisher, folder: Path) -> Publication:
     """Write the records of a recipe into a results folder.
 
     Args:
         recipe: the recipe, which was run with the store.
         storage: the recipe's store.
         about: who publishes it.
-        results: the results folder.
+        folder: the results folder.
 
     Raises:
         IcmBenchError: see `records_of` and `benchmark.results.records.write`.
     """
     published = records_of(recipe, storage, about)
-    return Publication([one.path for one in published], write(results, published))
+    return Publication([one.path for one in published], write(Storage(str(folder)), published))
 
 
 def records_of(
@@ -159,8 +160,7 @@ def _whole(setting: "Setting") -> "Setting":
 
 def _of_run(run: RunRecord, gathered: Gathered, publication: str) -> dict[str, Any]:
     """Return the fields of `Details` that all records of a run share."""
-    content = {**run.recipe, "datasets": [{**dataset, "root": None} for dataset in run.recipe["datasets"]]}
-    shortened: list[str] = []
+    content, shortened = without_paths(run.recipe)
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
@@ -168,24 +168,12 @@ def _of_run(run: RunRecord, gathered: Gathered, publication: str) -> dict[str, A
     return {
         "recipe_name": run.name,
         "recipe_hash": run.recipe_hash,
-        "recipe": _without_places(content, "", shortened),
+        "recipe": content,
         "shortened": shortened,
         "publication": publication,
         "versions": versions,
         "machine": sorted({c["gpu"] or c["machine"] for c in gathered.costs if c["device"]} - {""}) or [processor()],
     }
-
-
-def _without_places(content: Any, key: str, shortened: list[str]) -> Any:
-    """Return plain data with only the last part of absolute paths and URIs; add their keys to `shortened`."""
-    if isinstance(content, dict):
-        return {name: _without_places(value, f"{key}.{name}".lstrip("."), shortened) for name, value in content.items()}
-    if isinstance(content, list):
-        return [_without_places(value, f"{key}[{i}]", shortened) for i, value in enumerate(content)]
-    if isinstance(content, str) and (place := _PLACE.fullmatch(content)):
-        shortened.append(key)
-        return place[1] + place[2]
-    return content
 
 
 def _of_setting(
@@ -315,7 +303,7 @@ def sample_ids(paths: Sequence[str], ids: Sequence[str], environments: Sequence[
 
     If two names are equal, as with several data sets, all begin with the environment, and equal ones get a number.
     """
-    names = [id_ if not path or _PLACE.fullmatch(path) else path for path, id_ in zip(paths, ids, strict=True)]
+    names = [id_ if not path or _ABSOLUTE.match(path) else path for path, id_ in zip(paths, ids, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{environment}/{name}" for environment, name in zip(environments, names, strict=True)]
     seen: dict[str, int] = {}
