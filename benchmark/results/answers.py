@@ -1,7 +1,7 @@
-"""`Answers`: the answer of one method to every tested image, as arrays and as JSON lines; and what follows from them.
+"""`Answers`: the answer of one method to every tested image, as arrays and as JSON lines.
 
-A line is an instance of Every Eval Ever's schema. Averages, intervals and verdicts of records are computed here, from
-answers alone, by the functions that reports use.
+A line is an instance of Every Eval Ever's schema. `answered` gives answers the form from which reports compute averages
+and intervals.
 """
 
 import itertools
@@ -17,16 +17,11 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import from_json
 from benchmark.method.arrays import Ints, Mask
 from benchmark.method.evaluation.answers import Answered, Pooled
-from benchmark.method.evaluation.inference import ImageInterval
-from benchmark.method.evaluation.metrics import ACCURACY, Metric
-from benchmark.method.evaluation.multiple_testing import Gain, adjusted_gains
-from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.tested import Tested
 from benchmark.results.differences import differences
 
 SCHEMA = "0.3.0"  # version of Every Eval Ever's schemas, of records and of lines
 RESTORE = "restore the file as it was published, or publish its recipe again"
-IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"  # verdicts besides `multiple_testing.KINDS`
 Texts = NDArray[np.str_]
 
 
@@ -155,23 +150,21 @@ def _line(
     label: str, predicted: str, kept_plain: bool,
 ) -> dict[str, Any]:  # fmt: skip
     correct = label == predicted
-    taken = {"turn_idx": 0, "source": "output.raw", "extracted_value": predicted}
-    where = {"environment": environment, "held_out": held_out, "group": group, "half": half}
-    how = {"seed": str(seed), "fold": str(fold), "rule": heading.rule, "kept_plain": str(kept_plain).lower()}
     return {
-        "schema_version": SCHEMA,
-        "evaluation_id": heading.evaluation_id,
-        "model_id": heading.model_id,
-        "evaluation_name": f"{heading.dataset}: accuracy in {held_out}",
-        "evaluation_result_id": f"accuracy/{held_out}",
-        "sample_id": sample,
-        "interaction_type": "single_turn",
-        "input": {"raw": sample, "reference": [label]},
-        "output": {"raw": [predicted]},
-        "answer_attribution": [{**taken, "extraction_method": "exact_match", "is_terminal": True}],
+        "schema_version": SCHEMA, "evaluation_id": heading.evaluation_id, "model_id": heading.model_id,
+        "evaluation_name": f"{heading.dataset}: accuracy in {held_out}", "evaluation_result_id": f"accuracy/{held_out}",
+        "sample_id": sample, "interaction_type": "single_turn",
+        "input": {"raw": sample, "reference": [label]}, "output": {"raw": [predicted]},
+        "answer_attribution": [{
+            "turn_idx": 0, "source": "output.raw", "extracted_value": predicted, "extraction_method": "exact_match",
+            "is_terminal": True,
+        }],
         "evaluation": {"score": float(correct), "is_correct": correct},
-        "metadata": where | how,
-    }
+        "metadata": {
+            "environment": environment, "held_out": held_out, "group": group, "half": half, "seed": str(seed),
+            "fold": str(fold), "rule": heading.rule, "kept_plain": str(kept_plain).lower(),
+        },
+    }  # fmt: skip
 
 
 def _parsed(line: Any) -> tuple[tuple[Any, ...], Heading]:
@@ -205,77 +198,4 @@ def answered(parts: Sequence[Answers]) -> list[Answered]:
             tested = Tested(position[at], environment[at], label[at], tuple(names), group[at] if grouped else None)
             pooled[str(every.held_out[at[0]]), int(every.seed[at[0]])] = Pooled(every.correct[at], tested)
         found.append(Answered(pooled, int(label.max()) + 1, n_base))
-    return found
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """A metric, or a difference of it between two methods, from answers.
-
-    Attributes:
-        average: the average over held-out environments with its interval, a fraction.
-        of: held-out environment -> its value with its interval.
-        images: held-out environment -> its number of distinct images; "" -> that of all.
-    """
-
-    average: ImageInterval
-    of: Mapping[str, ImageInterval]
-    images: Mapping[str, int]
-
-
-def estimates(ours: Answered, minus: Answered | None = None, metric: Metric = ACCURACY) -> Estimates | None:
-    """Return a metric, or its difference to a second method on the same images; None if no image is in common.
-
-    Args:
-        ours: a method of `answered`.
-        minus: a second method of the same call of `answered`; default: none.
-        metric: `ACCURACY` (default) or `BALANCED`.
-    """
-    average = ours.estimate(minus, metric=metric)
-    if average is None:
-        return None
-    alone = {name: ours.estimate(minus, name, metric) for name in average.held_outs}
-    places = {name: [ours[key].tested.position for key in ours if key[0] == name] for name in alone}
-    places[""] = [position for of_one in places.values() for position in of_one]
-    images = {name: len(np.unique(np.concatenate(of_one))) for name, of_one in places.items()}
-    return Estimates(average.interval, {name: one.interval for name, one in alone.items() if one}, images)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on the gain of a method over plain prediction, see `benchmark.method.evaluation.multiple_testing`.
-
-    Attributes:
-        verdict: the conclusion; `IS_PLAIN` if the rule kept plain prediction in every test, `NO_VERDICT` if there is no
-            p-value.
-        p: p-value of the gain in accuracy, adjusted by Holm over the family; None if unknown.
-        p_balanced: the same for class-balanced accuracy.
-        p_both: the same for both.
-        family: number of gains in the family.
-        why: reason for `NO_VERDICT`, else empty.
-    """
-
-    verdict: str
-    p: float | None
-    p_balanced: float | None
-    p_both: float | None
-    family: int
-    why: str = ""
-
-
-def judge(gains: Sequence[tuple[ImageInterval, ImageInterval, bool]]) -> list[Judged]:
-    """Return the verdicts of one family, which is all gains of a publication.
-
-    Args:
-        gains: for each method and setting the gain in accuracy, the gain in class-balanced accuracy, and whether the
-            rule kept plain prediction in every test.
-    """
-    adjusted = adjusted_gains([Gain(metric, balanced) for metric, balanced, _ in gains])
-    found = []
-    for (metric, _, kept_plain), one in zip(gains, adjusted, strict=True):
-        few, n = "an environment has {} images, or groups of them, and {} are needed", metric.min_clusters
-        why = few.format(n, MIN_UNITS) if n < MIN_UNITS else "no standard error" if np.isnan(metric.p) else ""
-        verdict = IS_PLAIN if kept_plain else NO_VERDICT if why else one.kind.replace("the metric", "accuracy")
-        p = (None if np.isnan(value) else float(value) for value in (one.p_metric, one.p_balanced, one.p_both))
-        found.append(Judged(verdict, *p, one.family, why))
     return found

@@ -17,11 +17,11 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
-from typing import Any, get_type_hints
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash, from_json
@@ -30,15 +30,14 @@ from benchmark.common.terminal.escaping import FORMULA_SIGNS
 from benchmark.method.evaluation.answers import Answered
 from benchmark.method.evaluation.inference import CONFIDENCE, ImageInterval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
-from benchmark.results.answers import RESTORE, SCHEMA, Answers, Heading, estimates
+from benchmark.results.answers import RESTORE, SCHEMA, Answers, Heading
 
 VERSION = 1  # version of `Details`
 COLLECTION = "icm-bench"
+RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 PATH = re.compile(rf"data(/[^/]+){{3}}/{_UUID.pattern}\.json")
-RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
-SAMPLES = "_samples.jsonl"
-TABLE = "results.csv"
+SAMPLES, TABLE = "_samples.jsonl", "results.csv"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,12 @@ class Publisher:
     model_ids: Mapping[str, str]
     time: int
 
+    def model_id(self, encoder: str) -> str:
+        """Return the id of the encoder with a label."""
+        return self.model_ids.get(encoder) or self.model_ids[""]
 
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, kw_only=True)
 class Details:
     """What a record says of a run beyond the schema, in `eval_library.additional_details` as strings.
@@ -69,7 +73,7 @@ class Details:
         record_version: `VERSION`.
         recipe_name: name of the recipe.
         recipe_hash: SHA-256 (hex) of everything in the recipe that can change a number.
-        recipe: the recipe as plain data, without `run` and without places of files.
+        recipe: the recipe as plain data without places, see `benchmark.recipe.published`.
         shortened: dotted keys of the recipe whose value was a place; only the name of the file is left.
         publication: hash of the state of data and weights. Gains with the same `recipe_hash` and `publication` are one
             family of tests.
@@ -162,7 +166,7 @@ class Details:
         return {name: v if isinstance(v, str) else _json(v) for name, v in values.items() if v is not None}
 
     @classmethod
-    def of_strings(cls, strings: Mapping[str, Any], place: str) -> "Details":
+    def of_strings(cls, strings: Any, place: str) -> "Details":
         """Return the details that `to_strings` made.
 
         Args:
@@ -172,25 +176,17 @@ class Details:
         Raises:
             IcmBenchError: a later version, an unknown key, a missing one, or a value that is not of its type.
         """
-        version = strings.get("record_version", "")
-        if isinstance(version, str) and version.isdigit() and int(version) > VERSION:
+        if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
+            raise IcmBenchError(f"{place} is not an object of texts; {RESTORE}.")
+        if (version := strings.get("record_version", "")).isdigit() and int(version) > VERSION:
             raise IcmBenchError(f"{place} has record_version {version}, of a later icm-bench; update icm-bench.")
-        values = {}
-        for name, value in strings.items():
-            if name not in (kinds := _kinds()):
-                raise IcmBenchError(f"{place} has the unknown key '{name}'; remove it, or update icm-bench.")
-            kind, is_text = kinds[name]
-            if not isinstance(value, str):
-                raise IcmBenchError(f"{place}.{name} is not a text; {RESTORE}.")
-            try:
-                plain = value if is_text else from_json(value, f"{place}.{name}", RESTORE)
-                values[name] = kind.validate_python(plain, strict=True)
-            except ValidationError as error:
-                raise IcmBenchError(f"{place}.{name} is {value!r:.80}, which is not its type; {RESTORE}.") from error
+        texts = {one.name for one in fields(cls) if one.type in (str, str | None)}
+        plain = {k: v if k in texts else from_json(v, f"{place}.{k}", RESTORE) for k, v in strings.items()}
         try:
-            return cls(**values)
-        except TypeError as error:
-            raise IcmBenchError(f"{place} lacks {str(error).rpartition(': ')[2]}; {RESTORE}.") from error
+            return TypeAdapter(cls).validate_python(plain)
+        except ValidationError as error:
+            key, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"].lower()
+            raise IcmBenchError(f"{place}.{key}: {why}; {RESTORE}, or update icm-bench.") from error
 
     def uuid(self, model_id: str) -> str:
         """Return the name of the record: a UUID of version 4 whose other bits are a hash of what was evaluated."""
@@ -207,13 +203,6 @@ _IDENTITY = (
     "prompts", "protocol", "test_split", "class_half", "rounding", "folds", "projection", "order", "variant",
     "predictor",
 )  # fmt: skip
-
-
-@cache
-def _kinds() -> dict[str, tuple[TypeAdapter[Any], bool]]:
-    """Return field of `Details` -> its type, and whether it is stored as it is."""
-    hints = get_type_hints(Details)
-    return {one.name: (TypeAdapter(h := hints[one.name]), h in (str, str | None)) for one in fields(Details)}
 
 
 def _json(value: Any) -> str:
@@ -241,89 +230,72 @@ class Number:
     @property
     def id(self) -> str:
         """`evaluation_result_id`: "accuracy", "accuracy/sketch", "gain_in_accuracy"."""
-        return f"{'gain_in_' if self.gain else ''}{self.metric}{self.held_out and f'/{self.held_out}'}"
-
-    @property
-    def name(self) -> str:
-        """The number in words: "gain in accuracy over plain prediction, average over held-out environments"."""
-        what = self.metric.replace("balanced_", "class-balanced ")
-        what = f"gain in {what} over plain prediction" if self.gain else what
-        return f"{what} in {self.held_out}" if self.held_out else f"{what}, average over held-out environments"
+        return f"{'gain_in_' * self.gain}{self.metric}{self.held_out and f'/{self.held_out}'}"
 
     def entry(self, details: Details) -> dict[str, Any]:
         """Return the entry of `evaluation_results`."""
-        one, of_data = self.interval, {"fingerprint": details.data_fingerprint}
-        more = {name: getattr(one, name) for name in _OF_INTERVAL if not np.isnan(getattr(one, name))}
-        uncertainty: dict[str, Any] = {"num_samples": self.images}
+        one, uncertainty = self.interval, dict[str, Any](num_samples=self.images)
         if not np.isnan(one.standard_error):
             uncertainty["standard_error"] = {"value": one.standard_error, "method": "cluster-robust over images"}
         if not np.isnan(one.low):
             ends = {"lower": one.low, "upper": one.high, "confidence_level": CONFIDENCE, "method": "Student's t"}
             uncertainty["confidence_interval"] = ends
+        known = {name: _json(v) for name in _OF_INTERVAL if not np.isnan(v := getattr(one, name))}
+        what = "gain over plain prediction in " * self.gain + self.metric.replace("balanced_", "class-balanced ")
+        where = f" in {self.held_out}" if self.held_out else ", average over held-out environments"
         return {
             "evaluation_result_id": self.id,
-            "evaluation_name": f"{details.dataset}: {self.name}",
-            "source_data": {"dataset_name": details.dataset, "source_type": "other", "additional_details": of_data},
+            "evaluation_name": f"{details.dataset}: {what}{where}",
+            "source_data": {
+                "dataset_name": details.dataset, "source_type": "other",
+                "additional_details": {"fingerprint": details.data_fingerprint},
+            },
             "metric_config": {
-                "evaluation_description": f"{self.name}; {_CLASSES[details.class_half]}",
-                "metric_id": f"icm_bench.{self.id.partition('/')[0]}" if self.gain else self.metric,
-                "metric_name": self.name.partition(" in " if self.held_out else ", average")[0],
-                "metric_kind": self.metric,
-                "metric_unit": "proportion",
-                "lower_is_better": False,
-                "score_type": "continuous",
-                "min_score": -1.0 if self.gain else 0.0,
-                "max_score": 1.0,
+                "evaluation_description": f"{what}{where}; classes: {details.class_half}",
+                "metric_id": "icm_bench." * self.gain + self.id.partition("/")[0],
+                "metric_name": what, "metric_kind": self.metric, "metric_unit": "proportion",
+                "lower_is_better": False, "score_type": "continuous", "min_score": -float(self.gain), "max_score": 1.0,
             },
             "score_details": {
                 "score": one.estimate,
-                "details": {
-                    "metric": self.metric,
-                    "gain": _json(self.gain),
-                    "held_out": self.held_out,
-                    **{name: _json(value) for name, value in more.items()},
-                },
+                "details": {"metric": self.metric, "gain": _json(self.gain), "held_out": self.held_out, **known},
                 "uncertainty": uncertainty,
             },
-        }
+        }  # fmt: skip
 
     @classmethod
-    def of_entry(cls, entry: Mapping[str, Any]) -> "Number":
+    def of_entry(cls, entry: Any) -> "Number":
         """Return the number of an entry of `evaluation_results`; raise KeyError, TypeError or ValueError without it."""
         score, details = entry["score_details"], entry["score_details"]["details"]
         error = score["uncertainty"].get("standard_error", {"value": np.nan})["value"]
-        more = {name: float(details.get(name, "nan")) for name in _OF_INTERVAL}
-        counts = {name: int(more[name]) for name in ("clusters", "min_clusters", "seeds")}
-        interval = ImageInterval(
-            float(score["score"]), float(error), more["degrees_of_freedom"], **counts, slope=more["slope"]
-        )
+        more: dict[str, Any] = {name: float(details.get(name, "nan")) for name in _OF_INTERVAL}
+        more |= {name: int(more[name]) for name in ("clusters", "min_clusters", "seeds")}
+        interval = ImageInterval(float(score["score"]), float(error), **more)
         images = int(score["uncertainty"]["num_samples"])
         return cls(details["metric"], details["gain"] == "true", details["held_out"], interval, images)
 
 
 _OF_INTERVAL = ("degrees_of_freedom", "clusters", "min_clusters", "seeds", "slope")
-_CLASSES = {
-    "all": "all classes",
-    "base": "base classes",
-    "new": "new classes",
-    "harmonic": "harmonic mean of base and new classes",
-}
 
 
-def numbers_of(ours: Answered, plain: Answered | None) -> list[Number]:
-    """Return the numbers of a record: accuracies, and gains over plain prediction.
+def numbers_of(ours: Answered, plain: Answered | None = None) -> list[Number]:
+    """Return the numbers of a record: averages of both accuracies, the accuracy in each environment, and gains.
 
     Args:
         ours: the method.
-        plain: plain prediction with the same predictor; None for plain prediction itself, or without any.
+        plain: plain prediction with the same predictor, of the same call of `answered`. None (default) for plain
+            prediction itself, or if there is none; there are no gains then.
     """
     found = []
-    asked = [(ACCURACY, "accuracy", None), (BALANCED, "balanced_accuracy", None)]
-    asked += [(metric, name, plain) for metric, name, _ in asked if plain is not None]
-    for metric, name, minus in asked:
-        if one := estimates(ours, minus, metric):
-            of = {"": one.average} | (one.of if name == "accuracy" else {})
-            found += [Number(name, minus is not None, at, i, one.images[at]) for at, i in of.items()]
+    for minus in (None,) if plain is None else (None, plain):
+        for name, metric in (("accuracy", ACCURACY), ("balanced_accuracy", BALANCED)):
+            average = ours.estimate(minus, metric=metric)
+            names = average.held_outs if average and metric == ACCURACY else ()
+            for held_out, one in {"": average, **{e: ours.estimate(minus, e, metric) for e in names}}.items():
+                images = [ours[key].tested.position for key in ours if held_out in ("", key[0])]
+                if one is not None:
+                    n = len(np.unique(np.concatenate(images)))
+                    found.append(Number(name, minus is not None, held_out, one.interval, n))
     return found
 
 
@@ -346,8 +318,7 @@ class Published:
         """The record's details."""
         library = self.record.get("eval_library")
         strings = library.get("additional_details") if isinstance(library, dict) else None
-        place = f"{self.path}: eval_library.additional_details"
-        return Details.of_strings(strings if isinstance(strings, dict) else {}, place)
+        return Details.of_strings(strings, f"{self.path}: eval_library.additional_details")
 
     @cached_property
     def numbers(self) -> list[Number]:
@@ -362,16 +333,16 @@ class Published:
     def publisher(self) -> Publisher:
         """Who published the record."""
         try:
-            source, time = self.record["source_metadata"], self.record["retrieved_timestamp"]
-            who = source["source_organization_name"], source["evaluator_relationship"]
-            return Publisher(*who, {self.details.encoder: self.record["model_info"]["id"]}, int(time))
+            source, time = self.record["source_metadata"], int(self.record["retrieved_timestamp"])
+            who = str(source["source_organization_name"]), str(source["evaluator_relationship"])
+            return Publisher(*who, {"": str(self.record["model_info"]["id"])}, time)
         except (KeyError, TypeError, ValueError) as error:
-            raise IcmBenchError(f"{self.path} lacks {error}, which tells who published it; {RESTORE}.") from error
+            raise IcmBenchError(f"{self.path} lacks {error}, as who published it and when; {RESTORE}.") from error
 
     @property
     def model_id(self) -> str:
         """Id of the encoder, as developer/model."""
-        return str(self.record["model_info"]["id"])
+        return self.publisher.model_ids[""]
 
     @property
     def samples(self) -> str:
@@ -381,7 +352,7 @@ class Published:
     @property
     def heading(self) -> Heading:
         """What the lines of its answers have in common."""
-        return Heading(self.record["evaluation_id"], self.model_id, self.details.dataset, self.details.rule)
+        return Heading(str(self.record.get("evaluation_id")), self.model_id, self.details.dataset, self.details.rule)
 
     def files(self) -> dict[str, bytes]:
         """Return path -> content of its files, answers first."""
@@ -399,43 +370,32 @@ def build(details: Details, publisher: Publisher, numbers: Sequence[Number], ans
         numbers: its numbers, see `numbers_of`.
         answers: its answers; None to publish the record alone.
     """
-    model_id = publisher.model_ids.get(details.encoder) or publisher.model_ids[""]
-    path = details.path(model_id)
+    model_id = publisher.model_id(details.encoder)
     record = {
         "schema_version": SCHEMA,
         "evaluation_id": f"{COLLECTION}/{model_id}/{details.uuid(model_id)}",
         "retrieved_timestamp": str(publisher.time),
         "source_metadata": {
-            "source_name": "icm-bench",
-            "source_type": "evaluation_run",
-            "source_organization_name": publisher.organization,
-            "evaluator_relationship": publisher.relationship,
+            "source_name": "icm-bench", "source_type": "evaluation_run",
+            "source_organization_name": publisher.organization, "evaluator_relationship": publisher.relationship,
         },
         "eval_library": {
-            "name": "icm-bench",
-            "version": details.versions.get("icm-bench", "unknown"),
+            "name": "icm-bench", "version": details.versions.get("icm-bench", "unknown"),
             "additional_details": details.to_strings(),
         },
         "model_info": {
-            "name": details.encoder,
-            "id": model_id,
-            "developer": model_id.partition("/")[0],
-            "additional_details": {
-                "deployment_type": "self_deployed",
-                "model_availability": details.availability,
-            },
+            "name": details.encoder, "id": model_id, "developer": model_id.partition("/")[0],
+            "additional_details": {"deployment_type": "self_deployed", "model_availability": details.availability},
         },
         "evaluation_results": [number.entry(details) for number in numbers],
-    }
-    made = Published(path, record, answers)
+    }  # fmt: skip
+    made = Published(details.path(model_id), record, answers)
     if answers is not None:
+        checksum = hashlib.sha256(answers.to_jsonl(made.heading)).hexdigest()
         record["detailed_evaluation_results"] = {
-            "format": "jsonl",
-            "file_path": made.samples,
-            "hash_algorithm": "sha256",
-            "checksum": hashlib.sha256(answers.to_jsonl(made.heading)).hexdigest(),
+            "format": "jsonl", "file_path": made.samples, "hash_algorithm": "sha256", "checksum": checksum,
             "total_rows": len(answers),
-        }
+        }  # fmt: skip
     return made
 
 
@@ -447,53 +407,42 @@ def read_results(storage: Storage, answers: bool = True) -> tuple[list[Published
         answers: whether to read answers (default), or only records.
     """
     found, problems = [], []
-    names = storage.files("data", ".json")
-    for name in names:
+    there = [name for suffix in (".json", ".jsonl") for name in storage.files("", suffix)]
+    for name in there:
+        inside, is_record = name.startswith("data/"), name.endswith(".json")
         try:
-            found.append(_read(storage, name, answers))
+            if inside and is_record:
+                found.append(_read(storage, name, answers))
+            elif inside and name.removesuffix(SAMPLES) + ".json" not in there:
+                raise IcmBenchError(f"{name} has no record beside it; publish its recipe again, or remove it.")
+            elif not inside and _UUID.match(name.rpartition("/")[2]):
+                raise IcmBenchError(f"{name} lies outside data/, where nothing reads it; move it, or remove it.")
         except IcmBenchError as error:
             problems.append(str(error))
-    known = {*names}
-    for name in storage.files("data", ".jsonl"):
-        if name.removesuffix(SAMPLES) + ".json" not in known:
-            problems.append(f"{name} has no record beside it; publish its recipe again, or remove it.")
     return found, problems
-
-
-def misplaced(storage: Storage) -> list[str]:
-    """Return one sentence for each file of a results folder that is named like a record and lies outside `data`."""
-    there = [name for suffix in (".json", ".jsonl") for name in storage.files("", suffix)]
-    wrong = (name for name in there if not name.startswith("data/") and _UUID.match(name.rpartition("/")[2]))
-    return [f"{name} lies outside data/, where nothing reads it; move it to its place, or remove it." for name in wrong]
 
 
 def _read(storage: Storage, name: str, answers: bool) -> Published:
     if not PATH.fullmatch(name):
         raise IcmBenchError(f"{name} is not at data/COLLECTION/DEVELOPER/MODEL/UUID.json; move it there, or remove it.")
     record = from_json(storage.read_bytes(name), name, RESTORE)
-    if not isinstance(record, dict):
-        raise IcmBenchError(f"{name} is not a record: it holds no JSON object; {RESTORE}.")
-    if record.get("schema_version") != SCHEMA:
-        problem = f"{name}: schema_version is {record.get('schema_version')!r}, and this icm-bench reads {SCHEMA}"
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA:
+        problem = f"{name}: schema_version is {version!r}, and this icm-bench reads {SCHEMA}"
         raise IcmBenchError(f"{problem}; update icm-bench.")
     alone = Published(name, record)
     detailed = record.get("detailed_evaluation_results")
     if detailed is None or not answers:
         return alone
-    if not isinstance(detailed, dict):
-        raise IcmBenchError(f"{name}: detailed_evaluation_results is not an object; {RESTORE}.")
-    content = storage.read_if_there(alone.samples)
-    if content is None:
-        raise IcmBenchError(f"{alone.samples} is missing, and {name} names it; {RESTORE}.")
+    if (content := storage.read_if_there(alone.samples)) is None:
+        raise IcmBenchError(f"{alone.samples} is missing, and {name} names its answers; {RESTORE}.")
     read, heading = Answers.of_jsonl(content, alone.samples)
     for one in fields(heading):
         stated, expected = getattr(heading, one.name), getattr(alone.heading, one.name)
         if stated != expected:
-            problem = (
-                f"{alone.samples}: its lines are of {one.name} {stated!r}, and the record beside it of {expected!r}"
-            )
+            problem = f"{alone.samples}: its lines are of {one.name} {stated!r}, its record of {expected!r}"
             raise IcmBenchError(f"{problem}; put the answers of this record there, or publish its recipe again.")
-    if hashlib.sha256(content).hexdigest() != detailed.get("checksum"):
+    if not isinstance(detailed, dict) or hashlib.sha256(content).hexdigest() != detailed.get("checksum"):
         problem = f"{name}: detailed_evaluation_results.checksum is not the SHA-256 of {alone.samples}"
         raise IcmBenchError(f"{problem}, which was changed; {RESTORE}.")
     return Published(name, record, read)
@@ -513,13 +462,11 @@ def write(storage: Storage, published: Sequence[Published]) -> list[str]:
         before = {name: storage.read_if_there(name) for name in files}
         if (stated := before[one.path]) is not None:
             there = Published(one.path, from_json(stated, one.path, RESTORE))
-            if there.publisher.organization != one.publisher.organization:
-                owner = there.publisher.organization
+            if (owner := there.publisher.organization) != one.publisher.organization:
                 raise IcmBenchError(f"{one.path} is published by '{owner}'; publish into another folder with --to.")
-            same_time = {**one.record, "retrieved_timestamp": there.record["retrieved_timestamp"]}
-            files[one.path] = Published(one.path, same_time).files()[one.path]
-            if files != before:
-                files = one.files()
+            then = {**one.record, "retrieved_timestamp": there.record["retrieved_timestamp"]}
+            if files | Published(one.path, then).files() == before:
+                continue
         changed |= {name: content for name, content in files.items() if content != before[name]}
     for name, content in changed.items():
         storage.write_bytes(name, content)
@@ -529,10 +476,15 @@ def write(storage: Storage, published: Sequence[Published]) -> list[str]:
 def write_table(storage: Storage) -> list[str]:
     """Write `results.csv` from all records of a results folder; return its name if it changed."""
     sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer = csv.DictWriter(sink, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
     for one in sorted(read_results(storage, answers=False)[0], key=lambda one: one.path):
-        writer.writerow(_safe(_row(one).get(name)) for name in _COLUMNS)
+        row = {name: getattr(one.details, name) for name in _OF_DETAILS}
+        row |= {"file": one.path, "model_id": one.model_id, "organization": one.publisher.organization}
+        for number in (number for number in one.numbers if not number.held_out):
+            at, ends = number.interval, zip(("", "_low", "_high"), ("estimate", "low", "high"), strict=True)
+            row |= {f"{number.id}{end}": getattr(at, name) for end, name in ends} | {"images": number.images}
+        writer.writerow({name: _safe(value) for name, value in row.items()})
     content = sink.getvalue().encode()
     if storage.read_if_there(TABLE) == content:
         return []
@@ -542,29 +494,17 @@ def write_table(storage: Storage) -> list[str]:
 
 _OF_DETAILS = (
     "dataset", "encoder", "method", "predictor", "protocol", "test_split", "class_half", "rule", "looks_at_target",
-    "verdict", "p_holm", "p_balanced_holm", "p_both_holm", "recipe_name", "recipe_hash",
+    "verdict", "p_holm", "p_both_holm", "recipe_name", "recipe_hash",
 )  # fmt: skip
 _OF_NUMBERS = ("accuracy", "balanced_accuracy", "gain_in_accuracy", "gain_in_balanced_accuracy")
 _COLUMNS = (
-    "file", "model_id", *_OF_DETAILS[:9],
-    *(f"{name}{end}" for name in _OF_NUMBERS for end in ("", "_standard_error", "_low", "_high")), "images",
-    *_OF_DETAILS[9:], "organization", "relationship",
+    "file", "model_id", "organization", *_OF_DETAILS,
+    *(f"{name}{end}" for name in _OF_NUMBERS for end in ("", "_low", "_high")), "images",
 )  # fmt: skip
-
-
-def _row(one: Published) -> dict[str, Any]:
-    """Return column -> value of a record in `results.csv`; accuracies and gains are fractions."""
-    row = {name: getattr(one.details, name) for name in _OF_DETAILS} | {"file": one.path, "model_id": one.model_id}
-    row |= {"organization": one.publisher.organization, "relationship": one.publisher.relationship}
-    for number in (number for number in one.numbers if not number.held_out):
-        at = number.interval
-        values = {"": at.estimate, "_standard_error": at.standard_error, "_low": at.low, "_high": at.high}
-        row |= {f"{number.id}{end}": value for end, value in values.items()} | {"images": number.images}
-    return row
 
 
 def _safe(value: Any) -> Any:
     """Return a value for a CSV file: numbers that are not known are empty, and text is never run as a formula."""
     if value is None or value != value:
         return ""
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in {*FORMULA_SIGNS} - {""} else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith((*FORMULA_SIGNS,)) else value

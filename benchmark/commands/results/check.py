@@ -11,7 +11,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.results.answers import Answers
 from benchmark.results.checking import problems_of
 from benchmark.results.packed import Entry, GroupKey, Images, write_packed
-from benchmark.results.records import Details, Published, misplaced, read_results, write_table
+from benchmark.results.records import Details, Published, read_results, write_table
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ def check_results(folder: Path) -> Checked:
     """
     results = Storage(str(folder))
     published, problems = read_results(results)
-    problems += misplaced(results)
     if not published and not problems:
         raise IcmBenchError(f"{results.path('')} has no records; `icm-bench publish RECIPE --to FOLDER` writes some.")
     problems += problems_of(published, unread=bool(problems))

@@ -24,8 +24,8 @@ from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import KEY, RULES
 from benchmark.recipe.published import without_paths
 from benchmark.recipe.recipe import Recipe
-from benchmark.results.answers import NO_VERDICT, Answers, Texts, answered
-from benchmark.results.checking import judged_together
+from benchmark.results.answers import Answers, Texts, answered
+from benchmark.results.checking import NO_VERDICT, judged_together
 from benchmark.results.records import (
     RELATIONSHIPS,
     Details,
@@ -119,13 +119,11 @@ def records_of(
     engines = {subject.facts.label: subject.facts.engine for subject in subjects}
     found: list[tuple[Details, Answers, list[Number]]] = []
     for setting, rows in parts:
-        if setting.class_half in ("base", "new") and _whole(setting) in whole:
-            continue  # both halves have one record, of their harmonic mean
-        metric = metrics.get(setting.dataset, ACCURACY)
-        selections = Selections(rows, gathered.tested, predicted, metric=metric)
-        details = _of_setting(shared, setting, selections, engines)
-        found += _records(details, setting, selections, named, about)
-    judged = judged_together([(details, numbers, answers.kept_plain.all()) for details, answers, numbers in found])
+        if setting.class_half not in ("base", "new") or _whole(setting) not in whole:  # else their harmonic mean
+            selections = Selections(rows, gathered.tested, predicted, metric=metrics.get(setting.dataset, ACCURACY))
+            of_setting = _of_setting(shared, setting, selections, engines)
+            found += _records(of_setting, setting, selections, named, about.model_id(setting.backbone))
+    judged = judged_together([(details, numbers, bool(own.kept_plain.all())) for details, own, numbers in found])
     return [build(d, about, numbers, answers) for d, (_, answers, numbers) in zip(judged, found, strict=True)]
 
 
@@ -182,75 +180,49 @@ def _of_setting(
     """Return the fields of `Details` that all methods of a setting share."""
     specs = [BackboneSpec.model_validate(spec) for spec in shared["recipe"]["backbones"]]
     spec = max((s for s in specs if setting.backbone.startswith(s.label)), key=lambda s: len(s.label), default=None)
-    known = spec and spec.family and not (spec.local_folder or "/" in (spec.pretrained or ""))
-    is_open = known and not any(key.startswith("backbones") for key in shared["shortened"])
+    is_open = spec and spec.family and not any(key.startswith("backbones") for key in shared["shortened"])
+    same = ("dataset", "grouped", "random_weights", "precision", "protocol", "test_split", "class_half", "rounding")
     return {
-        **shared,
-        "dataset": setting.dataset,
-        "data_fingerprint": setting.dataset_fingerprint,
-        "grouped": setting.grouped,
-        "metric": selections.metric.label if selections.metric != ACCURACY else "accuracy",
-        "encoder": setting.backbone,
-        "weights_fingerprint": setting.backbone_fingerprint,
-        "random_weights": setting.random_weights,
-        "precision": setting.precision,
-        "engine": engines.get(setting.backbone, spec.engine if spec else "unknown"),
+        **shared, **{name: getattr(setting, name) for name in (*same, "folds")},
+        "data_fingerprint": setting.dataset_fingerprint, "weights_fingerprint": setting.backbone_fingerprint,
+        "encoder": setting.backbone, "engine": engines.get(setting.backbone, spec.engine if spec else "unknown"),
         "availability": "open_weights" if is_open else "unknown",
-        "prompts": list(setting.prompts),
-        "protocol": setting.protocol,
-        "test_split": setting.test_split,
-        "class_half": setting.class_half,
-        "rounding": setting.rounding,
-        "folds": setting.folds,
-        "seeds": selections.seeds,
-        "held_outs": selections.held_outs,
-        "classes": list(selections.rows["classes"].iloc[0]),
-        "rule": selections.rule,
+        "metric": "accuracy" if selections.metric == ACCURACY else selections.metric.label,
+        "prompts": list(setting.prompts), "classes": list(selections.rows["classes"].iloc[0]),
+        "seeds": selections.seeds, "held_outs": selections.held_outs, "rule": selections.rule,
         "code_version": sorted(set(selections.rows["code_version"])),
-    }
+    }  # fmt: skip
 
 
 def _records(
-    shared: Mapping[str, Any], setting: "Setting", selections: "Selections", images_of: "ImagesOf", about: Publisher
+    shared: Mapping[str, Any], setting: "Setting", selections: "Selections", images_of: "ImagesOf", model_id: str
 ) -> Iterator[tuple[Details, Answers, list[Number]]]:
-    """Yield details without a verdict, answers and numbers of each published method of a setting."""
+    """Yield details, answers and numbers of each published method of a setting; verdicts are still `NO_VERDICT`."""
     from reports.analysis.findings import judged, plain_for
 
+    without = setting.class_half in ("new", "harmonic")  # of some classes there are no training images
     every = [method for method in selections.parts if method.is_plain]
-    every += [
-        m for m in judged(selections.parts) if not (m.learns_classes and setting.class_half in ("new", "harmonic"))
-    ]
-    answers: dict[Method, Answers] = {m: answers_of(selections, m, images_of) for m in dict.fromkeys(every)}
-    plain = {m: None if m.is_plain else plain_for(m, selections.parts) for m in answers}
+    every += [method for method in judged(selections.parts) if not (without and method.learns_classes)]
     bound = setting.protocol_class.looks_at_target or RULES[selections.rule].looks_at_target
-    details = {
-        m: Details(
-            **shared,
-            looks_at_target=bound or m.looks_at_target_images,
-            method=m.label,
-            projection=m.projection,
-            order=m.order,
-            variant=m.variant,
-            predictor=m.predictor,
-        )
-        for m in answers
-    }
-    model_id = about.model_ids.get(setting.backbone) or about.model_ids[""]
-    for method, own in answers.items():
-        theirs = plain[method]
-        of_both = answered([own] if theirs is None else [own, answers[theirs]])
-        numbers = numbers_of(of_both[0], None if theirs is None else of_both[1])
-        why, verdict = "", ""
-        if not method.is_plain:
-            if setting.protocol_class.looks_at_target:
-                why = "the protocol uses labels of the held-out environment"
-            elif selections.metric != ACCURACY:
-                why = f"the metric of the data set is {selections.metric.title}, and verdicts are about accuracy"
-            elif theirs is None:
-                why = "there is no plain prediction with this predictor"
-            verdict = "" if why else NO_VERDICT  # replaced when all gains of the publication are known
-        name = None if theirs is None else details[theirs].uuid(model_id)
-        yield replace(details[method], plain=name, verdict=verdict, why=why), own, numbers
+    known: dict[Method | None, tuple[Details, Answers]] = {}
+    for method in dict.fromkeys(every):  # plain prediction comes first
+        plain = None if method.is_plain else plain_for(method, selections.parts)
+        why, of_plain = "", known.get(plain)
+        if setting.protocol_class.looks_at_target:
+            why = "the protocol uses labels of the held-out environment"
+        elif selections.metric != ACCURACY:
+            why = f"verdicts are about accuracy, and the metric of the data set is {selections.metric.title}"
+        elif of_plain is None:
+            why = "there is no plain prediction with this predictor"
+        details = Details(
+            **shared, looks_at_target=bound or method.looks_at_target_images, method=method.label,
+            projection=method.projection, order=method.order, variant=method.variant, predictor=method.predictor,
+            plain=of_plain and of_plain[0].uuid(model_id), verdict="" if why or method.is_plain else NO_VERDICT,
+            why="" if method.is_plain else why,
+        )  # fmt: skip
+        answers = answers_of(selections, method, images_of)
+        known[method] = details, answers
+        yield details, answers, numbers_of(*answered([answers, of_plain[1]] if of_plain else [answers]))
 
 
 def answers_of(selections: "Selections", method: "Method", images_of: "ImagesOf") -> Answers:
