@@ -96,10 +96,12 @@ class Answers:
             parts: field -> array of shape (m,), or one value for all m images of the part. Each part needs an array
                 `sample`.
         """
-        columns = {}
+        columns: dict[str, NDArray[Any]] = {}
         for one in fields(cls):
             kind = {"seed": np.int64, "fold": np.int64, "kept_plain": np.bool_}.get(one.name, np.str_)
-            each = [np.broadcast_to(np.asarray(part[one.name], dtype=kind), len(part["sample"])) for part in parts]
+            each: list[NDArray[Any]] = [
+                np.broadcast_to(np.asarray(part[one.name], dtype=kind), len(part["sample"])) for part in parts
+            ]
             columns[one.name] = np.concatenate(each) if each else np.zeros(0, kind)
         return cls(**columns)
 
@@ -171,7 +173,8 @@ def _parsed(line: Any) -> tuple[tuple[Any, ...], Heading]:
     """Return the arguments of `_line` that make a line."""
     about, (label,), (predicted,) = line["metadata"], line["input"]["reference"], line["output"]["raw"]
     texts = (line["sample_id"], *(about[name] for name in ("environment", "held_out", "group", "half")))
-    heading = [line["evaluation_id"], line["model_id"], line["evaluation_name"].rpartition(": accuracy in ")[0]]
+    name = line["evaluation_name"].rpartition(": accuracy in ")[0]
+    heading: tuple[str, str, str] = line["evaluation_id"], line["model_id"], name
     if wrong := [value for value in (*texts, label, predicted, *heading, about["rule"]) if not isinstance(value, str)]:
         raise ValueError(f"{wrong[0]!r} is not a text")
     row = (*texts, int(about["seed"]), int(about["fold"]), label, predicted, about["kept_plain"] == "true")

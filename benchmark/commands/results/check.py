@@ -73,29 +73,20 @@ def _key(details: Details) -> GroupKey:
 
 
 def _packed(members: Sequence[tuple[Published, Answers]]) -> tuple[Images, list[Entry]]:
-    index: dict[tuple[object, ...], int] = {}
-    rows: list[tuple[str, ...]] = []  # unit and class of each image
-    places = []
-    for _, answers in members:
-        names = (answers.sample, answers.held_out, answers.seed, answers.half)
-        keys = [*zip(*(name.tolist() for name in names), strict=True)]
-        for key, row in zip(keys, zip(answers.unit.tolist(), answers.label.tolist(), strict=True), strict=True):
-            if key not in index:
-                index[key] = len(rows)
-                rows.append(row)
-        places.append(np.array([index[key] for key in keys]))
-    (sample, held_out, seed, half), (unit, label) = (map(np.array, zip(*of, strict=True)) for of in (index, rows))
-    images = Images(sample=sample, held_out=held_out, unit=unit, label=label, seed=seed, half=half)
-    entries = []
-    for (one, answers), place in zip(members, places, strict=True):
-        answered, correct = np.zeros((2, len(rows)), dtype=bool)
-        answered[place], correct[place] = True, answers.correct
-        details = one.details
-        alike = [other for other, _ in members if _name(other) == _name(one)]
-        variant = f"recipe {details.recipe_name} {details.recipe_hash[:8]}" if len(alike) > 1 else ""
+    fields = ("sample", "held_out", "unit", "label", "seed", "half")
+    every = {name: np.concatenate([getattr(answers, name) for _, answers in members]) for name in fields}
+    tests = zip(*(every[name].tolist() for name in ("held_out", "seed", "half", "sample")), strict=True)
+    _, first, index = np.unique(["\0".join(map(str, test)) for test in tests], return_index=True, return_inverse=True)
+    entries, end = list[Entry](), 0
+    for one, answers in members:
+        begin, end = end, end + len(answers)
+        answered, correct = np.zeros((2, len(first)), dtype=bool)
+        answered[index[begin:end]], correct[index[begin:end]] = True, answers.correct
+        details, alike = one.details, sum(_name(other) == _name(one) for other, _ in members)
+        variant = f"recipe {details.recipe_name} {details.recipe_hash[:8]}" if alike > 1 else ""
         looks, is_plain = details.looks_at_target, details.projection == "identity" and not details.variant
         entries.append(Entry(one.path, *_name(one), looks, is_plain, answered, correct, variant))
-    return images, entries
+    return Images(**{name: values[first] for name, values in every.items()}), entries
 
 
 def _name(one: Published) -> tuple[str, str, str, str, str]:

@@ -26,16 +26,7 @@ from benchmark.recipe.published import without_paths
 from benchmark.recipe.recipe import Recipe
 from benchmark.results.answers import Answers, Texts, answered
 from benchmark.results.checking import NO_VERDICT, judged_together
-from benchmark.results.records import (
-    RELATIONSHIPS,
-    Details,
-    Number,
-    Published,
-    Publisher,
-    build,
-    numbers_of,
-    write,
-)
+from benchmark.results.records import RELATIONSHIPS, Details, Number, Published, Publisher, build, numbers_of, write
 from benchmark.store.records import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -163,15 +154,11 @@ def _of_run(run: RunRecord, gathered: Gathered, publication: str) -> dict[str, A
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
+    machines = {cost["gpu"] or cost["machine"] for cost in gathered.costs if cost["device"]} - {""}
     return {
-        "recipe_name": run.name,
-        "recipe_hash": run.recipe_hash,
-        "recipe": content,
-        "shortened": shortened,
-        "publication": publication,
-        "versions": versions,
-        "machine": sorted({c["gpu"] or c["machine"] for c in gathered.costs if c["device"]} - {""}) or [processor()],
-    }
+        "recipe_name": run.name, "recipe_hash": run.recipe_hash, "recipe": content, "shortened": shortened,
+        "publication": publication, "versions": versions, "machine": sorted(machines) or [processor()],
+    }  # fmt: skip
 
 
 def _of_setting(
@@ -247,25 +234,19 @@ def answers_of(selections: "Selections", method: "Method", images_of: "ImagesOf"
         return sample_ids(*(table[name].to_pylist() for name in ("path", "image_id", "environment"))), np.array(groups)
 
     parts = []
-    points = zip(*(picks[name].tolist() for name in (*KEY, "kept_plain", "rank", "lambda_")), strict=True)
-    for (held_out, seed, fold, kept_plain, rank, lambda_), halves in zip(
-        points, selections.kept(method, rule), strict=True
+    points = (picks[name].tolist() for name in (*KEY, "kept_plain", "rank", "lambda_"))
+    for held_out, seed, fold, kept_plain, rank, lambda_, halves in zip(
+        *points, selections.kept(method, rule), strict=True
     ):
         if not halves or any(one.images is None for one in halves):
             raise IcmBenchError(f"Rows of '{method.label}' lack predictions of each image; run the recipe again.")
         for one in halves:
             tested, (sample, group) = selections.tested[one.tested], columns_of(str(one.images))
             parts.append({
-                "sample": sample[tested.position],
-                "environment": np.array(tested.names)[tested.environment],
-                "held_out": str(held_out),
-                "group": "" if tested.group is None else group[tested.position],
-                "half": one.half,
-                "seed": int(seed),
-                "fold": int(fold),
-                "label": names[tested.label],
-                "predicted": names[one.classes],
-                "kept_plain": bool(kept_plain) or method.is_plain_at(rank, lambda_, dim),
+                "sample": sample[tested.position], "environment": np.array(tested.names)[tested.environment],
+                "held_out": held_out, "group": "" if tested.group is None else group[tested.position],
+                "half": one.half, "seed": seed, "fold": fold, "label": names[tested.label],
+                "predicted": names[one.classes], "kept_plain": kept_plain or method.is_plain_at(rank, lambda_, dim),
             })  # fmt: skip
     return Answers.together(parts)
 
