@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash, from_json
@@ -62,7 +62,6 @@ class Publisher:
         return self.model_ids.get(encoder) or self.model_ids[""]
 
 
-@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, kw_only=True)
 class Details:
     """What a record says of a run beyond the schema, in `eval_library.additional_details` as strings.
@@ -180,7 +179,10 @@ class Details:
             raise IcmBenchError(f"{place} is not an object of texts; {RESTORE}.")
         if (version := strings.get("record_version", "")).isdigit() and int(version) > VERSION:
             raise IcmBenchError(f"{place} has record_version {version}, of a later icm-bench; update icm-bench.")
-        texts = {one.name for one in fields(cls) if one.type in (str, str | None)}
+        kinds = {one.name: one.type for one in fields(cls)}
+        if unknown := [key for key in strings if key not in kinds]:
+            raise IcmBenchError(f"{place} has the unknown key '{unknown[0]}'; remove it, or update icm-bench.")
+        texts = {name for name, kind in kinds.items() if kind in (str, str | None)}
         plain = {k: v if k in texts else from_json(v, f"{place}.{k}", RESTORE) for k, v in strings.items()}
         try:
             return TypeAdapter(cls).validate_python(plain)
