@@ -20,6 +20,7 @@ WHO = ("--model-id", "acme/tiny", "--relationship", "first_party", "--organizati
 SWEEPS: dict[str, dict[str, Any]] = {
     # One seed and folds: all verdicts follow from a few lines of NumPy.
     "folds": {"folds": 3, "protocols": ["held_out", "in_domain"], "projections": ["identity", "icm", "shrinkage", "fixed"]},
+    "f1": {"test_splits": ["full"], "projections": ["identity", "icm"], "predictors": ["zero_shot"]},  # another metric
     # Several seeds, and the harmonic mean of base and new classes.
     "halves": {"protocols": ["open_class"], "test_splits": ["in_80"], "seeds": [0, 1], "projections": ["identity", "icm"]},
 }  # fmt: skip
@@ -39,7 +40,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:  #
     for name, sweep in SWEEPS.items():
         content = {
             "name": name,
-            "datasets": [{"name": "toy", "root": str(images)}],
+            "datasets": [{"name": "toy", "root": str(images)} | ({"metric": "macro_f1"} if name == "f1" else {})],
             "backbones": [{"name": "tiny", "folder": str(folder / "tiny"), "engine": "torch"}],
             "interventions": {"kinds": ["grayscale", "posterize"]},
             "sweep": {
