@@ -78,7 +78,7 @@ def problems_of(published: Sequence[Published], unread: bool = False) -> list[st
         found = list(_of_record(one, known)) or [*_of_recipe(one.details), *_of_answers(one)]
         numbers, problem = _numbers(one, known, sound)
         found = found or ([problem] if problem else list(_rebuilt(one, numbers)))
-        problems += [f"{one.path}: {problem}." for problem in found]
+        problems += [f"{p}." if p.startswith(one.samples) else f"{one.path}: {p}." for p in found]
         if not found:
             sound[one.path] = numbers
     families: dict[tuple[str, str], list[Published]] = {}
@@ -179,7 +179,9 @@ def _rebuilt(one: Published, numbers: Sequence[Number]) -> Iterator[str]:
     """Yield where a record differs from the one that its details and numbers give; of its numbers, the first."""
     names, stated = [number.id for number in numbers], [number.id for number in one.numbers]
     if names != stated:
-        yield f"evaluation_results has {some(stated)} instead of {some(names)}; {RESTORE}"
+        missing = [name for name in names if name not in stated]
+        lacks = f"lacks {some(missing)}" if missing else f"has {some(stated)}"
+        yield f"evaluation_results {lacks}, of the results {some(names)}; {RESTORE}"
         return
     made = build(one.details, one.publisher, numbers, one.answers)
     if made.path != one.path:
@@ -187,19 +189,21 @@ def _rebuilt(one: Published, numbers: Sequence[Number]) -> Iterator[str]:
         return
     if one.answers is not None:  # reading has compared the checksum with the file
         made.record["detailed_evaluation_results"]["checksum"] = one.record["detailed_evaluation_results"]["checksum"]
-    counted = False
+    numbers_that_differ = []
     for found in differences(made.record, one.record, TOLERANCE):
         place, _, rest = found.path.partition("]")
-        is_number = place.startswith("evaluation_results[") and ABSENT not in (found.expected, found.stated)
-        where = f"{place}] ({names[int(place.rpartition('[')[2])]}){rest}" if is_number else found.path
         if found.expected is ABSENT:
-            yield f"it has the unknown key {where}; remove it, or update icm-bench"
+            yield f"it has the unknown key {found.path}; remove it, or update icm-bench"
         elif found.stated is ABSENT:
-            yield f"it lacks {where}; {RESTORE}"
-        elif not (is_number and counted):
-            counted = counted or is_number
-            source = "answers" if is_number else "rest of the record"
-            yield f"{where} is {found.stated!r}, and its {source} gives {found.expected!r}; {RESTORE}"
+            yield f"it lacks {found.path}; {RESTORE}"
+        elif place.startswith("evaluation_results["):
+            where = f"{place}] ({names[int(place.rpartition('[')[2])]}){rest}"
+            numbers_that_differ.append(f"{where} is {found.stated!r}, and the answers give {found.expected!r}")
+        else:
+            yield f"{found.path} is {found.stated!r}, and the rest of the record gives {found.expected!r}; {RESTORE}"
+    if numbers_that_differ:
+        more = f" ({len(numbers_that_differ) - 1} more numbers differ)" if len(numbers_that_differ) > 1 else ""
+        yield f"{numbers_that_differ[0]}{more}; {RESTORE}"
 
 
 def _of_family(family: Sequence[Published], numbers: Mapping[str, Sequence[Number]], unread: bool) -> Iterator[str]:

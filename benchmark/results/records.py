@@ -339,7 +339,7 @@ class Published:
             who = str(source["source_organization_name"]), str(source["evaluator_relationship"])
             return Publisher(*who, {"": str(self.record["model_info"]["id"])}, time)
         except (KeyError, TypeError, ValueError) as error:
-            raise IcmBenchError(f"{self.path} lacks {error}, as who published it and when; {RESTORE}.") from error
+            raise IcmBenchError(f"{self.path} lacks {error}, of who published it and when; {RESTORE}.") from error
 
     @property
     def model_id(self) -> str:
