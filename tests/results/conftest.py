@@ -30,7 +30,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
 def swept(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:  # noqa: ARG001
     """A folder with recipes, NAME.json, that were run into its store."""
     folder = tmp_path_factory.mktemp("results")
-    images = make_toy(folder / "toy", environments=3, classes=4, images=16)
+    images = make_toy(folder / "toy", environments=3, classes=4, images=24)
     torch.manual_seed(0)
     model = open_clip.CLIP(**TINY_CLIP)
     (folder / "tiny").mkdir()

@@ -38,7 +38,7 @@ def interval(values: Any, of: dict[str, Any]) -> dict[str, float]:
             return {"mean": float(np.mean(means)), "p": np.nan}
     g, mean = len(clusters), float(np.mean(means))
     error = float(np.sqrt(g / (g - 1) * (u**2).sum()))
-    half = stats.t.ppf(0.975, g - 1) * error
+    half = stats.t.ppf(0.975, g - 1) * error if error or not mean else np.nan
     p = 2 * stats.t.sf(abs(mean) / error, g - 1) if error else 1.0 if mean == 0 else 2.0 ** (1 - g)
     return {"mean": mean, "error": error, "low": mean - half, "high": mean + half, "p": float(p)}
 

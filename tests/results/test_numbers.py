@@ -87,8 +87,8 @@ def compare(folder: Path, name: str, reported: dict[tuple[str, str], Verdict]) -
 
 def check(mine: dict[str, float], stated: Record) -> None:
     """Compare an interval of NumPy with that of a record."""
-    error, ends = (stated["uncertainty"][name] for name in ("standard_error", "confidence_interval"))
-    found = [stated["score"], error["value"], ends["lower"], ends["upper"]]
+    error, ends = (stated["uncertainty"].get(name, {}) for name in ("standard_error", "confidence_interval"))
+    found = [stated["score"], error["value"], ends.get("lower", np.nan), ends.get("upper", np.nan)]
     np.testing.assert_allclose(found, [mine[k] for k in ("mean", "error", "low", "high")], rtol=0, atol=WITHIN)
 
 
