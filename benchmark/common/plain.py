@@ -80,7 +80,8 @@ def from_json(content: bytes | str, place: str, remedy: str = "") -> Any:
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        return json.loads(text, object_pairs_hook=without_repeats, parse_constant=_no_number if remedy else None)
+        strict: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if remedy else {}
+        return json.loads(text, object_pairs_hook=without_repeats, **strict)
     except RepeatedKeyError as error:
         raise IcmBenchError(f"{place} has the key {str(error)!r:.60} twice; keep one of the two.") from error
     except (RecursionError, ValueError) as error:  # ValueError: not UTF-8 either
@@ -90,6 +91,11 @@ def from_json(content: bytes | str, place: str, remedy: str = "") -> Any:
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"it holds {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < float("inf") else _no_number(text)
 
 
 class RepeatedKeyError(Exception):

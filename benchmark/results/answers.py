@@ -22,6 +22,7 @@ from benchmark.results.differences import differences
 
 SCHEMA = "0.3.0"  # version of Every Eval Ever's schemas, of records and of lines
 RESTORE = "restore the file as it was published, or publish its recipe again"
+MAX_TEXT = 16_384  # bytes of the texts of a line
 Texts = NDArray[np.str_]
 
 
@@ -175,9 +176,10 @@ def _parsed(line: Any) -> tuple[tuple[Any, ...], Heading]:
     texts = (line["sample_id"], *(about[name] for name in ("environment", "held_out", "group", "half")))
     name = line["evaluation_name"].rpartition(": accuracy in ")[0]
     heading: tuple[str, str, str] = line["evaluation_id"], line["model_id"], name
-    if wrong := [value for value in (*texts, label, predicted, *heading, about["rule"]) if not isinstance(value, str)]:
-        raise ValueError(f"{wrong[0]!r} is not a text")
     row = (*texts, int(about["seed"]), int(about["fold"]), label, predicted, about["kept_plain"] == "true")
+    every = "".join((*texts, label, predicted, *heading, about["rule"])).encode()  # raises for what is no text
+    if len(every) > MAX_TEXT or not all(-1 <= number < 2**31 for number in row[5:7]):
+        raise ValueError(f"longer than {MAX_TEXT} bytes, or a seed or fold of another size")
     return row, Heading(*heading, about["rule"])
 
 

@@ -6,7 +6,6 @@ its recipe again can, with `icm-bench reproduce`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -100,7 +99,7 @@ def _of_record(one: Published, known: Mapping[str, Published]) -> Iterator[str]:
         yield f"its rule '{details.rule}' is unknown; update icm-bench"
         return
     looks = RULES[details.rule].looks_at_target or _SEES_TARGET in details.method
-    with suppress(IcmBenchError):  # a protocol of the user's own
+    if details.protocol in PROTOCOLS.names():  # else it is a user's own
         looks = looks or PROTOCOLS.component_class(details.protocol).looks_at_target
     if looks and not details.looks_at_target:
         what = f"its rule '{details.rule}', protocol '{details.protocol}' or method looks at the held-out environment"
@@ -137,6 +136,9 @@ def _of_answers(one: Published) -> Iterator[str]:
         words = f"'{answers.label[at]}' or '{answers.predicted[at]}'"
         yield f"{lines} {at + 1}: {words} is not one of its {len(details.classes)} classes; {RESTORE}"
     cells = set(zip(answers.held_out.tolist(), answers.seed.tolist(), answers.fold.tolist(), strict=True))
+    if len(details.held_outs) * len(details.seeds) * max(1, details.folds) > len(answers):
+        yield f"{one.samples} has fewer answers than held-out environments, seeds and folds; {RESTORE}"
+        return
     wanted = [(e, s, f) for e in details.held_outs for s in details.seeds for f in range(details.folds) or (-1,)]
     absent, where = [cell for cell in wanted if cell not in cells], "held-out environment {}, seed {}, fold {}"
     if environments := {*details.held_outs} - {cell[0] for cell in cells}:

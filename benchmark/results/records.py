@@ -17,7 +17,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,7 @@ class Details:
         texts = {name for name, kind in kinds.items() if kind in (str, str | None)}
         plain = {k: v if k in texts else from_json(v, f"{place}.{k}", RESTORE) for k, v in strings.items()}
         try:
-            return TypeAdapter(cls).validate_python(plain)
+            return _reader().validate_python(plain)
         except ValidationError as error:
             key, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"].lower()
             raise IcmBenchError(f"{place}.{key}: {why}; {RESTORE}, or update icm-bench.") from error
@@ -205,6 +205,11 @@ _IDENTITY = (
     "prompts", "protocol", "test_split", "class_half", "rounding", "folds", "projection", "order", "variant",
     "predictor",
 )  # fmt: skip
+
+
+@cache
+def _reader() -> TypeAdapter[Details]:
+    return TypeAdapter(Details)
 
 
 def _json(value: Any) -> str:
@@ -271,10 +276,16 @@ class Number:
         score, details = entry["score_details"], entry["score_details"]["details"]
         error = score["uncertainty"].get("standard_error", {"value": np.nan})["value"]
         more: dict[str, Any] = {name: float(details.get(name, "nan")) for name in _OF_INTERVAL}
-        more |= {name: int(more[name]) for name in ("clusters", "min_clusters", "seeds")}
-        interval = ImageInterval(float(score["score"]), float(error), **more)
-        images = int(score["uncertainty"]["num_samples"])
-        return cls(details["metric"], details["gain"] == "true", details["held_out"], interval, images)
+        counts = {name: int(more[name]) for name in ("clusters", "min_clusters", "seeds")}
+        counts["num_samples"] = int(score["uncertainty"]["num_samples"])
+        if not all(0 <= count < 2**31 for count in counts.values()) or np.isinf([*more.values()]).any():
+            raise ValueError(f"{counts} or {more} are out of range")
+        images = counts.pop("num_samples")
+        interval = ImageInterval(float(score["score"]), float(error), **{**more, **counts})
+        metric, held_out = details["metric"], details["held_out"]
+        if metric not in ("accuracy", "balanced_accuracy") or not isinstance(held_out, str):
+            raise ValueError(f"{metric!r} in {held_out!r} is not one")
+        return cls(metric, details["gain"] == "true", held_out, interval, images)
 
 
 _OF_INTERVAL = ("degrees_of_freedom", "clusters", "min_clusters", "seeds", "slope")
@@ -327,7 +338,7 @@ class Published:
         """The record's numbers, as they are stated."""
         try:
             return [Number.of_entry(entry) for entry in self.record["evaluation_results"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             problem = f"evaluation_results has an entry without its numbers ({error!r})"
             raise IcmBenchError(f"{self.path}: {problem}; {RESTORE}.") from error
 
@@ -432,6 +443,10 @@ def _read(storage: Storage, name: str, answers: bool) -> Published:
     if version != SCHEMA:
         problem = f"{name}: schema_version is {version!r}, and this icm-bench reads {SCHEMA}"
         raise IcmBenchError(f"{problem}; update icm-bench.")
+    try:
+        _json(record).encode()
+    except (ValueError, RecursionError) as error:
+        raise IcmBenchError(f"{name} has a text that is no Unicode; {RESTORE}.") from error
     alone = Published(name, record)
     detailed = record.get("detailed_evaluation_results")
     if detailed is None or not answers:

@@ -12,10 +12,11 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.recipes import packaged_recipe
+from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.published import without_paths
-from benchmark.results.checking import _of_recipe
-from benchmark.results.records import Details
+from benchmark.results.checking import _of_recipe, problems_of
+from benchmark.results.records import Details, read_results
 from tests.commands.conftest import Command
 
 Check = Callable[[Path], list[str]]
@@ -297,3 +298,39 @@ def test_a_recipe_is_compared_with_its_hash() -> None:
     del content["sweep"]
     (problem,) = _of_recipe(details)
     assert problem.startswith("its recipe is not one of icm-bench (KeyError('sweep'))")
+
+
+def leaves(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values of plain data that hold no others."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [one for key, value in items for one in leaves(value, (*path, key))] or [path]
+
+
+# What a record may say without contradicting itself: who, when, where and with which versions.
+FREE = re.compile(
+    r"retrieved_timestamp|source_organization_name|evaluator_relationship|version|versions|machine|engine|why|metric|method"
+    r"|code_version|order|variant|verdict|p_\w*holm|family|plain|recipe_name|degrees_of_freedom|classes|grouped"
+)
+
+
+@pytest.mark.parametrize("odd", [None, "", "[", "\ud800", "1e999", -1, 1e300, [], {}, True], ids=repr)
+def test_odd_values_are_refused_and_never_a_fault(odd: Any, results: Path) -> None:
+    folder = Folder(results)
+    folder.record(lambda record: record.pop("detailed_evaluation_results"))
+    (folder.place / "alone" / folder.file.parent.relative_to(results)).mkdir(parents=True)
+    file = folder.place / "alone" / folder.file.relative_to(results)
+    whole, seen = folder.file.read_text(), 0
+    for path in leaves(json.loads(whole)):
+        record = json.loads(whole)
+        inside = record
+        for key in path[:-1]:
+            inside = inside[key]
+        if inside[path[-1]] == odd:
+            continue
+        inside[path[-1]] = odd
+        file.write_text(json.dumps(record))
+        read, problems = read_results(Storage(str(folder.place / "alone")))
+        problems += problems_of(read, unread=True)
+        assert problems or FREE.fullmatch(str(path[-1])), path
+        seen += 1
+    assert seen > 150
