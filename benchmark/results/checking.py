@@ -16,7 +16,7 @@ from benchmark.method.evaluation.inference import ImageInterval
 from benchmark.method.evaluation.multiple_testing import Gain, adjusted_gains
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from benchmark.method.evaluation.selection import RULES
+from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.recipe.recipe import hash_of
 from benchmark.results.answers import RESTORE, answered
 from benchmark.results.differences import ABSENT, differences
@@ -169,7 +169,7 @@ def _numbers(one: Published, known: Mapping[str, Published], sound: Collection[s
         return one.numbers, f"the answers of plain prediction, {path}, are missing; add them"
     if path not in sound:
         return one.numbers, ""  # first its problems
-    for name in _ALIKE:
+    for name in _ALIKE[: -1 if one.details.projection == IMPORTED else None]:  # whose predictor is their own
         ours, theirs = getattr(one.details, name), getattr(plain.details, name)
         if ours != theirs:
             unlike = f"{name} is {ours!r:.80}, and {theirs!r:.80} in its plain prediction {path}"
