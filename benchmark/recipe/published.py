@@ -55,7 +55,7 @@ def recipe_from(
         needing = [one["name"] for one in kept["datasets"] if one.get("needs_data")]
         rooted = any(one.get("root") for one in content["datasets"]) or "run" in content
     except (KeyError, TypeError, AttributeError) as error:
-        raise IcmBenchError(f"{source}: its recipe is damaged ({error!r}); take the record from where it came.") from error
+        raise IcmBenchError(f"{source}: its recipe is damaged ({error!r}); fetch the record again.") from error
     if rooted or set(places) - set(shortened):
         raise IcmBenchError(f"{source}: its recipe names places on a machine, and a record has none; it is not run.")
     for key in shortened:
