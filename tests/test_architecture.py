@@ -55,8 +55,16 @@ LEVELS = {
 }  # fmt: skip
 JOIN_REPORTS = {
     f"benchmark.commands.{name}"
-    for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled", "results.board",
-                 "results.publish")
+    for name in (
+        "report",
+        "details",
+        "diagnose",
+        "choose",
+        "selfcheck",
+        "unlabelled",
+        "results.board",
+        "results.publish",
+    )
 }
 
 
