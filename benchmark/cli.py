@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Commands that compute nothing. They import plugins (users' classes, named in a recipe or in rows) only with --plugins.
 # tests/common/test_plugins.py requires each command without the option --plugins to be here.
-READING = {"choose", "datasets", "doctor", "init", "plan", "recipes", "report", "store"}
+READING = {"choose", "datasets", "doctor", "init", "plan", "publish", "recipes", "report", "results", "store"}
 STARTED = time.time()  # from here the time to the first embedding is counted
 
 
@@ -476,6 +476,31 @@ def _store(args: argparse.Namespace) -> None:
     tend_store(args.action, args.store, args.dry_run, args.json, args.why)
 
 
+def _publish(args: argparse.Namespace) -> None:
+    from benchmark.commands.results.publish import publish, publisher
+    from benchmark.commands.stores import read_store
+
+    recipe, about = _recipe(args), publisher(args.model_ids, args.relationship, args.organization)
+    done = publish(recipe, read_store(recipe), about, args.to)
+    _show(args, done, done.text())
+
+
+def _results(args: argparse.Namespace) -> int:
+    if args.action == "check":
+        from benchmark.commands.results.check import check_results
+
+        checked = check_results(args.folder)
+        _show(args, checked, checked.text())
+        for problem in checked.problems:
+            print(f"icm-bench: {shortened(one_line(problem))}", file=sys.stderr)
+        return EXIT_USER_ERROR if checked.problems else 0
+    from benchmark.commands.results.board import write_board
+
+    written = write_board(args.folder)
+    _show(args, written, written.text())
+    return 0
+
+
 def _init(args: argparse.Namespace) -> None:
     from benchmark.commands.init import init_recipe
     from benchmark.commands.preparing.prepare import notify_on_stderr
@@ -530,6 +555,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "import-embeddings": _import_embeddings,
     "export-embeddings": _export_embeddings,
     "store": _store,
+    "publish": _publish,
+    "results": _results,
     "selfcheck": _selfcheck,
     "init": _init,
     "recipes": _recipes,

@@ -72,7 +72,9 @@ def command_parser() -> argparse.ArgumentParser:
             added.add_argument("recipe", metavar="RECIPE", help=recipe_help)
         return added
 
-    for add_commands in (_stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _setting_up):
+    for add_commands in (
+        _stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _results, _setting_up,
+    ):  # fmt: skip
         add_commands(command)
     for sub in commands.choices.values():
         speech = sub.add_mutually_exclusive_group()
@@ -260,6 +262,29 @@ def _store(command: _Command) -> None:
     add("--store", metavar="URI", help=_STORE)
     _flag(add, "--dry-run", "with repair and clean: list files without removing them")
     _flag(add, "--why", "with list: also list the runs that wrote it, their devices, and repeated work")
+    _flag(add, "--json", "print JSON")
+
+
+def _results(command: _Command) -> None:
+    add = command(
+        "publish", "write the results of a recipe as records that others can check",
+        "Writes one record for each data set, encoder and method in the schema of Every Eval Ever, and the answers to "
+        "all tested images. Nothing is computed anew.",
+        recipe_help="YAML file or name of a packaged recipe, after `run`",
+    ).add_argument  # fmt: skip
+    add("--to", type=Path, default=Path("results"), metavar="FOLDER", help="folder of results; default: %(default)s")
+    about = "id of the encoder, or LABEL=ID for each encoder of the recipe"
+    add("--model-id", action="append", default=[], metavar="DEVELOPER/MODEL", dest="model_ids", help=about)
+    who = ("first_party", "third_party", "collaborative", "other")  # as in results/records.py
+    add("--relationship", choices=who, help="of those who ran the evaluation to the encoder")
+    add("--organization", metavar="NAME", help="who ran the evaluation")
+    _add_options(add)
+
+    add = command("results", "check published results, or compare them on one page").add_argument
+    about = "check: recompute every number from the answers; board: write board.html and board.csv from the answers "
+    about += "that `check` has packed"
+    add("action", choices=("check", "board"), help=about)
+    add("folder", type=Path, metavar="FOLDER", help="folder of `icm-bench publish --to`")
     _flag(add, "--json", "print JSON")
 
 

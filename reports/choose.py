@@ -16,11 +16,11 @@ from matplotlib.transforms import Bbox
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
+from benchmark.method.evaluation.answers import Answered, Key
 from benchmark.method.evaluation.inference import ImageInterval, Interval, pooled_interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import Picks
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Answered, Key
 from reports.analysis.backbones import ZERO_SHOT
 from reports.analysis.comparisons import Ties, ties
 from reports.analysis.methods import Method

@@ -80,7 +80,7 @@ _SPREAD, _BEHIND, _ROBUSTNESS = (
 )
 
 MUTATIONS = [
-    *_of("reports/analysis/answers.py",
+    *_of("benchmark/method/evaluation/answers.py",
         ("for name in (\"unit\", \"label\")", "for name in (\"position\", \"label\")", _COMPARISONS),
         ("else common.label >= n_base", "else common.label > n_base", _COMPARISONS),
         ("if metric == BALANCED else scores", "if False else scores", _COMPARISONS),

@@ -33,24 +33,38 @@ LEVELS = {
     "reports.figures": ["benchmark.method.evaluation", "reports.render", "reports.analysis", "reports.text"],
     "reports.page": ["benchmark.common.terminal.escaping", "benchmark.method.evaluation", "reports.render", "reports.analysis",
                      "reports.text"],
+    "reports.board": ["benchmark.common.terminal.escaping", "reports.render"],
     "reports.document": ["benchmark.common.terminal.progress", "benchmark.method.evaluation", "reports.render",
                          "reports.analysis", "reports.text", "reports.tables", "reports.figures"],
     "reports": ["benchmark.common", "benchmark.method.evaluation", "benchmark.store.sealed", "reports"],
     "benchmark.recipe": ["benchmark.common", "benchmark.method", "benchmark.datasets.spec",
                          "benchmark.datasets.catalog", "benchmark.backbones.spec", "benchmark.backbones.facts"],
+    "benchmark.results": ["benchmark.common", "benchmark.method.arrays", "benchmark.method.evaluation",
+                          "benchmark.recipe.recipe"],
     "benchmark.embedding": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
                             "benchmark.store", "benchmark.recipe"],
     "benchmark.sweep": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
                         "benchmark.store", "benchmark.recipe"],
     "benchmark.commands": ["benchmark.common", "benchmark.backbones", "benchmark.method", "benchmark.datasets",
-                           "benchmark.store", "benchmark.recipe", "benchmark.embedding", "benchmark.sweep"],
+                           "benchmark.store", "benchmark.recipe", "benchmark.embedding", "benchmark.sweep",
+                           "benchmark.results"],
     "benchmark": ["benchmark"],  # its __init__ has the public names of all rooms
     "benchmark.command_line": ["benchmark.common"],
     "benchmark.cli": ["benchmark.command_line", "benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
 }  # fmt: skip
 JOIN_REPORTS = {
-    f"benchmark.commands.{name}" for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled")
+    f"benchmark.commands.{name}"
+    for name in (
+        "report",
+        "details",
+        "diagnose",
+        "choose",
+        "selfcheck",
+        "unlabelled",
+        "results.board",
+        "results.publish",
+    )
 }
 
 
@@ -129,7 +143,7 @@ def test_the_recipe_ends_at_the_commands_and_where_its_trials_are_made() -> None
 
 def test_the_house_is_small_at_the_top() -> None:
     entries = {p.name for p in (REPOSITORY / "benchmark").iterdir()} - {"__pycache__"}
-    assert len(entries) <= 14, sorted(entries)
+    assert len(entries) <= 15, sorted(entries)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -67,17 +67,35 @@ def from_yaml(content: bytes | str, place: str) -> Any:
         raise IcmBenchError(f"{place} has a value that does not fit its type ({why}); put it in quotes.") from error
 
 
-def from_json(content: bytes | str, place: str) -> Any:
-    """Return the content of a JSON document in UTF-8; the caller must limit its size. `place`: see `from_yaml`."""
+def from_json(content: bytes | str, place: str, remedy: str = "") -> Any:
+    """Return the content of a JSON document in UTF-8; the caller must limit its size.
+
+    Args:
+        content: the document.
+        place: name of the document, see `from_yaml`.
+        remedy: end of messages about a document that is not JSON; with it, NaN and infinity are refused too.
+
+    Raises:
+        IcmBenchError: the document is not JSON, or has a key twice.
+    """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        return json.loads(text, object_pairs_hook=without_repeats)
+        strict: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if remedy else {}
+        return json.loads(text, object_pairs_hook=without_repeats, **strict)
     except RepeatedKeyError as error:
         raise IcmBenchError(f"{place} has the key {str(error)!r:.60} twice; keep one of the two.") from error
-    except RecursionError as error:
-        raise IcmBenchError(f"{place} is not valid JSON (nested too deeply).") from error
-    except ValueError as error:  # not UTF-8 either
-        raise IcmBenchError(f"{place} is not valid JSON ({error}).") from error
+    except (RecursionError, ValueError) as error:  # ValueError: not UTF-8 either
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise IcmBenchError(f"{place} is not valid JSON ({why}){remedy and f'; {remedy}'}.") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"it holds {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < float("inf") else _no_number(text)
 
 
 class RepeatedKeyError(Exception):

@@ -337,15 +337,19 @@ class Recipe(Spec):
         """Return the SHA-256 (hex) of the canonical JSON of all keys that can change a number.
 
         Excluded are the name, `names`, `run`, `sweep.metrics`, `expected`, and the keys that locate the images of a
-        data set, which the manifest's fingerprint identifies. Exclude a new key here if it changes no number. The
-        precision `auto` counts as float32.
+        data set, which the manifest's fingerprint identifies. Exclude a new key in `hash_of` if it changes no number.
+        The precision `auto` counts as float32.
         """
-        content = self.at_precision("float32").model_dump(mode="json", exclude={"name", "names", "run"})
-        for dataset in content["datasets"]:
-            for key in ("root", "layout", "columns", "labels", "expected"):
-                dataset.pop(key, None)
-        del content["sweep"]["metrics"]
-        return canonical_hash(content)
+        return hash_of(self.at_precision("float32").model_dump(mode="json"))
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Return `Recipe.hash` of a recipe in plain data, as run records and published records have it."""
+    kept = {key: value for key, value in content.items() if key not in ("name", "names", "run")}
+    located = ("root", "layout", "columns", "labels", "expected")
+    kept["datasets"] = [{k: v for k, v in one.items() if k not in located} for one in content["datasets"]]
+    kept["sweep"] = {key: value for key, value in content["sweep"].items() if key != "metrics"}
+    return canonical_hash(kept)
 
 
 def _check_placebos(recipe: Recipe) -> None:

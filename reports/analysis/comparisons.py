@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.evaluation import inference, other_environments
+from benchmark.method.evaluation.answers import MethodAnswers, Size, together
 from benchmark.method.evaluation.inference import ImageInterval, Interval, Scores
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Array, Metric
 from benchmark.method.evaluation.multiple_testing import Ranking, holm, rank_intervals
 from benchmark.method.evaluation.other_environments import OtherEnvironments
 from benchmark.method.evaluation.selection import RULES
-from reports.analysis.answers import MethodAnswers, Size, together
 from reports.analysis.methods import Method
 from reports.analysis.selections import Selections, complete_answers, memoized
 from reports.analysis.settings import grouped

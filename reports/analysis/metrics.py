@@ -9,12 +9,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.method.evaluation.answers import Pooled
 from benchmark.method.evaluation.inference import ImageInterval, difference_interval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, ECE, WORST_CLASS, WORST_ENVIRONMENT, Answers, Metric
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from benchmark.method.evaluation.tested import Tested
 from reports.analysis import selections as chosen
-from reports.analysis.answers import Pooled
 from reports.analysis.backbones import LINEAR_PROBE, ZERO_SHOT, Lines, ValueInterval
 from reports.analysis.methods import Method
 from reports.analysis.settings import Setting, named

@@ -19,10 +19,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from benchmark.method.evaluation.answers import Answered, Estimate, Key, MethodAnswers, Pooled, together
 from benchmark.method.evaluation.metrics import ACCURACY, BUILT_IN, Answers, Metric
 from benchmark.method.evaluation.selection import KEY, RULES, SETTING, SOURCE_RULES, Picks, Rows, Rule, select
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Answered, Estimate, Key, MethodAnswers, Pooled, together
 from reports.analysis.methods import ALONE, PLAIN, REPLACED, Method, by_method
 from reports.analysis.settings import Setting, grouped
 

@@ -7,13 +7,11 @@ The script page.js shows the rest from the data of data.py.
 
 import base64
 import gzip
-import hashlib
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
@@ -30,7 +28,7 @@ from reports.analysis.verdicts import answer as answer_of
 from reports.page import data
 from reports.page.data import Plain, Thumbnails
 from reports.render.cells import interval_text, number_text, value_text
-from reports.render.formats import template
+from reports.render.formats import squeezed, template
 from reports.render.table import GAP, Cell, Table
 from reports.text import captions, sentences, verdicts
 from reports.text.sentences import Origin
@@ -147,8 +145,8 @@ def page(of: PageContent) -> bytes:
         "head": Markup(
             json.dumps(escape_control_in(head), separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
         ),
-        **_squeezed("css"),
-        **_squeezed("js"),
+        **squeezed("css", ("reports.page", "page.css")),
+        **squeezed("js", ("reports.page", "page.js")),
         "left_out": left_out,
     }
     return _fitting(shown, blobs, f"rule-{rule}", [setting.title for setting, _ in results])
@@ -217,14 +215,6 @@ def pack(value: object) -> str:
     """Return plain data as base64 of gzipped JSON; equal data give equal bytes."""
     text = json.dumps(escape_control_in(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
-
-
-def _squeezed(form: str) -> dict[str, str]:
-    """Return CSS or JavaScript without indentation, empty lines and comment lines, and its hash."""
-    lines = files("reports.page").joinpath(f"page.{form}").read_text(encoding="utf-8").splitlines()
-    text = "\n".join(line for line in map(str.strip, lines) if line and not line.startswith("//"))
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {form: Markup(text), f"{form}_hash": f"sha256-{digest}"}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmark.method.evaluation.answers import Estimate, Pooled
 from benchmark.method.evaluation.inference import Interval
 from reports.analysis import comparisons, findings
-from reports.analysis.answers import Estimate, Pooled
 from reports.analysis.methods import ICM, PLAIN, Method
 from reports.analysis.metrics import ORACLE
 from reports.analysis.selections import ImagesOf, Predictions, Selections, complete_estimate

@@ -1,6 +1,8 @@
 """Renderers of tables to CSV, JSON, GitHub's Markdown, HTML fragments and terminal text; records to CSV."""
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -162,6 +164,18 @@ def template(package: str, name: str, written: Callable[[Any], Any], autoescape:
         autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=written
     )
     return made.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+def squeezed(form: str, *of: tuple[str, str]) -> dict[str, Markup | str]:
+    """Return CSS or JavaScript (`form`: css or js) of (package, file) pairs, and its hash for a page's security policy.
+
+    Indentation, empty lines and comment lines are left out.
+    """
+    texts = [files(package).joinpath(name).read_text(encoding="utf-8") for package, name in of]
+    lines = (line.strip() for text in texts for line in text.splitlines())
+    whole = "\n".join(line for line in lines if line and not line.startswith("//"))
+    digest = base64.b64encode(hashlib.sha256(whole.encode()).digest()).decode()
+    return {form: Markup(whole), f"{form}_hash": f"sha256-{digest}"}
 
 
 def _escape(value: Any) -> str:

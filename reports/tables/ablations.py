@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from benchmark.method.evaluation.answers import Answered
 from benchmark.method.evaluation.selection import Picks
-from reports.analysis.answers import Answered
 from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of, by_method
 from reports.analysis.selections import Selections, complete_estimate
 from reports.render.table import Cell, Column, Line, Table

@@ -12,10 +12,10 @@ from statistics import fmean
 import numpy as np
 
 from benchmark.common.terminal.progress import Progress
+from benchmark.method.evaluation.answers import Answered, Estimate
 from benchmark.method.evaluation.inference import Interval, pooled_interval, seeds_standard_error
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES, Picks
-from reports.analysis.answers import Answered, Estimate
 from reports.analysis.methods import Method
 from reports.analysis.metrics import four
 from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests, memoized

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.method.evaluation.answers import Size, size_of
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.method.evaluation.tested import Tested
-from reports.analysis.answers import Size, size_of
 from reports.analysis.methods import SEES_TARGET
 from reports.analysis.selections import Selections, SettingResults, has_choice, memoized
 from reports.analysis.settings import Options, Setting, grouped

@@ -32,10 +32,14 @@ assert read_projection(folder).rank == 2
     [
         (REPORT, "ray torch torchvision sklearn open_clip requests urllib3 scipy.stats"),
         ("import benchmark.commands.choose, reports.choose", "ray torch"),
+        (
+            "import benchmark.commands.results.publish, benchmark.commands.results.check",
+            "ray torch sklearn scipy.stats",
+        ),
         (PLAN, "ray torch scipy sklearn matplotlib open_clip"),
         (PROJECTION, "ray torch"),
     ],
-    ids=["report", "choose", "plan", "projection"],
+    ids=["report", "choose", "publish", "plan", "projection"],
 )
 def test_nothing_heavy_is_imported(code: str, absent: str, toy_root: Path, tmp_path: Path) -> None:
     write_recipe(tmp_path, toy_root, {"name": "MiniLiT"})

@@ -99,7 +99,7 @@ def test_commands_that_only_read_import_it_when_asked_alone(
 def test_every_command_that_takes_a_recipe_says_whether_it_imports_classes() -> None:
     [commands] = [a for a in command_parser()._actions if a.dest == "command"]
     takes = {name for name, sub in commands.choices.items() if any(a.dest == "plugins" for a in sub._actions)}  # type: ignore[union-attr]
-    assert set(COMMANDS) - takes == {"store", "init", "recipes", "datasets"}
+    assert set(COMMANDS) - takes == {"store", "results", "init", "recipes", "datasets"}
     assert set(COMMANDS) - takes < READING
 
 

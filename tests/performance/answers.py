@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.method.arrays import Array, scaled
+from benchmark.method.evaluation.answers import Size
 from benchmark.method.evaluation.inference import Scores, difference_interval
 from benchmark.method.evaluation.other_environments import environment_interval
 from benchmark.method.evaluation.splits import Split, TestSplit, Turn, turn_of
@@ -22,7 +23,6 @@ from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.shrinkage import Filter
 from benchmark.store.older_rows import presentation_of
-from reports.analysis.answers import Size
 from reports.analysis.comparisons import Comparison
 from reports.analysis.findings import ControlResult, Expected, baselines, control_result, judged, plain_for
 from reports.analysis.methods import REPLACED, Method

@@ -151,18 +151,29 @@ def rank_intervals(scores: Scores, confidence: float = CONFIDENCE) -> Ranking:
     pairs = list(combinations(range(methods), 2))
     differences = {(i, j): difference_interval(scores, i, j, confidence) for i, j in pairs}
     adjusted = holm([one.p for one in differences.values()])
-    better = np.zeros((methods, methods), dtype=bool)
-    for (i, j), p in zip(pairs, adjusted, strict=True):
-        if p <= 1 - confidence:  # false if p is NaN
-            winner, loser = (i, j) if differences[i, j].estimate > 0 else (j, i)
-            better[winner, loser] = True
+    estimates = np.array([one.estimate for one in differences.values()])
     means = scores.environment_means.mean(axis=1)
-    best = int(means.argmax())
-    comparable = not pairs or (not np.isnan(adjusted).all() and np.ptp(means) > 1e-12)
-    return Ranking(
-        differences,
-        dict(zip(pairs, adjusted.tolist(), strict=True)),
-        1 + better.sum(axis=0),
-        methods - better.sum(axis=1),
-        ~better[best] & comparable,
-    )
+    bounds = rank_bounds(estimates, adjusted, means, confidence)
+    return Ranking(differences, dict(zip(pairs, adjusted.tolist(), strict=True)), *bounds)
+
+
+def rank_bounds(
+    differences: Array, adjusted: Array, means: Array, confidence: float = CONFIDENCE
+) -> tuple[Ints, Ints, Mask]:
+    """Return best ranks, worst ranks and the mask of methods tied with the best, as in `Ranking`.
+
+    Args:
+        differences: method i minus method j for all pairs i < j in the order of `itertools.combinations`.
+        adjusted: their adjusted p-values; NaN if unknown.
+        means: mean of each method; the method with the highest is the best one. NaN: it is not the best one.
+        confidence: coverage probability.
+    """
+    i, j = np.triu_indices(len(means), 1)
+    shown, ahead = adjusted <= 1 - confidence, differences > 0  # `shown` is false for NaN
+    better = np.zeros((len(means), len(means)), dtype=bool)
+    better[i[shown & ahead], j[shown & ahead]] = True
+    better[j[shown & ~ahead], i[shown & ~ahead]] = True
+    known = np.nan_to_num(means, nan=-np.inf)
+    comparable = not len(i) or (not np.isnan(adjusted).all() and np.nanmax(means) - np.nanmin(means) > 1e-12)
+    tied = ~better[int(known.argmax())] & comparable
+    return 1 + better.sum(axis=0), len(means) - better.sum(axis=1), tied

@@ -1,0 +1,1 @@
+"""Commands on published results: `publish`, `results check`, `results board` and `reproduce`."""

@@ -1,0 +1,1 @@
+"""The board of published results as one HTML page."""
