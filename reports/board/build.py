@@ -46,7 +46,7 @@ def page(records: Sequence[Record]) -> bytes:
     text = json.dumps(escape_control_in(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     shown = {
         "encoders": len({(one["encoder"], one["model_id"]) for one in records}),
-        "methods": len({one["method"] for one in records if not one["bound"]}),
+        "methods": len({tuple(one[name] for name in _ENTRY[2:6]) for one in records if not one["bound"]}),
         "sets": len({one["sets"] for one in records if not one["overall"]}),
         "views": labels,
         "made_up": len({tuple(one[name] for name in _ENTRY) for one in records if one["made_up"]}),
