@@ -142,7 +142,9 @@ def one_group(correct: Array, held_out: Values, seed: Values, unit: Values, half
         for k, row in zip(count, correct, strict=True)
     ]
     kind = "harmonic" if (half == "new").any() else "all"
-    return {GroupKey("set", "f", "p", "s", kind, 0, tuple(np.unique(seed)), tuple(np.unique(held_out))): (images, entries)}
+    return {
+        GroupKey("set", "f", "p", "s", kind, 0, tuple(np.unique(seed)), tuple(np.unique(held_out))): (images, entries)
+    }
 
 
 CASES = ("one seed", "one seed, in blocks", "overlapping seeds", "constant", "few", "equal", "harmonic", "one")
