@@ -27,6 +27,7 @@ VERSION = 1  # raise it if the files change
 _INDEX, _ABOUT = "packed/index.json", b"icm_bench_packed"
 _NAME = re.compile(r"[\w.-]+\.parquet")
 _BITS = ("answered", "correct")
+IDENTITY = ("model_id", "encoder", "method", "predictor", "rule", "variant")  # fields of an entry
 
 
 @dataclass(frozen=True, order=True)
@@ -75,7 +76,7 @@ class Entry:
     @property
     def identity(self) -> tuple[str, ...]:
         """What makes entries of several data sets the same entry of the board."""
-        return self.model_id, self.encoder, self.method, self.predictor, self.rule, self.variant
+        return tuple(getattr(self, name) for name in IDENTITY)
 
 
 Groups = Mapping[GroupKey, tuple[Images, Sequence[Entry]]]

@@ -5,7 +5,6 @@ set, or the mean over data sets.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def page(records: Sequence[Record]) -> bytes:
     """Return the page for the lines of `board.csv`, in their order. Equal input gives equal bytes.
 
     Args:
-        records: the fields of `benchmark.results.board.Row` for each line; unknown numbers are None.
+        records: `benchmark.results.board.Row.record` of each line.
     """
     entries: dict[tuple[Any, ...], int] = {}
     views: dict[tuple[Any, ...], list[Record]] = {}
@@ -66,7 +65,7 @@ def _view(records: Sequence[Record], entries: Mapping[tuple[Any, ...], int]) -> 
     if first["class_half"] == "harmonic":
         facts.append("harmonic mean of base and new classes")
     if not first["overall"]:
-        facts += [f"{first['folds']} folds"] if first["folds"] not in ("", "0", "1") else []
+        facts += [f"{first['folds']} folds"] if first["folds"] else []
         facts += [f"seeds {first['seeds']}" if " " in first["seeds"] else f"seed {first['seeds']}"]
     lines = []
     for one in records:
@@ -79,4 +78,4 @@ def _view(records: Sequence[Record], entries: Mapping[tuple[Any, ...], int]) -> 
 
 
 def _percent(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(100 * value, 1)
+    return None if value is None else round(100 * value, 1)

@@ -89,11 +89,11 @@ def references(groups: Groups) -> dict[str, dict[Identity, tuple[int, int, bool]
 def got(rows: list[Row]) -> dict[str, dict[Identity, tuple[int, int, bool]]]:
     found: dict[str, dict[Identity, tuple[int, int, bool]]] = defaultdict(dict)
     for row in rows:
-        identity = row.model_id, row.encoder, row.method, row.predictor, row.rule, row.variant
-        if not row.bound:
+        if not row.entry.marked:
             assert row.best_rank is not None
             assert row.worst_rank is not None
-            found["" if row.overall else row.sets][identity] = row.best_rank, row.worst_rank, row.tied_with_best
+            view = row.key.dataset if row.key.fingerprint else ""
+            found[view][row.entry.identity] = row.best_rank, row.worst_rank, row.tied_with_best
     return found
 
 
@@ -128,9 +128,9 @@ def test_ranks_and_ties_are_those_of_all_pairs_one_by_one(seeds: int, groups: in
     assert all(1 < sum(tied for *_, tied in of_view.values()) < len(of_view) for of_view in expected.values())
     common = np.logical_and.reduce([one.answered for one in lacking])
     on_common = len(np.unique(made[second][0].sample[common]))
-    assert {row.images for row in rows if row.sets == second.dataset} == {on_common}
+    assert {row.images for row in rows if row.sets == (second.dataset,)} == {on_common}
     assert on_common < 500
-    assert {row.images for row in rows if row.sets == first.dataset} == {500}
+    assert {row.images for row in rows if row.sets == (first.dataset,)} == {500}
 
 
 def one_group(correct: Array, held_out: Values, seed: Values, unit: Values, half: Values | None = None) -> Groups:
@@ -172,7 +172,7 @@ def test_they_are_those_of_rank_intervals(case: str, monkeypatch: pytest.MonkeyP
     half = np.array(["base", "new"])[image % 2] if case == "harmonic" else None
     if case == "one seed, in blocks":
         monkeypatch.setattr(module, "_BLOCK", 3 * len(image))
-    (row_of,) = [{row.method: row for row in board(one_group(correct, held_out, seed, image, half))}]
+    (row_of,) = [{row.entry.method: row for row in board(one_group(correct, held_out, seed, image, half))}]
     where = [np.unique(of_all, return_inverse=True)[1] for of_all in (held_out, seed, image)]
     scores = Scores(correct.astype(float), *where)
     if half is not None:
@@ -182,40 +182,46 @@ def test_they_are_those_of_rank_intervals(case: str, monkeypatch: pytest.MonkeyP
         row, interval = row_of[f"method {k:03}"], image_interval(replace(scores, values=scores.values[k]))
         assert (row.best_rank, row.worst_rank) == (ranking.highest[k], ranking.lowest[k])
         assert row.tied_with_best == ranking.tied_with_best[k]
-        found = np.array([row.accuracy, row.low, row.high])
+        found = np.array([row.interval.estimate, row.interval.low, row.interval.high])
         np.testing.assert_allclose(found, [interval.estimate, interval.low, interval.high], atol=1e-12)
-    assert row_of["method 000"].class_half == ("harmonic" if case == "harmonic" else "all")
+    assert row_of["method 000"].key.class_half == ("harmonic" if case == "harmonic" else "all")
 
 
 def test_rows_are_by_accuracy_and_a_bound_has_no_rank() -> None:
     rows = board(made_up(4, 1, 2, 400, bounds=4))
-    ranked = [row for row in rows if not row.bound]
-    assert [row.bound for row in rows] == [False] * 8 + [True] * 4
-    assert [row.accuracy for row in ranked] == sorted((row.accuracy for row in ranked), reverse=True)
-    assert {(row.best_rank, row.worst_rank, row.tied_with_best) for row in rows if row.bound} == {(None, None, False)}
+    ranked = [row for row in rows if not row.entry.marked]
+    assert [row.entry.marked for row in rows] == [False] * 8 + [True] * 4
+    assert [row.interval.estimate for row in ranked] == sorted((row.interval.estimate for row in ranked), reverse=True)
+    assert {(row.best_rank, row.worst_rank, row.tied_with_best) for row in rows if row.entry.marked} == {
+        (None, None, False)
+    }
     assert {row.ranked for row in rows} == {8}
     assert max(row.worst_rank or 0 for row in rows) == 8
-    assert all(row.low < row.accuracy < row.high for row in rows)
+    assert all(row.interval.low < row.interval.estimate < row.interval.high for row in rows)
 
 
 def test_a_data_set_with_two_protocols_is_compared_within_each() -> None:
     ((key, group),) = made_up(3, 1, 2, 400).items()
     other, smaller = replace(key, protocol="other"), replace(key, folds=3)
     rows = board({key: group, other: group, smaller: (group[0], group[1][:3])})
-    assert not any(row.overall for row in rows)
-    assert [sum(row.protocol == name for row in rows) for name in (key.protocol, "other")] == [9, 6]
+    assert not any(not row.key.fingerprint for row in rows)
+    assert [sum(row.key.protocol == name for row in rows) for name in (key.protocol, "other")] == [9, 6]
     ((second, of_second),) = [one for one in made_up(3, 2, 2, 400).items() if one[0].dataset != key.dataset]
-    rows = [row for row in board({key: group, smaller: (group[0], group[1][:3]), second: of_second}) if row.overall]
+    rows = [
+        row
+        for row in board({key: group, smaller: (group[0], group[1][:3]), second: of_second})
+        if not row.key.fingerprint
+    ]
     assert len(rows) == 6  # the group with more entries counts
-    assert {row.sets for row in rows} == {f"{key.dataset}; {second.dataset}"}
+    assert {row.sets for row in rows} == {(key.dataset, second.dataset)}
 
 
 def test_entries_that_share_no_data_set_are_not_tied() -> None:
     (first, of_first), (second, of_second) = made_up(3, 2, 1, 400).items()
     apart = {first: (of_first[0], of_first[1][:2]), second: (of_second[0], of_second[1][2:])}
-    rows = [row for row in board(apart) if row.overall]
+    rows = [row for row in board(apart) if not row.key.fingerprint]
     assert len({row.sets for row in rows if row.tied_with_best}) == 1
-    (alone,) = [row for row in rows if row.sets == second.dataset]
+    (alone,) = [row for row in rows if row.sets == (second.dataset,)]
     assert (alone.best_rank, alone.worst_rank) == (1, 3)
 
 
