@@ -11,7 +11,7 @@ Holm adjusts the p-values of all pairs. Entries that look at the target are boun
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,14 +102,16 @@ class _Standings:
         ranked = [(sets, interval) for sets, entry, interval, _ in every if not entry.marked]
         most = max((len(sets) for sets, _ in ranked), default=0)
         means = np.array([one.estimate if len(sets) == most else np.nan for sets, one in ranked])
-        ranks = rank_bounds(self.pairs.estimate, holm(self.pairs.p), means)
-        i, j = np.triu_indices(len(means), 1)
-        best = int(np.nan_to_num(means, nan=-np.inf).argmax()) if len(means) else 0
-        for one, other in ((i, j), (j, i)):
-            ranks[2][other[(one == best) & np.isnan(self.pairs.estimate)]] = False  # no data set has both
-        standing, count = zip(*(of_all.tolist() for of_all in ranks), strict=True), len(means)
+        standing: Iterator[tuple[Any, ...]] = iter(())
+        if ranked:
+            ranks = rank_bounds(self.pairs.estimate, holm(self.pairs.p), means)
+            i, j = np.triu_indices(len(means), 1)
+            best = int(np.nan_to_num(means, nan=-np.inf).argmax())
+            for one, other in ((i, j), (j, i)):
+                ranks[2][other[(one == best) & np.isnan(self.pairs.estimate)]] = False  # no data set has both
+            standing = zip(*(of_all.tolist() for of_all in ranks), strict=True)
         rows = [
-            Row(self.key, sets, entry, one, n, count, *((None, None, False) if entry.marked else next(standing)))
+            Row(self.key, sets, entry, one, n, len(ranked), *((None, None, False) if entry.marked else next(standing)))
             for sets, entry, one, n in every
         ]
         return sorted(rows, key=lambda x: (x.entry.marked, -len(x.sets), -np.nan_to_num(x.interval.estimate)))

@@ -20,7 +20,7 @@ const plural = (n, word, many = word + "s") => count(n) + " " + (n === 1 ? word 
 const of = entries.map(e => {
   const [encoder, model, method, predictor, rule, variant] = e.slice(0, 6).map(k => words[k]);
   const [plain, bound, madeUp] = e.slice(6);
-  return {encoder, model, plain, bound, method, madeUp, about: [predictor, rule, variant].filter(Boolean).join(", "),
+  return {encoder, model, plain, bound, method, madeUp, about: [rule, variant].filter(Boolean).join(", "),
     text: [(encoder + " " + model).toLowerCase(), (method + " " + predictor + " " + rule + " " + variant).toLowerCase()]};
 });
 
@@ -63,7 +63,7 @@ function show() {
     + (tied ? count(tied) + " tied with the best" : "none shown to be the best")
     + (shown.length < ranked.length ? "; the first " + count(shown.length) + " are listed." : ".");
   $("table").replaceChildren(...(ranked.length ? [table(shown, view, "Entries by accuracy")]
-    : [h("p", {}, "No entry matches.")]));
+    : [h("p", {}, view.ranked ? "No entry matches." : "No entry has a rank.")]));
   $("more").hidden = shown.length === ranked.length;
   $("more").textContent = "List all " + count(ranked.length) + " entries";
   $("bounds").hidden = !bounds.length;

@@ -71,6 +71,7 @@ def made_up(
             own, answers = difficulty + rng.normal(0, 0.15, n), {}
             for j in range(methods):
                 method, predictor, gain, kept = METHODS[j % 5]
+                method = predictor.capitalize() if method == "Plain" else f"{method} + {predictor}"
                 method += f" {j // 5 + 1}" if j >= 5 else ""
                 plain = answers.get(predictor)
                 right = own + rng.normal(0, 0.08, n) < ability[k] + gain + rng.normal(0, 0.01)
@@ -80,7 +81,14 @@ def made_up(
                 entries.append(Entry(*about, False, j in (0, 3), np.ones(n, bool), right, made_up=True))
             if k < bounds:
                 right = own < ability[k] + 0.1
-                about = (f"data/{name}/{k}-o.json", f"made-up/encoder-{k}", label, "Shrinkage", "zero-shot", "oracle")
+                about = (
+                    f"data/{name}/{k}-o.json",
+                    f"made-up/encoder-{k}",
+                    label,
+                    "Shrinkage + zero-shot",
+                    "zero-shot",
+                    "oracle",
+                )
                 entries.append(Entry(*about, True, False, np.ones(n, bool), right, made_up=True))
         held_outs = tuple(sorted(set(of_set.held_out.tolist())))
         key = GroupKey(name, "made-up", "leave_one_out", "out_fold", "all", 5, tuple(range(seeds)), held_outs)

@@ -24,13 +24,16 @@ Identity = tuple[str, ...]
 
 def difference(d: Array, environment: Values, seed: Values, unit: Values) -> Difference:
     """A cluster-robust difference, where all seeds test the same images."""
-    units, environments, seeds = np.unique(unit), np.unique(environment), np.unique(seed)
+    (units, cluster), environments, seeds = (
+        np.unique(unit, return_inverse=True),
+        np.unique(environment),
+        np.unique(seed),
+    )
     u, means = np.zeros((len(seeds), len(units))), np.zeros((len(seeds), len(environments)))
     for s, e in np.ndindex(means.shape):
         here = (seed == seeds[s]) & (environment == environments[e])
         means[s, e] = d[here].mean()
-        for g, value in zip(unit[here], d[here], strict=True):
-            u[s, np.searchsorted(units, g)] += (value - means[s, e]) / here.sum() / len(environments)
+        np.add.at(u[s], cluster[here], (d[here] - means[s, e]) / here.sum() / len(environments))
     factor = len(units) / (len(units) - 1)
     v_image, v_seed = factor * (u.mean(axis=0) ** 2).sum(), 0.0
     if len(seeds) > 1:
@@ -198,6 +201,18 @@ def test_rows_are_by_accuracy_and_a_bound_has_no_rank() -> None:
     assert {row.ranked for row in rows} == {8}
     assert max(row.worst_rank or 0 for row in rows) == 8
     assert all(row.interval.low < row.interval.estimate < row.interval.high for row in rows)
+
+
+def test_a_group_of_bounds_alone_has_no_ranks() -> None:
+    (of_set, *_) = [[one for one in entries if one.marked] for _, entries in made_up(4, 1, 2, 400, bounds=2).values()]
+    ((key, (images, _)),) = made_up(4, 1, 2, 400).items()
+    second = replace(key, dataset="other")
+    rows = board({key: (images, of_set), second: (images, of_set)})
+    assert {(row.best_rank, row.worst_rank, row.ranked, row.tied_with_best) for row in rows} == {(None, None, 0, False)}
+    assert [len(row.sets) for row in rows] == [2, 2, 1, 1, 1, 1]
+    assert all(
+        one.interval.estimate >= next_.interval.estimate for one, next_ in zip(rows[::2], rows[1::2], strict=True)
+    )
 
 
 def test_a_data_set_with_two_protocols_is_compared_within_each() -> None:

@@ -46,9 +46,9 @@ def test_bits_that_are_not_answered_are_kept_apart(tmp_path: Path) -> None:
     answered = np.arange(40) % 3 > 0
     lacking = [replace(entries[0], answered=answered, correct=entries[0].correct & answered), entries[1]]
     write_packed(tmp_path, {key: (images, lacking)})
-    found = {one.predictor + one.method: one for one in read_packed(tmp_path)[key][1]}
-    assert found["zero-shotPlain"].answered.tolist() == answered.tolist()
-    assert found["zero-shotShrinkage"].answered.all()
+    found = {one.method: one for one in read_packed(tmp_path)[key][1]}
+    assert found["Zero-shot"].answered.tolist() == answered.tolist()
+    assert found["Shrinkage + zero-shot"].answered.all()
 
 
 def test_equal_answers_give_equal_bytes_in_any_order_and_old_files_go(folder: Path) -> None:

@@ -34,4 +34,4 @@ def write_board(folder: Path) -> tuple[dict[str, Any], str]:
     entries = {one.identity for _, of_group in groups.values() for one in of_group}
     made: dict[str, Any] = {"page": storage.path(PAGE), "csv": storage.path(CSV), "lines": len(records)}
     made |= {"datasets": len({key.dataset for key in groups}), "entries": len(entries)}
-    return made, f"{made['page']}: {len(entries)} entries on {made['datasets']} data sets\n{made['csv']}: as CSV"
+    return made, f"{made['page']}: entries: {len(entries)}, data sets: {made['datasets']}\n{made['csv']}: as CSV"

@@ -65,7 +65,7 @@ def expected(line: dict[str, str]) -> list[str]:
 def same(cells: list[str], line: dict[str, str]) -> None:
     encoder, method, accuracy, rank, _, images = cells
     assert encoder == f"{line['encoder']}\n{line['model_id']} (made up)"
-    assert method == f"{line['method']}\n{line['predictor']}, {line['rule']}"
+    assert method == f"{line['method']}\n{line['rule']}"
     assert [encoder.split("\n")[0], method.split("\n")[0], "\n".join(accuracy.split("\n")[:2]),
             rank.split("\n")[0], images] == expected(line)  # fmt: skip
     assert ("tied with best" in rank) == (line["tied_with_best"] == "true")
@@ -127,7 +127,7 @@ def test_filters_are_kept_in_the_address(browser: Any, file: Path) -> None:
         opened.page.locator("#encoder").fill("RN50")
         opened.page.locator("#method").fill("shrink probe")
         found = shown(opened)
-        assert {cells[1] for cells in found} == {"Shrinkage\nlinear probe, lodo_1se"}
+        assert {cells[1] for cells in found} == {"Shrinkage + linear probe\nlodo_1se"}
         assert all("RN50" in cells[0] for cells in found)
         assert 0 < len(found) < 40
         address = opened.page.url
