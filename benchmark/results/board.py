@@ -164,7 +164,7 @@ def _standings(key: GroupKey, images: Images, entries: Sequence[Entry]) -> _Stan
 
 def _common(key: GroupKey, images: Images, entries: Sequence[Entry]) -> Mask:
     """Return a mask of the images that all entries answered; refuse a group without any in an environment."""
-    common = np.array([one.answered for one in entries]).all(axis=0)
+    common: Mask = np.array([one.answered for one in entries]).all(axis=0)
     halves = images.half if key.class_half == "harmonic" else np.full(len(common), "all")
     cells = list(zip(images.held_out.tolist(), images.seed.tolist(), halves.tolist(), strict=True))
     if missing := set(cells) - {cell for cell, there in zip(cells, common, strict=True) if there}:

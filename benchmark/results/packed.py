@@ -162,7 +162,7 @@ def _group(source: pa.BufferReader) -> tuple[GroupKey, tuple[Images, list[Entry]
 
     table = pq.read_table(source)
     about = json.loads(table.schema.metadata[_ABOUT])
-    key = {k: tuple(v) if isinstance(v, list) else v for k, v in about["key"].items()}
+    key: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["key"].items()}
     arrays = {name: table[name].to_numpy() for name in table.column_names if name not in _BITS}
     bits = []
     for name in _BITS:

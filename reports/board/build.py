@@ -33,7 +33,7 @@ def page(records: Sequence[Record]) -> bytes:
         where = tuple(one[name] for name in _VIEW)
         views.setdefault(where if one["overall"] else (*where, one["sets"]), []).append(one)
     words: dict[Any, int] = {}
-    data = {
+    data: dict[str, Any] = {
         "entries": [[words.setdefault(str(v), len(words)) for v in one[:6]] + [*map(int, one[6:])] for one in entries],
         "views": [_view(of_view, entries) for of_view in views.values()],
         "words": list(words),

@@ -175,12 +175,16 @@ def test_they_are_those_of_rank_intervals(case: str, monkeypatch: pytest.MonkeyP
     half = np.array(["base", "new"])[image % 2] if case == "harmonic" else None
     if case == "one seed, in blocks":
         monkeypatch.setattr(module, "_BLOCK", 3 * len(image))
-    (row_of,) = [{row.entry.method: row for row in board(one_group(correct, held_out, seed, image, half))}]
+    ((key, group),) = one_group(correct, held_out, seed, image, half).items()
+    row_of = {row.entry.method: row for row in board({key: group})}
     where = [np.unique(of_all, return_inverse=True)[1] for of_all in (held_out, seed, image)]
     scores = Scores(correct.astype(float), *where)
     if half is not None:
         scores = harmonic_contributions(scores, half == "new")
     ranking = rank_intervals(scores)
+    pairs = module._standings(key, *group).pairs
+    np.testing.assert_allclose(pairs.p, [one.p for one in ranking.differences.values()], rtol=1e-9)
+    np.testing.assert_allclose(pairs.estimate, [one.estimate for one in ranking.differences.values()], atol=1e-12)
     for k in range(methods):
         row, interval = row_of[f"method {k:03}"], image_interval(replace(scores, values=scores.values[k]))
         assert (row.best_rank, row.worst_rank) == (ranking.highest[k], ranking.lowest[k])
@@ -238,6 +242,16 @@ def test_entries_that_share_no_data_set_are_not_tied() -> None:
     assert len({row.sets for row in rows if row.tied_with_best}) == 1
     (alone,) = [row for row in rows if row.sets == (second.dataset,)]
     assert (alone.best_rank, alone.worst_rank) == (1, 3)
+
+
+def test_an_entry_without_a_data_set_comes_last_and_is_not_the_best() -> None:
+    (first, (images, entries)), (second, of_second) = made_up(3, 2, 1, 400).items()
+    perfect = [replace(entries[0], correct=np.ones(400, dtype=bool)), *entries[1:]]
+    rows = [row for row in board({first: (images, perfect), second: (of_second[0], of_second[1][1:])})
+            if not row.key.fingerprint]  # fmt: skip
+    assert [len(row.sets) for row in rows] == [2, 2, 1]
+    assert rows[0].tied_with_best
+    assert (rows[2].best_rank, rows[2].worst_rank, rows[2].interval.estimate) == (1, 1, 1.0)
 
 
 def test_no_common_image_in_an_environment_is_refused() -> None:
