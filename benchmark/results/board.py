@@ -164,7 +164,7 @@ def _standings(key: GroupKey, images: Images, entries: Sequence[Entry]) -> _Stan
 
 def _common(key: GroupKey, images: Images, entries: Sequence[Entry]) -> Mask:
     """Return a mask of the images that all entries answered; refuse a group without any in an environment."""
-    common: Mask = np.array([one.answered for one in entries]).all(axis=0)
+    common = np.asarray(np.array([one.answered for one in entries]).all(axis=0), dtype=bool)
     halves = images.half if key.class_half == "harmonic" else np.full(len(common), "all")
     cells = list(zip(images.held_out.tolist(), images.seed.tolist(), halves.tolist(), strict=True))
     if missing := set(cells) - {cell for cell, there in zip(cells, common, strict=True) if there}:
@@ -173,7 +173,7 @@ def _common(key: GroupKey, images: Images, entries: Sequence[Entry]) -> Mask:
             f"The records of {key.dataset} have no common image in the environment {min(missing)[0]}; remove "
             f"{fewest.record}, which has the fewest images."
         )
-    return np.asarray(common)
+    return common
 
 
 def _blocks(rows: int, frame: Scores) -> list[Ints]:

@@ -40,8 +40,8 @@ def images_of(number: int, seeds: int, rng: np.random.Generator, groups: int = 0
     sample = np.array([f"{name}/{k:05}.jpg" for k, name in enumerate(held_out)])
     unit = np.array([f"group {k}" for k in rng.integers(0, groups, number)]) if groups else sample
     label = np.array([f"class {k}" for k in rng.integers(0, 7, number)])
-    arrays = (np.tile(of_all, seeds) for of_all in (sample, held_out, unit, label))
-    return Images(*arrays, np.repeat(np.arange(seeds), number), np.full(number * seeds, "all"))
+    sample, held_out, unit, label = (np.tile(of_all, seeds) for of_all in (sample, held_out, unit, label))
+    return Images(sample, held_out, unit, label, np.repeat(np.arange(seeds), number), np.full(number * seeds, "all"))
 
 
 def made_up(
@@ -68,7 +68,7 @@ def made_up(
         difficulty = 0.7 * rng.random(units.max() + 1)[units] + 0.3 * rng.random(images)[np.arange(n) % images]
         for k in range(encoders):
             label = f"{FAMILIES[k % 7]} {WEIGHTS[k // 7 % 6]}" + (f" {k // 42 + 1}" if k >= 42 else "")
-            own, answers = difficulty + rng.normal(0, 0.15, n), {}
+            own, answers = difficulty + rng.normal(0, 0.15, n), dict[str, np.ndarray]()
             for j in range(methods):
                 method, predictor, gain, kept = METHODS[j % 5]
                 method = predictor.capitalize() if method == "Plain" else f"{method} + {predictor}"
