@@ -18,10 +18,10 @@ from reports.analysis.verdicts import Answer
 from reports.page import build
 from reports.page.build import PageContent, leading, named, page, with_minus
 from reports.page.data import Thumbnails
+from reports.render.formats import squeezed
 from reports.tables import environments
 from reports.text.sentences import Origin
 from reports.text.verdicts import headline, sentence
-from reports.render.formats import squeezed
 from tests.reports.analysis.test_verdicts import world
 from tests.reports.page.example import HELD_OUTS, HOSTILE, made, results_of, rows
 from tests.reports.page.standin import answer
