@@ -496,8 +496,7 @@ def _results(args: argparse.Namespace) -> int:
         return EXIT_USER_ERROR if checked.problems else 0
     from benchmark.commands.results.board import write_board
 
-    written = write_board(args.folder)
-    _show(args, written, written.text())
+    _show(args, *write_board(args.folder))
     return 0
 
 

@@ -56,6 +56,7 @@ _ROLES, _IMPORTS, _IMPORTED = (
     f"{T_EVALUATION}/test_roles.py", "tests/commands/test_imports.py", "tests/reports/test_imported.py"
 )  # fmt: skip
 _SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
+_BOARD = "tests/results/test_board.py"
 _BATCHING = "tests/embedding/test_batching.py"
 _CROSSFIT = f"{T_EVALUATION}/test_crossfit.py"
 _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
@@ -544,15 +545,29 @@ MUTATIONS = [
     *_of(f"{EVALUATION}/multiple_testing.py",
         ("np.arange(len(order), 0, -1)", "len(order)", _RANKS),
         ("np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))", "(p[order] * np.arange(len(order), 0, -1))", _RANKS),
-        ("p <= 1 - confidence", "p <= (1 - confidence) / 2", _RANKS),
+        ("adjusted <= 1 - confidence", "adjusted <= (1 - confidence) / 2", _RANKS),
         ("1 + better.sum(axis=0)", "1 + better.sum(axis=1)", _RANKS),
-        ("methods - better.sum(axis=1)", "methods - better.sum(axis=0)", _RANKS),
+        ("len(means) - better.sum(axis=1)", "len(means) - better.sum(axis=0)", _RANKS),
         ("~better[best] & comparable", "~better[best]", _RANKS),
         ("~better[best] & comparable", "~better[:, best] & comparable", _RANKS),
-        ("and np.ptp(means) > 1e-12)", ")", _RANKS),
-        ("differences[i, j].estimate > 0 else", "differences[i, j].estimate < 0 else", _RANKS),
+        ("and np.nanmax(means) - np.nanmin(means) > 1e-12)", ")", _RANKS),
+        ("1 - confidence, differences > 0", "1 - confidence, differences < 0", _RANKS),
         (".argmax()", ".argmin()", _RANKS),
         ("adjusted = holm([one.p for one in differences.values()])", "adjusted = np.array([one.p for one in differences.values()])", _RANKS),
+    ),
+    *_of("benchmark/results/board.py",
+        ("(both - 2 * gram)", "(both - gram)", _BOARD),
+        ("clusters / max(1, clusters - 1) * (both", "(both", _BOARD),
+        ("np.triu(variance <= _NEAR * both if frame.seeds == 1 else np.full((rows, rows), True), 1)", "np.triu(variance <= _NEAR * both, 1)", _BOARD),
+        ("variance <= _NEAR * both if", "variance < 0 if", _BOARD),
+        ("np.where(self.estimate == 0, 1.0, 2.0 ** (1 - self.clusters))", "1.0", _BOARD),
+        ("if frame.min_clusters < MIN_UNITS:", "if False:", _BOARD),
+        ("variance / shared.sum(axis=0) ** 2", "variance / shared.sum(axis=0)", _BOARD),
+        ("parts**2 / freedom", "parts / freedom", _BOARD),
+        ("for one in entries]).all(axis=0)", "for one in entries]).any(axis=0)", _BOARD),
+        ("if len(sets) == most else np.nan", "", _BOARD),
+        ("ranks[2][other[(one == best) & np.isnan(self.pairs.estimate)]] = False", "pass", _BOARD),
+        ("if len(one.entries) > len(other.entries):", "if len(one.entries) < len(other.entries):", _BOARD),
     ),
     *_of("benchmark/embedding/batching.py",
         ("min(count, left)", "count", _BATCHING),

@@ -11,8 +11,9 @@ Holm adjusts the p-values of all pairs. Entries that look at the target are boun
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtr
@@ -28,7 +29,7 @@ from benchmark.method.evaluation.inference import (
 )
 from benchmark.method.evaluation.multiple_testing import holm, rank_bounds
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
-from benchmark.results.packed import Entry, GroupKey, Groups, Images
+from benchmark.results.packed import IDENTITY, Entry, GroupKey, Groups, Images
 
 _BLOCK = 2**25  # number of values that are in memory at once
 _NEAR = 1e-9  # a Gram matrix gives no variance below this share of the variances of both entries
@@ -38,31 +39,32 @@ _NEAR = 1e-9  # a Gram matrix gives no variance below this share of the variance
 class Row:
     """One line of the board: an entry in one group, or over data sets."""
 
-    sets: str  # names of the data sets, separated by "; "
-    overall: bool  # whether it is the mean over data sets
-    protocol: str
-    test_split: str
-    class_half: str
-    folds: str  # empty over data sets, like `seeds` and `fingerprint`
-    seeds: str
-    fingerprint: str
-    model_id: str
-    encoder: str
-    method: str
-    predictor: str
-    rule: str
-    variant: str
-    is_plain: bool
-    bound: bool  # whether it looks at the target; then it has no rank
-    accuracy: float  # mean over held-out environments; a harmonic mean if `class_half` is "harmonic"
-    low: float  # ends of its interval over images; NaN if there is none
-    high: float
-    best_rank: int | None  # best and worst rank in the interval
-    worst_rank: int | None
-    ranked: int  # number of entries with a rank
-    tied_with_best: bool
+    key: GroupKey  # without fingerprint, folds and seeds if it is the mean over data sets
+    sets: tuple[str, ...]  # names of the data sets
+    entry: Entry
+    interval: ImageInterval  # accuracy, averaged over held-out environments; a harmonic mean for such a group
     images: int  # number of images that all entries answered
-    made_up: bool
+    ranked: int  # number of entries with a rank
+    best_rank: int | None  # best and worst rank in the interval; None for bounds
+    worst_rank: int | None
+    tied_with_best: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return the line of `board.csv`: column -> value; None if unknown. Accuracies are fractions."""
+        key, interval = self.key, self.interval
+        accuracies = {"accuracy": interval.estimate, "low": interval.low, "high": interval.high}
+        return {
+            "sets": "; ".join(self.sets),
+            "overall": not key.fingerprint,
+            **{name: getattr(key, name) for name in ("protocol", "test_split", "class_half")},
+            "folds": key.folds or None,
+            "seeds": " ".join(map(str, key.seeds)),
+            "fingerprint": key.fingerprint,
+            **dict(zip(IDENTITY, self.entry.identity, strict=True)),
+            **{"is_plain": self.entry.is_plain, "bound": self.entry.marked, "made_up": self.entry.made_up},
+            **{name: None if np.isnan(value) else round(value, 6) for name, value in accuracies.items()},
+            **{name: getattr(self, name) for name in ("best_rank", "worst_rank", "ranked", "tied_with_best", "images")},
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +87,34 @@ class _Pairs:
 
 @dataclass(frozen=True, eq=False)
 class _Standings:
-    """Results of one group. Entries are sorted by identity; pairs are those of the entries that are no bounds."""
+    """Results of one group, or over data sets. Entries are sorted by identity; pairs are those without bounds."""
 
     key: GroupKey
     entries: Sequence[Entry]
     intervals: Sequence[ImageInterval]
-    images: int
+    sets: Sequence[tuple[str, ...]]  # data sets of each entry
+    images: Sequence[int]
     pairs: _Pairs
 
-    @property
-    def ranked(self) -> list[Entry]:
-        """The entries with a rank."""
-        return [one for one in self.entries if not one.marked]
+    def rows(self) -> list[Row]:
+        """Return rows by accuracy, bounds last. Entries with fewer data sets follow others, and are not the best."""
+        every = [*zip(self.sets, self.entries, self.intervals, self.images, strict=True)]
+        ranked = [(sets, interval) for sets, entry, interval, _ in every if not entry.marked]
+        most = max((len(sets) for sets, _ in ranked), default=0)
+        means = np.array([one.estimate if len(sets) == most else np.nan for sets, one in ranked])
+        standing: Iterator[tuple[Any, ...]] = iter(())
+        if ranked:
+            ranks = rank_bounds(self.pairs.estimate, holm(self.pairs.p), means)
+            i, j = np.triu_indices(len(means), 1)
+            best = int(np.nan_to_num(means, nan=-np.inf).argmax())
+            for one, other in ((i, j), (j, i)):
+                ranks[2][other[(one == best) & np.isnan(self.pairs.estimate)]] = False  # no data set has both
+            standing = zip(*(of_all.tolist() for of_all in ranks), strict=True)
+        rows = [
+            Row(self.key, sets, entry, one, n, len(ranked), *((None, None, False) if entry.marked else next(standing)))
+            for sets, entry, one, n in every
+        ]
+        return sorted(rows, key=lambda x: (x.entry.marked, -len(x.sets), -np.nan_to_num(x.interval.estimate)))
 
 
 def board(groups: Groups) -> list[Row]:
@@ -116,7 +134,7 @@ def board(groups: Groups) -> list[Row]:
         if len(one.entries) > len(other.entries):
             of_sets[one.key.dataset] = one
     over_sets = [_over_sets(list(several.values())) for several in alike.values() if len(several) > 1]
-    return [row for rows in (*over_sets, *map(_of_group, standings)) for row in rows]
+    return [row for one in (*over_sets, *standings) for row in one.rows()]
 
 
 def _standings(key: GroupKey, images: Images, entries: Sequence[Entry]) -> _Standings:
@@ -140,13 +158,13 @@ def _standings(key: GroupKey, images: Images, entries: Sequence[Entry]) -> _Stan
     i, j = np.triu_indices(len(ranked), 1)
     estimate, variance, freedom = (of_all[ranked[i], ranked[j]] for of_all in _differences(scores_of, len(first)))
     pairs = _Pairs(estimate, variance, freedom, np.full(len(i), frame.clusters))
-    tested = len(np.unique(images.sample[common]))
-    return _Standings(key, entries, [intervals[k] for k in of_entry], tested, pairs)
+    facts = [(key.dataset,)] * len(entries), [len(np.unique(images.sample[common]))] * len(entries)
+    return _Standings(key, entries, [intervals[k] for k in of_entry], *facts, pairs)
 
 
 def _common(key: GroupKey, images: Images, entries: Sequence[Entry]) -> Mask:
     """Return a mask of the images that all entries answered; refuse a group without any in an environment."""
-    common = np.array([one.answered for one in entries]).all(axis=0)
+    common = np.asarray(np.array([one.answered for one in entries]).all(axis=0), dtype=bool)
     halves = images.half if key.class_half == "harmonic" else np.full(len(common), "all")
     cells = list(zip(images.held_out.tolist(), images.seed.tolist(), halves.tolist(), strict=True))
     if missing := set(cells) - {cell for cell, there in zip(cells, common, strict=True) if there}:
@@ -155,7 +173,7 @@ def _common(key: GroupKey, images: Images, entries: Sequence[Entry]) -> Mask:
             f"The records of {key.dataset} have no common image in the environment {min(missing)[0]}; remove "
             f"{fewest.record}, which has the fewest images."
         )
-    return np.asarray(common)
+    return common
 
 
 def _blocks(rows: int, frame: Scores) -> list[Ints]:
@@ -197,80 +215,31 @@ def _differences(scores_of: Callable[[Ints], Scores], rows: int) -> tuple[Array,
     return estimate, variance, freedom
 
 
-def _over_sets(several: Sequence[_Standings]) -> list[Row]:
-    """Return the rows of the means over data sets: pairs are pooled over the sets that have both entries."""
-    of_entry: dict[tuple[str, ...], list[tuple[_Standings, Entry, ImageInterval]]] = defaultdict(list)
-    for of_set in several:
-        for entry, interval in zip(of_set.entries, of_set.intervals, strict=True):
-            of_entry[entry.identity].append((of_set, entry, interval))
-    of_entry = dict(sorted(of_entry.items()))
-    entries = [own[0][1] for own in of_entry.values()]
-    number = {one.identity: k for k, one in enumerate(one for one in entries if not one.marked)}
-    pairs, counts = _pooled(several, number)
-    intervals = [pooled_interval([interval for _, _, interval in own]) for own in of_entry.values()]
-    sets = [[of_set.key.dataset for of_set, _, _ in own] for own in of_entry.values()]
-    images = [sum(of_set.images for of_set, _, _ in own) for own in of_entry.values()]
-    means = np.array([one.estimate for one, entry in zip(intervals, entries, strict=True) if not entry.marked])
-    number_of_sets = np.array([len(own) for own, entry in zip(sets, entries, strict=True) if not entry.marked])
-    means[number_of_sets < number_of_sets.max(initial=0)] = np.nan  # the best has all sets
-    i, j = np.triu_indices(len(means), 1)
-    highest, lowest, tied = rank_bounds(pairs.estimate, holm(pairs.p), means)
-    best = int(np.nan_to_num(means, nan=-np.inf).argmax())
-    for one, other in ((i, j), (j, i)):
-        tied[other[(one == best) & (counts == 0)]] = False  # no set has both
-    key = replace(several[0].key, fingerprint="", folds=0, seeds=())
-    return _rows(key, entries, intervals, sets, images, (highest, lowest, tied))
-
-
-def _pooled(several: Sequence[_Standings], number: Mapping[tuple[str, ...], int]) -> tuple[_Pairs, Ints]:
-    """Return all pairs of the numbered entries, pooled as by `inference.pooled_interval`, and their numbers of sets."""
-    n = len(number)
-    estimate, variance, of_freedom = np.zeros((3, n * (n - 1) // 2))
-    least, most = np.full(len(estimate), np.inf), np.full(len(estimate), -np.inf)
-    counts, clusters = np.zeros((2, len(estimate)), dtype=np.int64)
+def _over_sets(several: Sequence[_Standings]) -> _Standings:
+    """Return the means over data sets; pairs are pooled over the sets that have both, as by `pooled_interval`."""
+    found: dict[tuple[tuple[str, ...], bool], list[tuple[Entry, ImageInterval, str, int]]] = defaultdict(list)
     for one in several:
-        own = np.array([number[entry.identity] for entry in one.ranked], dtype=np.int64)  # ascending
+        for entry, interval, n in zip(one.entries, one.intervals, one.images, strict=True):
+            found[entry.identity, entry.marked].append((entry, interval, one.key.dataset, n))
+    every = [[*zip(*found[key], strict=True)] for key in sorted(found)]
+    entries = [of_sets[0] for of_sets, *_ in every]
+    number = {one.identity: k for k, one in enumerate(one for one in entries if not one.marked)}
+    n = len(number)
+    estimate, variance, freedom, clusters = np.full((4, len(several), n * (n - 1) // 2), np.nan)
+    for k, one in enumerate(several):
+        own = np.array([number[entry.identity] for entry in one.entries if not entry.marked], dtype=np.int64)
         first, second = np.triu_indices(len(own), 1)
-        i, j = own[first], own[second]
+        i, j = own[first], own[second]  # i < j
         at = i * (2 * n - i - 1) // 2 + j - i - 1
-        estimate[at] += one.pairs.estimate
-        variance[at] += one.pairs.variance
-        of_freedom[at] += one.pairs.variance**2 / one.pairs.freedom
-        least[at], most[at] = np.minimum(least[at], one.pairs.estimate), np.maximum(most[at], one.pairs.estimate)
-        counts[at] += 1
-        clusters[at] += one.pairs.clusters
+        estimate[k, at], variance[k, at], freedom[k, at], clusters[k, at] = vars(one.pairs).values()
+    shared = ~np.isnan(estimate)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom, estimate, pooled = variance**2 / of_freedom, estimate / counts, variance / counts**2
-    pooled[(variance == 0) & (least != most)] = np.nan
-    return _Pairs(estimate, pooled, freedom, clusters), counts
-
-
-def _of_group(one: _Standings) -> list[Row]:
-    means = np.array([x.estimate for x, entry in zip(one.intervals, one.entries, strict=True) if not entry.marked])
-    ranks = rank_bounds(one.pairs.estimate, holm(one.pairs.p), means)
-    sets, images = [[one.key.dataset]] * len(one.entries), [one.images] * len(one.entries)
-    return _rows(one.key, one.entries, one.intervals, sets, images, ranks)
-
-
-def _rows(
-    key: GroupKey,
-    entries: Sequence[Entry],
-    intervals: Sequence[ImageInterval],
-    sets: Sequence[Sequence[str]],
-    images: Sequence[int],
-    ranks: tuple[Ints, Ints, Mask],
-) -> list[Row]:
-    """Return rows by accuracy, bounds last; `ranks` are those of the entries that are no bounds."""
-    rows, standing = [], iter(zip(*(of_all.tolist() for of_all in ranks), strict=True))
-    for entry, interval, of, n in zip(entries, intervals, sets, images, strict=True):
-        best, worst, tied = (None, None, False) if entry.marked else next(standing)
-        rows.append(
-            Row(
-                "; ".join(of), not key.fingerprint, key.protocol, key.test_split, key.class_half,
-                str(key.folds) if key.fingerprint else "", " ".join(map(str, key.seeds)), key.fingerprint,
-                *entry.identity, entry.is_plain, entry.marked, interval.estimate, interval.low, interval.high,
-                best, worst, len(ranks[0]), tied, n, entry.made_up,
-            )
-        )  # fmt: skip
-    order = sorted(range(len(rows)), key=lambda k: (rows[k].bound, -len(sets[k]), -np.nan_to_num(rows[k].accuracy)))
-    return [rows[k] for k in order]
+        parts = np.where(shared, variance / shared.sum(axis=0) ** 2, 0.0)
+        pooled, means = parts.sum(axis=0), np.where(shared, estimate, 0.0).sum(axis=0) / shared.sum(axis=0)
+        satterthwaite = pooled**2 / np.where(shared, parts**2 / freedom, 0.0).sum(axis=0)
+    highest, lowest = np.where(shared, estimate, -np.inf).max(axis=0), np.where(shared, estimate, np.inf).min(axis=0)
+    pooled[(pooled == 0) & (highest > lowest)] = np.nan
+    pairs = _Pairs(means, pooled, satterthwaite, np.nansum(clusters, axis=0))
+    intervals = [pooled_interval(of_sets) for _, of_sets, *_ in every]
+    key = replace(several[0].key, fingerprint="", folds=0, seeds=())
+    return _Standings(key, entries, intervals, [sets for *_, sets, _ in every], [sum(n) for *_, n in every], pairs)

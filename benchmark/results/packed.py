@@ -27,6 +27,7 @@ VERSION = 1  # raise it if the files change
 _INDEX, _ABOUT = "packed/index.json", b"icm_bench_packed"
 _NAME = re.compile(r"[\w.-]+\.parquet")
 _BITS = ("answered", "correct")
+IDENTITY = ("model_id", "encoder", "method", "predictor", "rule", "variant")  # fields of an entry
 
 
 @dataclass(frozen=True, order=True)
@@ -75,7 +76,7 @@ class Entry:
     @property
     def identity(self) -> tuple[str, ...]:
         """What makes entries of several data sets the same entry of the board."""
-        return self.model_id, self.encoder, self.method, self.predictor, self.rule, self.variant
+        return tuple(getattr(self, name) for name in IDENTITY)
 
 
 Groups = Mapping[GroupKey, tuple[Images, Sequence[Entry]]]
@@ -161,7 +162,7 @@ def _group(source: pa.BufferReader) -> tuple[GroupKey, tuple[Images, list[Entry]
 
     table = pq.read_table(source)
     about = json.loads(table.schema.metadata[_ABOUT])
-    key = {k: tuple(v) if isinstance(v, list) else v for k, v in about["key"].items()}
+    key: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["key"].items()}
     arrays = {name: table[name].to_numpy() for name in table.column_names if name not in _BITS}
     bits = []
     for name in _BITS:

@@ -20,19 +20,20 @@ const plural = (n, word, many = word + "s") => count(n) + " " + (n === 1 ? word 
 const of = entries.map(e => {
   const [encoder, model, method, predictor, rule, variant] = e.slice(0, 6).map(k => words[k]);
   const [plain, bound, madeUp] = e.slice(6);
-  return {encoder, model, plain, bound, method, madeUp, about: [predictor, rule, variant].filter(Boolean).join(", "),
+  return {encoder, model, plain, bound, method, madeUp, about: [rule, variant].filter(Boolean).join(", "),
     text: [(encoder + " " + model).toLowerCase(), (method + " " + predictor + " " + rule + " " + variant).toLowerCase()]};
 });
 
-function head(ranked) {
+function head(scale) {
   const col = (cls, words) => h("th", {scope: "col", class: cls}, words);
+  const ends = scale ? [h("span", {}, "1"), h("span", {}, count(scale))] : [];
   return h("thead", {}, h("tr", {}, col("text", "Encoder"), col("text method", "Method"), col("acc", "Accuracy, %"),
-    ...(ranked ? [col("rank", "Rank interval"), h("td", {class: "plot"})] : []), col("n", "Images")));
+    col("rank", "Rank interval"), h("td", {class: "plot"}, h("div", {class: "ends"}, ...ends)), col("n", "Images")));
 }
-function line([entry, accuracy, low, high, best, worst, tied, images, sets], view) {
+function line([entry, accuracy, low, high, best, worst, tied, images, sets], view, scale) {
   const e = of[entry], span = low === null ? "" : fixed(low) + " to " + fixed(high);
   const rank = best === worst ? String(best) : best + "–" + worst;
-  const x = at => 100 * at / view.ranked + "%";
+  const x = at => 100 * at / scale + "%";
   const plot = () => s("svg", {"aria-hidden": "true"},
     s("line", {class: "grid", x1: "0%", x2: "100%", y1: 10, y2: 10}),
     s("line", {class: "span", x1: x(best - 1), x2: x(worst), y1: 10, y2: 10}));
@@ -41,15 +42,14 @@ function line([entry, accuracy, low, high, best, worst, tied, images, sets], vie
     h("td", {class: "text method"}, e.method, h("small", {}, e.about)),
     h("td", {class: "acc"}, fixed(accuracy), h("small", {}, span),
       sets < view.sets ? h("small", {}, sets + " of " + view.sets + " data sets") : ""),
-    ...(e.bound ? [] : [
-      h("td", {class: "rank"}, rank, tied ? h("small", {}, "tied with the best") : ""),
-      h("td", {class: "plot"}, plot()),
-    ]),
+    h("td", {class: "rank"}, e.bound ? "none" : rank, tied ? h("small", {}, "tied with best") : ""),
+    h("td", {class: "plot"}, e.bound ? "" : plot()),
     h("td", {class: "n"}, count(images)));
 }
-function table(lines, view, ranked, caption) {
-  return h("table", {class: "numbers board"}, h("caption", {class: "vh"}, caption), head(ranked),
-    h("tbody", {}, ...lines.map(one => line(one, view))));
+function table(lines, view, caption) {
+  const scale = Math.max(...lines.map(one => one[5]));
+  return h("table", {class: "numbers board"}, h("caption", {class: "vh"}, caption), head(scale),
+    h("tbody", {}, ...lines.map(one => line(one, view, scale))));
 }
 function show() {
   const view = views[+state.view], asked = [state.encoder, state.method].map(t => t.toLowerCase().split(" "));
@@ -60,14 +60,14 @@ function show() {
   $("about").textContent = view.title + ": " + view.about + ".";
   $("count").textContent = (ranked.length < view.ranked ? count(ranked.length) + " of " : "")
     + plural(view.ranked, "entry", "entries") + " with a rank, "
-    + (tied ? plural(tied, "entry", "entries") + " tied with the best" : "none shown to be the best")
+    + (tied ? count(tied) + " tied with the best" : "none shown to be the best")
     + (shown.length < ranked.length ? "; the first " + count(shown.length) + " are listed." : ".");
-  $("table").replaceChildren(...(ranked.length ? [table(shown, view, true, "Entries by accuracy")]
-    : [h("p", {}, "No entry matches.")]));
+  $("table").replaceChildren(...(ranked.length ? [table(shown, view, "Entries by accuracy")]
+    : [h("p", {}, view.ranked ? "No entry matches." : "No entry has a rank.")]));
   $("more").hidden = shown.length === ranked.length;
   $("more").textContent = "List all " + count(ranked.length) + " entries";
   $("bounds").hidden = !bounds.length;
-  $("bounds-table").replaceChildren(...(bounds.length ? [table(bounds, view, false, "Bounds by accuracy")] : []));
+  $("bounds-table").replaceChildren(...(bounds.length ? [table(bounds, view, "Bounds by accuracy")] : []));
 }
 function read() {
   const given = new URLSearchParams(location.hash.slice(1));

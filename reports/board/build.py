@@ -5,7 +5,6 @@ set, or the mean over data sets.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def page(records: Sequence[Record]) -> bytes:
     """Return the page for the lines of `board.csv`, in their order. Equal input gives equal bytes.
 
     Args:
-        records: the fields of `benchmark.results.board.Row` for each line; unknown numbers are None.
+        records: `benchmark.results.board.Row.record` of each line.
     """
     entries: dict[tuple[Any, ...], int] = {}
     views: dict[tuple[Any, ...], list[Record]] = {}
@@ -34,7 +33,7 @@ def page(records: Sequence[Record]) -> bytes:
         where = tuple(one[name] for name in _VIEW)
         views.setdefault(where if one["overall"] else (*where, one["sets"]), []).append(one)
     words: dict[Any, int] = {}
-    data = {
+    data: dict[str, Any] = {
         "entries": [[words.setdefault(str(v), len(words)) for v in one[:6]] + [*map(int, one[6:])] for one in entries],
         "views": [_view(of_view, entries) for of_view in views.values()],
         "words": list(words),
@@ -46,7 +45,7 @@ def page(records: Sequence[Record]) -> bytes:
     text = json.dumps(escape_control_in(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     shown = {
         "encoders": len({(one["encoder"], one["model_id"]) for one in records}),
-        "methods": len({one["method"] for one in records if not one["bound"]}),
+        "methods": len({tuple(one[name] for name in _ENTRY[2:6]) for one in records if not one["bound"]}),
         "sets": len({one["sets"] for one in records if not one["overall"]}),
         "views": labels,
         "made_up": len({tuple(one[name] for name in _ENTRY) for one in records if one["made_up"]}),
@@ -66,7 +65,7 @@ def _view(records: Sequence[Record], entries: Mapping[tuple[Any, ...], int]) -> 
     if first["class_half"] == "harmonic":
         facts.append("harmonic mean of base and new classes")
     if not first["overall"]:
-        facts += [f"{first['folds']} folds"] if first["folds"] not in ("", "0", "1") else []
+        facts += [f"{first['folds']} folds"] if first["folds"] else []
         facts += [f"seeds {first['seeds']}" if " " in first["seeds"] else f"seed {first['seeds']}"]
     lines = []
     for one in records:
@@ -79,4 +78,4 @@ def _view(records: Sequence[Record], entries: Mapping[tuple[Any, ...], int]) -> 
 
 
 def _percent(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(100 * value, 1)
+    return None if value is None else round(100 * value, 1)

@@ -43,6 +43,7 @@ BENCHMARKS = {
     "elastic": ["--chunks", "16"],
     "inference": ["--environments", "4", "--seeds", "1", "3"],
     "credit": ["--worlds", "500"],
+    "board": [],
     "report": ["--sets", "16", "--seeds", "100", "--stores", "sets", "seeds"],
 }
 FLOORS = Path(__file__).with_name("floors.yaml")

@@ -173,7 +173,6 @@ def rank_bounds(
     better = np.zeros((len(means), len(means)), dtype=bool)
     better[i[shown & ahead], j[shown & ahead]] = True
     better[j[shown & ~ahead], i[shown & ~ahead]] = True
-    known = np.nan_to_num(means, nan=-np.inf)
+    best = int(np.nan_to_num(means, nan=-np.inf).argmax())
     comparable = not len(i) or (not np.isnan(adjusted).all() and np.nanmax(means) - np.nanmin(means) > 1e-12)
-    tied = ~better[int(known.argmax())] & comparable
-    return 1 + better.sum(axis=0), len(means) - better.sum(axis=1), tied
+    return 1 + better.sum(axis=0), len(means) - better.sum(axis=1), ~better[best] & comparable

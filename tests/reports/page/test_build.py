@@ -18,6 +18,7 @@ from reports.analysis.verdicts import Answer
 from reports.page import build
 from reports.page.build import PageContent, leading, named, page, with_minus
 from reports.page.data import Thumbnails
+from reports.render.formats import squeezed
 from reports.tables import environments
 from reports.text.sentences import Origin
 from reports.text.verdicts import headline, sentence
@@ -163,7 +164,7 @@ def test_code_and_style_are_small() -> None:
     code = files("reports.page").joinpath("page.js").read_text(encoding="utf-8")
     assert len(code) <= 45_000
     assert max(map(len, code.splitlines())) <= 120
-    assert sum(len(build._squeezed(form)[form].encode()) for form in ("css", "js")) <= 60_000
+    assert sum(len(squeezed(form, ("reports.page", f"page.{form}"))[form].encode()) for form in ("css", "js")) <= 60_000
 
 
 def test_data_stand_by_setting(content: bytes) -> None:
