@@ -55,7 +55,7 @@ def recipe_from(
         needing = [one["name"] for one in kept["datasets"] if one.get("needs_data")]
         rooted = any(one.get("root") for one in content["datasets"]) or "run" in content
     except (KeyError, TypeError, AttributeError) as error:
-        raise IcmBenchError(f"{source}: its recipe is damaged ({error!r}); take the record from where it came.") from error
+        raise IcmBenchError(f"{source}: its recipe is damaged ({error!r}); fetch the record again.") from error
     if rooted or set(places) - set(shortened):
         raise IcmBenchError(f"{source}: its recipe names places on a machine, and a record has none; it is not run.")
     for key in shortened:
@@ -80,7 +80,7 @@ def _shortened(content: Any, key: str, found: list[str]) -> Any:
         return {name: _shortened(value, f"{key}.{name}", found) for name, value in content.items()}
     if isinstance(content, list):
         return [_shortened(value, f"{key}.{i}", found) for i, value in enumerate(content)]
-    if not isinstance(content, str) or not _is_place(key, content):
+    if not isinstance(content, str) or not _is_file(key, content):
         return content
     found.append(key)
     schema = next((schema for schema in ("hf:", "local-dir:") if content.startswith(schema)), "")
@@ -88,7 +88,7 @@ def _shortened(content: Any, key: str, found: list[str]) -> Any:
     return schema + re.split(r"[/\\]", (path.partition("?")[0] if "://" in path else path).rstrip("/\\"))[-1]
 
 
-def _is_place(key: str, value: str) -> bool:
+def _is_file(key: str, value: str) -> bool:
     if re.fullmatch(r"backbones\.\d+\.name", key) and value.startswith(("hf:", "local-dir:")):
         schema, _, place = value.partition(":")
         return schema == "local-dir" or Path(place).expanduser().is_dir()
