@@ -20,6 +20,7 @@ from benchmark.common.storage.places import cache_dir
 from benchmark.datasets.readers import READERS
 from benchmark.recipe.published import recipe_from
 from benchmark.recipe.recipe import Recipe
+from benchmark.results.checking import INCOMPLETE, problems_of
 from benchmark.results.comparing import DIFFERS, EQUAL, Compared, compared, same_result
 from benchmark.results.records import PATH, Published, Publisher, read_results
 
@@ -117,17 +118,16 @@ def _read(places: Sequence[Path]) -> list[Published]:
     found: dict[str, Published] = {}
     for place in places:
         path = place.absolute()
-        root, name = (
-            (path, "") if path.is_dir() else (path.parents[min(4, len(path.parents) - 1)], "/".join(path.parts[-5:]))
-        )
+        root, name = (path, "") if path.is_dir() else (Path(*path.parts[:-5]), "/".join(path.parts[-5:]))
         if name and not (path.is_file() and PATH.fullmatch(name)):
             raise IcmBenchError(
                 f"{place} is no record; give a file RESULTS/data/COLLECTION/DEVELOPER/MODEL/UUID.json, or RESULTS."
             )
         records, problems = read_results(Storage(str(root)))
+        problems += [problem for problem in problems_of(records) if not problem.endswith(INCOMPLETE)]
         for problem in problems:
-            if not name or name.removesuffix(".json") in problem:
-                raise IcmBenchError(f"{root}: {problem}")
+            if name.removesuffix(".json") in problem:
+                raise IcmBenchError(f"{problem[:-1]} (in {root}; `icm-bench results check` lists all problems).")
         found |= {f"{root}/{one.path}": one for one in records if name in ("", one.path)}
     if not found:
         raise IcmBenchError(f"{places[0]} holds no record; `icm-bench publish` writes them into its folder data.")
