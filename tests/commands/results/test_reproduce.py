@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
+from benchmark.commands.recipes import DEMO, packaged_recipe
 from benchmark.commands.results.publish import publish
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.places import cache_dir
@@ -68,7 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Made:  # 
     publish(load_recipe(folder / "recipe.yaml"), Storage(str(folder / "store")), ABOUT, results)
     published, problems = read_results(results)
     assert problems + problems_of(published) == []
-    published.sort(key=lambda one: not one.details.projection == "identity")
+    published.sort(key=lambda one: one.details.projection != "identity")
     assert [one.details.projection for one in published] == ["identity", "shrinkage"]
     return Made(folder / "results", folder / "store", data, tuple(published))
 
@@ -171,3 +172,20 @@ def test_what_a_record_needs_is_asked_for(made: Made, command: Command, tmp_path
     assert "record_version 99, of a later icm-bench" in command.refused("reproduce", later)
     assert "is no record; give a file RESULTS/data/" in command.refused("reproduce", made.store / "gone.json")
     assert "holds no record" in command.refused("reproduce", made.data)
+
+
+@pytest.mark.long("the demo's record that its own recipe does not give again, to the byte")
+@pytest.mark.usefixtures("local_ray", "demo_set")
+def test_the_demos_records_are_found_again_twice(command: Command, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    command("demo", "--store", store)
+    about = Publisher("icm-bench", "first_party", {"": "icm-bench/minilit"}, 1_000_000_000)
+    results = Storage(str(tmp_path / "results"))
+    publish(load_recipe(packaged_recipe(DEMO)), Storage(str(store)), about, results)
+    seen = []
+    for place in ("a", "b"):
+        outcome = json.loads(command("reproduce", results.uri, "--store", tmp_path / place, "--json").out)
+        assert {one["status"] for one in outcome["records"]} == {"equal"}
+        assert outcome["embedded"] == 13_632
+        seen.append(outcome["records"])
+    assert seen[0] == seen[1]
