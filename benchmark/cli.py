@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 # Commands that compute nothing, and `reproduce`, whose recipes come from others. They import plugins (users' classes,
 # named in a recipe or in rows) only with --plugins.
 # tests/common/test_plugins.py requires each command without the option --plugins to be here.
-READING = {"choose", "datasets", "doctor", "init", "plan", "publish", "recipes", "report", "reproduce", "results", "store"}
+READING = {
+    "choose", "datasets", "doctor", "init", "plan", "publish", "recipes", "report", "reproduce", "results", "store",
+}  # fmt: skip
 STARTED = time.time()  # from here the time to the first embedding is counted
 
 

@@ -20,7 +20,7 @@ from benchmark.common.storage.places import cache_dir
 from benchmark.datasets.readers import READERS
 from benchmark.recipe.published import recipe_from
 from benchmark.recipe.recipe import Recipe
-from benchmark.results.checking import INCOMPLETE, problems_of
+from benchmark.results.checking import problems_of
 from benchmark.results.comparing import DIFFERS, EQUAL, Compared, compared, same_result
 from benchmark.results.records import PATH, Published, Publisher, read_results
 
@@ -124,7 +124,7 @@ def _read(places: Sequence[Path]) -> list[Published]:
                 f"{place} is no record; give a file RESULTS/data/COLLECTION/DEVELOPER/MODEL/UUID.json, or RESULTS."
             )
         records, problems = read_results(Storage(str(root)))
-        problems += [problem for problem in problems_of(records) if not problem.endswith(INCOMPLETE)]
+        problems += problems_of(records, unread=True)  # other records of the publication need not be there
         for problem in problems:
             if name.removesuffix(".json") in problem:
                 raise IcmBenchError(f"{problem[:-1]} (in {root}; `icm-bench results check` lists all problems).")
