@@ -91,6 +91,6 @@ def _shortened(content: Any, key: str, found: list[str]) -> Any:
 def _is_file(key: str, value: str) -> bool:
     if re.fullmatch(r"backbones\.\d+\.name", key) and value.startswith(("hf:", "local-dir:")):
         schema, _, place = value.partition(":")
-        return schema == "local-dir" or Path(place).expanduser().is_dir()
+        return schema == "local-dir" or bool(_PLACE.fullmatch(value)) or Path(place).expanduser().is_dir()
     weights = re.fullmatch(r"backbones\.\d+\.pretrained", key) and ("/" in value or value.endswith(_CHECKPOINTS))
     return bool(weights or _FILES.fullmatch(key) or _PLACE.fullmatch(value))

@@ -59,7 +59,7 @@ def test_no_place_remains() -> None:
     )  # fmt: skip
     content, shortened = plain(recipe)
     text = json.dumps(content)
-    for place in ("ada", "bucket", "runs", "private", "Toy", '"run"', '"root"'):
+    for place in ("home", "bucket", "runs", "private", "Toy", '"run"', '"root"'):
         assert place not in text, place
     assert [b["name"] for b in content["backbones"]] == ["hf:m0", "local-dir:m1", "mine", "ViT-B-32", "hf:openai/clip"]
     assert content["datasets"][0]["table"] == "a.csv"

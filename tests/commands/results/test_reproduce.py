@@ -65,9 +65,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Made:  # 
     recipe = {**RECIPE, "datasets": [{"name": "toy", "root": str(images)}], "run": {"store": str(folder / "store")}}
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     assert main(["run", str(folder / "recipe.yaml")]) == 0
-    results = Storage(str(folder / "results"))
-    publish(load_recipe(folder / "recipe.yaml"), Storage(str(folder / "store")), ABOUT, results)
-    published, problems = read_results(results)
+    publish(load_recipe(folder / "recipe.yaml"), Storage(str(folder / "store")), ABOUT, folder / "results")
+    published, problems = read_results(Storage(str(folder / "results")))
     assert problems + problems_of(published) == []
     published.sort(key=lambda one: one.details.projection != "identity")
     assert [one.details.projection for one in published] == ["identity", "shrinkage"]
@@ -168,7 +167,8 @@ def test_what_a_record_needs_is_asked_for(made: Made, command: Command, tmp_path
     imported = made.details(lambda _: {"projection": "imported"}, tmp_path / "imported")
     said = command.refused("reproduce", imported, "--data", made.data, "--plugins")
     assert "were imported, and no recipe makes them" in said
-    later = made.details(lambda _: {"record_version": 99}, tmp_path / "later")
+    later = made.written(tmp_path / "later", [*made.published]) / made.published[0].path
+    later.write_text(later.read_text().replace('"record_version": "1"', '"record_version": "99"'))
     assert "record_version 99, of a later icm-bench" in command.refused("reproduce", later)
     assert "is no record; give a file RESULTS/data/" in command.refused("reproduce", made.store / "gone.json")
     assert "holds no record" in command.refused("reproduce", made.data)
@@ -180,11 +180,10 @@ def test_the_demos_records_are_found_again_twice(command: Command, tmp_path: Pat
     store = tmp_path / "store"
     command("demo", "--store", store)
     about = Publisher("icm-bench", "first_party", {"": "icm-bench/minilit"}, 1_000_000_000)
-    results = Storage(str(tmp_path / "results"))
-    publish(load_recipe(packaged_recipe(DEMO)), Storage(str(store)), about, results)
+    publish(load_recipe(packaged_recipe(DEMO)), Storage(str(store)), about, tmp_path / "results")
     seen = []
     for place in ("a", "b"):
-        outcome = json.loads(command("reproduce", results.uri, "--store", tmp_path / place, "--json").out)
+        outcome = json.loads(command("reproduce", tmp_path / "results", "--store", tmp_path / place, "--json").out)
         assert {one["status"] for one in outcome["records"]} == {"equal"}
         assert outcome["embedded"] == 13_632
         seen.append(outcome["records"])
