@@ -127,7 +127,7 @@ def forged(made: Made, count: int) -> tuple[list[Published], list[str]]:
     predicted = ours.answers.predicted.copy()
     predicted[wrong] = ours.answers.label[wrong]
     answers = replace(ours.answers, predicted=predicted)
-    numbers = [plain.numbers, numbers_of(*answered([answers, plain.answers]))]
+    numbers = [numbers_of(answered([plain.answers])[0], None), numbers_of(*answered([answers, plain.answers]))]
     judged = judged_together(
         [(one.details, n, bool(one.answers and one.answers.kept_plain.all()))
          for one, n in zip((plain, ours), numbers, strict=True)]
