@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.method.arrays import Mask
-from benchmark.results.answers import NO_VERDICT, Answers, answered
-from benchmark.results.checking import judged_together
+from benchmark.results.answers import Answers, answered
+from benchmark.results.checking import NO_VERDICT, judged_together
 from benchmark.results.records import Details, Published, Publisher, build, numbers_of
 
 HELD_OUTS, CLASSES = ["art", "photo"], ["cat", "dog"]

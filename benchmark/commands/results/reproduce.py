@@ -91,7 +91,8 @@ def reproduce(
     for one in _read(places):
         groups.setdefault(canonical_hash([one.details.recipe, one.details.shortened]), []).append(one)
     recipes = {key: _recipe_of(records, data, overrides) for key, records in groups.items()}  # refused before a run
-    found, counts, kept, notes = list[Compared](), [0, 0], list[str](), list[str]()
+    found, kept, notes = list[Compared](), list[str](), list[str]()
+    embedded = reused = 0
     for key, records in groups.items():
         recipe, own = recipes[key], cache_dir() / "reproduce" / key[:32]
         place = store or str(own)
@@ -101,16 +102,16 @@ def reproduce(
                 "the hash counts the values given with --set" if overrides else "another version of icm-bench wrote it"
             )
             notes.append(f"note: the recipe's hash is {recipe.hash()[:12]} and was {stated[:12]}; {why}.")
-        again, embedded, reused = _run(recipe)
+        again, made, there = _run(recipe)
         results = {same_result(one.details): one for one in again}
         new = [compared(one, results.get(same_result(one.details))) for one in records]
         found += new
-        counts = [counts[0] + embedded, counts[1] + reused]
+        embedded, reused = embedded + made, reused + there
         if store or any(one.status != EQUAL for one in new):
             kept.append(place)
         else:
             shutil.rmtree(own, ignore_errors=True)
-    return Reproduced(tuple(found), *counts, tuple(dict.fromkeys(kept)), tuple(notes))
+    return Reproduced(tuple(found), embedded, reused, tuple(dict.fromkeys(kept)), tuple(notes))
 
 
 def _read(places: Sequence[Path]) -> list[Published]:
