@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from benchmark.commands.report import Options, Outcome
     from benchmark.recipe.recipe import Recipe
 
-# Commands that compute nothing. They import plugins (users' classes, named in a recipe or in rows) only with --plugins.
+# Commands that compute nothing, and `reproduce`, whose recipes come from others. They import plugins (users' classes,
+# named in a recipe or in rows) only with --plugins.
 # tests/common/test_plugins.py requires each command without the option --plugins to be here.
-READING = {"choose", "datasets", "doctor", "init", "plan", "publish", "recipes", "report", "results", "store"}
+READING = {
+    "choose", "datasets", "doctor", "init", "plan", "publish", "recipes", "report", "reproduce", "results", "store",
+}  # fmt: skip
 STARTED = time.time()  # from here the time to the first embedding is counted
 
 
@@ -510,6 +513,17 @@ def _init(args: argparse.Namespace) -> None:
     _show(args, started, started.text())
 
 
+def _reproduce(args: argparse.Namespace) -> None:
+    overrides = _overrides(args.overrides, data=args.data, store=args.store)
+    from benchmark.commands.results.reproduce import reproduce
+
+    places = {key: overrides.pop(f"run.{key}", None) for key in ("data", "store")}
+    outcome = reproduce(args.records, **places, overrides=overrides)
+    _show(args, outcome.record(), outcome.text())
+    if outcome.failure:
+        raise OutcomeError(outcome.failure)
+
+
 def _recipes(args: argparse.Namespace) -> None:
     from benchmark.commands.recipes import about_recipes, copy_recipe, packaged_recipe
 
@@ -556,6 +570,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "store": _store,
     "publish": _publish,
     "results": _results,
+    "reproduce": _reproduce,
     "selfcheck": _selfcheck,
     "init": _init,
     "recipes": _recipes,

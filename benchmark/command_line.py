@@ -73,7 +73,7 @@ def command_parser() -> argparse.ArgumentParser:
         return added
 
     for add_commands in (
-        _stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _results, _setting_up,
+        _stages, _on_clusters, _from_rows, _demo, _projections, _interchange, _store, _results, _reproduce, _setting_up,
     ):  # fmt: skip
         add_commands(command)
     for sub in commands.choices.values():
@@ -286,6 +286,21 @@ def _results(command: _Command) -> None:
     add("action", choices=("check", "board"), help=about)
     add("folder", type=Path, metavar="FOLDER", help="folder of `icm-bench publish --to`")
     _flag(add, "--json", "print JSON")
+
+
+def _reproduce(command: _Command) -> None:
+    add = command(
+        "reproduce", "run the recipe of published records again, and compare",
+        "Runs the recipes of published records, each once, and compares: equal but for times and names with the same "
+        "weights, versions and processor, else within a tolerance. The exit code is 2 if a record differs.",
+    ).add_argument  # fmt: skip
+    add("records", nargs="+", type=Path, metavar="RECORD", help="JSON files of records, or results folders")
+    add("--data", metavar="URI", help="parent folder of the data sets that are images in folders")
+    about = "folder, s3:// or gs:// for embeddings and rows; default: a folder in the cache, removed if all is equal"
+    add("--store", metavar="URI", help=about)
+    _add_set(add, "give a key of the recipe, such as the place of weights: --set backbones.0.pretrained=FILE")
+    _flag(add, "--json", "print JSON")
+    _add_plugins(add)
 
 
 def _setting_up(command: _Command) -> None:

@@ -80,7 +80,7 @@ def _shortened(content: Any, key: str, found: list[str]) -> Any:
         return {name: _shortened(value, f"{key}.{name}", found) for name, value in content.items()}
     if isinstance(content, list):
         return [_shortened(value, f"{key}.{i}", found) for i, value in enumerate(content)]
-    if not isinstance(content, str) or not _is_place(key, content):
+    if not isinstance(content, str) or not _is_file(key, content):
         return content
     found.append(key)
     schema = next((schema for schema in ("hf:", "local-dir:") if content.startswith(schema)), "")
@@ -88,9 +88,9 @@ def _shortened(content: Any, key: str, found: list[str]) -> Any:
     return schema + re.split(r"[/\\]", (path.partition("?")[0] if "://" in path else path).rstrip("/\\"))[-1]
 
 
-def _is_place(key: str, value: str) -> bool:
+def _is_file(key: str, value: str) -> bool:
     if re.fullmatch(r"backbones\.\d+\.name", key) and value.startswith(("hf:", "local-dir:")):
         schema, _, place = value.partition(":")
-        return schema == "local-dir" or Path(place).expanduser().is_dir()
+        return schema == "local-dir" or bool(_PLACE.fullmatch(value)) or Path(place).expanduser().is_dir()
     weights = re.fullmatch(r"backbones\.\d+\.pretrained", key) and ("/" in value or value.endswith(_CHECKPOINTS))
     return bool(weights or _FILES.fullmatch(key) or _PLACE.fullmatch(value))

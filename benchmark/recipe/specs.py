@@ -48,8 +48,15 @@ def _projection(spec: object) -> Projection:
     return PROJECTIONS.create(spec)
 
 
+def _as_written(projection: Projection) -> dict[str, Any]:
+    """Return the entry of a recipe for a projection; its own `lambdas`, which labels leave out, only if changed."""
+    own, fields = projection.own_lambdas, type(projection).model_fields
+    changed = own is not None and "lambdas" in fields and own != fields["lambdas"].default
+    return projection.model_dump(mode="json") | ({"lambdas": list(own or ())} if changed else {})
+
+
 AnyIntervention = Annotated[SerializeAsAny[Intervention], BeforeValidator(INTERVENTIONS.create)]
-AnyProjection = Annotated[SerializeAsAny[Projection], BeforeValidator(_projection)]
+AnyProjection = Annotated[Projection, BeforeValidator(_projection), PlainSerializer(_as_written)]
 AnyProtocol = Annotated[
     SerializeAsAny[Protocol],
     BeforeValidator(PROTOCOLS.create),

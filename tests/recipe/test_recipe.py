@@ -474,3 +474,16 @@ def test_shares_of_the_source_images_are_trials_of_fitted_methods_alone() -> Non
     assert counted[0.25] == 1
     plain = trial_specs(parse_recipe({**SMALL, "sweep": sweep}), "PACS", 512)
     assert counted[1] == len(plain)
+
+
+def test_own_lambdas_of_a_projection_are_in_the_hash_and_defaults_are_not() -> None:
+    def of(*lambdas: float) -> Recipe:
+        own = {"lambdas": list(lambdas)} if lambdas else {}
+        return recipe(sweep={"projections": ["identity", {"name": "shrinkage", **own}]})
+
+    assert len({of().hash(), of(1).hash(), of(1, 3).hash()}) == 3
+    default = of().sweep.projections[1].own_lambdas
+    assert default is not None
+    assert of(*default).hash() == of().hash()
+    assert of(1).model_dump(mode="json")["sweep"]["projections"][1]["lambdas"] == [1.0]
+    assert Recipe.model_validate(of(1).model_dump(mode="json")).sweep.projections[1].own_lambdas == (1.0,)

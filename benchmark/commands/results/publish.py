@@ -107,12 +107,11 @@ def records_of(
     named = cache(partial(images_of, [storage]))
     whole = {_whole(setting) for setting, _ in parts if setting.class_half == "harmonic"}
     shared = _of_run(run, gathered, PurePosixPath(file).stem)
-    engines = {subject.facts.label: subject.facts.engine for subject in subjects}
     found: list[tuple[Details, Answers, list[Number]]] = []
     for setting, rows in parts:
         if setting.class_half not in ("base", "new") or _whole(setting) not in whole:  # else their harmonic mean
             selections = Selections(rows, gathered.tested, predicted, metric=metrics.get(setting.dataset, ACCURACY))
-            of_setting = _of_setting(shared, setting, selections, engines)
+            of_setting = _of_setting(shared, setting, selections)
             found += _records(of_setting, setting, selections, named, about.model_id(setting.backbone))
     judged = judged_together([(details, numbers, bool(own.kept_plain.all())) for details, own, numbers in found])
     return [build(d, about, numbers, answers) for d, (_, answers, numbers) in zip(judged, found, strict=True)]
@@ -161,9 +160,7 @@ def _of_run(run: RunRecord, gathered: Gathered, publication: str) -> dict[str, A
     }  # fmt: skip
 
 
-def _of_setting(
-    shared: Mapping[str, Any], setting: "Setting", selections: "Selections", engines: Mapping[str, str]
-) -> dict[str, Any]:
+def _of_setting(shared: Mapping[str, Any], setting: "Setting", selections: "Selections") -> dict[str, Any]:
     """Return the fields of `Details` that all methods of a setting share."""
     specs = [BackboneSpec.model_validate(spec) for spec in shared["recipe"]["backbones"]]
     spec = max((s for s in specs if setting.backbone.startswith(s.label)), key=lambda s: len(s.label), default=None)
@@ -172,7 +169,7 @@ def _of_setting(
     return {
         **shared, **{name: getattr(setting, name) for name in (*same, "folds")},
         "data_fingerprint": setting.dataset_fingerprint, "weights_fingerprint": setting.backbone_fingerprint,
-        "encoder": setting.backbone, "engine": engines.get(setting.backbone, spec.engine if spec else "unknown"),
+        "encoder": setting.backbone, "engine": spec.engine if spec else "unknown",
         "availability": "open_weights" if is_open else "unknown",
         "metric": "accuracy" if selections.metric == ACCURACY else selections.metric.label,
         "prompts": list(setting.prompts), "classes": list(selections.rows["classes"].iloc[0]),
