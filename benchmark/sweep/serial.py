@@ -1,0 +1,84 @@
+"""Runs the trials of one data set in this process, one after another and without Ray.
+
+The rows equal those of `benchmark.sweep.tune` on a local Ray of this machine to the last digit: moments are summed over
+the same ranges of images, and linear algebra has one thread, as in a worker.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmark.common.storage.files import Storage
+from benchmark.common.workers import cores
+from benchmark.method.arrays import scale_of
+from benchmark.method.evaluation.cells import Cells, class_means
+from benchmark.method.subspace.moments import CROSS
+from benchmark.store.moments import unpacked
+from benchmark.store.rows import write_rows
+from benchmark.store.tested import write_tested
+from benchmark.sweep import inputs, summing
+from benchmark.sweep.evaluate import evaluate
+from benchmark.sweep.loading import load, load_view
+from benchmark.sweep.subject import Subject
+from benchmark.sweep.summing import ImageIndex, Pairing, SumTask
+from benchmark.sweep.trials import Trial
+
+
+def sweep_here(storage: Storage, trials: Sequence[Trial]) -> None:
+    """Evaluate trials of one subject, which has all views in the store, and write their rows there.
+
+    Trials of a search, of protocols across data sets and of borrowed placebos are not supported.
+
+    Raises:
+        DamagedError: embeddings or texts are damaged.
+        IcmBenchError: a trial cannot be evaluated.
+    """
+    subject = trials[0].subject
+    splits = tuple(sorted({trial.spec.split for trial in trials}))
+    inputs.forget()  # subjects of an earlier call may have the same name
+    with threadpool_limits(1):
+        loaded = load.here(storage, subject, splits)
+        _sum(storage, subject, loaded[1], trials)
+
+        @cache
+        def fetch(key: str) -> Any:
+            view = next((view for view in subject.views if view.directory == key), None)
+            return load_view.here(storage, view, loaded[1]) if view else loaded
+
+        for trial in sorted(trials, key=inputs.order_of):
+            evaluated = evaluate(trial, inputs.inputs_of(storage, trial, fetch, "cpu"))
+            for tested in evaluated.tested:
+                write_tested(storage, tested)
+            write_rows(storage, trial.id, evaluated.rows)
+    inputs.forget()
+
+
+def _sum(storage: Storage, subject: Subject, images: ImageIndex, trials: Sequence[Trial]) -> None:
+    """Write the moments of all trials, as `summing.sum_moments` does with workers."""
+    # Tasks of `summing` are called by their private names: any change of that module makes stored rows stale.
+    sets = (trial.spec.intervention_set for trial in trials)
+    pairings = list({str(pairing): pairing for one in sets for pairing in subject.pairings_of(one)}.values())
+    for split, scale in {(trial.spec.split, scale_of(trial.spec.normalize)) for trial in trials}:
+        digest = images.digest(split)
+        for crossed in (False, True):  # pairs across environments need the class means first
+            of_turn = tuple(pairing for pairing in pairings if (pairing.name == CROSS) == crossed)
+            task, first = SumTask(split, scale, of_turn), [] if crossed else [None]
+            files: dict[str, Pairing | None]
+            files = {summing.file_of(images, digest, task, pairing): pairing for pairing in (*first, *of_turn)}
+            of_images = summing.file_of(images, digest, task, None)
+            means = class_means(Cells(unpacked(storage, of_images))) if crossed and of_turn else None
+            shared = storage, images, [task], [means]
+            parts = [summing._sum_range.here(shared, int(r[0]), int(r[-1]) + 1) for r in _ranges(images) if files]
+            if files:
+                summing._write.here(storage, files, *parts)
+
+
+def _ranges(images: ImageIndex) -> list[Any]:
+    """Return the ranges of images whose sums are added up, one for each worker of a local Ray."""
+    sides = max(split.folds or 3 for split in images.layouts)
+    fitting = int(summing.MEMORY / summing.bytes_of_sums(sides, len(images.environments), 1, images.dim))
+    count, blocks = len(images.ids), -(-len(images.ids) // summing.BLOCK)
+    return np.array_split(np.arange(count), max(1, min(cores(), summing.MAX_WORKERS, fitting, blocks)))
