@@ -17,14 +17,12 @@ def _check_packages() -> None:
     if str(_HOME) not in sys.path:
         sys.path.append(str(_HOME))  # our packages then win over folders without code, as in `benchmark/__init__.py`
     for name in ("benchmark", "reports", "jobs"):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None or Path(spec.origin).resolve() != (_HOME / name / "__init__.py").resolve():
-            places = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
+        spec, ours = importlib.util.find_spec(name), (_HOME / name / "__init__.py").resolve()
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
+            place = next(iter(spec.submodule_search_locations or [spec.origin])) if spec else "nothing"
             raise ImportError(
-                f"icm_bench needs its own package '{name}', which {places[0] if places else 'other code'} hides; rename "
-                f"that, or start Python elsewhere, or with `python -P`, which does not search the working directory.",
-                name="icm_bench",
-                path=str(_HOME / "icm_bench.py"),
+                f"icm_bench needs its own package '{name}', which {place} hides; rename that, or start Python "
+                f"elsewhere, or as `python -P`, which does not search the working directory."
             )
 
 
@@ -33,20 +31,7 @@ _check_packages()
 import benchmark as _benchmark  # noqa: E402  after the check
 
 if TYPE_CHECKING:
-    from benchmark import EncoderModel as EncoderModel
-    from benchmark import IcmBenchError as IcmBenchError
-    from benchmark import Intervention as Intervention
-    from benchmark import InvariantProjection as InvariantProjection
-    from benchmark import Metric as Metric
-    from benchmark import Predictor as Predictor
-    from benchmark import ProjectedEncoder as ProjectedEncoder
-    from benchmark import Projection as Projection
-    from benchmark import Recipe as Recipe
-    from benchmark import Shrinkage as Shrinkage
-    from benchmark import evaluate as evaluate
-    from benchmark import load_recipe as load_recipe
-    from benchmark import read_projection as read_projection
-    from benchmark import run as run
+    from benchmark import *  # noqa: F403
 
     __version__: str
 

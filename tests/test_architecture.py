@@ -48,9 +48,11 @@ LEVELS = {
     "benchmark.command_line": ["benchmark.common"],
     "benchmark.cli": ["benchmark.command_line", "benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
+    "icm_bench": ["benchmark"],
 }  # fmt: skip
 JOIN_REPORTS = {
-    f"benchmark.commands.{name}" for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled")
+    f"benchmark.commands.{name}"
+    for name in ("report", "details", "diagnose", "choose", "selfcheck", "unlabelled", "in_memory")
 }
 
 
@@ -59,6 +61,7 @@ def module_of(file: Path) -> str:
 
 
 MODULES = {module_of(f): f for top in ("benchmark", "reports", "jobs") for f in (REPOSITORY / top).rglob("*.py")}
+MODULES["icm_bench"] = REPOSITORY / "icm_bench.py"
 
 
 @functools.cache

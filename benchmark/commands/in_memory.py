@@ -4,8 +4,10 @@ The arrays are imported into a temporary store, and their trials run in this pro
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +23,7 @@ from benchmark.commands.interchange.import_embeddings import import_read, new_re
 from benchmark.commands.interchange.read_embeddings import ImportOptions, ReadFile, Rows
 from benchmark.commands.preparing import checks
 from benchmark.commands.preparing.imported_sets import imported_subject, manifests_of
-from benchmark.common.errors import IcmBenchError, some
+from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.terminal.progress import verbosity
 from benchmark.recipe.loading import parse_recipe
@@ -36,29 +38,18 @@ from reports.text.summary import terminal_text
 from reports.text.verdicts import headline, sentence
 
 Floats = NDArray[np.float32]
+Views = Mapping[str, ArrayLike]
 NAME, ENCODER = "arrays", "embeddings"  # names of data set and encoder in sentences
-# The part `sweep` of the recipe. The last projection and truncation with the same N serve to explain a gain.
-SWEEP: dict[str, Any] = {
-    "folds": 5,
-    "seeds": [0],
-    "normalize": ["before"],
-    "predictors": ["zero_shot"],
-    "projections": [
-        "identity",
-        "icm",
-        {"name": "icm", "nuisance": ["interventions", "environments", "both"]},
-        "shrinkage",
-        "fixed",
-        "isotropic_environments",
-    ],
-}
-WITHOUT_VIEWS = {"projections": ["identity", "shrinkage", "isotropic_environments"]}
+# The part `sweep` of the recipe. Truncation with other N and uniform shrinkage only serve to explain a gain.
+SWEEP: dict[str, Any] = {"folds": 5, "seeds": [0], "normalize": ["before"], "predictors": ["zero_shot"]}
+WITHOUT_VIEWS = ["identity", "shrinkage", "isotropic_environments"]
+TRUNCATION = {"name": "icm", "nuisance": ["interventions", "environments", "both"]}
+PROJECTIONS = [*WITHOUT_VIEWS, "icm", TRUNCATION, "fixed"]
 NO_VIEWS = (
     "CLIP-ICM and fixed shrinkage are left out: they compare images with views of the same images after an "
     "intervention; give these as views={name: embeddings}."
 )
-_MAX_NAME = 1024  # characters, as in files of embeddings
-_ONE_CALL = Lock()  # the caches of a sweep belong to one set of images
+_ONE_CALL = Lock()  # the caches of a sweep, and limits of threads, belong to one call
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,7 +88,7 @@ def evaluate(
     labels: ArrayLike,
     environments: ArrayLike,
     texts: ArrayLike,
-    views: Mapping[str, ArrayLike] | None = None,
+    views: Views | None = None,
     *,
     groups: ArrayLike | None = None,
     names: ArrayLike | None = None,
@@ -137,12 +128,12 @@ def evaluate(
         ['CLIP-ICM (largest) + zero-shot', 'Shrinkage + zero-shot', 'Fixed shrinkage + zero-shot']
     """
     if sweep.get("search"):
-        raise IcmBenchError("search: `evaluate` does not search; use `icm-bench import-embeddings` and `icm-bench run`.")
+        raise IcmBenchError("search: `evaluate` does not search; import the embeddings with `icm-bench`, and run that.")
     read = _read(embeddings, labels, environments, texts, views or {}, groups, names)
-    with _ONE_CALL, verbosity("quiet"), tempfile.TemporaryDirectory(prefix="icm-bench-evaluate-") as folder:
+    with _ONE_CALL, verbosity("quiet"), threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
         content = new_recipe(import_read(storage, read, ImportOptions(NAME, ENCODER)), None)
-        content["sweep"] = {**SWEEP, **({} if views else WITHOUT_VIEWS), **sweep}
+        content["sweep"] = {**SWEEP, "projections": PROJECTIONS if views else WITHOUT_VIEWS, **sweep}
         recipe = parse_recipe(content, "evaluate")
         (manifest,) = manifests_of(recipe, storage)
         checks.check_protocols(recipe, manifest)
@@ -155,145 +146,109 @@ def evaluate(
 
 def _result(recipe: Recipe, content: dict[str, Any], storage: Storage, left_out: str) -> Result:
     """Return the verdicts on all rows of the store, as a report gives them."""
-    gathered, metric_of = gather([(storage, None)]), {d.label: recipe.metric_of(d) for d in recipe.datasets}
-    rows, tested = gathered.rows.astype(object), gathered.tested
-    with threadpool_limits(1, "blas"):
-        predicted = Predicted(rows)
-        results = [
-            (setting, Selections(part, tested, predicted, recipe.metrics, metric_of[setting.dataset]))
-            for setting, part in by_setting(rows)
-        ]
-        found = [findings.comparisons(setting, selections, Options()) for setting, selections in results]
-        answer = verdicts.answer(results, found)
-    first = answer.standings[0] if answer.standings else None
+    gathered, metric = gather([(storage, None)]), recipe.metric_of(recipe.datasets[0])
+    rows, tested, predicted = gathered.rows, gathered.tested, Predicted(gathered.rows)
+    results = [(s, Selections(part, tested, predicted, recipe.metrics, metric)) for s, part in by_setting(rows)]
+    answer = verdicts.answer(results, [findings.comparisons(*one, Options()) for one in results])
     records = [one.record() | {"sentence": sentence(one)} for one in answer.verdicts]
+    plain = next((metric.shown(one.plain) for one in answer.standings), np.nan)
     text = terminal_text(answer, [left_out] if left_out else [], None)
-    plain = first.metric.shown(first.plain) if first else float("nan")
     return Result(headline(answer), plain, records, left_out, content, text)
 
 
 def _read(
-    embeddings: ArrayLike,
-    labels: ArrayLike,
-    environments: ArrayLike,
-    texts: ArrayLike,
-    views: Mapping[str, ArrayLike],
-    groups: ArrayLike | None,
-    names: ArrayLike | None,
+    embeddings: ArrayLike, labels: ArrayLike, environments: ArrayLike, texts: ArrayLike, views: Views, *others: Any
 ) -> ReadFile:
-    """Return the arrays, after checks, as what a file of them contains."""
-    z, t = _vectors("embeddings", embeddings), _vectors("texts", texts)
+    """Return the arrays, after checks, as what a file of them contains; `others` are groups and names."""
+    z, t, (groups, names) = _vectors("embeddings", embeddings), _vectors("texts", texts), others
     if t.shape[1] != z.shape[1]:
         raise IcmBenchError(f"texts: width {t.shape[1]}, embeddings {z.shape[1]}; embed both with one encoder.")
-    if not isinstance(views, Mapping):
-        raise IcmBenchError("views: give a dictionary, name of an intervention -> embeddings of the same images.")
-    label, of_views = _labels(labels, len(z), len(t)), {name: _view(name, view, z) for name, view in views.items()}
     words = {
         "image_id": _words("names", np.arange(len(z)) if names is None else names, len(z)),
         "environment": _words("environments", environments, len(z)),
-        "class": [str(one) for one in label],
+        "class": _classes(labels, len(z), len(t)),
         **({} if groups is None else {"group": _words("groups", groups, len(z))}),
     }
-    _check_distinct(words["image_id"])
-    _check_environments(words["environment"], label)
+    _check(words)
+    if not isinstance(views, Mapping) or not all(isinstance(name, str) and name != ORIGINAL for name in views):
+        raise IcmBenchError("views: give a dictionary, name of an intervention -> embeddings of the same images.")
+    every = {ORIGINAL: z, **{name: _vectors(f"views['{name}']", view, z.shape) for name, view in views.items()}}
     rows, digest = Rows(Path("views")), Digest()
-    for name, vectors in {ORIGINAL: z, **of_views}.items():
+    for view, vectors in every.items():
+        columns = {**words, "view": [view] * len(z)}
         for start in range(0, len(z), BLOCK):
             part = slice(start, start + BLOCK)
-            of_block = {column: values[part] for column, values in words.items()}
-            rows.add(Block(start + 1, {**of_block, "view": [name] * len(vectors[part])}, vectors[part]))
+            rows.add(Block(start + 1, {name: column[part] for name, column in columns.items()}, vectors[part]))
     rows.finish()
     classes = [str(row) for row in range(len(t))]
     digest.add(Block(1, {"class": classes}, t))
     given = Texts(classes, t, digest.hexdigest())
-    return ReadFile(rows.file, rows, np.concatenate([z, *of_views.values()]), None, given, Path("texts"), [])
+    return ReadFile(rows.file, rows, np.concatenate([*every.values()]), None, given, Path("texts"), [])
 
 
-def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+def _array(name: str, given: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Return an array; refuse what is none, or has another shape."""
     try:
-        return np.asarray(given)
+        array = np.asarray(given)
     except Exception as error:  # tensors on a GPU or with gradients, and ragged lists, raise errors of several kinds
         raise IcmBenchError(f"{name}: not an array ({reason(error)}); give a NumPy array.") from error
+    if shape and array.shape != shape:
+        raise IcmBenchError(f"{name}: shape {array.shape}, expected {shape}, one for each row of embeddings.")
+    return array
 
 
-def _vectors(name: str, given: ArrayLike) -> Floats:
+def _vectors(name: str, given: ArrayLike, shape: tuple[int, ...] | None = None) -> Floats:
     """Return embeddings as float32, shape (n, D); refuse other shapes and types, NaN, zeros and equal rows."""
-    array = _array(name, given)
+    array = _array(name, given, shape)
     if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
-        raise IcmBenchError(
-            f"{name}: shape {array.shape} and type {array.dtype}; give one row of floating point numbers for each "
-            f"{'class' if name == 'texts' else 'image'}."
-        )
+        what = f"{name}: shape {array.shape} and type {array.dtype}"
+        raise IcmBenchError(f"{what}; give one row of floating point numbers for each image, or class of texts.")
     with np.errstate(over="ignore"):
         vectors: Floats = np.ascontiguousarray(array, dtype=np.float32)
-    if len(bad := np.flatnonzero(~np.isfinite(vectors).all(axis=1))):
-        raise IcmBenchError(f"{name}: row {bad[0]} has NaN or infinite values (rows count from 0); remove it.")
-    if len(bad := np.flatnonzero(~vectors.any(axis=1))):
-        raise IcmBenchError(f"{name}: row {bad[0]} is all zeros (rows count from 0); remove it.")
+    missing, empty = ~np.isfinite(vectors).all(axis=1), ~vectors.any(axis=1)
+    for bad, what in ((missing, "has NaN or infinite values"), (empty, "is all zeros")):
+        if bad.any():
+            raise IcmBenchError(f"{name}: row {bad.argmax()} (from 0) {what}; remove it.")
     if len(vectors) > 1 and (vectors == vectors[0]).all():
         raise IcmBenchError(f"{name}: all {len(vectors)} rows are equal; give the output of an encoder.")
     return vectors
 
 
-def _view(name: str, given: ArrayLike, z: Floats) -> Floats:
-    if not isinstance(name, str) or name == ORIGINAL or not (name.isprintable() and 0 < len(name) <= _MAX_NAME):
-        raise IcmBenchError(f"views: {str(name)[:40]!a} is no name of an intervention; give one such as 'grayscale'.")
-    view = _vectors(f"views['{name}']", given)
-    if view.shape != z.shape:
-        raise IcmBenchError(f"views['{name}']: shape {view.shape}, embeddings {z.shape}; give the same images in order.")
-    return view
-
-
-def _labels(given: ArrayLike, images: int, classes: int) -> NDArray[np.int64]:
-    labels = _array("labels", given)
+def _classes(given: ArrayLike, images: int, classes: int) -> list[str]:
+    """Return the labels as names of classes; refuse other types, and labels without a row in texts."""
+    labels = _array("labels", given, (images,))
     if labels.dtype.kind not in "iu":
         raise IcmBenchError(
-            f"labels: type {labels.dtype}; give each image's row in texts as an integer, for names such as "
-            f"np.unique(names, return_inverse=True)[1] with the texts in the order of np.unique(names)."
+            f"labels: type {labels.dtype}; give the row of the class in texts, for names such as "
+            f"np.unique(names, return_inverse=True)[1], with texts in the order of np.unique(names)."
         )
-    _check_shape("labels", labels, images)
-    if len(bad := np.flatnonzero((labels < 0) | (labels >= classes))):
-        raise IcmBenchError(
-            f"labels: {labels[bad[0]]} at position {bad[0]}; texts has {classes} rows, so labels are 0 to {classes - 1}."
-        )
-    if len(np.unique(labels)) < 2:
+    if (wrong := (labels < 0) | (labels >= classes)).any():
+        what = f"labels: {labels[wrong][0]} at position {wrong.argmax()}"
+        raise IcmBenchError(f"{what}; texts has {classes} rows, so labels are 0 to {classes - 1}.")
+    if (labels == labels[0]).all():
         raise IcmBenchError(f"labels: all are {labels[0]}; give images of two or more classes.")
-    return labels.astype(np.int64)
+    return [str(label) for label in labels]
 
 
 def _words(name: str, given: ArrayLike, images: int) -> list[str]:
-    """Return names as texts; refuse other types, wrong shapes, and values that are empty or not printable."""
-    array = _array(name, given)
-    _check_shape(name, array, images)
-    for position, value in enumerate(values := array.tolist()):
-        known = isinstance(value, str | int) and not isinstance(value, bool)
-        if not (known and str(value).isprintable() and 0 < len(str(value)) <= _MAX_NAME):
-            raise IcmBenchError(f"{name}: {str(value)[:40]!a} at position {position}; give a printable text or integer.")
+    """Return names as texts; refuse other types, and values that are empty or not printable."""
+    values = _array(name, given, (images,)).tolist()
+    for position, value in enumerate(values):
+        if isinstance(value, bool) or not (isinstance(value, str | int) and value != "" and str(value).isprintable()):
+            what = f"{name}: {str(value)[:40]!a} at position {position}"
+            raise IcmBenchError(f"{what} is no name; give printable texts or integers.")
     return [str(value) for value in values]
 
 
-def _check_shape(name: str, array: NDArray[Any], images: int) -> None:
-    if array.shape != (images,):
-        raise IcmBenchError(f"{name}: shape {array.shape}, expected ({images},), one for each row of embeddings.")
-
-
-def _check_distinct(names: Sequence[str]) -> None:
-    first: dict[str, int] = {}
-    for position, name in enumerate(names):
-        if (known := first.setdefault(name, position)) != position:
-            raise IcmBenchError(f"names: '{name}' is at positions {known} and {position}; give distinct names.")
-
-
-def _check_environments(environments: Sequence[str], labels: NDArray[np.int64]) -> None:
-    """Refuse a single environment, and environments that lack a class."""
-    present: dict[str, set[int]] = {}
-    for environment, label in zip(environments, labels.tolist(), strict=True):
-        present.setdefault(environment, set()).add(label)
-    if len(present) < 2:
-        raise IcmBenchError(f"environments: all are '{environments[0]}'; give two or more, one of which is held out.")
-    for environment, own in sorted(present.items()):
-        if missing := sorted(set(labels.tolist()) - own):
-            raise IcmBenchError(
-                f"environments: '{environment}' has no images of class {some(missing)}; add some, or leave the images "
-                f"of this class out everywhere."
-            )
+def _check(words: Mapping[str, list[str]]) -> None:
+    """Refuse equal names of images, a single environment, and environments that lack a class."""
+    (name, times), *_ = Counter(words["image_id"]).most_common(1)
+    if times > 1:
+        raise IcmBenchError(f"names: {times} images are named '{name}'; give each a name of its own.")
+    pairs = {*zip(words["environment"], words["class"], strict=True)}
+    environments, classes = ({*column} for column in zip(*pairs, strict=True))
+    if len(environments) < 2:
+        raise IcmBenchError(f"environments: all are '{environments.pop()}'; give two or more, to hold one out.")
+    if missing := sorted({*product(environments, classes)} - pairs):
+        lacks = "environments: '{}' has no images of class {}".format(*missing[0])
+        raise IcmBenchError(f"{lacks}; add some, or leave this class out in all environments.")

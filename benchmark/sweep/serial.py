@@ -1,15 +1,14 @@
 """Runs the trials of one data set in this process, one after another and without Ray.
 
-The rows equal those of `benchmark.sweep.tune` on a local Ray of this machine to the last digit: moments are summed over
-the same ranges of images, and linear algebra has one thread, as in a worker.
+The rows equal those of `benchmark.sweep.tune` on a local Ray of this machine to the last digit, as moments are summed over
+the same ranges of images. The caller has to limit linear algebra to one thread, as Ray limits its workers.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from benchmark.common.storage.files import Storage
 from benchmark.common.workers import cores
@@ -23,7 +22,7 @@ from benchmark.sweep import inputs, summing
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import load, load_view
 from benchmark.sweep.subject import Subject
-from benchmark.sweep.summing import ImageIndex, Pairing, SumTask
+from benchmark.sweep.summing import ImageIndex, SumTask
 from benchmark.sweep.trials import Trial
 
 
@@ -39,41 +38,36 @@ def sweep_here(storage: Storage, trials: Sequence[Trial]) -> None:
     subject = trials[0].subject
     splits = tuple(sorted({trial.spec.split for trial in trials}))
     inputs.forget()  # subjects of an earlier call may have the same name
-    with threadpool_limits(1):
-        loaded = load.here(storage, subject, splits)
-        _sum(storage, subject, loaded[1], trials)
+    loaded = load.here(storage, subject, splits)
+    _sum(storage, subject, loaded[1], trials)
 
-        @cache
-        def fetch(key: str) -> Any:
-            view = next((view for view in subject.views if view.directory == key), None)
-            return load_view.here(storage, view, loaded[1]) if view else loaded
+    @cache
+    def fetch(key: str) -> Any:
+        view = next((view for view in subject.views if view.directory == key), None)
+        return load_view.here(storage, view, loaded[1]) if view else loaded
 
-        for trial in sorted(trials, key=inputs.order_of):
-            evaluated = evaluate(trial, inputs.inputs_of(storage, trial, fetch, "cpu"))
-            for tested in evaluated.tested:
-                write_tested(storage, tested)
-            write_rows(storage, trial.id, evaluated.rows)
+    for trial in sorted(trials, key=inputs.order_of):
+        evaluated = evaluate(trial, inputs.inputs_of(storage, trial, fetch, "cpu"))
+        for tested in evaluated.tested:
+            write_tested(storage, tested)
+        write_rows(storage, trial.id, evaluated.rows)
     inputs.forget()
 
 
 def _sum(storage: Storage, subject: Subject, images: ImageIndex, trials: Sequence[Trial]) -> None:
     """Write the moments of all trials, as `summing.sum_moments` does with workers."""
     # Tasks of `summing` are called by their private names: any change of that module makes stored rows stale.
-    sets = (trial.spec.intervention_set for trial in trials)
-    pairings = list({str(pairing): pairing for one in sets for pairing in subject.pairings_of(one)}.values())
+    pairings = {str(p): p for t in trials for p in subject.pairings_of(t.spec.intervention_set)}.values()
+    crossed = [pairing for pairing in pairings if pairing.name == CROSS]  # they need the class means first
+    ranges = [(int(rows[0]), int(rows[-1]) + 1) for rows in _ranges(images)]
     for split, scale in {(trial.spec.split, scale_of(trial.spec.normalize)) for trial in trials}:
-        digest = images.digest(split)
-        for crossed in (False, True):  # pairs across environments need the class means first
-            of_turn = tuple(pairing for pairing in pairings if (pairing.name == CROSS) == crossed)
-            task, first = SumTask(split, scale, of_turn), [] if crossed else [None]
-            files: dict[str, Pairing | None]
-            files = {summing.file_of(images, digest, task, pairing): pairing for pairing in (*first, *of_turn)}
-            of_images = summing.file_of(images, digest, task, None)
-            means = class_means(Cells(unpacked(storage, of_images))) if crossed and of_turn else None
+        file_of = partial(summing.file_of, images, images.digest(split))
+        for wanted in filter(None, ([None, *(p for p in pairings if p not in crossed)], crossed)):
+            task = SumTask(split, scale, tuple(pairing for pairing in wanted if pairing))
+            means = class_means(Cells(unpacked(storage, file_of(task, None)))) if wanted is crossed else None
             shared = storage, images, [task], [means]
-            parts = [summing._sum_range.here(shared, int(r[0]), int(r[-1]) + 1) for r in _ranges(images) if files]
-            if files:
-                summing._write.here(storage, files, *parts)
+            parts = [summing._sum_range.here(shared, *rows) for rows in ranges]
+            summing._write.here(storage, {file_of(task, pairing): pairing for pairing in wanted}, *parts)
 
 
 def _ranges(images: ImageIndex) -> list[Any]:
