@@ -218,10 +218,8 @@ def _classes(given: ArrayLike, images: int, classes: int) -> list[str]:
     """Return the labels as names of classes; refuse other types, and labels without a row in texts."""
     labels = _array("labels", given, (images,))
     if labels.dtype.kind not in "iu":
-        raise IcmBenchError(
-            f"labels: type {labels.dtype}; give the row of the class in texts, for names such as "
-            f"np.unique(names, return_inverse=True)[1], with texts in the order of np.unique(names)."
-        )
+        what = f"labels: type {labels.dtype}, not integers"
+        raise IcmBenchError(f"{what}; give rows of texts, such as np.unique(names, return_inverse=True)[1] for names.")
     if (wrong := (labels < 0) | (labels >= classes)).any():
         what = f"labels: {labels[wrong][0]} at position {wrong.argmax()}"
         raise IcmBenchError(f"{what}; texts has {classes} rows, so labels are 0 to {classes - 1}.")

@@ -48,12 +48,6 @@ def forget() -> None:
     _CELLS.clear()
 
 
-def order_of(trial: Trial) -> tuple[object, ...]:
-    """Return the sort key with which trials that share much work become adjacent."""
-    spec = trial.spec
-    return trial.shares, spec.protocol.name, spec.predictor.uses_training_images, trial.sums
-
-
 def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
     """Return the inputs of a trial. `fetch` returns the shared objects under a key.
 

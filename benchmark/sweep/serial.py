@@ -1,7 +1,7 @@
 """Runs the trials of one data set in this process, one after another and without Ray.
 
-The rows equal those of `benchmark.sweep.tune` on a local Ray of this machine to the last digit, as moments are summed over
-the same ranges of images. The caller has to limit linear algebra to one thread, as Ray limits its workers.
+The rows equal those of `benchmark.sweep.tune` on a local Ray of this machine to the last digit: sums are over the same
+ranges of images. The caller has to limit linear algebra to one thread, as Ray limits its workers.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,9 @@ def sweep_here(storage: Storage, trials: Sequence[Trial]) -> None:
     inputs.forget()  # subjects of an earlier call may have the same name
     loaded = load.here(storage, subject, splits)
     _sum(storage, subject, loaded[1], trials)
-
-    @cache
-    def fetch(key: str) -> Any:
-        view = next((view for view in subject.views if view.directory == key), None)
-        return load_view.here(storage, view, loaded[1]) if view else loaded
-
-    for trial in sorted(trials, key=inputs.order_of):
+    views = {view.directory: view for view in subject.views}
+    fetch = cache(lambda key: load_view.here(storage, views[key], loaded[1]) if key in views else loaded)
+    for trial in sorted(trials, key=lambda trial: (trial.shares, trial.sums)):
         evaluated = evaluate(trial, inputs.inputs_of(storage, trial, fetch, "cpu"))
         for tested in evaluated.tested:
             write_tested(storage, tested)

@@ -35,7 +35,7 @@ from benchmark.store.rows import failures, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.batches import Batch, batches_of, callbacks, log_folder, one_by_one, resources_of
 from benchmark.sweep.evaluate import evaluate
-from benchmark.sweep.inputs import Remember, Shared, fetched, inputs_of, order_of, share
+from benchmark.sweep.inputs import Remember, Shared, fetched, inputs_of, share
 from benchmark.sweep.trials import Trial
 from benchmark.sweep.work import Ran, costs_of
 
@@ -60,7 +60,8 @@ def sweep(
     """
     to_run = set(unfinished(storage, [trial.id for trial in trials]))
     missing = [trial for trial in trials if trial.id in to_run]
-    missing.sort(key=order_of)
+    # Trials that share much work become adjacent.
+    missing.sort(key=lambda t: (t.shares, t.spec.protocol.name, t.spec.predictor.uses_training_images, t.sums))
     if not missing:
         return
     connect()

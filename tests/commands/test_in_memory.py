@@ -174,7 +174,7 @@ BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "text of NaN": (changed("texts", at((1, 1), np.inf)), "texts: row 1 \\(from 0\\) has NaN or infinite values"),
     "width of texts": (changed("texts", lambda t: t[:, :-1]), "texts: width 7, embeddings 8; embed both with one"),
     "labels of another length": (changed("labels", lambda y: y[:-1]), r"labels: shape \(179,\), expected \(180,\)"),
-    "strings": (changed("labels", lambda y: y.astype(str)), "labels: type <U21; give each image's row in texts"),
+    "strings": (changed("labels", lambda y: y.astype(str)), "labels: type <U21, not integers; give rows of texts"),
     "above": (changed("labels", at(5, CLASSES)), "labels: 4 at position 5; texts has 4 rows, so labels are 0 to 3"),
     "below": (changed("labels", at(5, -1)), "labels: -1 at position 5"),
     "one class": (changed("labels", np.zeros_like), "labels: all are 0; give images of two or more classes"),
