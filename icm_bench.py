@@ -19,7 +19,7 @@ def _check_packages() -> None:
     for name in ("benchmark", "reports", "jobs"):
         spec, ours = importlib.util.find_spec(name), (_HOME / name / "__init__.py").resolve()
         if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
-            place = next(iter(spec.submodule_search_locations or [spec.origin])) if spec else "nothing"
+            place = next(iter(spec.submodule_search_locations or [str(spec.origin)])) if spec else "nothing"
             raise ImportError(
                 f"icm_bench needs its own package '{name}', which {place} hides; rename that, or start Python "
                 f"elsewhere, or as `python -P`, which does not search the working directory."

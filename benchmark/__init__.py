@@ -20,7 +20,6 @@ for _folder in (str(Path(__file__).parents[1]), *os.environ.get("ICM_BENCH_OWN_P
         sys.path.append(_folder)
 
 if TYPE_CHECKING:
-    from benchmark.backbones.models import EncoderModel as EncoderModel
     from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder
     from benchmark.backbones.projection_files import read_projection as read_projection
     from benchmark.commands.in_memory import evaluate as evaluate

@@ -419,7 +419,7 @@ MUTATIONS = [
         ("tuple(view.label for view in self.seen if", "tuple(view.label for view in self.views if", _DRAWS),
     ),
     *_of("benchmark/sweep/serial.py",
-        ("if wanted is crossed else None", "if wanted is None else None", "tests/sweep/test_serial.py"),
+        ("if None not in wanted else None", "if not wanted else None", "tests/sweep/test_serial.py"),
         ("min(cores(), summing.MAX_WORKERS", "min(1, summing.MAX_WORKERS", "tests/sweep/test_serial.py"),
     ),
     *_of("benchmark/commands/in_memory.py",

@@ -87,7 +87,5 @@ def test_it_has_every_public_name_and_loads_nothing_heavy(tmp_path: Path, instal
     assert "ModuleNotFoundError" in python("import icm_bench.commands", tmp_path, installed).stderr
 
 
-def test_it_is_short_and_lists_the_names_for_type_checkers() -> None:
-    text = (REPOSITORY / "icm_bench.py").read_text()
-    assert len(text.splitlines()) <= 120
-    assert [name for name in icm_bench.__all__ if f"import {name} as {name}\n" not in text] == []
+def test_it_is_short() -> None:
+    assert len((REPOSITORY / "icm_bench.py").read_text().splitlines()) <= 120

@@ -175,13 +175,13 @@ def _read(
     every = {ORIGINAL: z, **{name: _vectors(f"views['{name}']", view, z.shape) for name, view in views.items()}}
     rows, digest = Rows(Path("views")), Digest()
     for view, vectors in every.items():
-        columns = {**words, "view": [view] * len(z)}
+        columns: dict[str, Any] = {**words, "view": [view] * len(z)}
         for start in range(0, len(z), BLOCK):
             part = slice(start, start + BLOCK)
             rows.add(Block(start + 1, {name: column[part] for name, column in columns.items()}, vectors[part]))
     rows.finish()
     classes = [str(row) for row in range(len(t))]
-    digest.add(Block(1, {"class": classes}, t))
+    digest.add(Block(1, {"class": [*classes]}, t))
     given = Texts(classes, t, digest.hexdigest())
     return ReadFile(rows.file, rows, np.concatenate([*every.values()]), None, given, Path("texts"), [])
 

@@ -22,7 +22,7 @@ from benchmark.sweep import inputs, summing
 from benchmark.sweep.evaluate import evaluate
 from benchmark.sweep.loading import load, load_view
 from benchmark.sweep.subject import Subject
-from benchmark.sweep.summing import ImageIndex, SumTask
+from benchmark.sweep.summing import ImageIndex, Pairing, SumTask
 from benchmark.sweep.trials import Trial
 
 
@@ -54,13 +54,14 @@ def _sum(storage: Storage, subject: Subject, images: ImageIndex, trials: Sequenc
     """Write the moments of all trials, as `summing.sum_moments` does with workers."""
     # Tasks of `summing` are called by their private names: any change of that module makes stored rows stale.
     pairings = {str(p): p for t in trials for p in subject.pairings_of(t.spec.intervention_set)}.values()
-    crossed = [pairing for pairing in pairings if pairing.name == CROSS]  # they need the class means first
+    turns: list[list[Pairing | None]]  # pairs across environments need the class means first
+    turns = [[None, *(p for p in pairings if p.name != CROSS)], [p for p in pairings if p.name == CROSS]]
     ranges = [(int(rows[0]), int(rows[-1]) + 1) for rows in _ranges(images)]
     for split, scale in {(trial.spec.split, scale_of(trial.spec.normalize)) for trial in trials}:
         file_of = partial(summing.file_of, images, images.digest(split))
-        for wanted in filter(None, ([None, *(p for p in pairings if p not in crossed)], crossed)):
+        for wanted in filter(None, turns):
             task = SumTask(split, scale, tuple(pairing for pairing in wanted if pairing))
-            means = class_means(Cells(unpacked(storage, file_of(task, None)))) if wanted is crossed else None
+            means = class_means(Cells(unpacked(storage, file_of(task, None)))) if None not in wanted else None
             shared = storage, images, [task], [means]
             parts = [summing._sum_range.here(shared, *rows) for rows in ranges]
             summing._write.here(storage, {file_of(task, pairing): pairing for pairing in wanted}, *parts)

@@ -30,9 +30,9 @@ def made_up(images: int = 180, seed: int = 0) -> Arrays:
     labels, environments = rng.integers(CLASSES, size=images), rng.choice(["photo", "sketch", "toy"], size=images)
     texts, styles = rng.normal(size=(CLASSES, D)), rng.normal(size=(3, D))
     z, view = (texts[labels] + 2 * rng.normal(size=(images, 3)) @ styles + rng.normal(size=(images, D)) for _ in "ab")
-    texts, z, view = (array.astype(np.float32) for array in (texts, z, view))
-    given = {"embeddings": z, "labels": labels, "environments": environments, "texts": texts, "views": {"fog": view}}
-    return {**given, "groups": rng.integers(60, size=images)}
+    given: Arrays = {"embeddings": z.astype(np.float32), "texts": texts.astype(np.float32)}
+    given |= {"labels": labels, "environments": environments, "groups": rng.integers(60, size=images)}
+    return {**given, "views": {"fog": view.astype(np.float32)}}
 
 
 def files_of(arrays: Arrays, folder: Path) -> list[str]:
@@ -41,9 +41,10 @@ def files_of(arrays: Arrays, folder: Path) -> list[str]:
     n = len(arrays["labels"])
     columns = {"image_id": arrays.get("names", np.arange(n)), "environment": arrays["environments"]}
     columns |= {"class": arrays["labels"], "group": arrays["groups"]}
-    rows = {key: np.tile(column, len(views)) for key, column in columns.items()}
+    rows: Arrays = {key: np.tile(column, len(views)) for key, column in columns.items()}
     np.savez(folder / "x.npz", **rows, view=np.repeat([*views], n), embedding=np.concatenate([*views.values()]))
-    np.savez(folder / "t.npz", **{"class": np.arange(CLASSES), "embedding": arrays["texts"]})
+    texts: Arrays = {"class": np.arange(CLASSES), "embedding": arrays["texts"]}
+    np.savez(folder / "t.npz", **texts)
     return [str(folder / "x.npz"), "--texts", str(folder / "t.npz")]
 
 
